@@ -1,0 +1,76 @@
+// A run's configuration: YAML file under dotted overrides, read strictly. The only place that knows yaml-cpp.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/error.h"
+
+namespace deeplora {
+
+/// One documented option, for the generated configuration reference.
+struct ConfigOption {
+  std::string path;           ///< dotted, e.g. "train.lr"
+  std::string default_value;  ///< as YAML
+  std::string doc;
+};
+
+/// A view of one mapping of the configuration. Copies share one tree.
+///
+/// Every option is announced by read(): the field keeps its default when the key is absent, the resolved value is
+/// recorded for dump(), and whatever nobody announced is an error in finish(). Mistakes are collected, so finish()
+/// reports all of them in one Error with file:line, the key, expected and found.
+class Config {
+ public:
+  /// Throws Error when the file is missing, is not UTF-8 or not a YAML mapping.
+  static Config load(const std::filesystem::path& file);
+  static Config parse(const std::string& yaml, const std::string& origin = "configuration");
+
+  /// Applies "train.lr=1e-3"; the value is YAML. Throws Error when it is not key=value.
+  void set(const std::string& assignment);
+
+  /// The mapping under `key` (empty when absent); a present non-mapping is recorded as a mistake.
+  Config section(const std::string& key) const;
+
+  /// True when the file or an override names the key (null counts as absent).
+  bool has(const std::string& key) const;
+  std::vector<std::string> keys() const;
+
+  /// Reads key into field. T: bool, int64_t, double, std::string, std::filesystem::path, std::vector of int64_t,
+  /// double or std::string (a single value is a list of one), and std::optional of any of them.
+  template <class T>
+  void read(const std::string& key, T& field, std::string_view doc) const;
+
+  /// Like read(), for one of a fixed list of words.
+  void read_choice(const std::string& key, std::string& field, const std::vector<std::string>& choices, std::string_view doc) const;
+
+  /// Records a mistake at `key` unless `ok`: "file:line: train.lr: expected X, found Y".
+  void require(bool ok, const std::string& key, const std::string& expected) const;
+  /// Records a mistake at `key` in free words.
+  void mistake(const std::string& key, const std::string& message) const;
+  /// Where the key stands, for messages: "file:12: train.lr" or "--set train.lr".
+  std::string where(const std::string& key) const;
+
+  /// Throws one Error with every mistake, unknown keys included (each with the nearest known key).
+  void finish() const;
+
+  /// The resolved configuration as YAML in the order of reading, enough to rerun.
+  std::string dump() const;
+  /// Every option announced so far.
+  std::vector<ConfigOption> options() const;
+  /// Dotted path of this mapping, "" for the whole configuration.
+  const std::string& path() const { return path_; }
+
+ private:
+  struct State;
+  Config(std::shared_ptr<State> state, std::string path) : state_(std::move(state)), path_(std::move(path)) {}
+  std::string full(const std::string& key) const { return path_.empty() ? key : path_ + "." + key; }
+  std::shared_ptr<State> state_;
+  std::string path_;
+};
+
+}  // namespace deeplora

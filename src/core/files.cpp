@@ -1,0 +1,144 @@
+#include "core/files.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+
+namespace deeplora {
+namespace fs = std::filesystem;
+namespace {
+
+fs::path temporary_beside(const fs::path& target) {
+  static std::atomic<uint64_t> counter{0};
+  return target.parent_path() / cat(".", target.filename().string(), ".tmp-", ::getpid(), "-", counter++);
+}
+
+fs::path parent_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+void rename_into_place(const fs::path& from, const fs::path& to) {
+  std::error_code failed;
+  fs::rename(from, to, failed);
+  check(!failed, "cannot write ", to.string(), ": ", failed.message());
+  sync_path(parent_of(to));
+}
+
+void write_all(int descriptor, std::string_view content, const fs::path& file) {
+  while (!content.empty()) {
+    const ssize_t written = ::write(descriptor, content.data(), content.size());
+    if (written < 0 && errno == EINTR) continue;
+    check(written > 0, "cannot write ", file.string(), ": ", std::strerror(written < 0 ? errno : ENOSPC));
+    content.remove_prefix(static_cast<size_t>(written));
+  }
+}
+
+}  // namespace
+
+std::string read_file(const fs::path& file, std::string_view what) {
+  std::error_code ignored;
+  check(fs::exists(file, ignored), what, " ", file.string(), " does not exist");
+  check(!fs::is_directory(file, ignored), what, " ", file.string(), " is a folder; expected a file");
+  std::ifstream in(file, std::ios::binary);
+  check(in.good(), what, " ", file.string(), " cannot be read: ", std::strerror(errno));
+  std::string content((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  check(!in.bad(), what, " ", file.string(), " cannot be read to its end");
+  return content;
+}
+
+void sync_path(const fs::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  check(descriptor >= 0, "cannot open ", path.string(), ": ", std::strerror(errno));
+  const int result = ::fsync(descriptor);
+  const int reason = errno;
+  ::close(descriptor);
+  // Some file systems refuse fsync on a folder; only a real input/output error counts.
+  check(result == 0 || reason == EINVAL || reason == EROFS, "cannot write ", path.string(), ": ", std::strerror(reason));
+}
+
+void write_file_atomically(const fs::path& file, const std::function<void(const fs::path&)>& write) {
+  const fs::path temporary = temporary_beside(file);
+  try {
+    write(temporary);
+    sync_path(temporary);
+    rename_into_place(temporary, file);
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove(temporary, ignored);
+    throw;
+  }
+}
+
+void write_file_atomically(const fs::path& file, std::string_view content) {
+  write_file_atomically(file, [&](const fs::path& temporary) {
+    const int descriptor = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    check(descriptor >= 0, "cannot write ", file.string(), ": ", std::strerror(errno));
+    try {
+      write_all(descriptor, content, file);
+    } catch (...) {
+      ::close(descriptor);
+      throw;
+    }
+    check(::close(descriptor) == 0, "cannot write ", file.string(), ": ", std::strerror(errno));
+  });
+}
+
+void write_folder_atomically(const fs::path& folder, const std::function<void(const fs::path&)>& fill) {
+  const fs::path temporary = temporary_beside(folder);
+  try {
+    std::error_code failed;
+    fs::create_directories(temporary, failed);
+    check(!failed, "cannot create ", folder.string(), ": ", failed.message());
+    fill(temporary);
+    for (const auto& entry : fs::directory_iterator(temporary)) sync_path(entry.path());
+    rename_into_place(temporary, folder);
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove_all(temporary, ignored);
+    throw;
+  }
+}
+
+bool is_valid_utf8(std::string_view text) {
+  size_t i = 0;
+  while (i < text.size()) {
+    const auto lead = static_cast<unsigned char>(text[i]);
+    if (lead < 0x80) {
+      ++i;
+      continue;
+    }
+    const size_t length = (lead >> 5) == 0x6 ? 2 : (lead >> 4) == 0xE ? 3 : (lead >> 3) == 0x1E ? 4 : 0;
+    if (length == 0 || i + length > text.size()) return false;
+    uint32_t code = lead & (0x7F >> length);
+    for (size_t k = 1; k < length; ++k) {
+      const auto next = static_cast<unsigned char>(text[i + k]);
+      if ((next >> 6) != 0x2) return false;
+      code = (code << 6) | (next & 0x3F);
+    }
+    constexpr uint32_t kSmallest[] = {0, 0, 0x80, 0x800, 0x10000};
+    if (code < kSmallest[length] || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) return false;
+    i += length;
+  }
+  return true;
+}
+
+FolderLock::FolderLock(const fs::path& folder) {
+  const fs::path file = folder / ".lock";
+  descriptor_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  check(descriptor_ >= 0, "cannot write into ", folder.string(), ": ", std::strerror(errno));
+  if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
+    ::close(descriptor_);
+    fail("run folder ", folder.string(), " is in use by another deeplora process; wait for it or choose another --run");
+  }
+}
+
+FolderLock::~FolderLock() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+}  // namespace deeplora

@@ -1,0 +1,58 @@
+// Text -> token ids, one interface for every kind of tokenizer. Free of LibTorch.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace deeplora {
+
+/// One text or pair of texts as a model takes it, special tokens included.
+struct Encoding {
+  std::vector<int64_t> ids;
+  std::vector<int64_t> type_ids;  ///< same length; 0 for the first text, 1 for the second where the model uses it
+  bool truncated = false;         ///< some tokens did not fit into max_length
+};
+
+/// Special token ids; -1 where the tokenizer has none.
+struct SpecialIds {
+  int64_t pad = -1, unk = -1, cls = -1, sep = -1, mask = -1, bos = -1, eos = -1;
+};
+
+/// Immutable and safe to use from several threads.
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+
+  /// Ids of `text` (and `pair`) with special tokens, cut to max_length (0: no limit) by Hugging Face's
+  /// "longest_first" rule. Throws Error when text is not valid UTF-8 or max_length cannot hold the special tokens.
+  virtual Encoding encode(std::string_view text, std::optional<std::string_view> pair, int64_t max_length) const = 0;
+  /// Ids of `text` alone, without special tokens.
+  virtual std::vector<int64_t> tokenize(std::string_view text) const = 0;
+  /// Text of ids; skip_special leaves special tokens out.
+  virtual std::string decode(std::span<const int64_t> ids, bool skip_special) const = 0;
+
+  virtual int64_t vocabulary_size() const = 0;
+  virtual SpecialIds special() const = 0;
+  /// The piece of an id ("##ing"), for messages.
+  virtual std::string piece(int64_t id) const = 0;
+  /// "wordpiece", "sentencepiece", ...
+  virtual std::string kind() const = 0;
+};
+
+/// Tokenizer files by name ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "spiece.model"...), from a folder or an archive.
+using TokenizerFiles = std::function<std::optional<std::string>(const std::string& name)>;
+
+/// The tokenizer described by the files, or nullptr when none of the known names is there.
+/// Throws Error when files are there but cannot be used (what is wrong and in which file).
+std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerFiles& files);
+
+/// The file names make_tokenizer may ask for; exports carry them along.
+std::vector<std::string> tokenizer_file_names();
+
+}  // namespace deeplora

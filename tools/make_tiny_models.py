@@ -102,7 +102,8 @@ MODELS = {
     "t5": ("T5ForConditionalGeneration", t5_tokenizer, lambda t: dict(
         vocab_size=t["size"], d_model=WIDTH, d_kv=8, d_ff=INNER, num_layers=LAYERS, num_heads=HEADS,
         pad_token_id=t["pad"], relative_attention_num_buckets=8, relative_attention_max_distance=16,
-        eos_token_id=t["eos"], decoder_start_token_id=t["pad"], feed_forward_proj="gated-gelu", tie_word_embeddings=False)),
+        eos_token_id=t["eos"], decoder_start_token_id=t["pad"],
+        feed_forward_proj="gated-gelu", tie_word_embeddings=False)),
     "bart": ("BartForConditionalGeneration", roberta_bpe, lambda t: dict(
         encoder_decoder_sizes(t), bos_token_id=t["bos"], decoder_start_token_id=t["eos"],
         forced_eos_token_id=t["eos"])),

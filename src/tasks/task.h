@@ -58,6 +58,10 @@ class Task {
   /// What fit() learnt, kept in the run folder and in exports; restore() takes it back.
   virtual nlohmann::ordered_json state() const = 0;
   virtual void restore(const nlohmann::ordered_json& state) = 0;
+  /// Id that fills cells beyond a text (masked out, but some models read it: RoBERTa counts positions by it).
+  virtual void set_pad_id(int64_t id) = 0;
+  /// {mean, spread} in which a new head learns its output; {0, 1} where the output is not a quantity.
+  virtual std::pair<double, double> output_scale() const { return {0.0, 1.0}; }
   /// Tokenizes a row (tokenizer may be null when rows carry input_ids). Throws Error naming row.source.
   virtual Example encode(const Row& row, const Tokenizer* tokenizer, bool labelled) const = 0;
   virtual Batch collate(std::span<const Example* const> examples) const = 0;

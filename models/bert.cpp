@@ -91,6 +91,7 @@ class ArchiveHead : public torch::nn::Module {
       relu_ = true;
     } else {
       first_ = register_module("first", encoder.projection("pooler.dense", c.width, c.width));
+      pooler_ = true;
       last_ = register_module("last", above.projection("classifier", -1, c.width));
     }
   }
@@ -103,15 +104,15 @@ class ArchiveHead : public torch::nn::Module {
   }
 
   void add_sites(std::vector<AdapterSite>& sites) {
-    // BERT's pooler is pre-trained and an ordinary linear layer; what follows it is the head.
-    sites.push_back(first_->site("head", SiteKind::linear));
+    // BERT's pooler is pre-trained: an ordinary layer that adapters may change. What follows it is the head.
+    sites.push_back(first_->site(pooler_ ? "pooler" : "head", SiteKind::linear));
     sites.push_back(last_->site("head", SiteKind::linear));
   }
 
  private:
   Projection first_{nullptr}, last_{nullptr};
   double dropout_;
-  bool dropout_before_first_ = false, relu_ = false;
+  bool dropout_before_first_ = false, relu_ = false, pooler_ = false;
 };
 
 class EncoderModel : public LanguageModel {
@@ -242,9 +243,11 @@ ModelFamily encoder_family(std::string family, std::vector<std::string> model_ty
     return std::find(model_types.begin(), model_types.end(), type) != model_types.end() &&
            WeightMap::prefix_of(archive, std::string(kWordTable) + ".weight").has_value();
   };
-  out.build = [family](const TorchScriptArchive& archive) -> std::shared_ptr<LanguageModel> {
+  out.build = [family](const TorchScriptArchive& archive, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
     const std::string prefix = *WeightMap::prefix_of(archive, std::string(kWordTable) + ".weight");
-    return std::make_shared<EncoderModel>(archive, read_config(archive, family, prefix), prefix);
+    EncoderConfig config = read_config(archive, family, prefix);
+    if (options.dropout) config.hidden_dropout = config.attention_dropout = config.classifier_dropout = *options.dropout;
+    return std::make_shared<EncoderModel>(archive, std::move(config), prefix);
   };
   return out;
 }

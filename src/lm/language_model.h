@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -61,9 +62,12 @@ class LanguageModel : public torch::nn::Module {
 
 /// A model family: says whether an archive is one of its own, and builds the model on the archive's tensors.
 class TorchScriptArchive;
+struct ModelOptions {
+  std::optional<double> dropout;  ///< replaces every dropout probability of the archive's configuration
+};
 struct ModelFamily {
   std::function<bool(const TorchScriptArchive&)> recognises;
-  std::function<std::shared_ptr<LanguageModel>(const TorchScriptArchive&)> build;
+  std::function<std::shared_ptr<LanguageModel>(const TorchScriptArchive&, const ModelOptions&)> build;
 };
 using ModelFamilies = Registry<ModelFamily>;
 

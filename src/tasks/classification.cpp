@@ -17,10 +17,10 @@ class Classification : public TextTask {
     data.read("positive", positive_, "label that f1 is about; empty: the last of two labels, the mean over labels for more");
   }
 
-  void fit(std::span<const Row> train) override {
+  void fit(std::span<const Row> /*train*/, std::span<const Row> all) override {
     std::set<std::string> found;
     Errors errors;
-    for (const auto& row : train) {
+    for (const auto& row : all) {
       try {
         const std::string label = cell(row, columns_.label);
         if (label.empty()) errors.add(row.source, ": ", columns_.label, ": an empty label");

@@ -16,7 +16,7 @@ class Regression : public TextTask {
   Regression(const std::string& name, const Config& data, const TextColumns& defaults, std::string headline)
       : TextTask(name, data, defaults), headline_(std::move(headline)) {}
 
-  void fit(std::span<const Row> train) override {
+  void fit(std::span<const Row> train, std::span<const Row> /*all*/) override {
     Errors errors;
     double sum = 0, squares = 0;
     for (const auto& row : train) {

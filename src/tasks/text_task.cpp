@@ -61,6 +61,10 @@ TextTask::TextTask(std::string name, const Config& data, TextColumns defaults) :
   data.require(max_length_ >= 3, "max_length", "at least 3 tokens");
 }
 
+nlohmann::ordered_json TextTask::settings() const {
+  return {{"text", columns_.text}, {"text_pair", columns_.text_pair}, {"label", columns_.label}, {"max_length", max_length_}};
+}
+
 std::vector<std::string> TextTask::columns(bool labelled) const {
   std::vector<std::string> out{columns_.text};
   if (!columns_.text_pair.empty()) out.push_back(columns_.text_pair);

@@ -14,6 +14,7 @@ struct TextColumns {
 class TextTask : public Task {
  public:
   std::string name() const override { return name_; }
+  nlohmann::ordered_json settings() const override;
   std::vector<std::string> columns(bool labelled) const override;
   Example encode(const Row& row, const Tokenizer* tokenizer, bool labelled) const override;
   Batch collate(std::span<const Example* const> examples) const override;

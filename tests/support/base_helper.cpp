@@ -2,10 +2,12 @@
 // mistake.
 #include <cstdio>
 #include <exception>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/safetensors.h"
+#include "train/event_writer.h"
 
 namespace deeplora {
 namespace {
@@ -19,12 +21,31 @@ void copy_safetensors(const std::string& from, const std::string& to) {
   write_safetensors(to, views, file.metadata());
 }
 
+/// Writes a session of events: FOLDER, the first step or "-", a text, then TAG=STEP=VALUE for each point.
+void write_events(const std::vector<std::string>& words) {
+  std::optional<int64_t> first_step;
+  if (words[2] != "-") first_step = std::stoll(words[2]);
+  EventWriter writer(words[1], first_step);
+  writer.text("configuration", words[3], 0);
+  for (size_t i = 4; i < words.size(); ++i) {
+    const size_t step = words[i].find('='), value = words[i].rfind('=');
+    writer.scalar(words[i].substr(0, step), std::stod(words[i].substr(value + 1)),
+                  std::stoll(words[i].substr(step + 1)));
+  }
+  writer.flush();
+}
+
 int run(const std::vector<std::string>& words) {
   if (words.size() == 3 && words[0] == "copy-safetensors") {
     copy_safetensors(words[1], words[2]);
     return 0;
   }
-  std::fprintf(stderr, "usage: copy-safetensors IN OUT\n");
+  if (words.size() >= 4 && words[0] == "events") {
+    write_events(words);
+    return 0;
+  }
+  std::fprintf(stderr,
+               "usage: copy-safetensors IN OUT | events FOLDER FIRST_STEP TEXT [TAG=STEP=VALUE...]\n");
   return 2;
 }
 

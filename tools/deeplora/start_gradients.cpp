@@ -9,7 +9,7 @@ namespace deeplora {
 torch::Tensor StartGradients::at(const AdapterSite& site) {
   if (gradients_.empty()) compute();
   torch::Tensor gradient = gradients_.at(site.path);
-  gradients_.at(site.path) = {};
+  gradients_.at(site.path).reset();
   return gradient;
 }
 

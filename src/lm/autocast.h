@@ -1,39 +1,34 @@
-// Computing in bfloat16 while weights stay as they are.
+// bfloat16 autocast for a scope.
 #pragma once
 
 #include <ATen/autocast_mode.h>
-#include <c10/core/Device.h>
 
 namespace deeplora {
 
-/// Switches LibTorch's autocast to bfloat16 on a device type while alive; with `enabled` false nothing
-/// happens. The destructor restores the former mode and drops the cached casts, which would otherwise outlive
-/// a change of the weights.
-class AutocastGuard {
+/// While alive and `on`, matrix products of `device` run in bfloat16; weights and factors keep their dtype.
+class Autocast {
  public:
-  AutocastGuard(c10::Device device, bool enabled)
-      : type_(device.type()),
-        enabled_(enabled),
-        was_enabled_(at::autocast::is_autocast_enabled(type_)),
-        former_type_(at::autocast::get_autocast_dtype(type_)) {
-    if (!enabled_) return;
-    at::autocast::set_autocast_enabled(type_, true);
-    at::autocast::set_autocast_dtype(type_, at::kBFloat16);
+  Autocast(torch::Device device, bool on) : device_(device.type()), on_(on) {
+    if (!on_) return;
+    before_ = at::autocast::is_autocast_enabled(device_);
+    dtype_before_ = at::autocast::get_autocast_dtype(device_);
+    at::autocast::set_autocast_enabled(device_, true);
+    at::autocast::set_autocast_dtype(device_, at::kBFloat16);
     at::autocast::increment_nesting();
   }
-  ~AutocastGuard() {
-    if (!enabled_) return;
+  ~Autocast() {
+    if (!on_) return;
     if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
-    at::autocast::set_autocast_enabled(type_, was_enabled_);
-    at::autocast::set_autocast_dtype(type_, former_type_);
+    at::autocast::set_autocast_enabled(device_, before_);
+    at::autocast::set_autocast_dtype(device_, dtype_before_);
   }
-  AutocastGuard(const AutocastGuard&) = delete;
-  AutocastGuard& operator=(const AutocastGuard&) = delete;
+  Autocast(const Autocast&) = delete;
+  Autocast& operator=(const Autocast&) = delete;
 
  private:
-  c10::DeviceType type_;
-  bool enabled_, was_enabled_;
-  at::ScalarType former_type_;
+  at::DeviceType device_;
+  bool on_, before_ = false;
+  at::ScalarType dtype_before_ = at::kFloat;
 };
 
 }  // namespace deeplora

@@ -38,12 +38,8 @@ void TrainLog::step(const StepReport& report, bool row) {
 }
 
 void TrainLog::evaluated(int64_t step, const Scores& scores) {
-  nlohmann::ordered_json values = nlohmann::ordered_json::object();
-  for (const auto& [name, value] : scores.values) {
-    values[name] = value;
-    events_.scalar("dev/" + name, value, step);
-  }
-  folder_.append_metrics({{"step", step}, {"eval", values}});
+  for (const auto& [name, value] : scores.values) events_.scalar("dev/" + name, value, step);
+  folder_.append_metrics({{"step", step}, {"eval", scores.json()}});
   shown_.step = step;
   shown_.metric_name = scores.headline_name();
   shown_.metric = scores.headline();

@@ -25,7 +25,7 @@ std::string sources_of(const std::vector<const Example*>& rows) {
 }
 
 torch::Tensor loss_of(const StepSetup& setup, const Batch& batch) {
-  const AutocastGuard autocast(setup.device, setup.bf16);
+  const Autocast autocast(setup.device, setup.bf16);
   return setup.task.loss_sum(setup.model.forward(batch), batch);
 }
 

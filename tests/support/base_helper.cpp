@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "core/files.h"
 #include "core/safetensors.h"
+#include "tests/support/sample_reports.h"
 #include "train/event_writer.h"
 
 namespace deeplora {
@@ -44,8 +46,13 @@ int run(const std::vector<std::string>& words) {
     write_events(words);
     return 0;
   }
+  if (words.size() == 2 && (words[0] == "sample-report" || words[0] == "hard-charts")) {
+    write_file_atomically(words[1], words[0] == "sample-report" ? sample_report() : hard_charts());
+    return 0;
+  }
   std::fprintf(stderr,
-               "usage: copy-safetensors IN OUT | events FOLDER FIRST_STEP TEXT [TAG=STEP=VALUE...]\n");
+               "usage: copy-safetensors IN OUT | events FOLDER FIRST_STEP TEXT [TAG=STEP=VALUE...] | "
+               "sample-report OUT | hard-charts OUT\n");
   return 2;
 }
 

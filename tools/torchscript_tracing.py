@@ -6,6 +6,8 @@ from the [B, T] mask with operations that stay dynamic, and transformers passes 
 """
 from __future__ import annotations
 
+import contextlib
+import functools
 import inspect
 
 import torch
@@ -213,6 +215,32 @@ def difference(wrapper: Wrapper, traced) -> str | None:
     return None
 
 
+@contextlib.contextmanager
+def attention_dropout_kept(model: torch.nn.Module):
+    """While this holds, eager attention hands its true dropout probability to a dropout that is switched off.
+
+    In eval mode transformers passes 0 instead, and whoever switches the traced dropout on would train without it. The
+    fused kernel has no switch, so it is left alone.
+    """
+    blocks = [m for m in model.modules() if type(m).__name__.endswith("Attention")]
+    fused = getattr(model.config, "_attn_implementation", "eager") != "eager"
+    dropout = torch.nn.functional.dropout
+
+    @functools.wraps(dropout)
+    def switched_off(input, p=0.5, training=True, inplace=False):
+        return dropout(input, p, False, inplace)
+
+    if not fused:
+        for block in blocks:
+            block.training = True  # of the block alone: its parts stay in eval mode
+        torch.nn.functional.dropout = switched_off
+    try:
+        yield
+    finally:
+        torch.nn.functional.dropout = dropout
+        model.eval()
+
+
 def trace(model: torch.nn.Module, task: str):
     """(wrapper, traced module): the first way of masking that traces and computes the same at other shapes.
 
@@ -223,9 +251,9 @@ def trace(model: torch.nn.Module, task: str):
         wrapper = wrap(model, task, own_masks).eval()
         inputs = example(wrapper, 2, 7, "right", 0)
         try:
-            with torch.no_grad():
+            with torch.no_grad(), attention_dropout_kept(model):
                 traced = torch.jit.trace(wrapper, tuple(inputs.values()), check_trace=False)
-            wrong = difference(wrapper, traced)
+            wrong = difference(wrapper, traced.eval())
         except Exception as error:  # the model may refuse such a mask, or the tracer the model's code
             wrong = first_line(error)
         if wrong is None:

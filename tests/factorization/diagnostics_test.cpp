@@ -22,7 +22,7 @@ TEST(DiagnosticsTest, PrincipalAnglesEqualSciPy) {
   for (const auto& example : file.at("angles")) {
     const auto a = tensor_from(example.at("a")), b = tensor_from(example.at("b"));
     const auto expected = torch::tensor(example.at("angles").get<std::vector<double>>(), kDouble);
-    EXPECT_TRUE(close(principal_angles(a, b), expected, 2e-15 * 10));
+    EXPECT_TRUE(close(principal_angles(a, b), expected, 2e-14));
   }
 }
 

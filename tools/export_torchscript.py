@@ -213,7 +213,11 @@ def save(traced, output: str, files: dict[str, bytes], wrapper: Wrapper, check: 
     handle, scratch = tempfile.mkstemp(dir=folder, prefix=".export-", suffix=".pt")
     os.close(handle)
     try:
-        torch.jit.save(traced, scratch, _extra_files=files)
+        try:
+            torch.jit.save(traced, scratch, _extra_files=files)
+        except RuntimeError as error:  # Python code inside the graph: DeBERTa before transformers 4.48
+            raise ExportError(f"{type(wrapper.model).__name__} cannot be saved as TorchScript: {first_line(error)} "
+                              "(a newer transformers may help)") from error
         wrong = difference(wrapper, torch.jit.load(scratch)) if check else None
         if wrong is not None:
             raise ExportError(f"the saved archive does not compute what the original does: {wrong}")

@@ -3,6 +3,7 @@
 
 import json
 import random
+from importlib.metadata import version
 from pathlib import Path
 
 import sacrebleu
@@ -64,7 +65,7 @@ def scores(predicted, references):
 
 def main():
     tokenizer = Tokenizer13a()
-    golden = {"made_with": {"sacrebleu": sacrebleu.__version__, "rouge-score": "0.1.2"},
+    golden = {"made_with": {"sacrebleu": sacrebleu.__version__, "rouge-score": version("rouge-score")},
               "tokens": [[text, tokenizer(text.rstrip())] for text in TEXTS],
               "corpora": [{"name": name, "predicted": predicted, "references": references, "scores": scores(predicted, references)}
                           for name, (predicted, references) in corpora().items()]}

@@ -1,5 +1,6 @@
-// The one object of the project: a matrix kept as a product of factors, W = scale * W_L ... W_2 W_1 (method paper, section 2).
-// Adapters (W is the update of a frozen weight) and matrix completion (W is the recovered matrix) are both chains.
+// The one object of the project: a matrix kept as a product of factors, W = scale * W_L ... W_2 W_1 (method
+// paper, section 2). Adapters (W is the update of a frozen weight) and matrix completion (W is the recovered
+// matrix) are both chains.
 #pragma once
 
 #include <torch/nn/module.h>
@@ -28,12 +29,12 @@ struct ChainShape {
 
 class FactorChainImpl : public torch::nn::Module {
  public:
-  /// Factors from input to output: W_1 [d_1, n] first, W_L [m, d_{L-1}] last; registered as parameters by name.
-  /// Throws std::invalid_argument when neighbours do not fit, a factor is not 2-D, or names repeat.
+  /// Factors from input to output: W_1 [d_1, n] first, W_L [m, d_{L-1}] last; registered as parameters by
+  /// name. Throws std::invalid_argument when neighbours do not fit, a factor is not 2-D, or names repeat.
   explicit FactorChainImpl(std::vector<Factor> input_to_output, double scale = 1.0);
 
-  /// [..., n] -> [..., m], factor by factor; the m x n product is never formed. Computed in the factors' dtype
-  /// (unless autocast is on) and returned in x's dtype.
+  /// [..., n] -> [..., m], factor by factor; the m x n product is never formed. Computed in the factors'
+  /// dtype (unless autocast is on) and returned in x's dtype.
   torch::Tensor forward(const torch::Tensor& x);
   /// Rows of the product for embeddings: ids [...] -> [..., n] = W[ids, :].
   torch::Tensor rows(const torch::Tensor& ids);

@@ -6,7 +6,9 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "lm/adapter.h"
@@ -53,13 +55,19 @@ class LanguageModel : public torch::nn::Module {
   virtual std::vector<NamedTensor> base_parameters() = 0;
   /// "bert", "roberta", ..., "graph".
   virtual std::string family() const = 0;
+  /// Named inner states [B, T, D] of a forward pass, in the order in which the archive's own layer_norm operators produce
+  /// them: where parity fails they tell which layer parts first. Empty where the model cannot tell.
+  virtual std::vector<std::pair<std::string, torch::Tensor>> checkpoints(const Batch&) { return {}; }
 };
 
 /// A model family: says whether an archive is one of its own, and builds the model on the archive's tensors.
 class TorchScriptArchive;
+struct ModelOptions {
+  std::optional<double> dropout;  ///< replaces every dropout probability of the archive's configuration
+};
 struct ModelFamily {
   std::function<bool(const TorchScriptArchive&)> recognises;
-  std::function<std::shared_ptr<LanguageModel>(const TorchScriptArchive&)> build;
+  std::function<std::shared_ptr<LanguageModel>(const TorchScriptArchive&, const ModelOptions&)> build;
 };
 using ModelFamilies = Registry<ModelFamily>;
 

@@ -51,13 +51,20 @@ class Task {
  public:
   virtual ~Task() = default;
   virtual std::string name() const = 0;
+  /// The keys of `data` that this task read, with their values: enough to make the same task again.
+  virtual nlohmann::ordered_json settings() const = 0;
   /// Columns that a file must have; `labelled` adds the label.
   virtual std::vector<std::string> columns(bool labelled) const = 0;
-  /// Learns the label list or the target's mean and spread from the training rows. Throws Error for bad labels (all at once).
-  virtual void fit(std::span<const Row> train) = 0;
+  /// Learns the target's mean and spread from the training rows, the label list from `all` rows of the training file (a few
+  /// drawn rows may miss a label). Throws Error for bad labels, all at once.
+  virtual void fit(std::span<const Row> train, std::span<const Row> all) = 0;
   /// What fit() learnt, kept in the run folder and in exports; restore() takes it back.
   virtual nlohmann::ordered_json state() const = 0;
   virtual void restore(const nlohmann::ordered_json& state) = 0;
+  /// Id that fills cells beyond a text (masked out, but some models read it: RoBERTa counts positions by it).
+  virtual void set_pad_id(int64_t id) = 0;
+  /// {mean, spread} in which a new head learns its output; {0, 1} where the output is not a quantity.
+  virtual std::pair<double, double> output_scale() const { return {0.0, 1.0}; }
   /// Tokenizes a row (tokenizer may be null when rows carry input_ids). Throws Error naming row.source.
   virtual Example encode(const Row& row, const Tokenizer* tokenizer, bool labelled) const = 0;
   virtual Batch collate(std::span<const Example* const> examples) const = 0;

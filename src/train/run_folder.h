@@ -1,4 +1,5 @@
-// A run folder: resolved configuration, metrics, adapter, checkpoints, result. Every write is atomic or append-only.
+// A run folder: resolved configuration, metrics, adapter, checkpoints, result. Every write is atomic or
+// append-only.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -14,16 +15,16 @@ namespace deeplora {
 
 class RunFolder {
  public:
-  /// A new run. Throws Error when the folder holds a run already (say how to resume or choose another) or files that are
-  /// not a run's; an empty or absent folder is fine. Created on the first write, so that a mistake found before training
-  /// leaves nothing behind.
+  /// A new run. Throws Error when the folder holds a run already (say how to resume or choose another) or
+  /// files that are not a run's; an empty or absent folder is fine. Created on the first write, so that a
+  /// mistake found before training leaves nothing behind.
   static RunFolder create(const std::filesystem::path& folder);
   /// An existing run, for resuming, evaluating, exporting. Throws Error when it is not a run folder.
   static RunFolder open(const std::filesystem::path& folder);
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path config_file() const { return path_ / "config.yaml"; }
-  std::filesystem::path adapter_file() const { return path_ / "adapter.safetensors"; }        ///< best
+  std::filesystem::path adapter_file() const { return path_ / "adapter.safetensors"; }  ///< best
   std::filesystem::path last_adapter_file() const { return path_ / "last.safetensors"; }
   std::filesystem::path metrics_file() const { return path_ / "metrics.jsonl"; }
   std::filesystem::path result_file() const { return path_ / "result.json"; }
@@ -35,7 +36,8 @@ class RunFolder {
   void lock();
   void write(const std::filesystem::path& file, const std::string& content);
   void append_metrics(const nlohmann::ordered_json& row);
-  /// Drops rows of metrics.jsonl beyond the first `bytes` bytes: what a killed run wrote after its last checkpoint.
+  /// Drops rows of metrics.jsonl beyond the first `bytes` bytes: what a killed run wrote after its last
+  /// checkpoint.
   void truncate_metrics(uint64_t bytes);
   uint64_t metrics_size() const;
   /// The newest whole checkpoint folder (checkpoints/step-00000120), or nothing.

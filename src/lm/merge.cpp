@@ -90,7 +90,7 @@ torch::jit::Module with_head(const TorchScriptArchive& archive, const ArchiveInt
                                "    hidden = result", selector(result, interface.output), "\n", "    mask = ",
                                has_mask ? mask_name : cat("torch.ones_like(", ids_name, ")"), "\n",
                                "    keep = mask.to(hidden.dtype).unsqueeze(-1)\n", pooling_code(head.options().pooling),
-                               "    return torch.nn.functional.linear(pooled, self.head_weight, self.head_bias)\n");
+                               "    return torch.linear(pooled, self.head_weight, self.head_bias)\n");
   try {
     out.define(code);
   } catch (const std::exception& e) {

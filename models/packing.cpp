@@ -29,7 +29,8 @@ torch::Tensor packed_attention(const torch::Tensor& q, const torch::Tensor& k, c
   const auto split = [&](const torch::Tensor& x) {  // [N, D] -> [B, H, T, D/H]
     return packing.unpack(x).view({packing.batch(), packing.tokens(), heads, -1}).transpose(1, 2);
   };
-  const torch::Tensor out = at::scaled_dot_product_attention(split(q), split(k), split(v), packing.attention_mask(), dropout);
+  const auto mask = packing.attention_mask().defined() ? std::optional(packing.attention_mask()) : std::nullopt;
+  const torch::Tensor out = at::scaled_dot_product_attention(split(q), split(k), split(v), mask, dropout);
   return packing.pack(out.transpose(1, 2).flatten(2));
 }
 

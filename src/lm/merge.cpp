@@ -86,11 +86,11 @@ torch::jit::Module with_head(const TorchScriptArchive& archive, const ArchiveInt
   const auto ids_renamed = interface.inputs.find("input_ids");
   const std::string ids_name = ids_renamed == interface.inputs.end() ? "input_ids" : ids_renamed->second;
   const bool has_mask = std::find(archive.inputs().begin(), archive.inputs().end(), mask_name) != archive.inputs().end();
-  const std::string code = cat("def forward(", signature(archive), ") -> Tensor:\n", "    result = self.base(", join(archive.inputs(), ", ", 99), ")\n",
+  const std::string code = cat("def forward(", signature(archive), ") -> Tensor:\n", "    result = self.base.forward(", join(archive.inputs(), ", ", 99), ")\n",
                                "    hidden = result", selector(result, interface.output), "\n", "    mask = ",
                                has_mask ? mask_name : cat("torch.ones_like(", ids_name, ")"), "\n",
                                "    keep = mask.to(hidden.dtype).unsqueeze(-1)\n", pooling_code(head.options().pooling),
-                               "    return torch.nn.functional.linear(pooled, self.head_weight, self.head_bias)\n");
+                               "    return torch.linear(pooled, self.head_weight, self.head_bias)\n");
   try {
     out.define(code);
   } catch (const std::exception& e) {

@@ -106,7 +106,7 @@ std::string chart_style() {
   return R"(:root{--s0:#0072b2;--s1:#d55e00;--s2:#00875f;--s3:#b5568f;--s4:#a87900;--s5:#3d3d3d;--s6:#2f8fd0}
 @media (prefers-color-scheme:dark){:root{--s0:#56b4e9;--s1:#ff8a4c;--s2:#2cc39a;--s3:#e59ac5;--s4:#f0c93e;--s5:#d8d8d8;--s6:#8aa8ff}}
 .s0{color:var(--s0)}.s1{color:var(--s1)}.s2{color:var(--s2)}.s3{color:var(--s3)}.s4{color:var(--s4)}.s5{color:var(--s5)}.s6{color:var(--s6)}
-figure{margin:0;max-width:600px;min-width:0}
+figure{margin:0;max-width:540px;min-width:0}
 figure>svg{display:block;width:100%;height:auto;font-size:13px;font-family:inherit}
 figure text{fill:var(--soft)}
 figure text.value{fill:var(--ink)}

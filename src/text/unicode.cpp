@@ -103,6 +103,18 @@ std::string to_utf8(std::u32string_view codes) {
   return out;
 }
 
+void replace_all(std::string& text, std::string_view from, std::string_view to) {
+  size_t found = text.find(from);
+  if (found == std::string::npos) return;
+  std::string out;
+  size_t done = 0;
+  for (; found != std::string::npos; found = text.find(from, done)) {
+    out.append(text, done, found - done).append(to);
+    done = found + from.size();
+  }
+  text = out.append(text, done);
+}
+
 bool is_space(char32_t code) {
   if (code < 0x80) return code == ' ' || (code >= 0x9 && code <= 0xD);
   return in(tables::spaces(), code);
@@ -127,6 +139,9 @@ bool is_letter(char32_t code) {
 }
 bool is_number(char32_t code) {
   return in(tables::numbers(), code);
+}
+bool is_digit(char32_t code) {
+  return is_number(code) || in(tables::newer_digits(), code);
 }
 bool is_word(char32_t code) {
   return in(tables::words(), code);

@@ -26,6 +26,8 @@ void rename_into_place(const fs::path& from, const fs::path& to) {
   std::error_code failed;
   fs::rename(from, to, failed);
   check(!failed, "cannot write ", to.string(), ": ", failed.message());
+  // Two hard links to one file: rename() says done and keeps both names.
+  fs::remove(from, failed);
   sync_path(parent_of(to));
 }
 

@@ -1,0 +1,59 @@
+#include "adapters/chain_adapter.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "factorization/spectral.h"
+
+namespace deeplora {
+
+ChainAdapter::ChainAdapter(FactorChain chain, double dropout)
+    : chain_(register_module("chain", std::move(chain))), dropout_(dropout) {
+  if (!(dropout >= 0 && dropout < 1))
+    throw std::invalid_argument(cat("dropout ", dropout, " is not in [0, 1)"));
+}
+
+torch::Tensor ChainAdapter::forward(const torch::Tensor& x) {
+  return chain_->forward(dropout_ > 0 && is_training() ? at::dropout(x, dropout_, /*train=*/true) : x);
+}
+
+torch::Tensor ChainAdapter::rows(const torch::Tensor& ids) {
+  return chain_->rows(ids);
+}
+
+torch::Tensor ChainAdapter::delta() const {
+  torch::NoGradGuard no_grad;
+  return chain_->product();
+}
+
+std::vector<NamedTensor> ChainAdapter::tensors() const {
+  std::vector<NamedTensor> out;
+  for (const auto& factor : chain_->factors()) out.push_back({factor.name, factor.value});
+  return out;
+}
+
+std::optional<LowRankPair> ChainAdapter::low_rank_pair() const {
+  torch::NoGradGuard no_grad;
+  const auto [b, a] = chain_->collapse();
+  return LowRankPair{b.detach(), a.detach(), chain_->scale()};
+}
+
+torch::Tensor ChainAdapter::singular_values() const {
+  return deeplora::singular_values(*chain_);
+}
+
+void check_rank(const std::string& where, int64_t rank, int64_t width_per_rank, const AdapterContext& site) {
+  const int64_t smaller = std::min(site.out(), site.in()), most = smaller / width_per_rank;
+  if (rank <= most) return;
+  const std::string need = width_per_rank == 1
+                               ? cat("rank ", rank)
+                               : cat("rank ", rank, " (inner width ", width_per_rank * rank, ")");
+  const std::string remedy =
+      most >= 1 ? cat("use a rank of at most ", most, " or leave") : std::string("leave");
+  fail(where, ": ", need, " is more than the smaller side of ", site.path, " [", site.out(), ", ", site.in(),
+       "]; ", remedy, " this weight out of adapter.targets");
+}
+
+}  // namespace deeplora

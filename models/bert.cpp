@@ -1,0 +1,263 @@
+#include "models/bert.h"
+
+#include <torch/torch.h>
+
+namespace deeplora {
+namespace {
+
+const EncoderNames kBertNames{"encoder.layer.", "attention.self.query", "attention.self.key", "attention.self.value",
+                              "attention.output.dense", "attention.output.LayerNorm", "intermediate.dense", "output.dense",
+                              "output.LayerNorm"};
+const EncoderNames kDistilNames{"transformer.layer.", "attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin",
+                                "sa_layer_norm", "ffn.lin1", "ffn.lin2", "output_layer_norm"};
+constexpr const char* kWordTable = "embeddings.word_embeddings";
+
+/// LayerNorm with frozen weights; `full` fine-tuning may switch their gradients on.
+struct FrozenNorm {
+  torch::Tensor weight, bias;
+  double eps = 1e-12;
+
+  FrozenNorm() = default;
+  FrozenNorm(WeightMap& weights, const std::string& name, int64_t width, double eps_)
+      : weight(weights.take(name + ".weight", {width})), bias(weights.take(name + ".bias", {width})), eps(eps_) {}
+  torch::Tensor operator()(const torch::Tensor& x) const { return at::layer_norm(x, {x.size(-1)}, weight, bias, eps); }
+};
+
+torch::Tensor activate(const torch::Tensor& x, const std::string& name) {
+  if (name == "gelu") return at::gelu(x);
+  if (name == "gelu_new" || name == "gelu_pytorch_tanh") return at::gelu(x, "tanh");
+  if (name == "relu") return at::relu(x);
+  if (name == "silu" || name == "swish") return at::silu(x);
+  return at::tanh(x);
+}
+
+class EncoderLayer : public torch::nn::Module {
+ public:
+  EncoderLayer(WeightMap& weights, const EncoderConfig& c, int64_t index) : config_(c) {
+    const EncoderNames& n = c.names;
+    const std::string at = n.layers + std::to_string(index) + ".";
+    query_ = register_module("query", weights.projection(at + n.query, c.width, c.width));
+    key_ = register_module("key", weights.projection(at + n.key, c.width, c.width));
+    value_ = register_module("value", weights.projection(at + n.value, c.width, c.width));
+    output_ = register_module("output", weights.projection(at + n.attention_output, c.width, c.width));
+    mlp_in_ = register_module("mlp_in", weights.projection(at + n.mlp_in, c.mlp_width, c.width));
+    mlp_out_ = register_module("mlp_out", weights.projection(at + n.mlp_out, c.width, c.mlp_width));
+    attention_norm_ = FrozenNorm(weights, at + n.attention_norm, c.width, c.norm_eps);
+    mlp_norm_ = FrozenNorm(weights, at + n.mlp_norm, c.width, c.norm_eps);
+  }
+
+  /// x [N, D] -> [N, D]; `trace` collects the outputs of both norms when given.
+  torch::Tensor forward(const torch::Tensor& x, const Packing& packing, std::vector<torch::Tensor>* trace) {
+    const bool training = is_training();
+    const torch::Tensor mixed = packed_attention(query_(x), key_(x), value_(x), config_.heads, packing,
+                                                 training ? config_.attention_dropout : 0.0);
+    const torch::Tensor attended = attention_norm_(dropped(output_(mixed)) + x);
+    const torch::Tensor out = mlp_norm_(dropped(mlp_out_(activate(mlp_in_(attended), config_.activation))) + attended);
+    if (trace) trace->insert(trace->end(), {attended, out});
+    return out;
+  }
+
+  void add_sites(std::vector<AdapterSite>& sites) {
+    sites.push_back(query_->site("query", SiteKind::linear));
+    sites.push_back(key_->site("key", SiteKind::linear));
+    sites.push_back(value_->site("value", SiteKind::linear));
+    sites.push_back(output_->site("attention_output", SiteKind::linear));
+    sites.push_back(mlp_in_->site("mlp_in", SiteKind::linear));
+    sites.push_back(mlp_out_->site("mlp_out", SiteKind::linear));
+  }
+
+ private:
+  torch::Tensor dropped(const torch::Tensor& x) const {
+    return is_training() && config_.hidden_dropout > 0 ? at::dropout(x, config_.hidden_dropout, true) : x;
+  }
+
+  const EncoderConfig& config_;
+  Projection query_{nullptr}, key_{nullptr}, value_{nullptr}, output_{nullptr}, mlp_in_{nullptr}, mlp_out_{nullptr};
+  FrozenNorm attention_norm_, mlp_norm_;
+};
+
+/// The classifier that an archive may bring along: [B, D] of the first token -> [B, C].
+class ArchiveHead : public torch::nn::Module {
+ public:
+  /// `above` reads weights above the encoder ("model."), `encoder` those of the encoder ("model.bert.").
+  ArchiveHead(WeightMap& above, WeightMap& encoder, const EncoderConfig& c) : dropout_(c.classifier_dropout) {
+    if (c.family == "roberta") {
+      first_ = register_module("first", above.projection("classifier.dense", -1, c.width));
+      last_ = register_module("last", above.projection("classifier.out_proj", -1, -1));
+      dropout_before_first_ = true;
+    } else if (c.family == "distilbert") {
+      first_ = register_module("first", above.projection("pre_classifier", -1, c.width));
+      last_ = register_module("last", above.projection("classifier", -1, -1));
+      relu_ = true;
+    } else {
+      first_ = register_module("first", encoder.projection("pooler.dense", c.width, c.width));
+      pooler_ = true;
+      last_ = register_module("last", above.projection("classifier", -1, c.width));
+    }
+  }
+
+  torch::Tensor forward(torch::Tensor x) {
+    if (dropout_before_first_) x = at::dropout(x, dropout_, is_training());
+    x = first_(x);
+    x = relu_ ? at::relu(x) : at::tanh(x);
+    return last_(at::dropout(x, dropout_, is_training()));
+  }
+
+  void add_sites(std::vector<AdapterSite>& sites) {
+    // BERT's pooler is pre-trained: an ordinary layer that adapters may change. What follows it is the head.
+    sites.push_back(first_->site(pooler_ ? "pooler" : "head", SiteKind::linear));
+    sites.push_back(last_->site("head", SiteKind::linear));
+  }
+
+ private:
+  Projection first_{nullptr}, last_{nullptr};
+  double dropout_;
+  bool dropout_before_first_ = false, relu_ = false, pooler_ = false;
+};
+
+class EncoderModel : public LanguageModel {
+ public:
+  EncoderModel(const TorchScriptArchive& archive, EncoderConfig config, const std::string& prefix) : config_(std::move(config)) {
+    WeightMap weights(archive, prefix);
+    const EncoderConfig& c = config_;
+    words_ = register_module("words", weights.embedding(kWordTable, c.vocabulary, c.width));
+    positions_ = register_module("positions", weights.embedding("embeddings.position_embeddings", c.positions, c.width));
+    if (c.segments > 0)
+      segments_ = register_module("segments", weights.embedding("embeddings.token_type_embeddings", c.segments, c.width));
+    norm_ = FrozenNorm(weights, "embeddings.LayerNorm", c.width, c.norm_eps);
+    for (int64_t i = 0; i < c.layers; ++i)
+      layers_.push_back(register_module("layer" + std::to_string(i), std::make_shared<EncoderLayer>(weights, c, i)));
+    // "model.bert." -> "model.": a classifier stands beside the encoder.
+    const size_t dot = prefix.empty() ? std::string::npos : prefix.rfind('.', prefix.size() - 2);
+    WeightMap above(archive, dot == std::string::npos ? "" : prefix.substr(0, dot + 1));
+    const bool has_head = above.has("classifier.weight") || above.has("classifier.out_proj.weight");
+    if (has_head) head_ = register_module("head", std::make_shared<ArchiveHead>(above, weights, c));
+    weights.finish(c.family, {"pooler.", "embeddings.position_ids", "classifier.", "pre_classifier."});
+    if (has_head) above.finish(c.family, {""});
+    base_parameters_ = weights.taken();
+    base_parameters_.insert(base_parameters_.end(), above.taken().begin(), above.taken().end());
+  }
+
+  ModelOutput forward(const Batch& batch) override {
+    const int64_t size = batch.input_ids.size(0), tokens = batch.input_ids.size(1);
+    check(tokens + config_.first_position <= config_.positions, "a text of ", tokens, " tokens is longer than the model's ",
+          config_.positions - config_.first_position, " positions; lower data.max_length");
+    const Packing packing(batch.attention_mask, size, tokens, batch.input_ids.device());
+    torch::Tensor x = embed(batch, packing);
+    if (trace_) trace_->push_back(x);
+    x = at::dropout(x, config_.hidden_dropout, is_training());
+    for (const auto& layer : layers_) x = layer->forward(x, packing, trace_);
+    if (!head_) return {.hidden = packing.unpack(x), .logits = {}};
+    return {.hidden = {}, .logits = head_->forward(packing.unpack(x).select(1, 0))};
+  }
+
+  std::vector<AdapterSite> sites() override {
+    std::vector<AdapterSite> out;
+    out.push_back(words_->site("embedding", SiteKind::embedding));
+    out.push_back(positions_->site("embedding", SiteKind::embedding));
+    if (segments_) out.push_back(segments_->site("embedding", SiteKind::embedding));
+    for (const auto& layer : layers_) layer->add_sites(out);
+    if (head_) head_->add_sites(out);
+    return out;
+  }
+
+  std::vector<NamedTensor> base_parameters() override { return base_parameters_; }
+  std::string family() const override { return config_.family; }
+
+  std::vector<std::pair<std::string, torch::Tensor>> checkpoints(const Batch& batch) override {
+    std::vector<torch::Tensor> trace;
+    trace_ = &trace;
+    forward(batch);
+    trace_ = nullptr;
+    std::vector<std::pair<std::string, torch::Tensor>> out;
+    const Packing packing(batch.attention_mask, batch.input_ids.size(0), batch.input_ids.size(1), batch.input_ids.device());
+    for (size_t i = 0; i < trace.size(); ++i) {
+      const std::string name = i == 0 ? "the embeddings" : cat("layer ", (i - 1) / 2, i % 2 ? ", attention" : ", feed-forward");
+      out.emplace_back(name, packing.unpack(trace[i]));
+    }
+    return out;
+  }
+
+ private:
+  /// [N, D]: the sum of the tables, normalised.
+  torch::Tensor embed(const Batch& batch, const Packing& packing) {
+    const torch::Tensor ids = packing.pack(batch.input_ids);
+    torch::Tensor position;
+    if (batch.position_ids.defined()) position = batch.position_ids;
+    else if (config_.first_position > 0 && batch.attention_mask.defined())
+      position = batch.attention_mask.cumsum(1) - 1 + config_.first_position;  // RoBERTa counts tokens, not cells
+    else position = (torch::arange(batch.input_ids.size(1), ids.options()) + config_.first_position).expand_as(batch.input_ids);
+    torch::Tensor x = words_(ids);
+    if (segments_) x = x + segments_(batch.token_type_ids.defined() ? packing.pack(batch.token_type_ids) : torch::zeros_like(ids));
+    return norm_(x + positions_(packing.pack(position)));
+  }
+
+  EncoderConfig config_;
+  EmbeddingTable words_{nullptr}, positions_{nullptr}, segments_{nullptr};
+  FrozenNorm norm_;
+  std::vector<std::shared_ptr<EncoderLayer>> layers_;
+  std::shared_ptr<ArchiveHead> head_;
+  std::vector<NamedTensor> base_parameters_;
+  std::vector<torch::Tensor>* trace_ = nullptr;
+};
+
+/// Reads config.json; sizes that the weights show are taken from the weights.
+EncoderConfig read_config(const TorchScriptArchive& archive, const std::string& family, const std::string& prefix) {
+  EncoderConfig c;
+  const auto& json = archive.config();
+  const bool distil = family == "distilbert";
+  c.family = family;
+  c.names = distil ? kDistilNames : kBertNames;
+  const auto words = archive.tensor(prefix + kWordTable + ".weight");
+  const auto positions = archive.tensor(prefix + "embeddings.position_embeddings.weight");
+  c.vocabulary = words.size(0);
+  c.width = words.size(1);
+  c.positions = positions.size(0);
+  const std::string segments = prefix + "embeddings.token_type_embeddings.weight";
+  if (archive.has(segments)) c.segments = archive.tensor(segments).size(0);
+  while (archive.has(prefix + c.names.layers + std::to_string(c.layers) + "." + c.names.query + ".weight")) ++c.layers;
+  const std::string mlp = prefix + c.names.layers + "0." + c.names.mlp_in + ".weight";
+  if (archive.has(mlp)) c.mlp_width = archive.tensor(mlp).size(0);
+  c.heads = json.value(distil ? "n_heads" : "num_attention_heads", int64_t{0});
+  check(c.heads > 0 && c.width % c.heads == 0, "model ", archive.file().string(), ": its config.json gives no usable number of attention heads (",
+        distil ? "n_heads" : "num_attention_heads", " = ", c.heads, ", width ", c.width, "); export it with tools/export_torchscript.py");
+  c.norm_eps = json.value("layer_norm_eps", 1e-12);
+  c.activation = json.value(distil ? "activation" : "hidden_act", std::string("gelu"));
+  static const std::vector<std::string> kActivations{"gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh"};
+  check(std::find(kActivations.begin(), kActivations.end(), c.activation) != kActivations.end(), "model ", archive.file().string(),
+        ": activation '", c.activation, "' is not known; known: ", join(kActivations));
+  c.hidden_dropout = json.value(distil ? "dropout" : "hidden_dropout_prob", 0.1);
+  c.attention_dropout = json.value(distil ? "attention_dropout" : "attention_probs_dropout_prob", 0.1);
+  const char* classifier = distil ? "seq_classif_dropout" : "classifier_dropout";
+  c.classifier_dropout = json.contains(classifier) && json[classifier].is_number() ? json[classifier].get<double>()
+                         : distil                                                  ? 0.2
+                                                                                   : c.hidden_dropout;
+  if (family == "roberta") c.first_position = json.value("pad_token_id", int64_t{1}) + 1;
+  return c;
+}
+
+ModelFamily encoder_family(std::string family, std::vector<std::string> model_types) {
+  ModelFamily out;
+  out.recognises = [model_types](const TorchScriptArchive& archive) {
+    const std::string type = archive.config().value("model_type", std::string());
+    return std::find(model_types.begin(), model_types.end(), type) != model_types.end() &&
+           WeightMap::prefix_of(archive, std::string(kWordTable) + ".weight").has_value();
+  };
+  out.build = [family](const TorchScriptArchive& archive, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
+    const std::string prefix = *WeightMap::prefix_of(archive, std::string(kWordTable) + ".weight");
+    EncoderConfig config = read_config(archive, family, prefix);
+    if (options.dropout) config.hidden_dropout = config.attention_dropout = config.classifier_dropout = *options.dropout;
+    return std::make_shared<EncoderModel>(archive, std::move(config), prefix);
+  };
+  return out;
+}
+
+}  // namespace
+
+void register_bert_families(ModelFamilies& families) {
+  families.add("bert", encoder_family("bert", {"bert"}));
+  families.add("roberta", encoder_family("roberta", {"roberta", "xlm-roberta", "camembert"}));
+  families.add("distilbert", encoder_family("distilbert", {"distilbert"}));
+}
+
+}  // namespace deeplora

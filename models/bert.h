@@ -1,0 +1,30 @@
+// BERT and the encoders that differ from it in names and small constants only: MiniLM, RoBERTa, DistilBERT.
+#pragma once
+
+#include "lm/archive.h"
+#include "models/packing.h"
+#include "models/projection.h"
+#include "models/weight_map.h"
+
+namespace deeplora {
+
+/// Where a family keeps its weights, below the prefix of its embeddings.
+struct EncoderNames {
+  std::string layers, query, key, value, attention_output, attention_norm, mlp_in, mlp_out, mlp_norm;
+};
+
+/// What the archive's config.json says, under one set of names.
+struct EncoderConfig {
+  std::string family;
+  EncoderNames names;
+  int64_t layers = 0, width = 0, heads = 0, mlp_width = 0, vocabulary = 0, positions = 0;
+  int64_t segments = 0;         ///< rows of the token type table; 0 when there is none
+  int64_t first_position = 0;   ///< RoBERTa starts counting at padding_idx + 1
+  double norm_eps = 1e-12;
+  std::string activation = "gelu";
+  double hidden_dropout = 0.1, attention_dropout = 0.1, classifier_dropout = 0.1;
+};
+
+void register_bert_families(ModelFamilies& families);
+
+}  // namespace deeplora

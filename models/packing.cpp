@@ -1,0 +1,37 @@
+#include "models/packing.h"
+
+#include <torch/torch.h>
+
+namespace deeplora {
+
+Packing::Packing(const torch::Tensor& mask, int64_t batch, int64_t tokens, torch::Device device) : batch_(batch), tokens_(tokens) {
+  if (!mask.defined()) return;
+  const torch::Tensor keep = mask.to(device) != 0;
+  const torch::Tensor index = keep.reshape({-1}).nonzero().squeeze(1);
+  if (index.size(0) == batch * tokens) return;
+  index_ = index;
+  attention_mask_ = keep.view({batch, 1, 1, tokens});
+}
+
+torch::Tensor Packing::pack(const torch::Tensor& padded) const {
+  const torch::Tensor flat = padded.flatten(0, 1);
+  return index_.defined() ? flat.index_select(0, index_) : flat;
+}
+
+torch::Tensor Packing::unpack(const torch::Tensor& packed) const {
+  if (!index_.defined()) return packed.view({batch_, tokens_, packed.size(1)});
+  const torch::Tensor cells = torch::zeros({batch_ * tokens_, packed.size(1)}, packed.options());
+  return cells.index_copy(0, index_, packed).view({batch_, tokens_, packed.size(1)});
+}
+
+torch::Tensor packed_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads,
+                               const Packing& packing, double dropout) {
+  const auto split = [&](const torch::Tensor& x) {  // [N, D] -> [B, H, T, D/H]
+    return packing.unpack(x).view({packing.batch(), packing.tokens(), heads, -1}).transpose(1, 2);
+  };
+  const auto mask = packing.attention_mask().defined() ? std::optional(packing.attention_mask()) : std::nullopt;
+  const torch::Tensor out = at::scaled_dot_product_attention(split(q), split(k), split(v), mask, dropout);
+  return packing.pack(out.transpose(1, 2).flatten(2));
+}
+
+}  // namespace deeplora

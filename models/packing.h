@@ -1,0 +1,33 @@
+// Tokens without padding: linear layers see [N, D], attention sees [B, H, T, D/H].
+#pragma once
+
+#include <torch/types.h>
+
+namespace deeplora {
+
+/// Which cells of a [B, T] batch hold tokens. Built once per forward, shared by every layer.
+class Packing {
+ public:
+  /// mask [B, T], 1 for a token; undefined: every cell is one.
+  Packing(const torch::Tensor& mask, int64_t batch, int64_t tokens, torch::Device device);
+
+  /// [B, T, ...] -> [N, ...]
+  torch::Tensor pack(const torch::Tensor& padded) const;
+  /// [N, D] -> [B, T, D], zeros at padding.
+  torch::Tensor unpack(const torch::Tensor& packed) const;
+  /// [B, 1, 1, T] bool for attention (true: attend), undefined when nothing is padded.
+  const torch::Tensor& attention_mask() const { return attention_mask_; }
+  int64_t batch() const { return batch_; }
+  int64_t tokens() const { return tokens_; }
+
+ private:
+  int64_t batch_, tokens_;
+  torch::Tensor index_;  ///< [N] flat cells, undefined when nothing is padded
+  torch::Tensor attention_mask_;
+};
+
+/// Softmax attention over packed queries, keys and values [N, D] with `heads` heads -> [N, D].
+torch::Tensor packed_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads,
+                               const Packing& packing, double dropout);
+
+}  // namespace deeplora

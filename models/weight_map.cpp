@@ -1,0 +1,49 @@
+#include "models/weight_map.h"
+
+namespace deeplora {
+
+torch::Tensor WeightMap::take(const std::string& name, std::vector<int64_t> shape) {
+  const std::string path = prefix_ + name;
+  used_.insert(path);
+  if (!archive_.has(path)) {
+    errors_.add("missing ", path);
+    return torch::empty({0, 0});
+  }
+  torch::Tensor value = archive_.tensor(path).detach();
+  bool fits = value.dim() == static_cast<int64_t>(shape.size());
+  for (size_t i = 0; fits && i < shape.size(); ++i) fits = shape[i] < 0 || shape[i] == value.size(static_cast<int64_t>(i));
+  if (!fits) errors_.add(path, ": expected shape [", join(shape), "], found ", value.sizes());
+  if (value.scalar_type() == torch::kHalf || value.scalar_type() == torch::kBFloat16) value = value.to(torch::kFloat32);
+  taken_.push_back({path, value});
+  return value;
+}
+
+Projection WeightMap::projection(const std::string& name, int64_t out, int64_t in) {
+  torch::Tensor weight = take(name + ".weight", {out, in});
+  torch::Tensor bias;
+  if (has(name + ".bias")) bias = take(name + ".bias", {out});
+  return Projection(prefix_ + name + ".weight", weight, bias);
+}
+
+EmbeddingTable WeightMap::embedding(const std::string& name, int64_t rows, int64_t width) {
+  return EmbeddingTable(prefix_ + name + ".weight", take(name + ".weight", {rows, width}));
+}
+
+void WeightMap::finish(const std::string& family, const std::vector<std::string>& may_stay) const {
+  Errors errors = errors_;
+  for (const auto& [name, value] : archive_.tensors()) {
+    if (name.rfind(prefix_, 0) != 0 || used_.count(name) || !value.is_floating_point()) continue;
+    bool known = false;
+    for (const auto& allowed : may_stay) known |= name.rfind(prefix_ + allowed, 0) == 0;
+    if (!known) errors.add("unexpected ", name);
+  }
+  errors.throw_if_any(cat("model ", archive_.file().string(), " does not fit the family ", family));
+}
+
+std::optional<std::string> WeightMap::prefix_of(const TorchScriptArchive& archive, const std::string& name) {
+  for (const auto& [path, unused] : archive.tensors())
+    if (path == name || (path.size() > name.size() && path.ends_with("." + name))) return path.substr(0, path.size() - name.size());
+  return std::nullopt;
+}
+
+}  // namespace deeplora

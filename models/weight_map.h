@@ -1,0 +1,37 @@
+// Takes weights out of an archive by their Hugging Face names, and says all that is missing or misshapen at once.
+#pragma once
+
+#include <set>
+
+#include "lm/archive.h"
+#include "models/projection.h"
+
+namespace deeplora {
+
+class WeightMap {
+ public:
+  /// `prefix` stands before every name ("model.bert."). Weights keep the archive's storage when they are float32 already;
+  /// half-precision ones are widened, since adapters are trained beside float32 activations.
+  WeightMap(const TorchScriptArchive& archive, std::string prefix) : archive_(archive), prefix_(std::move(prefix)) {}
+
+  bool has(const std::string& name) const { return archive_.has(prefix_ + name); }
+  /// The weight, detached. A missing or misshapen one is recorded and replaced by an empty tensor; -1 fits any size.
+  torch::Tensor take(const std::string& name, std::vector<int64_t> shape);
+  Projection projection(const std::string& name, int64_t out, int64_t in);
+  EmbeddingTable embedding(const std::string& name, int64_t rows, int64_t width);
+  /// Every weight taken so far under its archive name.
+  const std::vector<NamedTensor>& taken() const { return taken_; }
+  /// Throws Error with all that was missing or misshapen, and with floating-point weights below the prefix that nobody took.
+  void finish(const std::string& family, const std::vector<std::string>& may_stay) const;
+  /// The prefix before `name` in the archive ("model.bert." for "embeddings.word_embeddings.weight"), or nothing.
+  static std::optional<std::string> prefix_of(const TorchScriptArchive& archive, const std::string& name);
+
+ private:
+  const TorchScriptArchive& archive_;
+  std::string prefix_;
+  std::vector<NamedTensor> taken_;
+  std::set<std::string> used_;
+  Errors errors_;
+};
+
+}  // namespace deeplora

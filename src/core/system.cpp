@@ -1,0 +1,129 @@
+#include "core/system.h"
+
+#include <sched.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <ctime>
+#include <fstream>
+#include <limits>
+#include <sstream>
+#include <stdexcept>
+#include <thread>
+
+namespace deeplora {
+namespace {
+
+// A signal handler receives no argument of ours, so what it writes has to be static.
+std::atomic<int> stop_signal{0};
+std::atomic<int> interrupts{0};
+std::atomic<bool> stop_signal_alive{false};
+static_assert(std::atomic<int>::is_always_lock_free, "a signal handler may only touch lock-free atomics");
+
+void on_signal(int number) {
+  int none = 0;
+  stop_signal.compare_exchange_strong(none, number);
+  if (number == SIGINT && interrupts.fetch_add(1) > 0) ::_exit(130);
+}
+
+std::string first_line(const char* file) {
+  std::ifstream in(file);
+  std::string line;
+  std::getline(in, line);
+  return line;
+}
+
+}  // namespace
+
+double peak_memory_mb() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("VmHWM:")) return std::stod(line.substr(6)) / 1024.0;
+  struct rusage usage = {};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / 1024.0;
+}
+
+double clock_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+double process_seconds() {
+  // Field 22 counts from behind the command's name, which may itself hold spaces and parentheses.
+  const std::string stat = first_line("/proc/self/stat");
+  std::istringstream fields(stat.substr(std::min(stat.size(), stat.rfind(')') + 1)));
+  std::string skipped;
+  for (int field = 3; field < 22; ++field) fields >> skipped;
+  double ticks = 0;
+  struct timespec now = {};
+  if (!(fields >> ticks) || ::clock_gettime(CLOCK_BOOTTIME, &now) != 0)
+    return std::numeric_limits<double>::quiet_NaN();
+  const double uptime = static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
+  return std::max(0.0, uptime - ticks / static_cast<double>(::sysconf(_SC_CLK_TCK)));
+}
+
+std::string utc_timestamp() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts = {};
+  ::gmtime_r(&now, &parts);
+  char text[32];
+  std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text;
+}
+
+std::string host_name() {
+  char name[256] = {};
+  if (::gethostname(name, sizeof(name) - 1) != 0 || name[0] == '\0') return "localhost";
+  return name;
+}
+
+int cores_of_quota(std::string_view cpu_max) {
+  std::istringstream in{std::string(cpu_max)};
+  double quota = 0, period = 0;
+  if (!(in >> quota >> period) || quota <= 0 || period <= 0) return 0;
+  return std::max(1, static_cast<int>(std::ceil(quota / period)));
+}
+
+int usable_cores() {
+  int cores = static_cast<int>(std::thread::hardware_concurrency());
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  if (::sched_getaffinity(0, sizeof(mask), &mask) == 0) cores = CPU_COUNT(&mask);
+  int granted = cores_of_quota(first_line("/sys/fs/cgroup/cpu.max"));
+  if (granted == 0)  // the first version of control groups has a file for each number
+    granted = cores_of_quota(first_line("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") + " " +
+                             first_line("/sys/fs/cgroup/cpu/cpu.cfs_period_us"));
+  return std::max(1, granted > 0 ? std::min(cores, granted) : cores);
+}
+
+StopSignal::StopSignal() {
+  if (stop_signal_alive.exchange(true)) throw std::logic_error("there is a StopSignal already");
+  stop_signal = 0;
+  interrupts = 0;
+  struct sigaction action = {};
+  action.sa_handler = on_signal;
+  action.sa_flags = SA_RESTART;  // reads and writes under way go on
+  sigemptyset(&action.sa_mask);
+  ::sigaction(SIGINT, &action, &old_interrupt_);
+  ::sigaction(SIGTERM, &action, &old_terminate_);
+}
+
+StopSignal::~StopSignal() {
+  ::sigaction(SIGINT, &old_interrupt_, nullptr);
+  ::sigaction(SIGTERM, &old_terminate_, nullptr);
+  stop_signal_alive = false;
+}
+
+bool StopSignal::requested() const {
+  return stop_signal.load() != 0;
+}
+
+int StopSignal::signal_number() const {
+  return stop_signal.load();
+}
+
+}  // namespace deeplora

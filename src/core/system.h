@@ -1,0 +1,54 @@
+// What a run asks its machine: memory, clock, host, cores, and the signals that end it early.
+#pragma once
+
+#include <signal.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace deeplora {
+
+/// Largest resident memory of this process so far in MB (2^20 bytes).
+double peak_memory_mb();
+
+/// Seconds of a clock that never jumps; only differences mean anything.
+double clock_seconds();
+
+/// Seconds since the system started this process (resolution 10 ms).
+double process_seconds();
+
+/// Now as "2026-01-31T23:59:59Z".
+std::string utc_timestamp();
+
+/// Name of this machine, or "localhost" when it has none.
+std::string host_name();
+
+/// Cores this process may use: its affinity mask, cut to the quota of its control group; at least 1.
+int usable_cores();
+
+/// Cores that a control group's cpu.max grants ("200000 100000" is 2, "max 100000" is 0: no limit); part
+/// cores count whole.
+int cores_of_quota(std::string_view cpu_max);
+
+/// While alive, SIGINT and SIGTERM ask the program to save and stop instead of ending it; a second SIGINT
+/// leaves at once with exit code 130. The destructor puts the former handlers back. One at a time: a second
+/// object throws std::logic_error.
+class StopSignal {
+ public:
+  StopSignal();
+  ~StopSignal();
+  StopSignal(const StopSignal&) = delete;
+  StopSignal& operator=(const StopSignal&) = delete;
+
+  /// True once one of the signals came.
+  bool requested() const;
+  /// The signal that came first (SIGINT or SIGTERM), 0 before.
+  int signal_number() const;
+
+ private:
+  struct sigaction old_interrupt_ = {};
+  struct sigaction old_terminate_ = {};
+};
+
+}  // namespace deeplora

@@ -1,0 +1,73 @@
+#include "factorization/spectral.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "core/error.h"
+#include "factorization/factor_chain.h"
+
+namespace deeplora {
+namespace {
+
+torch::Tensor orthonormal(const torch::Tensor& columns) {
+  return std::get<0>(at::linalg_qr(columns, "reduced"));
+}
+
+SingularPairs leading(const torch::Tensor& matrix, int64_t k) {
+  const auto [u, s, vt] = at::linalg_svd(matrix, /*full_matrices=*/false);
+  return {u.narrow(1, 0, k).contiguous(), s.narrow(0, 0, k).contiguous(),
+          vt.narrow(0, 0, k).t().contiguous()};
+}
+
+// R of the QR factorisation, [min(rows, cols), cols].
+torch::Tensor triangle(const torch::Tensor& columns) {
+  return std::get<1>(at::linalg_qr(columns, "r"));
+}
+
+}  // namespace
+
+SingularPairs leading_singular_pairs(const torch::Tensor& matrix, int64_t k, at::Generator generator,
+                                     int64_t iterations, int64_t oversampling) {
+  if (matrix.dim() != 2 || k < 1)
+    throw std::invalid_argument(cat(k, " singular pairs of a tensor ", matrix.sizes()));
+  torch::NoGradGuard no_grad;
+  const auto dtype = matrix.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
+  const torch::Tensor a = matrix.detach().to(dtype);
+  const int64_t n = a.size(1), smaller = std::min(a.size(0), n);
+  k = std::min(k, smaller);
+  const int64_t sampled = k + oversampling;
+  if (smaller <= std::max<int64_t>(32, 2 * sampled)) return leading(a, k);
+
+  const auto drawing = torch::TensorOptions().dtype(torch::kFloat64).device(generator.device());
+  const torch::Tensor probe = at::randn({n, sampled}, generator, drawing).to(a.options());
+  torch::Tensor q = orthonormal(at::matmul(a, probe));
+  // A QR in every half step keeps small directions from drowning in rounding.
+  for (int64_t i = 0; i < iterations; ++i) q = orthonormal(at::matmul(a, orthonormal(at::matmul(a.t(), q))));
+  SingularPairs pairs = leading(at::matmul(q.t(), a), k);
+  pairs.u = at::matmul(q, pairs.u);
+  return pairs;
+}
+
+torch::Tensor singular_values(const FactorChainImpl& chain) {
+  torch::NoGradGuard no_grad;
+  std::vector<torch::Tensor> values;
+  for (const auto& factor : chain.factors()) values.push_back(factor.value.detach().to(torch::kFloat64));
+  if (values.size() == 1) return at::linalg_svdvals(values.front()) * std::abs(chain.scale());
+  // W = B A, cut at the narrowest inner width r; with B = Q_B R_B and A^T = Q_A R_A the core R_B R_A^T is at
+  // most r x r.
+  const auto inner_end = values.end() - 1;
+  const auto cut =
+      std::min_element(values.begin(), inner_end,
+                       [](const torch::Tensor& x, const torch::Tensor& y) { return x.size(0) < y.size(0); });
+  torch::Tensor a_transposed = values.front().t();
+  for (auto value = values.begin() + 1; value <= cut; ++value)
+    a_transposed = at::matmul(a_transposed, value->t());
+  torch::Tensor b = values.back();
+  for (auto value = values.end() - 2; value > cut; --value) b = at::matmul(b, *value);
+  return at::linalg_svdvals(at::matmul(triangle(b), triangle(a_transposed).t())) * std::abs(chain.scale());
+}
+
+}  // namespace deeplora

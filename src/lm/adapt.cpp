@@ -1,0 +1,135 @@
+#include "lm/adapt.h"
+
+#include <algorithm>
+#include <set>
+
+#include "core/random.h"
+#include "lm/targets.h"
+
+namespace deeplora {
+
+void AdaptedModel::add_adapters(const std::vector<AdapterSite>& sites, const AdapterFactory& factory, uint64_t seed, torch::Device device,
+                                const std::function<torch::Tensor(const AdapterSite&)>& weight_gradient) {
+  Errors errors;
+  for (const auto& site : sites) {
+    AdapterContext context;
+    context.path = site.path;
+    context.kind = site.kind;
+    context.weight = site.weight;
+    context.generator = make_generator(seed, "init/" + site.path);
+    if (weight_gradient) context.weight_gradient = [&weight_gradient, &site] { return weight_gradient(site); };
+    context.factor_options = torch::TensorOptions(device).dtype(
+        site.weight.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32);
+    try {
+      adapters_.push_back({site, factory(context)});
+    } catch (const Error& e) {
+      errors.add(e.what());
+    }
+  }
+  errors.throw_if_any();
+  attach();
+}
+
+void AdaptedModel::attach() {
+  for (auto& [site, adapter] : adapters_) site.attach(adapter);
+}
+
+void AdaptedModel::detach() {
+  for (auto& [site, adapter] : adapters_) site.attach(nullptr);
+}
+
+void AdaptedModel::train_base() {
+  for (auto& parameter : model_->base_parameters()) {
+    parameter.value.set_requires_grad(true);
+    trained_base_.push_back(parameter);
+  }
+}
+
+bool AdaptedModel::train_archive_head() {
+  std::set<std::string> heads;
+  for (const auto& site : model_->sites())
+    if (site.role == "head") heads.insert(module_path(site.path));
+  for (auto& parameter : model_->base_parameters()) {
+    const size_t dot = parameter.name.rfind('.');
+    if (dot == std::string::npos || !heads.count(parameter.name.substr(0, dot))) continue;
+    parameter.value.set_requires_grad(true);
+    trained_base_.push_back(parameter);
+  }
+  return !heads.empty();
+}
+
+std::vector<ParamGroup> AdaptedModel::param_groups(double head_lr_scale) const {
+  std::vector<ParamGroup> groups;
+  const auto group_of = [&groups](double lr_scale, bool decay) -> ParamGroup& {
+    for (auto& group : groups)
+      if (group.lr_scale == lr_scale && group.decay == decay) return group;
+    groups.push_back({{}, lr_scale, decay});
+    return groups.back();
+  };
+  for (const auto& [site, adapter] : adapters_)
+    for (const auto& group : adapter->param_groups())
+      for (const auto& [name, value] : group.params)
+        group_of(group.lr_scale, group.decay).params.push_back({cat("adapter/", site.path, "/", name), value});
+  std::set<std::string> heads;
+  for (const auto& site : model_->sites())
+    if (site.role == "head") heads.insert(module_path(site.path));
+  for (const auto& [name, value] : trained_base_) {
+    const bool head = heads.count(name.substr(0, name.rfind('.'))) != 0;
+    group_of(head ? head_lr_scale : 1.0, value.dim() > 1).params.push_back({"base/" + name, value});
+  }
+  if (new_head_ && new_head_->options().train)
+    for (const auto& [name, value] : new_head_->head_parameters())
+      group_of(head_lr_scale, value.dim() > 1).params.push_back({"head/" + name, value});
+  return groups;
+}
+
+int64_t AdaptedModel::trainable_parameters() const {
+  int64_t count = 0;
+  for (const auto& group : param_groups(1.0))
+    for (const auto& [unused, value] : group.params) count += value.numel();
+  return count;
+}
+
+std::vector<NamedTensor> AdaptedModel::state() const {
+  std::vector<NamedTensor> out;
+  for (const auto& [site, adapter] : adapters_)
+    for (const auto& [name, value] : adapter->tensors()) out.push_back({cat("adapter/", site.path, "/", name), value});
+  for (const auto& [name, value] : trained_base_) out.push_back({"base/" + name, value});
+  if (new_head_)
+    for (const auto& [name, value] : new_head_->head_parameters()) out.push_back({"head/" + name, value});
+  return out;
+}
+
+void AdaptedModel::load_state(const std::map<std::string, torch::Tensor>& values, const std::string& where) {
+  torch::NoGradGuard no_grad;
+  Errors errors;
+  std::set<std::string> known;
+  const auto own = state();
+  for (const auto& [name, value] : own) {
+    known.insert(name);
+    const auto found = values.find(name);
+    if (found == values.end()) errors.add("missing ", name);
+    else if (found->second.sizes() != value.sizes())
+      errors.add(name, ": expected shape ", value.sizes(), ", found ", found->second.sizes());
+  }
+  for (const auto& [name, unused] : values)
+    if (!known.count(name)) errors.add("unexpected ", name);
+  errors.throw_if_any(cat(where, " does not fit this model and configuration"));
+  for (auto [name, value] : own) value.copy_(values.at(name));
+}
+
+std::vector<NamedTensor> AdaptedModel::merged_weights() const {
+  torch::NoGradGuard no_grad;
+  std::vector<NamedTensor> out;
+  std::set<std::string> adapted;
+  for (const auto& [site, adapter] : adapters_) {
+    const torch::Tensor delta = adapter->delta();
+    out.push_back({site.path, site.weight.to(delta.scalar_type()) + delta});
+    adapted.insert(site.path);
+  }
+  for (const auto& [name, value] : trained_base_)
+    if (!adapted.count(name)) out.push_back({name, value.detach()});
+  return out;
+}
+
+}  // namespace deeplora

@@ -1,0 +1,68 @@
+// A model with its adapters: building them, what is trained, what a file holds, what merging changes.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lm/adapter.h"
+#include "lm/head.h"
+#include "lm/language_model.h"
+
+namespace deeplora {
+
+struct AttachedAdapter {
+  AdapterSite site;
+  std::shared_ptr<Adapter> adapter;
+};
+
+/// What one run trains: adapters at sites, a head, or base weights.
+///
+/// Trained tensors have fixed names in files: "adapter/<weight path>/<factor>", "head/weight", "head/bias" (a new head) and
+/// "base/<archive name>" (weights of the archive that are trained themselves: `full`, or the archive's own head).
+class AdaptedModel {
+ public:
+  /// `new_head` is the same object as `model` when a head was added, else null.
+  AdaptedModel(std::shared_ptr<LanguageModel> model, std::shared_ptr<ModelWithHead> new_head)
+      : model_(std::move(model)), new_head_(std::move(new_head)) {}
+
+  /// Builds an adapter for every site and attaches it. `weight_gradient` gives the gradient at a site (see AdapterContext).
+  /// Throws Error with every site that the method cannot adapt.
+  void add_adapters(const std::vector<AdapterSite>& sites, const AdapterFactory& factory, uint64_t seed, torch::Device device,
+                    const std::function<torch::Tensor(const AdapterSite&)>& weight_gradient);
+  /// Trains every weight of the base.
+  void train_base();
+  /// Trains the archive's own head (sites with role "head"); false when it has none.
+  bool train_archive_head();
+
+  LanguageModel& model() { return *model_; }
+  const std::shared_ptr<ModelWithHead>& new_head() const { return new_head_; }
+  const std::vector<AttachedAdapter>& adapters() const { return adapters_; }
+  const std::vector<NamedTensor>& trained_base() const { return trained_base_; }
+
+  /// Everything that is trained. `head_lr_scale` is the head's learning rate over the adapters'.
+  std::vector<ParamGroup> param_groups(double head_lr_scale) const;
+  int64_t trainable_parameters() const;
+
+  /// Everything a file must hold, frozen factors included.
+  std::vector<NamedTensor> state() const;
+  /// Copies values by name. Throws Error with all missing, unexpected and misshapen names; `where` names the file.
+  void load_state(const std::map<std::string, torch::Tensor>& values, const std::string& where);
+
+  /// Merged weights by archive name: W + delta (computed in float32 or wider) for every adapted weight, and trained base weights.
+  std::vector<NamedTensor> merged_weights() const;
+  /// Empties every slot: the base model as it was loaded (trained base weights stay).
+  void detach();
+  /// Puts the adapters back after detach().
+  void attach();
+
+ private:
+  std::shared_ptr<LanguageModel> model_;
+  std::shared_ptr<ModelWithHead> new_head_;
+  std::vector<AttachedAdapter> adapters_;
+  std::vector<NamedTensor> trained_base_;
+};
+
+}  // namespace deeplora

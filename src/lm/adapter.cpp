@@ -1,0 +1,21 @@
+#include "lm/adapter.h"
+
+#include <torch/torch.h>
+
+namespace deeplora {
+
+torch::Tensor Adapter::linear(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias) {
+  return at::linear(x, weight, bias) + forward(x);
+}
+
+torch::Tensor Adapter::embedding(const torch::Tensor& ids, const torch::Tensor& weight) {
+  const torch::Tensor base = at::embedding(weight, ids);
+  return base + rows(ids).to(base.scalar_type());
+}
+
+torch::Tensor Adapter::singular_values() const {
+  torch::NoGradGuard no_grad;
+  return at::linalg_svdvals(delta());
+}
+
+}  // namespace deeplora

@@ -1,0 +1,177 @@
+#include "lm/archive.h"
+
+#include <caffe2/serialize/inline_container.h>
+
+#include <cstring>
+#include <fstream>
+
+#include "core/files.h"
+
+namespace deeplora {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr const char* kExportHint = "make one with torch.jit.trace or tools/export_torchscript.py";
+
+void check_zip(const fs::path& file) {
+  std::error_code ignored;
+  check(fs::exists(file, ignored), "model ", file.string(), " does not exist");
+  check(!fs::is_directory(file, ignored), "model ", file.string(), " is a folder; expected a TorchScript file: ", kExportHint);
+  std::ifstream in(file, std::ios::binary);
+  check(in.good(), "model ", file.string(), " cannot be read");
+  char magic[4] = {};
+  in.read(magic, sizeof magic);
+  check(in.gcount() == 4, "model ", file.string(), " is ", in.gcount(), " bytes long; expected a TorchScript archive: ", kExportHint);
+  check(std::memcmp(magic, "PK\x03\x04", 4) == 0, "model ", file.string(),
+        " is not a TorchScript file (a zip archive was expected): ", kExportHint);
+}
+
+std::map<std::string, std::string> read_extras(const fs::path& file) {
+  std::map<std::string, std::string> extras;
+  bool has_code = false, has_data = false, has_export = false;
+  try {
+    caffe2::serialize::PyTorchStreamReader reader(file.string());
+    for (const auto& record : reader.getAllRecords()) {
+      has_code |= record.rfind("code/", 0) == 0;
+      has_data |= record == "data.pkl";
+      has_export |= record.rfind("models/", 0) == 0 || record == "serialized_exported_program.json";
+      if (record.rfind("extra/", 0) != 0) continue;
+      auto [data, size] = reader.getRecord(record);
+      extras.emplace(record.substr(6), std::string(static_cast<const char*>(data.get()), size));
+    }
+  } catch (const c10::Error&) {
+    fail("model ", file.string(), " is truncated or damaged: its zip directory cannot be read; copy or export it again");
+  }
+  check(!has_export, "model ", file.string(), " is a torch.export program, not TorchScript: ", kExportHint);
+  check(has_code || !has_data, "model ", file.string(), " is a torch.save checkpoint, not TorchScript (it holds no code): ", kExportHint);
+  check(has_code, "model ", file.string(), " is a zip archive but not TorchScript (it holds no code): ", kExportHint);
+  return extras;
+}
+
+nlohmann::json parse_extra(const std::map<std::string, std::string>& extras, const std::string& name, const fs::path& file) {
+  const auto found = extras.find(name);
+  if (found == extras.end()) return nlohmann::json::object();
+  try {
+    auto parsed = nlohmann::json::parse(found->second);
+    check(parsed.is_object(), "model ", file.string(), ": its ", name, " is not a JSON object");
+    return parsed;
+  } catch (const nlohmann::json::exception&) {
+    fail("model ", file.string(), ": its ", name, " is not valid JSON");
+  }
+}
+
+}  // namespace
+
+std::string short_reason(const std::exception& error) {
+  std::string text = error.what();
+  if (const auto* torch_error = dynamic_cast<const c10::Error*>(&error)) text = torch_error->what_without_backtrace();
+  // A TorchScript failure buries the reason in its last "RuntimeError:" line.
+  const size_t runtime = text.rfind("RuntimeError: ");
+  if (runtime != std::string::npos) text = text.substr(runtime + 14);
+  const size_t trace = text.find("\nException raised from");
+  if (trace != std::string::npos) text.resize(trace);
+  const size_t first = text.find_first_not_of(" \n");
+  text = first == std::string::npos ? "" : text.substr(first);
+  return text.substr(0, text.find('\n'));
+}
+
+TorchScriptArchive TorchScriptArchive::load(const fs::path& file, torch::Device device) {
+  check_zip(file);
+  TorchScriptArchive archive;
+  archive.file_ = file;
+  archive.extras_ = read_extras(file);
+  archive.config_ = parse_extra(archive.extras_, "config.json", file);
+  archive.export_info_ = parse_extra(archive.extras_, "export.json", file);
+  archive.deeplora_info_ = parse_extra(archive.extras_, "deeplora.json", file);
+  try {
+    archive.module_ = torch::jit::load(file.string(), device);
+  } catch (const c10::Error& e) {
+    fail("model ", file.string(), " cannot be loaded as TorchScript: ", short_reason(e));
+  }
+  archive.module_.eval();
+  check(archive.module_.find_method("forward").has_value(), "model ", file.string(), " has no forward method");
+  for (const auto& parameter : archive.module_.named_parameters()) archive.tensors_.push_back({parameter.name, parameter.value});
+  for (const auto& buffer : archive.module_.named_buffers()) archive.tensors_.push_back({buffer.name, buffer.value});
+  for (size_t i = 0; i < archive.tensors_.size(); ++i) archive.index_.emplace(archive.tensors_[i].name, i);
+  for (const auto& argument : archive.module_.get_method("forward").function().getSchema().arguments())
+    if (argument.name() != "self") archive.inputs_.push_back(argument.name());
+  return archive;
+}
+
+std::vector<std::string> TorchScriptArchive::names() const {
+  std::vector<std::string> out;
+  for (const auto& [name, unused] : tensors_) out.push_back(name);
+  return out;
+}
+
+const torch::Tensor& TorchScriptArchive::tensor(const std::string& name) const {
+  const auto found = index_.find(name);
+  if (found == index_.end()) fail("model ", file_.string(), " has no weight '", name, "'", did_you_mean(name, names()));
+  return tensors_[found->second].value;
+}
+
+void TorchScriptArchive::set_tensor(const std::string& name, const torch::Tensor& value) {
+  torch::NoGradGuard no_grad;
+  torch::Tensor target = tensor(name);
+  check(target.sizes() == value.sizes(), name, ": expected shape ", target.sizes(), ", found ", value.sizes());
+  target.copy_(value);
+}
+
+int64_t TorchScriptArchive::parameter_count() const {
+  int64_t count = 0;
+  for (const auto& parameter : module_.parameters()) count += parameter.numel();
+  return count;
+}
+
+std::string TorchScriptArchive::output_type() const {
+  return module_.get_method("forward").function().getSchema().returns().front().type()->annotation_str();
+}
+
+std::optional<std::string> TorchScriptArchive::extra(const std::string& name) const {
+  const auto found = extras_.find(name);
+  if (found == extras_.end()) return std::nullopt;
+  return found->second;
+}
+
+const std::string& TorchScriptArchive::fingerprint() const {
+  if (fingerprint_.empty()) fingerprint_ = fingerprint_of(tensors_);
+  return fingerprint_;
+}
+
+std::string fingerprint_of(const std::vector<NamedTensor>& tensors) {
+  uint64_t hash = 0x9e3779b97f4a7c15ULL;
+  const auto mix = [&hash](uint64_t word) {
+    hash = (hash ^ word) * 0xbf58476d1ce4e5b9ULL;
+    hash ^= hash >> 29;
+  };
+  for (const auto& [name, value] : tensors) {
+    for (const char c : name) mix(static_cast<unsigned char>(c));
+    for (const int64_t size : value.sizes()) mix(static_cast<uint64_t>(size));
+    mix(static_cast<uint64_t>(value.scalar_type()));
+    const torch::Tensor bytes = value.detach().to(torch::kCPU).contiguous();
+    const auto* data = static_cast<const char*>(bytes.const_data_ptr());
+    size_t left = bytes.nbytes();
+    for (; left >= 8; left -= 8, data += 8) {
+      uint64_t word;
+      std::memcpy(&word, data, 8);
+      mix(word);
+    }
+    for (; left > 0; --left, ++data) mix(static_cast<unsigned char>(*data));
+  }
+  std::ostringstream out;
+  out << std::hex << std::setfill('0') << std::setw(16) << hash;
+  return out.str();
+}
+
+void TorchScriptArchive::save(const torch::jit::Module& module, const std::map<std::string, std::string>& extras, const fs::path& file) {
+  const torch::jit::ExtraFilesMap extra_files(extras.begin(), extras.end());
+  write_file_atomically(file, [&](const fs::path& temporary) {
+    try {
+      module.save(temporary.string(), extra_files);
+    } catch (const c10::Error& e) {
+      fail("cannot write ", file.string(), ": ", short_reason(e));
+    }
+  });
+}
+
+}  // namespace deeplora

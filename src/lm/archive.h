@@ -1,0 +1,104 @@
+// A TorchScript file as users have it: code, weights, and extra files (config.json, tokenizer).
+#pragma once
+
+#include <torch/script.h>
+
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/optimizer.h"
+#include "lm/language_model.h"
+
+namespace deeplora {
+
+class TorchScriptArchive {
+ public:
+  /// Reads the file without running its forward. Throws Error when it is missing, truncated, not a zip archive, or a
+  /// torch.save checkpoint or torch.export program instead of TorchScript (each with what to do).
+  static TorchScriptArchive load(const std::filesystem::path& file, torch::Device device = torch::kCPU);
+
+  const std::filesystem::path& file() const { return file_; }
+  const torch::jit::Module& module() const { return module_; }
+
+  /// Parameters, then buffers, under their archive names. Values are the module's own tensors.
+  const std::vector<NamedTensor>& tensors() const { return tensors_; }
+  std::vector<std::string> names() const;
+  bool has(const std::string& name) const { return index_.count(name) != 0; }
+  /// The tensor of that name; Error with the nearest name otherwise.
+  const torch::Tensor& tensor(const std::string& name) const;
+  /// Overwrites the values in place (cast to the archive's dtype); Error unless the shape is the same.
+  void set_tensor(const std::string& name, const torch::Tensor& value);
+  /// Floating-point and other parameters together (buffers not counted).
+  int64_t parameter_count() const;
+
+  /// Argument names of forward, without self.
+  const std::vector<std::string>& inputs() const { return inputs_; }
+  /// Return type of forward as TorchScript prints it ("Tensor", "Dict[str, Tensor]").
+  std::string output_type() const;
+
+  /// Content of the extra file, if it is there.
+  std::optional<std::string> extra(const std::string& name) const;
+  const std::map<std::string, std::string>& extras() const { return extras_; }
+  /// config.json (Hugging Face), or an empty object.
+  const nlohmann::json& config() const { return config_; }
+  /// export.json of tools/export_torchscript.py, or an empty object.
+  const nlohmann::json& export_info() const { return export_info_; }
+  /// deeplora.json: what our own export wrote (task, labels), or an empty object.
+  const nlohmann::json& deeplora_info() const { return deeplora_info_; }
+
+  /// 16 hexadecimal digits over names, shapes, dtypes and bytes of all tensors: the identity of the weights.
+  const std::string& fingerprint() const;
+
+  /// Writes module and extra files through a temporary file. Throws Error on a full disk or missing permission.
+  static void save(const torch::jit::Module& module, const std::map<std::string, std::string>& extras,
+                   const std::filesystem::path& file);
+
+ private:
+  std::filesystem::path file_;
+  torch::jit::Module module_;
+  std::vector<NamedTensor> tensors_;
+  std::map<std::string, size_t> index_;
+  std::vector<std::string> inputs_;
+  std::map<std::string, std::string> extras_;
+  nlohmann::json config_, export_info_, deeplora_info_;
+  mutable std::string fingerprint_;
+};
+
+/// Fingerprint of any list of tensors, as above.
+std::string fingerprint_of(const std::vector<NamedTensor>& tensors);
+
+/// Which argument of forward takes which input of a batch, and which part of the result is the output.
+struct ArchiveInterface {
+  std::map<std::string, std::string> inputs;  ///< input ("input_ids") -> argument name where they differ (model.inputs)
+  std::string output;                         ///< "" the first tensor; "1", "logits", "0.logits" (model.output)
+};
+
+/// The archive's own forward on a batch.
+class ArchiveForward {
+ public:
+  /// Throws Error when an argument without default is no known input, or input_ids has no argument.
+  ArchiveForward(const TorchScriptArchive& archive, const ArchiveInterface& interface);
+
+  /// Runs the module's forward in eval mode; the caller guards gradients. Throws Error when the archive's code fails on
+  /// the batch (sizes baked in by tracing, ids beyond the vocabulary), with the reason in one line.
+  torch::Tensor operator()(const Batch& batch) const;
+  /// Arguments of the batch in the order of forward.
+  std::vector<torch::jit::IValue> arguments(const Batch& batch) const;
+  /// The chosen tensor of forward's result.
+  torch::Tensor select(const torch::jit::IValue& result) const;
+
+ private:
+  mutable torch::jit::Module module_;
+  std::vector<std::string> roles_;  ///< input of the batch for each argument, "" for its default
+  std::vector<c10::IValue> defaults_;
+  std::string output_;
+};
+
+/// First line of a LibTorch error without its stack, for messages.
+std::string short_reason(const std::exception& error);
+
+}  // namespace deeplora

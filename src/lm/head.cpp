@@ -1,0 +1,63 @@
+#include "lm/head.h"
+
+#include <torch/torch.h>
+
+#include <cmath>
+
+namespace deeplora {
+
+Pooling parse_pooling(const std::string& name) {
+  if (name == "mean") return Pooling::mean;
+  if (name == "cls") return Pooling::cls;
+  if (name == "max") return Pooling::max;
+  if (name == "last") return Pooling::last;
+  fail("unknown pooling '", name, "'; known: mean, cls, max, last");
+}
+
+std::string to_string(Pooling pooling) {
+  switch (pooling) {
+    case Pooling::mean: return "mean";
+    case Pooling::cls: return "cls";
+    case Pooling::max: return "max";
+    case Pooling::last: return "last";
+  }
+  return "mean";
+}
+
+torch::Tensor pool(const torch::Tensor& hidden, const torch::Tensor& mask, Pooling pooling) {
+  const torch::Tensor keep = mask.to(hidden.scalar_type()).unsqueeze(-1);
+  switch (pooling) {
+    case Pooling::mean: return (hidden * keep).sum(1) / keep.sum(1).clamp_min(1);
+    case Pooling::cls: return hidden.select(1, 0);
+    case Pooling::max: return hidden.masked_fill(keep == 0, -std::numeric_limits<float>::infinity()).amax(1);
+    case Pooling::last: {
+      const torch::Tensor last = (mask.sum(1) - 1).clamp_min(0);
+      return hidden.index({torch::arange(hidden.size(0), last.options()), last});
+    }
+  }
+  return {};
+}
+
+ModelWithHead::ModelWithHead(std::shared_ptr<LanguageModel> base, int64_t width, HeadOptions options, at::Generator generator,
+                             torch::Device device)
+    : base_(register_module("base", std::move(base))), options_(options) {
+  const double bound = 1.0 / std::sqrt(static_cast<double>(width));
+  const torch::Tensor start = torch::empty({options_.outputs, width}).uniform_(-bound, bound, generator);
+  weight_ = register_parameter("weight", start.to(device), options_.train);
+  bias_ = register_parameter("bias", torch::zeros({options_.outputs}, device), options_.train);
+}
+
+ModelOutput ModelWithHead::forward(const Batch& batch) {
+  const ModelOutput out = base_->forward(batch);
+  torch::Tensor pooled = pool(out.hidden, batch.attention_mask, options_.pooling);
+  if (options_.dropout > 0) pooled = at::dropout(pooled, options_.dropout, is_training());
+  const torch::Tensor raw = at::linear(pooled.to(weight_.scalar_type()), weight_, bias_);
+  return {.hidden = {}, .logits = raw * options_.scale + options_.shift};
+}
+
+std::pair<torch::Tensor, torch::Tensor> ModelWithHead::folded() const {
+  torch::NoGradGuard no_grad;
+  return {weight_ * options_.scale, bias_ * options_.scale + options_.shift};
+}
+
+}  // namespace deeplora

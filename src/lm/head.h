@@ -1,0 +1,51 @@
+// A new classification or regression head on an encoder without one.
+#pragma once
+
+#include <ATen/core/Generator.h>
+
+#include "lm/language_model.h"
+
+namespace deeplora {
+
+/// How [B, T, D] becomes [B, D].
+enum class Pooling { mean /* over tokens that are not padding */, cls /* first token */, max, last /* last token */ };
+Pooling parse_pooling(const std::string& name);
+std::string to_string(Pooling pooling);
+
+/// hidden [B, T, D], mask [B, T] -> [B, D].
+torch::Tensor pool(const torch::Tensor& hidden, const torch::Tensor& mask, Pooling pooling);
+
+struct HeadOptions {
+  int64_t outputs = 1;
+  Pooling pooling = Pooling::mean;
+  double dropout = 0.1;
+  double shift = 0, scale = 1;  ///< logits = scale * (W pooled + b) + shift: regression targets are learnt standardised
+  bool train = true;
+};
+
+/// Encoder + pooling + linear as one LanguageModel: logits [B, C]. The base's adapter sites stay its own.
+class ModelWithHead : public LanguageModel {
+ public:
+  /// `width` is D. The head starts at uniform(-1/sqrt D, 1/sqrt D) with bias 0.
+  ModelWithHead(std::shared_ptr<LanguageModel> base, int64_t width, HeadOptions options, at::Generator generator,
+                torch::Device device);
+
+  ModelOutput forward(const Batch& batch) override;
+  std::vector<AdapterSite> sites() override { return base_->sites(); }
+  std::vector<NamedTensor> base_parameters() override { return base_->base_parameters(); }
+  std::string family() const override { return base_->family(); }
+
+  const HeadOptions& options() const { return options_; }
+  /// "weight" [C, D] and "bias" [C], before shift and scale.
+  std::vector<NamedTensor> head_parameters() const { return {{"weight", weight_}, {"bias", bias_}}; }
+  /// The same head without shift and scale, for exports: {weight [C, D], bias [C]}.
+  std::pair<torch::Tensor, torch::Tensor> folded() const;
+  LanguageModel& base() { return *base_; }
+
+ private:
+  std::shared_ptr<LanguageModel> base_;
+  HeadOptions options_;
+  torch::Tensor weight_, bias_;
+};
+
+}  // namespace deeplora

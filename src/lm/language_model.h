@@ -1,0 +1,74 @@
+// What the trainer knows of a model: batch in, hidden states or logits out, and the weights that can be adapted.
+#pragma once
+
+#include <torch/nn/module.h>
+#include <torch/types.h>
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "lm/adapter.h"
+
+namespace deeplora {
+
+/// Right-padded token ids and what goes with them. Undefined tensors are absent inputs.
+struct Batch {
+  torch::Tensor input_ids;          ///< [B, T] int64
+  torch::Tensor attention_mask;     ///< [B, T] int64, 1 for a token, 0 for padding
+  torch::Tensor token_type_ids;     ///< [B, T] int64
+  torch::Tensor position_ids;       ///< [B, T] int64
+  torch::Tensor decoder_input_ids;  ///< [B, T'] int64
+  torch::Tensor labels;             ///< [B] int64 classes, [B] float targets or [B, T] int64 tokens with -100 ignored
+
+  int64_t size() const { return input_ids.size(0); }
+  Batch to(torch::Device device) const;
+};
+
+/// Exactly one is defined.
+struct ModelOutput {
+  torch::Tensor hidden;  ///< [B, T, D] last hidden state
+  torch::Tensor logits;  ///< [B, C] or [B, T, V]
+};
+
+/// A weight with an adapter slot.
+struct AdapterSite {
+  std::string path;  ///< name in the archive, e.g. "model.encoder.layer.0.attention.self.query.weight"
+  std::string role;  ///< query, key, value, attention_output, mlp_in, mlp_out, mlp_gate, embedding, head, other
+  SiteKind kind = SiteKind::linear;
+  std::string op;             ///< operator that reads it: "linear", "embedding", "addmm"...
+  torch::Tensor weight;       ///< frozen, [out, in]
+  int64_t uses = 1;           ///< how many operators read it
+  std::function<void(std::shared_ptr<Adapter>)> attach;  ///< puts the adapter into the slot (nullptr empties it)
+};
+
+/// A module (train()/eval() switch dropout) whose weights live in a TorchScript archive.
+class LanguageModel : public torch::nn::Module {
+ public:
+  virtual ModelOutput forward(const Batch& batch) = 0;
+  /// Stable order; embeddings included.
+  virtual std::vector<AdapterSite> sites() = 0;
+  /// Every floating-point weight of the base model under its archive name; `full` trains these.
+  virtual std::vector<NamedTensor> base_parameters() = 0;
+  /// "bert", "roberta", ..., "graph".
+  virtual std::string family() const = 0;
+  /// Named inner states [B, T, D] of a forward pass, in the order in which the archive's own layer_norm operators produce
+  /// them: where parity fails they tell which layer parts first. Empty where the model cannot tell.
+  virtual std::vector<std::pair<std::string, torch::Tensor>> checkpoints(const Batch&) { return {}; }
+};
+
+/// A model family: says whether an archive is one of its own, and builds the model on the archive's tensors.
+class TorchScriptArchive;
+struct ModelOptions {
+  std::optional<double> dropout;  ///< replaces every dropout probability of the archive's configuration
+};
+struct ModelFamily {
+  std::function<bool(const TorchScriptArchive&)> recognises;
+  std::function<std::shared_ptr<LanguageModel>(const TorchScriptArchive&, const ModelOptions&)> build;
+};
+using ModelFamilies = Registry<ModelFamily>;
+
+}  // namespace deeplora

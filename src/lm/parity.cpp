@@ -1,0 +1,112 @@
+#include "lm/parity.h"
+
+#include <torch/csrc/jit/passes/inliner.h>
+#include <torch/csrc/jit/passes/lower_graph.h>
+#include <torch/csrc/jit/runtime/graph_executor.h>
+#include <torch/torch.h>
+
+#include "core/random.h"
+
+namespace deeplora {
+namespace {
+
+/// Outputs of every layer_norm of the archive's forward, in order; empty where its graph cannot be flattened.
+std::vector<torch::Tensor> layer_norms(const TorchScriptArchive& archive, const std::vector<c10::IValue>& arguments) {
+  try {
+    auto graph = archive.module().get_method("forward").graph()->copy();
+    torch::jit::Inline(*graph);
+    auto [lowered, extra] = torch::jit::LowerGraph(*graph, archive.module()._ivalue());
+    size_t count = 0;
+    const size_t before = lowered->outputs().size();
+    for (auto* node : lowered->nodes()) {
+      if (node->kind() != c10::Symbol::fromQualString("aten::layer_norm")) continue;
+      lowered->registerOutput(node->output());
+      ++count;
+    }
+    torch::jit::GraphExecutor executor(lowered, "parity");
+    torch::jit::Stack stack(arguments.begin(), arguments.end());
+    stack.insert(stack.end(), extra.begin(), extra.end());
+    executor.run(stack);
+    std::vector<torch::Tensor> out;
+    for (size_t i = 0; i < count; ++i) out.push_back(stack.at(before + i).toTensor());
+    return out;
+  } catch (const std::exception&) {
+    return {};  // Only a better message depends on it.
+  }
+}
+
+/// Largest |a - b| on cells that are not padding, over the largest |b|. a, b [B, T, D] or [B, C].
+double relative_difference(const torch::Tensor& a, const torch::Tensor& b, const torch::Tensor& mask) {
+  torch::Tensor difference = (a.to(torch::kFloat64) - b.to(torch::kFloat64)).abs();
+  torch::Tensor size = b.to(torch::kFloat64).abs();
+  if (a.dim() == 3) {
+    const torch::Tensor keep = mask.to(torch::kFloat64).unsqueeze(-1);
+    difference = difference * keep;
+    size = size * keep;
+  }
+  return difference.max().item<double>() / std::max(size.max().item<double>(), 1e-12);
+}
+
+std::string where_they_part(const TorchScriptArchive& archive, const ArchiveForward& forward, LanguageModel& model, const Batch& batch,
+                            double tolerance) {
+  const auto ours = model.checkpoints(batch);
+  const auto theirs = layer_norms(archive, forward.arguments(batch));
+  for (size_t i = 0; i < ours.size() && i < theirs.size(); ++i) {
+    if (ours[i].second.sizes() != theirs[i].sizes())
+      return cat("they part at ", ours[i].first, ": expected shape ", theirs[i].sizes(), ", found ", ours[i].second.sizes());
+    const double difference = relative_difference(ours[i].second, theirs[i], batch.attention_mask);
+    if (!(difference <= tolerance)) return cat("they part at ", ours[i].first, " (relative difference ", difference, ")");
+  }
+  return ours.size() <= theirs.size() ? "they part after the last layer" : "they part in the output";
+}
+
+}  // namespace
+
+Batch probe_batch(const TorchScriptArchive& archive, LanguageModel& model, int64_t tokens) {
+  int64_t vocabulary = 0;
+  for (const auto& site : model.sites())
+    if (site.kind == SiteKind::embedding) vocabulary = std::max(vocabulary, site.weight.size(0));
+  if (vocabulary == 0) vocabulary = 32;
+  const auto& config = archive.config();
+  const int64_t pad = config.contains("pad_token_id") && config["pad_token_id"].is_number_integer()
+                          ? config["pad_token_id"].get<int64_t>() : 0;
+  auto generator = make_generator(0, "probe");
+  Batch batch;
+  const int64_t lowest = vocabulary > 16 ? 5 : 1;  // special tokens come first in most vocabularies
+  batch.input_ids = torch::randint(std::min(lowest, vocabulary - 1), vocabulary, {2, tokens}, generator, torch::kInt64);
+  batch.input_ids = torch::where(batch.input_ids == pad, torch::full_like(batch.input_ids, std::min(vocabulary - 1, pad + 1)), batch.input_ids);
+  batch.attention_mask = torch::ones({2, tokens}, torch::kInt64);
+  batch.attention_mask.index_put_({1, torch::indexing::Slice(tokens * 2 / 3)}, 0);
+  batch.input_ids.masked_fill_(batch.attention_mask == 0, pad);
+  batch.token_type_ids = torch::zeros({2, tokens}, torch::kInt64);
+  return batch;
+}
+
+ParityResult compare_with_archive(const TorchScriptArchive& archive, const ArchiveInterface& interface, LanguageModel& model) {
+  torch::NoGradGuard no_grad;
+  const bool was_training = model.is_training();
+  model.eval();
+  double tolerance = 1e-4;
+  for (const auto& [unused, value] : archive.tensors()) {
+    if (value.scalar_type() == torch::kHalf) tolerance = std::max(tolerance, 2e-2);
+    if (value.scalar_type() == torch::kBFloat16) tolerance = std::max(tolerance, 1e-1);
+  }
+  const ArchiveForward forward(archive, interface);
+  const Batch batch = probe_batch(archive, model);
+  const torch::Tensor theirs = forward(batch);
+  const torch::Tensor ours = output_of(model.forward(batch));
+  ParityResult result;
+  if (ours.sizes() != theirs.sizes()) {
+    result.message = cat("expected output shape ", theirs.sizes(), ", found ", ours.sizes());
+  } else {
+    result.difference = relative_difference(ours, theirs, batch.attention_mask);
+    result.equal = result.difference <= tolerance;
+    if (!result.equal)
+      result.message = cat("relative difference ", result.difference, ", allowed ", tolerance, "; ",
+                           where_they_part(archive, forward, model, batch, tolerance));
+  }
+  model.train(was_training);
+  return result;
+}
+
+}  // namespace deeplora

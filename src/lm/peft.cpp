@@ -1,0 +1,197 @@
+#include "lm/peft.h"
+
+#include <cmath>
+#include <set>
+
+#include "core/files.h"
+#include "lm/targets.h"
+#include "lm/tensor_file.h"
+
+namespace deeplora {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr const char* kPrefix = "base_model.model.";
+
+nlohmann::json read_settings(const fs::path& folder) {
+  const fs::path file = folder / "adapter_config.json";
+  try {
+    return nlohmann::json::parse(read_file(file, "PEFT configuration"));
+  } catch (const nlohmann::json::exception&) {
+    fail(file.string(), " is not valid JSON");
+  }
+}
+
+/// Keys that would change what the factors mean.
+void check_plain_lora(const nlohmann::json& settings, const fs::path& folder) {
+  Errors errors;
+  const std::string type = settings.value("peft_type", "");
+  if (type != "LORA") errors.add("peft_type: expected LORA, found '", type, "'");
+  for (const char* key : {"use_dora", "fan_in_fan_out", "lora_bias"})
+    if (settings.contains(key) && settings[key].is_boolean() && settings[key].get<bool>()) errors.add(key, ": true is not supported");
+  for (const char* key : {"rank_pattern", "alpha_pattern", "layer_replication", "trainable_token_indices"})
+    if (settings.contains(key) && !settings[key].is_null() && !settings[key].empty()) errors.add(key, " is not supported");
+  if (settings.contains("bias") && settings["bias"] != "none") errors.add("bias: expected none, found ", settings["bias"].dump());
+  if (!settings.contains("r") || !settings["r"].is_number_integer()) errors.add("r: a whole number is missing");
+  if (!settings.contains("lora_alpha") || !settings["lora_alpha"].is_number()) errors.add("lora_alpha: a number is missing");
+  errors.throw_if_any((folder / "adapter_config.json").string());
+}
+
+/// "base_model.model.a.b.lora_A.weight" -> {"a.b", "lora_A"}; nothing for other names.
+std::optional<std::pair<std::string, std::string>> split_factor(const std::string& name) {
+  for (const char* part : {"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"}) {
+    for (const std::string tail : {cat(".", part, ".weight"), cat(".", part)})
+      if (name.ends_with(tail)) return std::pair{name.substr(0, name.size() - tail.size()), std::string(part)};
+  }
+  return std::nullopt;
+}
+
+std::string without_prefix(const std::string& name) {
+  return name.rfind(kPrefix, 0) == 0 ? name.substr(std::string(kPrefix).size()) : name;
+}
+
+fs::path weights_file(const fs::path& folder) {
+  const fs::path file = folder / "adapter_model.safetensors";
+  check(fs::exists(file), folder.string(), " holds no adapter_model.safetensors; save the PEFT adapter with safe_serialization=True");
+  return file;
+}
+
+void set_or_check(Config& config, const std::string& key, const std::string& value) {
+  if (!config.section("adapter").has(key)) config.set(cat("adapter.", key, "=", value));
+}
+
+}  // namespace
+
+bool is_peft_folder(const fs::path& folder) {
+  std::error_code ignored;
+  return fs::is_directory(folder, ignored) && fs::exists(folder / "adapter_config.json", ignored);
+}
+
+void adopt_peft_settings(Config& config) {
+  if (!config.section("adapter").has("path")) return;
+  fs::path folder;
+  config.section("adapter").read("path", folder, "");
+  if (!is_peft_folder(folder)) return;
+  const auto settings = read_settings(folder);
+  check_plain_lora(settings, folder);
+  const bool rslora = settings.value("use_rslora", false);
+  set_or_check(config, "method", rslora ? "rslora" : "lora");
+  set_or_check(config, "rank", settings["r"].dump());
+  set_or_check(config, "alpha", settings["lora_alpha"].dump());
+  if (settings.contains("lora_dropout")) set_or_check(config, "dropout", settings["lora_dropout"].dump());
+  std::set<std::string> modules;
+  for (const auto& [name, unused] : load_tensors(weights_file(folder)).tensors)
+    if (const auto split = split_factor(name)) modules.insert(without_prefix(split->first));
+  check(!modules.empty(), folder.string(), " holds no LoRA factors");
+  std::vector<std::string> targets;
+  for (const auto& module : modules) targets.push_back("'*" + module + "'");  // the archive's own prefix stands before it
+  set_or_check(config, "targets", "[" + join(targets, ", ", targets.size()) + "]");
+}
+
+std::string hugging_face_name(const TorchScriptArchive& archive, const std::string& name) {
+  const std::string prefix = archive.export_info().value("prefix", std::string());
+  return !prefix.empty() && name.rfind(prefix, 0) == 0 ? name.substr(prefix.size()) : name;
+}
+
+std::map<std::string, torch::Tensor> load_peft_state(const fs::path& folder, const TorchScriptArchive& archive, const AdaptedModel& model) {
+  std::map<std::string, std::pair<std::string, SiteKind>> sites;  // Hugging Face module -> archive weight
+  for (const auto& [site, unused] : model.adapters()) sites[module_path(hugging_face_name(archive, site.path))] = {site.path, site.kind};
+  std::map<std::string, std::string> trained;  // Hugging Face name -> archive name
+  for (const auto& [name, unused] : model.trained_base()) trained[hugging_face_name(archive, name)] = name;
+  std::map<std::string, torch::Tensor> out;
+  Errors errors;
+  for (const auto& [name, value] : load_tensors(weights_file(folder)).tensors) {
+    const auto split = split_factor(name);
+    if (!split) {
+      const auto found = trained.find(without_prefix(name));
+      if (found != trained.end()) out["base/" + found->second] = value;
+      else errors.add(name, " has no place in this model");
+      continue;
+    }
+    const auto site = sites.find(without_prefix(split->first));
+    if (site == sites.end()) {
+      errors.add(name, " has no place in this model");
+      continue;
+    }
+    // PEFT keeps an embedding's factors transposed: delta^T = lora_embedding_B lora_embedding_A.
+    const bool embedding = split->second.find("embedding") != std::string::npos;
+    const bool is_a = embedding ? split->second.ends_with("B") : split->second.ends_with("A");
+    out[cat("adapter/", site->second.first, is_a ? "/A" : "/B")] = embedding ? value.t().contiguous() : value;
+  }
+  errors.throw_if_any((folder / "adapter_model.safetensors").string());
+  std::error_code ignored;
+  if (model.new_head() && fs::exists(folder / "head.safetensors", ignored)) {
+    // The file's head has the targets' mean and spread folded in.
+    const HeadOptions& options = model.new_head()->options();
+    for (const auto& [name, value] : load_tensors(folder / "head.safetensors").tensors)
+      out["head/" + name] = (name == "bias" ? value - options.shift : value) / options.scale;
+  } else if (model.new_head()) {
+    for (const auto& [name, value] : model.new_head()->head_parameters()) out["head/" + name] = value;
+  }
+  for (const auto& [name, value] : model.trained_base()) out.try_emplace("base/" + name, value.detach());
+  return out;
+}
+
+void save_peft_folder(const fs::path& folder, const TorchScriptArchive& archive, const AdaptedModel& model, const std::string& task) {
+  check(!model.adapters().empty(), "this run has no adapters (method none or full), so there is nothing to write for PEFT; export torchscript or safetensors");
+  check(!fs::exists(folder), "output ", folder.string(), " exists already; choose another --output");
+  std::vector<NamedTensor> tensors;
+  std::vector<std::string> modules;
+  nlohmann::ordered_json rank_pattern = nlohmann::ordered_json::object(), alpha_pattern = nlohmann::ordered_json::object();
+  int64_t rank = 0;
+  double alpha = 0;
+  for (const auto& [site, adapter] : model.adapters()) {
+    const auto pair = adapter->low_rank_pair();
+    check(pair.has_value(), site.path, ": this method's update is not a LoRA pair; export torchscript or safetensors");
+    const std::string module = module_path(hugging_face_name(archive, site.path));
+    modules.push_back(module);
+    const int64_t r = pair->a.size(0);
+    const double site_alpha = pair->scale * static_cast<double>(r);
+    if (rank == 0) {
+      rank = r;
+      alpha = site_alpha;
+    }
+    if (r != rank) rank_pattern[module] = r;
+    if (site_alpha != alpha) alpha_pattern[module] = site_alpha;
+    if (site.kind == SiteKind::embedding) {
+      tensors.push_back({cat(kPrefix, module, ".lora_embedding_A"), pair->b.t().contiguous()});
+      tensors.push_back({cat(kPrefix, module, ".lora_embedding_B"), pair->a.t().contiguous()});
+    } else {
+      tensors.push_back({cat(kPrefix, module, ".lora_A.weight"), pair->a});
+      tensors.push_back({cat(kPrefix, module, ".lora_B.weight"), pair->b});
+    }
+  }
+  std::set<std::string> saved;
+  for (const auto& [name, value] : model.trained_base()) {
+    const std::string hf = hugging_face_name(archive, name);
+    tensors.push_back({kPrefix + hf, value});
+    saved.insert(hf.substr(0, hf.find('.')));
+  }
+  nlohmann::ordered_json settings{{"peft_type", "LORA"},
+                                  {"task_type", saved.empty() ? nlohmann::ordered_json("FEATURE_EXTRACTION") : nlohmann::ordered_json("SEQ_CLS")},
+                                  {"base_model_name_or_path", archive.config().value("_name_or_path", std::string())},
+                                  {"r", rank},
+                                  {"lora_alpha", alpha == std::round(alpha) ? nlohmann::ordered_json(static_cast<int64_t>(alpha)) : nlohmann::ordered_json(alpha)},
+                                  {"lora_dropout", 0.0},
+                                  {"bias", "none"},
+                                  {"fan_in_fan_out", false},
+                                  {"inference_mode", true},
+                                  {"init_lora_weights", true},
+                                  {"use_rslora", false},
+                                  {"use_dora", false},
+                                  {"target_modules", modules},
+                                  {"rank_pattern", rank_pattern},
+                                  {"alpha_pattern", alpha_pattern},
+                                  {"modules_to_save", saved.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(saved)}};
+  write_folder_atomically(folder, [&](const fs::path& temporary) {
+    save_tensors(temporary / "adapter_model.safetensors", tensors, {{"format", "pt"}});
+    write_file_atomically(temporary / "adapter_config.json", settings.dump(2) + "\n");
+    if (model.new_head()) {
+      const auto [weight, bias] = model.new_head()->folded();
+      save_tensors(temporary / "head.safetensors", {{"weight", weight}, {"bias", bias}},
+                   {{"task", task}, {"pooling", to_string(model.new_head()->options().pooling)}});
+    }
+  });
+}
+
+}  // namespace deeplora

@@ -1,0 +1,33 @@
+// PEFT's adapter folders (adapter_config.json + adapter_model.safetensors), both ways.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include "core/config.h"
+#include "lm/adapt.h"
+#include "lm/archive.h"
+
+namespace deeplora {
+
+/// When adapter.path names a PEFT folder, its method, rank, alpha, dropout and targets become the configuration's (an
+/// explicit key that says otherwise is a mistake). Throws Error for adapters that are not plain LoRA.
+void adopt_peft_settings(Config& config);
+
+/// True when the folder holds adapter_config.json.
+bool is_peft_folder(const std::filesystem::path& folder);
+
+/// The folder's tensors under AdaptedModel's names. Throws Error with every tensor that has no place in the model.
+std::map<std::string, torch::Tensor> load_peft_state(const std::filesystem::path& folder, const TorchScriptArchive& archive,
+                                                     const AdaptedModel& model);
+
+/// Writes the adapters (chains collapsed to one LoRA pair), and trained weights of the archive's head as modules_to_save. A
+/// new head goes to head.safetensors beside them. The folder must not exist. Throws Error for methods that are no LoRA pair.
+void save_peft_folder(const std::filesystem::path& folder, const TorchScriptArchive& archive, const AdaptedModel& model,
+                      const std::string& task);
+
+/// Archive name -> Hugging Face name: the prefix that the export recorded is taken off.
+std::string hugging_face_name(const TorchScriptArchive& archive, const std::string& name);
+
+}  // namespace deeplora

@@ -1,0 +1,93 @@
+#include "lm/targets.h"
+
+#include <regex>
+#include <set>
+
+namespace deeplora {
+namespace {
+
+bool in_preset(const AdapterSite& site, const std::string& preset) {
+  const bool linear = site.kind == SiteKind::linear && site.role != "head";
+  if (preset == "all-linear") return linear;
+  if (preset == "query-value") return site.role == "query" || site.role == "value";
+  if (preset == "attention-mlp")
+    return site.role == "query" || site.role == "key" || site.role == "value" || site.role == "query_key_value" ||
+           site.role == "attention_output" || site.role == "mlp_in" || site.role == "mlp_gate" || site.role == "mlp_out";
+  return (linear || site.kind == SiteKind::embedding) && site.weight.dim() == 2 && std::min(site.weight.size(0), site.weight.size(1)) >= 512;
+}
+
+bool matches(const AdapterSite& site, const std::string& target) {
+  const auto presets = target_presets();
+  if (std::find(presets.begin(), presets.end(), target) != presets.end()) return in_preset(site, target);
+  if (target.rfind("re:", 0) == 0) {
+    try {
+      const std::regex pattern(target.substr(3));
+      return std::regex_match(site.path, pattern) || std::regex_match(module_path(site.path), pattern);
+    } catch (const std::regex_error& e) {
+      fail("adapter.targets: '", target, "' is not a regular expression: ", e.what());
+    }
+  }
+  return site.role == target || glob_matches(target, site.path) || glob_matches(target, module_path(site.path));
+}
+
+}  // namespace
+
+std::vector<std::string> target_presets() {
+  return {"all-linear", "query-value", "attention-mlp", "all-dense"};
+}
+
+std::string module_path(const std::string& weight_path) {
+  return weight_path.ends_with(".weight") ? weight_path.substr(0, weight_path.size() - 7) : weight_path;
+}
+
+bool glob_matches(std::string_view pattern, std::string_view text) {
+  size_t p = 0, t = 0, star = std::string_view::npos, retry = 0;
+  while (t < text.size()) {
+    if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == text[t]) && pattern[p] != '*') {
+      ++p;
+      ++t;
+    } else if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      retry = t;
+    } else if (star != std::string_view::npos) {
+      p = star + 1;
+      t = ++retry;
+    } else {
+      return false;
+    }
+  }
+  while (p < pattern.size() && pattern[p] == '*') ++p;
+  return p == pattern.size();
+}
+
+std::vector<AdapterSite> choose_sites(const std::vector<AdapterSite>& sites, const std::vector<std::string>& targets) {
+  check(!targets.empty(), "adapter.targets: an empty list; name a preset: ", join(target_presets()));
+  std::vector<bool> chosen(sites.size(), false);
+  Errors errors;
+  std::set<std::string> roles;
+  std::vector<std::string> paths;
+  for (const auto& site : sites) {
+    roles.insert(site.role);
+    paths.push_back(module_path(site.path));
+  }
+  for (const auto& target : targets) {
+    bool any = false;
+    for (size_t i = 0; i < sites.size(); ++i) {
+      if (!matches(sites[i], target)) continue;
+      chosen[i] = any = true;
+    }
+    if (any) continue;
+    std::vector<std::string> words = target_presets();
+    words.insert(words.end(), roles.begin(), roles.end());
+    errors.add("'", target, "' matches no weight", did_you_mean(target, words));
+  }
+  if (!errors.empty())
+    errors.throw_if_any(cat("adapter.targets (presets: ", join(target_presets()), "; roles here: ", join(roles), "; paths here: ",
+                            join(paths, ", ", 8), ")"));
+  std::vector<AdapterSite> out;
+  for (size_t i = 0; i < sites.size(); ++i)
+    if (chosen[i]) out.push_back(sites[i]);
+  return out;
+}
+
+}  // namespace deeplora

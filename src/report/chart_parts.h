@@ -1,0 +1,55 @@
+// What both kinds of charts are drawn with. Lengths are in the units of the drawing's viewBox, about a pixel
+// on a telephone.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "report/axis.h"
+
+namespace deeplora {
+
+constexpr double kChartWidth = 460;
+constexpr int kChartColors = 7;
+
+struct Box {
+  double left = 0, top = 0, right = 0, bottom = 0;
+  double width() const { return right - left; }
+  double height() const { return bottom - top; }
+};
+
+/// A coordinate with one decimal.
+std::string coordinate(double value);
+/// Width of text in the charts' font, estimated generously.
+double text_width(std::string_view text);
+/// Text cut to a width, with an ellipsis.
+std::string fitted_text(std::string_view text, double width);
+
+/// anchor: start, middle or end; y is the baseline.
+std::string svg_text(double x, double y, std::string_view anchor, std::string_view text);
+std::string svg_line(double x1, double y1, double x2, double y2, std::string_view css_class);
+/// A child that browsers show while the pointer rests on its parent.
+std::string svg_title(std::string_view text);
+
+/// " class='...' stroke-dasharray='...'" of series `index`: colour first, dashes when the colours are used
+/// up.
+std::string series_attributes(size_t index, std::string_view css_class);
+
+/// Horizontal axis below the box: grid lines, tick labels, and the axis' name.
+std::string horizontal_axis(const Axis& axis, const Box& box, std::string_view name);
+/// The axis whose labels fit side by side into the box.
+Axis fitted_axis(const std::vector<double>& values, AxisOptions options, double width);
+
+struct LegendEntry {
+  std::string name;
+  std::string sample;  ///< SVG within 26 x 12
+};
+
+/// The whole <figure>; `drawing` is the content of an SVG of kChartWidth x height, empty when there is
+/// nothing to show.
+std::string assemble_figure(std::string_view title, const std::vector<LegendEntry>& legend,
+                            const std::string& drawing, double height, const std::vector<std::string>& notes);
+
+}  // namespace deeplora

@@ -1,0 +1,57 @@
+// Charts as inline SVG for a Page: lines with bands, and dots or bars with error bars. Colours come from the
+// page's style.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace deeplora {
+
+/// One line. x and y have the same length N; low and high are empty or the N limits of a shaded band (mean +-
+/// sd).
+struct LineSeries {
+  std::string name = {};
+  std::vector<double> x = {}, y = {}, low = {}, high = {};
+};
+
+/// Lines over a common x. Values that cannot be shown (NaN, infinite, not positive on a logarithmic axis)
+/// leave a gap and are counted in a note below the chart; a point without neighbours is drawn as a dot; a
+/// spike between pixels is never lost.
+struct LineChart {
+  std::string title = {}, x_label = {},
+              y_label = {};             ///< labels with units, e.g. "learning rate", "samples/s"
+  std::vector<LineSeries> series = {};  ///< up to 28 can be told apart
+  bool log_x = false, log_y = false;
+  std::vector<double> marked_x = {};  ///< vertical lines, e.g. the best step
+  std::string marked_name = {};       ///< what they mean, for the legend
+};
+
+/// Values of one series, one per category; NaN where there is none. low and high are empty or the ends of the
+/// error bars.
+struct CategorySeries {
+  std::string name = {};
+  std::vector<double> values = {}, low = {}, high = {};
+};
+
+/// Horizontal dots or bars, a row per category and series, with the value written beside it.
+struct CategoryChart {
+  std::string title = {}, value_label = {};
+  std::vector<std::string> categories = {};
+  std::vector<CategorySeries> series = {};
+  bool bars = false;  ///< bars start at zero, so they exclude `log`
+  bool log = false;
+};
+
+/// A <figure> with caption, legend, drawing and notes. Throws std::invalid_argument when lengths do not fit
+/// each other or bars are asked for on a logarithmic axis.
+std::string figure_html(const LineChart& chart);
+std::string figure_html(const CategoryChart& chart);
+
+/// The style rules the figures need: colours for light and dark pages, both safe for colour-blind readers
+/// (Okabe and Ito 2008).
+std::string chart_style();
+
+/// True when positive values span more than `factor`: then a linear axis would hide the small ones.
+bool spans_more_than(const std::vector<double>& values, double factor);
+
+}  // namespace deeplora

@@ -1,0 +1,88 @@
+// All that is particular to a task: columns, labels, batches, loss, scores, predictions.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/config.h"
+#include "core/registry.h"
+#include "lm/language_model.h"
+#include "text/table.h"
+#include "text/tokenizer.h"
+
+namespace deeplora {
+
+/// One row as the model takes it.
+struct Example {
+  std::string source;                    ///< file:line, for messages
+  std::vector<int64_t> input_ids;        ///< special tokens included
+  std::vector<int64_t> token_type_ids;   ///< empty or as long as input_ids
+  std::vector<int64_t> attention_mask;   ///< empty (all ones) or as long as input_ids
+  std::vector<int64_t> label_ids;        ///< token labels of language-model tasks
+  int64_t label = 0;                     ///< class of a classification
+  double target = 0;                     ///< value of a regression
+  bool labelled = false;
+  bool truncated = false;
+};
+
+/// Named values, the headline metric first. NaN where the metric is undefined (constant predictions).
+struct Scores {
+  std::vector<std::pair<std::string, double>> values;
+  bool higher_is_better = true;
+
+  double headline() const { return values.front().second; }
+  const std::string& headline_name() const { return values.front().first; }
+  nlohmann::ordered_json json() const;  ///< NaN becomes null
+};
+
+/// How evaluate() runs the model.
+struct EvaluationOptions {
+  int64_t batch_size = 64;
+  torch::Device device = torch::kCPU;
+  bool bf16 = false;
+};
+
+class Task {
+ public:
+  virtual ~Task() = default;
+  virtual std::string name() const = 0;
+  /// The keys of `data` that this task read, with their values: enough to make the same task again.
+  virtual nlohmann::ordered_json settings() const = 0;
+  /// Columns that a file must have; `labelled` adds the label.
+  virtual std::vector<std::string> columns(bool labelled) const = 0;
+  /// Learns the target's mean and spread from the training rows, the label list from `all` rows of the training file (a few
+  /// drawn rows may miss a label). Throws Error for bad labels, all at once.
+  virtual void fit(std::span<const Row> train, std::span<const Row> all) = 0;
+  /// What fit() learnt, kept in the run folder and in exports; restore() takes it back.
+  virtual nlohmann::ordered_json state() const = 0;
+  virtual void restore(const nlohmann::ordered_json& state) = 0;
+  /// Id that fills cells beyond a text (masked out, but some models read it: RoBERTa counts positions by it).
+  virtual void set_pad_id(int64_t id) = 0;
+  /// {mean, spread} in which a new head learns its output; {0, 1} where the output is not a quantity.
+  virtual std::pair<double, double> output_scale() const { return {0.0, 1.0}; }
+  /// Tokenizes a row (tokenizer may be null when rows carry input_ids). Throws Error naming row.source.
+  virtual Example encode(const Row& row, const Tokenizer* tokenizer, bool labelled) const = 0;
+  virtual Batch collate(std::span<const Example* const> examples) const = 0;
+  /// What a loss is divided by: samples, or tokens that are predicted.
+  virtual int64_t loss_count(const Batch& batch) const = 0;
+  /// Scalar: the SUM over loss_count(batch) items.
+  virtual torch::Tensor loss_sum(const ModelOutput& output, const Batch& batch) const = 0;
+  /// Scores of the model (in eval mode, without gradients) on labelled examples.
+  virtual Scores evaluate(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const = 0;
+  /// Width of the logits, C; 0 when the task takes the model's own output (language modelling).
+  virtual int64_t outputs() const = 0;
+  /// One JSON object per example, in order.
+  virtual std::vector<nlohmann::ordered_json> predict(LanguageModel& model, std::span<const Example> examples,
+                                                      const EvaluationOptions& options) const = 0;
+};
+
+/// Reads its keys of the `data` section.
+using TaskFactory = std::function<std::unique_ptr<Task>(const Config& data)>;
+using Tasks = Registry<TaskFactory>;
+
+}  // namespace deeplora

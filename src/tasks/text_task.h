@@ -1,0 +1,55 @@
+// Tasks on one text or a pair of texts with one label per row.
+#pragma once
+
+#include "tasks/task.h"
+
+namespace deeplora {
+
+/// Columns of a task over texts; the `data` section may rename them.
+struct TextColumns {
+  std::string text = "text", text_pair, label = "label";
+};
+
+/// Tokenizing, padding and evaluating, shared by classification and regression.
+class TextTask : public Task {
+ public:
+  std::string name() const override { return name_; }
+  nlohmann::ordered_json settings() const override;
+  std::vector<std::string> columns(bool labelled) const override;
+  Example encode(const Row& row, const Tokenizer* tokenizer, bool labelled) const override;
+  Batch collate(std::span<const Example* const> examples) const override;
+  void set_pad_id(int64_t id) override { pad_id_ = id; }
+  int64_t loss_count(const Batch& batch) const override { return batch.size(); }
+  Scores evaluate(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const override;
+  std::vector<nlohmann::ordered_json> predict(LanguageModel& model, std::span<const Example> examples,
+                                              const EvaluationOptions& options) const override;
+
+ protected:
+  /// Reads text, text_pair, label and max_length of the `data` section over the given defaults.
+  TextTask(std::string name, const Config& data, TextColumns defaults);
+  /// Label of a row into the example; throws Error naming the row.
+  virtual void read_label(const Row& row, Example& example) const = 0;
+  virtual torch::Tensor label_tensor(std::span<const Example* const> examples) const = 0;
+  /// logits [N, C] float64 on the CPU, in the order of examples.
+  virtual Scores scores(const torch::Tensor& logits, std::span<const Example> examples) const = 0;
+  virtual nlohmann::ordered_json prediction(const torch::Tensor& logits /* [C] */) const = 0;
+
+  /// The text of a cell, whatever its JSON type; Error when the column is missing.
+  static std::string cell(const Row& row, const std::string& column);
+
+  std::string name_;
+  TextColumns columns_;
+  int64_t max_length_ = 128;
+  int64_t pad_id_ = 0;
+};
+
+/// Logits [N, C] (float64, CPU) of examples, evaluated in batches of similar length, returned in their order.
+torch::Tensor all_logits(const Task& task, LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options);
+
+/// The metric that decides, and the others that are shown.
+std::unique_ptr<Task> make_classification(const std::string& name, const Config& data, const TextColumns& defaults,
+                                          const std::string& headline);
+std::unique_ptr<Task> make_regression(const std::string& name, const Config& data, const TextColumns& defaults,
+                                      const std::string& headline);
+
+}  // namespace deeplora

@@ -1,0 +1,140 @@
+#include "train/run_folder.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <ranges>
+#include <vector>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "train/checkpoint.h"
+
+namespace deeplora {
+namespace fs = std::filesystem;
+namespace {
+
+/// What write_file_atomically leaves behind when it is killed: ".NAME.tmp-PID-N".
+bool is_leftover(const fs::path& path) {
+  const std::string name = path.filename().string();
+  return name.starts_with(".") && name.find(".tmp-") != std::string::npos;
+}
+
+void remove_leftovers(const fs::path& folder) {
+  std::error_code ignored;
+  std::vector<fs::path> leftovers;
+  for (const auto& entry : fs::directory_iterator(folder, ignored))
+    if (is_leftover(entry.path())) leftovers.push_back(entry.path());
+  for (const auto& path : leftovers) fs::remove_all(path, ignored);
+}
+
+void make_folder(const fs::path& folder) {
+  std::error_code failed;
+  fs::create_directories(folder, failed);
+  check(!failed, "cannot create the run folder ", folder.string(), ": ", failed.message(),
+        "; choose another --run");
+}
+
+void write_whole(int descriptor, std::string_view content, const fs::path& file) {
+  while (!content.empty()) {
+    const ssize_t written = ::write(descriptor, content.data(), content.size());
+    if (written < 0 && errno == EINTR) continue;
+    check(written > 0, "cannot write ", file.string(), ": ", std::strerror(written < 0 ? errno : ENOSPC));
+    content.remove_prefix(static_cast<size_t>(written));
+  }
+}
+
+}  // namespace
+
+RunFolder RunFolder::create(const fs::path& folder) {
+  RunFolder run(folder);
+  std::error_code unreadable;
+  const auto status = fs::status(folder, unreadable);
+  if (status.type() == fs::file_type::not_found) return run;
+  check(!unreadable, "cannot read the run folder ", folder.string(), ": ", unreadable.message());
+  check(fs::is_directory(status), "run folder ", folder.string(), " is a file; choose another --run");
+  check(!fs::exists(run.config_file()), "run folder ", folder.string(),
+        " holds a run already; continue it with --resume, or choose another --run");
+  std::vector<std::string> strange;
+  for (const auto& entry : fs::directory_iterator(folder, unreadable))
+    if (entry.path().filename() != ".lock" && !is_leftover(entry.path()))
+      strange.push_back(entry.path().filename().string());
+  check(!unreadable, "cannot read the run folder ", folder.string(), ": ", unreadable.message());
+  check(strange.empty(), "run folder ", folder.string(), " holds files that are not a run's (",
+        join(strange, ", ", 3), "); choose an empty or a new folder with --run");
+  return run;
+}
+
+RunFolder RunFolder::open(const fs::path& folder) {
+  RunFolder run(folder);
+  std::error_code ignored;
+  check(fs::exists(folder, ignored), "run folder ", folder.string(), " does not exist");
+  check(fs::is_directory(folder, ignored), folder.string(), " is not a run folder but a file");
+  check(fs::exists(run.config_file(), ignored), folder.string(),
+        " is not a run folder: it has no config.yaml; expected a folder written by 'deeplora finetune'");
+  return run;
+}
+
+void RunFolder::lock() {
+  if (lock_) return;
+  make_folder(path_);
+  lock_ = std::make_unique<FolderLock>(path_);
+  // Whoever holds the lock is the only writer: temporary files of others belong to dead processes.
+  remove_leftovers(path_);
+  remove_leftovers(checkpoints());
+}
+
+void RunFolder::write(const fs::path& file, const std::string& content) {
+  make_folder(path_);
+  write_file_atomically(file, content);
+}
+
+void RunFolder::append_metrics(const nlohmann::ordered_json& row) {
+  make_folder(path_);
+  const fs::path file = metrics_file();
+  const int descriptor = ::open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  check(descriptor >= 0, "cannot write ", file.string(), ": ", std::strerror(errno));
+  try {
+    write_whole(descriptor, row.dump() + "\n", file);
+  } catch (...) {
+    ::close(descriptor);
+    throw;
+  }
+  check(::close(descriptor) == 0, "cannot write ", file.string(), ": ", std::strerror(errno));
+}
+
+void RunFolder::truncate_metrics(uint64_t bytes) {
+  const uint64_t size = metrics_size();
+  if (size < bytes)
+    log_warning(metrics_file().string(), " has ", size, " bytes where the checkpoint saw ", bytes,
+                ": some rows are lost");
+  if (size <= bytes) return;
+  std::error_code failed;
+  fs::resize_file(metrics_file(), bytes, failed);
+  check(!failed, "cannot write ", metrics_file().string(), ": ", failed.message());
+}
+
+uint64_t RunFolder::metrics_size() const {
+  std::error_code absent;
+  const uint64_t size = fs::file_size(metrics_file(), absent);
+  return absent ? 0 : size;
+}
+
+std::optional<fs::path> RunFolder::newest_checkpoint() const {
+  const auto all = list_checkpoints(checkpoints());
+  for (const auto& path : all | std::views::reverse) {
+    const std::string defect = checkpoint_defect(path);
+    if (defect.empty()) return path;
+    log_warning("checkpoint left out: ", defect);
+  }
+  return std::nullopt;
+}
+
+bool RunFolder::finished() const {
+  std::error_code ignored;
+  return fs::exists(result_file(), ignored);
+}
+
+}  // namespace deeplora

@@ -1,0 +1,73 @@
+// One call of Trainer::run: the loop and what it keeps between steps.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "train/checkpoint.h"
+#include "train/data_order.h"
+#include "train/movement.h"
+#include "train/optimizers.h"
+#include "train/schedule.h"
+#include "train/train_log.h"
+#include "train/train_state.h"
+#include "train/train_step.h"
+
+namespace deeplora {
+
+class TrainRun {
+ public:
+  TrainRun(const Trainer::Setup& setup, std::span<const Example> train, std::span<const Example> dev,
+           RunFolder& folder);
+  TrainResult run(bool resume);
+
+ private:
+  // train_run.cpp: the loop.
+  void train_step();
+  const std::vector<MicroBatch>& batches_of_epoch();
+  std::span<const MicroBatch> next_micro_batches();
+  void advance(const StepLoss& loss, size_t micro_batches, double seconds);
+  void report_step(double lr, double norm);
+  void check_finite(const StepLoss& loss, double norm) const;
+  void check_movement();
+  void evaluate();
+  bool stopped_early() const;
+  bool finished() const { return state_.step >= order_.total_steps() || stopped_early(); }
+  bool milestone() const;
+  bool save_due() const;
+  void stop_if_requested();
+  TrainResult finish();
+
+  // train_run_state.cpp: beginning, saving and going on.
+  void begin(bool resume);
+  void begin_afresh();
+  void resume_from(const std::filesystem::path& folder);
+  void save();
+  void save_adapter_to(const std::filesystem::path& file);
+  /// What a checkpoint of this state must agree with.
+  nlohmann::ordered_json identity();
+  double seconds_so_far() const;
+
+  const Trainer::Setup& setup_;
+  const TrainConfig& config_;
+  std::span<const Example> train_, dev_;
+  RunFolder& folder_;
+  DataOrder order_;
+  Schedule schedule_;
+  GroupOptimizer optimizer_;
+  TrainState state_;
+  std::optional<MovementGuard> movement_;
+  std::optional<TrainLog> log_;
+  nlohmann::ordered_json identity_;  ///< run_identity(), the same for the whole run
+  std::vector<MicroBatch> epoch_batches_;
+  int64_t loaded_epoch_ = -1;  ///< epoch of epoch_batches_
+  int64_t last_saved_step_ = -1;
+  bool connected_ = false;  ///< gradients reached every group in this session
+  double session_began_ = 0, seconds_before_ = 0;
+  double window_seconds_ = 0;  ///< training time since the last row of metrics.jsonl
+  int64_t window_samples_ = 0;
+};
+
+}  // namespace deeplora

@@ -1,0 +1,127 @@
+#include <ATen/Context.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <mutex>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/log.h"
+#include "core/random.h"
+#include "core/system.h"
+#include "train/gradients.h"
+#include "train/run_identity.h"
+#include "train/train_run.h"
+
+namespace deeplora {
+namespace fs = std::filesystem;
+namespace {
+
+/// Default generators that dropout draws from: the CPU's, and the device's.
+std::vector<std::pair<std::string, at::Generator>> default_generators(torch::Device device) {
+  std::vector<std::pair<std::string, at::Generator>> out = {
+      {"cpu", at::globalContext().defaultGenerator(torch::kCPU)}};
+  if (!device.is_cpu()) out.emplace_back("device", at::globalContext().defaultGenerator(device));
+  return out;
+}
+
+std::vector<NamedTensor> generator_states(torch::Device device) {
+  std::vector<NamedTensor> out;
+  for (auto& [name, generator] : default_generators(device)) {
+    const std::scoped_lock lock(generator.mutex());
+    out.push_back({name, generator.get_state()});
+  }
+  return out;
+}
+
+void restore_generators(const std::vector<NamedTensor>& states, torch::Device device) {
+  for (auto& [name, generator] : default_generators(device)) {
+    const std::string& wanted = name;
+    const auto found =
+        std::find_if(states.begin(), states.end(), [&](const NamedTensor& s) { return s.name == wanted; });
+    check(found != states.end(), "the checkpoint has no generator state of the ", name);
+    const std::scoped_lock lock(generator.mutex());
+    generator.set_state(found->value);
+  }
+}
+
+}  // namespace
+
+void TrainRun::begin(bool resume) {
+  session_began_ = clock_seconds();
+  if (config_.threads > 0) at::set_num_threads(static_cast<int>(config_.threads));
+  check(config_.early_stopping == 0 || !dev_.empty(),
+        "train.early_stopping needs evaluation data; give data.dev or set it to 0");
+  folder_.lock();
+  optimizer_.zero_grad();
+  setup_.model.train();
+  const auto checkpoint = resume ? folder_.newest_checkpoint() : std::nullopt;
+  if (checkpoint)
+    resume_from(*checkpoint);
+  else
+    begin_afresh();
+  log_.emplace(folder_, TrainLog::Setup{.label = setup_.label,
+                                        .progress = setup_.progress,
+                                        .total_steps = order_.total_steps(),
+                                        .first_step = state_.step,
+                                        .resumed = resume});
+  if (resume)
+    log_->note(checkpoint ? cat("resumed after step ", state_.step) : "no usable checkpoint: starting over");
+}
+
+void TrainRun::begin_afresh() {
+  torch::manual_seed(stream_seed(static_cast<uint64_t>(config_.seed), "dropout"));
+  folder_.truncate_metrics(0);
+  movement_.emplace(setup_.groups);
+  state_.evaluation_due = order_.total_steps() == 0 && !dev_.empty();
+}
+
+void TrainRun::resume_from(const fs::path& folder) {
+  const Checkpoint checkpoint = read_checkpoint(folder);
+  state_ = checkpoint.state;
+  check_same_identity(checkpoint.identity, identity());
+  restore_parameters(checkpoint.parameters, setup_.groups);
+  optimizer_.restore(checkpoint.optimizer);
+  restore_generators(checkpoint.generators, setup_.device);
+  movement_.emplace(checkpoint.movement);
+  folder_.truncate_metrics(state_.metrics_bytes);
+  restore_best_adapter(folder, folder_);
+  seconds_before_ = state_.seconds;
+  last_saved_step_ = state_.step;
+}
+
+void TrainRun::save() {
+  if (state_.step == last_saved_step_) return;
+  const std::string bad = first_non_finite(setup_.groups);
+  check(bad.empty(), "after step ", state_.step, " ", bad,
+        " holds a value that is not finite; nothing is saved; lower train.lr");
+  if (folder_.metrics_size() > 0) sync_path(folder_.metrics_file());
+  state_.metrics_bytes = folder_.metrics_size();
+  state_.seconds = seconds_so_far();
+  write_checkpoint(folder_,
+                   {.state = state_,
+                    .identity = identity(),
+                    .movement = movement_->json(),
+                    .parameters = copy_parameters(setup_.groups),
+                    .optimizer = optimizer_.state(),
+                    .generators = generator_states(setup_.device)},
+                   config_.keep_checkpoints);
+  last_saved_step_ = state_.step;
+}
+
+void TrainRun::save_adapter_to(const fs::path& file) {
+  write_file_atomically(file, setup_.save_adapter);
+}
+
+nlohmann::ordered_json TrainRun::identity() {
+  if (identity_.is_null()) identity_ = run_identity(setup_, order_, train_, dev_);
+  nlohmann::ordered_json out = identity_;
+  if (!train_.empty()) add_order(out, batches_of_epoch(), state_.epoch);
+  return out;
+}
+
+double TrainRun::seconds_so_far() const {
+  return seconds_before_ + clock_seconds() - session_began_;
+}
+
+}  // namespace deeplora

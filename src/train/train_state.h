@@ -1,0 +1,36 @@
+// Everything a run knows between two steps, apart from tensors; kept in a checkpoint's state.json.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <cstdint>
+#include <optional>
+
+#include "train/trainer.h"
+
+namespace deeplora {
+
+struct TrainState {
+  int64_t step = 0;             ///< optimizer steps done
+  int64_t epoch = 0;            ///< the epoch at hand, from 0
+  int64_t position = 0;         ///< micro-batches of this epoch that are done
+  int64_t samples = 0;          ///< rows trained on, all epochs
+  int64_t moving_steps = 0;     ///< steps with a learning rate above 0
+  bool evaluation_due = false;  ///< an evaluation belongs to this step and was not made yet
+  int64_t evaluations_since_best = 0;
+  std::optional<TrainResult::Evaluation> best, last;
+  double seconds = 0;           ///< of all sessions, evaluations included
+  double training_seconds = 0;  ///< of all sessions, without evaluations and checkpoints
+  double seconds_to_first_step = 0;
+  double last_loss = 0;
+  double window_loss = 0;      ///< loss sum since the last row of metrics.jsonl
+  int64_t window_count = 0;    ///< items in it
+  uint64_t metrics_bytes = 0;  ///< size of metrics.jsonl
+};
+
+/// Floating-point numbers survive bit for bit, NaN and infinities included (as texts).
+nlohmann::ordered_json to_json(const TrainState& state);
+/// Throws nlohmann::json::exception when something is missing or of the wrong kind.
+TrainState train_state_from(const nlohmann::ordered_json& json);
+
+}  // namespace deeplora

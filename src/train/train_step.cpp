@@ -1,0 +1,63 @@
+#include "train/train_step.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "lm/autocast.h"
+
+namespace deeplora {
+namespace {
+
+std::vector<const Example*> rows_of(std::span<const Example> train, const MicroBatch& batch) {
+  std::vector<const Example*> out;
+  for (const size_t row : batch) out.push_back(&train[row]);
+  return out;
+}
+
+std::string sources_of(const std::vector<const Example*>& rows) {
+  std::vector<std::string> out;
+  for (const Example* row : rows) out.push_back(row->source);
+  return join(out, ", ", 4);
+}
+
+torch::Tensor loss_of(const StepSetup& setup, const Batch& batch) {
+  const Autocast autocast(setup.device, setup.bf16);
+  return setup.task.loss_sum(setup.model.forward(batch), batch);
+}
+
+}  // namespace
+
+StepLoss accumulate_gradients(const StepSetup& setup, std::span<const Example> train,
+                              std::span<const MicroBatch> micro_batches) {
+  StepLoss loss;
+  std::vector<std::vector<const Example*>> rows;
+  std::vector<Batch> batches;
+  for (const MicroBatch& micro_batch : micro_batches) {
+    rows.push_back(rows_of(train, micro_batch));
+    batches.push_back(setup.task.collate(rows.back()));
+    loss.count += setup.task.loss_count(batches.back());
+    loss.samples += static_cast<int64_t>(rows.back().size());
+  }
+  if (loss.count == 0)
+    log_warning("nothing to predict in ", sources_of(rows.front()), ": longer than data.max_length?");
+  const double divisor = static_cast<double>(std::max<int64_t>(1, loss.count));
+  for (size_t i = 0; i < batches.size(); ++i) {
+    if (setup.before_batch) setup.before_batch();
+    const torch::Tensor sum = loss_of(setup, batches[i].to(setup.device));
+    check(sum.requires_grad(),
+          "the loss does not depend on any trained tensor; check adapter.targets and model.output");
+    const double value = sum.item<double>();
+    loss.sum += value;
+    (sum / divisor).backward();
+    if (std::isfinite(value)) continue;
+    loss.bad_rows = sources_of(rows[i]);
+    break;
+  }
+  return loss;
+}
+
+}  // namespace deeplora

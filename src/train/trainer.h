@@ -1,0 +1,98 @@
+// The loop: batches, loss, backward, step, evaluate, save. Knows models and tasks only by their interfaces,
+// and parameters only as groups, so every method and baseline runs through the same code.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/config.h"
+#include "core/optimizer.h"
+#include "core/system.h"
+#include "tasks/task.h"
+#include "train/run_folder.h"
+
+namespace deeplora {
+
+/// The `train` section. A resumed run may change threads, eval_batch_size, log_every, save_every and
+/// keep_checkpoints; any other difference is an Error.
+struct TrainConfig {
+  std::string optimizer = "adamw";  ///< adamw, adam, sgd
+  std::optional<double> lr;  ///< peak learning rate; absent: the method's default, which the caller fills in
+  double head_lr = 5e-3;     ///< learning rate of a newly made head (same schedule); the caller makes
+                             ///< it the lr_scale of the head's group
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.0, momentum = 0.9;
+  std::string schedule = "linear";  ///< constant, linear, cosine (after warm-up)
+  double warmup = 0.0;              ///< below 1 a share of all steps, else a number of steps
+  int64_t batch_size = 16, accumulate = 1;
+  std::optional<int64_t> steps;       ///< optimizer steps; 0 only evaluates
+  double epochs = 3;                  ///< used when steps is absent
+  double clip = 1.0;                  ///< largest global gradient norm; 0 switches clipping off
+  std::optional<int64_t> eval_every;  ///< steps between evaluations on dev; absent: once per epoch
+  int64_t eval_batch_size = 64;
+  int64_t early_stopping = 0;         ///< evaluations without improvement before the run ends; 0 never
+  std::optional<int64_t> save_every;  ///< steps between checkpoints; absent: at every evaluation
+  int64_t keep_checkpoints = 2;
+  int64_t log_every = 10;
+  bool group_by_length = true;
+  int64_t seed = 1;
+  int64_t threads = 0;  ///< 0: LibTorch's choice
+
+  /// Reads every key of `train`, recording mistakes on the configuration.
+  static TrainConfig read(const Config& train);
+};
+
+/// What finetune reports; metrics.jsonl holds the course of it.
+struct TrainResult {
+  struct Evaluation {
+    int64_t step = 0;
+    Scores scores;
+  };
+  std::optional<Evaluation> best, last;  ///< on dev; absent without a dev set
+  int64_t steps = 0, epochs_started = 0;
+  double seconds = 0;                ///< of training, evaluations included, all sessions of a resumed run
+  double samples_per_second = 0;     ///< training only, evaluations and checkpoints left out
+  double seconds_to_first_step = 0;  ///< from process start to the end of the first optimizer step
+  double last_loss = 0;
+  bool stopped_early = false;
+};
+
+class Trainer {
+ public:
+  struct Setup {
+    LanguageModel& model;
+    const Task& task;
+    std::vector<ParamGroup> groups;  ///< everything that is trained
+    TrainConfig config;
+    torch::Device device = torch::kCPU;
+    bool bf16 = false;  ///< autocast
+    /// Writes the trained state to a file: the run's adapter.safetensors whenever dev improves (at the end
+    /// without dev), last.safetensors at the end.
+    std::function<void(const std::filesystem::path&)> save_adapter;
+    const StopSignal* stop = nullptr;
+    /// What else decides the course of the run ("adapter.rank": 8, "model.path": ...). Kept in every
+    /// checkpoint; a run that is resumed with other values is refused with the differences named.
+    nlohmann::ordered_json identity = nlohmann::ordered_json::object();
+    bool progress = true;         ///< a bar or lines on standard error
+    std::string label = "train";  ///< first word of them
+  };
+  explicit Trainer(Setup setup);
+
+  /// Trains on `train`, scoring `dev` (may be empty). With resume set, goes on exactly where the newest whole
+  /// checkpoint was taken: same bits on CPU; without a usable checkpoint it starts over. Seeds LibTorch's
+  /// default generators, and locks the folder. The model is in evaluation mode afterwards, with the last
+  /// weights, not the best. Throws Interrupted after saving when stopped by a signal; Error on a NaN loss or
+  /// gradient (step, parameter, last good checkpoint), when a group's tensors did not move, and when another
+  /// configuration or other data is to go on with a checkpoint.
+  TrainResult run(std::span<const Example> train, std::span<const Example> dev, RunFolder& folder,
+                  bool resume);
+
+ private:
+  Setup setup_;
+};
+
+}  // namespace deeplora

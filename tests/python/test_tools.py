@@ -1,0 +1,85 @@
+"""The small Python tools. Oracles: results written down by hand."""
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import add_up_tests
+import make_tiny_models
+import missing_packages
+from conftest import ROOT
+
+CTEST = """<testsuite tests="5"><testcase name="a" status="run"/><testcase name="b" status="fail"><failure/></testcase>
+<testcase name="c" status="notrun"><skipped message="SKIP_RETURN_CODE=77"/></testcase>
+<testcase name="d" status="notrun"><skipped message="Unable to find executable"/></testcase>
+<testcase name="e" status="disabled"><skipped message="Disabled"/></testcase></testsuite>"""
+PYTEST = """<testsuites><testsuite><testcase name="f"/><testcase name="g"><skipped/></testcase>
+<testcase name="h"><error/></testcase></testsuite></testsuites>"""
+
+
+def test_results_of_all_runners_are_added_up(tmp_path, capsys):
+    (tmp_path / "ctest.xml").write_text(CTEST)
+    (tmp_path / "pytest.xml").write_text(PYTEST)
+    assert add_up_tests.main([str(tmp_path / "ctest.xml"), str(tmp_path / "pytest.xml")]) == 1
+    # b, h failed; d could not be started, which is no skip
+    assert capsys.readouterr().out == "2 passed, 3 failed, 3 skipped\n"
+
+
+@pytest.mark.parametrize("cases, code, line", [('<testcase name="a"/>', 0, "1 passed, 0 failed"), ("", 1, "0 passed, 0 failed")])
+def test_success_needs_a_test_that_passed(cases, code, line, tmp_path, capsys):
+    (tmp_path / "r.xml").write_text(f"<testsuite>{cases}</testsuite>")
+    assert add_up_tests.main([str(tmp_path / "r.xml")]) == code
+    assert capsys.readouterr().out == line + "\n"
+
+
+def test_missing_and_older_packages_are_listed(tmp_path):
+    (tmp_path / "r.txt").write_text(
+        "# a comment\npytest>=1.0\npytest>=9999.0  # newer than any\nno-such-package-here==1.0\n"
+        'no-such-package-either==1.0; python_version < "3.0"\n')
+    assert missing_packages.unmet(str(tmp_path / "r.txt")) == ["pytest>=9999.0", "no-such-package-here==1.0"]
+
+
+def test_torch_that_is_too_old_is_named(monkeypatch):
+    monkeypatch.setattr(missing_packages.metadata, "version", lambda name: "2.5.1+cpu")
+    assert missing_packages.torch_lack("2.6") == ["torch 2.5.1+cpu is older than 2.6"]
+    monkeypatch.setattr(missing_packages.metadata, "version", lambda name: "2.13.0")
+    assert missing_packages.torch_lack("2.6") == []
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "t5"])
+def test_tiny_model_is_the_same_every_time(name, tiny_folder, tmp_path):
+    make_tiny_models.make(name, str(tmp_path / name))
+    first = {p.name: p.read_bytes() for p in tiny_folder(name).iterdir()}
+    assert {p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} == first
+
+
+def test_unknown_tiny_model_names_those_there_are(tmp_path, capsys):
+    assert make_tiny_models.main([str(tmp_path), "bret"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: no tiny model bret") and "bert-classifier" in said
+
+
+@pytest.mark.parametrize("tool", ["setup", "test"])
+def test_unknown_option_is_a_usage_error(tool):
+    done = subprocess.run([str(ROOT / "tools" / tool), "--nonsense"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: unknown option --nonsense")
+
+
+def test_setup_lists_what_is_missing_and_installs_nothing(tmp_path):
+    # A copy of the project without .venv, and a Python without torch: LibTorch is missing there, and stays so.
+    (tmp_path / "tools").mkdir()
+    for name in ("setup", "missing_packages.py", "requirements.txt", "requirements-no-deps.txt"):
+        (tmp_path / "tools" / name).write_bytes((ROOT / "tools" / name).read_bytes())
+    blind = tmp_path / "python-without-torch"
+    blind.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -E "$@"\n')
+    for path in (tmp_path / "tools" / "setup", blind):
+        path.chmod(0o755)
+    done = subprocess.run([str(tmp_path / "tools" / "setup"), "--no-install", "--python"], capture_output=True, text=True,
+                          env={"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHON": str(blind)})
+    assert done.returncode == 1, done.stderr
+    lines = done.stdout.splitlines()
+    assert all(line.startswith("missing: ") for line in lines)
+    assert "missing: LibTorch: torch 2.13.0 into .venv" in lines
+    assert not (tmp_path / ".venv").exists()

@@ -1,0 +1,69 @@
+// Lets the Python tests drive the library: one command, its arguments, exit code 1 with "error: ..." on a
+// mistake.
+#include <cstdio>
+#include <exception>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/files.h"
+#include "core/safetensors.h"
+#include "tests/support/sample_reports.h"
+#include "train/event_writer.h"
+
+namespace deeplora {
+namespace {
+
+/// Reads a safetensors file and writes its tensors anew.
+void copy_safetensors(const std::string& from, const std::string& to) {
+  const SafeTensorsFile file = SafeTensorsFile::read(from);
+  std::vector<SafeTensorView> views;
+  for (const auto& [name, info] : file.tensors())
+    views.push_back({name, info.dtype, info.shape, file.data(name)});
+  write_safetensors(to, views, file.metadata());
+}
+
+/// Writes a session of events: FOLDER, the first step or "-", a text, then TAG=STEP=VALUE for each point.
+void write_events(const std::vector<std::string>& words) {
+  std::optional<int64_t> first_step;
+  if (words[2] != "-") first_step = std::stoll(words[2]);
+  EventWriter writer(words[1], first_step);
+  writer.text("configuration", words[3], 0);
+  for (size_t i = 4; i < words.size(); ++i) {
+    const size_t step = words[i].find('='), value = words[i].rfind('=');
+    writer.scalar(words[i].substr(0, step), std::stod(words[i].substr(value + 1)),
+                  std::stoll(words[i].substr(step + 1)));
+  }
+  writer.flush();
+}
+
+int run(const std::vector<std::string>& words) {
+  if (words.size() == 3 && words[0] == "copy-safetensors") {
+    copy_safetensors(words[1], words[2]);
+    return 0;
+  }
+  if (words.size() >= 4 && words[0] == "events") {
+    write_events(words);
+    return 0;
+  }
+  if (words.size() == 2 && (words[0] == "sample-report" || words[0] == "hard-charts")) {
+    write_file_atomically(words[1], words[0] == "sample-report" ? sample_report() : hard_charts());
+    return 0;
+  }
+  std::fprintf(stderr,
+               "usage: copy-safetensors IN OUT | events FOLDER FIRST_STEP TEXT [TAG=STEP=VALUE...] | "
+               "sample-report OUT | hard-charts OUT\n");
+  return 2;
+}
+
+}  // namespace
+}  // namespace deeplora
+
+int main(int argc, char** argv) {
+  try {
+    return deeplora::run(std::vector<std::string>(argv + 1, argv + argc));
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "error: %s\n", e.what());
+    return 1;
+  }
+}

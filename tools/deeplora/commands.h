@@ -1,0 +1,21 @@
+// The subcommands: each setup adds one to the program and says what runs when it is chosen.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace deeplora {
+
+/// What the chosen subcommand does; set by its callback, run after parsing.
+using Action = std::function<void()>;
+
+void setup_inspect(CLI::App& app, Action& action);
+void setup_finetune(CLI::App& app, Action& action);
+void setup_evaluate(CLI::App& app, Action& action);
+void setup_predict(CLI::App& app, Action& action);
+void setup_export(CLI::App& app, Action& action);
+
+}  // namespace deeplora

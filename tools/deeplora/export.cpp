@@ -1,0 +1,65 @@
+#include <iostream>
+
+#include "commands.h"
+#include "deeplora_version.h"
+#include "lm/merge.h"
+#include "lm/peft.h"
+#include "session.h"
+
+namespace deeplora {
+namespace {
+
+struct ExportOptions {
+  std::string run, to, output;
+  bool last = false;
+};
+
+/// deeplora.json of an export: what predict needs to use the file without the run.
+nlohmann::ordered_json export_info(const Session& s) {
+  return {{"deeplora", kVersion},
+          {"task", s.config.data.task},
+          {"task_state", s.task().state()},
+          {"data", s.task().settings()},
+          {"method", s.config.adapter.method},
+          {"base_fingerprint", s.archive.fingerprint()},
+          {"inputs", s.config.model.interface.inputs},
+          {"new_head", s.adapted->new_head() != nullptr},
+          {"output", s.adapted->new_head() ? "" : s.config.model.interface.output}};
+}
+
+void export_run(const ExportOptions& o) {
+  const std::filesystem::path output = o.output;
+  std::error_code ignored;
+  check(!std::filesystem::exists(output, ignored), "output ", o.output, " exists already; choose another --output or remove it");
+  check(!output.has_parent_path() || std::filesystem::is_directory(output.parent_path(), ignored), "output folder ",
+        output.parent_path().string(), " does not exist");
+  const Registries registries = make_registries();
+  const RunFolder folder = RunFolder::open(o.run);
+  const Session session = Session::of_run(folder, registries, o.last);
+  if (o.to == "peft") {
+    save_peft_folder(output, session.archive, *session.adapted, session.config.data.task);
+    std::cout << "wrote " << o.output << " (PEFT adapter, " << session.adapted->adapters().size() << " weights)\n";
+    return;
+  }
+  const MergeReport report = o.to == "torchscript"
+                                 ? export_torchscript(session.archive, session.config.model.interface, *session.adapted, export_info(session), output)
+                                 : export_safetensors(session.archive, *session.adapted, output);
+  std::cout << "wrote " << o.output << " (" << report.merged_weights << " weights merged, rounding at most " << report.rounding;
+  if (o.to == "torchscript") std::cout << "; reloaded, equals the adapted model to " << report.difference;
+  std::cout << ")\n";
+}
+
+}  // namespace
+
+void setup_export(CLI::App& app, Action& action) {
+  auto o = std::make_shared<ExportOptions>();
+  CLI::App* command = app.add_subcommand("export", "Writes merged weights (TorchScript, safetensors) or a PEFT adapter folder");
+  command->add_option("RUN", o->run, "Run folder")->required();
+  command->add_option("--to", o->to, "torchscript, safetensors or peft")->required()->check(CLI::IsMember({"torchscript", "safetensors", "peft"}));
+  command->add_option("--output", o->output, "File or folder to write; must not exist")->required();
+  command->add_flag("--last", o->last, "The last adapter instead of the best");
+  command->footer("Example:\n  deeplora export runs/lora --to torchscript --output merged.pt");
+  command->callback([o, &action] { action = [o] { export_run(*o); }; });
+}
+
+}  // namespace deeplora

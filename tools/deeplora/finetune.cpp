@@ -1,0 +1,155 @@
+#include <torch/version.h>
+
+#include <fstream>
+#include <iostream>
+
+#include "commands.h"
+#include "core/log.h"
+#include "core/system.h"
+#include "deeplora_version.h"
+#include "finetune_report.h"
+#include "session.h"
+
+namespace deeplora {
+namespace {
+namespace fs = std::filesystem;
+
+struct FinetuneOptions {
+  std::string config;
+  std::vector<std::string> overrides;
+  std::string run;
+  bool resume = false, print_config = false;
+};
+
+/// RUN when no --run is given: runs/<name of the configuration>.
+fs::path run_folder_of(const FinetuneOptions& o) {
+  return o.run.empty() ? fs::path("runs") / fs::path(o.config).stem() : fs::path(o.run);
+}
+
+Config given_config(const FinetuneOptions& o) {
+  const fs::path saved = run_folder_of(o) / "config.yaml";
+  check(!o.config.empty() || o.resume, "name a configuration: deeplora finetune CONFIG.yaml");
+  Config config = Config::load(o.config.empty() ? saved : fs::path(o.config));
+  for (const auto& assignment : o.overrides) config.set(assignment);
+  return config;
+}
+
+void announce(const Session& s) {
+  log_info("model: ", s.config.model.path.string(), " (", s.model().family(), ", ", s.archive.parameter_count(), " parameters; equals the archive to ",
+           s.parity_difference, ")");
+  log_info("data: ", s.train.rows.size(), " of ", s.train_rows_in_file, " training rows; task ", s.config.data.task);
+  log_info("adapter: ", s.config.adapter.method, " at ", s.adapted->adapters().size(), " weights; ", s.adapted->trainable_parameters(), " trained parameters");
+}
+
+/// What can only be known with the data in hand, said before any training.
+LoadedData load_optional(const Session& s, const fs::path& file, const char* what) {
+  return file.empty() ? LoadedData{} : s.load(file, what, true);
+}
+
+/// Scores of the best adapter on the test rows; the model is left with the best adapter.
+std::optional<Scores> score_test(Session& s, const RunFolder& folder, const LoadedData& test) {
+  s.save_adapter(folder.last_adapter_file());
+  s.load_adapter(folder.adapter_file());
+  if (test.examples.empty()) return std::nullopt;
+  return s.task().evaluate(s.model(), test.examples, s.evaluation());
+}
+
+nlohmann::ordered_json result_json(const Session& s, const TrainResult& result, const std::optional<Scores>& test, const LoadedData& dev,
+                                   const LoadedData& test_data) {
+  nlohmann::ordered_json out;
+  out["task"] = s.config.data.task;
+  out["method"] = s.config.adapter.method;
+  const auto evaluation = [](const std::optional<TrainResult::Evaluation>& e) {
+    nlohmann::ordered_json json = nlohmann::ordered_json::object();
+    if (!e) return json;
+    json = e->scores.json();
+    json["step"] = e->step;
+    return json;
+  };
+  out["best"] = evaluation(result.best);
+  out["last"] = evaluation(result.last);
+  out["test"] = test ? test->json() : nlohmann::ordered_json::object();
+  out["trainable_parameters"] = s.adapted->trainable_parameters();
+  out["total_parameters"] = s.archive.parameter_count();
+  out["adapted_weights"] = s.adapted->adapters().size();
+  out["steps"] = result.steps;
+  out["stopped_early"] = result.stopped_early;
+  out["seconds"] = result.seconds;
+  out["samples_per_second"] = result.samples_per_second;
+  out["seconds_to_first_step"] = result.seconds_to_first_step;
+  out["peak_rss_mb"] = peak_memory_mb();
+  out["family"] = s.model().family();
+  out["parity_difference"] = s.parity_difference;
+  out["rows"] = {{"train", s.train.rows.size()}, {"train_file", s.train_rows_in_file}, {"dev", dev.rows.size()}, {"test", test_data.rows.size()}};
+  out["truncated"] = {{"train", s.train.truncated}, {"dev", dev.truncated}, {"test", test_data.truncated}};
+  out["deeplora"] = kVersion;
+  out["libtorch"] = TORCH_VERSION;
+  return out;
+}
+
+void print_summary(const nlohmann::ordered_json& result, const RunFolder& folder) {
+  const auto line = [](const char* name, const nlohmann::ordered_json& scores) {
+    if (scores.empty()) return;
+    std::cout << name;
+    for (const auto& item : scores.items())
+      if (item.key() != "step") {
+        std::cout << "  " << item.key() << " ";
+        if (item.value().is_number()) std::cout << std::fixed << std::setprecision(4) << item.value().get<double>();
+        else std::cout << "undefined";
+      }
+    if (scores.contains("step")) std::cout << "  (step " << scores["step"] << ")";
+    std::cout << "\n";
+  };
+  line("best dev ", result["best"]);
+  line("test     ", result["test"]);
+  std::cout << "run      " << folder.path().string() << "\nreport   " << folder.report_file().string() << "\n";
+}
+
+void finetune(const FinetuneOptions& o) {
+  const Registries registries = make_registries();
+  Config config = given_config(o);
+  if (o.print_config) {
+    std::cout << RunConfig::read(config, registries).resolved;
+    return;
+  }
+  const fs::path path = run_folder_of(o);
+  RunFolder folder = o.resume ? RunFolder::open(path) : RunFolder::create(path);
+  StopSignal stop;
+  Session session = Session::start(config, registries);
+  const LoadedData dev = load_optional(session, session.config.data.dev, "data.dev");
+  const LoadedData test = load_optional(session, session.config.data.test, "data.test");
+  announce(session);
+  folder.lock();
+  folder.write(folder.config_file(), session.config.resolved);
+  folder.write(folder.task_file(), session.task_state().dump(2) + "\n");
+  Trainer trainer({.model = session.model(),
+                   .task = session.task(),
+                   .groups = session.adapted->param_groups(session.config.train.head_lr / *session.config.train.lr),
+                   .config = session.config.train,
+                   .device = session.device,
+                   .bf16 = session.config.model.precision == "bfloat16",
+                   .save_adapter = [&session](const fs::path& file) { session.save_adapter(file); },
+                   .stop = &stop});
+  const TrainResult result = trainer.run(session.train.examples, dev.examples, folder, o.resume);
+  const auto scores = score_test(session, folder, test);
+  const auto json = result_json(session, result, scores, dev, test);
+  folder.write(folder.report_file(), finetune_report(session, json, folder));
+  folder.write(folder.result_file(), json.dump(2) + "\n");
+  print_summary(json, folder);
+}
+
+}  // namespace
+
+void setup_finetune(CLI::App& app, Action& action) {
+  auto o = std::make_shared<FinetuneOptions>();
+  CLI::App* command = app.add_subcommand("finetune", "Trains adapters on a TorchScript model and writes a run folder");
+  command->add_option("CONFIG", o->config, "YAML configuration (with --resume: the run's own when left out)");
+  command->add_option("--set", o->overrides, "Override a key: --set train.lr=1e-3 (may be repeated)")->take_all()->expected(1)->allow_extra_args(false);
+  command->add_option("--run", o->run, "Run folder (default: runs/<configuration name>)");
+  command->add_flag("--resume", o->resume, "Go on from the newest checkpoint of the run folder");
+  command->add_flag("--print-config", o->print_config, "Print the resolved configuration and stop");
+  command->footer("Example:\n  deeplora finetune configs/sentiment_lora.yaml --set train.lr=1e-3 --run runs/lora");
+  command->callback([o, &action] { action = [o] { finetune(*o); }; });
+}
+
+}  // namespace deeplora

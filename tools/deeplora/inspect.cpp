@@ -1,0 +1,106 @@
+#include <iostream>
+
+#include "commands.h"
+#include "lm/targets.h"
+#include "session.h"
+
+namespace deeplora {
+namespace {
+
+struct InspectOptions {
+  std::string model;
+  bool json = false;
+};
+
+struct Inspection {
+  std::string family = "none", reason;
+  std::vector<AdapterSite> sites;
+};
+
+/// Sites of the native family that fits; never runs the archive's code.
+Inspection look(const TorchScriptArchive& archive, const Registries& registries, std::shared_ptr<LanguageModel>& keep) {
+  Inspection out;
+  for (const auto& name : registries.families.names()) {
+    if (!registries.families.at(name).recognises(archive)) continue;
+    try {
+      keep = registries.families.at(name).build(archive, {});
+      out.family = name;
+      out.sites = keep->sites();
+    } catch (const Error& e) {
+      out.reason = e.what();
+    }
+    return out;
+  }
+  out.reason = cat("no native family fits; families: ", join(registries.families.names()));
+  return out;
+}
+
+nlohmann::ordered_json describe(const TorchScriptArchive& archive, const Inspection& found, const std::string& tokenizer) {
+  nlohmann::ordered_json out;
+  out["family"] = found.family;
+  out["backend"] = found.family == "none" ? "none" : "native";
+  if (!found.reason.empty()) out["reason"] = found.reason;
+  out["parameters"] = archive.parameter_count();
+  out["fingerprint"] = archive.fingerprint();
+  out["inputs"] = archive.inputs();
+  out["outputs"] = archive.output_type();
+  out["tokenizer"] = tokenizer.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(tokenizer);
+  std::vector<std::string> extras;
+  for (const auto& [name, unused] : archive.extras()) extras.push_back(name);
+  out["extra_files"] = extras;
+  out["sites"] = nlohmann::ordered_json::array();
+  for (const auto& site : found.sites)
+    out["sites"].push_back({{"path", site.path}, {"op", site.op}, {"shape", site.weight.sizes().vec()}, {"role", site.role}, {"uses", site.uses}});
+  out["targets"] = nlohmann::ordered_json::object();
+  for (const auto& preset : target_presets()) {
+    std::vector<std::string> paths;
+    try {
+      for (const auto& site : choose_sites(found.sites, {preset})) paths.push_back(site.path);
+    } catch (const Error&) {
+      // A preset that matches nothing is an empty list here, an error only when a run asks for it.
+    }
+    out["targets"][preset] = paths;
+  }
+  return out;
+}
+
+void print(const nlohmann::ordered_json& d, const std::string& file) {
+  std::cout << "model       " << file << "\nfamily      " << d["family"].get<std::string>() << " (backend " << d["backend"].get<std::string>() << ")\n";
+  if (d.contains("reason")) std::cout << "            " << d["reason"].get<std::string>() << "\n";
+  std::cout << "parameters  " << d["parameters"] << "\ninputs      " << join(d["inputs"].get<std::vector<std::string>>()) << "\noutput      "
+            << d["outputs"].get<std::string>() << "\ntokenizer   " << (d["tokenizer"].is_null() ? "none" : d["tokenizer"].get<std::string>())
+            << "\nextra files " << join(d["extra_files"].get<std::vector<std::string>>()) << "\n\n";
+  size_t width = 4;
+  for (const auto& site : d["sites"]) width = std::max(width, site["path"].get<std::string>().size());
+  if (!d["sites"].empty()) std::cout << std::left << std::setw(static_cast<int>(width)) << "path" << "  " << std::setw(18) << "role" << std::setw(14) << "shape" << std::setw(10) << "op" << "uses\n";
+  for (const auto& site : d["sites"])
+    std::cout << std::left << std::setw(static_cast<int>(width)) << site["path"].get<std::string>() << "  " << std::setw(18) << site["role"].get<std::string>()
+              << std::setw(14) << cat(site["shape"][0], "x", site["shape"][1]) << std::setw(10) << site["op"].get<std::string>() << site["uses"] << "\n";
+  std::cout << "\n";
+  for (const auto& item : d["targets"].items()) std::cout << std::left << std::setw(16) << item.key() << item.value().size() << " weights\n";
+}
+
+void inspect(const InspectOptions& o) {
+  const Registries registries = make_registries();
+  const TorchScriptArchive archive = TorchScriptArchive::load(o.model);
+  std::shared_ptr<LanguageModel> keep;
+  const Inspection found = look(archive, registries, keep);
+  std::string tokenizer;
+  if (const auto made = load_tokenizer({}, archive)) tokenizer = made->kind();
+  const auto description = describe(archive, found, tokenizer);
+  if (o.json) std::cout << description.dump(2) << "\n";
+  else print(description, o.model);
+}
+
+}  // namespace
+
+void setup_inspect(CLI::App& app, Action& action) {
+  auto o = std::make_shared<InspectOptions>();
+  CLI::App* command = app.add_subcommand("inspect", "Shows what a TorchScript archive holds and which weights can be adapted");
+  command->add_option("MODEL", o->model, "TorchScript archive (.pt)")->required();
+  command->add_flag("--json", o->json, "Print JSON");
+  command->footer("Example:\n  deeplora inspect minilm.pt --json");
+  command->callback([o, &action] { action = [o] { inspect(*o); }; });
+}
+
+}  // namespace deeplora

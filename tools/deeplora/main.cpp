@@ -1,0 +1,66 @@
+// deeplora: the command line. Parsing, one-line errors, exit codes; the work is in the subcommands' files.
+#include <c10/util/Exception.h>
+#include <torch/version.h>
+
+#include <cstdio>
+#include <iostream>
+
+#include "commands.h"
+#include "core/error.h"
+#include "core/log.h"
+#include "deeplora_version.h"
+#include "lm/archive.h"
+
+namespace {
+
+enum ExitCode { kDone = 0, kUserError = 1, kUsageError = 2, kInternalFault = 3, kInterrupted = 130 };
+
+int run(const deeplora::Action& action, bool verbose) {
+  try {
+    action();
+    std::cout.flush();
+    deeplora::check(std::cout.good(), "standard output cannot be written");
+    return kDone;
+  } catch (const deeplora::Interrupted& e) {
+    std::cerr << "interrupted: " << e.what() << "\n";
+    return kInterrupted;
+  } catch (const deeplora::Error& e) {
+    std::cerr << "error: " << e.what() << "\n";
+    return kUserError;
+  } catch (const std::bad_alloc&) {
+    std::cerr << "error: out of memory; lower train.batch_size or data.max_length\n";
+    return kInternalFault;
+  } catch (const std::exception& e) {
+    std::cerr << "internal fault: " << (verbose ? e.what() : deeplora::short_reason(e))
+              << (verbose ? "\n" : " (--verbose shows where; please report it)\n");
+    return kInternalFault;
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Fine-tunes TorchScript language models with LoRA and Deep LoRA, compares the two, exports merged weights.", "deeplora");
+  app.set_version_flag("--version", deeplora::cat("deeplora ", deeplora::kVersion, " on LibTorch ", TORCH_VERSION));
+  app.require_subcommand(1);
+  app.set_help_all_flag("--help-all", "Help of every subcommand");
+  bool verbose = false;
+  app.add_flag("--verbose", verbose, "More messages, and where an internal fault came from");
+  app.footer("Example:\n  deeplora finetune configs/sentiment_lora.yaml --set train.steps=100 --run runs/first");
+  deeplora::Action action;
+  deeplora::setup_inspect(app, action);
+  deeplora::setup_finetune(app, action);
+  deeplora::setup_evaluate(app, action);
+  deeplora::setup_predict(app, action);
+  deeplora::setup_export(app, action);
+  app.fallthrough();
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    const bool asked = e.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success);
+    app.exit(e);
+    return asked ? kDone : kUsageError;
+  }
+  deeplora::set_log_level(verbose ? deeplora::LogLevel::debug : deeplora::LogLevel::info);
+  return run(action, verbose);
+}

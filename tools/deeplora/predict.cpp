@@ -1,0 +1,128 @@
+#include <fstream>
+#include <iostream>
+
+#include "commands.h"
+#include "lm/merge.h"
+#include "session.h"
+
+namespace deeplora {
+namespace {
+
+struct PredictOptions {
+  std::string run, input, output;
+  std::vector<std::string> texts;
+  bool last = false;
+  int64_t batch_size = 0;
+};
+
+/// What predict needs, from a run folder or from an exported model.
+struct Predictor {
+  std::optional<Session> session;
+  std::unique_ptr<Task> exported_task;
+  std::shared_ptr<Tokenizer> tokenizer;
+  std::shared_ptr<LanguageModel> exported;
+  DataConfig data;
+  EvaluationOptions evaluation;
+
+  Task& task() const { return session ? session->task() : *exported_task; }
+  LanguageModel& model() const { return session ? session->model() : *exported; }
+};
+
+Predictor of_export(const std::filesystem::path& file, const Registries& registries) {
+  Predictor out;
+  const TorchScriptArchive archive = TorchScriptArchive::load(file);
+  const auto& info = archive.deeplora_info();
+  check(!info.empty(), "model ", file.string(), " was not exported by deeplora (it holds no deeplora.json), so its task and labels are unknown; ",
+        "name a run folder");
+  const std::string task = info.at("task").get<std::string>();
+  out.exported_task = registries.tasks.at(task)(Config::parse(info.at("data").dump(), file.string() + ": deeplora.json"));
+  out.exported_task->restore(info.at("task_state"));
+  out.tokenizer = load_tokenizer({}, archive);
+  if (out.tokenizer && out.tokenizer->special().pad >= 0) out.exported_task->set_pad_id(out.tokenizer->special().pad);
+  const ArchiveInterface interface{info.at("inputs").get<std::map<std::string, std::string>>(), info.at("output").get<std::string>()};
+  out.exported = std::make_shared<ArchiveModel>(archive, interface);
+  return out;
+}
+
+Predictor make_predictor(const PredictOptions& o) {
+  const Registries registries = make_registries();
+  std::error_code ignored;
+  check(std::filesystem::exists(o.run, ignored), o.run, " does not exist; expected a run folder or an exported model");
+  if (!std::filesystem::is_directory(o.run, ignored)) return of_export(o.run, registries);
+  Predictor out;
+  out.session.emplace(Session::of_run(RunFolder::open(o.run), registries, o.last));
+  out.tokenizer = out.session->tokenizer;
+  out.data = out.session->config.data;
+  out.evaluation = out.session->evaluation();
+  return out;
+}
+
+/// Rows may name their texts as the task does, or simply text and text_pair; a text file is one text a line.
+void rename_columns(std::vector<Row>& rows, const std::vector<std::string>& columns) {
+  const char* plain[] = {"text", "text_pair"};
+  for (auto& row : rows)
+    for (size_t i = 0; i < columns.size() && i < 2; ++i)
+      if (!row.fields.contains(columns[i]) && row.fields.contains(plain[i])) row.fields[columns[i]] = row.fields[plain[i]];
+}
+
+std::vector<Row> input_rows(const PredictOptions& o, const Predictor& p) {
+  const auto columns = p.task().columns(false);
+  std::vector<Row> rows;
+  if (!o.texts.empty()) {
+    check(o.texts.size() % columns.size() == 0, "--text: this task takes ", columns.size(), " texts a row, found ", o.texts.size());
+    for (size_t i = 0; i < o.texts.size(); i += columns.size()) {
+      Row row;
+      row.source = cat("--text ", i + 1);
+      for (size_t k = 0; k < columns.size(); ++k) row.fields[columns[k]] = o.texts[i + k];
+      rows.push_back(std::move(row));
+    }
+    return rows;
+  }
+  TableOptions options;
+  options.header = p.data.header;
+  for (const auto& column : columns)
+    if (column.find_first_not_of("0123456789") != std::string::npos) options.wanted.push_back(column);
+  const std::string extension = std::filesystem::path(o.input).extension().string();
+  if (extension != ".tsv" && extension != ".csv") options.wanted.clear();
+  rows = read_table(o.input, options);
+  rename_columns(rows, columns);
+  return rows;
+}
+
+void predict(const PredictOptions& o) {
+  check(o.input.empty() != o.texts.empty(), "name the rows with --input FILE or --text TEXT (one of the two)");
+  Predictor p = make_predictor(o);
+  if (o.batch_size > 0) p.evaluation.batch_size = o.batch_size;
+  const auto rows = input_rows(o, p);
+  std::vector<Example> examples;
+  Errors errors;
+  for (const auto& row : rows) {
+    try {
+      examples.push_back(p.task().encode(row, p.tokenizer.get(), false));
+    } catch (const Error& e) {
+      errors.add(e.what());
+    }
+  }
+  errors.throw_if_any();
+  std::string lines;
+  for (const auto& prediction : p.task().predict(p.model(), examples, p.evaluation)) lines += prediction.dump() + "\n";
+  if (o.output.empty()) std::cout << lines;
+  else write_file_atomically(o.output, lines);
+}
+
+}  // namespace
+
+void setup_predict(CLI::App& app, Action& action) {
+  auto o = std::make_shared<PredictOptions>();
+  CLI::App* command = app.add_subcommand("predict", "Predicts rows with a run or an exported model, one JSON object a line");
+  command->add_option("RUN", o->run, "Run folder, or a .pt written by deeplora export")->required();
+  command->add_option("--input", o->input, "Rows: JSONL, TSV, CSV, or text with one text a line");
+  command->add_option("--text", o->texts, "A text (twice for a pair) instead of a file")->take_all()->expected(1)->allow_extra_args(false);
+  command->add_option("--output", o->output, "Write here instead of standard output (.jsonl)");
+  command->add_option("--batch-size", o->batch_size, "Rows at a time (default: the run's train.eval_batch_size)");
+  command->add_flag("--last", o->last, "The last adapter instead of the best");
+  command->footer("Example:\n  deeplora predict runs/lora --text \"I love this player.\"");
+  command->callback([o, &action] { action = [o] { predict(*o); }; });
+}
+
+}  // namespace deeplora

@@ -1,0 +1,108 @@
+#include "run_config.h"
+
+#include "adapters/registration.h"
+#include "lm/peft.h"
+#include "models/registration.h"
+#include "tasks/registration.h"
+
+namespace deeplora {
+
+Registries make_registries() {
+  Registries out;
+  register_adapter_methods(out.methods);
+  register_model_families(out.families);
+  register_tasks(out.tasks);
+  return out;
+}
+
+ModelConfig ModelConfig::read(const Config& model) {
+  ModelConfig out;
+  model.read("path", out.path, "TorchScript archive (.pt)");
+  if (out.path.empty()) model.mistake("path", "expected the path of a TorchScript archive, found nothing");
+  model.read_choice("backend", out.backend, {"auto", "native"}, "auto: the native family that fits the archive");
+  model.read("tokenizer", out.tokenizer, "folder or file of tokenizer files; empty: those inside the archive");
+  const Config inputs = model.section("inputs");
+  for (const char* input : {"input_ids", "attention_mask", "token_type_ids", "position_ids", "decoder_input_ids"}) {
+    std::string argument = input;
+    inputs.read(input, argument, "name of this input in the model's forward");
+    if (argument != input) out.interface.inputs[input] = argument;
+  }
+  model.read("output", out.interface.output, "part of the model's result: 1, logits, 0.logits; empty: its first tensor");
+  model.read_choice("pooling", out.pooling, {"auto", "mean", "cls", "max", "last"}, "how an encoder's tokens become one vector; auto: mean");
+  model.read("dropout", out.dropout, "replaces every dropout probability of the model; absent: as the model says");
+  model.require(!out.dropout || (*out.dropout >= 0 && *out.dropout < 1), "dropout", "a number from 0 to below 1");
+  model.read("device", out.device, "cpu, cuda or cuda:N");
+  try {
+    const torch::Device device(out.device);
+    if (device.is_cuda() && !torch::cuda::is_available()) model.mistake("device", "this LibTorch sees no CUDA device; use cpu");
+  } catch (const c10::Error&) {
+    model.mistake("device", cat("expected cpu, cuda or cuda:N, found '", out.device, "'"));
+  }
+  model.read_choice("precision", out.precision, {"float32", "bfloat16"}, "bfloat16: matrix products in bfloat16 by autocast; factors stay float32");
+  return out;
+}
+
+DataConfig DataConfig::read(const Config& data, const Tasks& tasks) {
+  DataConfig out;
+  data.read("task", out.task, "classification, regression or a GLUE name");
+  if (!tasks.find(out.task)) {
+    const auto names = tasks.names();
+    data.mistake("task", cat("expected one of ", join(names), ", found ", out.task.empty() ? "nothing" : "'" + out.task + "'",
+                             did_you_mean(out.task, names)));
+  }
+  data.read("train", out.train, "training rows");
+  data.read("dev", out.dev, "rows that choose the best checkpoint");
+  data.read("test", out.test, "rows that are scored once, at the end");
+  data.read_choice("format", out.format, {"auto", "jsonl", "tsv", "csv", "text"}, "auto: by the file's extension");
+  data.read_choice("header", out.header, {"auto", "yes", "no"}, "whether TSV and CSV files begin with column names; auto: when a wanted name is there");
+  data.read("samples", out.samples, "draw this many training rows by train.seed; absent: all");
+  data.require(!out.samples || *out.samples >= 1, "samples", "a whole number from 1");
+  return out;
+}
+
+AdapterConfig AdapterConfig::read(const Config& adapter, const AdapterMethods& methods) {
+  AdapterConfig out;
+  adapter.read("method", out.method, cat("one of ", join(methods.names())));
+  const AdapterMethod* method = methods.find(out.method);
+  if (!method) {
+    adapter.mistake("method", cat("expected one of ", join(methods.names()), ", found '", out.method, "'", did_you_mean(out.method, methods.names())));
+    return out;
+  }
+  out.trains = method->trains;
+  out.default_lr = method->default_lr;
+  if (method->trains == AdapterMethod::Trains::adapters) {
+    adapter.read("targets", out.targets, "which weights: all-linear, query-value, attention-mlp, all-dense, roles, path globs, re:REGEX");
+    adapter.read("path", out.path, "start from these factors: an adapter.safetensors or a PEFT folder");
+  }
+  out.factory = method->configure(adapter);
+  return out;
+}
+
+HeadConfig HeadConfig::read(const Config& head) {
+  HeadConfig out;
+  head.read("train", out.train, "train the head; false freezes it at its start");
+  head.read("dropout", out.dropout, "dropout before a new head");
+  head.require(out.dropout >= 0 && out.dropout < 1, "dropout", "a number from 0 to below 1");
+  return out;
+}
+
+RunConfig RunConfig::read(const Config& given, const Registries& registries) {
+  Config config = given;
+  adopt_peft_settings(config);  // a PEFT folder in adapter.path brings its own rank, alpha and targets
+  RunConfig out;
+  out.model = ModelConfig::read(config.section("model"));
+  out.data = DataConfig::read(config.section("data"), registries.tasks);
+  if (const TaskFactory* factory = registries.tasks.find(out.data.task)) out.task = (*factory)(config.section("data"));
+  out.adapter = AdapterConfig::read(config.section("adapter"), registries.methods);
+  out.head = HeadConfig::read(config.section("head"));
+  out.train = TrainConfig::read(config.section("train"));
+  if (!out.train.lr) {
+    out.train.lr = out.adapter.default_lr;  // recorded, so that the resolved configuration says which one was used
+    config.section("train").read("lr", out.train.lr, "peak learning rate; absent: the method's default");
+  }
+  config.finish();
+  out.resolved = config.dump();
+  return out;
+}
+
+}  // namespace deeplora

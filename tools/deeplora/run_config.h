@@ -1,0 +1,75 @@
+// The configuration of a fine-tuning run as plain structs.
+#pragma once
+
+#include "lm/adapter.h"
+#include "lm/archive.h"
+#include "tasks/task.h"
+#include "train/trainer.h"
+
+namespace deeplora {
+
+/// Everything that can be named in a configuration; filled once in main().
+struct Registries {
+  AdapterMethods methods{"adapter method"};
+  ModelFamilies families{"model family"};
+  Tasks tasks{"task"};
+};
+Registries make_registries();
+
+/// The `model` section.
+struct ModelConfig {
+  std::filesystem::path path;
+  std::string backend = "auto";
+  std::filesystem::path tokenizer;
+  ArchiveInterface interface;
+  std::string pooling = "auto";
+  std::optional<double> dropout;
+  std::string device = "cpu";
+  std::string precision = "float32";
+
+  static ModelConfig read(const Config& model);
+};
+
+/// The keys of `data` that are not a task's own.
+struct DataConfig {
+  std::string task;
+  std::filesystem::path train, dev, test;
+  std::string format = "auto", header = "auto";
+  std::optional<int64_t> samples;
+
+  static DataConfig read(const Config& data, const Tasks& tasks);
+};
+
+/// The keys of `adapter` that every method has.
+struct AdapterConfig {
+  std::string method = "lora";
+  std::vector<std::string> targets{"all-linear"};
+  std::filesystem::path path;  ///< factors to start from
+  AdapterMethod::Trains trains = AdapterMethod::Trains::adapters;
+  AdapterFactory factory;
+  double default_lr = 1e-3;
+
+  static AdapterConfig read(const Config& adapter, const AdapterMethods& methods);
+};
+
+/// The `head` section.
+struct HeadConfig {
+  bool train = true;
+  double dropout = 0.1;
+  static HeadConfig read(const Config& head);
+};
+
+struct RunConfig {
+  ModelConfig model;
+  DataConfig data;
+  AdapterConfig adapter;
+  HeadConfig head;
+  TrainConfig train;
+  std::unique_ptr<Task> task;
+  std::string resolved;  ///< YAML that reruns this
+
+  /// Reads and checks everything; throws Error with every mistake. `needs_train`: data.train and its file must be there.
+  static RunConfig read(const Config& config, const Registries& registries);
+};
+
+}  // namespace deeplora

@@ -1,0 +1,227 @@
+#include "session.h"
+
+#include <torch/torch.h>
+
+#include "core/log.h"
+#include "core/random.h"
+#include "deeplora_version.h"
+#include "lm/autocast.h"
+#include "lm/peft.h"
+#include "lm/targets.h"
+#include "lm/tensor_file.h"
+#include "start_gradients.h"
+#include "text/sampling.h"
+
+namespace deeplora {
+namespace fs = std::filesystem;
+
+std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& path, const TorchScriptArchive& archive) {
+  if (path.empty()) return make_tokenizer([&](const std::string& name) { return archive.extra(name); });
+  std::error_code ignored;
+  check(fs::exists(path, ignored), "model.tokenizer: ", path.string(), " does not exist");
+  const bool folder = fs::is_directory(path, ignored);
+  auto made = make_tokenizer([&](const std::string& name) -> std::optional<std::string> {
+    const fs::path file = folder ? path / name : path;
+    if (!folder && path.filename() != name) return std::nullopt;
+    if (!fs::exists(file)) return std::nullopt;
+    return read_file(file, "tokenizer file");
+  });
+  check(made != nullptr, "model.tokenizer: ", path.string(), " holds no tokenizer; known files: ", join(tokenizer_file_names()));
+  return made;
+}
+
+std::shared_ptr<LanguageModel> build_native(const TorchScriptArchive& archive, const ArchiveInterface& interface,
+                                            const ModelOptions& options, const ModelFamilies& families, double* difference) {
+  for (const auto& name : families.names()) {
+    const ModelFamily& family = families.at(name);
+    if (!family.recognises(archive)) continue;
+    auto model = family.build(archive, options);
+    const ParityResult parity = compare_with_archive(archive, interface, *model);
+    check(parity.equal, "model ", archive.file().string(), ": the native family ", name, " does not compute what the archive computes: ",
+          parity.message, "; its config.json may belong to another model");
+    if (difference) *difference = parity.difference;
+    return model;
+  }
+  const std::string type = archive.config().value("model_type", std::string());
+  fail("model ", archive.file().string(), ": no native family fits (", type.empty() ? "its archive holds no config.json" : "model_type '" + type + "'",
+       "); families: ", join(families.names()), "; export with tools/export_torchscript.py");
+}
+
+std::vector<Row> read_rows(const DataConfig& data, const Task& task, const fs::path& file, std::string_view what, bool labelled) {
+  TableOptions options;
+  options.format = data.format;
+  options.header = data.header;
+  options.wanted = task.columns(labelled);
+  try {
+    return read_table(file, options);
+  } catch (const Error& e) {
+    fail(what, ": ", e.what());
+  }
+}
+
+Session::Session(RunConfig read) : config(std::move(read)), device(config.model.device) {}
+
+void Session::load_model_files() {
+  archive = TorchScriptArchive::load(config.model.path, device);
+  tokenizer = load_tokenizer(config.model.tokenizer, archive);
+  const auto& settings = archive.config();
+  int64_t pad = tokenizer ? tokenizer->special().pad : -1;
+  if (pad < 0 && settings.contains("pad_token_id") && settings["pad_token_id"].is_number_integer()) pad = settings["pad_token_id"].get<int64_t>();
+  task().set_pad_id(std::max<int64_t>(pad, 0));
+}
+
+void Session::load_training_rows() {
+  check(!config.data.train.empty(), "data.train: expected a file of training rows, found nothing");
+  std::vector<Row> all = read_rows(config.data, task(), config.data.train, "data.train", true);
+  train_rows_in_file = static_cast<int64_t>(all.size());
+  if (config.data.samples) {
+    check(*config.data.samples <= train_rows_in_file, "data.samples: expected at most the ", train_rows_in_file, " rows of ",
+          config.data.train.string(), ", found ", *config.data.samples);
+    for (const size_t i : sample_rows(all.size(), static_cast<size_t>(*config.data.samples), static_cast<uint64_t>(config.train.seed)))
+      train.rows.push_back(all[i]);
+  } else {
+    train.rows = all;
+  }
+  task().fit(train.rows, all);
+}
+
+std::vector<Example> Session::encode(const std::vector<Row>& rows, std::string_view what, bool labelled, int64_t* truncated) const {
+  std::vector<Example> out;
+  Errors errors;
+  int64_t cut = 0;
+  for (const auto& row : rows) {
+    try {
+      out.push_back(task().encode(row, tokenizer.get(), labelled));
+      cut += out.back().truncated;
+    } catch (const Error& e) {
+      errors.add(e.what());
+    }
+  }
+  errors.throw_if_any(what);
+  if (cut > 0)
+    log_warning(what, ": ", cut, " of ", rows.size(), " texts were cut to data.max_length tokens");
+  if (truncated) *truncated = cut;
+  return out;
+}
+
+LoadedData Session::load(const fs::path& file, std::string_view what, bool labelled) const {
+  LoadedData out;
+  out.rows = read_rows(config.data, task(), file, what, labelled);
+  out.examples = encode(out.rows, what, labelled, &out.truncated);
+  return out;
+}
+
+std::shared_ptr<LanguageModel> Session::build_base(const Registries& registries) {
+  auto base = build_native(archive, config.model.interface, {config.model.dropout}, registries.families, &parity_difference);
+  base->to(device);
+  return base;
+}
+
+std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageModel>& base) {
+  torch::NoGradGuard no_grad;
+  const bool was_training = base->is_training();
+  base->eval();
+  const torch::Tensor probe = output_of(base->forward(probe_batch(archive, *base).to(device)));
+  base->train(was_training);
+  const int64_t outputs = task().outputs();
+  if (probe.dim() == 2) {
+    check(probe.size(1) == outputs, "model ", archive.file().string(), " gives ", probe.size(1), " outputs, but the task needs ", outputs,
+          "; export it with --num-labels ", outputs, ", or as an encoder (--task encoder) to get a new head");
+    return nullptr;
+  }
+  check(probe.dim() == 3, "model.output: expected hidden states [B, T, D] or logits [B, C], found ", probe.sizes());
+  HeadOptions options;
+  options.outputs = outputs;
+  options.pooling = parse_pooling(config.model.pooling == "auto" ? "mean" : config.model.pooling);
+  options.dropout = config.model.dropout.value_or(config.head.dropout);
+  options.train = config.head.train;
+  std::tie(options.shift, options.scale) = task().output_scale();
+  return std::make_shared<ModelWithHead>(base, probe.size(2), options, make_generator(static_cast<uint64_t>(config.train.seed), "init/head"), device);
+}
+
+void Session::build(const Registries& registries, bool with_gradients) {
+  const auto base = build_base(registries);
+  const auto head = add_head(base);
+  adapted = std::make_unique<AdaptedModel>(head ? std::static_pointer_cast<LanguageModel>(head) : base, head);
+  using Trains = AdapterMethod::Trains;
+  if (config.adapter.trains == Trains::base) {
+    adapted->train_base();
+  } else if (!head && config.head.train) {
+    const bool found = adapted->train_archive_head();
+    check(found || config.adapter.trains != Trains::head_only, "adapter.method: none trains the head only, but the model has no head");
+  }
+  if (config.adapter.trains == Trains::adapters) {
+    const auto sites = choose_sites(adapted->model().sites(), config.adapter.targets);
+    StartGradients gradients(*this, sites);
+    adapted->add_adapters(sites, config.adapter.factory, static_cast<uint64_t>(config.train.seed), device,
+                          with_gradients ? std::function<torch::Tensor(const AdapterSite&)>([&](const AdapterSite& site) { return gradients.at(site); })
+                                         : nullptr);
+    if (!config.adapter.path.empty() && with_gradients) load_adapter(config.adapter.path);
+  }
+}
+
+Session Session::start(const Config& given, const Registries& registries) {
+  Session session(RunConfig::read(given, registries));
+  session.load_model_files();
+  session.load_training_rows();
+  session.train.examples = session.encode(session.train.rows, "data.train", true, &session.train.truncated);
+  session.build(registries, true);
+  return session;
+}
+
+Session Session::of_run(const RunFolder& folder, const Registries& registries, bool last) {
+  Session session(RunConfig::read(Config::load(folder.config_file()), registries));
+  nlohmann::ordered_json state;
+  try {
+    state = nlohmann::ordered_json::parse(read_file(folder.task_file(), "task of the run"));
+  } catch (const nlohmann::json::exception&) {
+    fail(folder.task_file().string(), " is not valid JSON");
+  }
+  session.load_model_files();
+  const std::string trained_on = state.value("fingerprint", "");
+  check(trained_on == session.archive.fingerprint(), "run ", folder.path().string(), " was trained on a model with fingerprint ", trained_on,
+        ", but ", session.config.model.path.string(), " has ", session.archive.fingerprint(), "; put the original model back");
+  session.task().restore(state.at("state"));
+  session.build(registries, false);
+  const fs::path file = last ? folder.last_adapter_file() : folder.adapter_file();
+  check(fs::exists(file), "run ", folder.path().string(), " holds no ", file.filename().string(),
+        " yet; let it finish with: deeplora finetune --run ", folder.path().string(), " --resume");
+  session.load_adapter(file);
+  return session;
+}
+
+EvaluationOptions Session::evaluation() const {
+  return {config.train.eval_batch_size, device, config.model.precision == "bfloat16"};
+}
+
+std::map<std::string, std::string> Session::adapter_metadata() const {
+  return {{"format", "pt"},
+          {"deeplora", kVersion},
+          {"method", config.adapter.method},
+          {"task", config.data.task},
+          {"base_fingerprint", archive.fingerprint()}};
+}
+
+void Session::save_adapter(const fs::path& file) const {
+  save_tensors(file, adapted->state(), adapter_metadata());
+}
+
+void Session::load_adapter(const fs::path& file) {
+  if (is_peft_folder(file)) {
+    adapted->load_state(load_peft_state(file, archive, *adapted), file.string());
+    return;
+  }
+  const TensorFile read = load_tensors(file);
+  const auto found = read.metadata.find("base_fingerprint");
+  check(found != read.metadata.end(), file.string(), " was not written by deeplora (no base_fingerprint in its metadata)");
+  check(found->second == archive.fingerprint(), file.string(), " belongs to a base model with fingerprint ", found->second, ", but ",
+        archive.file().string(), " has ", archive.fingerprint());
+  adapted->load_state(read.tensors, file.string());
+}
+
+nlohmann::ordered_json Session::task_state() const {
+  return {{"task", config.data.task}, {"state", config.task->state()}, {"fingerprint", archive.fingerprint()},
+          {"columns", config.task->columns(true)}};
+}
+
+}  // namespace deeplora

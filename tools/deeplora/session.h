@@ -1,0 +1,69 @@
+// Configuration -> archive, tokenizer, data, model, adapters: what every subcommand on a run begins with.
+#pragma once
+
+#include "lm/adapt.h"
+#include "lm/parity.h"
+#include "run_config.h"
+#include "text/table.h"
+#include "train/run_folder.h"
+
+namespace deeplora {
+
+/// Rows of one file, tokenized.
+struct LoadedData {
+  std::vector<Row> rows;
+  std::vector<Example> examples;
+  int64_t truncated = 0;
+};
+
+class Session {
+ public:
+  /// A new run: reads the training file first (its labels shape the head), then builds the model and its adapters.
+  static Session start(const Config& config, const Registries& registries);
+  /// A finished or interrupted run: task and adapter from its folder. Throws Error when the model file's weights are not
+  /// those the run was trained on.
+  static Session of_run(const RunFolder& folder, const Registries& registries, bool last);
+
+  /// Rows and examples of a file; says how many texts were cut. Throws Error for an empty file or missing columns.
+  LoadedData load(const std::filesystem::path& file, std::string_view what, bool labelled) const;
+  std::vector<Example> encode(const std::vector<Row>& rows, std::string_view what, bool labelled, int64_t* truncated = nullptr) const;
+
+  EvaluationOptions evaluation() const;
+  /// Metadata of adapter.safetensors: method, base fingerprint, version.
+  std::map<std::string, std::string> adapter_metadata() const;
+  void save_adapter(const std::filesystem::path& file) const;
+  void load_adapter(const std::filesystem::path& file);
+  /// task.json: what restores the task and recognises the model.
+  nlohmann::ordered_json task_state() const;
+
+  RunConfig config;
+  TorchScriptArchive archive;
+  std::shared_ptr<Tokenizer> tokenizer;  ///< null when the model has none
+  std::unique_ptr<AdaptedModel> adapted;
+  torch::Device device = torch::kCPU;
+  LoadedData train;                      ///< rows drawn, of a new run
+  int64_t train_rows_in_file = 0;
+  double parity_difference = 0;
+  Task& task() const { return *config.task; }
+  LanguageModel& model() const { return adapted->model(); }
+
+ private:
+  explicit Session(RunConfig read);
+  void load_model_files();
+  void load_training_rows();
+  void build(const Registries& registries, bool with_gradients);
+  std::shared_ptr<LanguageModel> build_base(const Registries& registries);
+  std::shared_ptr<ModelWithHead> add_head(const std::shared_ptr<LanguageModel>& base);
+};
+
+/// The native model of an archive, checked against it. Throws Error when no family fits or parity fails.
+std::shared_ptr<LanguageModel> build_native(const TorchScriptArchive& archive, const ArchiveInterface& interface,
+                                            const ModelOptions& options, const ModelFamilies& families, double* difference);
+
+/// Tokenizer from a path, or from the archive's extra files when the path is empty; null when there is none.
+std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path, const TorchScriptArchive& archive);
+
+/// Rows of a file as the run's `data` section says.
+std::vector<Row> read_rows(const DataConfig& data, const Task& task, const std::filesystem::path& file, std::string_view what, bool labelled);
+
+}  // namespace deeplora

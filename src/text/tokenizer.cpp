@@ -1,5 +1,8 @@
 #include "text/tokenizer.h"
 
+#include "core/error.h"
+#include "text/byte_bpe.h"
+#include "text/sentencepiece_tokenizer.h"
 #include "text/tokenizer_json.h"
 #include "text/wordpiece.h"
 
@@ -11,7 +14,21 @@ std::unique_ptr<Tokenizer> from_tokenizer_json(const TokenizerFiles& files, cons
   if (!tokenizer) return nullptr;
   const std::string type = model_type(*tokenizer);
   if (type == "WordPiece") return make_wordpiece(*tokenizer, config);
-  fail(tokenizer->name, ": a tokenizer of type '", type, "' is not supported; known: WordPiece");
+  if (is_byte_bpe(*tokenizer)) return make_byte_bpe(*tokenizer, config);
+  // The rest can only be a conversion of a sentencepiece model, which must then be there too.
+  if (type == "Unigram" || type == "BPE") {
+    for (const auto& name : sentencepiece_file_names())
+      if (const auto model = files(name)) return make_sentencepiece(name, *model, tokenizer, config);
+  }
+  fail(tokenizer->name, ": a tokenizer of type '", type,
+       "' is not supported without its sentencepiece model (", join(sentencepiece_file_names()),
+       "); supported as they are: WordPiece, byte-level BPE");
+}
+
+std::unique_ptr<Tokenizer> from_sentencepiece(const TokenizerFiles& files, const TokenizerConfig& config) {
+  for (const auto& name : sentencepiece_file_names())
+    if (const auto model = files(name)) return make_sentencepiece(name, *model, std::nullopt, config);
+  return nullptr;
 }
 
 std::unique_ptr<Tokenizer> from_vocab_txt(const TokenizerFiles& files, const TokenizerConfig& config) {
@@ -23,13 +40,16 @@ std::unique_ptr<Tokenizer> from_vocab_txt(const TokenizerFiles& files, const Tok
 
 std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerFiles& files) {
   const TokenizerConfig config = TokenizerConfig::read(files);
-  for (const auto recogniser : {from_tokenizer_json, from_vocab_txt})
+  for (const auto recogniser : {from_tokenizer_json, from_sentencepiece, from_vocab_txt})
     if (auto found = recogniser(files, config)) return found;
   return nullptr;
 }
 
 std::vector<std::string> tokenizer_file_names() {
-  return {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"};
+  std::vector<std::string> names{"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+                                 "vocab.txt"};
+  for (auto& name : sentencepiece_file_names()) names.push_back(std::move(name));
+  return names;
 }
 
 }  // namespace deeplora

@@ -3,6 +3,7 @@
 #include <utf8proc.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "core/error.h"
 #include "core/files.h"
@@ -60,6 +61,18 @@ void append_decomposed(std::u32string& out, char32_t code) {
   out.insert(out.end(), buffer, buffer + length);
 }
 
+/// The character that two compose to, or 0.
+char32_t compose(char32_t first, char32_t second) {
+  utf8proc_int32_t pair[3] = {static_cast<utf8proc_int32_t>(first), static_cast<utf8proc_int32_t>(second), 0};
+  const auto options = static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE);
+  if (utf8proc_normalize_utf32(pair, 2, options) != 1) return 0;
+  if (pair[0] == static_cast<utf8proc_int32_t>(first))
+    return 0;  // libutf8proc 2.8 swallows U+11A7 after Hangul
+  // A newer libutf8proc composes characters that the tokenizers library does not know.
+  const auto composed = static_cast<char32_t>(pair[0]);
+  return in(tables::decomposing(), composed) ? composed : 0;
+}
+
 }  // namespace
 
 std::u32string to_code_points(std::string_view utf8, std::string_view what) {
@@ -103,6 +116,18 @@ std::string to_utf8(std::u32string_view codes) {
   return out;
 }
 
+void replace_all(std::string& text, std::string_view from, std::string_view to) {
+  size_t found = text.find(from);
+  if (found == std::string::npos) return;
+  std::string out;
+  size_t done = 0;
+  for (; found != std::string::npos; found = text.find(from, done)) {
+    out.append(text, done, found - done).append(to);
+    done = found + from.size();
+  }
+  text = out.append(text, done);
+}
+
 bool is_space(char32_t code) {
   if (code < 0x80) return code == ' ' || (code >= 0x9 && code <= 0xD);
   return in(tables::spaces(), code);
@@ -127,6 +152,9 @@ bool is_letter(char32_t code) {
 }
 bool is_number(char32_t code) {
   return in(tables::numbers(), code);
+}
+bool is_digit(char32_t code) {
+  return is_number(code) || in(tables::newer_digits(), code);
 }
 bool is_word(char32_t code) {
   return in(tables::words(), code);
@@ -166,14 +194,22 @@ std::u32string nfd(std::u32string_view codes) {
 }
 
 std::u32string nfc(std::u32string_view codes) {
-  const std::u32string decomposed = nfd(codes);
-  std::vector<utf8proc_int32_t> buffer(decomposed.begin(), decomposed.end());
-  buffer.push_back(0);
-  const auto length =
-      utf8proc_normalize_utf32(buffer.data(), static_cast<utf8proc_ssize_t>(decomposed.size()),
-                               static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE));
-  if (length < 0) throw std::logic_error("utf8proc: cannot compose");
-  return std::u32string(buffer.begin(), buffer.begin() + length);
+  std::u32string out;
+  std::optional<size_t> starter;  // place of the last character of class 0
+  int last_class = 0;
+  for (const char32_t code : nfd(codes)) {
+    const int own_class = combining_class(code);
+    const bool reaches_starter = starter && (out.size() - 1 == *starter || last_class < own_class);
+    const char32_t composed = reaches_starter ? compose(out[*starter], code) : 0;
+    if (composed) {
+      out[*starter] = composed;
+      continue;
+    }
+    if (own_class == 0) starter = out.size();
+    last_class = own_class;
+    out.push_back(code);
+  }
+  return out;
 }
 
 }  // namespace deeplora

@@ -14,6 +14,9 @@ std::u32string to_code_points(std::string_view utf8, std::string_view what = "te
 void append_utf8(std::string& out, char32_t code);
 std::string to_utf8(std::u32string_view codes);
 
+/// Replaces every `from` (not empty), left to right, as str.replace in Python.
+void replace_all(std::string& text, std::string_view from, std::string_view to);
+
 /// White space: the Unicode property White_Space.
 bool is_space(char32_t code);
 /// What BERT's text cleaning removes: control, format and private-use characters, U+0000 and U+FFFD.
@@ -27,6 +30,8 @@ bool is_punctuation(char32_t code);
 /// Classes L and N of regular expressions.
 bool is_letter(char32_t code);
 bool is_number(char32_t code);
+/// What the Digits pre-tokenizer splits at: class N of a newer Unicode.
+bool is_digit(char32_t code);
 /// \w of regular expressions.
 bool is_word(char32_t code);
 

@@ -288,6 +288,14 @@ std::span<const Range> numbers() {
   return kTable;
 }
 
+/// Digits that class N does not have yet.
+std::span<const Range> newer_digits() {
+  static constexpr Range kTable[] = {
+    {0x11de0, 0x11de9}, {0x16ff4, 0x16ff6},
+  };
+  return kTable;
+}
+
 /// Word characters, for added tokens that must stand alone.
 std::span<const Range> words() {
   static constexpr Range kTable[] = {

@@ -27,6 +27,7 @@ std::span<const Range> marks();
 std::span<const Range> punctuation();
 std::span<const Range> letters();
 std::span<const Range> numbers();
+std::span<const Range> newer_digits();
 std::span<const Range> words();
 std::span<const Range> decomposing();
 std::span<const CombiningRange> combining();

@@ -10,11 +10,6 @@ namespace {
 
 using nlohmann::json;
 
-void replace_all(std::string& text, std::string_view from, std::string_view to) {
-  for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size()))
-    text.replace(at, from.size(), to);
-}
-
 /// The replacements of the tokenizers library's WordPiece decoder, in its order, on one piece.
 void clean_piece(std::string& piece) {
   constexpr std::array<std::pair<std::string_view, std::string_view>, 11> kReplacements{

@@ -1,7 +1,9 @@
 #include "lm/archive.h"
 
 #include <caffe2/serialize/inline_container.h>
+#include <torch/csrc/jit/serialization/export.h>
 
+#include <cerrno>
 #include <cstring>
 #include <fstream>
 
@@ -166,11 +168,21 @@ std::string fingerprint_of(const std::vector<NamedTensor>& tensors) {
 void TorchScriptArchive::save(const torch::jit::Module& module, const std::map<std::string, std::string>& extras, const fs::path& file) {
   const torch::jit::ExtraFilesMap extra_files(extras.begin(), extras.end());
   write_file_atomically(file, [&](const fs::path& temporary) {
+    std::ofstream out(temporary, std::ios::binary);
+    check(out.good(), "cannot write ", file.string(), ": ", std::strerror(errno));
+    int reason = 0;
+    // LibTorch's writer aborts the process when it learns of a full disk while it closes: it is never told.
+    const auto write = [&](const void* data, size_t size) {
+      if (reason == 0 && !out.write(static_cast<const char*>(data), static_cast<std::streamsize>(size))) reason = errno ? errno : EIO;
+      return size;
+    };
     try {
-      module.save(temporary.string(), extra_files);
+      torch::jit::ExportModule(module, write, extra_files);
     } catch (const c10::Error& e) {
       fail("cannot write ", file.string(), ": ", short_reason(e));
     }
+    if (reason == 0 && !out.flush()) reason = errno ? errno : EIO;
+    check(reason == 0, "cannot write ", file.string(), ": ", std::strerror(reason));
   });
 }
 

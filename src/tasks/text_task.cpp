@@ -89,8 +89,7 @@ Example TextTask::encode(const Row& row, const Tokenizer* tokenizer, bool labell
   if (row.fields.contains("input_ids")) {
     example = from_ids(row, max_length_);
   } else {
-    check(tokenizer != nullptr, row.source, ": the model has no tokenizer, so rows must carry input_ids; put tokenizer files into the archive ",
-          "(tools/export_torchscript.py does) or name them in model.tokenizer");
+    check(tokenizer != nullptr, row.source, ": the model has no tokenizer, so rows must carry input_ids");
     const std::string text = cell(row, columns_.text);
     std::optional<std::string> pair;
     if (!columns_.text_pair.empty()) pair = cell(row, columns_.text_pair);

@@ -66,7 +66,7 @@ METHODS = {
     "full": "method: full",
     "lora": "method: lora, rank: 4, targets: all-linear",
     "rslora": "method: rslora, rank: 4, targets: query-value, dropout: 0.1",
-    "deep-lora": "method: deep-lora, rank: 4, depth: 3, targets: [attention-mlp, embedding]",
+    "deep-lora": "method: deep-lora, rank: 4, depth: 3, targets: [attention-mlp, '*.word_embeddings']",
     "compressed": "method: deep-lora, rank: 3, compress: true, targets: query-value",
 }
 

@@ -59,7 +59,8 @@ def other_config(place):
     module = torch.jit.load(str(place / "model.pt"))
     settings = json.loads(extra(place / "model.pt", "config.json"))
     settings["num_attention_heads"] = 1
-    torch.jit.save(module, str(place / "other.pt"), _extra_files={"config.json": json.dumps(settings)})
+    files = {name: extra(place / "model.pt", name) for name in ("tokenizer.json", "tokenizer_config.json")}
+    torch.jit.save(module, str(place / "other.pt"), _extra_files={**files, "config.json": json.dumps(settings)})
     os.replace(place / "other.pt", place / "model.pt")
 
 

@@ -89,6 +89,10 @@ std::vector<Example> Session::encode(const std::vector<Row>& rows, std::string_v
   std::vector<Example> out;
   Errors errors;
   int64_t cut = 0;
+  if (!tokenizer)  // said once, not for every row
+    for (const auto& row : rows)
+      check(row.fields.contains("input_ids"), what, ": ", row.source, ": the model has no tokenizer, so rows must carry input_ids; put tokenizer files ",
+            "into the archive (tools/export_torchscript.py does) or name them in model.tokenizer");
   for (const auto& row : rows) {
     try {
       out.push_back(task().encode(row, tokenizer.get(), labelled));

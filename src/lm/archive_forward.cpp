@@ -99,6 +99,10 @@ std::vector<c10::IValue> ArchiveForward::arguments(const Batch& batch) const {
   return out;
 }
 
+bool ArchiveForward::takes(const std::string& input) const {
+  return std::find(roles_.begin(), roles_.end(), input) != roles_.end();
+}
+
 torch::Tensor ArchiveForward::select(const c10::IValue& result) const {
   if (output_.empty()) {
     torch::Tensor first = first_tensor(result);

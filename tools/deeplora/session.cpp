@@ -6,6 +6,7 @@
 #include "core/random.h"
 #include "deeplora_version.h"
 #include "lm/autocast.h"
+#include "lm/graph_model.h"
 #include "lm/peft.h"
 #include "lm/targets.h"
 #include "lm/tensor_file.h"
@@ -45,6 +46,12 @@ std::shared_ptr<LanguageModel> build_native(const TorchScriptArchive& archive, c
   const std::string type = archive.config().value("model_type", std::string());
   fail("model ", archive.file().string(), ": no native family fits (", type.empty() ? "its archive holds no config.json" : "model_type '" + type + "'",
        "); families: ", join(families.names()), "; export with tools/export_torchscript.py");
+}
+
+std::shared_ptr<LanguageModel> build_graph(const TorchScriptArchive& archive, const ArchiveInterface& interface, const ModelOptions& options) {
+  auto model = std::make_shared<GraphModel>(archive, interface, options);
+  model->probe(archive);
+  return model;
 }
 
 std::vector<Row> read_rows(const DataConfig& data, const Task& task, const fs::path& file, std::string_view what, bool labelled) {
@@ -116,9 +123,19 @@ LoadedData Session::load(const fs::path& file, std::string_view what, bool label
 }
 
 std::shared_ptr<LanguageModel> Session::build_base(const Registries& registries) {
-  auto base = build_native(archive, config.model.interface, {config.model.dropout}, registries.families, &parity_difference);
-  base->to(device);
-  return base;
+  const ModelOptions options{config.model.dropout};
+  const ArchiveInterface& interface = config.model.interface;
+  if (config.model.backend == "graph") return build_graph(archive, interface, options);
+  try {
+    auto base = build_native(archive, interface, options, registries.families, &parity_difference);
+    base->to(device);
+    return base;
+  } catch (const Error& reason) {
+    if (config.model.backend == "native") throw;
+    auto base = build_graph(archive, interface, options);
+    log_info("backend graph: ", reason.what());
+    return base;
+  }
 }
 
 std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageModel>& base) {

@@ -97,7 +97,7 @@ AdapterMethod deep_lora_method() {
   method.summary =
       "Deep LoRA: three or more small orthogonal factors, optionally compressed to the gradient's subspace "
       "(Yaras et al. 2024)";
-  method.default_lr = 3e-3;
+  method.default_lr = 6e-3;
   return method;
 }
 

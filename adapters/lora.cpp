@@ -101,7 +101,7 @@ AdapterMethod lora_method() {
   AdapterMethod method;
   method.configure = configure_lora;
   method.summary = "LoRA: a rank-r update B A scaled by alpha / r (Hu et al. 2021)";
-  method.default_lr = 1e-3;
+  method.default_lr = 2e-3;
   return method;
 }
 
@@ -111,7 +111,7 @@ AdapterMethod rslora_method() {
   method.summary =
       "rank-stabilised LoRA: scaled by alpha / sqrt(r), so that large ranks train as well (Kalajdzievski "
       "2023)";
-  method.default_lr = 1e-3;
+  method.default_lr = 2e-3;
   return method;
 }
 

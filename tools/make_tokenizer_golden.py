@@ -8,6 +8,7 @@ tokenizer's files and golden.jsonl: a first line with versions and seed, then a 
 the text alone as sentencepiece gives them.
 """
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -15,6 +16,7 @@ import pathlib
 import random
 import shutil
 import sys
+import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -150,9 +152,12 @@ def wordpiece():
 
 
 def train_sentencepiece(corpus, prefix, **options):
-    sentencepiece.SentencePieceTrainer.train(input=str(corpus), model_prefix=str(prefix), minloglevel=2,
-                                             normalization_rule_name="identity", num_threads=1, **options)
-    os.remove(f"{prefix}.vocab")
+    """Writes PREFIX.model. The model keeps the names it was trained with, so they are those of a scratch folder."""
+    with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
+        shutil.copy(corpus, "corpus.tsv")
+        sentencepiece.SentencePieceTrainer.train(input="corpus.tsv", model_prefix="trained", minloglevel=2,
+                                                 normalization_rule_name="identity", num_threads=1, **options)
+        shutil.copy("trained.model", f"{prefix}.model")
 
 
 def raw_cases(processor, specials):
@@ -229,7 +234,7 @@ def byte_bpe(corpus):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--corpus", type=pathlib.Path, default=ROOT / "data/stsb-captions/train.tsv")
-    corpus = parser.parse_args().corpus
+    corpus = parser.parse_args().corpus.resolve()
     wordpiece()
     sentencepiece_models(corpus)
     byte_bpe(corpus)

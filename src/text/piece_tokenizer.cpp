@@ -5,6 +5,14 @@
 
 namespace deeplora {
 
+PieceTokenizer::PieceTokenizer(TokenizerParts parts) : parts_(std::move(parts)) {
+  for (const auto* layout : {&parts_.layout.single, &parts_.layout.pair})
+    for (const LayoutPiece& piece : *layout)
+      check(piece.kind != LayoutPiece::Kind::special || parts_.vocabulary.piece(piece.id),
+            "the layout of texts uses token ", piece.id,
+            ", which the tokenizer does not have; its ids are 0 to ", vocabulary_size() - 1);
+}
+
 std::vector<int64_t> PieceTokenizer::tokenize(std::string_view text) const {
   std::vector<int64_t> ids;
   for (const TextPiece& piece : parts_.added.split(to_code_points(text))) {

@@ -35,7 +35,8 @@ class PieceTokenizer : public Tokenizer {
   std::string piece(int64_t id) const final;
 
  protected:
-  explicit PieceTokenizer(TokenizerParts parts) : parts_(std::move(parts)) {}
+  /// Throws Error when the layout uses an id that has no piece.
+  explicit PieceTokenizer(TokenizerParts parts);
 
   /// Appends the ids of normalised text that holds no added token; at_start: the whole text begins with it.
   virtual void append_ids(std::u32string_view text, bool at_start, std::vector<int64_t>& ids) const = 0;

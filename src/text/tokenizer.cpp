@@ -40,8 +40,12 @@ std::unique_ptr<Tokenizer> from_vocab_txt(const TokenizerFiles& files, const Tok
 
 std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerFiles& files) {
   const TokenizerConfig config = TokenizerConfig::read(files);
-  for (const auto recogniser : {from_tokenizer_json, from_sentencepiece, from_vocab_txt})
-    if (auto found = recogniser(files, config)) return found;
+  try {
+    for (const auto recogniser : {from_tokenizer_json, from_sentencepiece, from_vocab_txt})
+      if (auto found = recogniser(files, config)) return found;
+  } catch (const nlohmann::json::exception& e) {
+    fail("tokenizer.json or ", config.name, ": not laid out as the tokenizers library writes it: ", e.what());
+  }
   return nullptr;
 }
 

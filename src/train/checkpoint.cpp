@@ -106,7 +106,6 @@ void write_checkpoint(const RunFolder& folder, const Checkpoint& checkpoint, int
   std::error_code failed;
   fs::create_directories(folder.checkpoints(), failed);
   check(!failed, "cannot create ", folder.checkpoints().string(), ": ", failed.message());
-  fs::remove_all(target, failed);
   write_folder_atomically(target, [&](const fs::path& temporary) {
     const std::string tensors = tensor_bytes(checkpoint);
     write_file_atomically(temporary / kTensors, tensors);
@@ -122,6 +121,7 @@ void write_checkpoint(const RunFolder& folder, const Checkpoint& checkpoint, int
                           {"files", files}};
     const Json whole = {{"content", content}, {"checksum", fingerprint(content.dump())}};
     write_file_atomically(temporary / kNumbers, whole.dump(1) + "\n");
+    fs::remove_all(target, failed);  // a folder cannot be renamed over another
   });
   remove_outdated(folder, checkpoint.state.step, keep);
 }

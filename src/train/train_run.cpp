@@ -192,8 +192,12 @@ bool TrainRun::milestone() const {
   return config_.eval_every ? state_.step % *config_.eval_every == 0 : state_.position == 0;
 }
 
+bool TrainRun::is_saved() const {
+  return state_.step == last_saved_step_ && state_.evaluation_due == saved_before_evaluation_;
+}
+
 bool TrainRun::save_due() const {
-  if (state_.step == last_saved_step_ || state_.step == 0) return false;
+  if (is_saved() || state_.step == 0) return false;
   return finished() || (config_.save_every ? state_.step % *config_.save_every == 0 : milestone());
 }
 

@@ -36,6 +36,7 @@ class TrainRun {
   bool stopped_early() const;
   bool finished() const { return state_.step >= order_.total_steps() || stopped_early(); }
   bool milestone() const;
+  bool is_saved() const;
   bool save_due() const;
   void stop_if_requested();
   TrainResult finish();
@@ -64,7 +65,8 @@ class TrainRun {
   std::vector<MicroBatch> epoch_batches_;
   int64_t loaded_epoch_ = -1;  ///< epoch of epoch_batches_
   int64_t last_saved_step_ = -1;
-  bool connected_ = false;  ///< gradients reached every group in this session
+  bool saved_before_evaluation_ = false;  ///< that checkpoint leaves the evaluation of its step to do
+  bool connected_ = false;                ///< gradients reached every group in this session
   double session_began_ = 0, seconds_before_ = 0;
   double window_seconds_ = 0;  ///< training time since the last row of metrics.jsonl
   int64_t window_samples_ = 0;

@@ -88,10 +88,11 @@ void TrainRun::resume_from(const fs::path& folder) {
   restore_best_adapter(folder, folder_);
   seconds_before_ = state_.seconds;
   last_saved_step_ = state_.step;
+  saved_before_evaluation_ = state_.evaluation_due;
 }
 
 void TrainRun::save() {
-  if (state_.step == last_saved_step_) return;
+  if (is_saved()) return;
   const std::string bad = first_non_finite(setup_.groups);
   check(bad.empty(), "after step ", state_.step, " ", bad,
         " holds a value that is not finite; nothing is saved; lower train.lr");
@@ -107,6 +108,7 @@ void TrainRun::save() {
                     .generators = generator_states(setup_.device)},
                    config_.keep_checkpoints);
   last_saved_step_ = state_.step;
+  saved_before_evaluation_ = state_.evaluation_due;
 }
 
 void TrainRun::save_adapter_to(const fs::path& file) {

@@ -8,12 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
+
+torch.set_num_threads(1)  # models this small only wait for each other's threads, and on a busy machine for long
 
 # Those are programs of their own, which ctest runs with the helpers it built.
 collect_ignore = [p.name for p in Path(__file__).parent.glob("test_*.py") if "unittest.main(" in p.read_text("utf-8")]

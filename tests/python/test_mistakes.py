@@ -177,7 +177,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(run, place, tmp
 
 
 def test_wrong_usage_is_exit_code_2(run):
-    for arguments in ([], ["finetun"], ["export", "x"], ["finetune", "--frobnicate"]):
+    for arguments in ([], ["finetun"], ["export", "x"], ["finetune", "--frobnicate"], ["finetune"]):
         assert run(*arguments, code=2).stderr
 
 

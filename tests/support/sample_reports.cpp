@@ -64,11 +64,11 @@ std::string sample_report() {
   return run_report(report);
 }
 
-/// Charts of what charts are bad at: constants, single points, gaps, spikes, huge and tiny ranges, long
-/// names.
-std::string hard_charts() {
-  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-  Page page("Hard charts");
+namespace {
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+void add_awkward_lines(Page& page) {
   const std::vector<double> five = {0, 1, 2, 3, 4};
   page.chart(LineChart{.title = "Constant",
                        .x_label = "step",
@@ -106,6 +106,9 @@ std::string hard_charts() {
                        .x_label = "step",
                        .y_label = "norm",
                        .series = {{.name = "a", .x = five, .y = {1e-9, 2e-9, 3e-9, 2e-9, 4e-9}}}});
+}
+
+void add_bands(Page& page) {
   LineChart bands{.title = "Mean and standard deviation over seeds",
                   .x_label = "rank",
                   .y_label = "pearson",
@@ -121,6 +124,9 @@ std::string hard_charts() {
     bands.series.push_back(series);
   }
   page.chart(bands);
+}
+
+void add_categories(Page& page) {
   CategoryChart dots{.title = "Test pearson, mean and 95 % interval",
                      .value_label = "pearson",
                      .categories = {"16 samples", "64 samples", "256 samples with a rather long name"}};
@@ -141,6 +147,15 @@ std::string hard_charts() {
       .title = "Difference to lora", .value_label = "points", .categories = {"a", "b"}, .bars = true};
   signs.series = {{.name = "", .values = {-1.5, 2.5}}};
   page.chart(signs);
+}
+
+}  // namespace
+
+std::string hard_charts() {
+  Page page("Hard charts");
+  add_awkward_lines(page);
+  add_bands(page);
+  add_categories(page);
   return page.html();
 }
 

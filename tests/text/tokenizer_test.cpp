@@ -145,6 +145,25 @@ TEST(TokenizerTest, ComponentsThatAreNotSupportedAreNamed) {
       "\"Regex\":\"x+\"");
 }
 
+TEST(TokenizerTest, OddlyLaidOutFilesAreErrorsToo) {
+  EXPECT_CONTAINS(
+      error_of(
+          {{"tokenizer.json",
+            with(
+                R"(, "post_processor": {"type": "BertProcessing", "sep": ["</s>", 4], "cls": ["<s>", 77]})")}}),
+      "the layout of texts uses token 77, which the tokenizer does not have; its ids are 0 to 4");
+  EXPECT_CONTAINS(
+      error_of({{"tokenizer.json", with(R"(, "normalizer": {"type": "Sequence", "normalizers": [3]})")}}),
+      "normalizer '' is not supported");
+  EXPECT_CONTAINS(
+      error_of(
+          {{"tokenizer.json",
+            with(
+                R"(, "post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>"}}],
+                             "special_tokens": {"<s>": {"ids": ["x"]}}})")}}),
+      "not laid out as the tokenizers library writes it");
+}
+
 TEST(TokenizerTest, AByteWithoutATokenIsAnErrorNotASilentGap) {
   const auto tokenizer = make_tokenizer(
       files_of({{"tokenizer.json",

@@ -28,7 +28,6 @@ fs::path run_folder_of(const FinetuneOptions& o) {
 
 Config given_config(const FinetuneOptions& o) {
   const fs::path saved = run_folder_of(o) / "config.yaml";
-  check(!o.config.empty() || o.resume, "name a configuration: deeplora finetune CONFIG.yaml");
   Config config = Config::load(o.config.empty() ? saved : fs::path(o.config));
   for (const auto& assignment : o.overrides) config.set(assignment);
   return config;
@@ -149,7 +148,10 @@ void setup_finetune(CLI::App& app, Action& action) {
   command->add_flag("--resume", o->resume, "Go on from the newest checkpoint of the run folder");
   command->add_flag("--print-config", o->print_config, "Print the resolved configuration and stop");
   command->footer("Example:\n  deeplora finetune configs/sentiment_lora.yaml --set train.lr=1e-3 --run runs/lora");
-  command->callback([o, &action] { action = [o] { finetune(*o); }; });
+  command->callback([o, &action] {
+    if (o->config.empty() && !o->resume) throw CLI::RequiredError("CONFIG (or --resume with --run)");
+    action = [o] { finetune(*o); };
+  });
 }
 
 }  // namespace deeplora

@@ -69,13 +69,25 @@ std::vector<RunSite> describe_sites(const Session& session) {
   return out;
 }
 
+/// {"rows": {"train": 200}} -> {"train_rows": 200}: the page takes objects for columns of scores.
+nlohmann::ordered_json flat_counts(const nlohmann::ordered_json& result) {
+  nlohmann::ordered_json out;
+  for (const auto& item : result.items()) {
+    const bool counts = item.key() == "rows" || item.key() == "truncated";
+    if (!counts) out[item.key()] = item.value();
+    else
+      for (const auto& [split, count] : item.value().items()) out[split + "_" + item.key()] = count;
+  }
+  return out;
+}
+
 }  // namespace
 
 std::string finetune_report(const Session& session, const nlohmann::ordered_json& result, const RunFolder& folder) {
   RunReport report;
   report.title = cat(session.config.adapter.method, " on ", session.config.data.task);
   report.subtitle = cat(session.config.model.path.filename().string(), ", ", session.train.rows.size(), " training rows");
-  report.result = result;
+  report.result = flat_counts(result);
   if (result["best"].contains("step")) report.best_step = number(result["best"]["step"]);
   for (const char* part : {"best", "test"})
     for (const auto& item : result[part].items()) {

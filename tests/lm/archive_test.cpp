@@ -1,0 +1,79 @@
+#include "lm/archive.h"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <fstream>
+
+#include "core/files.h"
+#include "support/tiny_archive.h"
+
+namespace deeplora {
+namespace {
+
+using testing::error_of;
+using testing::TempFolder;
+using testing::tiny_batch;
+using testing::write_tiny_archive;
+
+TEST(ArchiveTest, ListsWeightsInputsAndExtraFiles) {
+  TempFolder folder;
+  const auto archive = TorchScriptArchive::load(write_tiny_archive(folder / "m.pt", {{"config.json", R"({"model_type": "tiny"})"}, {"vocab.txt", "a\nb\n"}}));
+  EXPECT_EQ(archive.names(), (std::vector<std::string>{"table.weight", "dense.weight", "dense.bias"}));
+  EXPECT_EQ(archive.inputs(), (std::vector<std::string>{"input_ids", "attention_mask"}));
+  EXPECT_EQ(archive.parameter_count(), 66 + 36 + 6);
+  EXPECT_EQ(archive.config().value("model_type", ""), "tiny");
+  EXPECT_EQ(archive.extra("vocab.txt"), "a\nb\n");
+  EXPECT_EQ(archive.extra("nothing"), std::nullopt);
+  EXPECT_NE(error_of([&] { archive.tensor("dense.wight"); }).find("did you mean 'dense.weight'"), std::string::npos);
+}
+
+TEST(ArchiveTest, SetTensorKeepsShapeAndCodeAndChangesTheFingerprint) {
+  TempFolder folder;
+  auto archive = TorchScriptArchive::load(write_tiny_archive(folder / "m.pt"));
+  auto same = TorchScriptArchive::load(folder / "m.pt");
+  EXPECT_EQ(archive.fingerprint(), same.fingerprint());
+  same.set_tensor("dense.bias", torch::zeros({6}));
+  TorchScriptArchive::save(same.module(), same.extras(), folder / "changed.pt");
+  const auto changed = TorchScriptArchive::load(folder / "changed.pt");
+  EXPECT_NE(archive.fingerprint(), changed.fingerprint());
+  EXPECT_TRUE(torch::equal(changed.tensor("dense.bias"), torch::zeros({6})));
+  EXPECT_NE(error_of([&] { archive.set_tensor("dense.bias", torch::zeros({5})); }).find("expected shape [6], found [5]"), std::string::npos);
+}
+
+TEST(ArchiveTest, FilesThatAreNoArchiveAreErrorsThatSayWhat) {
+  TempFolder folder;
+  EXPECT_NE(error_of([&] { TorchScriptArchive::load(folder / "none.pt"); }).find("does not exist"), std::string::npos);
+  write_file_atomically(folder / "text.pt", "hello");
+  EXPECT_NE(error_of([&] { TorchScriptArchive::load(folder / "text.pt"); }).find("not a TorchScript file"), std::string::npos);
+  torch::save(torch::ones({3}), (folder / "tensor.pt").string());
+  EXPECT_NE(error_of([&] { TorchScriptArchive::load(folder / "tensor.pt"); }), "no error");
+  const std::string whole = read_file(write_tiny_archive(folder / "m.pt"));
+  for (const size_t cut : {whole.size() / 4, whole.size() / 2, whole.size() - 40}) {
+    write_file_atomically(folder / "cut.pt", whole.substr(0, cut));
+    EXPECT_NE(error_of([&] { TorchScriptArchive::load(folder / "cut.pt"); }).find("truncated or damaged"), std::string::npos) << cut;
+  }
+}
+
+TEST(ArchiveForwardTest, ChoosesOutputsByKeyAndNamesTheRest) {
+  TempFolder folder;
+  const auto archive = TorchScriptArchive::load(write_tiny_archive(folder / "m.pt"));
+  const auto first = ArchiveForward(archive, {})(tiny_batch());
+  EXPECT_EQ(first.sizes(), (std::vector<int64_t>{2, 4, 6}));
+  EXPECT_TRUE(torch::equal(first, ArchiveForward(archive, {{}, "hidden"})(tiny_batch())));
+  EXPECT_NE(error_of([&] { ArchiveForward(archive, {{}, "logits"})(tiny_batch()); }).find("a dict with hidden"), std::string::npos);
+  EXPECT_NE(error_of([&] { ArchiveForward(archive, {{{"input_ids", "tokens"}}, ""}); }).find("no input 'tokens'"), std::string::npos);
+}
+
+TEST(ArchiveForwardTest, AFailingForwardIsOneLine) {
+  TempFolder folder;
+  const auto archive = TorchScriptArchive::load(write_tiny_archive(folder / "m.pt"));
+  Batch batch = tiny_batch();
+  batch.input_ids = batch.input_ids + 100;
+  const std::string message = error_of([&] { ArchiveForward(archive, {})(batch); });
+  EXPECT_NE(message.find("index out of range"), std::string::npos) << message;
+  EXPECT_EQ(message.find('\n'), std::string::npos) << message;
+}
+
+}  // namespace
+}  // namespace deeplora

@@ -1,0 +1,42 @@
+#include "models/packing.h"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+namespace deeplora {
+namespace {
+
+TEST(PackingTest, PackedAttentionEqualsPaddedAttentionPerSequence) {
+  torch::manual_seed(1);
+  const torch::Tensor mask = torch::tensor({{1, 1, 1, 1, 1}, {1, 1, 0, 0, 0}, {1, 1, 1, 0, 0}}, torch::kInt64);
+  const auto x = torch::randn({3, 5, 8}, torch::kFloat64);
+  const auto q = torch::randn({8, 8}, torch::kFloat64), k = torch::randn({8, 8}, torch::kFloat64), v = torch::randn({8, 8}, torch::kFloat64);
+  const Packing packing(mask, 3, 5, torch::kCPU);
+  const torch::Tensor packed = packing.pack(x);
+  ASSERT_EQ(packed.size(0), 10);
+  const torch::Tensor ours = packing.unpack(packed_attention(packed.matmul(q), packed.matmul(k), packed.matmul(v), 2, packing, 0.0));
+  // Oracle: softmax(q k^T / sqrt d) v, one sequence and head at a time.
+  for (int64_t b = 0; b < 3; ++b) {
+    const int64_t n = mask[b].sum().item<int64_t>();
+    const torch::Tensor rows = x[b].narrow(0, 0, n);
+    for (int64_t h = 0; h < 2; ++h) {
+      const auto part = [&](const torch::Tensor& w) { return rows.matmul(w).narrow(1, 4 * h, 4); };
+      const torch::Tensor expected = (part(q).matmul(part(k).t()) / 2.0).softmax(1).matmul(part(v));
+      EXPECT_LT((ours[b].narrow(0, 0, n).narrow(1, 4 * h, 4) - expected).abs().max().item<double>(), 1e-12);
+    }
+    if (n < 5) {
+      EXPECT_EQ(ours[b].narrow(0, n, 5 - n).abs().max().item<double>(), 0.0);
+    }
+  }
+}
+
+TEST(PackingTest, WithoutPaddingNothingIsCopiedOrMasked) {
+  const Packing packing(torch::ones({2, 3}, torch::kInt64), 2, 3, torch::kCPU);
+  EXPECT_FALSE(packing.attention_mask().defined());
+  const torch::Tensor x = torch::randn({2, 3, 4});
+  EXPECT_EQ(packing.pack(x).data_ptr(), x.data_ptr());
+  EXPECT_TRUE(torch::equal(packing.unpack(packing.pack(x)), x));
+}
+
+}  // namespace
+}  // namespace deeplora

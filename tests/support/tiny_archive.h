@@ -1,0 +1,74 @@
+// A small TorchScript archive compiled from source: embedding and one linear layer, hidden states out.
+#pragma once
+
+#include <torch/script.h>
+
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include "lm/archive.h"
+
+namespace deeplora::testing {
+
+/// A folder that is removed when the object dies.
+class TempFolder {
+ public:
+  TempFolder() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "deeplora-XXXXXX").string();
+    path_ = ::mkdtemp(pattern.data());
+  }
+  ~TempFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TempFolder(const TempFolder&) = delete;
+  TempFolder& operator=(const TempFolder&) = delete;
+  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+/// forward(input_ids, attention_mask) -> Dict with "hidden" [B, T, 6]; weights table.weight [11, 6], dense.weight [6, 6].
+inline torch::jit::Module tiny_module() {
+  torch::manual_seed(3);
+  torch::jit::Module table("__torch__.Table"), dense("__torch__.Dense"), out("__torch__.Tiny");
+  table.register_parameter("weight", torch::randn({11, 6}), false);
+  dense.register_parameter("weight", torch::randn({6, 6}), false);
+  dense.register_parameter("bias", torch::randn({6}), false);
+  out.register_module("table", table);
+  out.register_module("dense", dense);
+  out.define(R"(
+def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Dict[str, Tensor]:
+    x = torch.embedding(self.table.weight, input_ids)
+    return {"hidden": torch.tanh(torch.linear(x, self.dense.weight, self.dense.bias))}
+)");
+  out.eval();
+  return out;
+}
+
+inline std::filesystem::path write_tiny_archive(const std::filesystem::path& file, const std::map<std::string, std::string>& extras = {}) {
+  TorchScriptArchive::save(tiny_module(), extras, file);
+  return file;
+}
+
+inline Batch tiny_batch() {
+  Batch batch;
+  batch.input_ids = torch::tensor({{1, 2, 3, 4}, {5, 6, 0, 0}}, torch::kInt64);
+  batch.attention_mask = torch::tensor({{1, 1, 1, 1}, {1, 1, 0, 0}}, torch::kInt64);
+  return batch;
+}
+
+/// The message of the Error that `action` throws, or "no error".
+template <class Action>
+std::string error_of(Action action) {
+  try {
+    action();
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "no error";
+}
+
+}  // namespace deeplora::testing

@@ -1,0 +1,154 @@
+#include "tasks/text_task.h"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <cmath>
+
+#include "support/tiny_archive.h"
+#include "tasks/registration.h"
+
+namespace deeplora {
+namespace {
+
+using testing::error_of;
+
+/// One id a word: enough for a task to encode with.
+class WordTokenizer : public Tokenizer {
+ public:
+  Encoding encode(std::string_view text, std::optional<std::string_view> pair, int64_t max_length) const override {
+    Encoding out;
+    for (const auto part : {std::optional<std::string_view>(text), pair}) {
+      if (!part) continue;
+      for (const char c : *part) {
+        out.ids.push_back(c % 7 + 1);
+        out.type_ids.push_back(part == pair);
+      }
+    }
+    out.truncated = max_length > 0 && static_cast<int64_t>(out.ids.size()) > max_length;
+    if (out.truncated) {
+      out.ids.resize(static_cast<size_t>(max_length));
+      out.type_ids.resize(static_cast<size_t>(max_length));
+    }
+    return out;
+  }
+  std::vector<int64_t> tokenize(std::string_view text) const override { return encode(text, std::nullopt, 0).ids; }
+  std::string decode(std::span<const int64_t>, bool) const override { return ""; }
+  int64_t vocabulary_size() const override { return 8; }
+  SpecialIds special() const override { return {.pad = 0}; }
+  std::string piece(int64_t) const override { return ""; }
+  std::string kind() const override { return "words"; }
+};
+
+/// Logits that only depend on the sum of the ids.
+class SumModel : public LanguageModel {
+ public:
+  explicit SumModel(int64_t outputs) : outputs_(outputs) {}
+  ModelOutput forward(const Batch& batch) override {
+    const torch::Tensor sum = (batch.input_ids * batch.attention_mask).sum(1, true).to(torch::kFloat32);
+    return {.hidden = {}, .logits = torch::cat(std::vector<torch::Tensor>(static_cast<size_t>(outputs_), sum), 1) * torch::arange(1, outputs_ + 1)};
+  }
+  std::vector<AdapterSite> sites() override { return {}; }
+  std::vector<NamedTensor> base_parameters() override { return {}; }
+  std::string family() const override { return "sum"; }
+
+ private:
+  int64_t outputs_;
+};
+
+std::vector<Row> rows_for(const Task& task, int count) {
+  std::vector<Row> rows;
+  const auto columns = task.columns(true);
+  for (int i = 0; i < count; ++i) {
+    Row row{cat("rows.jsonl:", i + 1), {}};
+    for (const auto& column : columns) row.fields[column] = std::string(static_cast<size_t>(i % 5 + 1), static_cast<char>('a' + i % 4));
+    row.fields["label"] = i % 2;
+    rows.push_back(row);
+  }
+  return rows;
+}
+
+class EveryTask : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(EveryTask, EncodesCollatesTakesLossesAndScores) {
+  Tasks tasks("task");
+  register_tasks(tasks);
+  const Config config = Config::parse("{max_length: 16}");
+  auto task = tasks.at(GetParam())(config);
+  config.finish();
+  const auto rows = rows_for(*task, 9);
+  task->fit(rows, rows);
+  const WordTokenizer tokenizer;
+  std::vector<Example> examples;
+  for (const auto& row : rows) examples.push_back(task->encode(row, &tokenizer, true));
+  SumModel model(task->outputs());
+  std::vector<const Example*> all;
+  double alone = 0;
+  for (const auto& example : examples) {
+    const Example* one[] = {&example};
+    const Batch batch = task->collate(one);
+    alone += task->loss_sum(model.forward(batch), batch).item<double>();
+    all.push_back(&example);
+  }
+  const Batch batch = task->collate(all);
+  EXPECT_EQ(task->loss_count(batch), 9);
+  // A sum over the batch, whatever the padding.
+  EXPECT_NEAR(task->loss_sum(model.forward(batch), batch).item<double>(), alone, 1e-3 * std::abs(alone) + 1e-4);
+  const Scores scores = task->evaluate(model, examples, {.batch_size = 4});
+  EXPECT_TRUE(std::isfinite(scores.headline()) || scores.headline_name() == "pearson");
+  EXPECT_EQ(task->predict(model, examples, {.batch_size = 2}).size(), 9u);
+
+  // What an export carries makes the same task again.
+  const Config settings = Config::parse(task->settings().dump());
+  auto again = tasks.at(GetParam())(settings);
+  settings.finish();
+  again->restore(task->state());
+  EXPECT_EQ(again->predict(model, examples, {}), task->predict(model, examples, {}));
+}
+
+std::vector<std::string> all_tasks() {
+  Tasks tasks("task");
+  register_tasks(tasks);
+  return tasks.names();
+}
+
+INSTANTIATE_TEST_SUITE_P(Registry, EveryTask, ::testing::ValuesIn(all_tasks()));
+
+TEST(ClassificationTest, LabelsMayBeTextsOrNumbersAndNumbersKeepTheirOrder) {
+  auto task = make_classification("classification", Config::parse("{}"), {}, "accuracy");
+  std::vector<Row> rows;
+  for (const char* label : {"10", "9", "2"}) rows.push_back({"r:1", {{"text", "x"}, {"label", label}}});
+  task->fit({}, rows);
+  EXPECT_EQ(task->state().dump(), R"({"labels":["2","9","10"]})");
+  const WordTokenizer tokenizer;
+  const Row unknown{"dev.jsonl:7", {{"text", "x"}, {"label", "3"}}};
+  const std::string message = error_of([&] { task->encode(unknown, &tokenizer, true); });
+  EXPECT_NE(message.find("dev.jsonl:7"), std::string::npos) << message;
+  EXPECT_NE(message.find("known: 2, 9, 10"), std::string::npos) << message;
+}
+
+TEST(RegressionTest, LossIsInUnitsOfTheTrainingTargetsSpread) {
+  auto task = make_regression("regression", Config::parse("{}"), {}, "pearson");
+  std::vector<Row> rows;
+  for (const double label : {1.0, 5.0}) rows.push_back({"r:1", {{"text", "x"}, {"label", label}}});
+  task->fit(rows, rows);
+  EXPECT_EQ(task->output_scale(), (std::pair<double, double>{3.0, 2.0}));
+  Batch batch;
+  batch.labels = torch::tensor({1.0f, 5.0f});
+  const ModelOutput output{.hidden = {}, .logits = torch::tensor({{3.0f}, {3.0f}})};
+  EXPECT_NEAR(task->loss_sum(output, batch).item<double>(), 2.0, 1e-6);  // ((1-3)/2)^2 + ((5-3)/2)^2
+}
+
+TEST(TextTaskTest, RowsWithInputIdsNeedNoTokenizerAndAreCut) {
+  auto task = make_classification("classification", Config::parse("{max_length: 3}"), {}, "accuracy");
+  const std::vector<Row> rows{{"r:1", {{"input_ids", {5, 6, 7, 8}}, {"label", "a"}}}, {"r:2", {{"input_ids", {5}}, {"label", "b"}}}};
+  task->fit(rows, rows);
+  const Example cut = task->encode(rows[0], nullptr, true);
+  EXPECT_EQ(cut.input_ids, (std::vector<int64_t>{5, 6, 7}));
+  EXPECT_TRUE(cut.truncated);
+  const Row bad{"r:3", {{"input_ids", {5, -1}}, {"label", "a"}}};
+  EXPECT_NE(error_of([&] { task->encode(bad, nullptr, true); }).find("r:3: input_ids"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace deeplora

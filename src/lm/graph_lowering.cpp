@@ -90,7 +90,14 @@ class Lowering {
     }
     const bool packed = value.isCustomClass() || (value.isObject() && value.type()->repr_str().find("PackedParams") != std::string::npos);
     check(!packed, where_, ": ", from.prefix, name, " is a packed weight (", value.type()->repr_str(), "); ", kQuantisedHint);
-    jit::WithInsertPoint here(node);
+    const jit::WithInsertPoint here(node);
+    if (value.isTensorList()) {  // the weights of an LSTM
+      std::vector<jit::Value*> elements;
+      for (const torch::Tensor& tensor : value.toTensorVector()) elements.push_back(lifted(tensor, cat(from.prefix, name, ".", elements.size())));
+      jit::Node* list = out_.graph->insertNode(out_.graph->createList(c10::TensorType::get(), elements));
+      node->output()->replaceAllUsesWith(list->output());
+      return;
+    }
     const auto constant = jit::tryInsertConstant(*out_.graph, value);
     check(constant.has_value(), where_, ": attribute ", from.prefix, name, " of type ", value.type()->repr_str(), " cannot be followed");
     node->output()->replaceAllUsesWith(*constant);

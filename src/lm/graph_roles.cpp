@@ -25,7 +25,7 @@ const std::vector<RoleRule>& role_rules() {
       {"query", {"*.query", "*.query_proj", "*.q_proj", "*.q_lin", "*.q", "*.wq", "*.to_q", "*.linear_q"}},
       {"key", {"*.key", "*.key_proj", "*.k_proj", "*.k_lin", "*.k", "*.wk", "*.to_k", "*.linear_k"}},
       {"value", {"*.value", "*.value_proj", "*.v_proj", "*.v_lin", "*.v", "*.wv", "*.to_v", "*.linear_v"}},
-      {"attention_output", {"*attention*.output.dense", "*attention.dense", "*attn*.c_proj", "*attn*.out_proj", "*attention*.out_proj", "*.out_lin",
+      {"attention_output", {"*attention*.output.dense", "*attention.dense", "*attn.dense", "*attn*.c_proj", "*attn*.out_proj", "*attention*.out_proj", "*.out_lin",
                             "*.o_proj", "*attention.o", "*attn.o", "*attn*.wo", "*attention.wo", "*.to_out", "*.to_out.0"}},
       {"mlp_gate", {"*.gate_proj", "*.wi_0", "*.w1"}},
       {"mlp_in", {"*.intermediate.dense", "*.fc1", "*.lin1", "*.up_proj", "*.wi", "*.wi_1", "*.w3", "*.c_fc", "*.dense_h_to_4h", "*.linear1",

@@ -1,6 +1,7 @@
 #include <iostream>
 
 #include "commands.h"
+#include "core/log.h"
 #include "lm/graph_model.h"
 #include "lm/targets.h"
 #include "session.h"
@@ -118,7 +119,11 @@ void inspect(const InspectOptions& o) {
   std::shared_ptr<LanguageModel> keep;
   const Inspection found = look(archive, o.backend, registries, keep);
   std::string tokenizer;
-  if (const auto made = load_tokenizer({}, archive)) tokenizer = made->kind();
+  try {
+    if (const auto made = load_tokenizer({}, archive)) tokenizer = made->kind();
+  } catch (const Error& e) {
+    log_warning("the archive's tokenizer cannot be used: ", e.what());
+  }
   const auto description = describe(archive, found, tokenizer);
   if (o.json) std::cout << description.dump(2) << "\n";
   else print(description, o.model);

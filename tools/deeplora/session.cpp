@@ -70,7 +70,12 @@ Session::Session(RunConfig read) : config(std::move(read)), device(config.model.
 
 void Session::load_model_files() {
   archive = TorchScriptArchive::load(config.model.path, device);
-  tokenizer = load_tokenizer(config.model.tokenizer, archive);
+  try {
+    tokenizer = load_tokenizer(config.model.tokenizer, archive);
+  } catch (const Error& e) {
+    if (!config.model.tokenizer.empty()) throw;
+    log_warning("the archive's tokenizer cannot be used, so rows must carry input_ids: ", e.what());
+  }
   const auto& settings = archive.config();
   int64_t pad = tokenizer ? tokenizer->special().pad : -1;
   if (pad < 0 && settings.contains("pad_token_id") && settings["pad_token_id"].is_number_integer()) pad = settings["pad_token_id"].get<int64_t>();
@@ -142,7 +147,8 @@ std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageM
   torch::NoGradGuard no_grad;
   const bool was_training = base->is_training();
   base->eval();
-  const torch::Tensor probe = output_of(base->forward(probe_batch(archive, *base).to(device)));
+  const ModelOutput probed = base->forward(probe_batch(archive, *base).to(device));
+  const torch::Tensor probe = output_of(probed);
   base->train(was_training);
   const int64_t outputs = task().outputs();
   if (probe.dim() == 2) {
@@ -151,6 +157,8 @@ std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageM
     return nullptr;
   }
   check(probe.dim() == 3, "model.output: expected hidden states [B, T, D] or logits [B, C], found ", probe.sizes());
+  check(probed.hidden.defined(), "model ", archive.file().string(), " is a language model: it gives logits of every token ", probe.sizes(),
+        ", no hidden states; name those in model.output, or export an encoder or classifier");
   HeadOptions options;
   options.outputs = outputs;
   options.pooling = parse_pooling(config.model.pooling == "auto" ? "mean" : config.model.pooling);

@@ -124,7 +124,7 @@ std::vector<NamedTensor> AdaptedModel::merged_weights() const {
   std::set<std::string> adapted;
   for (const auto& [site, adapter] : adapters_) {
     const torch::Tensor delta = adapter->delta();
-    out.push_back({site.path, site.weight.to(delta.scalar_type()) + delta});
+    out.push_back({site.path, site.as_stored(site.weight.to(delta.scalar_type()) + delta)});
     adapted.insert(site.path);
   }
   for (const auto& [name, value] : trained_base_)

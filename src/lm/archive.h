@@ -88,6 +88,8 @@ class ArchiveForward {
   torch::Tensor operator()(const Batch& batch) const;
   /// Arguments of the batch in the order of forward.
   std::vector<torch::jit::IValue> arguments(const Batch& batch) const;
+  /// True when some argument takes that input of a batch ("attention_mask").
+  bool takes(const std::string& input) const;
   /// The chosen tensor of forward's result.
   torch::Tensor select(const torch::jit::IValue& result) const;
 

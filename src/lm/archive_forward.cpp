@@ -54,6 +54,7 @@ ArchiveForward::ArchiveForward(const TorchScriptArchive& archive, const ArchiveI
     : module_(archive.module()), output_(interface.output) {
   std::map<std::string, std::string> role_of;  // argument -> input
   for (const auto& input : kInputs) role_of[input.name] = input.name;
+  role_of["decoder_attention_mask"] = "decoder_attention_mask";
   for (const auto& [input, argument] : interface.inputs) {
     role_of.erase(input);
     role_of[argument] = input;
@@ -88,6 +89,8 @@ std::vector<c10::IValue> ArchiveForward::arguments(const Batch& batch) const {
       if (roles_[i] == input.name) value = batch.*input.member;
     if (!value.defined() && roles_[i] == "token_type_ids") value = torch::zeros_like(batch.input_ids);
     if (!value.defined() && roles_[i] == "position_ids") value = torch::arange(batch.input_ids.size(1), batch.input_ids.options()).expand_as(batch.input_ids);
+    // Decoder ids are padded on the right, where a causal decoder's earlier tokens never look.
+    if (roles_[i] == "decoder_attention_mask" && batch.decoder_input_ids.defined()) value = torch::ones_like(batch.decoder_input_ids);
     if (value.defined()) {
       out.emplace_back(value);
     } else {
@@ -97,6 +100,10 @@ std::vector<c10::IValue> ArchiveForward::arguments(const Batch& batch) const {
     }
   }
   return out;
+}
+
+bool ArchiveForward::takes(const std::string& input) const {
+  return std::find(roles_.begin(), roles_.end(), input) != roles_.end();
 }
 
 torch::Tensor ArchiveForward::select(const c10::IValue& result) const {

@@ -33,6 +33,7 @@ class ModelWithHead : public LanguageModel {
   ModelOutput forward(const Batch& batch) override;
   std::vector<AdapterSite> sites() override { return base_->sites(); }
   std::vector<NamedTensor> base_parameters() override { return base_->base_parameters(); }
+  bool takes_padding() const override { return base_->takes_padding(); }
   std::string family() const override { return base_->family(); }
 
   const HeadOptions& options() const { return options_; }

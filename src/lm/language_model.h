@@ -41,8 +41,16 @@ struct AdapterSite {
   SiteKind kind = SiteKind::linear;
   std::string op;             ///< operator that reads it: "linear", "embedding", "addmm"...
   torch::Tensor weight;       ///< frozen, [out, in]
+  bool transposed = false;    ///< the archive stores the weight as [in, out]
+  std::vector<int64_t> stored_shape;  ///< in the archive where it is no matrix there ([out, in, 1] of a convolution), else empty
   int64_t uses = 1;           ///< how many operators read it
   std::function<void(std::shared_ptr<Adapter>)> attach;  ///< puts the adapter into the slot (nullptr empties it)
+
+  /// A matrix [out, in] in the archive's layout.
+  torch::Tensor as_stored(const torch::Tensor& matrix) const {
+    const torch::Tensor turned = transposed ? matrix.t() : matrix;
+    return stored_shape.empty() ? turned : turned.reshape(stored_shape);
+  }
 };
 
 /// A module (train()/eval() switch dropout) whose weights live in a TorchScript archive.
@@ -53,6 +61,8 @@ class LanguageModel : public torch::nn::Module {
   virtual std::vector<AdapterSite> sites() = 0;
   /// Every floating-point weight of the base model under its archive name; `full` trains these.
   virtual std::vector<NamedTensor> base_parameters() = 0;
+  /// False for a model without attention_mask that would read padding as text.
+  virtual bool takes_padding() const { return true; }
   /// "bert", "roberta", ..., "graph".
   virtual std::string family() const = 0;
   /// Named inner states [B, T, D] of a forward pass, in the order in which the archive's own layer_norm operators produce

@@ -76,7 +76,7 @@ Batch probe_batch(const TorchScriptArchive& archive, LanguageModel& model, int64
   batch.input_ids = torch::randint(std::min(lowest, vocabulary - 1), vocabulary, {2, tokens}, generator, torch::kInt64);
   batch.input_ids = torch::where(batch.input_ids == pad, torch::full_like(batch.input_ids, std::min(vocabulary - 1, pad + 1)), batch.input_ids);
   batch.attention_mask = torch::ones({2, tokens}, torch::kInt64);
-  batch.attention_mask.index_put_({1, torch::indexing::Slice(tokens * 2 / 3)}, 0);
+  if (model.takes_padding()) batch.attention_mask.index_put_({1, torch::indexing::Slice(tokens * 2 / 3)}, 0);
   batch.input_ids.masked_fill_(batch.attention_mask == 0, pad);
   batch.token_type_ids = torch::zeros({2, tokens}, torch::kInt64);
   return batch;

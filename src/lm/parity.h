@@ -8,7 +8,7 @@
 
 namespace deeplora {
 
-/// Two rows of token ids, one of them padded, the same for the same archive: [2, T].
+/// Two rows of token ids, one of them padded (if the model takes padding), the same for the same archive: [2, T].
 Batch probe_batch(const TorchScriptArchive& archive, LanguageModel& model, int64_t tokens = 12);
 
 /// The chosen output of a model: hidden or logits.

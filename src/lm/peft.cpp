@@ -27,7 +27,7 @@ void check_plain_lora(const nlohmann::json& settings, const fs::path& folder) {
   Errors errors;
   const std::string type = settings.value("peft_type", "");
   if (type != "LORA") errors.add("peft_type: expected LORA, found '", type, "'");
-  for (const char* key : {"use_dora", "fan_in_fan_out", "lora_bias"})
+  for (const char* key : {"use_dora", "lora_bias"})
     if (settings.contains(key) && settings[key].is_boolean() && settings[key].get<bool>()) errors.add(key, ": true is not supported");
   for (const char* key : {"rank_pattern", "alpha_pattern", "layer_replication", "trainable_token_indices"})
     if (settings.contains(key) && !settings[key].is_null() && !settings[key].empty()) errors.add(key, " is not supported");
@@ -140,8 +140,11 @@ void save_peft_folder(const fs::path& folder, const TorchScriptArchive& archive,
   nlohmann::ordered_json rank_pattern = nlohmann::ordered_json::object(), alpha_pattern = nlohmann::ordered_json::object();
   int64_t rank = 0;
   double alpha = 0;
+  bool transposed = false;  // Conv1D: PEFT keeps its factors like those of any linear layer
   for (const auto& [site, adapter] : model.adapters()) {
+    transposed |= site.transposed;
     const auto pair = adapter->low_rank_pair();
+    check(site.stored_shape.empty(), site.path, ": the weight of a convolution has no place in a PEFT folder; export torchscript or safetensors");
     check(pair.has_value(), site.path, ": this method's update is not a LoRA pair; export torchscript or safetensors");
     const std::string module = module_path(hugging_face_name(archive, site.path));
     modules.push_back(module);
@@ -174,7 +177,7 @@ void save_peft_folder(const fs::path& folder, const TorchScriptArchive& archive,
                                   {"lora_alpha", alpha == std::round(alpha) ? nlohmann::ordered_json(static_cast<int64_t>(alpha)) : nlohmann::ordered_json(alpha)},
                                   {"lora_dropout", 0.0},
                                   {"bias", "none"},
-                                  {"fan_in_fan_out", false},
+                                  {"fan_in_fan_out", transposed},
                                   {"inference_mode", true},
                                   {"init_lora_weights", true},
                                   {"use_rslora", false},

@@ -7,7 +7,7 @@ namespace deeplora {
 namespace {
 
 bool in_preset(const AdapterSite& site, const std::string& preset) {
-  const bool linear = site.kind == SiteKind::linear && site.role != "head";
+  const bool linear = site.kind == SiteKind::linear && site.role != "head" && site.role != "lm_head";
   if (preset == "all-linear") return linear;
   if (preset == "query-value") return site.role == "query" || site.role == "value";
   if (preset == "attention-mlp")

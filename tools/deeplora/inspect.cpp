@@ -1,6 +1,8 @@
 #include <iostream>
 
 #include "commands.h"
+#include "core/log.h"
+#include "lm/graph_model.h"
 #include "lm/targets.h"
 #include "session.h"
 
@@ -8,37 +10,64 @@ namespace deeplora {
 namespace {
 
 struct InspectOptions {
-  std::string model;
+  std::string model, backend = "auto";
   bool json = false;
 };
 
 struct Inspection {
-  std::string family = "none", reason;
+  std::string family = "none", backend = "none", reason;
   std::vector<AdapterSite> sites;
+  std::vector<std::pair<std::string, std::string>> others;  ///< matrices without a slot, and why
 };
 
-/// Sites of the native family that fits; never runs the archive's code.
-Inspection look(const TorchScriptArchive& archive, const Registries& registries, std::shared_ptr<LanguageModel>& keep) {
-  Inspection out;
+/// Native family that fits, into `out`; false when there is none.
+bool look_native(const TorchScriptArchive& archive, const Registries& registries, Inspection& out, std::shared_ptr<LanguageModel>& keep) {
   for (const auto& name : registries.families.names()) {
     if (!registries.families.at(name).recognises(archive)) continue;
     try {
       keep = registries.families.at(name).build(archive, {});
-      out.family = name;
-      out.sites = keep->sites();
     } catch (const Error& e) {
       out.reason = e.what();
+      return false;
     }
-    return out;
+    out.family = name;
+    out.backend = "native";
+    out.sites = keep->sites();
+    return true;
   }
   out.reason = cat("no native family fits; families: ", join(registries.families.names()));
+  return false;
+}
+
+/// The archive's arguments where forward's own names are not ours: inspect does not know model.inputs.
+ArchiveInterface any_interface(const TorchScriptArchive& archive) {
+  ArchiveInterface out;
+  const auto& names = archive.inputs();
+  if (!names.empty() && std::find(names.begin(), names.end(), "input_ids") == names.end()) out.inputs["input_ids"] = names.front();
+  return out;
+}
+
+/// Sites by the chosen backend; never runs the archive's code.
+Inspection look(const TorchScriptArchive& archive, const std::string& backend, const Registries& registries, std::shared_ptr<LanguageModel>& keep) {
+  Inspection out;
+  if (backend != "graph" && (look_native(archive, registries, out, keep) || backend == "native")) return out;
+  try {
+    auto graph = std::make_shared<GraphModel>(archive, any_interface(archive), ModelOptions{});
+    out.family = graph->family();
+    out.backend = "graph";
+    out.sites = graph->sites();
+    out.others = graph->other_weights();
+    keep = graph;
+  } catch (const Error& e) {
+    out.reason = e.what();
+  }
   return out;
 }
 
 nlohmann::ordered_json describe(const TorchScriptArchive& archive, const Inspection& found, const std::string& tokenizer) {
   nlohmann::ordered_json out;
   out["family"] = found.family;
-  out["backend"] = found.family == "none" ? "none" : "native";
+  out["backend"] = found.backend;
   if (!found.reason.empty()) out["reason"] = found.reason;
   out["parameters"] = archive.parameter_count();
   out["fingerprint"] = archive.fingerprint();
@@ -51,6 +80,8 @@ nlohmann::ordered_json describe(const TorchScriptArchive& archive, const Inspect
   out["sites"] = nlohmann::ordered_json::array();
   for (const auto& site : found.sites)
     out["sites"].push_back({{"path", site.path}, {"op", site.op}, {"shape", site.weight.sizes().vec()}, {"role", site.role}, {"uses", site.uses}});
+  out["not_adaptable"] = nlohmann::ordered_json::array();
+  for (const auto& [path, reason] : found.others) out["not_adaptable"].push_back({{"path", path}, {"reason", reason}});
   out["targets"] = nlohmann::ordered_json::object();
   for (const auto& preset : target_presets()) {
     std::vector<std::string> paths;
@@ -76,6 +107,8 @@ void print(const nlohmann::ordered_json& d, const std::string& file) {
   for (const auto& site : d["sites"])
     std::cout << std::left << std::setw(static_cast<int>(width)) << site["path"].get<std::string>() << "  " << std::setw(18) << site["role"].get<std::string>()
               << std::setw(14) << cat(site["shape"][0], "x", site["shape"][1]) << std::setw(10) << site["op"].get<std::string>() << site["uses"] << "\n";
+  for (const auto& other : d["not_adaptable"])
+    std::cout << "not adaptable: " << other["path"].get<std::string>() << " " << other["reason"].get<std::string>() << "\n";
   std::cout << "\n";
   for (const auto& item : d["targets"].items()) std::cout << std::left << std::setw(16) << item.key() << item.value().size() << " weights\n";
 }
@@ -84,9 +117,13 @@ void inspect(const InspectOptions& o) {
   const Registries registries = make_registries();
   const TorchScriptArchive archive = TorchScriptArchive::load(o.model);
   std::shared_ptr<LanguageModel> keep;
-  const Inspection found = look(archive, registries, keep);
+  const Inspection found = look(archive, o.backend, registries, keep);
   std::string tokenizer;
-  if (const auto made = load_tokenizer({}, archive)) tokenizer = made->kind();
+  try {
+    if (const auto made = load_tokenizer({}, archive)) tokenizer = made->kind();
+  } catch (const Error& e) {
+    log_warning("the archive's tokenizer cannot be used: ", e.what());
+  }
   const auto description = describe(archive, found, tokenizer);
   if (o.json) std::cout << description.dump(2) << "\n";
   else print(description, o.model);
@@ -99,6 +136,7 @@ void setup_inspect(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("inspect", "Shows what a TorchScript archive holds and which weights can be adapted");
   command->add_option("MODEL", o->model, "TorchScript archive (.pt)")->required();
   command->add_flag("--json", o->json, "Print JSON");
+  command->add_option("--backend", o->backend, "How to look at it: auto, native or graph")->check(CLI::IsMember({"auto", "native", "graph"}));
   command->footer("Example:\n  deeplora inspect minilm.pt --json");
   command->callback([o, &action] { action = [o] { inspect(*o); }; });
 }

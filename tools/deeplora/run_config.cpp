@@ -19,7 +19,8 @@ ModelConfig ModelConfig::read(const Config& model) {
   ModelConfig out;
   model.read("path", out.path, "TorchScript archive (.pt)");
   if (out.path.empty()) model.mistake("path", "expected the path of a TorchScript archive, found nothing");
-  model.read_choice("backend", out.backend, {"auto", "native"}, "auto: the native family that fits the archive");
+  model.read_choice("backend", out.backend, {"auto", "native", "graph"},
+                    "native: a hand-written family; graph: the archive's own code; auto: native where a family fits");
   model.read("tokenizer", out.tokenizer, "folder or file of tokenizer files; empty: those inside the archive");
   const Config inputs = model.section("inputs");
   for (const char* input : {"input_ids", "attention_mask", "token_type_ids", "position_ids", "decoder_input_ids"}) {

@@ -6,6 +6,7 @@
 #include "core/random.h"
 #include "deeplora_version.h"
 #include "lm/autocast.h"
+#include "lm/graph_model.h"
 #include "lm/peft.h"
 #include "lm/targets.h"
 #include "lm/tensor_file.h"
@@ -47,6 +48,12 @@ std::shared_ptr<LanguageModel> build_native(const TorchScriptArchive& archive, c
        "); families: ", join(families.names()), "; export with tools/export_torchscript.py");
 }
 
+std::shared_ptr<LanguageModel> build_graph(const TorchScriptArchive& archive, const ArchiveInterface& interface, const ModelOptions& options) {
+  auto model = std::make_shared<GraphModel>(archive, interface, options);
+  model->probe(archive);
+  return model;
+}
+
 std::vector<Row> read_rows(const DataConfig& data, const Task& task, const fs::path& file, std::string_view what, bool labelled) {
   TableOptions options;
   options.format = data.format;
@@ -63,7 +70,12 @@ Session::Session(RunConfig read) : config(std::move(read)), device(config.model.
 
 void Session::load_model_files() {
   archive = TorchScriptArchive::load(config.model.path, device);
-  tokenizer = load_tokenizer(config.model.tokenizer, archive);
+  try {
+    tokenizer = load_tokenizer(config.model.tokenizer, archive);
+  } catch (const Error& e) {
+    if (!config.model.tokenizer.empty()) throw;
+    log_warning("the archive's tokenizer cannot be used, so rows must carry input_ids: ", e.what());
+  }
   const auto& settings = archive.config();
   int64_t pad = tokenizer ? tokenizer->special().pad : -1;
   if (pad < 0 && settings.contains("pad_token_id") && settings["pad_token_id"].is_number_integer()) pad = settings["pad_token_id"].get<int64_t>();
@@ -116,16 +128,27 @@ LoadedData Session::load(const fs::path& file, std::string_view what, bool label
 }
 
 std::shared_ptr<LanguageModel> Session::build_base(const Registries& registries) {
-  auto base = build_native(archive, config.model.interface, {config.model.dropout}, registries.families, &parity_difference);
-  base->to(device);
-  return base;
+  const ModelOptions options{config.model.dropout};
+  const ArchiveInterface& interface = config.model.interface;
+  if (config.model.backend == "graph") return build_graph(archive, interface, options);
+  try {
+    auto base = build_native(archive, interface, options, registries.families, &parity_difference);
+    base->to(device);
+    return base;
+  } catch (const Error& reason) {
+    if (config.model.backend == "native") throw;
+    auto base = build_graph(archive, interface, options);
+    log_info("backend graph: ", reason.what());
+    return base;
+  }
 }
 
 std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageModel>& base) {
   torch::NoGradGuard no_grad;
   const bool was_training = base->is_training();
   base->eval();
-  const torch::Tensor probe = output_of(base->forward(probe_batch(archive, *base).to(device)));
+  const ModelOutput probed = base->forward(probe_batch(archive, *base).to(device));
+  const torch::Tensor probe = output_of(probed);
   base->train(was_training);
   const int64_t outputs = task().outputs();
   if (probe.dim() == 2) {
@@ -134,6 +157,8 @@ std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageM
     return nullptr;
   }
   check(probe.dim() == 3, "model.output: expected hidden states [B, T, D] or logits [B, C], found ", probe.sizes());
+  check(probed.hidden.defined(), "model ", archive.file().string(), " is a language model: it gives logits of every token ", probe.sizes(),
+        ", no hidden states; name those in model.output, or export an encoder or classifier");
   HeadOptions options;
   options.outputs = outputs;
   options.pooling = parse_pooling(config.model.pooling == "auto" ? "mean" : config.model.pooling);

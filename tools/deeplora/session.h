@@ -60,6 +60,9 @@ class Session {
 std::shared_ptr<LanguageModel> build_native(const TorchScriptArchive& archive, const ArchiveInterface& interface,
                                             const ModelOptions& options, const ModelFamilies& families, double* difference);
 
+/// The archive's own code with adapter slots, probed at two sizes. Throws Error for archives that it cannot adapt.
+std::shared_ptr<LanguageModel> build_graph(const TorchScriptArchive& archive, const ArchiveInterface& interface, const ModelOptions& options);
+
 /// Tokenizer from a path, or from the archive's extra files when the path is empty; null when there is none.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path, const TorchScriptArchive& archive);
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 FAMILIES = ["bert", "roberta", "distilbert", "albert", "electra", "mpnet", "deberta-v2"]
-METHODS = {"lora": "method: lora, rank: 2, targets: [all-linear, embedding]",
+METHODS = {"lora": "method: lora, rank: 2, targets: [all-linear, "*word_embeddings"]",
            "deep-lora": "method: deep-lora, rank: 3, depth: 3, targets: attention-mlp"}
 WORDS = 60
 
@@ -218,7 +218,7 @@ def quantised(folder):
 def fixed_sizes(folder):
     class Fixed(LoopedTransformer):
         def forward(self, input_ids, attention_mask):
-            return super().forward(input_ids, attention_mask) + torch.zeros(input_ids.size(0), 1)
+            return super().forward(input_ids, attention_mask) + torch.zeros(int(input_ids.size(0)), 1)
 
     return saved(torch.jit.trace(Fixed().eval(), ids_and_mask(), check_trace=False), folder / "fixed.pt")
 

@@ -55,7 +55,8 @@ GraphModel::GraphModel(const TorchScriptArchive& archive, const ArchiveInterface
     site.transposed = use.transposed;
     if (tensor.value.dim() == 3) site.stored_shape = tensor.value.sizes().vec();
     const torch::Tensor matrix = tensor.value.dim() == 3 ? tensor.value.squeeze(-1) : tensor.value;
-    site.weight = use.transposed ? matrix.t() : matrix;
+    // Detached: a view would take part in its base's gradient when the whole model is trained.
+    site.weight = use.transposed ? matrix.t().detach() : tensor.value.dim() == 3 ? matrix.detach() : matrix;
     site.attach = [this, slot = place.get()](std::shared_ptr<Adapter> adapter) {
       if (slot->adapter) slot->unregister_module("adapter");
       slot->adapter = std::move(adapter);

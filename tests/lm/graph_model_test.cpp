@@ -81,11 +81,11 @@ AdapterFactory factory_of(const std::string& method, const std::string& yaml) {
 }
 
 /// Factors far from their start, so that a missing update shows.
-void move_factors(AdaptedModel& model) {
+void move_factors(AdaptedModel& model, double spread = 0.4) {
   const torch::NoGradGuard no_grad;
   torch::manual_seed(9);
   for (auto& group : model.param_groups(1.0))
-    for (auto& [name, value] : group.params) value.normal_(0, 0.4);
+    for (auto& [name, value] : group.params) value.normal_(0, spread);
 }
 
 struct Fixture {
@@ -126,7 +126,8 @@ TEST(GraphModelTest, FindsEveryWeightOnceWithShapeOutIn) {
 TEST(GraphModelTest, UnadaptedModelIsTheArchive) {
   Fixture f;
   const torch::Tensor expected = ArchiveForward(f.archive, {})(tiny_batch());
-  EXPECT_TRUE(torch::equal(out_of(*f.model, tiny_batch()), expected));
+  // TorchScript's own executor may fuse operators: rounding in float64
+  EXPECT_TRUE(close(out_of(*f.model, tiny_batch()), expected, 1e-12));
 }
 
 TEST(GraphModelTest, AdaptedForwardIsTheArchiveWithMergedWeights) {
@@ -142,7 +143,7 @@ TEST(GraphModelTest, AdaptedForwardIsTheArchiveWithMergedWeights) {
     EXPECT_TRUE(close(live, ArchiveForward(merged, {})(tiny_batch()), 1e-10)) << method;
     EXPECT_GT((live - base).abs().max().item<double>(), 1e-2) << method;
     adapted.detach();
-    EXPECT_TRUE(torch::equal(out_of(*f.model, tiny_batch()), base));
+    EXPECT_TRUE(close(out_of(*f.model, tiny_batch()), base, 1e-12));
     adapted.attach();
     EXPECT_TRUE(torch::equal(out_of(*f.model, tiny_batch()), live));
   }
@@ -156,7 +157,7 @@ TEST(GraphModelTest, GradientsOfAllFactorsAreThoseOfFiniteDifferences) {
   for (const auto& group : adapted.param_groups(1.0))
     for (const auto& [name, value] : group.params) {
       ASSERT_TRUE(value.grad().defined()) << name;
-      EXPECT_TRUE(close(value.grad(), finite_differences(loss, value.detach()), 1e-7)) << name;
+      EXPECT_TRUE(close(value.grad(), finite_differences(loss, value.detach(), 1e-6), 1e-7)) << name;
     }
 }
 
@@ -168,7 +169,7 @@ TEST(GraphModelTest, FullTrainingReachesEveryWeightThatForwardReads) {
   const auto loss = [&] { return out_of(*f.model, tiny_batch()).pow(2).mean(); };
   loss().backward();
   for (const auto& [name, value] : adapted.trained_base())
-    EXPECT_TRUE(close(value.grad(), finite_differences(loss, value.detach()), 1e-7)) << name;
+    EXPECT_TRUE(close(value.grad(), finite_differences(loss, value.detach(), 1e-6), 1e-7)) << name;
 }
 
 TEST(GraphModelTest, GradientInASiteIsThatOfTheTransposedStoredWeight) {
@@ -179,7 +180,7 @@ TEST(GraphModelTest, GradientInASiteIsThatOfTheTransposedStoredWeight) {
     const torch::Tensor gradient = torch::autograd::grad({loss()}, {site.weight})[0];
     site.weight.set_requires_grad(false);
     const torch::Tensor stored = f.archive.tensor(site.path).detach();
-    torch::Tensor expected = finite_differences(loss, stored).reshape(stored.sizes());
+    torch::Tensor expected = finite_differences(loss, stored, 1e-6).reshape(stored.sizes());
     if (stored.dim() == 3) expected = expected.squeeze(-1);
     EXPECT_TRUE(close(gradient, site.transposed ? expected.t() : expected, 1e-7)) << site.path;
   }
@@ -188,7 +189,7 @@ TEST(GraphModelTest, GradientInASiteIsThatOfTheTransposedStoredWeight) {
 TEST(GraphModelTest, ExportWritesTheArchivesLayout) {
   Fixture f;
   auto adapted = f.adapted("lora", "rank: 2");
-  const MergeReport report = export_torchscript(f.archive, {}, adapted, {}, f.folder / "merged.pt");
+  const MergeReport report = export_torchscript(f.archive, {}, adapted, nlohmann::ordered_json::object(), f.folder / "merged.pt");
   EXPECT_EQ(report.merged_weights, 6);
   EXPECT_LE(report.difference, 1e-10);
   EXPECT_EQ(TorchScriptArchive::load(f.folder / "merged.pt").tensor("c_fc.weight").sizes(), (std::vector<int64_t>{kWidth, kInner}));
@@ -260,7 +261,7 @@ TEST(GraphModelTest, PaddingIsRefusedWhereTheModelWouldReadItAsText) {
   torch::jit::Module reads("__torch__.Reads"), skips("__torch__.Skips");
   for (auto* module : {&reads, &skips}) module->register_module("table", leaf("Table", {{"weight", random({kWords, kWidth})}}));
   reads.define("def forward(self, input_ids: Tensor) -> Tensor:\n    return torch.embedding(self.table.weight, input_ids).mean([1])\n");
-  skips.define("def forward(self, input_ids: Tensor) -> Tensor:\n    keep = (input_ids != 0).unsqueeze(-1).to(torch.float64)\n"
+  skips.define("def forward(self, input_ids: Tensor) -> Tensor:\n    keep = (input_ids != 0).unsqueeze(-1).type_as(self.table.weight)\n"
                "    return (torch.embedding(self.table.weight, input_ids) * keep).sum([1]) / keep.sum([1])\n");
   const auto first = archive_of(reads, folder / "a.pt"), second = archive_of(skips, folder / "b.pt");
   GraphModel reader(first, {}, {}), skipper(second, {}, {});
@@ -278,23 +279,23 @@ TEST(GraphModelTest, PaddingIsRefusedWhereTheModelWouldReadItAsText) {
 TEST(GraphModelTest, HalfPrecisionWeightsTakeFloatFactors) {
   TempFolder folder;
   torch::jit::Module module = every_operator();
-  module.to(torch::kFloat);
-  const auto wide = archive_of(module, folder / "wide.pt");
   module.to(torch::kBFloat16);
   const auto narrow = archive_of(module, folder / "narrow.pt");
+  module.to(torch::kFloat);  // the same rounded weights, computed with in float32
+  const auto wide = archive_of(module, folder / "wide.pt");
   std::vector<torch::Tensor> outputs;
   for (const auto* archive : {&wide, &narrow}) {
     auto model = std::make_shared<GraphModel>(*archive, ArchiveInterface{}, ModelOptions{});
     AdaptedModel adapted(model, nullptr);
     adapted.add_adapters(model->sites(), factory_of("lora", "rank: 2"), 1, torch::kCPU, nullptr);
-    move_factors(adapted);
+    move_factors(adapted, 0.1);
     outputs.push_back(out_of(*model, tiny_batch()));
     outputs.back().to(torch::kFloat).sum().backward();
     for (const auto& group : adapted.param_groups(1.0))
       for (const auto& [name, value] : group.params) EXPECT_EQ(value.grad().scalar_type(), torch::kFloat) << name;
   }
   EXPECT_EQ(outputs[1].scalar_type(), torch::kBFloat16);
-  EXPECT_TRUE(close(outputs[1], outputs[0], 5e-2));  // 8 bits of mantissa through six layers
+  EXPECT_TRUE(close(outputs[1], outputs[0], 5e-2));  // 8 bits of mantissa through eight layers
 }
 
 TEST(GraphRolesTest, NamesOfManyFamiliesAreKnown) {

@@ -218,7 +218,7 @@ def quantised(folder):
 def fixed_sizes(folder):
     class Fixed(LoopedTransformer):
         def forward(self, input_ids, attention_mask):
-            return super().forward(input_ids, attention_mask) + torch.zeros(input_ids.size(0), 1)
+            return super().forward(input_ids, attention_mask) + torch.zeros(int(input_ids.size(0)), 1)
 
     return saved(torch.jit.trace(Fixed().eval(), ids_and_mask(), check_trace=False), folder / "fixed.pt")
 

@@ -48,9 +48,13 @@ std::shared_ptr<LanguageModel> build_native(const TorchScriptArchive& archive, c
        "); families: ", join(families.names()), "; export with tools/export_torchscript.py");
 }
 
-std::shared_ptr<LanguageModel> build_graph(const TorchScriptArchive& archive, const ArchiveInterface& interface, const ModelOptions& options) {
+std::shared_ptr<LanguageModel> build_graph(const TorchScriptArchive& archive, const ArchiveInterface& interface, const ModelOptions& options,
+                                           double* difference) {
   auto model = std::make_shared<GraphModel>(archive, interface, options);
   model->probe(archive);
+  const ParityResult parity = compare_with_archive(archive, interface, *model);
+  check(parity.equal, "model ", archive.file().string(), ": its graph does not compute what its forward computes: ", parity.message);
+  if (difference) *difference = parity.difference;
   return model;
 }
 
@@ -130,14 +134,14 @@ LoadedData Session::load(const fs::path& file, std::string_view what, bool label
 std::shared_ptr<LanguageModel> Session::build_base(const Registries& registries) {
   const ModelOptions options{config.model.dropout};
   const ArchiveInterface& interface = config.model.interface;
-  if (config.model.backend == "graph") return build_graph(archive, interface, options);
+  if (config.model.backend == "graph") return build_graph(archive, interface, options, &parity_difference);
   try {
     auto base = build_native(archive, interface, options, registries.families, &parity_difference);
     base->to(device);
     return base;
   } catch (const Error& reason) {
     if (config.model.backend == "native") throw;
-    auto base = build_graph(archive, interface, options);
+    auto base = build_graph(archive, interface, options, &parity_difference);
     log_info("backend graph: ", reason.what());
     return base;
   }

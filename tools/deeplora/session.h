@@ -60,8 +60,10 @@ class Session {
 std::shared_ptr<LanguageModel> build_native(const TorchScriptArchive& archive, const ArchiveInterface& interface,
                                             const ModelOptions& options, const ModelFamilies& families, double* difference);
 
-/// The archive's own code with adapter slots, probed at two sizes. Throws Error for archives that it cannot adapt.
-std::shared_ptr<LanguageModel> build_graph(const TorchScriptArchive& archive, const ArchiveInterface& interface, const ModelOptions& options);
+/// The archive's own code with adapter slots, probed at two sizes and checked against the archive. Throws Error for archives
+/// that it cannot adapt.
+std::shared_ptr<LanguageModel> build_graph(const TorchScriptArchive& archive, const ArchiveInterface& interface, const ModelOptions& options,
+                                           double* difference);
 
 /// Tokenizer from a path, or from the archive's extra files when the path is empty; null when there is none.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path, const TorchScriptArchive& archive);

@@ -29,6 +29,6 @@ install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/deeplora)
 
 if(TARGET deeplora)
   # The installed program finds LibTorch where the build found it.
-  set_target_properties(deeplora PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
+  set_target_properties(deeplora PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON INSTALL_RPATH "${TORCH_INSTALL_PREFIX}/lib")
   install(TARGETS deeplora RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()

@@ -33,7 +33,8 @@ set(DEEPLORA_TORCH_HEADERS <torch/torch.h> <torch/script.h>)
 function(deeplora_library name)
   add_library(deeplora_${name} STATIC ${ARGN})
   add_library(deeplora::${name} ALIAS deeplora_${name})
-  set_target_properties(deeplora_${name} PROPERTIES EXPORT_NAME ${name})
+  set_target_properties(deeplora_${name} PROPERTIES EXPORT_NAME ${name}
+                        UNITY_BUILD ${DEEPLORA_UNITY} UNITY_BUILD_BATCH_SIZE 10)
   target_include_directories(deeplora_${name} PUBLIC
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src> $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
     $<INSTALL_INTERFACE:include/deeplora>)

@@ -48,11 +48,10 @@ std::string tensor_bytes(const Checkpoint& checkpoint) {
   return std::string(bytes.begin(), bytes.end());
 }
 
-/// A hard link costs nothing, and the run's file is never written in place; other file systems get a copy.
-void link_or_copy(const fs::path& from, const fs::path& to) {
+/// A copy, not a hard link: damage to one checkpoint's file must not reach the others'.
+void copy_whole(const fs::path& from, const fs::path& to) {
   std::error_code failed;
-  fs::create_hard_link(from, to, failed);
-  if (failed) fs::copy_file(from, to, failed);
+  fs::copy_file(from, to, failed);
   check(!failed, "cannot copy ", from.string(), " to ", to.string(), ": ", failed.message());
 }
 
@@ -111,7 +110,7 @@ void write_checkpoint(const RunFolder& folder, const Checkpoint& checkpoint, int
     write_file_atomically(temporary / kTensors, tensors);
     Json files = {{kTensors, fingerprint(tensors)}};
     if (checkpoint.state.best) {
-      link_or_copy(folder.adapter_file(), temporary / kBest);
+      copy_whole(folder.adapter_file(), temporary / kBest);
       files[kBest] = fingerprint(read_file(temporary / kBest, "checkpoint"));
     }
     const Json content = {{"version", kVersion},
@@ -154,7 +153,7 @@ void restore_best_adapter(const fs::path& checkpoint, const RunFolder& folder) {
   const fs::path best = checkpoint / kBest;
   if (fs::exists(best)) {
     write_file_atomically(folder.adapter_file(),
-                          [&](const fs::path& temporary) { link_or_copy(best, temporary); });
+                          [&](const fs::path& temporary) { copy_whole(best, temporary); });
   } else {
     std::error_code absent;
     fs::remove(folder.adapter_file(), absent);

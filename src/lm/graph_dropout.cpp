@@ -11,8 +11,9 @@ namespace {
 namespace jit = torch::jit;
 
 bool is_dropout(const jit::Node* node) {
-  static const std::set<std::string> kinds{"aten::dropout", "aten::dropout_", "aten::native_dropout", "aten::feature_dropout",
-                                           "aten::alpha_dropout", "aten::feature_alpha_dropout"};
+  static const std::set<std::string> kinds{"aten::dropout",        "aten::dropout_",
+                                           "aten::native_dropout", "aten::feature_dropout",
+                                           "aten::alpha_dropout",  "aten::feature_alpha_dropout"};
   return kinds.count(node->kind().toQualString()) != 0;
 }
 
@@ -30,8 +31,10 @@ class DropoutControl {
  private:
   void walk(jit::Block* block) {
     for (jit::Node* node : block->nodes()) {
-      if (is_dropout(node)) switch_on(node);
-      else if (std::string(node->kind().toQualString()) == "aten::scaled_dot_product_attention") scale(node);
+      if (is_dropout(node))
+        switch_on(node);
+      else if (std::string(node->kind().toQualString()) == "aten::scaled_dot_product_attention")
+        scale(node);
       for (jit::Block* inner : node->blocks()) walk(inner);
     }
   }
@@ -42,7 +45,9 @@ class DropoutControl {
     if (!train || !train->isBool()) return;  // the model's own argument decides
     const auto constant = jit::toIValue(node->input(1));
     const double p = probability_.value_or(constant && constant->isDouble() ? constant->toDouble() : 0.0);
-    check(!train->toBool() || p == 0.0, where_, ": its dropout is always on, as it was traced in training mode; call .eval() on the model before torch.jit.trace");
+    check(!train->toBool() || p == 0.0, where_,
+          ": its dropout is always on, as it was traced in training mode; call .eval() on the model before "
+          "torch.jit.trace");
     if (p <= 0.0 && !probability_) return;
     const jit::WithInsertPoint here(node);
     node->replaceInput(1, graph_.insertConstant(p));
@@ -53,10 +58,13 @@ class DropoutControl {
   void scale(jit::Node* node) {
     const auto constant = jit::toIValue(node->input(4));
     if (!constant || !constant->isDouble()) return;
-    check(constant->toDouble() == 0.0, where_, ": its attention dropout is always on, as it was traced in training mode; call .eval() on the model before torch.jit.trace");
+    check(constant->toDouble() == 0.0, where_,
+          ": its attention dropout is always on, as it was traced in training mode; call .eval() on the "
+          "model before torch.jit.trace");
     if (!probability_ || *probability_ <= 0.0) return;
     const jit::WithInsertPoint here(node);
-    node->replaceInput(4, graph_.insert(c10::aten::mul, {graph_.insertConstant(*probability_), inputs_.training_scale}));
+    node->replaceInput(
+        4, graph_.insert(c10::aten::mul, {graph_.insertConstant(*probability_), inputs_.training_scale}));
   }
 
   jit::Graph& graph_;

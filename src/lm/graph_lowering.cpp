@@ -17,9 +17,11 @@ namespace {
 namespace jit = torch::jit;
 namespace prim = c10::prim;
 
-constexpr const char* kQuantisedHint = "adapters need floating-point weights: export the model before it is quantised";
+constexpr const char* kQuantisedHint =
+    "adapters need floating-point weights: export the model before it is quantised";
 
-/// Two tensors with the same key are one weight: TorchScript may load a tied weight as two views of one storage.
+/// Two tensors with the same key are one weight: TorchScript may load a tied weight as two views of one
+/// storage.
 using WeightKey = std::tuple<const void*, std::vector<int64_t>, std::vector<int64_t>, at::ScalarType>;
 WeightKey key_of(const torch::Tensor& t) {
   return {t.const_data_ptr(), t.sizes().vec(), t.strides().vec(), t.scalar_type()};
@@ -27,7 +29,8 @@ WeightKey key_of(const torch::Tensor& t) {
 
 class Lowering {
  public:
-  explicit Lowering(const TorchScriptArchive& archive) : archive_(archive), where_(cat("model ", archive.file().string())) {
+  explicit Lowering(const TorchScriptArchive& archive)
+      : archive_(archive), where_(cat("model ", archive.file().string())) {
     for (const auto& parameter : archive.module().named_parameters()) parameters_.insert(parameter.name);
     for (const auto& [name, value] : archive.tensors()) names_.try_emplace(key_of(value), name);
   }
@@ -39,10 +42,13 @@ class Lowering {
     out_.arguments = out_.graph->inputs().size() - 1;
     walk(out_.graph->block());
     for (auto node = dead_.rbegin(); node != dead_.rend(); ++node) {
-      check(!(*node)->hasUses(), where_, ": its code chooses between submodules at run time, so its weights cannot be followed; trace it instead");
+      check(!(*node)->hasUses(), where_,
+            ": its code chooses between submodules at run time, so its weights cannot be followed; trace it "
+            "instead");
       (*node)->destroy();
     }
-    check(!out_.graph->inputs().at(0)->hasUses(), where_, ": its code passes the whole module around, so its weights cannot be followed; trace it instead");
+    check(!out_.graph->inputs().at(0)->hasUses(), where_,
+          ": its code passes the whole module around, so its weights cannot be followed; trace it instead");
     out_.graph->eraseInput(0);
     jit::PeepholeOptimize(out_.graph, /*disable_shape_peepholes=*/true);
     jit::ConstantPropagation(out_.graph);
@@ -71,8 +77,10 @@ class Lowering {
 
   [[noreturn]] void refuse(const jit::Node* node) const {
     if (node->kind() == prim::SetAttr)
-      fail(where_, ": its forward changes its own attribute '", node->s(c10::attr::name), "'; the graph backend needs a forward without side effects");
-    fail(where_, ": its forward uses a submodule in ", node->kind().toQualString(), ", so its weights cannot be followed; trace it instead");
+      fail(where_, ": its forward changes its own attribute '", node->s(c10::attr::name),
+           "'; the graph backend needs a forward without side effects");
+    fail(where_, ": its forward uses a submodule in ", node->kind().toQualString(),
+         ", so its weights cannot be followed; trace it instead");
   }
 
   void lower_attribute(jit::Node* node) {
@@ -88,18 +96,23 @@ class Lowering {
       node->output()->replaceAllUsesWith(lifted(value.toTensor(), from.prefix + name));
       return;
     }
-    const bool packed = value.isCustomClass() || (value.isObject() && value.type()->repr_str().find("PackedParams") != std::string::npos);
-    check(!packed, where_, ": ", from.prefix, name, " is a packed weight (", value.type()->repr_str(), "); ", kQuantisedHint);
+    const bool packed =
+        value.isCustomClass() ||
+        (value.isObject() && value.type()->repr_str().find("PackedParams") != std::string::npos);
+    check(!packed, where_, ": ", from.prefix, name, " is a packed weight (", value.type()->repr_str(), "); ",
+          kQuantisedHint);
     const jit::WithInsertPoint here(node);
     if (value.isTensorList()) {  // the weights of an LSTM
       std::vector<jit::Value*> elements;
-      for (const torch::Tensor& tensor : value.toTensorVector()) elements.push_back(lifted(tensor, cat(from.prefix, name, ".", elements.size())));
+      for (const torch::Tensor& tensor : value.toTensorVector())
+        elements.push_back(lifted(tensor, cat(from.prefix, name, ".", elements.size())));
       jit::Node* list = out_.graph->insertNode(out_.graph->createList(c10::TensorType::get(), elements));
       node->output()->replaceAllUsesWith(list->output());
       return;
     }
     const auto constant = jit::tryInsertConstant(*out_.graph, value);
-    check(constant.has_value(), where_, ": attribute ", from.prefix, name, " of type ", value.type()->repr_str(), " cannot be followed");
+    check(constant.has_value(), where_, ": attribute ", from.prefix, name, " of type ",
+          value.type()->repr_str(), " cannot be followed");
     node->output()->replaceAllUsesWith(*constant);
   }
 
@@ -119,7 +132,8 @@ class Lowering {
   void refuse_quantised(const jit::Block* block) const {
     for (const jit::Node* node : block->nodes()) {
       const std::string kind = node->kind().toQualString();
-      check(kind.rfind("quantized::", 0) != 0, where_, ": its weights are quantised (", kind, "); ", kQuantisedHint);
+      check(kind.rfind("quantized::", 0) != 0, where_, ": its weights are quantised (", kind, "); ",
+            kQuantisedHint);
       for (const jit::Block* inner : node->blocks()) refuse_quantised(inner);
     }
   }
@@ -139,7 +153,8 @@ class Lowering {
 LoweredForward lower_forward(const TorchScriptArchive& archive) {
   LoweredForward out = Lowering(archive).run();
   check(archive.module().parameters().size() > 0, "model ", archive.file().string(),
-        " holds no parameters: its weights are constants of its code, as torch.jit.freeze and optimize_for_inference leave them; ",
+        " holds no parameters: its weights are constants of its code, as torch.jit.freeze and "
+        "optimize_for_inference leave them; ",
         "save it again before it is frozen");
   return out;
 }

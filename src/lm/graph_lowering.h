@@ -23,9 +23,10 @@ struct LoweredForward {
   std::vector<LiftedTensor> tensors;
 };
 
-/// Inlines every call, replaces attributes by inputs (tensors) or constants (everything else, flags as eval() sets them) and
-/// removes what cannot be reached then. The archive's own module stays as it is. Throws Error for archives without
-/// parameters (frozen), with quantised weights, and for code whose weights cannot be followed.
+/// Inlines every call, replaces attributes by inputs (tensors) or constants (everything else, flags as eval()
+/// sets them) and removes what cannot be reached then. The archive's own module stays as it is. Throws Error
+/// for archives without parameters (frozen), with quantised weights, and for code whose weights cannot be
+/// followed.
 LoweredForward lower_forward(const TorchScriptArchive& archive);
 
 }  // namespace deeplora

@@ -1,4 +1,5 @@
-// Any TorchScript model with adapter slots: its own graph runs, and each adapted operator is replaced by a call of the adapter.
+// Any TorchScript model with adapter slots: its own graph runs, and each adapted operator is replaced by a
+// call of the adapter.
 #pragma once
 
 #include <memory>
@@ -11,18 +12,20 @@
 
 namespace deeplora {
 
-/// The fallback for models without a native family. Weights are aliases of the archive's; the archive's module stays untouched.
+/// The fallback for models without a native family. Weights are aliases of the archive's; the archive's
+/// module stays untouched.
 ///
-/// A weight that is stored [in, out] (GPT-2's Conv1D) has a site [out, in] on a transposed view. With half-precision weights an
-/// adapted layer computes in float32 and returns the archive's dtype.
+/// A weight that is stored [in, out] (GPT-2's Conv1D) has a site [out, in] on a transposed view. With
+/// half-precision weights an adapted layer computes in float32 and returns the archive's dtype.
 class GraphModel : public LanguageModel {
  public:
-  /// Never runs the archive's code. Throws Error when the archive is frozen or quantised, has no weight that an adapter can
-  /// change, or was traced in training mode.
-  GraphModel(const TorchScriptArchive& archive, const ArchiveInterface& interface, const ModelOptions& options);
+  /// Never runs the archive's code. Throws Error when the archive is frozen or quantised, has no weight that
+  /// an adapter can change, or was traced in training mode.
+  GraphModel(const TorchScriptArchive& archive, const ArchiveInterface& interface,
+             const ModelOptions& options);
 
-  /// 3-D outputs are hidden states unless export.json says logits; [B] becomes logits [B, 1]. Throws Error for a batch with
-  /// padding when the model neither takes an attention_mask nor ignores padding by itself.
+  /// 3-D outputs are hidden states unless export.json says logits; [B] becomes logits [B, 1]. Throws Error
+  /// for a batch with padding when the model neither takes an attention_mask nor ignores padding by itself.
   ModelOutput forward(const Batch& batch) override;
   /// In the archive's order of names. The model owns the slots: it must outlive the sites.
   std::vector<AdapterSite> sites() override;
@@ -32,15 +35,18 @@ class GraphModel : public LanguageModel {
 
   /// Matrices without a slot: {path, why}.
   std::vector<std::pair<std::string, std::string>> other_weights() const;
-  /// Runs two batches of different sizes and, for a model without attention_mask, one text with and without padding. Throws
-  /// Error when sizes were baked in by tracing.
+  /// Runs two batches of different sizes and, for a model without attention_mask, one text with and without
+  /// padding. Throws Error when sizes were baked in by tracing.
   void probe(const TorchScriptArchive& archive);
 
  private:
   struct Place;  ///< a site with its slot
+  std::shared_ptr<Place> place_of(const GraphSite& use);
   /// Graph with the attached adapters spliced in; the executor runs no optimisation of its own.
   void rebuild();
   void check_probe(const TorchScriptArchive& archive, int64_t tokens, int64_t copies);
+  /// Does the model find padding by itself, from its id?
+  bool ignores_padding(const TorchScriptArchive& archive);
   torch::Tensor output(const Batch& batch);
   std::string where_;
   ArchiveForward arguments_;

@@ -7,8 +7,9 @@
 
 namespace deeplora {
 
-/// Role of a weight of an unknown model by the last words of its path: query, key, value, query_key_value, attention_output,
-/// mlp_in, mlp_gate, mlp_out, pooler, head, lm_head, else other. Every embedding has the role "embedding".
+/// Role of a weight of an unknown model by the last words of its path: query, key, value, query_key_value,
+/// attention_output, mlp_in, mlp_gate, mlp_out, pooler, head, lm_head, else other. Every embedding has the
+/// role "embedding".
 std::string guess_role(const std::string& weight_path, SiteKind kind);
 
 }  // namespace deeplora

@@ -14,10 +14,27 @@ namespace jit = torch::jit;
 
 /// Operators that only ask a weight for its type, place or sizes.
 const std::set<std::string>& metadata_ops() {
-  static const std::set<std::string> ops{"aten::size", "aten::dim", "aten::len", "aten::numel", "aten::is_floating_point", "aten::device",
-                                         "aten::stride", "prim::dtype", "prim::device", "prim::is_cuda", "prim::layout", "prim::requires_grad",
-                                         "aten::new_zeros", "aten::new_ones", "aten::new_full", "aten::new_empty", "aten::new_tensor",
-                                         "aten::is_cuda", "aten::sym_size", "aten::__is__", "aten::__isnot__"};
+  static const std::set<std::string> ops{"aten::size",
+                                         "aten::dim",
+                                         "aten::len",
+                                         "aten::numel",
+                                         "aten::is_floating_point",
+                                         "aten::device",
+                                         "aten::stride",
+                                         "prim::dtype",
+                                         "prim::device",
+                                         "prim::is_cuda",
+                                         "prim::layout",
+                                         "prim::requires_grad",
+                                         "aten::new_zeros",
+                                         "aten::new_ones",
+                                         "aten::new_full",
+                                         "aten::new_empty",
+                                         "aten::new_tensor",
+                                         "aten::is_cuda",
+                                         "aten::sym_size",
+                                         "aten::__is__",
+                                         "aten::__isnot__"};
   return ops;
 }
 
@@ -58,8 +75,9 @@ bool is_pointwise(const jit::Node* node) {
   const bool full = std::string(node->kind().toQualString()) == "aten::_convolution";
   const auto transposed = full ? jit::toIValue(node->input(6)) : std::optional<c10::IValue>(false);
   const auto groups = constant_int(node->input(full ? 8 : 6));
-  return constant_ints(node->input(3)) == std::vector<int64_t>{1} && constant_ints(node->input(4)) == std::vector<int64_t>{0} &&
-         transposed && transposed->isBool() && !transposed->toBool() && groups == 1;
+  return constant_ints(node->input(3)) == std::vector<int64_t>{1} &&
+         constant_ints(node->input(4)) == std::vector<int64_t>{0} && transposed && transposed->isBool() &&
+         !transposed->toBool() && groups == 1;
 }
 
 /// Collects what becomes of one weight.
@@ -95,12 +113,15 @@ class Follower {
   std::optional<WeightOp> adaptable(const jit::Use& use, const std::string& kind, bool flipped) const {
     const jit::Node* node = use.user;
     if (dim_ == 3) {
-      const bool convolution = (kind == "aten::conv1d" || kind == "aten::_convolution") && use.offset == 1 && is_pointwise(node);
+      const bool convolution =
+          (kind == "aten::conv1d" || kind == "aten::_convolution") && use.offset == 1 && is_pointwise(node);
       return convolution ? std::optional(WeightOp::conv1d) : std::nullopt;
     }
     if (kind == "aten::linear" && use.offset == 1) return WeightOp::linear;
     if ((kind == "aten::matmul" || kind == "aten::mm") && use.offset == 1) return WeightOp::matmul;
-    if (kind == "aten::addmm" && use.offset == 2 && constant_int(node->input(3)) == 1 && constant_int(node->input(4)) == 1) return WeightOp::addmm;
+    if (kind == "aten::addmm" && use.offset == 2 && constant_int(node->input(3)) == 1 &&
+        constant_int(node->input(4)) == 1)
+      return WeightOp::addmm;
     if (kind == "aten::embedding" && use.offset == 0 && !flipped) return WeightOp::embedding;
     return std::nullopt;
   }
@@ -113,7 +134,8 @@ class Follower {
 
   /// Names the operator behind a list of weights (aten::lstm) rather than the list.
   void block(const jit::Node* node) {
-    if (node->kind() == c10::prim::ListConstruct && node->output()->hasUses()) node = node->output()->uses().front().user;
+    if (node->kind() == c10::prim::ListConstruct && node->output()->hasUses())
+      node = node->output()->uses().front().user;
     blocked_.insert(node->kind().toQualString());
   }
 
@@ -140,8 +162,10 @@ GraphSites find_sites(const LoweredForward& lowered, jit::Graph& graph) {
     Follower follower(value.dim());
     follower.follow(graph.inputs().at(lowered.arguments + i), false);
     const std::string reason = follower.reason();
-    if (reason.empty()) out.sites.push_back(follower.site(i));
-    else out.others.push_back({i, reason});
+    if (reason.empty())
+      out.sites.push_back(follower.site(i));
+    else
+      out.others.push_back({i, reason});
   }
   return out;
 }

@@ -25,9 +25,9 @@ struct WeightUse {
 
 /// One weight, tied uses included.
 struct GraphSite {
-  size_t tensor = 0;              ///< index in LoweredForward::tensors
-  bool embedding = false;         ///< some use is a lookup of rows
-  bool transposed = false;        ///< stored [in, out]
+  size_t tensor = 0;        ///< index in LoweredForward::tensors
+  bool embedding = false;   ///< some use is a lookup of rows
+  bool transposed = false;  ///< stored [in, out]
   std::vector<WeightUse> uses;
 };
 
@@ -38,12 +38,12 @@ struct OtherWeight {
 };
 
 struct GraphSites {
-  std::vector<GraphSite> sites;    ///< in the order of LoweredForward::tensors
+  std::vector<GraphSite> sites;  ///< in the order of LoweredForward::tensors
   std::vector<OtherWeight> others;
 };
 
-/// Follows every matrix parameter (also inside loops and branches). A weight that any other operator reads too is no site:
-/// adapted and merged model would differ there. `graph` is lowered.graph or a copy of it.
+/// Follows every matrix parameter (also inside loops and branches). A weight that any other operator reads
+/// too is no site: adapted and merged model would differ there. `graph` is lowered.graph or a copy of it.
 GraphSites find_sites(const LoweredForward& lowered, torch::jit::Graph& graph);
 
 /// Puts a call of the adapter behind `slot` (an input of the graph) in place of one use.

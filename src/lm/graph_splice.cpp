@@ -16,19 +16,25 @@ struct Slot : torch::CustomClassHolder {
 };
 
 /// The adapted layer for an operator's own arguments; `weight` is in the operator's layout.
-torch::Tensor run_adapted(Adapter& adapter, WeightOp op, const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias) {
+torch::Tensor run_adapted(Adapter& adapter, WeightOp op, const torch::Tensor& x, const torch::Tensor& weight,
+                          const torch::Tensor& bias) {
   switch (op) {
-    case WeightOp::linear: return adapter.linear(x, weight, bias);
-    case WeightOp::matmul: return adapter.linear(x, weight.t(), {});
-    case WeightOp::addmm: return bias.dim() == 1 ? adapter.linear(x, weight.t(), bias) : adapter.linear(x, weight.t(), {}) + bias;
-    case WeightOp::embedding: return adapter.embedding(x, weight);
-    case WeightOp::conv1d: return adapter.linear(x.transpose(1, 2), weight.squeeze(-1), bias).transpose(1, 2);
+    case WeightOp::linear:
+      return adapter.linear(x, weight, bias);
+    case WeightOp::matmul:
+      return adapter.linear(x, weight.t(), {});
+    case WeightOp::addmm:
+      return bias.dim() == 1 ? adapter.linear(x, weight.t(), bias) : adapter.linear(x, weight.t(), {}) + bias;
+    case WeightOp::embedding:
+      return adapter.embedding(x, weight);
+    case WeightOp::conv1d:
+      return adapter.linear(x.transpose(1, 2), weight.squeeze(-1), bias).transpose(1, 2);
   }
   fail("unknown operator");
 }
 
-/// deeplora::adapted(slot, op, x, weight, bias). Runs eagerly inside the interpreter, so autograd and autocast see the
-/// adapter's own operators.
+/// deeplora::adapted(slot, op, x, weight, bias). Runs eagerly inside the interpreter, so autograd and
+/// autocast see the adapter's own operators.
 void call_adapter(jit::Stack& stack) {
   const torch::Tensor bias = jit::pop(stack).toOptional<torch::Tensor>().value_or(torch::Tensor());
   torch::Tensor weight = jit::pop(stack).toTensor();
@@ -48,8 +54,9 @@ void call_adapter(jit::Stack& stack) {
 
 /// Known to TorchScript from the first use on.
 c10::Symbol adapted_operator() {
-  static const jit::RegisterOperators registered({jit::Operator("deeplora::adapted(Any slot, int op, Tensor x, Tensor weight, Tensor? bias) -> Tensor",
-                                                                call_adapter, c10::AliasAnalysisKind::CONSERVATIVE)});
+  static const jit::RegisterOperators registered(
+      {jit::Operator("deeplora::adapted(Any slot, int op, Tensor x, Tensor weight, Tensor? bias) -> Tensor",
+                     call_adapter, c10::AliasAnalysisKind::CONSERVATIVE)});
   return c10::Symbol::fromQualString("deeplora::adapted");
 }
 

@@ -1,4 +1,5 @@
-// Adapters in a graph. Oracle throughout: the archive's own module with W + delta written into it, and finite differences.
+// Adapters in a graph. Oracle throughout: the archive's own module with W + delta written into it, and finite
+// differences.
 #include "lm/graph_model.h"
 
 #include <gtest/gtest.h>
@@ -26,7 +27,8 @@ using testing::tiny_batch;
 
 constexpr int64_t kWidth = 6, kInner = 8, kWords = 11;
 
-torch::jit::Module leaf(const std::string& name, std::vector<std::pair<std::string, torch::Tensor>> parameters) {
+torch::jit::Module leaf(const std::string& name,
+                        std::vector<std::pair<std::string, torch::Tensor>> parameters) {
   torch::jit::Module out("__torch__." + name);
   for (const auto& [key, value] : parameters) out.register_parameter(key, value, false);
   return out;
@@ -36,16 +38,20 @@ torch::Tensor random(std::vector<int64_t> shape) {
   return 0.5 * torch::randn(shape, torch::kFloat64);
 }
 
-/// Every operator that an adapter can take the place of, in a loop and a branch; table tied to the last layer.
+/// Every operator that an adapter can take the place of, in a loop and a branch; table tied to the last
+/// layer.
 torch::jit::Module every_operator() {
   torch::manual_seed(5);
   torch::jit::Module out("__torch__.EveryOperator");
   out.register_module("table", leaf("Table", {{"weight", random({kWords, kWidth})}}));
-  out.register_module("query", leaf("Query", {{"weight", random({kWidth, kWidth})}, {"bias", random({kWidth})}}));
-  out.register_module("c_fc", leaf("Conv1D", {{"weight", random({kWidth, kInner})}, {"bias", random({kInner})}}));
+  out.register_module("query",
+                      leaf("Query", {{"weight", random({kWidth, kWidth})}, {"bias", random({kWidth})}}));
+  out.register_module("c_fc",
+                      leaf("Conv1D", {{"weight", random({kWidth, kInner})}, {"bias", random({kInner})}}));
   out.register_module("plain", leaf("Plain", {{"weight", random({kInner, kWidth})}}));
   out.register_module("turned", leaf("Turned", {{"weight", random({kWidth, kWidth})}}));
-  out.register_module("pointwise", leaf("Pointwise", {{"weight", random({kWidth, kWidth, 1})}, {"bias", random({kWidth})}}));
+  out.register_module(
+      "pointwise", leaf("Pointwise", {{"weight", random({kWidth, kWidth, 1})}, {"bias", random({kWidth})}}));
   out.register_module("mixing", leaf("Mixing", {{"weight", random({kWidth, kWidth})}}));
   out.define(R"(
 def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -91,7 +97,8 @@ void move_factors(AdaptedModel& model, double spread = 0.4) {
 struct Fixture {
   TempFolder folder;
   TorchScriptArchive archive = archive_of(every_operator(), folder / "m.pt");
-  std::shared_ptr<GraphModel> model = std::make_shared<GraphModel>(archive, ArchiveInterface{}, ModelOptions{});
+  std::shared_ptr<GraphModel> model =
+      std::make_shared<GraphModel>(archive, ArchiveInterface{}, ModelOptions{});
 
   AdaptedModel adapted(const std::string& method, const std::string& yaml) {
     AdaptedModel out(model, nullptr);
@@ -101,7 +108,9 @@ struct Fixture {
   }
 };
 
-torch::Tensor out_of(LanguageModel& model, const Batch& batch) { return output_of(model.forward(batch)); }
+torch::Tensor out_of(LanguageModel& model, const Batch& batch) {
+  return output_of(model.forward(batch));
+}
 
 TEST(GraphModelTest, FindsEveryWeightOnceWithShapeOutIn) {
   Fixture f;
@@ -189,17 +198,22 @@ TEST(GraphModelTest, GradientInASiteIsThatOfTheTransposedStoredWeight) {
 TEST(GraphModelTest, ExportWritesTheArchivesLayout) {
   Fixture f;
   auto adapted = f.adapted("lora", "rank: 2");
-  const MergeReport report = export_torchscript(f.archive, {}, adapted, nlohmann::ordered_json::object(), f.folder / "merged.pt");
+  const MergeReport report =
+      export_torchscript(f.archive, {}, adapted, nlohmann::ordered_json::object(), f.folder / "merged.pt");
   EXPECT_EQ(report.merged_weights, 6);
   EXPECT_LE(report.difference, 1e-10);
-  EXPECT_EQ(TorchScriptArchive::load(f.folder / "merged.pt").tensor("c_fc.weight").sizes(), (std::vector<int64_t>{kWidth, kInner}));
+  EXPECT_EQ(TorchScriptArchive::load(f.folder / "merged.pt").tensor("c_fc.weight").sizes(),
+            (std::vector<int64_t>{kWidth, kInner}));
 }
 
 torch::jit::Module one_layer(const std::string& body) {
   torch::manual_seed(6);
   torch::jit::Module out("__torch__.OneLayer");
   out.register_module("table", leaf("Table", {{"weight", random({kWords, kWidth})}}));
-  out.define("def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:\n    x = torch.embedding(self.table.weight, input_ids)\n" + body);
+  out.define(
+      "def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:\n    x = "
+      "torch.embedding(self.table.weight, input_ids)\n" +
+      body);
   out.eval();
   return out;
 }
@@ -224,7 +238,9 @@ TEST(GraphModelTest, DropoutFollowsTrainAndEvalAndTheOption) {
 
 TEST(GraphModelTest, FusedAttentionDropsOnlyInTrainingAndWithTheOption) {
   TempFolder folder;
-  const auto archive = archive_of(one_layer("    return torch.scaled_dot_product_attention(x, x, x, None, 0.0, False)\n"), folder / "m.pt");
+  const auto archive =
+      archive_of(one_layer("    return torch.scaled_dot_product_attention(x, x, x, None, 0.0, False)\n"),
+                 folder / "m.pt");
   const torch::Tensor expected = ArchiveForward(archive, {})(tiny_batch());
   GraphModel model(archive, {}, {.dropout = 0.5});
   model.eval();
@@ -236,12 +252,14 @@ TEST(GraphModelTest, FusedAttentionDropsOnlyInTrainingAndWithTheOption) {
 TEST(GraphModelTest, DropoutThatIsAlwaysOnIsRefused) {
   TempFolder folder;
   const auto archive = archive_of(one_layer("    return torch.dropout(x, 0.5, True)\n"), folder / "m.pt");
-  EXPECT_NE(error_of([&] { GraphModel(archive, {}, {}); }).find("traced in training mode"), std::string::npos);
+  EXPECT_NE(error_of([&] { GraphModel(archive, {}, {}); }).find("traced in training mode"),
+            std::string::npos);
 }
 
 TEST(GraphModelTest, SizesBakedInAreFoundByTheProbe) {
   TempFolder folder;
-  const auto by_length = archive_of(one_layer("    return x + torch.ones([12, 1], dtype=x.dtype)\n"), folder / "a.pt");
+  const auto by_length =
+      archive_of(one_layer("    return x + torch.ones([12, 1], dtype=x.dtype)\n"), folder / "a.pt");
   GraphModel model(by_length, {}, {});
   EXPECT_NE(error_of([&] { model.probe(by_length); }).find("sizes baked in"), std::string::npos);
   const auto by_batch = archive_of(one_layer("    return x.reshape([2, -1, 6])\n"), folder / "b.pt");
@@ -259,17 +277,23 @@ TEST(GraphModelTest, FrozenArchivesAreRefused) {
 TEST(GraphModelTest, PaddingIsRefusedWhereTheModelWouldReadItAsText) {
   TempFolder folder;
   torch::jit::Module reads("__torch__.Reads"), skips("__torch__.Skips");
-  for (auto* module : {&reads, &skips}) module->register_module("table", leaf("Table", {{"weight", random({kWords, kWidth})}}));
-  reads.define("def forward(self, input_ids: Tensor) -> Tensor:\n    return torch.embedding(self.table.weight, input_ids).mean([1])\n");
-  skips.define("def forward(self, input_ids: Tensor) -> Tensor:\n    keep = (input_ids != 0).unsqueeze(-1).type_as(self.table.weight)\n"
-               "    return (torch.embedding(self.table.weight, input_ids) * keep).sum([1]) / keep.sum([1])\n");
+  for (auto* module : {&reads, &skips})
+    module->register_module("table", leaf("Table", {{"weight", random({kWords, kWidth})}}));
+  reads.define(
+      "def forward(self, input_ids: Tensor) -> Tensor:\n    return torch.embedding(self.table.weight, "
+      "input_ids).mean([1])\n");
+  skips.define(
+      "def forward(self, input_ids: Tensor) -> Tensor:\n    keep = (input_ids != "
+      "0).unsqueeze(-1).type_as(self.table.weight)\n"
+      "    return (torch.embedding(self.table.weight, input_ids) * keep).sum([1]) / keep.sum([1])\n");
   const auto first = archive_of(reads, folder / "a.pt"), second = archive_of(skips, folder / "b.pt");
   GraphModel reader(first, {}, {}), skipper(second, {}, {});
   reader.probe(first);
   skipper.probe(second);
   EXPECT_FALSE(reader.takes_padding());
   EXPECT_TRUE(skipper.takes_padding());
-  EXPECT_NE(error_of([&] { reader.forward(tiny_batch()); }).find("takes no attention_mask"), std::string::npos);
+  EXPECT_NE(error_of([&] { reader.forward(tiny_batch()); }).find("takes no attention_mask"),
+            std::string::npos);
   EXPECT_EQ(out_of(skipper, tiny_batch()).size(0), 2);
   Batch even = tiny_batch();
   even.attention_mask = torch::ones_like(even.attention_mask);
@@ -292,7 +316,8 @@ TEST(GraphModelTest, HalfPrecisionWeightsTakeFloatFactors) {
     outputs.push_back(out_of(*model, tiny_batch()));
     outputs.back().to(torch::kFloat).sum().backward();
     for (const auto& group : adapted.param_groups(1.0))
-      for (const auto& [name, value] : group.params) EXPECT_EQ(value.grad().scalar_type(), torch::kFloat) << name;
+      for (const auto& [name, value] : group.params)
+        EXPECT_EQ(value.grad().scalar_type(), torch::kFloat) << name;
   }
   EXPECT_EQ(outputs[1].scalar_type(), torch::kBFloat16);
   EXPECT_TRUE(close(outputs[1], outputs[0], 5e-2));  // 8 bits of mantissa through eight layers

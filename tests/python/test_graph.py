@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 FAMILIES = ["bert", "roberta", "distilbert", "albert", "electra", "mpnet", "deberta-v2"]
-METHODS = {"lora": "method: lora, rank: 2, targets: [all-linear, '*word_embeddings']",
+METHODS = {"lora": "method: lora, rank: 2, targets: [all-linear, 're:.*(word_embeddings|embed)']",
            "deep-lora": "method: deep-lora, rank: 3, depth: 3, targets: attention-mlp"}
 WORDS = 60
 

@@ -40,7 +40,7 @@ void check_plain_lora(const nlohmann::json& settings, const fs::path& folder) {
 /// "base_model.model.a.b.lora_A.weight" -> {"a.b", "lora_A"}; nothing for other names.
 std::optional<std::pair<std::string, std::string>> split_factor(const std::string& name) {
   for (const char* part : {"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"}) {
-    for (const std::string tail : {cat(".", part, ".weight"), cat(".", part)})
+    for (const std::string& tail : {cat(".", part, ".weight"), cat(".", part)})
       if (name.ends_with(tail)) return std::pair{name.substr(0, name.size() - tail.size()), std::string(part)};
   }
   return std::nullopt;

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 FAMILIES = ["bert", "roberta", "distilbert", "albert", "electra", "mpnet", "deberta-v2"]
-METHODS = {"lora": "method: lora, rank: 2, targets: [all-linear, embedding]",
+METHODS = {"lora": "method: lora, rank: 3, targets: [all-linear, '*.word_embeddings']",
            "deep-lora": "method: deep-lora, rank: 3, depth: 3, targets: attention-mlp"}
 WORDS = 60
 
@@ -179,7 +179,8 @@ def test_scripted_model_with_loop_and_branch(method, run, id_rows, tmp_path):
     assert (seen["family"], seen["backend"]) == ("graph", "graph")
     assert {site["path"]: site["uses"] for site in seen["sites"]}["layers.0.q_proj.weight"] == 1
     assert seen["targets"]["query-value"] == [f"layers.{i}.{n}_proj.weight" for i in range(2) for n in "qv"]
-    curve = train_merge_and_compare(run, tmp_path, archive, id_rows["train"], id_rows["test"], METHODS[method], backend="auto")
+    adapter = METHODS[method].replace("*.word_embeddings", "embed")
+    curve = train_merge_and_compare(run, tmp_path, archive, id_rows["train"], id_rows["test"], adapter, backend="auto")
     assert len(curve) == 8
 
 
@@ -263,3 +264,13 @@ def test_peft_folder_of_a_graph_run_loads_on_the_hugging_face_model(run, id_rows
     with torch.no_grad():
         logits = model(**batch_of(id_rows["test"], ["input_ids", "attention_mask"], base.config.pad_token_id)).logits
     torch.testing.assert_close(logits, torch.tensor(live), rtol=0, atol=1e-4)
+
+
+def test_auto_says_why_it_leaves_the_native_family(run, id_rows, tiny_archive, tmp_path):
+    files = {"config.json": ""}
+    module = torch.jit.load(str(tiny_archive("bert", "encoder")), _extra_files=files)
+    settings = json.loads(files["config.json"]) | {"num_attention_heads": 2}  # the traced code has 4
+    torch.jit.save(module, str(tmp_path / "model.pt"), _extra_files={"config.json": json.dumps(settings)})
+    path = configuration(tmp_path / "config.yaml", tmp_path / "model.pt", id_rows["train"], METHODS["lora"], backend="auto")
+    said = run("finetune", path, "--run", tmp_path / "run").stderr
+    assert "backend graph: " in said and "does not compute what the archive computes" in said and "(graph, " in said

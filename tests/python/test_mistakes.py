@@ -72,7 +72,7 @@ CASES = {
     "truncated archive": (truncate, [], ["model.pt", "truncated or damaged"]),
     "model is missing": (None, ["--set", "model.path=nowhere.pt"], ["nowhere.pt", "does not exist"]),
     "no tokenizer": (without_tokenizer, [], ["tokenizer", "input_ids", "model.tokenizer"]),
-    "config.json of another model": (other_config, [], ["does not compute what the archive computes", "layer 0"]),
+    "config.json of another model": (other_config, ["--set", "model.backend=native"], ["does not compute what the archive computes", "layer 0"]),
     "unknown key": (None, ["--set", "train.learning_rate=1"], ["train.learning_rate", "unknown key"]),
     "unknown key in the file": (rows_file("model: {path: model.pt}\nadaptor: {rank: 3}\n", "config.yaml"), [],
                                 ["config.yaml:2: adaptor: unknown key", "did you mean 'adapter'"]),

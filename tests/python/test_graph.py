@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 FAMILIES = ["bert", "roberta", "distilbert", "albert", "electra", "mpnet", "deberta-v2"]
-METHODS = {"lora": "method: lora, rank: 3, targets: [all-linear, '*.word_embeddings']",
+METHODS = {"lora": "method: lora, rank: 2, targets: [all-linear, 're:.*(word_embeddings|embed)']",
            "deep-lora": "method: deep-lora, rank: 3, depth: 3, targets: attention-mlp"}
 WORDS = 60
 
@@ -179,8 +179,7 @@ def test_scripted_model_with_loop_and_branch(method, run, id_rows, tmp_path):
     assert (seen["family"], seen["backend"]) == ("graph", "graph")
     assert {site["path"]: site["uses"] for site in seen["sites"]}["layers.0.q_proj.weight"] == 1
     assert seen["targets"]["query-value"] == [f"layers.{i}.{n}_proj.weight" for i in range(2) for n in "qv"]
-    adapter = METHODS[method].replace("*.word_embeddings", "embed")
-    curve = train_merge_and_compare(run, tmp_path, archive, id_rows["train"], id_rows["test"], adapter, backend="auto")
+    curve = train_merge_and_compare(run, tmp_path, archive, id_rows["train"], id_rows["test"], METHODS[method], backend="auto")
     assert len(curve) == 8
 
 

@@ -263,3 +263,13 @@ def test_peft_folder_of_a_graph_run_loads_on_the_hugging_face_model(run, id_rows
     with torch.no_grad():
         logits = model(**batch_of(id_rows["test"], ["input_ids", "attention_mask"], base.config.pad_token_id)).logits
     torch.testing.assert_close(logits, torch.tensor(live), rtol=0, atol=1e-4)
+
+
+def test_auto_says_why_it_leaves_the_native_family(run, id_rows, tiny_archive, tmp_path):
+    files = {"config.json": ""}
+    module = torch.jit.load(str(tiny_archive("bert", "encoder")), _extra_files=files)
+    settings = json.loads(files["config.json"]) | {"num_attention_heads": 2}  # the traced code has 4
+    torch.jit.save(module, str(tmp_path / "model.pt"), _extra_files={"config.json": json.dumps(settings)})
+    path = configuration(tmp_path / "config.yaml", tmp_path / "model.pt", id_rows["train"], METHODS["lora"], backend="auto")
+    said = run("finetune", path, "--run", tmp_path / "run").stderr
+    assert "backend graph: " in said and "does not compute what the archive computes" in said and "(graph, " in said

@@ -31,6 +31,8 @@ void rename_into_place(const fs::path& from, const fs::path& to) {
   sync_path(parent_of(to));
 }
 
+}  // namespace
+
 void write_all(int descriptor, std::string_view content, const fs::path& file) {
   while (!content.empty()) {
     const ssize_t written = ::write(descriptor, content.data(), content.size());
@@ -39,8 +41,6 @@ void write_all(int descriptor, std::string_view content, const fs::path& file) {
     content.remove_prefix(static_cast<size_t>(written));
   }
 }
-
-}  // namespace
 
 std::string read_file(const fs::path& file, std::string_view what) {
   std::error_code ignored;

@@ -23,6 +23,9 @@ void write_file_atomically(const std::filesystem::path& file, const std::functio
 /// Fills a temporary folder and renames it to `folder`, which must not exist yet. Nothing is left when `fill` throws.
 void write_folder_atomically(const std::filesystem::path& folder, const std::function<void(const std::filesystem::path&)>& fill);
 
+/// Writes everything to an open descriptor, going on after interruptions. Throws Error naming `file` when the disk refuses.
+void write_all(int descriptor, std::string_view content, const std::filesystem::path& file);
+
 /// Flushes a file or folder to the disk. Throws Error when the disk refuses.
 void sync_path(const std::filesystem::path& path);
 

@@ -7,6 +7,23 @@
 #include "lm/targets.h"
 
 namespace deeplora {
+namespace {
+
+/// Module paths of the archive's own head.
+std::set<std::string> head_modules(LanguageModel& model) {
+  std::set<std::string> out;
+  for (const auto& site : model.sites())
+    if (site.role == "head") out.insert(module_path(site.path));
+  return out;
+}
+
+/// "a.b.weight" -> "a.b"
+std::string module_of(const std::string& parameter) {
+  const size_t dot = parameter.rfind('.');
+  return dot == std::string::npos ? "" : parameter.substr(0, dot);
+}
+
+}  // namespace
 
 void AdaptedModel::add_adapters(const std::vector<AdapterSite>& sites, const AdapterFactory& factory, uint64_t seed, torch::Device device,
                                 const std::function<torch::Tensor(const AdapterSite&)>& weight_gradient) {
@@ -46,12 +63,9 @@ void AdaptedModel::train_base() {
 }
 
 bool AdaptedModel::train_archive_head() {
-  std::set<std::string> heads;
-  for (const auto& site : model_->sites())
-    if (site.role == "head") heads.insert(module_path(site.path));
+  const std::set<std::string> heads = head_modules(*model_);
   for (auto& parameter : model_->base_parameters()) {
-    const size_t dot = parameter.name.rfind('.');
-    if (dot == std::string::npos || !heads.count(parameter.name.substr(0, dot))) continue;
+    if (!heads.count(module_of(parameter.name))) continue;
     parameter.value.set_requires_grad(true);
     trained_base_.push_back(parameter);
   }
@@ -70,11 +84,9 @@ std::vector<ParamGroup> AdaptedModel::param_groups(double head_lr_scale) const {
     for (const auto& group : adapter->param_groups())
       for (const auto& [name, value] : group.params)
         group_of(group.lr_scale, group.decay).params.push_back({cat("adapter/", site.path, "/", name), value});
-  std::set<std::string> heads;
-  for (const auto& site : model_->sites())
-    if (site.role == "head") heads.insert(module_path(site.path));
+  const std::set<std::string> heads = head_modules(*model_);
   for (const auto& [name, value] : trained_base_) {
-    const bool head = heads.count(name.substr(0, name.rfind('.'))) != 0;
+    const bool head = heads.count(module_of(name)) != 0;
     group_of(head ? head_lr_scale : 1.0, value.dim() > 1).params.push_back({"base/" + name, value});
   }
   if (new_head_ && new_head_->options().train)

@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "core/files.h"
+#include "core/fingerprint.h"
 
 namespace deeplora {
 namespace fs = std::filesystem;
@@ -136,33 +137,16 @@ std::optional<std::string> TorchScriptArchive::extra(const std::string& name) co
 }
 
 const std::string& TorchScriptArchive::fingerprint() const {
-  if (fingerprint_.empty()) fingerprint_ = fingerprint_of(tensors_);
-  return fingerprint_;
-}
-
-std::string fingerprint_of(const std::vector<NamedTensor>& tensors) {
-  uint64_t hash = 0x9e3779b97f4a7c15ULL;
-  const auto mix = [&hash](uint64_t word) {
-    hash = (hash ^ word) * 0xbf58476d1ce4e5b9ULL;
-    hash ^= hash >> 29;
-  };
-  for (const auto& [name, value] : tensors) {
-    for (const char c : name) mix(static_cast<unsigned char>(c));
-    for (const int64_t size : value.sizes()) mix(static_cast<uint64_t>(size));
-    mix(static_cast<uint64_t>(value.scalar_type()));
+  if (!fingerprint_.empty()) return fingerprint_;
+  Fingerprint print;
+  for (const auto& [name, value] : tensors_) {
     const torch::Tensor bytes = value.detach().to(torch::kCPU).contiguous();
-    const auto* data = static_cast<const char*>(bytes.const_data_ptr());
-    size_t left = bytes.nbytes();
-    for (; left >= 8; left -= 8, data += 8) {
-      uint64_t word;
-      std::memcpy(&word, data, 8);
-      mix(word);
-    }
-    for (; left > 0; --left, ++data) mix(static_cast<unsigned char>(*data));
+    print.add(std::string_view(name));
+    print.add(std::span<const int64_t>(bytes.sizes().data(), bytes.sizes().size()));
+    print.add(static_cast<int64_t>(bytes.scalar_type()));
+    print.add(bytes.const_data_ptr(), bytes.nbytes());
   }
-  std::ostringstream out;
-  out << std::hex << std::setfill('0') << std::setw(16) << hash;
-  return out.str();
+  return fingerprint_ = print.hex();
 }
 
 void TorchScriptArchive::save(const torch::jit::Module& module, const std::map<std::string, std::string>& extras, const fs::path& file) {

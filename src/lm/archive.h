@@ -68,9 +68,6 @@ class TorchScriptArchive {
   mutable std::string fingerprint_;
 };
 
-/// Fingerprint of any list of tensors, as above.
-std::string fingerprint_of(const std::vector<NamedTensor>& tensors);
-
 /// Which argument of forward takes which input of a batch, and which part of the result is the output.
 struct ArchiveInterface {
   std::map<std::string, std::string> inputs;  ///< input ("input_ids") -> argument name where they differ (model.inputs)

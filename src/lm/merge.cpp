@@ -110,15 +110,6 @@ double put_merged_weights(TorchScriptArchive& target, const std::vector<NamedTen
   return rounding;
 }
 
-double tolerance_of(const TorchScriptArchive& archive) {
-  double tolerance = 1e-4;
-  for (const auto& [unused, value] : archive.tensors()) {
-    if (value.scalar_type() == torch::kHalf) tolerance = std::max(tolerance, 3e-2);
-    if (value.scalar_type() == torch::kBFloat16) tolerance = std::max(tolerance, 2e-1);
-  }
-  return tolerance;
-}
-
 }  // namespace
 
 MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveInterface& interface, AdaptedModel& adapted,
@@ -129,7 +120,7 @@ MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveI
   live.eval();
   const Batch probe = probe_batch(archive, live);
   const torch::Device device = archive.tensors().empty() ? torch::Device(torch::kCPU) : archive.tensors().front().value.device();
-  const torch::Tensor expected = output_of(live.forward(probe.to(device))).to(torch::kCPU, torch::kFloat64);
+  const torch::Tensor expected = output_of(live.forward(probe.to(device)));
   live.train(was_training);
 
   MergeReport report;
@@ -145,11 +136,10 @@ MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveI
   write_file_atomically(output, [&](const fs::path& temporary) {
     TorchScriptArchive::save(module, extras, temporary);
     const TorchScriptArchive written = TorchScriptArchive::load(temporary);
-    const torch::Tensor found = ArchiveForward(written, merged_interface)(probe).to(torch::kFloat64);
+    const torch::Tensor found = ArchiveForward(written, merged_interface)(probe);
     check(found.sizes() == expected.sizes(), "the merged model gives shape ", found.sizes(), ", the live model ", expected.sizes());
-    const torch::Tensor cells = expected.dim() == 3 ? probe.attention_mask.to(torch::kFloat64).unsqueeze(-1) : torch::ones({1}, torch::kFloat64);
-    report.difference = ((found - expected) * cells).abs().max().item<double>() / std::max(1e-12, (expected * cells).abs().max().item<double>());
-    check(report.difference <= tolerance_of(archive), "the merged model's output differs from the live model's by ", report.difference,
+    report.difference = relative_difference(found, expected, probe.attention_mask);
+    check(report.difference <= dtype_tolerance(archive, 3e-2, 2e-1), "the merged model's output differs from the live model's by ", report.difference,
           " (relative); nothing was written");
   });
   return report;

@@ -35,18 +35,6 @@ std::vector<torch::Tensor> layer_norms(const TorchScriptArchive& archive, const 
   }
 }
 
-/// Largest |a - b| on cells that are not padding, over the largest |b|. a, b [B, T, D] or [B, C].
-double relative_difference(const torch::Tensor& a, const torch::Tensor& b, const torch::Tensor& mask) {
-  torch::Tensor difference = (a.to(torch::kFloat64) - b.to(torch::kFloat64)).abs();
-  torch::Tensor size = b.to(torch::kFloat64).abs();
-  if (a.dim() == 3) {
-    const torch::Tensor keep = mask.to(torch::kFloat64).unsqueeze(-1);
-    difference = difference * keep;
-    size = size * keep;
-  }
-  return difference.max().item<double>() / std::max(size.max().item<double>(), 1e-12);
-}
-
 std::string where_they_part(const TorchScriptArchive& archive, const ArchiveForward& forward, LanguageModel& model, const Batch& batch,
                             double tolerance) {
   const auto ours = model.checkpoints(batch);
@@ -61,6 +49,26 @@ std::string where_they_part(const TorchScriptArchive& archive, const ArchiveForw
 }
 
 }  // namespace
+
+double relative_difference(const torch::Tensor& a, const torch::Tensor& b, const torch::Tensor& mask) {
+  torch::Tensor difference = (a.to(torch::kCPU, torch::kFloat64) - b.to(torch::kCPU, torch::kFloat64)).abs();
+  torch::Tensor size = b.to(torch::kCPU, torch::kFloat64).abs();
+  if (a.dim() == 3) {
+    const torch::Tensor keep = mask.to(torch::kCPU, torch::kFloat64).unsqueeze(-1);
+    difference = difference * keep;
+    size = size * keep;
+  }
+  return difference.max().item<double>() / std::max(size.max().item<double>(), 1e-12);
+}
+
+double dtype_tolerance(const TorchScriptArchive& archive, double half, double bfloat16) {
+  double tolerance = 1e-4;
+  for (const auto& [unused, value] : archive.tensors()) {
+    if (value.scalar_type() == torch::kHalf) tolerance = std::max(tolerance, half);
+    if (value.scalar_type() == torch::kBFloat16) tolerance = std::max(tolerance, bfloat16);
+  }
+  return tolerance;
+}
 
 Batch probe_batch(const TorchScriptArchive& archive, LanguageModel& model, int64_t tokens) {
   int64_t vocabulary = 0;
@@ -86,11 +94,7 @@ ParityResult compare_with_archive(const TorchScriptArchive& archive, const Archi
   torch::NoGradGuard no_grad;
   const bool was_training = model.is_training();
   model.eval();
-  double tolerance = 1e-4;
-  for (const auto& [unused, value] : archive.tensors()) {
-    if (value.scalar_type() == torch::kHalf) tolerance = std::max(tolerance, 2e-2);
-    if (value.scalar_type() == torch::kBFloat16) tolerance = std::max(tolerance, 1e-1);
-  }
+  const double tolerance = dtype_tolerance(archive, 2e-2, 1e-1);
   const ArchiveForward forward(archive, interface);
   const Batch batch = probe_batch(archive, model);
   const torch::Tensor theirs = forward(batch);

@@ -14,6 +14,12 @@ Batch probe_batch(const TorchScriptArchive& archive, LanguageModel& model, int64
 /// The chosen output of a model: hidden or logits.
 inline const torch::Tensor& output_of(const ModelOutput& out) { return out.hidden.defined() ? out.hidden : out.logits; }
 
+/// Largest |a - b| over the largest |b|, in float64 on the CPU; cells of [B, T, D] that are padding in mask [B, T] do not count.
+double relative_difference(const torch::Tensor& a, const torch::Tensor& b, const torch::Tensor& mask);
+
+/// The difference that an archive's dtypes allow: 1e-4, or more where it holds half-precision tensors.
+double dtype_tolerance(const TorchScriptArchive& archive, double half, double bfloat16);
+
 struct ParityResult {
   bool equal = false;
   double difference = 0;  ///< largest absolute difference on cells that are not padding, relative to the largest value

@@ -68,4 +68,14 @@ Encoding SequenceTemplate::assemble(Ids first, std::optional<Ids> second, int64_
   return out;
 }
 
+SequenceTemplate bert_template(int64_t cls, int64_t sep) {
+  using Kind = LayoutPiece::Kind;
+  SequenceTemplate out;
+  out.single = {{Kind::special, cls, 0}, {Kind::first, -1, 0}, {Kind::special, sep, 0}};
+  out.pair = out.single;
+  out.pair.push_back({Kind::second, -1, 1});
+  out.pair.push_back({Kind::special, sep, 1});
+  return out;
+}
+
 }  // namespace deeplora

@@ -31,4 +31,7 @@ struct SequenceTemplate {
                     int64_t max_length) const;
 };
 
+/// [CLS] A [SEP] and [CLS] A [SEP] B [SEP], the second text and its end with type id 1.
+SequenceTemplate bert_template(int64_t cls, int64_t sep);
+
 }  // namespace deeplora

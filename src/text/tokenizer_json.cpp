@@ -22,15 +22,6 @@ int64_t pair_id(const JsonFile& file, const json& processor, const char* key) {
   return value[1].get<int64_t>();
 }
 
-SequenceTemplate bert_template(int64_t cls, int64_t sep) {
-  SequenceTemplate out;
-  out.single = {{Kind::special, cls, 0}, {Kind::first, -1, 0}, {Kind::special, sep, 0}};
-  out.pair = out.single;
-  out.pair.push_back({Kind::second, -1, 1});
-  out.pair.push_back({Kind::special, sep, 1});
-  return out;
-}
-
 SequenceTemplate roberta_template(int64_t cls, int64_t sep) {
   SequenceTemplate out;
   out.single = {{Kind::special, cls, 0}, {Kind::first, -1, 0}, {Kind::special, sep, 0}};

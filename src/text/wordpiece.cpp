@@ -68,7 +68,6 @@ std::vector<AddedToken> named_special_tokens(const TokenizerConfig& config, Voca
 }
 
 SequenceTemplate bert_layout(const TokenizerConfig& config, const Vocabulary& vocabulary) {
-  using Kind = LayoutPiece::Kind;
   const auto need = [&](const char* key, const char* usual) {
     const std::string token = config.token(key, usual);
     const auto id = vocabulary.find(token);
@@ -76,12 +75,7 @@ SequenceTemplate bert_layout(const TokenizerConfig& config, const Vocabulary& vo
     return *id;
   };
   const int64_t cls = need("cls_token", "[CLS]"), sep = need("sep_token", "[SEP]");
-  SequenceTemplate out;
-  out.single = {{Kind::special, cls, 0}, {Kind::first, -1, 0}, {Kind::special, sep, 0}};
-  out.pair = out.single;
-  out.pair.push_back({Kind::second, -1, 1});
-  out.pair.push_back({Kind::special, sep, 1});
-  return out;
+  return bert_template(cls, sep);
 }
 
 void read_decoder(const JsonFile& tokenizer, WordPieceOptions& options) {

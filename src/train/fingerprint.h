@@ -3,29 +3,14 @@
 
 #include <torch/types.h>
 
-#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
 
+#include "core/fingerprint.h"
 #include "tasks/task.h"
 
 namespace deeplora {
-
-/// FNV-1a over 8-byte words, so that hundreds of megabytes take a fraction of a second.
-class Fingerprint {
- public:
-  void add(const void* bytes, size_t count);
-  void add(std::string_view text);
-  void add(int64_t value) { add(&value, sizeof(value)); }
-  void add(double value) { add(&value, sizeof(value)); }
-  void add(std::span<const int64_t> values);
-  /// 16 hexadecimal digits.
-  std::string hex() const;
-
- private:
-  uint64_t hash_ = 0xcbf29ce484222325ULL;
-};
 
 /// Of the bytes alone.
 std::string fingerprint(std::string_view bytes);

@@ -37,15 +37,6 @@ void make_folder(const fs::path& folder) {
         "; choose another --run");
 }
 
-void write_whole(int descriptor, std::string_view content, const fs::path& file) {
-  while (!content.empty()) {
-    const ssize_t written = ::write(descriptor, content.data(), content.size());
-    if (written < 0 && errno == EINTR) continue;
-    check(written > 0, "cannot write ", file.string(), ": ", std::strerror(written < 0 ? errno : ENOSPC));
-    content.remove_prefix(static_cast<size_t>(written));
-  }
-}
-
 }  // namespace
 
 RunFolder RunFolder::create(const fs::path& folder) {
@@ -97,7 +88,7 @@ void RunFolder::append_metrics(const nlohmann::ordered_json& row) {
   const int descriptor = ::open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   check(descriptor >= 0, "cannot write ", file.string(), ": ", std::strerror(errno));
   try {
-    write_whole(descriptor, row.dump() + "\n", file);
+    write_all(descriptor, row.dump() + "\n", file);
   } catch (...) {
     ::close(descriptor);
     throw;

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
-#include "adapters/registration.h"
 #include "core/random.h"
 #include "lm/merge.h"
 #include "lm/parity.h"
@@ -15,6 +14,7 @@ namespace deeplora {
 namespace {
 
 using testing::error_of;
+using testing::factory_of;
 using testing::TempFolder;
 using testing::tiny_batch;
 using testing::write_tiny_archive;
@@ -37,15 +37,6 @@ class TinyModel : public LanguageModel {
   EmbeddingTable table_{nullptr};
   Projection dense_{nullptr};
 };
-
-AdapterFactory factory_of(const std::string& method, const std::string& yaml) {
-  AdapterMethods methods("adapter method");
-  register_adapter_methods(methods);
-  const Config config = Config::parse(yaml);
-  auto factory = methods.at(method).configure(config);
-  config.finish();
-  return factory;
-}
 
 struct Fixture {
   TempFolder folder;

@@ -6,7 +6,6 @@
 #include <torch/csrc/jit/passes/freeze_module.h>
 #include <torch/torch.h>
 
-#include "adapters/registration.h"
 #include "core/random.h"
 #include "lm/adapt.h"
 #include "lm/graph_roles.h"
@@ -21,6 +20,7 @@ namespace {
 
 using testing::close;
 using testing::error_of;
+using testing::factory_of;
 using testing::finite_differences;
 using testing::TempFolder;
 using testing::tiny_batch;
@@ -75,15 +75,6 @@ def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
 TorchScriptArchive archive_of(const torch::jit::Module& module, const std::filesystem::path& file) {
   TorchScriptArchive::save(module, {}, file);
   return TorchScriptArchive::load(file);
-}
-
-AdapterFactory factory_of(const std::string& method, const std::string& yaml) {
-  AdapterMethods methods("adapter method");
-  register_adapter_methods(methods);
-  const Config config = Config::parse(yaml);
-  auto factory = methods.at(method).configure(config);
-  config.finish();
-  return factory;
 }
 
 /// Factors far from their start, so that a missing update shows.

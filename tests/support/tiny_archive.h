@@ -7,6 +7,7 @@
 #include <map>
 #include <string>
 
+#include "adapters/registration.h"
 #include "lm/archive.h"
 
 namespace deeplora::testing {
@@ -58,6 +59,16 @@ inline Batch tiny_batch() {
   batch.input_ids = torch::tensor({{1, 2, 3, 4}, {5, 6, 0, 0}}, torch::kInt64);
   batch.attention_mask = torch::tensor({{1, 1, 1, 1}, {1, 1, 0, 0}}, torch::kInt64);
   return batch;
+}
+
+/// The factory of a registered method from its keys as YAML.
+inline AdapterFactory factory_of(const std::string& method, const std::string& yaml) {
+  AdapterMethods methods("adapter method");
+  register_adapter_methods(methods);
+  const Config config = Config::parse(yaml);
+  auto factory = methods.at(method).configure(config);
+  config.finish();
+  return factory;
 }
 
 /// The message of the Error that `action` throws, or "no error".

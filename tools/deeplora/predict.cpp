@@ -37,8 +37,7 @@ Predictor of_export(const std::filesystem::path& file, const Registries& registr
   const std::string task = info.at("task").get<std::string>();
   out.exported_task = registries.tasks.at(task)(Config::parse(info.at("data").dump(), file.string() + ": deeplora.json"));
   out.exported_task->restore(info.at("task_state"));
-  out.tokenizer = load_tokenizer({}, archive);
-  if (out.tokenizer && out.tokenizer->special().pad >= 0) out.exported_task->set_pad_id(out.tokenizer->special().pad);
+  out.tokenizer = load_tokenizer_for(*out.exported_task, {}, archive);
   const ArchiveInterface interface{info.at("inputs").get<std::map<std::string, std::string>>(), info.at("output").get<std::string>()};
   out.exported = std::make_shared<ArchiveModel>(archive, interface);
   return out;
@@ -94,16 +93,7 @@ void predict(const PredictOptions& o) {
   Predictor p = make_predictor(o);
   if (o.batch_size > 0) p.evaluation.batch_size = o.batch_size;
   const auto rows = input_rows(o, p);
-  std::vector<Example> examples;
-  Errors errors;
-  for (const auto& row : rows) {
-    try {
-      examples.push_back(p.task().encode(row, p.tokenizer.get(), false));
-    } catch (const Error& e) {
-      errors.add(e.what());
-    }
-  }
-  errors.throw_if_any();
+  const auto examples = encode_rows(p.task(), p.tokenizer.get(), rows, o.texts.empty() ? "--input" : "--text", false);
   std::string lines;
   for (const auto& prediction : p.task().predict(p.model(), examples, p.evaluation)) lines += prediction.dump() + "\n";
   if (o.output.empty()) std::cout << lines;

@@ -68,7 +68,7 @@ struct RunConfig {
   std::unique_ptr<Task> task;
   std::string resolved;  ///< YAML that reruns this
 
-  /// Reads and checks everything; throws Error with every mistake. `needs_train`: data.train and its file must be there.
+  /// Reads and checks everything; throws Error with every mistake.
   static RunConfig read(const Config& config, const Registries& registries);
 };
 

@@ -31,6 +31,21 @@ std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& path, const TorchScrip
   return made;
 }
 
+std::unique_ptr<Tokenizer> load_tokenizer_for(Task& task, const fs::path& path, const TorchScriptArchive& archive) {
+  std::unique_ptr<Tokenizer> tokenizer;
+  try {
+    tokenizer = load_tokenizer(path, archive);
+  } catch (const Error& e) {
+    if (!path.empty()) throw;
+    log_warning("the archive's tokenizer cannot be used, so rows must carry input_ids: ", e.what());
+  }
+  const auto& settings = archive.config();
+  int64_t pad = tokenizer ? tokenizer->special().pad : -1;
+  if (pad < 0 && settings.contains("pad_token_id") && settings["pad_token_id"].is_number_integer()) pad = settings["pad_token_id"].get<int64_t>();
+  task.set_pad_id(std::max<int64_t>(pad, 0));
+  return tokenizer;
+}
+
 std::shared_ptr<LanguageModel> build_native(const TorchScriptArchive& archive, const ArchiveInterface& interface,
                                             const ModelOptions& options, const ModelFamilies& families, double* difference) {
   for (const auto& name : families.names()) {
@@ -70,38 +85,8 @@ std::vector<Row> read_rows(const DataConfig& data, const Task& task, const fs::p
   }
 }
 
-Session::Session(RunConfig read) : config(std::move(read)), device(config.model.device) {}
-
-void Session::load_model_files() {
-  archive = TorchScriptArchive::load(config.model.path, device);
-  try {
-    tokenizer = load_tokenizer(config.model.tokenizer, archive);
-  } catch (const Error& e) {
-    if (!config.model.tokenizer.empty()) throw;
-    log_warning("the archive's tokenizer cannot be used, so rows must carry input_ids: ", e.what());
-  }
-  const auto& settings = archive.config();
-  int64_t pad = tokenizer ? tokenizer->special().pad : -1;
-  if (pad < 0 && settings.contains("pad_token_id") && settings["pad_token_id"].is_number_integer()) pad = settings["pad_token_id"].get<int64_t>();
-  task().set_pad_id(std::max<int64_t>(pad, 0));
-}
-
-void Session::load_training_rows() {
-  check(!config.data.train.empty(), "data.train: expected a file of training rows, found nothing");
-  std::vector<Row> all = read_rows(config.data, task(), config.data.train, "data.train", true);
-  train_rows_in_file = static_cast<int64_t>(all.size());
-  if (config.data.samples) {
-    check(*config.data.samples <= train_rows_in_file, "data.samples: expected at most the ", train_rows_in_file, " rows of ",
-          config.data.train.string(), ", found ", *config.data.samples);
-    for (const size_t i : sample_rows(all.size(), static_cast<size_t>(*config.data.samples), static_cast<uint64_t>(config.train.seed)))
-      train.rows.push_back(all[i]);
-  } else {
-    train.rows = all;
-  }
-  task().fit(train.rows, all);
-}
-
-std::vector<Example> Session::encode(const std::vector<Row>& rows, std::string_view what, bool labelled, int64_t* truncated) const {
+std::vector<Example> encode_rows(const Task& task, const Tokenizer* tokenizer, const std::vector<Row>& rows, std::string_view what, bool labelled,
+                                 int64_t* truncated) {
   std::vector<Example> out;
   Errors errors;
   int64_t cut = 0;
@@ -111,7 +96,7 @@ std::vector<Example> Session::encode(const std::vector<Row>& rows, std::string_v
             "into the archive (tools/export_torchscript.py does) or name them in model.tokenizer");
   for (const auto& row : rows) {
     try {
-      out.push_back(task().encode(row, tokenizer.get(), labelled));
+      out.push_back(task.encode(row, tokenizer, labelled));
       cut += out.back().truncated;
     } catch (const Error& e) {
       errors.add(e.what());
@@ -124,10 +109,31 @@ std::vector<Example> Session::encode(const std::vector<Row>& rows, std::string_v
   return out;
 }
 
+Session::Session(RunConfig read) : config(std::move(read)), device(config.model.device) {}
+
+void Session::load_model_files() {
+  archive = TorchScriptArchive::load(config.model.path, device);
+  tokenizer = load_tokenizer_for(task(), config.model.tokenizer, archive);
+}
+
+void Session::load_training_rows() {
+  check(!config.data.train.empty(), "data.train: expected a file of training rows, found nothing");
+  std::vector<Row> all = read_rows(config.data, task(), config.data.train, "data.train", true);
+  train_rows_in_file = static_cast<int64_t>(all.size());
+  if (config.data.samples) {
+    const auto samples = static_cast<size_t>(*config.data.samples);
+    for (const size_t i : sample_rows(all.size(), samples, static_cast<uint64_t>(config.train.seed), config.data.train.string()))
+      train.rows.push_back(all[i]);
+  } else {
+    train.rows = all;
+  }
+  task().fit(train.rows, all);
+}
+
 LoadedData Session::load(const fs::path& file, std::string_view what, bool labelled) const {
   LoadedData out;
   out.rows = read_rows(config.data, task(), file, what, labelled);
-  out.examples = encode(out.rows, what, labelled, &out.truncated);
+  out.examples = encode_rows(task(), tokenizer.get(), out.rows, what, labelled, &out.truncated);
   return out;
 }
 
@@ -197,7 +203,7 @@ Session Session::start(const Config& given, const Registries& registries) {
   Session session(RunConfig::read(given, registries));
   session.load_model_files();
   session.load_training_rows();
-  session.train.examples = session.encode(session.train.rows, "data.train", true, &session.train.truncated);
+  session.train.examples = encode_rows(session.task(), session.tokenizer.get(), session.train.rows, "data.train", true, &session.train.truncated);
   session.build(registries, true);
   return session;
 }

@@ -26,7 +26,6 @@ class Session {
 
   /// Rows and examples of a file; says how many texts were cut. Throws Error for an empty file or missing columns.
   LoadedData load(const std::filesystem::path& file, std::string_view what, bool labelled) const;
-  std::vector<Example> encode(const std::vector<Row>& rows, std::string_view what, bool labelled, int64_t* truncated = nullptr) const;
 
   EvaluationOptions evaluation() const;
   /// Metadata of adapter.safetensors: method, base fingerprint, version.
@@ -67,6 +66,14 @@ std::shared_ptr<LanguageModel> build_graph(const TorchScriptArchive& archive, co
 
 /// Tokenizer from a path, or from the archive's extra files when the path is empty; null when there is none.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path, const TorchScriptArchive& archive);
+
+/// load_tokenizer, and its padding id (else config.json's) for the task. An archive's own tokenizer that cannot be used is a
+/// warning: rows may carry input_ids.
+std::unique_ptr<Tokenizer> load_tokenizer_for(Task& task, const std::filesystem::path& path, const TorchScriptArchive& archive);
+
+/// Examples of rows; says how many texts were cut. Throws Error with every row that cannot be encoded; `what` names the rows.
+std::vector<Example> encode_rows(const Task& task, const Tokenizer* tokenizer, const std::vector<Row>& rows, std::string_view what, bool labelled,
+                                 int64_t* truncated = nullptr);
 
 /// Rows of a file as the run's `data` section says.
 std::vector<Row> read_rows(const DataConfig& data, const Task& task, const std::filesystem::path& file, std::string_view what, bool labelled);

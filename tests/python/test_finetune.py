@@ -133,9 +133,8 @@ def merged_pooler(base, archive):
     with torch.no_grad():
         for name, value in base.named_parameters():
             found = next((v for k, v in state.items() if k.endswith(name) and "pooler" in k), None)
-            target = next((p for n, p in base.named_parameters() if n == name), None)
-            if found is not None and target.shape == found.shape:
-                target.copy_(found)
+            if found is not None and value.shape == found.shape:
+                value.copy_(found)
 
 
 def test_a_peft_made_adapter_is_loaded_evaluated_and_merged(run, rows, tiny_archive, tiny_folder, tmp_path):
@@ -164,6 +163,18 @@ def test_a_peft_made_adapter_is_loaded_evaluated_and_merged(run, rows, tiny_arch
             assert torch.allclose(ours[name], value, atol=1e-6), name
     changed = [n for n in ours if n.endswith("query.weight") or n.endswith("value.weight")]
     assert len(changed) == 4
+
+
+def test_a_peft_folder_with_a_trained_head_starts_a_run_that_can_be_evaluated(run, rows, tiny_archive, tmp_path):
+    archive = tiny_archive("bert", "classifier", 2)
+    first, second, folder = tmp_path / "first", tmp_path / "second", tmp_path / "peft"
+    run("finetune", config(tmp_path, archive, rows, "classification", METHODS["lora"]), "--run", first)
+    run("export", first, "--to", "peft", "--output", folder)
+    path = config(tmp_path, archive, rows, "classification", f"path: {folder}")
+    run("finetune", path, "--set", "train.steps=0", "--run", second)
+    # The head's weights are the archive's own: taking them over must not change what the archive is known by.
+    expected, found = (json.loads(run("evaluate", r, "--json").stdout) for r in (first, second))
+    assert found["loss"] == pytest.approx(expected["loss"], abs=1e-6)
 
 
 def files_that_must_not_differ(run_folder):

@@ -113,6 +113,7 @@ Session::Session(RunConfig read) : config(std::move(read)), device(config.model.
 
 void Session::load_model_files() {
   archive = TorchScriptArchive::load(config.model.path, device);
+  archive.fingerprint();  // of the file's weights: later the model, which shares them, may be trained
   tokenizer = load_tokenizer_for(task(), config.model.tokenizer, archive);
 }
 

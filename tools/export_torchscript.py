@@ -33,7 +33,7 @@ import torch
 from torchscript_tracing import TraceError, Wrapper, difference, first_line, input_names, trace
 
 TASKS = ("encoder", "classifier", "causal-lm", "seq2seq")
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 HEAD_SEED = 0
 TEXT_FILES = (
     "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json",

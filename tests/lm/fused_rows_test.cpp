@@ -186,7 +186,9 @@ TEST(FusedRowsTest, PeftPairsHaveZerosInTheOtherRows) {
     for (auto& [name, value] : fused.factors) value.normal_();
     save_peft_folder(folder / "peft", fused.archive, *fused.adapted, "classification");
     const auto files = load_tensors(folder / "peft/adapter_model.safetensors").tensors;
-    ASSERT_EQ(files.size(), 2u);
+    std::string names;
+    for (const auto& [key, unused] : files) names += key + " ";
+    ASSERT_EQ(files.size(), 2u) << names;
     const std::string module = cat("base_model.model.", form == Form::conv1d ? "c_attn" : "query_key_value");
     const torch::Tensor a = files.at(module + ".lora_A.weight"), b = files.at(module + ".lora_B.weight");
     EXPECT_EQ(a.size(0), 4);

@@ -6,6 +6,13 @@
 #include <stdexcept>
 
 namespace deeplora {
+namespace {
+
+torch::Tensor orthonormal(const torch::Tensor& columns) {
+  return std::get<0>(at::linalg_qr(columns, "reduced"));
+}
+
+}  // namespace
 
 StreamedPairs::StreamedPairs(int64_t rows, int64_t cols, int64_t k, torch::TensorOptions options,
                              at::Generator generator)
@@ -18,18 +25,11 @@ StreamedPairs::StreamedPairs(int64_t rows, int64_t cols, int64_t k, torch::Tenso
 
 void StreamedPairs::add(const MatrixAction& term) {
   torch::NoGradGuard no_grad;
-  switch (pass_) {
-    case Pass::merge:
-      merge(term);
-      break;
-    case Pass::range:
-      range_.add_(term.times(kept_.v));
-      break;
-    case Pass::core:
-      core_.add_(term.transposed_times(range_));
-      break;
-    case Pass::done:
-      break;
+  if (pass_ == Pass::merge) {
+    merge(term);
+  } else if (pass_ != Pass::done) {
+    left_.add_(term.times(kept_.v));
+    right_.add_(term.transposed_times(kept_.u));
   }
 }
 
@@ -56,29 +56,36 @@ bool StreamedPairs::end_pass() {
   if (terms_ == 0) throw std::logic_error("no terms");
   switch (pass_) {
     case Pass::merge:
-      pass_ = terms_ == 1 || kept_pairs_ == std::min(rows_, cols_) ? Pass::done : Pass::range;
-      if (pass_ == Pass::done) break;
-      kept_.u.reset();
-      range_ = at::zeros({rows_, kept_pairs_}, options_);
+      pass_ = terms_ == 1 || kept_pairs_ == std::min(rows_, cols_) ? Pass::done : Pass::iterate;
       break;
-    case Pass::range:
-      kept_ = {};
-      range_ = std::get<0>(at::linalg_qr(range_, "reduced"));
-      core_ = at::zeros({cols_, kept_pairs_}, options_);
-      pass_ = Pass::core;
+    case Pass::iterate:
+      kept_.u = orthonormal(left_);
+      kept_.v = orthonormal(right_);
+      pass_ = Pass::combine;
       break;
-    case Pass::core: {
-      // M ~ Q core^T with core = v s w^T, so u = Q w.
-      const auto [v, s, wt] = at::linalg_svd(core_, /*full_matrices=*/false);
-      kept_ = {at::matmul(range_, wt.t()), s, v};
-      range_ = core_ = torch::Tensor();
+    case Pass::combine:
+      kept_ = combined();
+      left_.reset();
+      right_.reset();
       pass_ = Pass::done;
       break;
-    }
     case Pass::done:
       break;
   }
-  return pass_ != Pass::done;
+  if (pass_ == Pass::done) return false;
+  left_ = at::zeros({rows_, kept_pairs_}, options_);
+  right_ = at::zeros({cols_, kept_pairs_}, options_);
+  return true;
+}
+
+SingularPairs StreamedPairs::combined() const {
+  const auto [left_q, left_r] = at::linalg_qr(left_, "reduced");
+  const auto [right_q, right_r] = at::linalg_qr(right_, "reduced");
+  // Directions of U^T M V below rounding are noise that the inverse would blow up.
+  const double rounding = left_.scalar_type() == torch::kFloat64 ? 1e-13 : 1e-5;
+  const torch::Tensor inverse = at::linalg_pinv(at::matmul(kept_.u.t(), left_), rounding);
+  const auto [u, s, vt] = at::linalg_svd(at::matmul(left_r, at::matmul(inverse, right_r.t())), /*full_matrices=*/false);
+  return {at::matmul(left_q, u), s, at::matmul(right_q, vt.t())};
 }
 
 SingularPairs StreamedPairs::pairs() const {

@@ -9,9 +9,9 @@ namespace deeplora {
 ///
 /// The terms come by in passes, the same ones in the same order. In the first pass the leading s = 2k (k + 8 at least)
 /// pairs of (what is kept + the term) are kept, each by randomized subspace iteration; that is exact to the iteration
-/// for one term, or when s is the smaller side. Otherwise the truncations have left an error, and two more passes make
-/// one step of subspace iteration on M itself, exact because its products are sums over the terms: Q = orth(M V), then
-/// the SVD of Q^T M.
+/// for one term, or when s is the smaller side. Otherwise the truncations have left an error, and two more passes iterate
+/// on M itself, exact because its products are sums over the terms: U, V <- orth(M V), orth(M^T U), and then the SVD of the
+/// generalized Nystroem form (M V) (U^T M V)^+ (U^T M) (Nakatsukasa 2020).
 class StreamedPairs {
  public:
   StreamedPairs(int64_t rows, int64_t cols, int64_t k, torch::TensorOptions options, at::Generator generator);
@@ -24,16 +24,16 @@ class StreamedPairs {
   SingularPairs pairs() const;
 
  private:
-  enum class Pass { merge, range, core, done };
+  enum class Pass { merge, iterate, combine, done };
   void merge(const MatrixAction& term);
+  SingularPairs combined() const;
 
   int64_t rows_, cols_, k_, kept_pairs_, terms_ = 0;
   torch::TensorOptions options_;
   at::Generator generator_;
   Pass pass_ = Pass::merge;
   SingularPairs kept_;
-  torch::Tensor range_;  ///< M V [m, s], then its orthonormal basis Q
-  torch::Tensor core_;   ///< M^T Q [n, s]
+  torch::Tensor left_, right_;  ///< M V [m, s] and M^T U [n, s] of the terms so far
 };
 
 }  // namespace deeplora

@@ -112,17 +112,17 @@ TEST(PissaTest, StartsWherePeftStartsAndKeepsTheArchivesWeight) {
   const auto weight = tensor_from(peft.at("weight"));
   const auto adapter = factory_of("pissa", "{" + rank_and_alpha(peft) + "}")(site_of(weight));
   const double scale = peft.at("alpha").get<double>() / peft.at("rank").get<double>();
-  const auto a = parameter(*adapter, "A").detach(), b = parameter(*adapter, "B").detach();
+  const auto a = parameter(*adapter, "A").detach().clone(), b = parameter(*adapter, "B").detach().clone();
   // PEFT computes in float32. The pairs' signs are free, their product and norms are not.
-  EXPECT_TRUE(close(torch::matmul(b, a), tensor_from(peft.at("product")), 2e-6));
-  EXPECT_TRUE(close(weight - scale * torch::matmul(b, a), tensor_from(peft.at("residual")), 2e-6));
-  EXPECT_TRUE(close(a.norm(2, 1), tensor_from(peft.at("a_norms")), 2e-6));
-  EXPECT_TRUE(close(b.norm(2, 0), tensor_from(peft.at("b_norms")), 2e-6));
+  EXPECT_TRUE(close(torch::matmul(b, a), tensor_from(peft.at("product")), 1e-5));
+  EXPECT_TRUE(close(weight - scale * torch::matmul(b, a), tensor_from(peft.at("residual")), 1e-5));
+  EXPECT_TRUE(close(a.norm(2, 1), tensor_from(peft.at("a_norms")), 1e-5));
+  EXPECT_TRUE(close(b.norm(2, 0), tensor_from(peft.at("b_norms")), 1e-5));
   EXPECT_EQ(adapter->delta().abs().max().item<double>(), 0);
   EXPECT_EQ(adapter->low_rank_pair()->a.size(0), 8) << "twice the rank";
   // Merged after training: W_res + s B A.
   copy(*adapter, "B", b + 1);
-  EXPECT_TRUE(close(weight + adapter->delta(), tensor_from(peft.at("residual")) + scale * torch::matmul(b + 1, a), 2e-6));
+  EXPECT_TRUE(close(weight + adapter->delta(), tensor_from(peft.at("residual")) + scale * torch::matmul(b + 1, a), 1e-5));
 }
 
 TEST(LoraPlusTest, TakesTheStepsOfPeftsOptimizer) {

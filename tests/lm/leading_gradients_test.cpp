@@ -171,7 +171,7 @@ TEST(LeadingGradientsTest, UnreachedWeightsAndGradientsThatAreNotFiniteAreNamed)
 /// Counts the bytes that tensors hold, on top of LibTorch's own allocator.
 class CountingAllocator : public c10::Allocator {
  public:
-  CountingAllocator() : base_(c10::GetCPUAllocator()) { c10::SetCPUAllocator(this); }
+  CountingAllocator() : base_(c10::GetCPUAllocator()) { c10::SetCPUAllocator(this); }  // blocks may outlive it
   ~CountingAllocator() override { c10::SetCPUAllocator(base_); }
   c10::DataPtr allocate(size_t bytes) override {
     c10::DataPtr inner = base_->allocate(bytes);
@@ -207,8 +207,7 @@ class CountingAllocator : public c10::Allocator {
 TEST(LeadingGradientsTest, TheInitialisationTakesNoMoreMemoryThanATrainingStep) {
   constexpr int64_t kWords = 3000, kWidth = 384, kLayers = 12, kRank = 8;
   constexpr int64_t kOneGradient = kWidth * kWidth * 4, kAllGradients = (kWords + kWidth * kLayers) * kWidth * 4;
-  static CountingAllocator* counting = new CountingAllocator;  // blocks may outlive this test
-  (void)counting;
+  const CountingAllocator counting;
   Stack model(kWords, kWidth, kLayers, torch::kFloat32);
   model.eval();
   const std::vector<Batch> batches{batch_of(4, 16, kWords, 1), batch_of(4, 16, kWords, 2)};

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "factorization/stiefel.h"
 
 namespace deeplora {
 namespace {
@@ -167,6 +168,18 @@ GroupOptimizer::GroupOptimizer(const OptimizerOptions& options, std::vector<Para
 void GroupOptimizer::set_learning_rate(double base_lr) {
   for (size_t i = 0; i < groups_.size(); ++i)
     optimizer_->param_groups()[i].options().set_lr(base_lr * groups_[i].lr_scale);
+}
+
+void GroupOptimizer::step() {
+  const torch::NoGradGuard no_grad;
+  for (const auto& group : groups_)
+    if (group.orthonormal)
+      for (const auto& [name, value] : group.params)
+        if (value.grad().defined()) value.grad().copy_(tangent_part(value, value.grad()));
+  optimizer_->step();
+  for (const auto& group : groups_)
+    if (group.orthonormal)
+      for (auto [name, value] : group.params) value.copy_(polar_factor(value));
 }
 
 std::vector<NamedTensor> GroupOptimizer::state() const {

@@ -32,7 +32,9 @@ class GroupOptimizer {
 
   /// Every group's learning rate becomes base_lr x lr_scale.
   void set_learning_rate(double base_lr);
-  void step() { optimizer_->step(); }
+  /// Groups that are orthonormal move along the Stiefel manifold: the gradient is projected on the tangent space before
+  /// the optimizer's step, the polar retraction follows it (with sgd: Riemannian gradient descent).
+  void step();
   void zero_grad() { optimizer_->zero_grad(/*set_to_none=*/true); }
 
   /// Copies of the moments and step counts on the CPU, as "PARAMETER/exp_avg"; parameters that never had a

@@ -197,8 +197,7 @@ void Session::build(const Registries& registries, bool with_gradients) {
     const auto sites = choose_sites(all, config.adapter.targets);
     StartGradients gradients(*this, sites);
     adapted->add_adapters(sites, config.adapter.factory, static_cast<uint64_t>(config.train.seed), device,
-                          with_gradients ? std::function<torch::Tensor(const AdapterSite&)>([&](const AdapterSite& site) { return gradients.at(site); })
-                                         : nullptr);
+                          with_gradients ? LeadingGradient([&](const AdapterSite& site, int64_t k) { return gradients.at(site, k); }) : nullptr);
     if (!config.adapter.path.empty() && with_gradients) load_adapter(config.adapter.path);
   }
 }

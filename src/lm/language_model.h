@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "lm/adapter.h"
+#include "lm/decoding_state.h"
 
 namespace deeplora {
 
@@ -89,6 +90,10 @@ class LanguageModel : public torch::nn::Module {
   /// Named inner states [B, T, D] of a forward pass, in the order in which the archive's own layer_norm operators produce
   /// them: where parity fails they tell which layer parts first. Empty where the model cannot tell.
   virtual std::vector<std::pair<std::string, torch::Tensor>> checkpoints(const Batch&) { return {}; }
+  /// Reads a prompt and keeps its keys and values. Causal models take a LEFT-padded batch (positions count tokens, not cells),
+  /// sequence-to-sequence models a right-padded source with decoder_input_ids [B, 1], the decoder's start. Null when the family
+  /// keeps no cache: callers then decode with forward() on whole prefixes (lm/decoding.h).
+  virtual std::unique_ptr<DecodingState> begin_decoding(const Batch& /*prompt*/) { return nullptr; }
 };
 
 /// A model family: says whether an archive is one of its own, and builds the model on the archive's tensors.

@@ -57,7 +57,7 @@ struct Again : torch::CustomClassHolder {
 
 struct Recompute : torch::autograd::Function<Recompute> {
   /// `tensors`: the layer's inputs, then the tensors it trains (given so that autograd knows them).
-  static torch::Tensor forward(AutogradContext* ctx, const c10::intrusive_ptr<Again>& again, const variable_list& tensors) {
+  static torch::Tensor forward(AutogradContext* ctx, const c10::intrusive_ptr<Again>& again, at::TensorList tensors) {
     const variable_list inputs(tensors.begin(), tensors.end() - static_cast<std::ptrdiff_t>(again->trained.size()));
     ctx->save_for_backward(inputs);
     ctx->saved_data["again"] = c10::IValue::make_capsule(again);
@@ -105,7 +105,7 @@ torch::Tensor recomputed(const torch::nn::Module& owner, const std::vector<torch
   again->device = inputs.front().device();
   again->random = random_state(again->device);
   again->autocast = at::autocast::is_autocast_enabled(again->device.type());
-  return Recompute::apply(again, tensors);
+  return Recompute::apply(again, at::TensorList(tensors));  // of a std::vector, autograd would not see the tensors
 }
 
 }  // namespace deeplora

@@ -145,7 +145,7 @@ class T5Layer : public torch::nn::Module {
   }
 
   /// In the archive's order; `position_bias` follows the attention that holds it.
-  void add_sites(std::vector<AdapterSite>& sites, const EmbeddingTable& position_bias) {
+  void add_sites(std::vector<AdapterSite>& sites, EmbeddingTable position_bias) {
     own_->add_sites(sites);
     if (!position_bias.is_empty()) sites.push_back(position_bias->site("embedding", SiteKind::embedding));
     if (source_) source_->add_sites(sites);

@@ -20,8 +20,16 @@ torch::Tensor Packing::pack(const torch::Tensor& padded) const {
 
 torch::Tensor Packing::unpack(const torch::Tensor& packed) const {
   if (!index_.defined()) return packed.view({batch_, tokens_, packed.size(1)});
-  const torch::Tensor cells = torch::zeros({batch_ * tokens_, packed.size(1)}, packed.options());
-  return cells.index_copy(0, index_, packed).view({batch_, tokens_, packed.size(1)});
+  torch::Tensor cells = torch::zeros({batch_ * tokens_, packed.size(1)}, packed.options());
+  return cells.index_copy_(0, index_, packed).view({batch_, tokens_, packed.size(1)});
+}
+
+Packing Packing::rows(const torch::Tensor& rows) const {
+  Packing out = *this;
+  out.batch_ = rows.size(0);
+  out.index_.reset();
+  if (attention_mask_.defined()) out.attention_mask_ = attention_mask_.index_select(0, rows);
+  return out;
 }
 
 torch::Tensor packed_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads,

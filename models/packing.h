@@ -17,6 +17,8 @@ class Packing {
   torch::Tensor unpack(const torch::Tensor& packed) const;
   /// [B, 1, 1, T] bool for attention (true: attend), undefined when nothing is padded.
   const torch::Tensor& attention_mask() const { return attention_mask_; }
+  /// What attention needs to look at these cells again from other rows, rows [B'] indices into the batch: only its mask is kept.
+  Packing rows(const torch::Tensor& rows) const;
   int64_t batch() const { return batch_; }
   int64_t tokens() const { return tokens_; }
 

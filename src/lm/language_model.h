@@ -22,7 +22,7 @@ struct Batch {
   torch::Tensor attention_mask;     ///< [B, T] int64, 1 for a token, 0 for padding
   torch::Tensor token_type_ids;     ///< [B, T] int64
   torch::Tensor position_ids;       ///< [B, T] int64
-  torch::Tensor decoder_input_ids;  ///< [B, T'] int64
+  torch::Tensor decoder_input_ids;  ///< [B, T'] int64; logits are [B, T', V] then
   torch::Tensor labels;             ///< [B] int64 classes, [B] float targets or [B, T] int64 tokens with -100 ignored
 
   int64_t size() const { return input_ids.size(0); }
@@ -49,7 +49,7 @@ struct RowBlock {
 /// A weight with an adapter slot.
 struct AdapterSite {
   std::string path;  ///< name in the archive, e.g. "model.encoder.layer.0.attention.self.query.weight"
-  std::string role;  ///< query, key, value, attention_output, mlp_in, mlp_out, mlp_gate, embedding, head, other
+  std::string role;  ///< query, key, value, attention_output, query_key_value, mlp_in, mlp_out, mlp_gate, embedding, lm_head, head, other
   SiteKind kind = SiteKind::linear;
   std::string op;             ///< operator that reads it: "linear", "embedding", "addmm"...
   torch::Tensor weight;       ///< frozen, [out, in]
@@ -83,6 +83,8 @@ class LanguageModel : public torch::nn::Module {
   virtual std::vector<AdapterSite> sites() = 0;
   /// Every floating-point weight of the base model under its archive name; `full` trains these.
   virtual std::vector<NamedTensor> base_parameters() = 0;
+  /// Keeps only each layer's input for the backward pass and computes the rest again. Throws Error where the model cannot.
+  virtual void set_gradient_checkpointing(bool on);
   /// False for a model without attention_mask that would read padding as text.
   virtual bool takes_padding() const { return true; }
   /// "bert", "roberta", ..., "graph".

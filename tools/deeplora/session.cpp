@@ -217,6 +217,7 @@ std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageM
 
 void Session::build(const Registries& registries, bool with_gradients) {
   const auto base = build_base(registries);
+  base->set_gradient_checkpointing(config.train.gradient_checkpointing);
   const auto head = add_head(base);
   adapted = std::make_unique<AdaptedModel>(head ? std::static_pointer_cast<LanguageModel>(head) : base, head);
   using Trains = AdapterMethod::Trains;

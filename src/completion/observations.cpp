@@ -10,14 +10,14 @@
 namespace deeplora {
 namespace {
 
-void require(bool ok, const std::string& message) {
+void require_entries(bool ok, const std::string& message) {
   if (!ok) throw std::invalid_argument(message);
 }
 
 void require_within(const torch::Tensor& index, int64_t size, const char* what) {
   if (index.numel() == 0) return;
   const auto [least, most] = at::aminmax(index);
-  require(least.item<int64_t>() >= 0 && most.item<int64_t>() < size,
+  require_entries(least.item<int64_t>() >= 0 && most.item<int64_t>() < size,
           cat(what, " indices from ", least.item<int64_t>(), " to ", most.item<int64_t>(), " in a matrix of ",
               size, " ", what, "s"));
 }
@@ -34,8 +34,8 @@ Observations Observations::make(int64_t rows, int64_t cols, const torch::Tensor&
                                 const torch::Tensor& value) {
   torch::NoGradGuard no_grad;
   constexpr int64_t kLargest = std::numeric_limits<int32_t>::max();
-  require(rows >= 1 && cols >= 1 && rows <= kLargest && cols <= kLargest, cat("a matrix of ", rows, " x ", cols));
-  require(row.dim() == 1 && row.sizes() == col.sizes() && row.sizes() == value.sizes(),
+  require_entries(rows >= 1 && cols >= 1 && rows <= kLargest && cols <= kLargest, cat("a matrix of ", rows, " x ", cols));
+  require_entries(row.dim() == 1 && row.sizes() == col.sizes() && row.sizes() == value.sizes(),
           cat("rows ", row.sizes(), ", columns ", col.sizes(), " and values ", value.sizes(), " do not fit each other"));
   require_within(row, rows, "row");
   require_within(col, cols, "column");
@@ -90,7 +90,7 @@ Observations Observations::transposed() const {
 }
 
 Observations Observations::with_values(const torch::Tensor& values) const {
-  require(values.dim() == 1 && values.numel() == count(), cat(values.sizes(), " values for ", count(), " observations"));
+  require_entries(values.dim() == 1 && values.numel() == count(), cat(values.sizes(), " values for ", count(), " observations"));
   return {rows, cols, row, col, values.detach().to(torch::kCPU, torch::kFloat64).contiguous()};
 }
 

@@ -2,6 +2,8 @@
 
 #include <torch/torch.h>
 
+#include "models/dropout.h"
+
 namespace deeplora {
 namespace {
 
@@ -51,8 +53,9 @@ class EncoderLayer : public torch::nn::Module {
     const bool training = is_training();
     const torch::Tensor mixed = packed_attention(query_(x), key_(x), value_(x), config_.heads, packing,
                                                  training ? config_.attention_dropout : 0.0);
-    const torch::Tensor attended = attention_norm_(dropped(output_(mixed)) + x);
-    const torch::Tensor out = mlp_norm_(dropped(mlp_out_(activate(mlp_in_(attended), config_.activation))) + attended);
+    const double dropout = training ? config_.hidden_dropout : 0.0;
+    const torch::Tensor attended = attention_norm_(dropout_add(output_(mixed), x, dropout));
+    const torch::Tensor out = mlp_norm_(dropout_add(mlp_out_(activate(mlp_in_(attended), config_.activation)), attended, dropout));
     if (trace) trace->insert(trace->end(), {attended, out});
     return out;
   }
@@ -67,10 +70,6 @@ class EncoderLayer : public torch::nn::Module {
   }
 
  private:
-  torch::Tensor dropped(const torch::Tensor& x) const {
-    return is_training() && config_.hidden_dropout > 0 ? at::dropout(x, config_.hidden_dropout, true) : x;
-  }
-
   const EncoderConfig& config_;
   Projection query_{nullptr}, key_{nullptr}, value_{nullptr}, output_{nullptr}, mlp_in_{nullptr}, mlp_out_{nullptr};
   FrozenNorm attention_norm_, mlp_norm_;
@@ -145,7 +144,7 @@ class EncoderModel : public LanguageModel {
     const Packing packing(batch.attention_mask, size, tokens, batch.input_ids.device());
     torch::Tensor x = embed(batch, packing);
     if (trace_) trace_->push_back(x);
-    x = at::dropout(x, config_.hidden_dropout, is_training());
+    if (is_training()) x = seeded_dropout(x, config_.hidden_dropout);
     for (const auto& layer : layers_) x = layer->forward(x, packing, trace_);
     if (!head_) return {.hidden = packing.unpack(x), .logits = {}};
     return {.hidden = {}, .logits = head_->forward(packing.unpack(x).select(1, 0))};

@@ -38,7 +38,7 @@ GraphModel::GraphModel(const TorchScriptArchive& archive, const ArchiveInterface
       arguments_(archive, interface),
       lowered_(lower_forward(archive)),
       dropout_(options.dropout) {
-  logits_ = archive.export_info().value("output", std::string()) == "logits";
+  logits_ = gives_logits(archive);
   takes_padding_ = arguments_.takes("attention_mask");
   const GraphSites found = find_sites(lowered_, *lowered_.graph);
   for (const auto& [tensor, reason] : found.others)

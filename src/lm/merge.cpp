@@ -178,7 +178,7 @@ MergeReport export_safetensors(const TorchScriptArchive& archive, const AdaptedM
 
 ModelOutput ArchiveModel::forward(const Batch& batch) {
   const torch::Tensor out = forward_(batch);
-  return out.dim() == 3 ? ModelOutput{.hidden = out, .logits = {}} : ModelOutput{.hidden = {}, .logits = out};
+  return out.dim() == 3 && !logits_ ? ModelOutput{.hidden = out, .logits = {}} : ModelOutput{.hidden = {}, .logits = out};
 }
 
 std::vector<NamedTensor> ArchiveModel::base_parameters() {

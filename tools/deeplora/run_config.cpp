@@ -106,4 +106,11 @@ RunConfig RunConfig::read(const Config& given, const Registries& registries) {
   return out;
 }
 
+std::vector<std::string> data_overrides(const std::vector<std::string>& assignments) {
+  for (const auto& assignment : assignments)
+    check(assignment.starts_with("data.") && !assignment.starts_with("data.task"), "--set ", assignment,
+          ": only keys of the data section can change after training, e.g. data.generation.beams=4");
+  return assignments;
+}
+
 }  // namespace deeplora

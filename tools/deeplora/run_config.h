@@ -72,4 +72,7 @@ struct RunConfig {
   static RunConfig read(const Config& config, const Registries& registries);
 };
 
+/// The assignments themselves; throws Error for one outside the `data` section: the rest of a finished run is fixed.
+std::vector<std::string> data_overrides(const std::vector<std::string>& assignments);
+
 }  // namespace deeplora

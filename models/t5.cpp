@@ -349,8 +349,9 @@ T5Config read_config(const TorchScriptArchive& archive, const std::string& prefi
   check_activation(archive, c.activation);
   c.norm_eps = json.value("layer_norm_epsilon", 1e-6);
   c.dropout = options.dropout.value_or(json.value("dropout_rate", 0.1));
-  // Newer configurations say it outright; in older ones only models with tied tables scale.
-  c.scale_output = json.value("scale_decoder_outputs", json.value("tie_word_embeddings", true));
+  // Newer configurations say it outright; in older ones only models with tied tables scale. mT5 never does.
+  const bool tied = json.value("model_type", std::string()) == "t5" && json.value("tie_word_embeddings", true);
+  c.scale_output = json.value("scale_decoder_outputs", tied);
   return c;
 }
 

@@ -145,10 +145,9 @@ def test_unknown_rope_scaling_is_refused_and_auto_falls_back(families, run, case
     assert json.loads(run("inspect", yarn, "--json").stdout)["backend"] == "graph"
 
 
-def test_wrong_configuration_is_found_at_load(run, case, tmp_path):
+def test_wrong_configuration_is_found_by_the_comparison(families, case, tmp_path):
     wrong = with_config(case("llama-grouped")[1], tmp_path / "wrong.pt", rope_parameters={"rope_type": "default", "rope_theta": 100.0})
-    assert json.loads(run("inspect", wrong, "--json").stdout)["backend"] == "graph"
-    assert json.loads(run("inspect", case("llama-grouped")[1], "--json").stdout)["backend"] == "native"
+    assert "relative difference" in families("check", wrong)["parity"]
 
 
 def test_missing_and_misshapen_weights_are_all_named(families, case, tmp_path):

@@ -5,6 +5,8 @@
 #include <limits>
 #include <numeric>
 
+#include "completion/portable_random.h"
+
 namespace deeplora {
 namespace {
 
@@ -16,32 +18,10 @@ uint64_t hash_of(std::string_view id) {
   return hash ^ (hash >> 29);
 }
 
-/// splitmix64: the same numbers with every standard library, unlike std::shuffle.
-class SplitMix {
- public:
-  explicit SplitMix(uint64_t seed) : state_(seed) {}
-  uint64_t next() {
-    uint64_t z = (state_ += 0x9e3779b97f4a7c15ULL);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-    return z ^ (z >> 31);
-  }
-  /// Uniform in [0, bound).
-  uint64_t below(uint64_t bound) {
-    const uint64_t limit = std::numeric_limits<uint64_t>::max() - std::numeric_limits<uint64_t>::max() % bound;
-    uint64_t drawn = next();
-    while (drawn >= limit) drawn = next();
-    return drawn % bound;
-  }
-
- private:
-  uint64_t state_;
-};
-
 std::vector<int64_t> permutation(int64_t size, uint64_t seed) {
   std::vector<int64_t> order(static_cast<size_t>(size));
   std::iota(order.begin(), order.end(), int64_t{0});
-  SplitMix random(seed);
+  PortableRandom random(seed);
   for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random.below(i)]);
   return order;
 }

@@ -198,6 +198,7 @@ class Alternation {
     for (double& bias : out.col_bias) bias *= unit_;
     // In units of rating: B carries the unit, so its penalty is divided by unit^2, and the squared error is multiplied by it.
     for (size_t k = 0; k < K_; ++k) out.row_penalty.push_back(rows_.penalty[k] / precision_);
+    out.penalty_per_rating = !o_.bayes && o_.weighted;
     if (rows_.link) {
       out.row_link.assign(static_cast<size_t>(out.cols) * (rank_ + 1), 0.0);
       for (size_t j = 0; j < static_cast<size_t>(out.cols); ++j)

@@ -98,8 +98,9 @@ std::vector<double> fold_in(const RatingsModel& model, std::span<const int32_t> 
       for (size_t k = 0; k < size; ++k) prior[k] += model.row_link[j * (r + 1) + k] / std::sqrt(rated);
   }
   for (size_t k = 0; k < size; ++k) {
-    matrix[k * (k + 1) / 2 + k] += model.row_penalty[k];
-    right[k] += model.row_penalty[k] * prior[k];
+    const double penalty = model.row_penalty[k] * (model.penalty_per_rating ? std::max(rated, 1.0) : 1.0);
+    matrix[k * (k + 1) / 2 + k] += penalty;
+    right[k] += penalty * prior[k];
   }
   check(size == 0 || solve_packed(matrix, right), "folding in: a row's ratings do not determine its factors; train with a regularization above 0");
   right.resize(r + 1, 0.0);

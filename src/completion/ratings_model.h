@@ -21,6 +21,7 @@ struct RatingsModel {
   std::vector<double> row_factor, col_factor;  ///< [m, r], [n, r] row-major
   /// What folding in a new row needs: ridge penalties of the coordinates (factors, then the bias) in units of squared rating ...
   std::vector<double> row_penalty;
+  bool penalty_per_rating = false;  ///< a row's penalties grow with the number of its ratings (als with `weighted`)
   /// ... and the implicit-feedback part, [n, r + 1] (SVD++'s y_j; last: bias): the penalty pulls a row towards
   /// |N|^-1/2 sum_{j in N} link_j, N its rated columns. Empty without it.
   std::vector<double> row_link;

@@ -12,7 +12,7 @@ void require_at_least(const Config& train, const std::string& key, int64_t value
 }
 
 void read_optimizer(const Config& train, TrainConfig& config) {
-  train.read_choice("optimizer", config.optimizer, optimizer_names(), "adamw, adam or sgd");
+  train.read_choice("optimizer", config.optimizer, optimizer_names(), "adamw, adam, sgd or rmsprop");
   train.read("lr", config.lr, "peak learning rate; absent: the method's default");
   train.read("head_lr", config.head_lr, "peak learning rate of a newly made head");
   train.read("beta1", config.beta1, "Adam's decay of the gradient's mean");

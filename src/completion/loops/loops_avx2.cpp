@@ -1,0 +1,7 @@
+#include "completion/loops/loops.h"
+
+#pragma GCC diagnostic ignored "-Wpsabi"  // vectors pass between inlined functions of this file only
+
+namespace deeplora::loops::avx2 {
+#include "completion/loops/loops.inc"
+}

@@ -63,12 +63,13 @@ FactorOptions factor_options(const RatingsConfig& config, const RatingsCandidate
 
 /// Alternation until dev no longer gains; the model of the best sweep.
 RatingsFit fit_on_dev(const RatingsConfig& config, const RatingsCandidate& candidate, const Ratings& train, const Ratings& dev,
-                      const std::pair<double, double>& range) {
+                      const std::pair<double, double>& range, const std::function<void()>& pulse) {
   FactorOptions o = factor_options(config, candidate);
   RatingsFit fit;
   fit.dev.rmse = std::numeric_limits<double>::infinity();
   int64_t since_best = 0;
   o.after_sweep = [&](int64_t sweep, const RatingsModel& model) {
+    pulse();
     RatingsModel ranged = model;
     ranged.range = range;
     const RatingErrors errors = errors_of(ranged, dev);
@@ -107,8 +108,7 @@ nlohmann::ordered_json candidate_json(const RatingsCandidate& candidate, const R
 /// One choice among the grid: state that the steps share.
 class Choice {
  public:
-  Choice(const RatingsConfig& config, const ChainSolver& chain, const std::function<void(const std::string&)>& note)
-      : config_(config), chain_(chain), note_(note) {}
+  Choice(const RatingsConfig& config, const RatingsCallbacks& callbacks) : config_(config), callbacks_(callbacks) {}
 
   RatingsOutcome run(const Ratings& train, const Ratings& dev, const Ratings& everything) {
     range_ = range_of(config_, everything);
@@ -139,10 +139,11 @@ class Choice {
     out_.fit.dev.rmse = std::numeric_limits<double>::infinity();
     out_.candidates = nlohmann::ordered_json::array();
     for (const auto& candidate : config_.grid) {
-      RatingsFit fit = candidate.solver == "chain" ? chain_(train, &dev, out_.bias, candidate, 0) : fit_on_dev(config_, candidate, train, dev, range_);
+      RatingsFit fit = candidate.solver == "chain" ? callbacks_.chain(train, &dev, config_.biases ? out_.bias : out_.mean, candidate, 0)
+                                                   : fit_on_dev(config_, candidate, train, dev, range_, callbacks_.pulse);
       out_.candidates.push_back(candidate_json(candidate, fit));
       out_.sweeps += fit.sweeps_done;
-      note_(cat(candidate.name(), ": dev rmse ", fit.dev.rmse, ", mae ", fit.dev.mae, " after ", fit.sweeps,
+      callbacks_.note(cat(candidate.name(), ": dev rmse ", fit.dev.rmse, ", mae ", fit.dev.mae, " after ", fit.sweeps,
                 candidate.solver == "chain" ? " iterations" : " sweeps"));
       if (!(fit.dev.rmse < out_.fit.dev.rmse)) continue;
       out_.fit = std::move(fit);
@@ -154,7 +155,7 @@ class Choice {
   void refit(const Ratings& everything) {
     const int64_t sweeps = out_.fit.sweeps;
     if (out_.chosen.solver == "chain") {
-      out_.fit.model = chain_(everything, nullptr, out_.bias, out_.chosen, sweeps).model;
+      out_.fit.model = callbacks_.chain(everything, nullptr, config_.biases ? out_.bias : out_.mean, out_.chosen, sweeps).model;
     } else {
       out_.fit.model = fit_exactly(config_, out_.chosen, everything, sweeps);
     }
@@ -163,8 +164,7 @@ class Choice {
   }
 
   const RatingsConfig& config_;
-  const ChainSolver& chain_;
-  const std::function<void(const std::string&)>& note_;
+  const RatingsCallbacks& callbacks_;
   std::pair<double, double> range_;
   RatingsOutcome out_;
 };
@@ -191,13 +191,24 @@ RatingsData load_ratings(const RatingsConfig& config) {
   return data;
 }
 
-RatingsOutcome choose_ratings_model(const RatingsConfig& config, const Ratings& train, const std::optional<Ratings>& dev, const ChainSolver& chain,
-                                    const std::function<void(const std::string&)>& note) {
-  Choice choice(config, chain, note);
+RatingsOutcome choose_ratings_model(const RatingsConfig& config, const Ratings& train, const std::optional<Ratings>& dev,
+                                    const RatingsCallbacks& callbacks) {
+  Choice choice(config, callbacks);
   if (dev) return choice.run(train, *dev, joined(train, *dev));
   // A stream of its own, so that dev is not what test was drawn as.
   const Split split = split_of(config, train, config.dev_share, config.seed + 0x5eed);
   return choice.run(train.subset(split.train), train.subset(split.held_out), train);
+}
+
+std::vector<FoldScores> cross_validate(const RatingsConfig& config, const Ratings& ratings, const RatingsCallbacks& callbacks) {
+  std::vector<FoldScores> out;
+  for (const Split& fold : k_folds(ratings.size(), config.folds, config.seed)) {
+    const RatingsOutcome outcome = choose_ratings_model(config, ratings.subset(fold.train), std::nullopt, callbacks);
+    out.push_back({outcome.chosen, outcome.low_rank_helps, outcome.sweeps, score_ratings(outcome, ratings.subset(fold.held_out))});
+    const auto& [mean, bias, model, count] = out.back().scores;
+    callbacks.note(cat("fold ", out.size(), " of ", config.folds, ": rmse ", model.rmse, ", mae ", model.mae, " (bias baseline ", bias.rmse, ", ", bias.mae, ")"));
+  }
+  return out;
 }
 
 RatingsScores score_ratings(const RatingsOutcome& outcome, const Ratings& ratings) {

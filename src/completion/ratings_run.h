@@ -51,10 +51,26 @@ struct RatingsData {
 /// Throws Error as the reader and the splits do.
 RatingsData load_ratings(const RatingsConfig& config);
 
-/// Tries the grid on dev ratings, keeps the best by RMSE, compares it with the bias baseline, fits it again on everything. `note` is called with a line
-/// per candidate.
-RatingsOutcome choose_ratings_model(const RatingsConfig& config, const Ratings& train, const std::optional<Ratings>& dev, const ChainSolver& chain,
-                                    const std::function<void(const std::string&)>& note);
+struct RatingsCallbacks {
+  ChainSolver chain;
+  std::function<void(const std::string&)> note = [](const std::string&) {};  ///< a line per candidate
+  std::function<void()> pulse = [] {};                                       ///< every sweep; may throw to end the run
+};
+
+/// Tries the grid on dev ratings, keeps the best by RMSE, compares it with the bias baseline, fits it again on everything.
+RatingsOutcome choose_ratings_model(const RatingsConfig& config, const Ratings& train, const std::optional<Ratings>& dev,
+                                    const RatingsCallbacks& callbacks);
+
+/// A fold's outcome, scored on what it held out.
+struct FoldScores {
+  RatingsCandidate chosen;
+  bool low_rank_helps = false;
+  int64_t sweeps = 0;
+  RatingsScores scores;
+};
+
+/// Chooses on each fold's training part alone and scores the held-out part.
+std::vector<FoldScores> cross_validate(const RatingsConfig& config, const Ratings& ratings, const RatingsCallbacks& callbacks);
 
 /// All three models on the same ratings.
 RatingsScores score_ratings(const RatingsOutcome& outcome, const Ratings& ratings);

@@ -69,8 +69,8 @@ std::string factors_csv(const IdIndex& ids, const std::vector<double>& bias, con
   text += "\n";
   for (int64_t i = 0; i < ids.size(); ++i) {
     text += csv_field(ids.name(i));
-    if (!bias.empty()) text += "," + number_text(bias[static_cast<size_t>(i)]);
-    for (int64_t k = 0; k < rank; ++k) text += "," + number_text(factor[static_cast<size_t>(i * rank + k)]);
+    if (!bias.empty()) text += "," + exact_number(bias[static_cast<size_t>(i)]);
+    for (int64_t k = 0; k < rank; ++k) text += "," + exact_number(factor[static_cast<size_t>(i * rank + k)]);
     text += "\n";
   }
   return text;
@@ -85,7 +85,7 @@ std::string csv_field(const std::string& text) {
   return out + "\"";
 }
 
-std::string number_text(double value) {
+std::string exact_number(double value) {
   char buffer[32];
   const auto [end, failed] = std::to_chars(buffer, buffer + sizeof(buffer), value);
   return failed == std::errc() ? std::string(buffer, end) : "nan";

@@ -32,6 +32,6 @@ void export_ratings_model(const std::filesystem::path& folder, const NamedRating
 std::string csv_field(const std::string& text);
 
 /// The shortest text that reads back as the same number.
-std::string number_text(double value);
+std::string exact_number(double value);
 
 }  // namespace deeplora

@@ -87,7 +87,7 @@ class RatingsUser {
       unknown_cols += col < 0;
       if (example.empty() && (!row.known || col < 0)) example = cat(pairs.source[i], ": ", row.known ? "column '" + pairs.col[i] : "row '" + pairs.row[i], "'");
       const char* known = row.known && col >= 0 ? "both" : row.known ? "row" : col >= 0 ? "col" : "none";
-      text += csv_field(pairs.row[i]) + "," + csv_field(pairs.col[i]) + "," + number_text(value) + "," + known + "\n";
+      text += csv_field(pairs.row[i]) + "," + csv_field(pairs.col[i]) + "," + exact_number(value) + "," + known + "\n";
     }
     if (unknown_rows + unknown_cols > 0)
       log_warning(unknown_rows, " pairs of rows and ", unknown_cols, " of columns that were not trained on (first: ", example,
@@ -113,7 +113,7 @@ class RatingsUser {
       const Row row = row_of(id);
       int64_t place = 0;
       for (const auto& scored : top_n(named_.model, row.coordinates, row.seen, use_.top))
-        text += csv_field(id) + "," + std::to_string(++place) + "," + csv_field(named_.cols.name(scored.col)) + "," + number_text(scored.value) + "\n";
+        text += csv_field(id) + "," + std::to_string(++place) + "," + csv_field(named_.cols.name(scored.col)) + "," + exact_number(scored.value) + "\n";
     }
     return text;
   }
@@ -124,8 +124,8 @@ class RatingsUser {
     text += "\n";
     for (const auto& name : folded_names_) {
       const auto& x = folded_.at(name).coordinates;
-      text += csv_field(name) + "," + number_text(x.back());
-      for (size_t k = 0; k + 1 < x.size(); ++k) text += "," + number_text(x[k]);
+      text += csv_field(name) + "," + exact_number(x.back());
+      for (size_t k = 0; k + 1 < x.size(); ++k) text += "," + exact_number(x[k]);
       text += "\n";
     }
     return text;

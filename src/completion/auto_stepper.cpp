@@ -21,7 +21,7 @@ namespace {
 constexpr int64_t kSlowIterations = 3, kStalledIterations = 10;
 constexpr double kSlowShare = 5e-3;
 
-double inner(const torch::Tensor& x, const torch::Tensor& y) { return (x * y).sum(torch::kFloat64).item<double>(); }
+double dot_of(const torch::Tensor& x, const torch::Tensor& y) { return (x * y).sum(torch::kFloat64).item<double>(); }
 
 double evaluate_polynomial(const std::array<double, 5>& c, double t) {
   return c[0] + t * (c[1] + t * (c[2] + t * (c[3] + t * c[4])));
@@ -166,7 +166,7 @@ class AutoStepper : public Stepper {
   torch::Tensor active(const torch::Tensor& x) const { return x.narrow(1, 0, rank_); }
   bool exhausted() const { return slow_ >= kSlowIterations; }
   double penalty(const torch::Tensor& b, const torch::Tensor& a_t) const {
-    return decay_ > 0 ? decay_ / 2 * (inner(b, b) + inner(a_t, a_t)) : 0;
+    return decay_ > 0 ? decay_ / 2 * (dot_of(b, b) + dot_of(a_t, a_t)) : 0;
   }
 
   void choose_direction(const torch::Tensor& b, const torch::Tensor& a_t, const torch::Tensor& gb, const torch::Tensor& ga) {
@@ -175,10 +175,10 @@ class AutoStepper : public Stepper {
     const double size = gram_a.diagonal().max().item<double>() + gram_b.diagonal().max().item<double>();
     const double damping = tiny * size + decay_ + std::numeric_limits<double>::min();
     const torch::Tensor zb = precondition(gb, gram_a, damping), za = precondition(ga, gram_b, damping);
-    const double gz = inner(gb, zb) + inner(ga, za);
+    const double gz = dot_of(gb, zb) + dot_of(ga, za);
     double beta = 0;
     if (gz_ > 0 && gb_.defined() && gb_.size(1) == rank_)
-      beta = std::max(0.0, (gz - inner(gb_, zb) - inner(ga_, za)) / gz_);
+      beta = std::max(0.0, (gz - dot_of(gb_, zb) - dot_of(ga_, za)) / gz_);
     if (!p_.defined()) {
       p_ = torch::zeros_like(objective_->b(), at::MemoryFormat::Contiguous);
       q_ = torch::zeros_like(objective_->a_t(), at::MemoryFormat::Contiguous);
@@ -186,7 +186,7 @@ class AutoStepper : public Stepper {
     torch::Tensor p = active(p_), q = active(q_);
     p.mul_(beta).sub_(zb);
     q.mul_(beta).sub_(za);
-    if (beta > 0 && inner(p, gb) + inner(q, ga) >= 0) {
+    if (beta > 0 && dot_of(p, gb) + dot_of(q, ga) >= 0) {
       p.copy_(zb).neg_();
       q.copy_(za).neg_();
     }
@@ -200,8 +200,8 @@ class AutoStepper : public Stepper {
     if (decay_ > 0) {
       const torch::Tensor p = active(p_), q = active(q_);
       c[0] += penalty(b, a_t);
-      c[1] += decay_ * (inner(b, p) + inner(a_t, q));
-      c[2] += decay_ / 2 * (inner(p, p) + inner(q, q));
+      c[1] += decay_ * (dot_of(b, p) + dot_of(a_t, q));
+      c[2] += decay_ / 2 * (dot_of(p, p) + dot_of(q, q));
     }
     return c;
   }
@@ -225,11 +225,10 @@ class AutoStepper : public Stepper {
     const int64_t room = width_ - rank_;
     const SingularPairs pairs = leading_pairs_of(*objective_, room, make_generator(static_cast<uint64_t>(config_.seed), cat("grow/", rank_)));
     const double m = static_cast<double>(problem_.rows), n = static_cast<double>(problem_.cols);
-    const double share = std::min(1.0, static_cast<double>(problem_.count) / (m * n));
-    const double edge = std::sqrt(squares / (m * n)) * (std::sqrt(m) + std::sqrt(n));
+    const double edge = std::sqrt(squares * problem_.gain / static_cast<double>(problem_.count)) * (std::sqrt(m) + std::sqrt(n));
     const int64_t outstanding = (pairs.s > 1.1 * edge).sum().item<int64_t>();
     const int64_t added = std::clamp<int64_t>(outstanding, 1, pairs.s.numel());
-    const torch::Tensor root = (pairs.s.narrow(0, 0, added) / share).sqrt().to(b.scalar_type());
+    const torch::Tensor root = (pairs.s.narrow(0, 0, added) / problem_.gain).sqrt().to(b.scalar_type());
     b.narrow(1, rank_, added).copy_(-pairs.u.narrow(1, 0, added) * root);
     a_t.narrow(1, rank_, added).copy_(pairs.v.narrow(1, 0, added) * root);
     objective_->b().copy_(b);

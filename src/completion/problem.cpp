@@ -34,7 +34,7 @@ torch::Tensor draw_positions(int64_t count, int64_t batch, at::Generator& genera
 }  // namespace
 
 Problem completion_problem(Observations observed) {
-  Problem out{.rows = observed.rows, .cols = observed.cols, .count = observed.count(), .objective = {}, .sampled = {}};
+  Problem out{.rows = observed.rows, .cols = observed.cols, .count = observed.count(), .gain = observed.density(), .objective = {}, .sampled = {}};
   out.objective = [observed](int64_t width, at::ScalarType dtype) { return objective_of(observed, width, dtype); };
   out.sampled = [observed](int64_t width, at::ScalarType dtype, int64_t batch, at::Generator generator) {
     return objective_of(observed.select(draw_positions(observed.count(), batch, generator)), width, dtype);

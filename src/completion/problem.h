@@ -15,6 +15,7 @@ namespace deeplora {
 struct Problem {
   int64_t rows = 0, cols = 0;  ///< W is [rows, cols] = m x n
   int64_t count = 0;           ///< residuals of the whole problem
+  double gain = 1;             ///< the summed loss is gain/2 |W - M|^2 on average over random targets
   std::function<std::unique_ptr<Objective>(int64_t width, at::ScalarType)> objective;
   /// The loss of `batch` residuals drawn without replacement.
   std::function<std::unique_ptr<Objective>(int64_t width, at::ScalarType, int64_t batch, at::Generator)> sampled;

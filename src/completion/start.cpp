@@ -71,11 +71,9 @@ FactorChain start_chain(const ChainConfig& config, const Problem& problem, const
 }
 
 double default_step(const SingularPairs& pairs, const Problem& problem, int64_t depth) {
-  const double entries = static_cast<double>(problem.rows) * static_cast<double>(problem.cols);
-  const double share = std::min(1.0, static_cast<double>(problem.count) / entries);
-  const double largest = pairs.s[0].item<double>() / share, factors = static_cast<double>(depth);
+  const double largest = pairs.s[0].item<double>() / problem.gain, factors = static_cast<double>(depth);
   if (!(largest > 0)) return 1;
-  return 0.75 / (share * factors * std::pow(largest, 2 - 2 / factors));
+  return 0.75 / (problem.gain * factors * std::pow(largest, 2 - 2 / factors));
 }
 
 }  // namespace deeplora

@@ -21,9 +21,9 @@ SingularPairs leading_pairs_of(Objective& gamma, int64_t k, at::Generator genera
 FactorChain start_chain(const ChainConfig& config, const Problem& problem, const SingularPairs& pairs, int64_t seed,
                         torch::TensorOptions options);
 
-/// A step length for gradient descent on the summed loss with k residuals for m n entries: three quarters of the inverse
-/// of the loss's largest curvature at the solution, p L s^(2 - 2/L) with p = k / (m n) (observed entries), L factors and
-/// s = s_1 / p the largest singular value of the target (Saxe et al. 2014 for the curvature of deep linear chains).
+/// A step length for gradient descent on the summed loss: three quarters of the inverse of its largest curvature at the
+/// solution, g L s^(2 - 2/L) with g = problem.gain (share of observed entries), L factors and s = s_1 / g the largest
+/// singular value of the target (Saxe et al. 2014 for the curvature of deep linear chains).
 double default_step(const SingularPairs& pairs, const Problem& problem, int64_t depth);
 
 }  // namespace deeplora

@@ -66,16 +66,26 @@ Observations observe(const LowRankTarget& target, double share, double noise, at
   return out.with_values(values);
 }
 
-double recovery_error(const torch::Tensor& b, const torch::Tensor& a_t, const LowRankTarget& target,
-                      const Observations& observed) {
+RecoveryMeter::RecoveryMeter(LowRankTarget target, Observations observed)
+    : target_(std::move(target)), zeros_(observed.with_values(torch::zeros_like(observed.value))) {}
+
+double RecoveryMeter::everywhere(const torch::Tensor& left, const torch::Tensor& right) const {
+  if (2 * left.size(1) >= std::min(left.size(0), right.size(0))) return at::matmul(left, right.t()).square().sum().item<double>();
+  return at::matmul(core_of(left), core_of(right).t()).square().sum().item<double>();
+}
+
+double RecoveryMeter::operator()(const torch::Tensor& b, const torch::Tensor& a_t) {
   torch::NoGradGuard no_grad;
-  const torch::Tensor left = at::cat({b.to(torch::kFloat64), -target.u}, 1), right = at::cat({a_t.to(torch::kFloat64), target.v}, 1);
-  const double everywhere = at::matmul(core_of(left), core_of(right).t()).square().sum().item<double>();
-  const double entries = static_cast<double>(target.rows()) * static_cast<double>(target.cols());
-  const double unobserved = entries - static_cast<double>(observed.count());
-  if (unobserved < 1) return everywhere / 2 / entries;
-  const double seen = products_at(left, right, observed).square().sum().item<double>();
-  return std::max(0.0, everywhere - seen) / 2 / unobserved;
+  // W - M = left right^T
+  const torch::Tensor left = at::cat({b.to(torch::kFloat64), -target_.u}, 1), right = at::cat({a_t.to(torch::kFloat64), target_.v}, 1);
+  const double entries = static_cast<double>(target_.rows()) * static_cast<double>(target_.cols());
+  const double unobserved = entries - static_cast<double>(zeros_.count());
+  const double all = everywhere(left, right);
+  if (unobserved < 1) return all / 2 / entries;
+  if (!on_seen_ || on_seen_->width() != left.size(1)) on_seen_ = std::make_unique<Residuals>(zeros_, left.size(1), torch::kFloat64);
+  on_seen_->b().copy_(left);
+  on_seen_->a_t().copy_(right);
+  return std::max(0.0, all / 2 - on_seen_->value()) / unobserved;
 }
 
 }  // namespace deeplora

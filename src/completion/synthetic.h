@@ -4,9 +4,10 @@
 #include <ATen/core/Generator.h>
 #include <torch/types.h>
 
-#include <string>
+#include <memory>
 
 #include "completion/observations.h"
+#include "completion/residuals.h"
 
 namespace deeplora {
 
@@ -31,8 +32,17 @@ Observations observe(const LowRankTarget& target, double share, double noise, at
 
 /// The paper's recovery error: the mean over the unobserved entries of 1/2 (W - M)^2, W = b a_t^T, in O((m + n + N) r)
 /// and with full relative accuracy for small errors (QR cores instead of Gram matrices). With everything observed: the
-/// mean over all entries.
-double recovery_error(const torch::Tensor& b, const torch::Tensor& a_t, const LowRankTarget& target,
-                      const Observations& observed);
+/// mean over all entries. Halves as large as the matrix are multiplied out instead.
+class RecoveryMeter {
+ public:
+  RecoveryMeter(LowRankTarget target, Observations observed);
+  double operator()(const torch::Tensor& b, const torch::Tensor& a_t);
+
+ private:
+  double everywhere(const torch::Tensor& left, const torch::Tensor& right) const;
+  LowRankTarget target_;
+  Observations zeros_;                  ///< the observed places with values 0: their loss is that of the difference
+  std::unique_ptr<Residuals> on_seen_;  ///< of the last width
+};
 
 }  // namespace deeplora

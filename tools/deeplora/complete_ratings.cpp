@@ -161,12 +161,12 @@ void write_metrics(const RatingsRun& run, RunFolder& folder) {
 }  // namespace
 
 std::optional<RatingsConfig> read_ratings_config(const Config& completion, const CompletionConfig& common) {
-  const bool given = completion.has("train");
-  RatingsConfig config = RatingsConfig::read(completion, common.chain.rank, common.chain.depth, common.fit.seed, common.fit.threads);
-  return given ? std::optional(config) : std::nullopt;
+  if (!completion.has("train")) return std::nullopt;
+  return RatingsConfig::read(completion, common.chain.rank, common.chain.depth, common.fit.seed, common.fit.threads);
 }
 
 void complete_ratings(const RatingsConfig& config, const CompletionConfig& common, const std::string& resolved, RunFolder& folder) {
+  check(!folder.finished(), folder.path().string(), ": this run is finished; use it (--predict, --top, --fold-in, --export), or name another folder with --run");
   const double began = clock_seconds();
   StopSignal stop;
   const RatingsCallbacks callbacks = make_callbacks(config, common, stop);

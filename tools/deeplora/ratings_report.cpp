@@ -11,7 +11,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::string text(const Json& value) {
+std::string cell_text(const Json& value) {
   if (!value.is_number()) return value.is_string() ? value.get<std::string>() : value.is_null() ? "" : value.dump();
   std::ostringstream out;
   out.precision(5);
@@ -24,7 +24,7 @@ void add_errors(Page& page, const Json& result) {
   const Json& model = tested ? result["test"] : result["best"];
   page.heading(tested ? (result["baselines_on"] == "folds" ? "Errors, mean over the folds" : "Errors on the test ratings") : "Errors on the dev ratings");
   page.paragraph(result["verdict"].get<std::string>());
-  const auto row = [](const std::string& name, const Json& e) { return std::vector<std::string>{name, text(e["rmse"]), text(e["mae"])}; };
+  const auto row = [](const std::string& name, const Json& e) { return std::vector<std::string>{name, cell_text(e["rmse"]), cell_text(e["mae"])}; };
   page.table({"model", "rmse", "mae"}, {row("mean", result["baselines"]["mean"]), row("mean and biases", result["baselines"]["bias"]),
                                         row(result["method"].get<std::string>(), model)});
   CategoryChart chart{.title = "Root mean squared error", .value_label = "rmse", .categories = {"mean", "mean and biases", result["method"].get<std::string>()}};
@@ -37,7 +37,7 @@ void add_grid(Page& page, const Json& candidates) {
   std::vector<std::vector<std::string>> rows;
   LineChart chart{.title = "Dev error while fitting", .x_label = "sweep (chain: evaluation)", .y_label = "rmse"};
   for (const auto& c : candidates) {
-    rows.push_back({c["name"].get<std::string>(), text(c["rmse"]), text(c["mae"]), text(c["sweeps"])});
+    rows.push_back({c["name"].get<std::string>(), cell_text(c["rmse"]), cell_text(c["mae"]), cell_text(c["sweeps"])});
     LineSeries line{.name = c["name"].get<std::string>()};
     for (const auto& value : c["curve"]) {
       line.x.push_back(static_cast<double>(line.x.size() + 1));
@@ -53,18 +53,18 @@ void add_folds(Page& page, const Json& cross) {
   page.heading("Cross-validation");
   std::vector<std::vector<std::string>> rows;
   for (const auto& fold : cross["folds"])
-    rows.push_back({std::to_string(rows.size() + 1), text(fold["chosen"]["solver"]), text(fold["chosen"]["rank"]), text(fold["test"]["rmse"]),
-                    text(fold["test"]["mae"]), text(fold["baselines"]["bias"]["rmse"]), text(fold["baselines"]["mean"]["rmse"])});
+    rows.push_back({std::to_string(rows.size() + 1), cell_text(fold["chosen"]["solver"]), cell_text(fold["chosen"]["rank"]), cell_text(fold["test"]["rmse"]),
+                    cell_text(fold["test"]["mae"]), cell_text(fold["baselines"]["bias"]["rmse"]), cell_text(fold["baselines"]["mean"]["rmse"])});
   page.table({"fold", "solver", "rank", "rmse", "mae", "rmse of biases", "rmse of the mean"}, rows);
-  page.paragraph(cat("rmse ", text(cross["model"]["rmse"]["mean"]), " with standard deviation ", text(cross["model"]["rmse"]["sd"]), " over folds"));
+  page.paragraph(cat("rmse ", cell_text(cross["model"]["rmse"]["mean"]), " with standard deviation ", cell_text(cross["model"]["rmse"]["sd"]), " over folds"));
 }
 
 }  // namespace
 
 std::string ratings_report(const Json& result, const Json& candidates, const std::string& resolved) {
-  Page page("Matrix completion of ratings", cat(text(result["ratings"]["train"]), " ratings of ", text(result["rows"]), " rows and ", text(result["cols"]), " columns"));
+  Page page("Matrix completion of ratings", cat(cell_text(result["ratings"]["train"]), " ratings of ", cell_text(result["rows"]), " rows and ", cell_text(result["cols"]), " columns"));
   const Json& model = result["test"].empty() ? result["best"] : result["test"];
-  page.highlights({{"rmse", text(model["rmse"])}, {"rmse of the biases", text(result["baselines"]["bias"]["rmse"])}, {"seconds", text(result["seconds"])}});
+  page.highlights({{"rmse", cell_text(model["rmse"])}, {"rmse of the biases", cell_text(result["baselines"]["bias"]["rmse"])}, {"seconds", cell_text(result["seconds"])}});
   add_errors(page, result);
   if (result.contains("cross_validation")) add_folds(page, result["cross_validation"]);
   add_grid(page, candidates);

@@ -12,7 +12,7 @@ namespace {
 namespace fs = std::filesystem;
 
 /// A row as predictions need it: trained, folded in, or unknown.
-struct Row {
+struct RatedRow {
   bool known = false;
   std::vector<double> coordinates;
   std::vector<int32_t> seen;
@@ -53,7 +53,7 @@ class RatingsUser {
     int64_t trained = 0;
     for (int64_t i = 0; i < rows.size(); ++i) {
       const auto begin = static_cast<size_t>(side.begin[static_cast<size_t>(i)]), count = static_cast<size_t>(side.count(i));
-      Row row{true, {}, {side.other.begin() + static_cast<std::ptrdiff_t>(begin), side.other.begin() + static_cast<std::ptrdiff_t>(begin + count)}};
+      RatedRow row{true, {}, {side.other.begin() + static_cast<std::ptrdiff_t>(begin), side.other.begin() + static_cast<std::ptrdiff_t>(begin + count)}};
       row.coordinates = fold_in(named_.model, row.seen, {side.value.data() + begin, count});
       trained += named_.rows.find(rows.name(i)) >= 0;
       folded_names_.push_back(rows.name(i));
@@ -62,7 +62,7 @@ class RatingsUser {
     log_info("folded in ", rows.size(), " rows", trained > 0 ? cat("; ", trained, " of them were trained on and are replaced by what --fold-in holds") : "");
   }
 
-  Row row_of(const std::string& id) const {
+  RatedRow row_of(const std::string& id) const {
     if (const auto found = folded_.find(id); found != folded_.end()) return found->second;
     const int32_t index = named_.rows.find(id);
     if (index < 0) return {false, std::vector<double>(static_cast<size_t>(named_.model.rank) + 1, 0.0), {}};
@@ -77,7 +77,7 @@ class RatingsUser {
     int64_t unknown_rows = 0, unknown_cols = 0;
     std::string example;
     std::string last_id;
-    Row row;
+    RatedRow row;
     for (size_t i = 0; i < pairs.row.size(); ++i) {
       if (i == 0 || pairs.row[i] != last_id) row = row_of(pairs.row[i]);
       last_id = pairs.row[i];
@@ -95,7 +95,7 @@ class RatingsUser {
     return text;
   }
 
-  double prediction(const Row& row, int32_t col) const { return named_.model.predict(row.coordinates, col); }
+  double prediction(const RatedRow& row, int32_t col) const { return named_.model.predict(row.coordinates, col); }
 
   std::vector<std::string> wanted_rows() const {
     if (use_.rows.empty()) return folded_names_.empty() ? named_.rows.names() : folded_names_;
@@ -110,7 +110,7 @@ class RatingsUser {
   std::string recommendations() const {
     std::string text = "row,place,col,prediction\n";
     for (const auto& id : wanted_rows()) {
-      const Row row = row_of(id);
+      const RatedRow row = row_of(id);
       int64_t place = 0;
       for (const auto& scored : top_n(named_.model, row.coordinates, row.seen, use_.top))
         text += csv_field(id) + "," + std::to_string(++place) + "," + csv_field(named_.cols.name(scored.col)) + "," + exact_number(scored.value) + "\n";
@@ -139,7 +139,7 @@ class RatingsUser {
   const RatingsUse& use_;
   NamedRatingsModel named_;
   RatingsFormat format_;
-  std::unordered_map<std::string, Row> folded_;
+  std::unordered_map<std::string, RatedRow> folded_;
   std::vector<std::string> folded_names_;
 };
 

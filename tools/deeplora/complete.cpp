@@ -2,6 +2,7 @@
 #include <iostream>
 
 #include "commands.h"
+#include "complete_ratings.h"
 #include "completion/config.h"
 #include "completion_report.h"
 #include "completion_sweep.h"
@@ -18,6 +19,7 @@ struct CompleteOptions {
   std::vector<std::string> overrides;
   std::string run;
   bool resume = false, print_config = false;
+  RatingsUse use;
 };
 
 /// RUN when no --run is given: runs/<name of the configuration>.
@@ -52,6 +54,7 @@ nlohmann::ordered_json identity_of(const Config& config) {
 /// One configuration, read and checked.
 struct Resolved {
   CompletionConfig completion;
+  std::optional<RatingsConfig> ratings;  ///< in place of a synthetic target
   CompletionSweep sweep;
   std::string yaml;                 ///< of the run itself, without sweep
   std::string whole;                ///< with it
@@ -62,8 +65,11 @@ Resolved resolve(const Config& config) {
   const Config section = config.section("completion");
   Resolved out;
   out.completion = CompletionConfig::read(section);
-  if (!out.completion.synthetic.given())
-    section.mistake("synthetic.rows", "expected the size of a synthetic target, found nothing; the smallest: completion: {synthetic: {rows: 100}}");
+  out.ratings = read_ratings_config(section, out.completion);
+  if (!out.ratings && !out.completion.synthetic.given())
+    section.mistake("train", "expected a file of ratings, or the size of a synthetic target; the smallest: completion: {train: ratings.csv} or "
+                    "completion: {synthetic: {rows: 100}}");
+  section.require(!out.ratings || !out.completion.synthetic.given(), "synthetic.rows", "nothing when completion.train names a file");
   out.yaml = config.dump();
   out.identity = identity_of(config);
   out.sweep = CompletionSweep::read(section);
@@ -142,6 +148,10 @@ void complete(const CompleteOptions& o) {
     return;
   }
   RunFolder folder = o.resume ? RunFolder::open(run_folder_of(o)) : RunFolder::create(run_folder_of(o));
+  if (resolved.ratings) {
+    check(!resolved.sweep.given(), "completion.sweep varies synthetic targets; use completion.grid with ratings");
+    return complete_ratings(*resolved.ratings, resolved.completion, resolved.whole, folder);
+  }
   StopSignal stop;
   if (resolved.sweep.given()) return run_sweep(o, resolved, folder, stop);
   print_completion(run_synthetic(resolved.completion, resolved.yaml, resolved.identity, folder, o.resume, &stop, "complete"), folder);
@@ -157,8 +167,17 @@ void setup_complete(CLI::App& app, Action& action) {
   command->add_option("--run", o->run, "Run folder (default: runs/<configuration name>)");
   command->add_flag("--resume", o->resume, "Go on from the newest checkpoint of the run folder");
   command->add_flag("--print-config", o->print_config, "Print the resolved configuration and stop");
-  command->footer("Example:\n  deeplora complete configs/completion/synthetic.yaml --set completion.synthetic.observed=0.1 --run runs/completion");
+  add_ratings_options(*command, o->use);
+  command->footer("Examples:\n  deeplora complete configs/completion/synthetic.yaml --set completion.synthetic.observed=0.1 --run runs/completion\n"
+                  "  deeplora complete configs/completion/ratings.yaml --set completion.train=ratings.csv --run runs/ratings\n"
+                  "  deeplora complete --run runs/ratings --top 10 --output best.csv");
   command->callback([o, &action] {
+    if (o->use.any()) {
+      if (o->run.empty() || !o->config.empty() || o->resume)
+        throw CLI::ValidationError("--predict, --top, --fold-in and --export use a finished run: name it with --run, without CONFIG and --resume");
+      action = [o] { use_ratings_run(o->run, o->use); };
+      return;
+    }
     if (o->config.empty() && !o->resume) throw CLI::RequiredError("CONFIG (or --resume with --run)");
     action = [o] { complete(*o); };
   });

@@ -53,6 +53,7 @@ int main(int argc, char** argv) {
   deeplora::setup_inspect(app, action);
   deeplora::setup_finetune(app, action);
   deeplora::setup_evaluate(app, action);
+  deeplora::setup_compare(app, action);
   deeplora::setup_predict(app, action);
   deeplora::setup_export(app, action);
   deeplora::setup_complete(app, action);

@@ -134,10 +134,20 @@ std::vector<NamedTensor> AdaptedModel::merged_weights() const {
   torch::NoGradGuard no_grad;
   std::vector<NamedTensor> out;
   std::set<std::string> adapted;
+  std::map<std::string, torch::Tensor> fused;  // several adapters may change rows of one weight
   for (const auto& [site, adapter] : adapters_) {
     const torch::Tensor delta = adapter->delta();
-    out.push_back({site.path, site.as_stored(site.weight.to(delta.scalar_type()) + delta)});
-    adapted.insert(site.path);
+    const bool first = adapted.insert(site.archive_path()).second;
+    if (site.fused_path.empty()) {
+      out.push_back({site.path, site.as_stored(site.weight.to(delta.scalar_type()) + delta)});
+      continue;
+    }
+    torch::Tensor& whole = fused[site.fused_path];
+    if (first) {
+      whole = site.fused_weight.to(delta.scalar_type(), false, /*copy=*/true).contiguous();
+      out.push_back({site.fused_path, site.as_stored(whole)});
+    }
+    site.block.add_to(whole, delta);
   }
   for (const auto& [name, value] : trained_base_)
     if (!adapted.count(name)) out.push_back({name, value.detach()});

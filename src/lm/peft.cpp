@@ -136,6 +136,47 @@ std::map<std::string, torch::Tensor> load_peft_state(const fs::path& folder, con
   return out;
 }
 
+namespace {
+
+struct PeftFactors {
+  AdapterSite site;  ///< of the archive's weight
+  PeftUpdate update;
+};
+
+/// One pair whose update is that of both, the rows of `added` being a block of the weight's: PEFT knows no choice of rows, so B is zero in the
+/// others.
+void add_block(LowRankPair& pair, const AdapterSite& site, const LowRankPair& added) {
+  torch::NoGradGuard no_grad;
+  const torch::Tensor b = torch::zeros({site.fused_weight.size(0), added.b.size(1)}, added.b.options());
+  if (!pair.b.defined()) pair.scale = added.scale;
+  site.block.add_to(b, added.b * (added.scale / pair.scale));
+  pair.b = pair.b.defined() ? torch::cat({pair.b, b}, 1) : b;
+  pair.a = pair.a.defined() ? torch::cat({pair.a, added.a}, 0) : added.a;
+}
+
+/// What PEFT holds of every adapted weight of the archive. Throws Error where it can hold nothing.
+std::vector<PeftFactors> peft_factors(const AdaptedModel& model) {
+  std::vector<PeftFactors> out;
+  std::map<std::string, size_t> fused;
+  for (const auto& [site, adapter] : model.adapters()) {
+    const auto update = adapter->peft_update();
+    check(site.stored_shape.empty(), site.path, ": the weight of a convolution has no place in a PEFT folder; export torchscript or safetensors");
+    check(update.has_value(), site.path, ": this method's update is not a LoRA pair; export torchscript or safetensors");
+    if (site.fused_path.empty()) {
+      out.push_back({site, *update});
+      continue;
+    }
+    check(!update->magnitude.defined(), site.path, ": PEFT keeps a magnitude for every row of ", site.fused_path,
+          ", so DoRA at some of its rows has no place in a PEFT folder; export torchscript or safetensors");
+    const auto [place, fresh] = fused.try_emplace(site.fused_path, out.size());
+    if (fresh) out.push_back({site, {}});
+    add_block(out[place->second].update.pair, site, update->pair);
+  }
+  return out;
+}
+
+}  // namespace
+
 void save_peft_folder(const fs::path& folder, const TorchScriptArchive& archive, const AdaptedModel& model, const std::string& task) {
   check(!model.adapters().empty(), "this run has no adapters (method none or full), so there is nothing to write for PEFT; export torchscript or safetensors");
   check(!fs::exists(folder), "output ", folder.string(), " exists already; choose another --output");
@@ -145,20 +186,17 @@ void save_peft_folder(const fs::path& folder, const TorchScriptArchive& archive,
   int64_t rank = 0;
   double alpha = 0;
   bool dora = false, transposed = false;  // Conv1D: PEFT keeps its factors like those of any linear layer
-  for (const auto& [site, adapter] : model.adapters()) {
+  for (const auto& [site, update] : peft_factors(model)) {
+    const LowRankPair& pair = update.pair;
     transposed |= site.transposed;
-    const auto update = adapter->peft_update();
-    check(site.stored_shape.empty(), site.path, ": the weight of a convolution has no place in a PEFT folder; export torchscript or safetensors");
-    check(update.has_value(), site.path, ": this method's update is not a LoRA pair; export torchscript or safetensors");
-    const LowRankPair* pair = &update->pair;
-    const std::string module = module_path(hugging_face_name(archive, site.path));
-    if (update->magnitude.defined()) {
+    const std::string module = module_path(hugging_face_name(archive, site.archive_path()));
+    if (update.magnitude.defined()) {
       dora = true;
-      tensors.push_back({cat(kPrefix, module, ".lora_magnitude_vector"), update->magnitude});
+      tensors.push_back({cat(kPrefix, module, ".lora_magnitude_vector"), update.magnitude});
     }
     modules.push_back(module);
-    const int64_t r = pair->a.size(0);
-    const double site_alpha = pair->scale * static_cast<double>(r);
+    const int64_t r = pair.a.size(0);
+    const double site_alpha = pair.scale * static_cast<double>(r);
     if (rank == 0) {
       rank = r;
       alpha = site_alpha;
@@ -166,11 +204,11 @@ void save_peft_folder(const fs::path& folder, const TorchScriptArchive& archive,
     if (r != rank) rank_pattern[module] = r;
     if (site_alpha != alpha) alpha_pattern[module] = site_alpha;
     if (site.kind == SiteKind::embedding) {
-      tensors.push_back({cat(kPrefix, module, ".lora_embedding_A"), pair->b.t().contiguous()});
-      tensors.push_back({cat(kPrefix, module, ".lora_embedding_B"), pair->a.t().contiguous()});
+      tensors.push_back({cat(kPrefix, module, ".lora_embedding_A"), pair.b.t().contiguous()});
+      tensors.push_back({cat(kPrefix, module, ".lora_embedding_B"), pair.a.t().contiguous()});
     } else {
-      tensors.push_back({cat(kPrefix, module, ".lora_A.weight"), pair->a});
-      tensors.push_back({cat(kPrefix, module, ".lora_B.weight"), pair->b});
+      tensors.push_back({cat(kPrefix, module, ".lora_A.weight"), pair.a});
+      tensors.push_back({cat(kPrefix, module, ".lora_B.weight"), pair.b});
     }
   }
   std::set<std::string> saved;

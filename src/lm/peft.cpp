@@ -132,6 +132,17 @@ std::map<std::string, torch::Tensor> load_peft_state(const fs::path& folder, con
   return out;
 }
 
+namespace {
+
+/// PEFT's name for what the model is used for.
+std::string peft_task(const std::string& task, bool own_head) {
+  if (task == "causal-lm") return "CAUSAL_LM";
+  if (task == "seq2seq") return "SEQ_2_SEQ_LM";
+  return own_head ? "SEQ_CLS" : "FEATURE_EXTRACTION";
+}
+
+}  // namespace
+
 void save_peft_folder(const fs::path& folder, const TorchScriptArchive& archive, const AdaptedModel& model, const std::string& task) {
   check(!model.adapters().empty(), "this run has no adapters (method none or full), so there is nothing to write for PEFT; export torchscript or safetensors");
   check(!fs::exists(folder), "output ", folder.string(), " exists already; choose another --output");
@@ -171,7 +182,7 @@ void save_peft_folder(const fs::path& folder, const TorchScriptArchive& archive,
     saved.insert(hf.substr(0, hf.find('.')));
   }
   nlohmann::ordered_json settings{{"peft_type", "LORA"},
-                                  {"task_type", saved.empty() ? nlohmann::ordered_json("FEATURE_EXTRACTION") : nlohmann::ordered_json("SEQ_CLS")},
+                                  {"task_type", peft_task(task, !saved.empty())},
                                   {"base_model_name_or_path", archive.config().value("_name_or_path", std::string())},
                                   {"r", rank},
                                   {"lora_alpha", alpha == std::round(alpha) ? nlohmann::ordered_json(static_cast<int64_t>(alpha)) : nlohmann::ordered_json(alpha)},

@@ -155,8 +155,10 @@ void mark_types(const JsonFile& tokenizer, std::vector<Piece>& pieces, bool byte
     if (bytes && piece.text.size() == 6 && piece.text.starts_with("<0x") && piece.text.ends_with(">")) piece.type = kByte;
   int64_t unknown = -1;
   if (model.contains("unk_id") && model["unk_id"].is_number_integer()) unknown = model["unk_id"].get<int64_t>();
+  // Conversions with byte_fallback may leave it out: nothing is unknown then, but sentencepiece asks for it all the same.
+  const auto unknown_name = json_value<std::string>(model, "unk_token", bytes ? "<unk>" : "", tokenizer.name);
   for (size_t i = 0; i < pieces.size(); ++i)
-    if (model.contains("unk_token") && model["unk_token"].is_string() && model["unk_token"] == pieces[i].text) unknown = static_cast<int64_t>(i);
+    if (pieces[i].text == unknown_name) unknown = static_cast<int64_t>(i);
   check(unknown >= 0 && unknown < static_cast<int64_t>(pieces.size()), tokenizer.name, ": model names no unknown token, which sentencepiece needs");
   pieces[static_cast<size_t>(unknown)].type = kUnknown;
 }

@@ -138,6 +138,13 @@ std::map<std::string, torch::Tensor> load_peft_state(const fs::path& folder, con
 
 namespace {
 
+/// PEFT's name for what the model is used for.
+std::string peft_task(const std::string& task, bool own_head) {
+  if (task == "causal-lm") return "CAUSAL_LM";
+  if (task == "seq2seq") return "SEQ_2_SEQ_LM";
+  return own_head ? "SEQ_CLS" : "FEATURE_EXTRACTION";
+}
+
 struct PeftFactors {
   AdapterSite site;  ///< of the archive's weight
   PeftUpdate update;
@@ -218,7 +225,7 @@ void save_peft_folder(const fs::path& folder, const TorchScriptArchive& archive,
     saved.insert(hf.substr(0, hf.find('.')));
   }
   nlohmann::ordered_json settings{{"peft_type", "LORA"},
-                                  {"task_type", saved.empty() ? nlohmann::ordered_json("FEATURE_EXTRACTION") : nlohmann::ordered_json("SEQ_CLS")},
+                                  {"task_type", peft_task(task, !saved.empty())},
                                   {"base_model_name_or_path", archive.config().value("_name_or_path", std::string())},
                                   {"r", rank},
                                   {"lora_alpha", alpha == std::round(alpha) ? nlohmann::ordered_json(static_cast<int64_t>(alpha)) : nlohmann::ordered_json(alpha)},

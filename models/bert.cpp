@@ -4,6 +4,7 @@
 
 #include "models/activation.h"
 #include "models/checkpointing.h"
+#include "models/dropout.h"
 #include "models/norms.h"
 
 namespace deeplora {
@@ -36,8 +37,9 @@ class EncoderLayer : public torch::nn::Module {
     const bool training = is_training();
     const torch::Tensor mixed = packed_attention(query_(x), key_(x), value_(x), config_.heads, packing,
                                                  training ? config_.attention_dropout : 0.0);
-    const torch::Tensor attended = attention_norm_(dropped(output_(mixed)) + x);
-    const torch::Tensor out = mlp_norm_(dropped(mlp_out_(activate(mlp_in_(attended), config_.activation))) + attended);
+    const double dropout = training ? config_.hidden_dropout : 0.0;
+    const torch::Tensor attended = attention_norm_(dropout_add(output_(mixed), x, dropout));
+    const torch::Tensor out = mlp_norm_(dropout_add(mlp_out_(activate(mlp_in_(attended), config_.activation)), attended, dropout));
     if (trace) trace->insert(trace->end(), {attended, out});
     return out;
   }
@@ -52,10 +54,6 @@ class EncoderLayer : public torch::nn::Module {
   }
 
  private:
-  torch::Tensor dropped(const torch::Tensor& x) const {
-    return is_training() && config_.hidden_dropout > 0 ? at::dropout(x, config_.hidden_dropout, true) : x;
-  }
-
   const EncoderConfig& config_;
   Projection query_{nullptr}, key_{nullptr}, value_{nullptr}, output_{nullptr}, mlp_in_{nullptr}, mlp_out_{nullptr};
   FrozenLayerNorm attention_norm_{nullptr}, mlp_norm_{nullptr};
@@ -134,6 +132,8 @@ class EncoderModel : public LanguageModel {
     for (const auto& layer : layers_)
       x = checkpointing_ ? recomputed(*layer, {x}, [layer, packing](const auto& in) { return layer->forward(in[0], packing, nullptr); })
                          : layer->forward(x, packing, trace_);
+    if (is_training()) x = seeded_dropout(x, config_.hidden_dropout);
+    for (const auto& layer : layers_) x = layer->forward(x, packing, trace_);
     if (!head_) return {.hidden = packing.unpack(x), .logits = {}};
     return {.hidden = {}, .logits = head_->forward(packing.unpack(x).select(1, 0))};
   }

@@ -2,15 +2,20 @@
 
 #include <torch/torch.h>
 
+#include "models/attention.h"
+
 namespace deeplora {
 
 Packing::Packing(const torch::Tensor& mask, int64_t batch, int64_t tokens, torch::Device device) : batch_(batch), tokens_(tokens) {
+  for (int64_t s = 0; s <= batch; ++s) offsets_.push_back(s * tokens);
   if (!mask.defined()) return;
   const torch::Tensor keep = mask.to(device) != 0;
   const torch::Tensor index = keep.reshape({-1}).nonzero().squeeze(1);
   if (index.size(0) == batch * tokens) return;
   index_ = index;
   attention_mask_ = keep.view({batch, 1, 1, tokens});
+  const torch::Tensor lengths = keep.sum(1).cpu();
+  for (int64_t s = 0; s < batch; ++s) offsets_[static_cast<size_t>(s) + 1] = offsets_[static_cast<size_t>(s)] + lengths[s].item<int64_t>();
 }
 
 torch::Tensor Packing::pack(const torch::Tensor& padded) const {
@@ -34,6 +39,9 @@ Packing Packing::rows(const torch::Tensor& rows) const {
 
 torch::Tensor packed_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads,
                                const Packing& packing, double dropout) {
+  if (q.device().is_cpu() && q.scalar_type() == torch::kFloat32 && k.scalar_type() == torch::kFloat32 && v.scalar_type() == torch::kFloat32 &&
+      q.numel() > 0)
+    return sequence_attention(q, k, v, heads, packing.offsets(), dropout);
   const auto split = [&](const torch::Tensor& x) {  // [N, D] -> [B, H, T, D/H]
     return packing.unpack(x).view({packing.batch(), packing.tokens(), heads, -1}).transpose(1, 2);
   };

@@ -3,6 +3,8 @@
 
 #include <torch/types.h>
 
+#include <vector>
+
 namespace deeplora {
 
 /// Which cells of a [B, T] batch hold tokens. Built once per forward, shared by every layer.
@@ -21,11 +23,14 @@ class Packing {
   Packing rows(const torch::Tensor& rows) const;
   int64_t batch() const { return batch_; }
   int64_t tokens() const { return tokens_; }
+  /// Row s of the batch has the packed rows offsets()[s] .. offsets()[s + 1] - 1.
+  const std::vector<int64_t>& offsets() const { return offsets_; }
 
  private:
   int64_t batch_, tokens_;
   torch::Tensor index_;  ///< [N] flat cells, undefined when nothing is padded
   torch::Tensor attention_mask_;
+  std::vector<int64_t> offsets_;
 };
 
 /// Softmax attention over packed queries, keys and values [N, D] with `heads` heads -> [N, D].

@@ -9,10 +9,25 @@
 
 namespace deeplora {
 
+namespace {
+
+/// The child of a mapping, or of a list by its number; undefined when there is none.
+YAML::Node child_of(const YAML::Node& node, const std::string& key) {
+  if (node.IsMap()) return node[key];
+  size_t index = 0;
+  if (node.IsSequence() && YAML::convert<size_t>::decode(YAML::Node(key), index) && index < node.size()) return node[index];
+  return YAML::Node(YAML::NodeType::Undefined);
+}
+
+}  // namespace
+
 struct Config::State {
   std::string origin;
+  std::string text;                      // as parsed, for copy()
+  std::vector<std::string> assignments;  // of set(), in order
   YAML::Node root{YAML::NodeType::Map};
   std::set<std::string> overridden;
+  std::map<std::string, std::string> renamed;  // of overlay(): path -> where the file has it
   std::vector<std::string> mistakes;
   std::set<std::string> seen_mistakes;
   struct Resolved {
@@ -23,7 +38,7 @@ struct Config::State {
   };
   std::vector<Resolved> resolved;
   std::map<std::string, size_t> index;     // path -> position in resolved
-  std::set<std::string> sections{""};
+  std::set<std::string> sections{""}, lists, ignored;
 
   void add_mistake(const std::string& text) {
     if (seen_mistakes.insert(text).second) mistakes.push_back(text);
@@ -36,8 +51,7 @@ struct Config::State {
     while (start <= path.size() && !path.empty()) {
       const size_t dot = path.find('.', start);
       const std::string key = path.substr(start, dot == std::string::npos ? dot : dot - start);
-      if (!node.IsMap()) return YAML::Node(YAML::NodeType::Undefined);
-      const YAML::Node next = static_cast<const YAML::Node&>(node)[key];
+      const YAML::Node next = child_of(node, key);
       if (!next.IsDefined()) return YAML::Node(YAML::NodeType::Undefined);
       node.reset(next);
       if (dot == std::string::npos) break;
@@ -159,6 +173,7 @@ YAML::Node to_yaml(const std::optional<T>& value) {
 Config Config::parse(const std::string& yaml, const std::string& origin) {
   auto state = std::make_shared<State>();
   state->origin = origin;
+  state->text = yaml;
   check(is_valid_utf8(yaml), origin, ": not valid UTF-8; save the file as UTF-8");
   try {
     const YAML::Node root = YAML::Load(yaml);
@@ -193,6 +208,18 @@ void Config::set(const std::string& assignment) {
     const size_t dot = path.find('.', start);
     const std::string key = path.substr(start, dot == std::string::npos ? dot : dot - start);
     check(!key.empty(), "--set ", assignment, ": an empty key");
+    if (node.IsSequence()) {
+      YAML::Node item = child_of(node, key);
+      check(item.IsDefined(), "--set ", assignment, ": '", path.substr(0, start - 1), "' is a list of ", node.size(), " items, counted from 0; there is no item ", key);
+      if (dot == std::string::npos) {
+        node[std::stoul(key)] = value;
+        break;
+      }
+      check(item.IsMap(), "--set ", assignment, ": '", path.substr(0, dot), "' holds a value, not keys");
+      node.reset(item);
+      start = dot + 1;
+      continue;
+    }
     if (dot == std::string::npos) {
       node[key] = value;
       break;
@@ -202,11 +229,68 @@ void Config::set(const std::string& assignment) {
       node[key] = YAML::Node(YAML::NodeType::Map);
       next.reset(node[key]);
     }
-    check(next.IsMap(), "--set ", assignment, ": '", path.substr(0, dot), "' holds a value, not keys");
+    check(next.IsMap() || next.IsSequence(), "--set ", assignment, ": '", path.substr(0, dot), "' holds a value, not keys");
     node.reset(next);
     start = dot + 1;
   }
   state_->overridden.insert(path);
+  state_->assignments.push_back(assignment);
+}
+
+std::vector<Config> Config::items(const std::string& key) const {
+  const std::string path = full(key);
+  const YAML::Node node = state_->find(path);
+  std::vector<Config> out;
+  if (!node.IsDefined() || node.IsNull()) return out;
+  state_->lists.insert(path);
+  if (!node.IsSequence()) {
+    mistake(key, cat("expected a list with keys in every item, found ", shown(node)));
+    return out;
+  }
+  for (size_t i = 0; i < node.size(); ++i) {
+    const std::string item = cat(i);
+    out.push_back(Config(state_, path).section(item));
+  }
+  return out;
+}
+
+Config Config::copy() const {
+  Config out = parse(state_->text, state_->origin);
+  for (const auto& assignment : state_->assignments) out.set(assignment);
+  return out;
+}
+
+void Config::overlay(const std::string& from, const std::string& to) {
+  const YAML::Node source = state_->find(from);
+  if (!source.IsDefined() || !source.IsMap()) return;
+  YAML::Node target = state_->find(to);
+  if (!target.IsDefined() || !target.IsMap()) {
+    set_from(to + "={}", from);
+    target.reset(state_->find(to));
+  }
+  for (const auto& entry : source) {
+    const auto key = entry.first.as<std::string>();
+    target[key] = entry.second;
+    state_->renamed[to + "." + key] = from + "." + key;
+  }
+}
+
+void Config::set_from(const std::string& assignment, const std::string& source) {
+  set(assignment);
+  state_->assignments.pop_back();
+  const std::string path = assignment.substr(0, assignment.find('='));
+  state_->overridden.erase(path);
+  state_->renamed[path] = source;
+}
+
+void Config::ignore(const std::string& key) const {
+  state_->ignored.insert(full(key));
+}
+
+void Config::erase(const std::string& path) {
+  const size_t dot = path.rfind('.');
+  YAML::Node parent = state_->find(dot == std::string::npos ? "" : path.substr(0, dot));
+  if (parent.IsDefined() && parent.IsMap()) parent.remove(dot == std::string::npos ? path : path.substr(dot + 1));
 }
 
 Config Config::section(const std::string& key) const {
@@ -272,7 +356,8 @@ void Config::mistake(const std::string& key, const std::string& message) const {
 }
 
 std::string Config::where(const std::string& key) const {
-  const std::string path = full(key);
+  std::string path = full(key);
+  if (const auto from = state_->renamed.find(path); from != state_->renamed.end()) path = from->second;
   for (const auto& set : state_->overridden)
     if (path == set || path.rfind(set + ".", 0) == 0) return "--set " + path;
   const YAML::Node node = state_->find(path);
@@ -283,13 +368,22 @@ std::string Config::where(const std::string& key) const {
 
 namespace {
 
+// Entries of a mapping, or of a list of mappings by their number.
+std::vector<std::pair<std::string, YAML::Node>> entries_of(const YAML::Node& node) {
+  std::vector<std::pair<std::string, YAML::Node>> out;
+  if (node.IsMap())
+    for (const auto& entry : node) out.emplace_back(entry.first.as<std::string>(), entry.second);
+  if (node.IsSequence())
+    for (size_t i = 0; i < node.size(); ++i) out.emplace_back(cat(i), node[i]);
+  return out;
+}
+
 void find_unknown(const YAML::Node& node, const std::string& path, const std::set<std::string>& sections,
                   const std::map<std::string, size_t>& options, std::vector<std::string>& unknown) {
-  if (!node.IsMap()) return;
-  for (const auto& entry : node) {
-    const std::string child = (path.empty() ? "" : path + ".") + entry.first.as<std::string>();
+  for (const auto& [key, value] : entries_of(node)) {
+    const std::string child = (path.empty() ? "" : path + ".") + key;
     if (options.count(child)) continue;
-    if (sections.count(child)) find_unknown(entry.second, child, sections, options, unknown);
+    if (sections.count(child)) find_unknown(value, child, sections, options, unknown);
     else unknown.push_back(child);
   }
 }
@@ -298,7 +392,10 @@ void find_unknown(const YAML::Node& node, const std::string& path, const std::se
 
 void Config::finish() const {
   std::vector<std::string> unknown;
-  find_unknown(state_->root, "", state_->sections, state_->index, unknown);
+  std::set<std::string> sections = state_->sections;
+  sections.insert(state_->lists.begin(), state_->lists.end());
+  find_unknown(state_->root, "", sections, state_->index, unknown);
+  std::erase_if(unknown, [&](const std::string& path) { return state_->ignored.count(path) > 0; });
   for (const auto& path : unknown) {
     const size_t dot = path.rfind('.');
     const std::string parent = dot == std::string::npos ? "" : path.substr(0, dot);
@@ -321,15 +418,17 @@ void Config::finish() const {
   throw Error(join(state_->mistakes, "; ", 12));
 }
 
-std::string Config::dump() const {
-  YAML::Node tree(YAML::NodeType::Map);
+std::string Config::dumped_over(bool given) const {
+  YAML::Node tree = given ? YAML::Clone(state_->root) : YAML::Node(YAML::NodeType::Map);
   for (const auto& entry : state_->resolved) {
     if (entry.value.IsNull()) continue;
     YAML::Node node;
     node.reset(tree);
     size_t start = 0;
     for (size_t dot = entry.path.find('.'); dot != std::string::npos; dot = entry.path.find('.', start)) {
-      YAML::Node next = node[entry.path.substr(start, dot - start)];
+      const bool in_list = start > 0 && state_->lists.count(entry.path.substr(0, start - 1)) > 0;
+      const std::string key = entry.path.substr(start, dot - start);
+      YAML::Node next = in_list ? node[std::stoul(key)] : node[key];
       node.reset(next);
       start = dot + 1;
     }
@@ -338,6 +437,14 @@ std::string Config::dump() const {
   YAML::Emitter out;
   out << tree;
   return std::string(out.c_str()) + "\n";
+}
+
+std::string Config::dump() const {
+  return dumped_over(false);
+}
+
+std::string Config::dump_all() const {
+  return dumped_over(true);
 }
 
 std::vector<ConfigOption> Config::options() const {

@@ -30,11 +30,25 @@ class Config {
   static Config load(const std::filesystem::path& file);
   static Config parse(const std::string& yaml, const std::string& origin = "configuration");
 
-  /// Applies "train.lr=1e-3"; the value is YAML. Throws Error when it is not key=value.
+  /// Applies "train.lr=1e-3"; the value is YAML, list items go by their number (compare.methods.0.lr). Throws Error when it is
+  /// not key=value.
   void set(const std::string& assignment);
 
   /// The mapping under `key` (empty when absent); a present non-mapping is recorded as a mistake.
   Config section(const std::string& key) const;
+
+  /// The mappings of the list under `key`, each a view like a section (none when absent); anything else is recorded as a mistake.
+  std::vector<Config> items(const std::string& key) const;
+
+  /// The same file and overrides once more, with nothing read yet: the start of a configuration that differs in some keys.
+  Config copy() const;
+  /// Lays the keys of the mapping `from` over those of the mapping `to` (dotted paths; list items by their number). They keep the
+  /// lines they came from for messages. An absent `from` changes nothing.
+  void overlay(const std::string& from, const std::string& to);
+  /// set() by the program: messages name the key `source` of the file instead.
+  void set_from(const std::string& assignment, const std::string& source);
+  /// Takes a key out, as if the file did not have it.
+  void erase(const std::string& path);
 
   /// True when the file or an override names the key (null counts as absent).
   bool has(const std::string& key) const;
@@ -48,6 +62,9 @@ class Config {
   /// Like read(), for one of a fixed list of words.
   void read_choice(const std::string& key, std::string& field, const std::vector<std::string>& choices, std::string_view doc) const;
 
+  /// Says that another reader checks what is below `key`: finish() passes it over.
+  void ignore(const std::string& key) const;
+
   /// Records a mistake at `key` unless `ok`: "file:line: train.lr: expected X, found Y".
   void require(bool ok, const std::string& key, const std::string& expected) const;
   /// Records a mistake at `key` in free words.
@@ -60,6 +77,8 @@ class Config {
 
   /// The resolved configuration as YAML in the order of reading, enough to rerun.
   std::string dump() const;
+  /// The configuration as given, ignored keys included, with every announced option's resolved value.
+  std::string dump_all() const;
   /// Every option announced so far.
   std::vector<ConfigOption> options() const;
   /// Dotted path of this mapping, "" for the whole configuration.
@@ -68,6 +87,7 @@ class Config {
  private:
   struct State;
   Config(std::shared_ptr<State> state, std::string path) : state_(std::move(state)), path_(std::move(path)) {}
+  std::string dumped_over(bool given) const;
   std::string full(const std::string& key) const { return path_.empty() ? key : path_ + "." + key; }
   std::shared_ptr<State> state_;
   std::string path_;

@@ -25,6 +25,12 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// Training left the finite numbers: an Error that a comparison of learning rates expects.
+class Diverged : public Error {
+ public:
+  using Error::Error;
+};
+
 /// The run was interrupted by a signal after its state was saved; programs leave with exit code 130.
 class Interrupted : public std::runtime_error {
  public:

@@ -41,6 +41,8 @@ class Progress {
 
   /// After every step.
   void update(const ProgressState& state);
+  /// Steps that turned out not to be needed: counted as done, left out of the time estimate.
+  void skipped(int64_t steps) { setup_.first += steps; }
   /// After an evaluation: shown at once in either form.
   void evaluated(const ProgressState& state);
   /// A line of its own, above the bar.

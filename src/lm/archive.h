@@ -76,6 +76,7 @@ bool gives_logits(const TorchScriptArchive& archive);
 struct ArchiveInterface {
   std::map<std::string, std::string> inputs;  ///< input ("input_ids") -> argument name where they differ (model.inputs)
   std::string output;                         ///< "" the first tensor; "1", "logits", "0.logits" (model.output)
+  bool complete = true;                       ///< false: arguments that are no known input are let pass; the model is only looked at
 };
 
 /// The archive's own forward on a batch.

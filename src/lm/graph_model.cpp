@@ -41,8 +41,7 @@ GraphModel::GraphModel(const TorchScriptArchive& archive, const ArchiveInterface
   logits_ = gives_logits(archive);
   takes_padding_ = arguments_.takes("attention_mask");
   const GraphSites found = find_sites(lowered_, *lowered_.graph);
-  for (const auto& [tensor, reason] : found.others)
-    others_.emplace_back(lowered_.tensors[tensor].name, reason);
+  for (const auto& [name, reason] : found.others) others_.emplace_back(name, reason);
   std::map<std::string, size_t> order;
   for (const auto& name : archive.names()) order.emplace(name, order.size());
   for (const auto& use : found.sites) places_.push_back(place_of(use));

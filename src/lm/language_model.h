@@ -35,6 +35,17 @@ struct ModelOutput {
   torch::Tensor logits;  ///< [B, C] or [B, T, V]
 };
 
+/// Rows of a fused weight that are one projection: in each of `groups` equal runs of rows, `size` rows from `offset`.
+struct RowBlock {
+  std::string role;  ///< query, key or value
+  int64_t groups = 1, offset = 0, size = 0;
+
+  /// [out, ...] -> [groups x size, ...]; a view for one group.
+  torch::Tensor of(const torch::Tensor& whole) const;
+  /// Adds `part` [groups x size, in] to the block's rows of the contiguous `whole` [out, in], in place.
+  void add_to(const torch::Tensor& whole, const torch::Tensor& part) const;
+};
+
 /// A weight with an adapter slot.
 struct AdapterSite {
   std::string path;  ///< name in the archive, e.g. "model.encoder.layer.0.attention.self.query.weight"
@@ -45,8 +56,18 @@ struct AdapterSite {
   bool transposed = false;    ///< the archive stores the weight as [in, out]
   std::vector<int64_t> stored_shape;  ///< in the archive where it is no matrix there ([out, in, 1] of a convolution), else empty
   int64_t uses = 1;           ///< how many operators read it
+  std::vector<RowBlock> blocks;  ///< query, key and value of a fused weight, where the layout of its rows is known
+  std::string layout_unknown;    ///< why it is not known (fused weights only)
+  /// Of a site that is one block of a fused weight: that weight's path and [out, in] matrix, and the rows. Else empty.
+  std::string fused_path;
+  torch::Tensor fused_weight;
+  RowBlock block;
   std::function<void(std::shared_ptr<Adapter>)> attach;  ///< puts the adapter into the slot (nullptr empties it)
 
+  /// The name in the archive of the weight that merging changes.
+  const std::string& archive_path() const { return fused_path.empty() ? path : fused_path; }
+  /// `weight`, or the rows `weight` is part of.
+  const torch::Tensor& archive_weight() const { return fused_path.empty() ? weight : fused_weight; }
   /// A matrix [out, in] in the archive's layout.
   torch::Tensor as_stored(const torch::Tensor& matrix) const {
     const torch::Tensor turned = transposed ? matrix.t() : matrix;

@@ -49,7 +49,7 @@ class Rows {
     const auto rows = static_cast<double>(chart.categories.size()) *
                       (static_cast<double>(chart.series.size()) * kRow + kGap);
     box_ = {.left = labels + 14, .top = kTop, .right = kChartWidth - values - 14, .bottom = kTop + rows};
-    axis_ = fitted_axis(all_values(chart), {.log = chart.log, .from_zero = chart.bars, .padding = 0.05},
+    axis_ = fitted_axis(all_values(chart), {.log = chart.log, .from_zero = chart.bars || chart.zero_line, .padding = 0.05},
                         box_.width());
   }
 
@@ -69,7 +69,7 @@ class Rows {
       for (size_t s = 0; s < chart_.series.size(); ++s)
         out += "\n" + row(c, s, top + kGap / 2 + (static_cast<double>(s) + 0.5) * kRow);
     }
-    if (chart_.bars) out += svg_line(left_of(0), box_.top, left_of(0), box_.bottom, "axis");
+    if (chart_.bars || chart_.zero_line) out += svg_line(left_of(0), box_.top, left_of(0), box_.bottom, "axis");
     return out + svg_line(box_.left, box_.bottom, box_.right, box_.bottom, "axis");
   }
 

@@ -125,6 +125,8 @@ figcaption{font-weight:600;margin-bottom:.35rem}
 .bar{fill-opacity:.85}
 .error{fill:none;stroke:currentColor;stroke-width:1.6}
 .bar+.error{color:var(--ink)}
+.heat{fill:currentColor;stroke:none}
+.cell{fill:none;stroke:var(--line);stroke-width:1}
 .hit{fill:transparent;stroke:none}
 .hit:hover{fill:currentColor;fill-opacity:.35}
 )";

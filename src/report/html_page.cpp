@@ -18,6 +18,8 @@ main{max-width:1120px;margin:0 auto;padding:1.5rem 1rem 4rem}
 h1{font-size:1.6rem;line-height:1.25;margin:.2rem 0;overflow-wrap:anywhere}
 h2{font-size:1.15rem;margin:2.2rem 0 .8rem;padding-bottom:.3rem;border-bottom:1px solid var(--line)}
 p{max-width:75ch;overflow-wrap:anywhere}
+ul{max-width:80ch;padding-left:1.2rem}
+li{margin:.3rem 0;overflow-wrap:anywhere}
 .subtitle{color:var(--soft);margin:0 0 1rem}
 .highlights{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:.7rem;margin:1.2rem 0}
 .highlights div{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.6rem .8rem}
@@ -73,6 +75,12 @@ void Page::heading(std::string_view text) {
 
 void Page::paragraph(std::string_view text) {
   add(cat("<p>", escape_html(text), "</p>\n"));
+}
+
+void Page::list(const std::vector<std::string>& items) {
+  std::string out = "<ul>";
+  for (const std::string& item : items) out += cat("<li>", escape_html(item), "</li>\n");
+  add(out + "</ul>\n");
 }
 
 void Page::highlights(const std::vector<std::pair<std::string, std::string>>& items) {

@@ -20,6 +20,8 @@ class Page {
   void paragraph(std::string_view text);
   /// Large numbers with a word each, e.g. {"test pearson", "0.86"}.
   void highlights(const std::vector<std::pair<std::string, std::string>>& items);
+  /// A list of sentences.
+  void list(const std::vector<std::string>& items);
   void key_values(const std::vector<std::pair<std::string, std::string>>& items);
   /// Columns in which every filled cell is a number are aligned to the right. Throws std::invalid_argument
   /// when a row is not as long as the header.
@@ -29,6 +31,7 @@ class Page {
   /// Charts called one after the other share rows where the page is wide enough.
   void chart(const LineChart& chart) { figure(figure_html(chart)); }
   void chart(const CategoryChart& chart) { figure(figure_html(chart)); }
+  void chart(const HeatMap& map) { figure(figure_html(map)); }
 
   std::string html() const;
 

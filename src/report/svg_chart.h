@@ -40,12 +40,22 @@ struct CategoryChart {
   std::vector<CategorySeries> series = {};
   bool bars = false;  ///< bars start at zero, so they exclude `log`
   bool log = false;
+  bool zero_line = false;  ///< the axis holds 0 and marks it (differences)
+};
+
+/// Numbers in a grid, darker where larger: values [rows][columns], NaN where there is none.
+struct HeatMap {
+  std::string title = {}, column_label = {};
+  std::vector<std::string> rows = {}, columns = {};
+  std::vector<std::vector<double>> values = {};
+  double low = 0, high = 1;  ///< the palest and the darkest value; the same for maps that are to be compared
 };
 
 /// A <figure> with caption, legend, drawing and notes. Throws std::invalid_argument when lengths do not fit
 /// each other or bars are asked for on a logarithmic axis.
 std::string figure_html(const LineChart& chart);
 std::string figure_html(const CategoryChart& chart);
+std::string figure_html(const HeatMap& map);
 
 /// The style rules the figures need: colours for light and dark pages, both safe for colour-blind readers
 /// (Okabe and Ito 2008).

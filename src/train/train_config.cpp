@@ -12,7 +12,7 @@ void require_at_least(const Config& train, const std::string& key, int64_t value
 }
 
 void read_optimizer(const Config& train, TrainConfig& config) {
-  train.read_choice("optimizer", config.optimizer, optimizer_names(), "adamw, adam or sgd");
+  train.read_choice("optimizer", config.optimizer, optimizer_names(), "adamw, adam, sgd or rmsprop");
   train.read("lr", config.lr, "peak learning rate; absent: the method's default");
   train.read("head_lr", config.head_lr, "peak learning rate of a newly made head");
   train.read("beta1", config.beta1, "Adam's decay of the gradient's mean");
@@ -61,6 +61,7 @@ void read_course(const Config& train, TrainConfig& config) {
 void read_evaluation(const Config& train, TrainConfig& config) {
   train.read("eval_every", config.eval_every, "steps between evaluations on dev; absent: once per epoch");
   train.read("eval_batch_size", config.eval_batch_size, "rows of one forward pass of an evaluation");
+  train.read_choice("keep", config.keep, {"best", "last"}, "state that adapter.safetensors holds and that is tested: best on dev, or the last");
   train.read("early_stopping", config.early_stopping,
              "evaluations without a better score before the run ends; 0: never");
   train.read("save_every", config.save_every, "steps between checkpoints; absent: at every evaluation");
@@ -69,6 +70,7 @@ void read_evaluation(const Config& train, TrainConfig& config) {
   require_at_least(train, "eval_every", config.eval_every.value_or(1), 1);
   require_at_least(train, "eval_batch_size", config.eval_batch_size, 1);
   require_at_least(train, "early_stopping", config.early_stopping, 0);
+  if (config.keep == "last") train.require(config.early_stopping == 0, "early_stopping", "0, as train.keep: last asks for the final state");
   require_at_least(train, "save_every", config.save_every.value_or(1), 1);
   require_at_least(train, "keep_checkpoints", config.keep_checkpoints, 1);
   require_at_least(train, "log_every", config.log_every, 1);

@@ -148,10 +148,10 @@ void TrainRun::check_finite(const StepLoss& loss, double norm) const {
   const std::string parameter = offending_parameter(setup_.groups);
   const std::string saved =
       last_saved_step_ >= 0 ? checkpoint_path(folder_, last_saved_step_).string() : "none";
-  fail(loss.bad_rows.empty() ? cat("the gradient's norm is ", norm) : cat("the loss is ", loss.sum),
+  throw Diverged(cat(loss.bad_rows.empty() ? cat("the gradient's norm is ", norm) : cat("the loss is ", loss.sum),
        " at step ", state_.step + 1, loss.bad_rows.empty() ? "" : cat(" (rows ", loss.bad_rows, ")"),
        "; first parameter concerned: ", parameter, "; last good checkpoint: ", saved,
-       "; lower train.lr, set train.clip, or use model.precision: float32");
+       "; lower train.lr, set train.clip, or use model.precision: float32"));
 }
 
 void TrainRun::check_movement() {
@@ -174,7 +174,7 @@ void TrainRun::evaluate() {
   if (std::isnan(scores.headline()))
     log_->note(cat("warning: ", scores.headline_name(), " is undefined at step ", state_.step,
                    " (constant predictions?)"));
-  if (better(scores, state_.best)) {
+  if (config_.keep == "last" || better(scores, state_.best)) {
     state_.best = state_.last;
     state_.evaluations_since_best = 0;
     save_adapter_to(folder_.adapter_file());

@@ -94,8 +94,8 @@ void TrainRun::resume_from(const fs::path& folder) {
 void TrainRun::save() {
   if (is_saved()) return;
   const std::string bad = first_non_finite(setup_.groups);
-  check(bad.empty(), "after step ", state_.step, " ", bad,
-        " holds a value that is not finite; nothing is saved; lower train.lr");
+  if (!bad.empty())
+    throw Diverged(cat("after step ", state_.step, " ", bad, " holds a value that is not finite; nothing is saved; lower train.lr"));
   if (folder_.metrics_size() > 0) sync_path(folder_.metrics_file());
   state_.metrics_bytes = folder_.metrics_size();
   state_.seconds = seconds_so_far();

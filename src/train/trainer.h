@@ -34,6 +34,7 @@ struct TrainConfig {
   double clip = 1.0;                  ///< largest global gradient norm; 0 switches clipping off
   std::optional<int64_t> eval_every;  ///< steps between evaluations on dev; absent: once per epoch
   int64_t eval_batch_size = 64;
+  std::string keep = "best";          ///< best: the state with the best score on dev; last: the final one
   int64_t early_stopping = 0;         ///< evaluations without improvement before the run ends; 0 never
   std::optional<int64_t> save_every;  ///< steps between checkpoints; absent: at every evaluation
   int64_t keep_checkpoints = 2;

@@ -15,7 +15,9 @@ using Action = std::function<void()>;
 void setup_inspect(CLI::App& app, Action& action);
 void setup_finetune(CLI::App& app, Action& action);
 void setup_evaluate(CLI::App& app, Action& action);
+void setup_compare(CLI::App& app, Action& action);
 void setup_predict(CLI::App& app, Action& action);
 void setup_export(CLI::App& app, Action& action);
+void setup_complete(CLI::App& app, Action& action);
 
 }  // namespace deeplora

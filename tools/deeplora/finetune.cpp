@@ -18,7 +18,7 @@ struct FinetuneOptions {
   std::string config;
   std::vector<std::string> overrides;
   std::string run;
-  bool resume = false, print_config = false;
+  bool resume = false, print_config = false, dry_run = false;
 };
 
 /// RUN when no --run is given: runs/<name of the configuration>.
@@ -70,6 +70,10 @@ nlohmann::ordered_json result_json(const Session& s, const TrainResult& result, 
   out["best"] = evaluation(result.best);
   out["last"] = evaluation(result.last);
   out["test"] = test ? test->json() : nlohmann::ordered_json::object();
+  if (const Scores* scores = test ? &*test : result.last ? &result.last->scores : nullptr) {
+    out["metric"] = scores->headline_name();
+    out["higher_is_better"] = scores->higher_is_better;
+  }
   out["trainable_parameters"] = s.adapted->trainable_parameters();
   out["total_parameters"] = s.archive.parameter_count();
   out["adapted_weights"] = s.adapted->adapters().size();
@@ -113,6 +117,12 @@ void finetune(const FinetuneOptions& o) {
     std::cout << RunConfig::read(config, registries).resolved;
     return;
   }
+  if (o.dry_run) {
+    Session session = Session::start(config, registries);
+    load_optional(session, session.config.data.dev, "data.dev");
+    load_optional(session, session.config.data.test, "data.test");
+    return announce(session);
+  }
   const fs::path path = run_folder_of(o);
   RunFolder folder = o.resume ? RunFolder::open(path) : RunFolder::create(path);
   StopSignal stop;
@@ -131,9 +141,16 @@ void finetune(const FinetuneOptions& o) {
                    .bf16 = session.config.model.precision == "bfloat16",
                    .save_adapter = [&session](const fs::path& file) { session.save_adapter(file); },
                    .stop = &stop});
-  const TrainResult result = trainer.run(session.train.examples, dev.examples, folder, o.resume);
+  TrainResult result;
+  try {
+    result = trainer.run(session.train.examples, dev.examples, folder, o.resume);
+  } catch (const Diverged& e) {
+    folder.write(folder.diverged_file(), nlohmann::ordered_json{{"message", e.what()}}.dump(2) + "\n");
+    throw;
+  }
   const auto scores = score_test(session, folder, test);
   const auto json = result_json(session, result, scores, dev, test);
+  folder.write(folder.updates_file(), updates_json(session).dump(1) + "\n");
   folder.write(folder.report_file(), finetune_report(session, json, folder));
   folder.write(folder.result_file(), json.dump(2) + "\n");
   print_summary(json, folder);
@@ -149,6 +166,7 @@ void setup_finetune(CLI::App& app, Action& action) {
   command->add_option("--run", o->run, "Run folder (default: runs/<configuration name>)");
   command->add_flag("--resume", o->resume, "Go on from the newest checkpoint of the run folder");
   command->add_flag("--print-config", o->print_config, "Print the resolved configuration and stop");
+  command->add_flag("--dry-run", o->dry_run, "Check configuration, model and data, build the adapters, train and write nothing");
   command->footer("Example:\n  deeplora finetune configs/sentiment_lora.yaml --set train.lr=1e-3 --run runs/lora");
   command->callback([o, &action] {
     if (o->config.empty() && !o->resume) throw CLI::RequiredError("CONFIG (or --resume with --run)");

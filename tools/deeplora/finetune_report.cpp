@@ -83,6 +83,18 @@ nlohmann::ordered_json flat_counts(const nlohmann::ordered_json& result) {
 
 }  // namespace
 
+nlohmann::ordered_json updates_json(const Session& session) {
+  constexpr size_t kMostValues = 128;
+  auto out = nlohmann::ordered_json::array();
+  for (RunSite& site : describe_sites(session)) {
+    site.singular_values.resize(std::min(site.singular_values.size(), kMostValues));
+    out.push_back({{"path", site.path}, {"role", site.role}, {"shape", {site.out, site.in}}, {"parameters", site.parameters},
+                   {"update_norm", site.update_norm}, {"weight_norm", site.weight_norm}, {"numerical_rank", *site.numerical_rank},
+                   {"singular_values", site.singular_values}});
+  }
+  return out;
+}
+
 std::string finetune_report(const Session& session, const nlohmann::ordered_json& result, const RunFolder& folder) {
   RunReport report;
   report.title = cat(session.config.adapter.method, " on ", session.config.data.task);

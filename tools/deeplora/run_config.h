@@ -44,6 +44,7 @@ struct DataConfig {
 struct AdapterConfig {
   std::string method = "lora";
   std::vector<std::string> targets{"all-linear"};
+  std::string fused_layout = "auto";
   std::filesystem::path path;  ///< factors to start from
   AdapterMethod::Trains trains = AdapterMethod::Trains::adapters;
   AdapterFactory factory;

@@ -6,6 +6,7 @@
 #include "core/random.h"
 #include "deeplora_version.h"
 #include "lm/autocast.h"
+#include "lm/fused_rows.h"
 #include "lm/graph_model.h"
 #include "lm/peft.h"
 #include "lm/targets.h"
@@ -230,11 +231,12 @@ void Session::build(const Registries& registries, bool with_gradients) {
     check(found || config.adapter.trains != Trains::head_only, "adapter.method: none trains the head only, but the model has no head");
   }
   if (config.adapter.trains == Trains::adapters) {
-    const auto sites = choose_sites(adapted->model().sites(), config.adapter.targets);
+    auto all = adapted->model().sites();
+    find_row_blocks(all, archive.config(), parse_fused_layout(config.adapter.fused_layout));
+    const auto sites = choose_sites(all, config.adapter.targets);
     StartGradients gradients(*this, sites);
     adapted->add_adapters(sites, config.adapter.factory, static_cast<uint64_t>(config.train.seed), device,
-                          with_gradients ? std::function<torch::Tensor(const AdapterSite&)>([&](const AdapterSite& site) { return gradients.at(site); })
-                                         : nullptr);
+                          with_gradients ? LeadingGradient([&](const AdapterSite& site, int64_t k) { return gradients.at(site, k); }) : nullptr);
     if (!config.adapter.path.empty() && with_gradients) load_adapter(config.adapter.path);
   }
 }

@@ -1,0 +1,98 @@
+#include "compare/evidence.h"
+
+#include <cmath>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "core/error.h"
+#include "core/files.h"
+
+namespace deeplora {
+namespace fs = std::filesystem;
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+double number(const Json& value) {
+  return value.is_number() ? value.get<double>() : std::nan("");
+}
+
+LearningCurve read_curve(const fs::path& run, int64_t seed) {
+  LearningCurve out{.seed = seed};
+  std::error_code absent;
+  if (!fs::exists(run / "metrics.jsonl", absent)) return out;
+  std::istringstream lines(read_file(run / "metrics.jsonl"));
+  for (std::string line; std::getline(lines, line);) {
+    const Json row = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!row.is_object() || !row.contains("eval") || !row["eval"].is_object() || row["eval"].empty()) continue;
+    out.steps.push_back(number(row.value("step", Json())));
+    out.values.push_back(number(row["eval"].front()));  // the headline score comes first
+  }
+  return out;
+}
+
+std::vector<LearnedUpdate> read_updates(const fs::path& run, int64_t seed) {
+  std::vector<LearnedUpdate> out;
+  std::error_code absent;
+  if (!fs::exists(run / "updates.json", absent)) return out;
+  const Json read = Json::parse(read_file(run / "updates.json"), nullptr, /*allow_exceptions=*/false);
+  check(read.is_array(), (run / "updates.json").string(), " is not valid JSON");
+  for (const Json& site : read) {
+    LearnedUpdate update{.seed = seed, .path = site.at("path"), .role = site.at("role")};
+    update.layer = layer_of(update.path);
+    update.out = site.at("shape").at(0);
+    update.in = site.at("shape").at(1);
+    update.numerical_rank = site.at("numerical_rank");
+    update.update_norm = number(site.at("update_norm"));
+    update.weight_norm = number(site.at("weight_norm"));
+    for (const Json& value : site.at("singular_values")) update.singular_values.push_back(number(value));
+    out.push_back(std::move(update));
+  }
+  return out;
+}
+
+}  // namespace
+
+int64_t layer_of(const std::string& path) {
+  std::istringstream parts(path);
+  for (std::string part; std::getline(parts, part, '.');)
+    if (!part.empty() && part.size() < 6 && part.find_first_not_of("0123456789") == std::string::npos) return std::stoll(part);
+  return -1;
+}
+
+std::vector<RowEvidence> read_evidence(const std::vector<ComparisonRow>& rows, const Comparison& comparison, const fs::path& cells) {
+  std::vector<RowEvidence> out;
+  for (const ComparisonRow& row : rows) {
+    RowEvidence evidence;
+    for (const int64_t seed : row.seeds) {
+      const fs::path run = cells / comparison.name({row.group, *row.choice.chosen, seed});
+      evidence.curves.push_back(read_curve(run, seed));
+      for (LearnedUpdate& update : read_updates(run, seed)) evidence.updates.push_back(std::move(update));
+    }
+    out.push_back(std::move(evidence));
+  }
+  return out;
+}
+
+std::string updates_csv(const std::vector<RowEvidence>& evidence, const std::vector<ComparisonRow>& rows, const Comparison& comparison) {
+  const auto digits = [](double value) {
+    char text[40];
+    std::snprintf(text, sizeof(text), "%.6g", value);
+    return std::string(text);
+  };
+  std::string out = "method,rank,samples,lr,seed,weight,role,layer,out,in,numerical_rank,update_norm,weight_norm,singular_values\n";
+  for (size_t i = 0; i < rows.size(); ++i)
+    for (const LearnedUpdate& update : evidence[i].updates) {
+      std::string name = comparison.plan().methods.at(rows[i].group.method).name, values;
+      for (const double value : update.singular_values) values += (values.empty() ? "" : " ") + digits(value);
+      for (char& c : name)
+        if (c == '"') c = '\'';
+      out += cat('"', name, "\",", rows[i].group.rank, ",", rows[i].group.samples, ",", digits(chosen_lr(rows[i].choice)), ",", update.seed, ",", update.path, ",",
+                 update.role, ",", update.layer, ",", update.out, ",", update.in, ",", update.numerical_rank, ",", digits(update.update_norm), ",",
+                 digits(update.weight_norm), ",", values, "\n");
+    }
+  return out;
+}
+
+}  // namespace deeplora

@@ -1,0 +1,44 @@
+// What the finished runs of a comparison left in their folders: learning curves, and the spectra of the learned updates.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "compare/table.h"
+
+namespace deeplora {
+
+/// Scores on dev over the optimizer steps of one run.
+struct LearningCurve {
+  int64_t seed = 0;
+  std::vector<double> steps = {}, values = {};  ///< same length; NaN where undefined
+};
+
+/// The update [out, in] that one run learned for one weight.
+struct LearnedUpdate {
+  int64_t seed = 0;
+  std::string path = {}, role = {};
+  int64_t layer = -1;  ///< first number in the path, -1 when there is none
+  int64_t out = 0, in = 0, numerical_rank = 0;
+  double update_norm = 0, weight_norm = 0;
+  std::vector<double> singular_values = {};  ///< falling
+};
+
+/// Of one row of the table, at its chosen learning rate.
+struct RowEvidence {
+  std::vector<LearningCurve> curves;
+  std::vector<LearnedUpdate> updates;
+};
+
+/// Parallel to `rows`. `cells` is the folder that holds the run folders. Files that are missing leave their part empty.
+std::vector<RowEvidence> read_evidence(const std::vector<ComparisonRow>& rows, const Comparison& comparison, const std::filesystem::path& cells);
+
+/// One line per row, seed and weight.
+std::string updates_csv(const std::vector<RowEvidence>& evidence, const std::vector<ComparisonRow>& rows, const Comparison& comparison);
+
+/// "encoder.layer.3.attention.self.query.weight" as 3.
+int64_t layer_of(const std::string& path);
+
+}  // namespace deeplora

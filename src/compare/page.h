@@ -1,0 +1,22 @@
+// The report of a comparison as one HTML page.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "compare/evidence.h"
+
+namespace deeplora {
+
+struct ComparePage {
+  std::string title, metric, config_yaml;
+  std::vector<std::pair<std::string, std::string>> facts;  ///< program, machine
+  std::vector<RowEvidence> evidence;                       ///< parallel to the rows
+};
+
+/// Self-contained: verdict, table, differences, scores against rank and number of rows, learning rates, learning curves, cost, learned
+/// updates by layer, what is missing, how it was made, configuration.
+std::string comparison_html(const ComparePage& page, const std::vector<ComparisonRow>& rows, const Comparison& comparison);
+
+}  // namespace deeplora

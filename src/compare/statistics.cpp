@@ -1,0 +1,128 @@
+#include "compare/statistics.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <stdexcept>
+
+namespace deeplora {
+namespace {
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+/// The continued fraction of I_x(a, b), by Lentz's method as modified by Thompson and Barnett (1986). Converges quickly for
+/// x < (a + 1) / (a + b + 2).
+double beta_fraction(double a, double b, double x) {
+  constexpr double kTiny = 1e-300;
+  const auto nonzero = [](double v) { return std::abs(v) < kTiny ? kTiny : v; };
+  double c = 1, d = 1 / nonzero(1 - (a + b) * x / (a + 1)), value = d;
+  for (int m = 1; m <= 10000; ++m) {
+    const double even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m));
+    d = 1 / nonzero(1 + even * d);
+    c = nonzero(1 + even / c);
+    value *= d * c;
+    const double odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1));
+    d = 1 / nonzero(1 + odd * d);
+    c = nonzero(1 + odd / c);
+    const double change = d * c;
+    value *= change;
+    if (std::abs(change - 1) < 1e-16) break;
+  }
+  return value;
+}
+
+void require_dof(double dof) {
+  if (!(dof > 0)) throw std::invalid_argument("Student's t needs more than 0 degrees of freedom");
+}
+
+}  // namespace
+
+Summary summarize(std::span<const double> values) {
+  Summary out{values.size(), kNaN, kNaN};
+  if (values.empty()) return out;
+  const auto n = static_cast<double>(values.size());
+  out.mean = std::accumulate(values.begin(), values.end(), 0.0) / n;
+  if (values.size() < 2) return out;
+  double squares = 0;
+  for (const double v : values) squares += (v - out.mean) * (v - out.mean);
+  out.sd = std::sqrt(squares / (n - 1));
+  return out;
+}
+
+double incomplete_beta(double a, double b, double x) {
+  if (x <= 0) return 0;
+  if (x >= 1) return 1;
+  const double log_front = std::lgamma(a + b) - std::lgamma(a) - std::lgamma(b) + a * std::log(x) + b * std::log1p(-x);
+  const double front = std::exp(log_front);
+  if (x < (a + 1) / (a + b + 2)) return front * beta_fraction(a, b, x) / a;
+  return 1 - front * beta_fraction(b, a, 1 - x) / b;
+}
+
+double student_t_two_sided(double t, double dof) {
+  require_dof(dof);
+  if (std::isnan(t)) return kNaN;
+  if (std::isinf(t)) return 0;
+  return incomplete_beta(dof / 2, 0.5, dof / (dof + t * t));
+}
+
+double student_t_cdf(double t, double dof) {
+  const double both = student_t_two_sided(t, dof);
+  return t > 0 ? 1 - both / 2 : both / 2;
+}
+
+double student_t_quantile(double p, double dof) {
+  require_dof(dof);
+  if (!(p > 0 && p < 1)) throw std::invalid_argument("a quantile needs a probability between 0 and 1");
+  if (p == 0.5) return 0;
+  if (p < 0.5) return -student_t_quantile(1 - p, dof);
+  // P(|T| >= t) falls in t: the bracket is doubled until it holds the root, then halved down to neighbouring numbers.
+  const double wanted = 2 * (1 - p);
+  double low = 0, high = 1;
+  while (student_t_two_sided(high, dof) > wanted) low = high, high *= 2;
+  for (int i = 0; i < 200; ++i) {
+    const double middle = (low + high) / 2;
+    if (middle <= low || middle >= high) break;
+    (student_t_two_sided(middle, dof) > wanted ? low : high) = middle;
+  }
+  return (low + high) / 2;
+}
+
+PairedDifference paired_difference(std::span<const double> a, std::span<const double> b, double confidence) {
+  if (a.size() != b.size()) throw std::invalid_argument("paired values must have equal numbers");
+  std::vector<double> differences;
+  PairedDifference out{.low = kNaN, .high = kNaN, .p = kNaN};
+  for (size_t i = 0; i < a.size(); ++i) {
+    differences.push_back(a[i] - b[i]);
+    out.higher += a[i] > b[i];
+    out.lower += a[i] < b[i];
+    out.equal += a[i] == b[i];
+  }
+  const Summary summary = summarize(differences);
+  out.pairs = summary.n;
+  out.mean = summary.mean;
+  out.sd = summary.sd;
+  if (summary.n < 2 || !std::isfinite(summary.sd)) return out;
+  const auto n = static_cast<double>(summary.n);
+  const double error = summary.sd / std::sqrt(n), half = student_t_quantile((1 + confidence) / 2, n - 1) * error;
+  out.low = out.mean - half;
+  out.high = out.mean + half;
+  out.p = error > 0 ? student_t_two_sided(out.mean / error, n - 1) : out.mean == 0 ? 1 : 0;
+  return out;
+}
+
+std::vector<double> holm_adjusted(std::span<const double> p) {
+  std::vector<double> out(p.begin(), p.end());
+  std::vector<size_t> order;
+  for (size_t i = 0; i < p.size(); ++i)
+    if (!std::isnan(p[i])) order.push_back(i);
+  std::stable_sort(order.begin(), order.end(), [&](size_t i, size_t j) { return p[i] < p[j]; });
+  double largest = 0;
+  for (size_t k = 0; k < order.size(); ++k) {
+    largest = std::max(largest, std::min(1.0, static_cast<double>(order.size() - k) * p[order[k]]));
+    out[order[k]] = largest;
+  }
+  return out;
+}
+
+}  // namespace deeplora

@@ -1,0 +1,76 @@
+// Oracle: SciPy, through tests/golden/compare_statistics.json (tools/make_compare_golden.py).
+#include "compare/statistics.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+namespace deeplora {
+namespace {
+
+nlohmann::json golden() {
+  std::ifstream in(std::string(DEEPLORA_TEST_DATA) + "/golden/compare_statistics.json");
+  return nlohmann::json::parse(in);
+}
+
+void expect_close(double found, double expected, double relative, const nlohmann::json& which) {
+  EXPECT_NEAR(found, expected, relative * std::max(std::abs(expected), 1e-290)) << which;
+}
+
+TEST(CompareStatisticsTest, StudentTAndIncompleteBetaAreSciPys) {
+  const auto all = golden();
+  for (const auto& row : all["quantiles"]) {
+    if (row["p"] == 0.5) EXPECT_EQ(student_t_quantile(0.5, row["dof"]), 0);
+    // 1 - p loses digits far in the tail: relative to the probability, not to t.
+    else expect_close(student_t_quantile(row["p"], row["dof"]), row["t"], 1e-8, row);
+  }
+  for (const auto& row : all["tails"]) {
+    expect_close(student_t_cdf(row["t"], row["dof"]), row["cdf"], 1e-10, row);
+    expect_close(student_t_two_sided(row["t"], row["dof"]), row["two_sided"], 1e-9, row);
+  }
+  for (const auto& row : all["betas"]) expect_close(incomplete_beta(row["a"], row["b"], row["x"]), row["value"], 1e-10, row);
+  EXPECT_THROW(student_t_quantile(1, 3), std::invalid_argument);
+  EXPECT_THROW(student_t_quantile(0.5, 0), std::invalid_argument);
+}
+
+TEST(CompareStatisticsTest, PairedDifferenceIsSciPysPairedTTest) {
+  for (const auto& row : golden()["paired"]) {
+    const auto a = row["a"].get<std::vector<double>>(), b = row["b"].get<std::vector<double>>();
+    const PairedDifference d = paired_difference(a, b);
+    EXPECT_EQ(d.pairs, a.size());
+    EXPECT_EQ(d.higher, row["higher"].get<size_t>());
+    EXPECT_EQ(d.lower, row["lower"].get<size_t>());
+    for (const auto& [found, key] : {std::pair{d.mean, "mean"}, {d.sd, "sd"}, {d.low, "low"}, {d.high, "high"}, {d.p, "p"}})
+      expect_close(found, row[key], 1e-9, row);
+  }
+}
+
+TEST(CompareStatisticsTest, HolmsAdjustmentIsHisStepDownTest) {
+  for (const auto& row : golden()["holm"]) {
+    const auto adjusted = holm_adjusted(row["p"].get<std::vector<double>>());
+    for (size_t i = 0; i < adjusted.size(); ++i) EXPECT_NEAR(adjusted[i], row["adjusted"][i], 1e-15) << row;
+  }
+  const auto with_gap = holm_adjusted(std::vector<double>{0.01, std::nan(""), 0.04});
+  EXPECT_NEAR(with_gap[0], 0.02, 1e-15);  // two tests, not three
+  EXPECT_TRUE(std::isnan(with_gap[1]));
+  EXPECT_NEAR(with_gap[2], 0.04, 1e-15);
+}
+
+TEST(CompareStatisticsTest, TooFewOrEqualPairs) {
+  const PairedDifference one = paired_difference(std::vector<double>{0.5}, std::vector<double>{0.4});
+  EXPECT_EQ(one.pairs, 1u);
+  EXPECT_TRUE(std::isnan(one.low) && std::isnan(one.p));
+  const std::vector<double> same{0.5, 0.7, 0.2};
+  const PairedDifference equal = paired_difference(same, same);
+  EXPECT_EQ(equal.equal, 3u);
+  EXPECT_EQ(equal.low, 0);
+  EXPECT_EQ(equal.high, 0);
+  EXPECT_EQ(equal.p, 1);
+  const PairedDifference undefined = paired_difference(std::vector<double>{0.5, std::nan("")}, std::vector<double>{0.4, 0.3});
+  EXPECT_TRUE(std::isnan(undefined.p));
+}
+
+}  // namespace
+}  // namespace deeplora

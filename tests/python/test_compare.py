@@ -1,0 +1,264 @@
+"""deeplora compare through the program: cells are plain fine-tuning runs, none is repeated, none is silently missing."""
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+
+WORDS = "good bad fine awful great poor nice sad happy broken works fails love hate blue red big small old new".split()
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare-rows")
+    for split, count, seed in (("train", 48, 1), ("dev", 24, 2), ("test", 24, 3)):
+        rng = random.Random(seed)
+        with open(folder / f"{split}.jsonl", "w", encoding="utf-8") as out:
+            for _ in range(count):
+                words = [rng.choice(WORDS) for _ in range(rng.randint(3, 9))]
+                label = sum(w in ("good", "fine", "great", "nice", "happy", "works", "love") for w in words) - 0.4 * len(words)
+                out.write(json.dumps({"text": " ".join(words), "label": round(label, 2)}) + "\n")
+    return folder
+
+
+BASE = """model: {{path: {archive}}}
+data: {{task: regression, train: {rows}/train.jsonl, dev: {rows}/dev.jsonl, test: {rows}/test.jsonl, max_length: 24}}
+adapter: {{targets: query-value}}
+train: {{steps: 6, batch_size: 8, eval_every: 3, log_every: 1}}
+compare:
+  baseline: LoRA
+  samples: [16]
+  seeds: [1, 2]
+  methods:
+    - {{name: LoRA, adapter: {{method: lora, rank: 2}}, lr: [1e-3, 1e-2]}}
+    - {{name: Deep LoRA, adapter: {{method: deep-lora, rank: 2}}, lr: [1e-2]}}
+    - {{name: head only, adapter: {{method: none}}}}
+"""
+
+
+@pytest.fixture()
+def config(tmp_path, tiny_archive, rows):
+    path = tmp_path / "compare.yaml"
+    path.write_text(BASE.format(archive=tiny_archive("bert", "encoder"), rows=rows))
+    return path
+
+
+def table(folder):
+    """What must not depend on how the cells were run: everything but times and memory."""
+    out = []
+    for row in json.loads((folder / "results.json").read_text())["rows"]:
+        for key in ("seconds", "peak_rss_mb", "samples_per_second"):
+            row.pop(key)
+        out.append(row)
+    return out
+
+
+def finished(folder):
+    return {p.parent.name: p.stat().st_mtime_ns for p in (folder / "cells").glob("*/result.json")}
+
+
+@pytest.fixture(scope="module")
+def whole(run, tmp_path_factory, tiny_archive, rows):
+    """A comparison that ran through, two cells at once."""
+    folder = tmp_path_factory.mktemp("whole")
+    path = folder / "compare.yaml"
+    path.write_text(BASE.format(archive=tiny_archive("bert", "encoder"), rows=rows))
+    done = run("compare", path, "--run", folder / "run", "--set", "compare.workers=2")
+    return folder / "run", done
+
+
+def test_report_has_every_part_and_needs_no_network(whole):
+    folder, done = whole
+    assert len(finished(folder)) == 8
+    assert "Deep LoRA" in done.stdout and "difference" in done.stdout
+    html = (folder / "report.html").read_text()
+    for part in ("Verdict", "Learning rates", "Learning curves", "Cost", "Learned updates", "How this was made", "compare:"):
+        assert part in html, part
+    assert "http://" not in html and "https://" not in html and "<script" not in html
+    markdown = (folder / "report.md").read_text()
+    assert "| Deep LoRA |" in markdown and "```yaml" in markdown
+    assert len(list(csv.DictReader(open(folder / "cells.csv")))) == 8
+    assert {r["method"] for r in csv.DictReader(open(folder / "table.csv"))} == {"LoRA", "Deep LoRA", "head only"}
+    updates = list(csv.DictReader(open(folder / "updates.csv")))
+    assert updates and all(len(r["singular_values"].split()) == 2 for r in updates)
+
+
+def test_numbers_are_those_of_the_cells_by_scipy(whole):
+    scipy_stats = pytest.importorskip("scipy.stats")
+    folder, _ = whole
+    by_name = {r["method"]: r for r in json.loads((folder / "results.json").read_text())["rows"]}
+    cells = {p.parent.name: json.loads(p.read_text()) for p in (folder / "cells").glob("*/result.json")}
+    dev = {lr: sum(cells[f"lora-n16-lr{lr}-s{s}"]["best"]["pearson"] for s in (1, 2)) for lr in ("0.001", "0.01")}
+    best = max(dev, key=dev.get)
+    assert by_name["LoRA"]["lr"] == float(best)
+    lora = [cells[f"lora-n16-lr{best}-s{s}"]["test"]["pearson"] for s in (1, 2)]
+    deep = [cells[f"deep-lora-n16-lr0.01-s{s}"]["test"]["pearson"] for s in (1, 2)]
+    assert by_name["LoRA"]["test_scores"] == pytest.approx(lora, abs=1e-12)
+    test = scipy_stats.ttest_rel(deep, lora)
+    found = by_name["Deep LoRA"]["difference"]
+    assert found["p"] == pytest.approx(test.pvalue, rel=1e-9)
+    interval = test.confidence_interval(0.95)
+    assert (found["low"], found["high"]) == pytest.approx((interval.low, interval.high), rel=1e-9)
+
+
+def test_a_cell_is_bit_for_bit_the_plain_fine_tuning_run(whole, run, tmp_path):
+    from safetensors.torch import load_file
+    import torch
+
+    folder, _ = whole
+    name = "deep-lora-n16-lr0.01-s2"
+    run("finetune", folder / "cells" / f"{name}.yaml", "--set", "train.threads=1", "--run", tmp_path / "plain")
+    ours, theirs = (load_file(place / "adapter.safetensors") for place in (tmp_path / "plain", folder / "cells" / name))
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def test_one_worker_gives_the_same_table_and_repeating_runs_nothing(whole, run, config, tmp_path):
+    folder = tmp_path / "single"
+    run("compare", config, "--run", folder, "--set", "compare.workers=1")
+    assert table(folder) == table(whole[0])
+    before = finished(folder)
+    again = run("compare", config, "--run", folder)
+    assert finished(folder) == before and "0 to run" in again.stderr
+    # More seeds: only the new cells run.
+    run("compare", config, "--run", folder, "--set", "compare.seeds=[1,2,3]")
+    after = finished(folder)
+    assert len(after) == 12 and all(after[name] == before[name] for name in before)
+
+
+def wait_for(condition, process, seconds=60):
+    limit = time.time() + seconds
+    while time.time() < limit and process.poll() is None and not condition():
+        time.sleep(0.01)
+
+
+def test_killed_and_interrupted_it_goes_on_without_repeating_cells(whole, run, program, config, tmp_path):
+    folder = tmp_path / "killed"
+    arguments = [str(program), "compare", str(config), "--run", str(folder), "--set", "compare.workers=2"]
+    seen: dict[str, int] = {}
+    for signal_number, cells in ((signal.SIGKILL, 1), (signal.SIGINT, 3)):
+        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        wait_for(lambda: len(finished(folder)) >= cells, process)
+        assert process.poll() is None, process.communicate()
+        process.send_signal(signal_number)
+        _, errors = process.communicate(timeout=60)
+        if signal_number == signal.SIGINT:
+            assert process.returncode == 130, errors
+            assert "the same command goes on" in errors and (folder / "report.html").exists()
+        now = finished(folder)
+        assert all(now[name] == when for name, when in seen.items())
+        seen = now
+    assert len(seen) < 8
+    run(*arguments[1:])
+    now = finished(folder)
+    assert len(now) == 8 and all(now[name] == when for name, when in seen.items())
+    assert table(folder) == table(whole[0])
+
+
+def test_two_comparisons_in_one_folder_are_kept_apart(run, program, config, tmp_path):
+    folder = tmp_path / "shared"
+    arguments = [str(program), "compare", str(config), "--run", str(folder)]
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: (folder / "inputs.json").exists(), process)
+        assert process.poll() is None
+        assert "in use by another deeplora process" in run(*arguments[1:], code=1).stderr
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) in (0, 130)
+
+
+def test_a_diverging_learning_rate_is_given_up_and_named(run, config, tmp_path):
+    folder = tmp_path / "run"
+    # float32 overflows: the first cell ends with a loss that is not finite, the second seed is not tried.
+    done = run("compare", config, "--run", folder, "--set", "compare.methods.0.lr=[1e-2, 1e38]", "--set", "train.clip=0", "--set", "compare.workers=1")
+    assert "lr 1e38, seed 1: diverged" in done.stderr and "lr 1e38, seed 1 diverged: " in done.stdout
+    states = {r["cell"]: r["state"] for r in csv.DictReader(open(folder / "cells.csv"))}
+    assert states["lora-n16-lr1e38-s1"] == "diverged" and states["lora-n16-lr1e38-s2"] == "dropped"
+    lora = next(r for r in json.loads((folder / "results.json").read_text())["rows"] if r["method"] == "LoRA")
+    assert lora["lr"] == 0.01 and lora["lr_edge"] == ""
+    again = run("compare", config, "--run", folder, "--set", "compare.methods.0.lr=[1e-2, 1e38]", "--set", "train.clip=0")
+    assert "0 to run" in again.stderr
+
+
+def test_hopeless_learning_rates_are_given_up_after_the_early_seeds(run, config, tmp_path):
+    folder = tmp_path / "run"
+    done = run("compare", config, "--run", folder, "--set", "compare.early_stop={seeds: 1, margin: 0}")
+    states = [r["state"] for r in csv.DictReader(open(folder / "cells.csv"))]
+    assert states.count("dropped") == 1 and states.count("done") == 7
+    assert "given up: LoRA, 16 rows, lr" in done.stderr
+
+
+def test_a_failing_cell_is_reported_and_tried_again(run, program, config, tmp_path):
+    folder = tmp_path / "run"
+    arguments = [str(program), "compare", str(config), "--run", str(folder), "--set", "compare.workers=1"]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: (folder / "cells").exists(), process)
+    # A file where the run folder of a later cell belongs.
+    (folder / "cells" / "deep-lora-n16-lr0.01-s2").write_text("in the way")
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 1 and "1 of 8 cells failed" in errors
+    assert "Deep LoRA, 16 rows, lr 0.01, seed 2 failed: " in out and "is a file" in out
+    assert "Only 1 of 2 seeds" in (folder / "report.md").read_text() or "one seed says nothing" in (folder / "report.md").read_text()
+    os.remove(folder / "cells" / "deep-lora-n16-lr0.01-s2")
+    before = finished(folder)
+    run(*arguments[1:])
+    assert len(finished(folder)) == 8 and all(finished(folder)[name] == when for name, when in before.items())
+
+
+MISTAKES = {
+    "unknown key": (["compare.seed=[1]"], ["compare.seed: unknown key", "did you mean 'seeds'"]),
+    "unknown method": (["compare.methods.1.adapter.method=deep-lroa"], ["did you mean 'deep-lora'"]),
+    "unknown key of a method": (["compare.methods.1.adapter.alhpa=3"], ["adapter.alhpa: unknown key"]),
+    "unknown key beside a method": (["compare.methods.1.rate=3"], ["compare.methods.1.rate: unknown key"]),
+    "unknown baseline": (["compare.baseline=Lora"], ["compare.baseline", "did you mean 'LoRA'"]),
+    "same name twice": (["compare.methods.1.name=LoRA"], ["two methods are called 'LoRA'"]),
+    "no seeds": (["compare.seeds=[]"], ["compare.seeds: expected at least one seed"]),
+    "a seed twice": (["compare.seeds=[1,1]"], ["compare.seeds: expected different values"]),
+    "negative learning rate": (["compare.methods.0.lr=[-1]"], ["lr: expected numbers above 0"]),
+    "steps for other sizes": (["compare.steps=[1,2,3]"], ["compare.steps"]),
+    "no methods": (["compare.methods=[]"], ["compare.methods: expected a list of methods"]),
+    "a method that is a word": (["compare.methods=[lora]"], ["compare.methods.0: expected keys below it"]),
+    "no test rows": (["data.test="], ["data.test: a comparison scores on test rows"]),
+    "no dev rows": (["data.dev="], ["data.dev: a comparison chooses learning rates on dev rows"]),
+    "a rank that no weight has": (["compare.ranks=[2,4000]"], ["rank", "4000"]),
+    "more rows than there are": (["compare.samples=[16,4000]"], ["data.samples: 4000"]),
+    "a shared key that nobody has": (["adapter.gamma=1"], ["adapter.gamma: no compared method has this key"]),
+    "model is missing": (["model.path=nowhere.pt"], ["nowhere.pt", "does not exist"]),
+    "half a rank": (["compare.ranks=[5]", "compare.methods.0.rank_scale=0.5"], ["rank", "2.5"]),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_found_before_any_training(name, run, config, tmp_path):
+    overrides, words = MISTAKES[name]
+    arguments = [part for override in overrides for part in ("--set", override)]
+    done = run("compare", config, "--run", tmp_path / "run", *arguments, code=1)
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    for word in words:
+        assert word in done.stderr, done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_configuration_or_other_data_is_refused(whole, run, tmp_path, tiny_archive, rows, config):
+    folder = whole[0]
+    done = run("compare", config, "--run", folder, "--set", "train.batch_size=4", code=1)
+    assert "holds cells of another configuration" in done.stderr and "batch_size: 8" in done.stderr
+    strange = tmp_path / "strange"
+    strange.mkdir()
+    (strange / "notes.txt").write_text("mine")
+    assert "not a comparison's" in run("compare", config, "--run", strange, code=1).stderr
+
+
+def test_print_config_names_every_default_and_reruns(run, config, tmp_path):
+    printed = run("compare", config, "--print-config").stdout
+    for key in ("early_stop:", "workers: 0", "threads: 0", "baseline: LoRA", "methods:", "targets: query-value"):
+        assert key in printed, key
+    again = tmp_path / "again.yaml"
+    again.write_text(printed)
+    assert run("compare", again, "--print-config").stdout == printed

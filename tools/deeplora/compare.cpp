@@ -1,0 +1,129 @@
+#include <torch/version.h>
+
+#include <algorithm>
+#include <iostream>
+
+#include "commands.h"
+#include "compare/evidence.h"
+#include "compare/page.h"
+#include "compare/table.h"
+#include "compare_config.h"
+#include "compare_run.h"
+#include "core/log.h"
+#include "deeplora_version.h"
+
+namespace deeplora {
+namespace {
+namespace fs = std::filesystem;
+
+struct CompareCommand {
+  std::string config, run;
+  std::vector<std::string> overrides;
+  bool print_config = false, report_only = false;
+};
+
+/// Writes every file of the report from the cells that are finished.
+void write_reports(const CompareRun& run, const CompareConfig& config) {
+  const Comparison& comparison = run.comparison();
+  const auto rows = comparison_rows(comparison);
+  const fs::path& folder = run.folder();
+  ComparePage page;
+  page.title = config.options().title.empty() ? "Comparison of fine-tuning methods" : config.options().title;
+  page.metric = run.metric();
+  page.config_yaml = config.resolved();
+  page.facts = {{"program", cat("deeplora ", kVersion, " on LibTorch ", TORCH_VERSION)}, {"machine", cat(usable_cores(), " cores")},
+                {"cells at once", cat(run.workers())}, {"threads of a cell", run.threads() > 0 ? cat(run.threads()) : "LibTorch's choice"}};
+  page.evidence = read_evidence(rows, comparison, folder / "cells");
+  nlohmann::ordered_json json = comparison_json(rows, comparison, run.metric());
+  json["title"] = page.title;
+  json["deeplora"] = kVersion;
+  json["libtorch"] = TORCH_VERSION;
+  json["workers"] = run.workers();
+  json["threads"] = run.threads();
+  write_file_atomically(folder / "results.json", json.dump(2) + "\n");
+  write_file_atomically(folder / "table.csv", rows_csv(rows, comparison));
+  write_file_atomically(folder / "cells.csv", cells_csv(comparison));
+  write_file_atomically(folder / "updates.csv", updates_csv(page.evidence, rows, comparison));
+  write_file_atomically(folder / "report.md", comparison_markdown(rows, comparison, page.title, run.metric(), config.resolved()));
+  write_file_atomically(folder / "report.html", comparison_html(page, rows, comparison));
+}
+
+/// The table on standard output, columns aligned.
+void print_table(const std::vector<std::vector<std::string>>& rows) {
+  std::vector<size_t> widths;
+  const auto characters = [](const std::string& text) { return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; })); };
+  for (const auto& row : rows) {
+    widths.resize(std::max(widths.size(), row.size()));
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], characters(row[i]));
+  }
+  for (const auto& row : rows) {
+    std::string line;
+    for (size_t i = 0; i < row.size(); ++i) line += row[i] + std::string(i + 1 < row.size() ? widths[i] - characters(row[i]) + 2 : 0, ' ');
+    std::cout << line << "\n";
+  }
+}
+
+void print_summary(const CompareRun& run) {
+  const Comparison& comparison = run.comparison();
+  const auto rows = comparison_rows(comparison);
+  std::vector<std::vector<std::string>> table = {table_header(run.metric())};
+  for (auto& row : table_cells(rows, comparison)) table.push_back(std::move(row));
+  print_table(table);
+  std::cout << "\n" << overall_verdict(rows, comparison, run.metric()) << "\n";
+  for (const ComparisonRow& row : rows)
+    if (row.difference) std::cout << "- " << verdict(row, comparison, run.metric()) << "\n";
+  for (const std::string& line : missing_cells(comparison)) std::cout << "- " << line << "\n";
+  std::cout << "report   " << (run.folder() / "report.html").string() << "\n";
+}
+
+void compare(const CompareCommand& o) {
+  const Registries registries = make_registries();
+  Config given = Config::load(o.config);
+  for (const auto& assignment : o.overrides) given.set(assignment);
+  const CompareConfig config = CompareConfig::read(given, registries);
+  if (o.print_config) {
+    std::cout << config.resolved();
+    return;
+  }
+  const fs::path folder = o.run.empty() ? fs::path("runs") / fs::path(o.config).stem() : fs::path(o.run);
+  CompareRun run(config, registries, folder);
+  if (o.report_only) {
+    std::error_code ignored;
+    check(fs::exists(folder / "compare.yaml", ignored), "run folder ", folder.string(), " holds no comparison yet; run it without --report-only");
+    run.open(config.resolved());
+    write_reports(run, config);
+    return print_summary(run);
+  }
+  std::error_code ignored;
+  if (!fs::exists(folder / "compare.yaml", ignored)) run.check_methods();  // later calls add cells of a kind that was checked, or fail as cells
+  run.open(config.resolved());
+  log_info("compare: ", run.comparison().cells().size(), " cells, ", run.comparison().count(CellState::open), " to run, ", run.workers(), " at once");
+  try {
+    run.run();
+  } catch (const Interrupted&) {
+    write_reports(run, config);
+    throw;
+  }
+  write_reports(run, config);
+  print_summary(run);
+  const size_t failed = run.comparison().count(CellState::failed);
+  check(failed == 0, failed, " of ", run.comparison().cells().size(), " cells failed (named above; their logs are in ", (folder / "cells").string(),
+        "); the same command tries them again");
+}
+
+}  // namespace
+
+void setup_compare(CLI::App& app, Action& action) {
+  auto o = std::make_shared<CompareCommand>();
+  CLI::App* command = app.add_subcommand("compare", "Compares methods over learning rates, ranks, numbers of training rows and seeds");
+  command->add_option("CONFIG", o->config, "YAML configuration with a `compare` section")->required();
+  command->add_option("--set", o->overrides, "Override a key: --set compare.seeds=[1,2,3] (may be repeated)")->take_all()->expected(1)->allow_extra_args(false);
+  command->add_option("--run", o->run, "Folder of the comparison (default: runs/<configuration name>); finished cells there are not repeated");
+  command->add_flag("--print-config", o->print_config, "Print the configuration with every default and stop");
+  command->add_flag("--report-only", o->report_only, "Write the report from the cells that are finished and stop");
+  command->footer("Example:\n  deeplora compare configs/compare/sentiment.yaml --set model.path=minilm.pt --run runs/compare\n"
+                  "Interrupted or killed: the same command goes on where it stopped.");
+  command->callback([o, &action] { action = [o] { compare(*o); }; });
+}
+
+}  // namespace deeplora

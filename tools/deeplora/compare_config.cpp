@@ -1,0 +1,207 @@
+#include "compare_config.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+namespace deeplora {
+namespace {
+
+constexpr const char* kSections[] = {"adapter", "head", "train", "model"};
+
+std::string exact(double value) {
+  std::ostringstream out;
+  out.precision(17);
+  out << value;
+  return out.str();
+}
+
+/// A number as people write it: the shortest text that reads back the same.
+std::string shortest(double value) {
+  for (int digits = 1; digits < 17; ++digits) {
+    std::ostringstream out;
+    out.precision(digits);
+    out << value;
+    if (std::stod(out.str()) == value) return out.str();
+  }
+  return exact(value);
+}
+
+template <class T>
+void require_distinct(const Config& config, const std::string& key, const std::vector<T>& values) {
+  config.require(std::set<T>(values.begin(), values.end()).size() == values.size(), key, "different values");
+}
+
+void require_whole(const Config& config, const std::string& key, const std::vector<int64_t>& values, int64_t least) {
+  config.require(std::all_of(values.begin(), values.end(), [&](int64_t v) { return v >= least; }), key, cat("whole numbers of at least ", least));
+  require_distinct(config, key, values);
+}
+
+}  // namespace
+
+void CompareConfig::read_method(const Config& item, size_t index, const Registries& registries) {
+  MethodPlan method;
+  item.read("name", method.name, "what the report calls it; absent: adapter.method");
+  std::vector<double> rates;
+  item.read("lr", rates, "learning rates to try; absent: compare.lr, else the method's default");
+  double rank_scale = 1;
+  item.read("rank_scale", rank_scale, "the method's rank is this x the compared rank (0.5 for the compressed form, whose width is 2 x rank)");
+  item.require(rank_scale > 0 && std::isfinite(rank_scale), "rank_scale", "a number above 0");
+  for (const char* section : kSections) item.ignore(section);
+  rank_scales_.push_back(rank_scale);
+  plan_.methods.push_back(method);
+
+  // What the method's configuration knows, and its default learning rate: from reading it alone, mistakes aside.
+  Config alone = given_.copy();
+  alone.erase("adapter");
+  for (const char* section : kSections) alone.overlay(cat("compare.methods.", index, ".", section), section);
+  alone.erase("compare");
+  MethodPlan& added = plan_.methods.back();
+  const AdapterConfig adapter = AdapterConfig::read(alone.section("adapter"), registries.methods);
+  added.method = adapter.method;
+  added.ranked = false;
+  std::set<std::string> known;
+  for (const auto& option : alone.options()) known.insert(option.path);
+  added.ranked = known.count("adapter.rank") > 0;
+  if (added.name.empty()) added.name = adapter.method;
+  added.lr = rates.empty() ? std::vector<double>{adapter.default_lr} : rates;
+  item.require(std::all_of(added.lr.begin(), added.lr.end(), [](double v) { return v > 0 && std::isfinite(v); }), "lr", "numbers above 0");
+  require_distinct(item, "lr", added.lr);
+  std::sort(added.lr.begin(), added.lr.end());
+  std::vector<std::string> unknown;
+  for (const auto& key : given_.section("adapter").keys())
+    if (known.count("adapter." + key) == 0) unknown.push_back(key);
+  unknown_shared_.push_back(unknown);
+}
+
+void CompareConfig::read_grids(const Config& compare) {
+  std::vector<int64_t> ranks, samples;
+  compare.read("ranks", ranks, "adapter.rank to compare at; absent: each method's own");
+  require_whole(compare, "ranks", ranks, 1);
+  compare.read("samples", samples, "data.samples to compare at; absent: as data.samples says");
+  require_whole(compare, "samples", samples, 1);
+  compare.read("seeds", plan_.seeds, "train.seed of the runs, the same for every method");
+  require_whole(compare, "seeds", plan_.seeds, 0);
+  compare.require(!plan_.seeds.empty(), "seeds", "at least one seed");
+  compare.read("steps", options_.steps, "train.steps for each entry of compare.samples; one number for all");
+  const size_t wanted = std::max<size_t>(samples.size(), 1);
+  if (options_.steps.size() == 1) options_.steps.resize(wanted, options_.steps[0]);
+  compare.require(options_.steps.empty() || options_.steps.size() == wanted, "steps", cat("one number, or one for each of the ", wanted, " sample sizes"));
+  compare.require(std::all_of(options_.steps.begin(), options_.steps.end(), [](int64_t v) { return v >= 1; }), "steps", "whole numbers of at least 1");
+  options_.steps.resize(options_.steps.empty() ? 0 : wanted);
+  if (!ranks.empty()) plan_.ranks = ranks;
+  if (!samples.empty()) plan_.samples = samples;
+  compare.read("evaluations", options_.evaluations, "evaluations on dev per run, evenly spread over its steps; absent: as train.eval_every says");
+  compare.require(options_.evaluations.value_or(1) >= 1, "evaluations", "a whole number of at least 1");
+  if (options_.evaluations && options_.steps.empty() && !given_.section("train").has("steps"))
+    compare.mistake("evaluations", "needs compare.steps or train.steps");
+}
+
+void CompareConfig::check_names(const Config& compare) const {
+  std::vector<std::string> slugs, names;
+  for (const MethodPlan& method : plan_.methods) {
+    const std::string now = slug(method.name);
+    if (now.empty()) compare.mistake("methods", cat("the name '", method.name, "' holds no letter or digit"));
+    const bool taken = std::find(slugs.begin(), slugs.end(), now) != slugs.end();
+    if (taken) compare.mistake("methods", cat("two methods are called '", method.name, "'; give each a name of its own"));
+    slugs.push_back(now);
+    names.push_back(method.name);
+  }
+}
+
+CompareConfig CompareConfig::read(const Config& original, const Registries& registries) {
+  CompareConfig out(original);
+  Config given = original.copy();
+  const Config compare = given.section("compare");
+  compare.read("title", out.options_.title, "heading of the report");
+  std::vector<double> shared_rates;
+  compare.read("lr", shared_rates, "learning rates of every method that names none");
+  const auto items = compare.items("methods");
+  if (items.empty()) compare.mistake("methods", "expected a list of methods, each with an adapter section, found none");
+  for (size_t i = 0; i < items.size(); ++i) {
+    out.read_method(items[i], i, registries);
+    if (!shared_rates.empty() && !items[i].has("lr")) out.plan_.methods[i].lr = shared_rates;
+    std::sort(out.plan_.methods[i].lr.begin(), out.plan_.methods[i].lr.end());
+  }
+  out.check_names(compare);
+  std::vector<std::string> names;
+  for (const MethodPlan& method : out.plan_.methods) names.push_back(method.name);
+  std::string baseline = names.empty() ? "" : names.front();
+  compare.read("baseline", baseline, "name of the method that the others are compared with; absent: the first");
+  const auto found = std::find(names.begin(), names.end(), baseline);
+  if (found == names.end() && !names.empty()) compare.mistake("baseline", cat("expected one of ", join(names), ", found '", baseline, "'", did_you_mean(baseline, names)));
+  if (found != names.end()) out.plan_.baseline = static_cast<size_t>(found - names.begin());
+  out.read_grids(compare);
+  const Config stop = compare.section("early_stop");
+  stop.read("seeds", out.plan_.early_stop.seeds, "give up hopeless learning rates once this many seeds of all have run; 0: never");
+  stop.read("margin", out.plan_.early_stop.margin, "distance from the best learning rate on dev that is hopeless; 0: only the best goes on");
+  stop.require(out.plan_.early_stop.seeds >= 0, "seeds", "a whole number of at least 0");
+  stop.require(out.plan_.early_stop.margin >= 0 && std::isfinite(out.plan_.early_stop.margin), "margin", "a number of at least 0");
+  compare.read("workers", out.options_.workers, "cells that run at once; 0: as many as cores (or devices) allow");
+  compare.read("threads", out.options_.threads, "threads of each cell; 0: the cores shared out among the workers");
+  compare.read("devices", out.options_.devices, "devices that the workers take in turn, e.g. [cuda:0, cuda:1]; absent: model.device");
+  compare.require(out.options_.workers >= 0, "workers", "a whole number of at least 0");
+  compare.require(out.options_.threads >= 0, "threads", "a whole number of at least 0");
+
+  for (size_t i = 0; i < out.unknown_shared_.size(); ++i)
+    for (const std::string& key : out.unknown_shared_[i]) {
+      const auto lacks_key = [&](const std::vector<std::string>& unknown) { return std::find(unknown.begin(), unknown.end(), key) != unknown.end(); };
+      if (std::all_of(out.unknown_shared_.begin(), out.unknown_shared_.end(), lacks_key)) given.section("adapter").mistake(key, "no compared method has this key");
+    }
+  for (const char* section : {"model", "data", "adapter", "head", "train"}) given.ignore(section);  // check_cells() reads them
+  given.finish();
+  out.check_cells(registries);
+  out.resolved_ = given.dump_all();
+  return out;
+}
+
+Config CompareConfig::without_evaluations(const Cell& cell) const {
+  const size_t m = cell.group.method;
+  Config config = given_.copy();
+  for (const std::string& key : unknown_shared_.at(m)) config.erase("adapter." + key);
+  for (const char* section : kSections) config.overlay(cat("compare.methods.", m, ".", section), section);
+  config.erase("compare");
+  if (cell.group.rank > 0) config.set_from(cat("adapter.rank=", shortest(static_cast<double>(cell.group.rank) * rank_scales_.at(m))), "compare.ranks");
+  if (cell.group.samples > 0) config.set_from(cat("data.samples=", cell.group.samples), "compare.samples");
+  config.set_from(cat("train.lr=", shortest(plan_.methods.at(m).lr.at(cell.lr))), cat("compare.methods.", m, ".lr"));
+  config.set_from(cat("train.seed=", cell.seed), "compare.seeds");
+  if (!options_.steps.empty()) {
+    const auto at = std::find(plan_.samples.begin(), plan_.samples.end(), cell.group.samples) - plan_.samples.begin();
+    config.set_from(cat("train.steps=", options_.steps.at(static_cast<size_t>(at))), "compare.steps");
+  }
+  return config;
+}
+
+Config CompareConfig::cell_config(const Cell& cell) const {
+  Config config = without_evaluations(cell);
+  if (!options_.evaluations) return config;
+  int64_t steps = 0;
+  without_evaluations(cell).section("train").read("steps", steps, "");
+  config.set_from(cat("train.eval_every=", std::max<int64_t>(1, (steps + *options_.evaluations - 1) / *options_.evaluations)), "compare.evaluations");
+  return config;
+}
+
+RunConfig CompareConfig::cell_run(const Cell& cell, const Registries& registries) const {
+  return RunConfig::read(cell_config(cell), registries);
+}
+
+void CompareConfig::check_cells(const Registries& registries) const {
+  const Comparison comparison(plan_);
+  Errors errors;
+  std::set<std::string> seen, names;
+  for (const Cell& cell : comparison.cells()) {
+    const std::string name = comparison.name(cell);
+    if (!names.insert(name).second) errors.add("two learning rates of ", plan_.methods[cell.group.method].name, " differ too little to tell apart");
+    if (cell.lr > 0 || cell.seed != plan_.seeds.front()) continue;  // the configuration differs in these numbers only
+    try {
+      const RunConfig run = cell_run(cell, registries);
+      if (run.data.dev.empty() && seen.insert("dev").second) errors.add("data.dev: a comparison chooses learning rates on dev rows; expected a file, found nothing");
+      if (run.data.test.empty() && seen.insert("test").second) errors.add("data.test: a comparison scores on test rows; expected a file, found nothing");
+    } catch (const Error& e) {
+      if (seen.insert(e.what()).second) errors.add("method ", plan_.methods[cell.group.method].name, ": ", e.what());
+    }
+  }
+  errors.throw_if_any();
+}
+
+}  // namespace deeplora

@@ -1,0 +1,77 @@
+// Runs the cells of a comparison: a process each, several at once, none of them twice.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "child_process.h"
+#include "compare_config.h"
+#include "core/files.h"
+#include "core/progress.h"
+#include "core/system.h"
+
+namespace deeplora {
+
+/// The folder of a comparison: cells/NAME.yaml (what the cell is), cells/NAME.log (what it said), cells/NAME/ (its run folder, which
+/// `deeplora finetune` wrote; the cell is finished when result.json or diverged.json is there).
+class CompareRun {
+ public:
+  /// Writes nothing yet. Throws Error when the folder holds something else, or cells of another configuration.
+  CompareRun(const CompareConfig& config, const Registries& registries, std::filesystem::path folder);
+
+  /// Takes the lock, writes `yaml` as compare.yaml, and reads what earlier calls finished. Throws Error when another process holds it, or when model or data files
+  /// are not those of the finished cells.
+  void open(const std::string& yaml);
+  /// Starts every method with open cells once, at its largest size, without training. Throws Error with everything that is wrong.
+  void check_methods();
+  /// Runs what is open. Throws Interrupted after running cells have saved when a signal came; failed cells are left in the comparison.
+  void run();
+
+  const Comparison& comparison() const { return comparison_; }
+  const std::string& metric() const { return metric_; }
+  std::filesystem::path cell_folder(size_t cell) const;
+  const std::filesystem::path& folder() const { return folder_; }
+  int workers() const { return workers_; }
+  int64_t threads() const { return threads_; }
+
+ private:
+  struct CellPlan {
+    std::string yaml;
+    int64_t steps = 0;  ///< 0: known only once the data are read
+    int64_t weight() const { return steps > 0 ? steps : 100; }
+  };
+  struct Running {
+    ChildProcess process;
+    int slot = 0;
+    int64_t shown = 0;  ///< steps last seen
+  };
+
+  std::filesystem::path cell_file(size_t cell, const char* extension) const;
+  void plan_cells(const CompareConfig& config, const Registries& registries);
+  void choose_workers();
+  void check_inputs();
+  bool load_finished(size_t cell);
+  void start(size_t cell, int slot, std::map<size_t, Running>& running);
+  std::vector<std::string> arguments(size_t cell, int slot) const;
+  void settle(size_t cell, int exit_code, bool stopping);
+  void note_dropped(Progress& progress);
+  int64_t steps_done(size_t cell) const;
+  void fill_slots(std::map<size_t, Running>& running, Progress& progress);
+  bool wait_for_lock(size_t cell) const;
+
+  std::filesystem::path folder_;
+  Comparison comparison_;
+  CompareOptions options_;
+  std::string device_, metric_ = "score";
+  std::vector<std::filesystem::path> inputs_;  ///< model and data files
+  std::vector<CellPlan> cells_;
+  std::unique_ptr<FolderLock> lock_;
+  int workers_ = 1;
+  int64_t threads_ = 0, done_weight_ = 0;
+  StopSignal stop_;
+};
+
+}  // namespace deeplora

@@ -8,7 +8,7 @@
 namespace deeplora {
 namespace {
 
-torch::Tensor orthonormal(const torch::Tensor& columns) {
+torch::Tensor orthonormal_columns(const torch::Tensor& columns) {
   return std::get<0>(at::linalg_qr(columns, "reduced"));
 }
 
@@ -59,8 +59,8 @@ bool StreamedPairs::end_pass() {
       pass_ = terms_ == 1 || kept_pairs_ == std::min(rows_, cols_) ? Pass::done : Pass::iterate;
       break;
     case Pass::iterate:
-      kept_.u = orthonormal(left_);
-      kept_.v = orthonormal(right_);
+      kept_.u = orthonormal_columns(left_);
+      kept_.v = orthonormal_columns(right_);
       pass_ = Pass::combine;
       break;
     case Pass::combine:

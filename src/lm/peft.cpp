@@ -173,7 +173,6 @@ std::map<std::string, torch::Tensor> load_peft_state(const fs::path& folder, con
 
 namespace {
 
-/// PEFT's name for what the model is used for.
 struct PeftFactors {
   AdapterSite site;  ///< of the archive's weight
   PeftUpdate update;

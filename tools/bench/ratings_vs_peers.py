@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 OURS = {
     "deeplora bayes": {"solver": "bayes", "implicit": "none", "grid.rank": "[2, 5, 10, 20]"},
-    "deeplora bayes, implicit": {"solver": "bayes", "implicit": "both", "grid.rank": "[2, 5, 10]"},
+    "deeplora bayes, implicit": {"solver": "bayes", "implicit": "both", "grid.rank": "[5, 10, 20]"},
     "deeplora als": {"solver": "als", "grid.rank": "[2, 5, 10]", "grid.regularization": "[0.02, 0.05, 0.1, 0.2]"},
     "deeplora chain, depth 3": {"solver": "chain", "optimizer": "adam", "eval_every": "20", "steps": "3000", "grid.depth": "[3]", "grid.rank": "[5, 10]"},
     "deeplora chain, depth 2": {"solver": "chain", "optimizer": "adam", "eval_every": "20", "steps": "3000", "grid.depth": "[2]", "grid.rank": "[5, 10]"},

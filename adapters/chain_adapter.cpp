@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "factorization/chain_linear.h"
 #include "factorization/spectral.h"
 
 namespace deeplora {
@@ -17,6 +18,14 @@ ChainAdapter::ChainAdapter(FactorChain chain, double dropout)
 
 torch::Tensor ChainAdapter::forward(const torch::Tensor& x) {
   return chain_->forward(dropout_ > 0 && is_training() ? at::dropout(x, dropout_, /*train=*/true) : x);
+}
+
+torch::Tensor ChainAdapter::linear(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias) {
+  std::vector<torch::Tensor> factors;
+  for (const auto& factor : chain_->factors()) factors.push_back(factor.value);
+  const bool dropped = dropout_ > 0 && is_training();
+  if (dropped || !can_fuse_chain(x, weight, bias, factors)) return Adapter::linear(x, weight, bias);
+  return linear_with_chain(x, weight, bias, factors, chain_->scale());
 }
 
 torch::Tensor ChainAdapter::rows(const torch::Tensor& ids) {

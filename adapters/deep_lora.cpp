@@ -25,19 +25,12 @@ struct DeepLoraOptions {
 // The leading k pairs of the gradient, or random directions where there is none: the values are then read
 // from a file.
 SingularPairs starting_pairs(const AdapterContext& site, int64_t k) {
-  if (!site.weight_gradient) {
+  if (!site.leading_gradient) {
     return {random_semi_orthogonal(site.out(), k, site.generator, site.factor_options),
             {},
             random_semi_orthogonal(site.in(), k, site.generator, site.factor_options)};
   }
-  const torch::Tensor gradient = site.weight_gradient();
-  if (gradient.sizes() != site.weight.sizes())
-    throw std::logic_error(cat("gradient of ", site.path, " has shape ", gradient.sizes(), ", the weight ",
-                               site.weight.sizes()));
-  check(gradient.isfinite().all().item<bool>(), "the gradient of ", site.path,
-        " at the start has infinities or NaN, so deep-lora cannot be compressed; check the data and the "
-        "model's precision");
-  SingularPairs pairs = leading_singular_pairs(gradient, k, site.generator);
+  SingularPairs pairs = site.leading_gradient(k);
   pairs.u = pairs.u.to(site.factor_options);
   pairs.v = pairs.v.to(site.factor_options);
   return pairs;

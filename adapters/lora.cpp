@@ -2,97 +2,59 @@
 // that the Deep LoRA paper compares with.
 #include <torch/torch.h>
 
-#include <cmath>
-
 #include "adapters/chain_adapter.h"
+#include "adapters/pair_options.h"
 #include "adapters/registration.h"
 #include "factorization/initialization.h"
 
 namespace deeplora {
 namespace {
 
-struct LoraOptions {
-  int64_t rank = 8;
-  double alpha = 16;
-  double dropout = 0;
-  bool gaussian = false;
-  ZeroSide zero_side = ZeroSide::output;
-  double scale = 2;  ///< what multiplies B A
-};
-
-// Keys and checks that both methods share; where the rank stands, for the factory's messages.
-std::string read_common(const Config& config, LoraOptions& options) {
-  config.read("rank", options.rank,
-              "rank r of the update B A; at most the smaller side of every adapted weight");
-  config.require(options.rank >= 1, "rank", "a rank of at least 1");
-  config.read("dropout", options.dropout,
-              "probability of dropping an input of the update in training; embeddings take none");
-  config.require(options.dropout >= 0 && options.dropout < 1, "dropout", "a probability in [0, 1)");
-  return config.where("rank");
+AdapterFactory peft_factory(const PairOptions& options) {
+  return [options](const AdapterContext& site) -> std::shared_ptr<Adapter> {
+    return std::make_shared<ChainAdapter>(peft_pair(options, site), options.dropout);
+  };
 }
 
-std::shared_ptr<Adapter> build(const LoraOptions& options, const std::string& where,
-                               const AdapterContext& site) {
-  check_rank(where, options.rank, 1, site);
-  const ChainShape shape{site.out(), site.in(), options.rank, 2};
-  const auto& dtype = site.factor_options;
-  // Embeddings start the same in PEFT, microsoft/LoRA and the paper's code: the side read by ids is zero, the
-  // other N(0, 1).
-  const bool embedding = site.kind == SiteKind::embedding;
-  FactorChain chain = options.gaussian || embedding
-                          ? gaussian_zero_chain(shape, embedding ? ZeroSide::output : options.zero_side, 1,
-                                                options.scale, site.generator, dtype)
-                          : kaiming_zero_chain(shape, options.scale, site.generator, dtype);
-  return std::make_shared<ChainAdapter>(std::move(chain), options.dropout);
-}
-
-AdapterFactory factory(const LoraOptions& options, const std::string& where) {
-  return [options, where](const AdapterContext& site) { return build(options, where, site); };
-}
-
-void read_alpha(const Config& config, LoraOptions& options, std::string_view doc) {
-  config.read("alpha", options.alpha, doc);
-  config.require(std::isfinite(options.alpha) && options.alpha != 0, "alpha", "a number other than zero");
+AdapterFactory gaussian_factory(const PairOptions& options, ZeroSide zero_side) {
+  return [options, zero_side](const AdapterContext& site) -> std::shared_ptr<Adapter> {
+    // Embeddings start the same in PEFT, microsoft/LoRA and the paper's code.
+    if (site.kind == SiteKind::embedding)
+      return std::make_shared<ChainAdapter>(peft_pair(options, site), options.dropout);
+    check_rank(options.where, options.rank, 1, site);
+    return std::make_shared<ChainAdapter>(
+        gaussian_zero_chain({site.out(), site.in(), options.rank, 2}, zero_side, 1, options.scale, site.generator,
+                            site.factor_options),
+        options.dropout);
+  };
 }
 
 AdapterFactory configure_lora(const Config& config) {
-  LoraOptions options;
-  const std::string where = read_common(config, options);
-  std::string init = "kaiming";
+  std::string init = "kaiming", zero_side = "output";
   config.read_choice(
       "init", init, {"kaiming", "gaussian"},
       "kaiming: A uniform(-1/sqrt in, 1/sqrt in), B zero, as PEFT; gaussian: N(0, 1) and zero, the Deep LoRA "
       "paper's baseline");
-  options.gaussian = init == "gaussian";
-  if (options.gaussian) {
-    std::optional<double> alpha;
-    config.read("alpha", alpha,
-                "the update is multiplied by alpha / rank; absent with init: gaussian, it is not scaled");
-    config.require(!alpha || (std::isfinite(*alpha) && *alpha != 0), "alpha", "a number other than zero");
-    options.scale = alpha ? *alpha / static_cast<double>(options.rank) : 1;
-  } else {
-    read_alpha(config, options, "the update is multiplied by alpha / rank");
-    options.scale = options.alpha / static_cast<double>(options.rank);
-  }
-  if (options.gaussian || config.has("zero_side")) {
-    std::string zero_side = "output";
+  const bool gaussian = init == "gaussian";
+  PairOptions options = gaussian ? read_rank_and_dropout(config) : read_pair_options(config);
+  if (gaussian)
+    options.scale =
+        read_optional_alpha(config, options.rank,
+                            "the update is multiplied by alpha / rank; absent with init: gaussian, it is not scaled");
+  if (gaussian || config.has("zero_side")) {
     config.read_choice(
         "zero_side", zero_side, {"output", "input"},
         "with init: gaussian, the side of a linear weight that starts at zero: output as Hu et al., input as "
         "the Deep LoRA authors");
-    if (!options.gaussian)
+    if (!gaussian)
       config.mistake("zero_side", "is used with init: gaussian only; kaiming always starts B at zero");
-    options.zero_side = zero_side == "input" ? ZeroSide::input : ZeroSide::output;
   }
-  return factory(options, where);
+  if (!gaussian) return peft_factory(options);
+  return gaussian_factory(options, zero_side == "input" ? ZeroSide::input : ZeroSide::output);
 }
 
 AdapterFactory configure_rslora(const Config& config) {
-  LoraOptions options;
-  const std::string where = read_common(config, options);
-  read_alpha(config, options, "the update is multiplied by alpha / sqrt(rank)");
-  options.scale = options.alpha / std::sqrt(static_cast<double>(options.rank));
-  return factory(options, where);
+  return peft_factory(read_pair_options(config, Scaling::by_root_of_rank));
 }
 
 }  // namespace

@@ -8,6 +8,11 @@ void register_adapter_methods(AdapterMethods& methods) {
   methods.add("lora", lora_method());
   methods.add("rslora", rslora_method());
   methods.add("deep-lora", deep_lora_method());
+  methods.add("lora-plus", lora_plus_method());
+  methods.add("dora", dora_method());
+  methods.add("pissa", pissa_method());
+  methods.add("lora-one", lora_one_method());
+  methods.add("polar", polar_method());
 }
 
 }  // namespace deeplora

@@ -14,5 +14,10 @@ AdapterMethod full_method();       // baselines.cpp
 AdapterMethod lora_method();       // lora.cpp
 AdapterMethod rslora_method();     // lora.cpp
 AdapterMethod deep_lora_method();  // deep_lora.cpp
+AdapterMethod lora_plus_method();  // lora_plus.cpp
+AdapterMethod dora_method();       // dora.cpp
+AdapterMethod pissa_method();      // pissa.cpp
+AdapterMethod lora_one_method();   // lora_one.cpp
+AdapterMethod polar_method();      // polar.cpp
 
 }  // namespace deeplora

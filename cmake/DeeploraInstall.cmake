@@ -4,7 +4,7 @@ include(GNUInstallDirs)
 
 set(deeplora_package_folder ${CMAKE_INSTALL_LIBDIR}/cmake/deeplora)
 set(deeplora_installed_libraries)
-foreach(name base core adapters models)
+foreach(name base core completion adapters models)
   if(TARGET deeplora_${name})
     list(APPEND deeplora_installed_libraries deeplora_${name})
   endif()

@@ -2,6 +2,11 @@
 
 #include <torch/torch.h>
 
+#include "models/activation.h"
+#include "models/checkpointing.h"
+#include "models/dropout.h"
+#include "models/norms.h"
+
 namespace deeplora {
 namespace {
 
@@ -11,25 +16,6 @@ const EncoderNames kBertNames{"encoder.layer.", "attention.self.query", "attenti
 const EncoderNames kDistilNames{"transformer.layer.", "attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin",
                                 "sa_layer_norm", "ffn.lin1", "ffn.lin2", "output_layer_norm"};
 constexpr const char* kWordTable = "embeddings.word_embeddings";
-
-/// LayerNorm with frozen weights; `full` fine-tuning may switch their gradients on.
-struct FrozenNorm {
-  torch::Tensor weight, bias;
-  double eps = 1e-12;
-
-  FrozenNorm() = default;
-  FrozenNorm(WeightMap& weights, const std::string& name, int64_t width, double eps_)
-      : weight(weights.take(name + ".weight", {width})), bias(weights.take(name + ".bias", {width})), eps(eps_) {}
-  torch::Tensor operator()(const torch::Tensor& x) const { return at::layer_norm(x, {x.size(-1)}, weight, bias, eps); }
-};
-
-torch::Tensor activate(const torch::Tensor& x, const std::string& name) {
-  if (name == "gelu") return at::gelu(x);
-  if (name == "gelu_new" || name == "gelu_pytorch_tanh") return at::gelu(x, "tanh");
-  if (name == "relu") return at::relu(x);
-  if (name == "silu" || name == "swish") return at::silu(x);
-  return at::tanh(x);
-}
 
 class EncoderLayer : public torch::nn::Module {
  public:
@@ -42,8 +28,8 @@ class EncoderLayer : public torch::nn::Module {
     output_ = register_module("output", weights.projection(at + n.attention_output, c.width, c.width));
     mlp_in_ = register_module("mlp_in", weights.projection(at + n.mlp_in, c.mlp_width, c.width));
     mlp_out_ = register_module("mlp_out", weights.projection(at + n.mlp_out, c.width, c.mlp_width));
-    attention_norm_ = FrozenNorm(weights, at + n.attention_norm, c.width, c.norm_eps);
-    mlp_norm_ = FrozenNorm(weights, at + n.mlp_norm, c.width, c.norm_eps);
+    attention_norm_ = register_module("attention_norm", FrozenLayerNorm(weights, at + n.attention_norm, c.width, c.norm_eps));
+    mlp_norm_ = register_module("mlp_norm", FrozenLayerNorm(weights, at + n.mlp_norm, c.width, c.norm_eps));
   }
 
   /// x [N, D] -> [N, D]; `trace` collects the outputs of both norms when given.
@@ -51,8 +37,9 @@ class EncoderLayer : public torch::nn::Module {
     const bool training = is_training();
     const torch::Tensor mixed = packed_attention(query_(x), key_(x), value_(x), config_.heads, packing,
                                                  training ? config_.attention_dropout : 0.0);
-    const torch::Tensor attended = attention_norm_(dropped(output_(mixed)) + x);
-    const torch::Tensor out = mlp_norm_(dropped(mlp_out_(activate(mlp_in_(attended), config_.activation))) + attended);
+    const double dropout = training ? config_.hidden_dropout : 0.0;
+    const torch::Tensor attended = attention_norm_(dropout_add(output_(mixed), x, dropout));
+    const torch::Tensor out = mlp_norm_(dropout_add(mlp_out_(activate(mlp_in_(attended), config_.activation)), attended, dropout));
     if (trace) trace->insert(trace->end(), {attended, out});
     return out;
   }
@@ -67,13 +54,9 @@ class EncoderLayer : public torch::nn::Module {
   }
 
  private:
-  torch::Tensor dropped(const torch::Tensor& x) const {
-    return is_training() && config_.hidden_dropout > 0 ? at::dropout(x, config_.hidden_dropout, true) : x;
-  }
-
   const EncoderConfig& config_;
   Projection query_{nullptr}, key_{nullptr}, value_{nullptr}, output_{nullptr}, mlp_in_{nullptr}, mlp_out_{nullptr};
-  FrozenNorm attention_norm_, mlp_norm_;
+  FrozenLayerNorm attention_norm_{nullptr}, mlp_norm_{nullptr};
 };
 
 /// The classifier that an archive may bring along: [B, D] of the first token -> [B, C].
@@ -124,7 +107,7 @@ class EncoderModel : public LanguageModel {
     positions_ = register_module("positions", weights.embedding("embeddings.position_embeddings", c.positions, c.width));
     if (c.segments > 0)
       segments_ = register_module("segments", weights.embedding("embeddings.token_type_embeddings", c.segments, c.width));
-    norm_ = FrozenNorm(weights, "embeddings.LayerNorm", c.width, c.norm_eps);
+    norm_ = register_module("norm", FrozenLayerNorm(weights, "embeddings.LayerNorm", c.width, c.norm_eps));
     for (int64_t i = 0; i < c.layers; ++i)
       layers_.push_back(register_module("layer" + std::to_string(i), std::make_shared<EncoderLayer>(weights, c, i)));
     // "model.bert." -> "model.": a classifier stands beside the encoder.
@@ -142,10 +125,14 @@ class EncoderModel : public LanguageModel {
     const int64_t size = batch.input_ids.size(0), tokens = batch.input_ids.size(1);
     check(tokens + config_.first_position <= config_.positions, "a text of ", tokens, " tokens is longer than the model's ",
           config_.positions - config_.first_position, " positions; lower data.max_length");
-    const Packing packing(batch.attention_mask, size, tokens, batch.input_ids.device());
+    const Packing packing(batch.attention_mask, size, tokens, batch.input_ids.device());  // tensors inside are shared, so copies are cheap
     torch::Tensor x = embed(batch, packing);
     if (trace_) trace_->push_back(x);
     x = at::dropout(x, config_.hidden_dropout, is_training());
+    for (const auto& layer : layers_)
+      x = checkpointing_ ? recomputed(*layer, {x}, [layer, packing](const auto& in) { return layer->forward(in[0], packing, nullptr); })
+                         : layer->forward(x, packing, trace_);
+    if (is_training()) x = seeded_dropout(x, config_.hidden_dropout);
     for (const auto& layer : layers_) x = layer->forward(x, packing, trace_);
     if (!head_) return {.hidden = packing.unpack(x), .logits = {}};
     return {.hidden = {}, .logits = head_->forward(packing.unpack(x).select(1, 0))};
@@ -163,6 +150,7 @@ class EncoderModel : public LanguageModel {
 
   std::vector<NamedTensor> base_parameters() override { return base_parameters_; }
   std::string family() const override { return config_.family; }
+  void set_gradient_checkpointing(bool on) override { checkpointing_ = on; }
 
   std::vector<std::pair<std::string, torch::Tensor>> checkpoints(const Batch& batch) override {
     std::vector<torch::Tensor> trace;
@@ -194,11 +182,12 @@ class EncoderModel : public LanguageModel {
 
   EncoderConfig config_;
   EmbeddingTable words_{nullptr}, positions_{nullptr}, segments_{nullptr};
-  FrozenNorm norm_;
+  FrozenLayerNorm norm_{nullptr};
   std::vector<std::shared_ptr<EncoderLayer>> layers_;
   std::shared_ptr<ArchiveHead> head_;
   std::vector<NamedTensor> base_parameters_;
   std::vector<torch::Tensor>* trace_ = nullptr;
+  bool checkpointing_ = false;
 };
 
 /// Reads config.json; sizes that the weights show are taken from the weights.
@@ -223,9 +212,7 @@ EncoderConfig read_config(const TorchScriptArchive& archive, const std::string& 
         distil ? "n_heads" : "num_attention_heads", " = ", c.heads, ", width ", c.width, "); export it with tools/export_torchscript.py");
   c.norm_eps = json.value("layer_norm_eps", 1e-12);
   c.activation = json.value(distil ? "activation" : "hidden_act", std::string("gelu"));
-  static const std::vector<std::string> kActivations{"gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh"};
-  check(std::find(kActivations.begin(), kActivations.end(), c.activation) != kActivations.end(), "model ", archive.file().string(),
-        ": activation '", c.activation, "' is not known; known: ", join(kActivations));
+  check_activation(archive, c.activation);
   c.hidden_dropout = json.value(distil ? "dropout" : "hidden_dropout_prob", 0.1);
   c.attention_dropout = json.value(distil ? "attention_dropout" : "attention_probs_dropout_prob", 0.1);
   const char* classifier = distil ? "seq_classif_dropout" : "classifier_dropout";

@@ -2,15 +2,20 @@
 
 #include <torch/torch.h>
 
+#include "models/attention.h"
+
 namespace deeplora {
 
 Packing::Packing(const torch::Tensor& mask, int64_t batch, int64_t tokens, torch::Device device) : batch_(batch), tokens_(tokens) {
+  for (int64_t s = 0; s <= batch; ++s) offsets_.push_back(s * tokens);
   if (!mask.defined()) return;
   const torch::Tensor keep = mask.to(device) != 0;
   const torch::Tensor index = keep.reshape({-1}).nonzero().squeeze(1);
   if (index.size(0) == batch * tokens) return;
   index_ = index;
   attention_mask_ = keep.view({batch, 1, 1, tokens});
+  const torch::Tensor lengths = keep.sum(1).cpu();
+  for (int64_t s = 0; s < batch; ++s) offsets_[static_cast<size_t>(s) + 1] = offsets_[static_cast<size_t>(s)] + lengths[s].item<int64_t>();
 }
 
 torch::Tensor Packing::pack(const torch::Tensor& padded) const {
@@ -20,12 +25,23 @@ torch::Tensor Packing::pack(const torch::Tensor& padded) const {
 
 torch::Tensor Packing::unpack(const torch::Tensor& packed) const {
   if (!index_.defined()) return packed.view({batch_, tokens_, packed.size(1)});
-  const torch::Tensor cells = torch::zeros({batch_ * tokens_, packed.size(1)}, packed.options());
-  return cells.index_copy(0, index_, packed).view({batch_, tokens_, packed.size(1)});
+  torch::Tensor cells = torch::zeros({batch_ * tokens_, packed.size(1)}, packed.options());
+  return cells.index_copy_(0, index_, packed).view({batch_, tokens_, packed.size(1)});
+}
+
+Packing Packing::rows(const torch::Tensor& rows) const {
+  Packing out = *this;
+  out.batch_ = rows.size(0);
+  out.index_.reset();
+  if (attention_mask_.defined()) out.attention_mask_ = attention_mask_.index_select(0, rows);
+  return out;
 }
 
 torch::Tensor packed_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads,
                                const Packing& packing, double dropout) {
+  if (q.device().is_cpu() && q.scalar_type() == torch::kFloat32 && k.scalar_type() == torch::kFloat32 && v.scalar_type() == torch::kFloat32 &&
+      q.numel() > 0)
+    return sequence_attention(q, k, v, heads, packing.offsets(), dropout);
   const auto split = [&](const torch::Tensor& x) {  // [N, D] -> [B, H, T, D/H]
     return packing.unpack(x).view({packing.batch(), packing.tokens(), heads, -1}).transpose(1, 2);
   };

@@ -3,6 +3,8 @@
 
 #include <torch/types.h>
 
+#include <vector>
+
 namespace deeplora {
 
 /// Which cells of a [B, T] batch hold tokens. Built once per forward, shared by every layer.
@@ -17,13 +19,18 @@ class Packing {
   torch::Tensor unpack(const torch::Tensor& packed) const;
   /// [B, 1, 1, T] bool for attention (true: attend), undefined when nothing is padded.
   const torch::Tensor& attention_mask() const { return attention_mask_; }
+  /// What attention needs to look at these cells again from other rows, rows [B'] indices into the batch: only its mask is kept.
+  Packing rows(const torch::Tensor& rows) const;
   int64_t batch() const { return batch_; }
   int64_t tokens() const { return tokens_; }
+  /// Row s of the batch has the packed rows offsets()[s] .. offsets()[s + 1] - 1.
+  const std::vector<int64_t>& offsets() const { return offsets_; }
 
  private:
   int64_t batch_, tokens_;
   torch::Tensor index_;  ///< [N] flat cells, undefined when nothing is padded
   torch::Tensor attention_mask_;
+  std::vector<int64_t> offsets_;
 };
 
 /// Softmax attention over packed queries, keys and values [N, D] with `heads` heads -> [N, D].

@@ -14,13 +14,14 @@ void AdapterSlot::attach(std::shared_ptr<Adapter> adapter) {
   if (adapter_) register_module("adapter", adapter_);
 }
 
-AdapterSite AdapterSlot::site(const std::string& role, SiteKind kind) {
+AdapterSite AdapterSlot::site(const std::string& role, SiteKind kind, int64_t uses) {
   AdapterSite site;
   site.path = path_;
   site.role = role;
   site.kind = kind;
   site.op = kind == SiteKind::linear ? "linear" : "embedding";
   site.weight = weight_;
+  site.uses = uses;
   site.attach = [this](std::shared_ptr<Adapter> adapter) { attach(std::move(adapter)); };
   return site;
 }
@@ -30,8 +31,24 @@ ProjectionImpl::ProjectionImpl(std::string path, torch::Tensor weight, torch::Te
   if (bias.defined()) bias_ = register_parameter("bias", std::move(bias), /*requires_grad=*/false);
 }
 
+std::shared_ptr<ProjectionImpl> ProjectionImpl::of_transposed(std::string path, torch::Tensor stored, torch::Tensor bias) {
+  // Detached: a view would take part in its base's gradient when the whole model is trained.
+  auto out = std::make_shared<ProjectionImpl>(std::move(path), stored.t().detach(), std::move(bias));
+  out->stored_ = out->register_parameter("stored", std::move(stored), /*requires_grad=*/false);
+  return out;
+}
+
+AdapterSite ProjectionImpl::site(const std::string& role, SiteKind kind, int64_t uses) {
+  AdapterSite site = AdapterSlot::site(role, kind, uses);
+  site.transposed = stored_.defined();
+  if (site.transposed) site.op = "addmm";
+  return site;
+}
+
 torch::Tensor ProjectionImpl::forward(const torch::Tensor& x) {
-  return adapter_ ? adapter_->linear(x, weight_, bias_) : at::linear(x, weight_, bias_);
+  // `full` trains the archive's own tensor.
+  const torch::Tensor weight = stored_.defined() && stored_.requires_grad() ? stored_.t() : weight_;
+  return adapter_ ? adapter_->linear(x, weight, bias_) : at::linear(x, weight, bias_);
 }
 
 EmbeddingTableImpl::EmbeddingTableImpl(std::string path, torch::Tensor weight)
@@ -39,6 +56,10 @@ EmbeddingTableImpl::EmbeddingTableImpl(std::string path, torch::Tensor weight)
 
 torch::Tensor EmbeddingTableImpl::forward(const torch::Tensor& ids) {
   return adapter_ ? adapter_->embedding(ids, weight_) : at::embedding(weight_, ids);
+}
+
+torch::Tensor EmbeddingTableImpl::project(const torch::Tensor& x) {
+  return adapter_ ? adapter_->linear(x, weight_, {}) : at::linear(x, weight_);
 }
 
 }  // namespace deeplora

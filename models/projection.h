@@ -14,7 +14,8 @@ class AdapterSlot : public torch::nn::Module {
   void attach(std::shared_ptr<Adapter> adapter);
   const std::string& path() const { return path_; }
   const torch::Tensor& weight() const { return weight_; }
-  AdapterSite site(const std::string& role, SiteKind kind);
+  /// `uses`: how many operators of a forward pass read the weight.
+  AdapterSite site(const std::string& role, SiteKind kind, int64_t uses = 1);
 
  protected:
   AdapterSlot(std::string path, torch::Tensor weight);
@@ -27,11 +28,15 @@ class AdapterSlot : public torch::nn::Module {
 class ProjectionImpl : public AdapterSlot {
  public:
   ProjectionImpl(std::string path, torch::Tensor weight, torch::Tensor bias);
+  /// A layer whose archive stores the weight as [in, out] (GPT-2's Conv1D); its site is [out, in] all the same.
+  static std::shared_ptr<ProjectionImpl> of_transposed(std::string path, torch::Tensor stored, torch::Tensor bias);
   torch::Tensor forward(const torch::Tensor& x);  ///< [..., in] -> [..., out]
   const torch::Tensor& bias() const { return bias_; }
+  AdapterSite site(const std::string& role, SiteKind kind = SiteKind::linear, int64_t uses = 1);
 
  private:
   torch::Tensor bias_;
+  torch::Tensor stored_;  ///< [in, out], where the archive stores it so
 };
 TORCH_MODULE(Projection);
 
@@ -40,6 +45,8 @@ class EmbeddingTableImpl : public AdapterSlot {
  public:
   EmbeddingTableImpl(std::string path, torch::Tensor weight);
   torch::Tensor forward(const torch::Tensor& ids);  ///< [...] -> [..., D]
+  /// The table as output layer of a language model with tied weights: x W^T, [..., D] -> [..., V]. One adapter changes both uses.
+  torch::Tensor project(const torch::Tensor& x);
 };
 TORCH_MODULE(EmbeddingTable);
 

@@ -1,5 +1,7 @@
 #include "models/weight_map.h"
 
+#include "lm/targets.h"
+
 namespace deeplora {
 
 torch::Tensor WeightMap::take(const std::string& name, std::vector<int64_t> shape) {
@@ -25,6 +27,19 @@ Projection WeightMap::projection(const std::string& name, int64_t out, int64_t i
   return Projection(prefix_ + name + ".weight", weight, bias);
 }
 
+Projection WeightMap::transposed_projection(const std::string& name, int64_t out, int64_t in) {
+  const torch::Tensor stored = take(name + ".weight", {in, out});
+  torch::Tensor bias;
+  if (has(name + ".bias")) bias = take(name + ".bias", {out});
+  return Projection(ProjectionImpl::of_transposed(prefix_ + name + ".weight", stored, bias));
+}
+
+bool WeightMap::tied(const std::string& name, const std::string& table) const {
+  if (!has(name) || !has(table)) return true;
+  const torch::Tensor a = archive_.tensor(prefix_ + name), b = archive_.tensor(prefix_ + table);
+  return a.is_same(b) || (a.sizes() == b.sizes() && a.data_ptr() == b.data_ptr());
+}
+
 EmbeddingTable WeightMap::embedding(const std::string& name, int64_t rows, int64_t width) {
   return EmbeddingTable(prefix_ + name + ".weight", take(name + ".weight", {rows, width}));
 }
@@ -34,7 +49,8 @@ void WeightMap::finish(const std::string& family, const std::vector<std::string>
   for (const auto& [name, value] : archive_.tensors()) {
     if (name.rfind(prefix_, 0) != 0 || used_.count(name) || !value.is_floating_point()) continue;
     bool known = false;
-    for (const auto& allowed : may_stay) known |= name.rfind(prefix_ + allowed, 0) == 0;
+    for (const auto& allowed : may_stay)
+      known |= name.rfind(prefix_ + allowed, 0) == 0 || glob_matches(allowed, std::string_view(name).substr(prefix_.size()));
     if (!known) errors.add("unexpected ", name);
   }
   errors.throw_if_any(cat("model ", archive_.file().string(), " does not fit the family ", family));

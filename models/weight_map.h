@@ -18,10 +18,15 @@ class WeightMap {
   /// The weight, detached. A missing or misshapen one is recorded and replaced by an empty tensor; -1 fits any size.
   torch::Tensor take(const std::string& name, std::vector<int64_t> shape);
   Projection projection(const std::string& name, int64_t out, int64_t in);
+  /// The same where the archive stores the weight as [in, out].
+  Projection transposed_projection(const std::string& name, int64_t out, int64_t in);
   EmbeddingTable embedding(const std::string& name, int64_t rows, int64_t width);
+  /// True when the name is not there, or is another name of `table`: a language model whose output layer is its embedding.
+  bool tied(const std::string& name, const std::string& table) const;
   /// Every weight taken so far under its archive name.
   const std::vector<NamedTensor>& taken() const { return taken_; }
   /// Throws Error with all that was missing or misshapen, and with floating-point weights below the prefix that nobody took.
+  /// `may_stay`: what a name may begin with, or a glob over whole names; both below the prefix.
   void finish(const std::string& family, const std::vector<std::string>& may_stay) const;
   /// The prefix before `name` in the archive ("model.bert." for "embeddings.word_embeddings.weight"), or nothing.
   static std::optional<std::string> prefix_of(const TorchScriptArchive& archive, const std::string& name);

@@ -20,6 +20,8 @@ struct ParamGroup {
   std::vector<NamedTensor> params;
   double lr_scale = 1.0;
   bool decay = true;  ///< false: weight decay is not applied (biases, norms)
+  /// Matrices whose columns (of a tall one) or rows (of a wide one) are orthonormal and stay so through every step.
+  bool orthonormal = false;
 };
 
 }  // namespace deeplora

@@ -12,6 +12,10 @@ namespace deeplora {
 /// Largest resident memory of this process so far in MB (2^20 bytes).
 double peak_memory_mb();
 
+/// Tells the allocator to keep freed blocks of up to 32 MB for the next step instead of giving them back: the system clears every page
+/// that it hands out again, a seventh of a training step. Does nothing where the C library is not glibc.
+void keep_freed_memory();
+
 /// Seconds of a clock that never jumps; only differences mean anything.
 double clock_seconds();
 

@@ -132,6 +132,27 @@ FactorChain compressed_chain(const torch::Tensor& left, const torch::Tensor& rig
   return FactorChain(std::move(factors), scale);
 }
 
+FactorChain compression_of(const FactorChainImpl& full, const torch::Tensor& left, const torch::Tensor& right,
+                           double init_scale, double outer_lr_scale) {
+  const int64_t k = left.size(1), smaller = std::min(full.out(), full.in());
+  require(left.size(0) == full.out() && right.size(0) == full.in() && right.size(1) == k && 2 * k <= smaller && full.width() == smaller,
+          cat("a chain of ", full.out(), " x ", full.in(), " and width ", full.width(), " has no compression to directions ",
+              left.sizes(), " and ", right.sizes()));
+  torch::NoGradGuard no_grad;
+  torch::Tensor pulled = left.detach().to(torch::kFloat64);  // P^T U_G
+  for (auto factor = full.factors().rbegin(); factor != full.factors().rend(); ++factor)
+    pulled = at::matmul(factor->value.to(torch::kFloat64).t(), pulled) / init_scale;
+  const torch::Tensor v = positive_q(at::cat({right.detach().to(torch::kFloat64), pulled}, 1));
+  torch::Tensor u = v;
+  for (const auto& factor : full.factors()) u = at::matmul(factor.value.to(torch::kFloat64), u) / init_scale;
+
+  const auto options = left.options().requires_grad(false);
+  std::vector<Factor> factors{{"V", cast(v.t(), options), outer_lr_scale}};
+  for (int64_t i = 1; i <= full.depth(); ++i) factors.push_back({cat("W", i), at::eye(2 * k, options) * init_scale});
+  factors.push_back({"U", cast(u, options), outer_lr_scale});
+  return FactorChain(std::move(factors));
+}
+
 torch::Tensor random_semi_orthogonal(int64_t rows, int64_t cols, at::Generator generator,
                                      torch::TensorOptions options) {
   torch::NoGradGuard no_grad;

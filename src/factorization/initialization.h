@@ -41,6 +41,13 @@ FactorChain compressed_chain(const torch::Tensor& left, const torch::Tensor& rig
                              double init_scale, double outer_lr_scale, at::Generator generator,
                              double scale = 1.0);
 
+/// The compression of a given full-width chain (all inner widths min(m, n), factors init_scale x orthogonal), by its own
+/// P = W(0) / init_scale^L: V = orth[V_G, P^T U_G], U = P V, inner factors init_scale x I. Factors and names as
+/// compressed_chain. P is applied factor by factor, but the full chain must exist. Throws std::invalid_argument when the
+/// sizes do not fit.
+FactorChain compression_of(const FactorChainImpl& full, const torch::Tensor& left, const torch::Tensor& right,
+                           double init_scale, double outer_lr_scale);
+
 /// A uniformly random (Haar) matrix [rows, cols] with orthonormal columns (rows >= cols) or rows (rows <
 /// cols).
 torch::Tensor random_semi_orthogonal(int64_t rows, int64_t cols, at::Generator generator,

@@ -31,22 +31,33 @@ torch::Tensor triangle(const torch::Tensor& columns) {
 
 SingularPairs leading_singular_pairs(const torch::Tensor& matrix, int64_t k, at::Generator generator,
                                      int64_t iterations, int64_t oversampling) {
-  if (matrix.dim() != 2 || k < 1)
-    throw std::invalid_argument(cat(k, " singular pairs of a tensor ", matrix.sizes()));
-  torch::NoGradGuard no_grad;
+  if (matrix.dim() != 2) throw std::invalid_argument(cat("singular pairs of a tensor ", matrix.sizes()));
   const auto dtype = matrix.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
   const torch::Tensor a = matrix.detach().to(dtype);
-  const int64_t n = a.size(1), smaller = std::min(a.size(0), n);
+  return leading_singular_pairs(
+      MatrixAction{a.size(0), a.size(1), a.options(),
+                   [&a](const torch::Tensor& right) { return at::matmul(a, right); },
+                   [&a](const torch::Tensor& left) { return at::matmul(a.t(), left); }},
+      k, std::move(generator), iterations, oversampling);
+}
+
+SingularPairs leading_singular_pairs(const MatrixAction& matrix, int64_t k, at::Generator generator,
+                                     int64_t iterations, int64_t oversampling) {
+  if (k < 1) throw std::invalid_argument(cat(k, " singular pairs"));
+  torch::NoGradGuard no_grad;
+  const int64_t smaller = std::min(matrix.rows, matrix.cols);
   k = std::min(k, smaller);
   const int64_t sampled = k + oversampling;
-  if (smaller <= std::max<int64_t>(32, 2 * sampled)) return leading(a, k);
-
+  if (smaller <= std::max<int64_t>(32, 2 * sampled)) {
+    const torch::Tensor identity = at::eye(smaller, matrix.options);
+    return leading(matrix.cols == smaller ? matrix.times(identity) : matrix.transposed_times(identity).t(), k);
+  }
   const auto drawing = torch::TensorOptions().dtype(torch::kFloat64).device(generator.device());
-  const torch::Tensor probe = at::randn({n, sampled}, generator, drawing).to(a.options());
-  torch::Tensor q = orthonormal(at::matmul(a, probe));
+  const torch::Tensor probe = at::randn({matrix.cols, sampled}, generator, drawing).to(matrix.options);
+  torch::Tensor q = orthonormal(matrix.times(probe));
   // A QR in every half step keeps small directions from drowning in rounding.
-  for (int64_t i = 0; i < iterations; ++i) q = orthonormal(at::matmul(a, orthonormal(at::matmul(a.t(), q))));
-  SingularPairs pairs = leading(at::matmul(q.t(), a), k);
+  for (int64_t i = 0; i < iterations; ++i) q = orthonormal(matrix.times(orthonormal(matrix.transposed_times(q))));
+  SingularPairs pairs = leading(matrix.transposed_times(q).t(), k);
   pairs.u = at::matmul(q, pairs.u);
   return pairs;
 }

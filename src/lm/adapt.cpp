@@ -26,7 +26,7 @@ std::string module_of(const std::string& parameter) {
 }  // namespace
 
 void AdaptedModel::add_adapters(const std::vector<AdapterSite>& sites, const AdapterFactory& factory, uint64_t seed, torch::Device device,
-                                const std::function<torch::Tensor(const AdapterSite&)>& weight_gradient) {
+                                const LeadingGradient& leading_gradient) {
   Errors errors;
   for (const auto& site : sites) {
     AdapterContext context;
@@ -34,7 +34,7 @@ void AdaptedModel::add_adapters(const std::vector<AdapterSite>& sites, const Ada
     context.kind = site.kind;
     context.weight = site.weight;
     context.generator = make_generator(seed, "init/" + site.path);
-    if (weight_gradient) context.weight_gradient = [&weight_gradient, &site] { return weight_gradient(site); };
+    if (leading_gradient) context.leading_gradient = [&leading_gradient, &site](int64_t k) { return leading_gradient(site, k); };
     context.factor_options = torch::TensorOptions(device).dtype(
         site.weight.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32);
     try {
@@ -74,16 +74,16 @@ bool AdaptedModel::train_archive_head() {
 
 std::vector<ParamGroup> AdaptedModel::param_groups(double head_lr_scale) const {
   std::vector<ParamGroup> groups;
-  const auto group_of = [&groups](double lr_scale, bool decay) -> ParamGroup& {
+  const auto group_of = [&groups](double lr_scale, bool decay, bool orthonormal = false) -> ParamGroup& {
     for (auto& group : groups)
-      if (group.lr_scale == lr_scale && group.decay == decay) return group;
-    groups.push_back({{}, lr_scale, decay});
+      if (group.lr_scale == lr_scale && group.decay == decay && group.orthonormal == orthonormal) return group;
+    groups.push_back({{}, lr_scale, decay, orthonormal});
     return groups.back();
   };
   for (const auto& [site, adapter] : adapters_)
     for (const auto& group : adapter->param_groups())
       for (const auto& [name, value] : group.params)
-        group_of(group.lr_scale, group.decay).params.push_back({cat("adapter/", site.path, "/", name), value});
+        group_of(group.lr_scale, group.decay, group.orthonormal).params.push_back({cat("adapter/", site.path, "/", name), value});
   const std::set<std::string> heads = head_modules(*model_);
   for (const auto& [name, value] : trained_base_) {
     const bool head = heads.count(module_of(name)) != 0;
@@ -134,10 +134,20 @@ std::vector<NamedTensor> AdaptedModel::merged_weights() const {
   torch::NoGradGuard no_grad;
   std::vector<NamedTensor> out;
   std::set<std::string> adapted;
+  std::map<std::string, torch::Tensor> fused;  // several adapters may change rows of one weight
   for (const auto& [site, adapter] : adapters_) {
     const torch::Tensor delta = adapter->delta();
-    out.push_back({site.path, site.as_stored(site.weight.to(delta.scalar_type()) + delta)});
-    adapted.insert(site.path);
+    const bool first = adapted.insert(site.archive_path()).second;
+    if (site.fused_path.empty()) {
+      out.push_back({site.path, site.as_stored(site.weight.to(delta.scalar_type()) + delta)});
+      continue;
+    }
+    torch::Tensor& whole = fused[site.fused_path];
+    if (first) {
+      whole = site.fused_weight.to(delta.scalar_type(), false, /*copy=*/true).contiguous();
+      out.push_back({site.fused_path, site.as_stored(whole)});
+    }
+    site.block.add_to(whole, delta);
   }
   for (const auto& [name, value] : trained_base_)
     if (!adapted.count(name)) out.push_back({name, value.detach()});

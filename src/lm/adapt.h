@@ -18,6 +18,9 @@ struct AttachedAdapter {
   std::shared_ptr<Adapter> adapter;
 };
 
+/// Leading k singular pairs of the loss's gradient at a site (see AdapterContext).
+using LeadingGradient = std::function<SingularPairs(const AdapterSite& site, int64_t k)>;
+
 /// What one run trains: adapters at sites, a head, or base weights.
 ///
 /// Trained tensors have fixed names in files: "adapter/<weight path>/<factor>", "head/weight", "head/bias" (a new head) and
@@ -28,10 +31,10 @@ class AdaptedModel {
   AdaptedModel(std::shared_ptr<LanguageModel> model, std::shared_ptr<ModelWithHead> new_head)
       : model_(std::move(model)), new_head_(std::move(new_head)) {}
 
-  /// Builds an adapter for every site and attaches it. `weight_gradient` gives the gradient at a site (see AdapterContext).
+  /// Builds an adapter for every site and attaches it. `leading_gradient` may be empty.
   /// Throws Error with every site that the method cannot adapt.
   void add_adapters(const std::vector<AdapterSite>& sites, const AdapterFactory& factory, uint64_t seed, torch::Device device,
-                    const std::function<torch::Tensor(const AdapterSite&)>& weight_gradient);
+                    const LeadingGradient& leading_gradient);
   /// Trains every weight of the base.
   void train_base();
   /// Trains the archive's own head (sites with role "head"); false when it has none.

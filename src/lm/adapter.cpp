@@ -13,6 +13,12 @@ torch::Tensor Adapter::embedding(const torch::Tensor& ids, const torch::Tensor& 
   return base + rows(ids).to(base.scalar_type());
 }
 
+std::optional<PeftUpdate> Adapter::peft_update() const {
+  const auto pair = low_rank_pair();
+  if (!pair) return std::nullopt;
+  return PeftUpdate{*pair, {}};
+}
+
 torch::Tensor Adapter::singular_values() const {
   torch::NoGradGuard no_grad;
   return at::linalg_svdvals(delta());

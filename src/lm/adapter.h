@@ -14,6 +14,7 @@
 #include "core/config.h"
 #include "core/optimizer.h"
 #include "core/registry.h"
+#include "factorization/spectral.h"
 
 namespace deeplora {
 
@@ -23,6 +24,12 @@ enum class SiteKind { linear, embedding };
 struct LowRankPair {
   torch::Tensor b, a;
   double scale;
+};
+
+/// What PEFT's LoRA layer holds: a pair, and with DoRA the magnitudes ([out], of an embedding [in]), else undefined.
+struct PeftUpdate {
+  LowRankPair pair;
+  torch::Tensor magnitude;
 };
 
 /// Owned by the slot of one projection. delta() is always W' - W, so that merging is W + delta().
@@ -43,6 +50,8 @@ class Adapter : public torch::nn::Module {
   virtual std::vector<NamedTensor> tensors() const = 0;
   /// The same update as one LoRA pair, where the method has one.
   virtual std::optional<LowRankPair> low_rank_pair() const { return std::nullopt; }
+  /// What a PEFT folder holds of it; by default the LoRA pair.
+  virtual std::optional<PeftUpdate> peft_update() const;
   /// Singular values of delta(), falling.
   virtual torch::Tensor singular_values() const;
 };
@@ -53,9 +62,10 @@ struct AdapterContext {
   SiteKind kind;
   torch::Tensor weight;  ///< frozen, [out, in]; an embedding is [V, D]
   at::Generator generator;
-  /// Gradient of the loss in `weight` [out, in] on a starting batch, computed for all sites on first use. May be empty
-  /// (loading an adapter from a file): methods then start from any values of the right shape.
-  std::function<torch::Tensor()> weight_gradient;
+  /// Leading k singular pairs (cut to the smaller side) of the loss's gradient in `weight` [out, in] on a few starting
+  /// batches, computed for all sites on first use. May be empty (loading an adapter from a file): methods then start
+  /// from any values of the right shape.
+  std::function<SingularPairs(int64_t k)> leading_gradient;
   torch::TensorOptions factor_options = torch::kFloat32;  ///< dtype and device of the factors
 
   int64_t out() const { return weight.size(0); }

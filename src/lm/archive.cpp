@@ -170,4 +170,14 @@ void TorchScriptArchive::save(const torch::jit::Module& module, const std::map<s
   });
 }
 
+bool gives_logits(const TorchScriptArchive& archive) {
+  const auto& info = archive.export_info();
+  if (info.contains("output")) return info.value("output", std::string()) == "logits";
+  const auto& names = archive.config().contains("architectures") ? archive.config()["architectures"] : nlohmann::json();
+  if (!names.is_array() || names.empty() || !names[0].is_string()) return false;
+  const std::string name = names[0].get<std::string>();
+  const bool language_model = name.ends_with("ForCausalLM") || name.ends_with("LMHeadModel") || name.ends_with("ForConditionalGeneration");
+  return language_model && archive.output_type() == "Tensor";
+}
+
 }  // namespace deeplora

@@ -68,10 +68,15 @@ class TorchScriptArchive {
   mutable std::string fingerprint_;
 };
 
+/// True for outputs that are logits of every token, by export.json or, where that is silent, by config.json's architecture
+/// ("...ForCausalLM", "...LMHeadModel", "...ForConditionalGeneration") with a forward() of one tensor.
+bool gives_logits(const TorchScriptArchive& archive);
+
 /// Which argument of forward takes which input of a batch, and which part of the result is the output.
 struct ArchiveInterface {
   std::map<std::string, std::string> inputs;  ///< input ("input_ids") -> argument name where they differ (model.inputs)
   std::string output;                         ///< "" the first tensor; "1", "logits", "0.logits" (model.output)
+  bool complete = true;                       ///< false: arguments that are no known input are let pass; the model is only looked at
 };
 
 /// The archive's own forward on a batch.

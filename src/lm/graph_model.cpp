@@ -38,11 +38,10 @@ GraphModel::GraphModel(const TorchScriptArchive& archive, const ArchiveInterface
       arguments_(archive, interface),
       lowered_(lower_forward(archive)),
       dropout_(options.dropout) {
-  logits_ = archive.export_info().value("output", std::string()) == "logits";
+  logits_ = gives_logits(archive);
   takes_padding_ = arguments_.takes("attention_mask");
   const GraphSites found = find_sites(lowered_, *lowered_.graph);
-  for (const auto& [tensor, reason] : found.others)
-    others_.emplace_back(lowered_.tensors[tensor].name, reason);
+  for (const auto& [name, reason] : found.others) others_.emplace_back(name, reason);
   std::map<std::string, size_t> order;
   for (const auto& name : archive.names()) order.emplace(name, order.size());
   for (const auto& use : found.sites) places_.push_back(place_of(use));
@@ -159,11 +158,11 @@ std::vector<std::pair<std::string, std::string>> GraphModel::other_weights() con
 
 void GraphModel::check_probe(const TorchScriptArchive& archive, int64_t tokens, int64_t copies) {
   Batch batch = probe_batch(archive, *this, tokens);
-  for (torch::Tensor* t : {&batch.input_ids, &batch.attention_mask, &batch.token_type_ids})
-    *t = t->repeat({copies, 1});
+  for (torch::Tensor* t : {&batch.input_ids, &batch.attention_mask, &batch.token_type_ids, &batch.decoder_input_ids})
+    if (t->defined()) *t = t->repeat({copies, 1});
   const torch::Device device = lowered_.tensors.front().value.device();
   const torch::Tensor out = output(batch.to(device));
-  const bool fits = out.dim() >= 1 && out.size(0) == 2 * copies && (out.dim() < 3 || out.size(1) == tokens);
+  const bool fits = out.dim() >= 1 && out.size(0) == 2 * copies && (out.dim() < 3 || out.size(1) == output_mask(batch).size(1));
   check(fits, where_, ": a batch of ", batch.input_ids.sizes(), " gives an output of ", out.sizes(),
         ": sizes were baked in by tracing; export it again at dynamic shapes (torch.jit.script, or "
         "tools/export_torchscript.py)");

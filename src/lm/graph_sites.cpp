@@ -107,6 +107,7 @@ class Follower {
     if (uses_.empty()) return "is read by no operator";
     return orientations_.size() > 1 ? "is read in both orientations" : "";
   }
+  bool adaptable_uses() const { return !uses_.empty(); }
   GraphSite site(size_t tensor) const { return {tensor, embedding_, *orientations_.begin(), uses_}; }
 
  private:
@@ -146,6 +147,25 @@ class Follower {
   std::set<std::string> blocked_;
 };
 
+bool could_be_weight(const torch::Tensor& value) {
+  return value.is_floating_point() && (value.dim() == 2 || (value.dim() == 3 && value.size(2) == 1));
+}
+
+/// Weights that tracing or freezing made constants of the code.
+void list_constants(const jit::Block* block, std::vector<OtherWeight>& others) {
+  for (const jit::Node* node : block->nodes()) {
+    for (const jit::Block* inner : node->blocks()) list_constants(inner, others);
+    if (node->kind() != c10::prim::Constant || !node->output()->type()->isSubtypeOf(*c10::TensorType::get())) continue;
+    const auto constant = jit::toIValue(node->output());
+    if (!constant || !constant->isTensor() || !could_be_weight(constant->toTensor())) continue;
+    Follower follower(constant->toTensor().dim());
+    follower.follow(node->output(), false);
+    if (follower.adaptable_uses())
+      others.push_back({cat("constant ", constant->toTensor().sizes()),
+                        "is a constant of the code (from tracing a function that closes over the model, or from freezing), no parameter"});
+  }
+}
+
 }  // namespace
 
 std::string to_string(WeightOp op) {
@@ -157,16 +177,18 @@ GraphSites find_sites(const LoweredForward& lowered, jit::Graph& graph) {
   GraphSites out;
   for (size_t i = 0; i < lowered.tensors.size(); ++i) {
     const auto& [name, value, parameter] = lowered.tensors[i];
-    const bool matrix = value.dim() == 2 || (value.dim() == 3 && value.size(2) == 1);
-    if (!parameter || !matrix || !value.is_floating_point()) continue;
+    if (!could_be_weight(value)) continue;
     Follower follower(value.dim());
     follower.follow(graph.inputs().at(lowered.arguments + i), false);
     const std::string reason = follower.reason();
-    if (reason.empty())
+    if (!parameter && follower.adaptable_uses())
+      out.others.push_back({name, "is a buffer, not a parameter: it is not trained"});
+    else if (parameter && reason.empty())
       out.sites.push_back(follower.site(i));
-    else
-      out.others.push_back({i, reason});
+    else if (parameter)
+      out.others.push_back({name, reason});
   }
+  list_constants(graph.block(), out.others);
   return out;
 }
 

@@ -33,7 +33,7 @@ struct GraphSite {
 
 /// A matrix that no adapter can change, and why.
 struct OtherWeight {
-  size_t tensor = 0;
+  std::string name;  ///< in the archive, or "constant [out, in]"
   std::string reason;
 };
 
@@ -43,7 +43,8 @@ struct GraphSites {
 };
 
 /// Follows every matrix parameter (also inside loops and branches). A weight that any other operator reads
-/// too is no site: adapted and merged model would differ there. `graph` is lowered.graph or a copy of it.
+/// too is no site: adapted and merged model would differ there. Nor is a buffer, or a constant of the code, that such an
+/// operator reads. `graph` is lowered.graph or a copy of it.
 GraphSites find_sites(const LoweredForward& lowered, torch::jit::Graph& graph);
 
 /// Puts a call of the adapter behind `slot` (an input of the graph) in place of one use.

@@ -34,6 +34,7 @@ class ModelWithHead : public LanguageModel {
   std::vector<AdapterSite> sites() override { return base_->sites(); }
   std::vector<NamedTensor> base_parameters() override { return base_->base_parameters(); }
   bool takes_padding() const override { return base_->takes_padding(); }
+  void set_gradient_checkpointing(bool on) override { base_->set_gradient_checkpointing(on); }
   std::string family() const override { return base_->family(); }
 
   const HeadOptions& options() const { return options_; }

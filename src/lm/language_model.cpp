@@ -1,6 +1,16 @@
 #include "lm/language_model.h"
 
+#include <torch/torch.h>
+
 namespace deeplora {
+
+torch::Tensor RowBlock::of(const torch::Tensor& whole) const {
+  return whole.unflatten(0, {groups, -1}).narrow(1, offset, size).flatten(0, 1);
+}
+
+void RowBlock::add_to(const torch::Tensor& whole, const torch::Tensor& part) const {
+  whole.unflatten(0, {groups, -1}).narrow(1, offset, size).add_(part.unflatten(0, {groups, size}));
+}
 
 Batch Batch::to(torch::Device device) const {
   Batch out = *this;
@@ -8,6 +18,11 @@ Batch Batch::to(torch::Device device) const {
                                 &out.decoder_input_ids, &out.labels})
     if (tensor->defined()) *tensor = tensor->to(device, /*non_blocking=*/true);
   return out;
+}
+
+void LanguageModel::set_gradient_checkpointing(bool on) {
+  check(!on, "train.gradient_checkpointing needs a native model family, whose layers can be computed again; this model runs by the ", family(),
+        " backend; leave the key out, or lower train.batch_size and raise train.accumulate");
 }
 
 }  // namespace deeplora

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "lm/adapter.h"
+#include "lm/decoding_state.h"
 
 namespace deeplora {
 
@@ -21,7 +22,7 @@ struct Batch {
   torch::Tensor attention_mask;     ///< [B, T] int64, 1 for a token, 0 for padding
   torch::Tensor token_type_ids;     ///< [B, T] int64
   torch::Tensor position_ids;       ///< [B, T] int64
-  torch::Tensor decoder_input_ids;  ///< [B, T'] int64
+  torch::Tensor decoder_input_ids;  ///< [B, T'] int64; logits are [B, T', V] then
   torch::Tensor labels;             ///< [B] int64 classes, [B] float targets or [B, T] int64 tokens with -100 ignored
 
   int64_t size() const { return input_ids.size(0); }
@@ -34,18 +35,39 @@ struct ModelOutput {
   torch::Tensor logits;  ///< [B, C] or [B, T, V]
 };
 
+/// Rows of a fused weight that are one projection: in each of `groups` equal runs of rows, `size` rows from `offset`.
+struct RowBlock {
+  std::string role;  ///< query, key or value
+  int64_t groups = 1, offset = 0, size = 0;
+
+  /// [out, ...] -> [groups x size, ...]; a view for one group.
+  torch::Tensor of(const torch::Tensor& whole) const;
+  /// Adds `part` [groups x size, in] to the block's rows of the contiguous `whole` [out, in], in place.
+  void add_to(const torch::Tensor& whole, const torch::Tensor& part) const;
+};
+
 /// A weight with an adapter slot.
 struct AdapterSite {
   std::string path;  ///< name in the archive, e.g. "model.encoder.layer.0.attention.self.query.weight"
-  std::string role;  ///< query, key, value, attention_output, mlp_in, mlp_out, mlp_gate, embedding, head, other
+  std::string role;  ///< query, key, value, attention_output, query_key_value, mlp_in, mlp_out, mlp_gate, embedding, lm_head, head, other
   SiteKind kind = SiteKind::linear;
   std::string op;             ///< operator that reads it: "linear", "embedding", "addmm"...
   torch::Tensor weight;       ///< frozen, [out, in]
   bool transposed = false;    ///< the archive stores the weight as [in, out]
   std::vector<int64_t> stored_shape;  ///< in the archive where it is no matrix there ([out, in, 1] of a convolution), else empty
   int64_t uses = 1;           ///< how many operators read it
+  std::vector<RowBlock> blocks;  ///< query, key and value of a fused weight, where the layout of its rows is known
+  std::string layout_unknown;    ///< why it is not known (fused weights only)
+  /// Of a site that is one block of a fused weight: that weight's path and [out, in] matrix, and the rows. Else empty.
+  std::string fused_path;
+  torch::Tensor fused_weight;
+  RowBlock block;
   std::function<void(std::shared_ptr<Adapter>)> attach;  ///< puts the adapter into the slot (nullptr empties it)
 
+  /// The name in the archive of the weight that merging changes.
+  const std::string& archive_path() const { return fused_path.empty() ? path : fused_path; }
+  /// `weight`, or the rows `weight` is part of.
+  const torch::Tensor& archive_weight() const { return fused_path.empty() ? weight : fused_weight; }
   /// A matrix [out, in] in the archive's layout.
   torch::Tensor as_stored(const torch::Tensor& matrix) const {
     const torch::Tensor turned = transposed ? matrix.t() : matrix;
@@ -61,6 +83,8 @@ class LanguageModel : public torch::nn::Module {
   virtual std::vector<AdapterSite> sites() = 0;
   /// Every floating-point weight of the base model under its archive name; `full` trains these.
   virtual std::vector<NamedTensor> base_parameters() = 0;
+  /// Keeps only each layer's input for the backward pass and computes the rest again. Throws Error where the model cannot.
+  virtual void set_gradient_checkpointing(bool on);
   /// False for a model without attention_mask that would read padding as text.
   virtual bool takes_padding() const { return true; }
   /// "bert", "roberta", ..., "graph".
@@ -68,6 +92,10 @@ class LanguageModel : public torch::nn::Module {
   /// Named inner states [B, T, D] of a forward pass, in the order in which the archive's own layer_norm operators produce
   /// them: where parity fails they tell which layer parts first. Empty where the model cannot tell.
   virtual std::vector<std::pair<std::string, torch::Tensor>> checkpoints(const Batch&) { return {}; }
+  /// Reads a prompt and keeps its keys and values. Causal models take a LEFT-padded batch (positions count tokens, not cells),
+  /// sequence-to-sequence models a right-padded source with decoder_input_ids [B, 1], the decoder's start. Null when the family
+  /// keeps no cache: callers then decode with forward() on whole prefixes (lm/decoding.h).
+  virtual std::unique_ptr<DecodingState> begin_decoding(const Batch& /*prompt*/) { return nullptr; }
 };
 
 /// A model family: says whether an archive is one of its own, and builds the model on the archive's tensors.

@@ -29,15 +29,18 @@ MergeReport export_safetensors(const TorchScriptArchive& archive, const AdaptedM
 /// A TorchScript file used as it is: forward only, no adapter sites. What exported models are predicted with.
 class ArchiveModel : public LanguageModel {
  public:
-  ArchiveModel(const TorchScriptArchive& archive, const ArchiveInterface& interface) : archive_(archive), forward_(archive, interface) {}
+  ArchiveModel(const TorchScriptArchive& archive, const ArchiveInterface& interface)
+      : archive_(archive), forward_(archive, interface), logits_(gives_logits(archive)) {}
   ModelOutput forward(const Batch& batch) override;
   std::vector<AdapterSite> sites() override { return {}; }
   std::vector<NamedTensor> base_parameters() override;
   std::string family() const override { return "archive"; }
+  bool takes_padding() const override { return forward_.takes("attention_mask"); }
 
  private:
   TorchScriptArchive archive_;
   ArchiveForward forward_;
+  bool logits_;
 };
 
 }  // namespace deeplora

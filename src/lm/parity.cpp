@@ -45,6 +45,7 @@ std::string where_they_part(const TorchScriptArchive& archive, const ArchiveForw
     const double difference = relative_difference(ours[i].second, theirs[i], batch.attention_mask);
     if (!(difference <= tolerance)) return cat("they part at ", ours[i].first, " (relative difference ", difference, ")");
   }
+  if (ours.empty()) return "the family cannot tell where they part";
   return ours.size() <= theirs.size() ? "they part after the last layer" : "they part in the output";
 }
 
@@ -87,7 +88,15 @@ Batch probe_batch(const TorchScriptArchive& archive, LanguageModel& model, int64
   if (model.takes_padding()) batch.attention_mask.index_put_({1, torch::indexing::Slice(tokens * 2 / 3)}, 0);
   batch.input_ids.masked_fill_(batch.attention_mask == 0, pad);
   batch.token_type_ids = torch::zeros({2, tokens}, torch::kInt64);
+  const auto& inputs = archive.inputs();
+  if (std::find(inputs.begin(), inputs.end(), "decoder_input_ids") != inputs.end())
+    batch.decoder_input_ids = batch.input_ids.flip({0, 1}).slice(1, 0, std::max<int64_t>(1, tokens - 3)).contiguous();
   return batch;
+}
+
+torch::Tensor output_mask(const Batch& batch) {
+  if (batch.decoder_input_ids.defined()) return torch::ones_like(batch.decoder_input_ids);
+  return batch.attention_mask.defined() ? batch.attention_mask : torch::ones_like(batch.input_ids);
 }
 
 ParityResult compare_with_archive(const TorchScriptArchive& archive, const ArchiveInterface& interface, LanguageModel& model) {
@@ -103,7 +112,7 @@ ParityResult compare_with_archive(const TorchScriptArchive& archive, const Archi
   if (ours.sizes() != theirs.sizes()) {
     result.message = cat("expected output shape ", theirs.sizes(), ", found ", ours.sizes());
   } else {
-    result.difference = relative_difference(ours, theirs, batch.attention_mask);
+    result.difference = relative_difference(ours, theirs, output_mask(batch));
     result.equal = result.difference <= tolerance;
     if (!result.equal)
       result.message = cat("relative difference ", result.difference, ", allowed ", tolerance, "; ",

@@ -8,11 +8,15 @@
 
 namespace deeplora {
 
-/// Two rows of token ids, one of them padded (if the model takes padding), the same for the same archive: [2, T].
+/// Two rows of token ids, one of them padded (if the model takes padding), the same for the same archive: [2, T]. An archive
+/// that takes decoder_input_ids gets some too, of another length.
 Batch probe_batch(const TorchScriptArchive& archive, LanguageModel& model, int64_t tokens = 12);
 
 /// The chosen output of a model: hidden or logits.
 inline const torch::Tensor& output_of(const ModelOutput& out) { return out.hidden.defined() ? out.hidden : out.logits; }
+
+/// 1 for the cells [B, T] of a 3-D output that count: the tokens of input_ids, or every decoder cell.
+torch::Tensor output_mask(const Batch& batch);
 
 /// Largest |a - b| over the largest |b|, in float64 on the CPU; cells of [B, T, D] that are padding in mask [B, T] do not count.
 double relative_difference(const torch::Tensor& a, const torch::Tensor& b, const torch::Tensor& mask);

@@ -27,8 +27,9 @@ void check_plain_lora(const nlohmann::json& settings, const fs::path& folder) {
   Errors errors;
   const std::string type = settings.value("peft_type", "");
   if (type != "LORA") errors.add("peft_type: expected LORA, found '", type, "'");
-  for (const char* key : {"use_dora", "lora_bias"})
-    if (settings.contains(key) && settings[key].is_boolean() && settings[key].get<bool>()) errors.add(key, ": true is not supported");
+  const auto is_true = [&](const char* key) { return settings.contains(key) && settings[key].is_boolean() && settings[key].get<bool>(); };
+  if (is_true("lora_bias")) errors.add("lora_bias: true is not supported");
+  if (is_true("use_dora") && is_true("use_rslora")) errors.add("use_dora together with use_rslora is not supported");
   for (const char* key : {"rank_pattern", "alpha_pattern", "layer_replication", "trainable_token_indices"})
     if (settings.contains(key) && !settings[key].is_null() && !settings[key].empty()) errors.add(key, " is not supported");
   if (settings.contains("bias") && settings["bias"] != "none") errors.add("bias: expected none, found ", settings["bias"].dump());
@@ -39,7 +40,7 @@ void check_plain_lora(const nlohmann::json& settings, const fs::path& folder) {
 
 /// "base_model.model.a.b.lora_A.weight" -> {"a.b", "lora_A"}; nothing for other names.
 std::optional<std::pair<std::string, std::string>> split_factor(const std::string& name) {
-  for (const char* part : {"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"}) {
+  for (const char* part : {"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector"}) {
     for (const std::string& tail : {cat(".", part, ".weight"), cat(".", part)})
       if (name.ends_with(tail)) return std::pair{name.substr(0, name.size() - tail.size()), std::string(part)};
   }
@@ -74,8 +75,7 @@ void adopt_peft_settings(Config& config) {
   if (!is_peft_folder(folder)) return;
   const auto settings = read_settings(folder);
   check_plain_lora(settings, folder);
-  const bool rslora = settings.value("use_rslora", false);
-  set_or_check(config, "method", rslora ? "rslora" : "lora");
+  set_or_check(config, "method", settings.value("use_dora", false) ? "dora" : settings.value("use_rslora", false) ? "rslora" : "lora");
   set_or_check(config, "rank", settings["r"].dump());
   set_or_check(config, "alpha", settings["lora_alpha"].dump());
   if (settings.contains("lora_dropout")) set_or_check(config, "dropout", settings["lora_dropout"].dump());
@@ -113,6 +113,10 @@ std::map<std::string, torch::Tensor> load_peft_state(const fs::path& folder, con
       errors.add(name, " has no place in this model");
       continue;
     }
+    if (split->second == "lora_magnitude_vector") {
+      out[cat("adapter/", site->second.first, "/magnitude")] = value;
+      continue;
+    }
     // PEFT keeps an embedding's factors transposed: delta^T = lora_embedding_B lora_embedding_A.
     const bool embedding = split->second.find("embedding") != std::string::npos;
     const bool is_a = embedding ? split->second.ends_with("B") : split->second.ends_with("A");
@@ -132,6 +136,47 @@ std::map<std::string, torch::Tensor> load_peft_state(const fs::path& folder, con
   return out;
 }
 
+namespace {
+
+struct PeftFactors {
+  AdapterSite site;  ///< of the archive's weight
+  PeftUpdate update;
+};
+
+/// One pair whose update is that of both, the rows of `added` being a block of the weight's: PEFT knows no choice of rows, so B is zero in the
+/// others.
+void add_block(LowRankPair& pair, const AdapterSite& site, const LowRankPair& added) {
+  torch::NoGradGuard no_grad;
+  const torch::Tensor b = torch::zeros({site.fused_weight.size(0), added.b.size(1)}, added.b.options());
+  if (!pair.b.defined()) pair.scale = added.scale;
+  site.block.add_to(b, added.b * (added.scale / pair.scale));
+  pair.b = pair.b.defined() ? torch::cat({pair.b, b}, 1) : b;
+  pair.a = pair.a.defined() ? torch::cat({pair.a, added.a}, 0) : added.a;
+}
+
+/// What PEFT holds of every adapted weight of the archive. Throws Error where it can hold nothing.
+std::vector<PeftFactors> peft_factors(const AdaptedModel& model) {
+  std::vector<PeftFactors> out;
+  std::map<std::string, size_t> fused;
+  for (const auto& [site, adapter] : model.adapters()) {
+    const auto update = adapter->peft_update();
+    check(site.stored_shape.empty(), site.path, ": the weight of a convolution has no place in a PEFT folder; export torchscript or safetensors");
+    check(update.has_value(), site.path, ": this method's update is not a LoRA pair; export torchscript or safetensors");
+    if (site.fused_path.empty()) {
+      out.push_back({site, *update});
+      continue;
+    }
+    check(!update->magnitude.defined(), site.path, ": PEFT keeps a magnitude for every row of ", site.fused_path,
+          ", so DoRA at some of its rows has no place in a PEFT folder; export torchscript or safetensors");
+    const auto [place, fresh] = fused.try_emplace(site.fused_path, out.size());
+    if (fresh) out.push_back({site, {}});
+    add_block(out[place->second].update.pair, site, update->pair);
+  }
+  return out;
+}
+
+}  // namespace
+
 void save_peft_folder(const fs::path& folder, const TorchScriptArchive& archive, const AdaptedModel& model, const std::string& task) {
   check(!model.adapters().empty(), "this run has no adapters (method none or full), so there is nothing to write for PEFT; export torchscript or safetensors");
   check(!fs::exists(folder), "output ", folder.string(), " exists already; choose another --output");
@@ -140,16 +185,18 @@ void save_peft_folder(const fs::path& folder, const TorchScriptArchive& archive,
   nlohmann::ordered_json rank_pattern = nlohmann::ordered_json::object(), alpha_pattern = nlohmann::ordered_json::object();
   int64_t rank = 0;
   double alpha = 0;
-  bool transposed = false;  // Conv1D: PEFT keeps its factors like those of any linear layer
-  for (const auto& [site, adapter] : model.adapters()) {
+  bool dora = false, transposed = false;  // Conv1D: PEFT keeps its factors like those of any linear layer
+  for (const auto& [site, update] : peft_factors(model)) {
+    const LowRankPair& pair = update.pair;
     transposed |= site.transposed;
-    const auto pair = adapter->low_rank_pair();
-    check(site.stored_shape.empty(), site.path, ": the weight of a convolution has no place in a PEFT folder; export torchscript or safetensors");
-    check(pair.has_value(), site.path, ": this method's update is not a LoRA pair; export torchscript or safetensors");
-    const std::string module = module_path(hugging_face_name(archive, site.path));
+    const std::string module = module_path(hugging_face_name(archive, site.archive_path()));
+    if (update.magnitude.defined()) {
+      dora = true;
+      tensors.push_back({cat(kPrefix, module, ".lora_magnitude_vector"), update.magnitude});
+    }
     modules.push_back(module);
-    const int64_t r = pair->a.size(0);
-    const double site_alpha = pair->scale * static_cast<double>(r);
+    const int64_t r = pair.a.size(0);
+    const double site_alpha = pair.scale * static_cast<double>(r);
     if (rank == 0) {
       rank = r;
       alpha = site_alpha;
@@ -157,11 +204,11 @@ void save_peft_folder(const fs::path& folder, const TorchScriptArchive& archive,
     if (r != rank) rank_pattern[module] = r;
     if (site_alpha != alpha) alpha_pattern[module] = site_alpha;
     if (site.kind == SiteKind::embedding) {
-      tensors.push_back({cat(kPrefix, module, ".lora_embedding_A"), pair->b.t().contiguous()});
-      tensors.push_back({cat(kPrefix, module, ".lora_embedding_B"), pair->a.t().contiguous()});
+      tensors.push_back({cat(kPrefix, module, ".lora_embedding_A"), pair.b.t().contiguous()});
+      tensors.push_back({cat(kPrefix, module, ".lora_embedding_B"), pair.a.t().contiguous()});
     } else {
-      tensors.push_back({cat(kPrefix, module, ".lora_A.weight"), pair->a});
-      tensors.push_back({cat(kPrefix, module, ".lora_B.weight"), pair->b});
+      tensors.push_back({cat(kPrefix, module, ".lora_A.weight"), pair.a});
+      tensors.push_back({cat(kPrefix, module, ".lora_B.weight"), pair.b});
     }
   }
   std::set<std::string> saved;
@@ -181,7 +228,7 @@ void save_peft_folder(const fs::path& folder, const TorchScriptArchive& archive,
                                   {"inference_mode", true},
                                   {"init_lora_weights", true},
                                   {"use_rslora", false},
-                                  {"use_dora", false},
+                                  {"use_dora", dora},
                                   {"target_modules", modules},
                                   {"rank_pattern", rank_pattern},
                                   {"alpha_pattern", alpha_pattern},

@@ -12,7 +12,7 @@
 namespace deeplora {
 
 /// When adapter.path names a PEFT folder, its method, rank, alpha, dropout and targets become the configuration's (an
-/// explicit key that says otherwise is a mistake). Throws Error for adapters that are not plain LoRA.
+/// explicit key that says otherwise is a mistake). Throws Error for adapters that are neither plain LoRA nor DoRA.
 void adopt_peft_settings(Config& config);
 
 /// True when the folder holds adapter_config.json.
@@ -22,7 +22,7 @@ bool is_peft_folder(const std::filesystem::path& folder);
 std::map<std::string, torch::Tensor> load_peft_state(const std::filesystem::path& folder, const TorchScriptArchive& archive,
                                                      const AdaptedModel& model);
 
-/// Writes the adapters (chains collapsed to one LoRA pair), and trained weights of the archive's head as modules_to_save. A
+/// Writes the adapters (chains collapsed to one LoRA pair; DoRA with its magnitudes), and trained weights of the archive's head as modules_to_save. A
 /// new head goes to head.safetensors beside them. The folder must not exist. Throws Error for methods that are no LoRA pair.
 void save_peft_folder(const std::filesystem::path& folder, const TorchScriptArchive& archive, const AdaptedModel& model,
                       const std::string& task);

@@ -3,6 +3,8 @@
 #include <regex>
 #include <set>
 
+#include "lm/fused_rows.h"
+
 namespace deeplora {
 namespace {
 
@@ -28,6 +30,30 @@ bool matches(const AdapterSite& site, const std::string& target) {
     }
   }
   return site.role == target || glob_matches(target, site.path) || glob_matches(target, module_path(site.path));
+}
+
+/// What the targets want of one site: all of it, or the rows of some projections of a fused weight.
+struct Wanted {
+  bool whole = false;
+  std::set<std::string> blocks;  ///< roles
+};
+
+/// Notes what `target` wants of a site; false when that is nothing.
+bool choose(const AdapterSite& site, const std::string& target, Wanted& wanted, Errors& errors) {
+  if (matches(site, target)) return wanted.whole = true;
+  if (site.blocks.empty() && site.layout_unknown.empty()) return false;
+  bool any = false;
+  for (const char* role : {"query", "key", "value"}) {
+    AdapterSite block = site;
+    block.role = role;
+    block.path = block_path(site, role);
+    if (!matches(block, target)) continue;
+    any = true;
+    wanted.blocks.insert(role);
+  }
+  if (any && site.blocks.empty())
+    errors.add("'", target, "' wants rows of the fused weight ", site.path, ", but ", site.layout_unknown);
+  return any;
 }
 
 }  // namespace
@@ -62,20 +88,18 @@ bool glob_matches(std::string_view pattern, std::string_view text) {
 
 std::vector<AdapterSite> choose_sites(const std::vector<AdapterSite>& sites, const std::vector<std::string>& targets) {
   check(!targets.empty(), "adapter.targets: an empty list; name a preset: ", join(target_presets()));
-  std::vector<bool> chosen(sites.size(), false);
+  std::vector<Wanted> wanted(sites.size());
   Errors errors;
   std::set<std::string> roles;
   std::vector<std::string> paths;
   for (const auto& site : sites) {
     roles.insert(site.role);
+    for (const auto& block : site.blocks) roles.insert(block.role);
     paths.push_back(module_path(site.path));
   }
   for (const auto& target : targets) {
     bool any = false;
-    for (size_t i = 0; i < sites.size(); ++i) {
-      if (!matches(sites[i], target)) continue;
-      chosen[i] = any = true;
-    }
+    for (size_t i = 0; i < sites.size(); ++i) any |= choose(sites[i], target, wanted[i], errors);
     if (any) continue;
     std::vector<std::string> words = target_presets();
     words.insert(words.end(), roles.begin(), roles.end());
@@ -85,8 +109,12 @@ std::vector<AdapterSite> choose_sites(const std::vector<AdapterSite>& sites, con
     errors.throw_if_any(cat("adapter.targets (presets: ", join(target_presets()), "; roles here: ", join(roles), "; paths here: ",
                             join(paths, ", ", 8), ")"));
   std::vector<AdapterSite> out;
-  for (size_t i = 0; i < sites.size(); ++i)
-    if (chosen[i]) out.push_back(sites[i]);
+  for (size_t i = 0; i < sites.size(); ++i) {
+    if (wanted[i].whole) out.push_back(sites[i]);
+    if (wanted[i].whole || wanted[i].blocks.empty()) continue;
+    for (auto& block : block_sites(sites[i]))
+      if (wanted[i].blocks.count(block.role)) out.push_back(std::move(block));
+  }
   return out;
 }
 

@@ -1,5 +1,6 @@
 #include "tasks/registration.h"
 
+#include "tasks/language_task.h"
 #include "tasks/text_task.h"
 
 namespace deeplora {
@@ -28,6 +29,8 @@ constexpr GlueTask kGlue[] = {
 void register_tasks(Tasks& tasks) {
   tasks.add("classification", [](const Config& data) { return make_classification("classification", data, {}, "accuracy"); });
   tasks.add("regression", [](const Config& data) { return make_regression("regression", data, {}, "pearson"); });
+  tasks.add("causal-lm", make_causal_lm);
+  tasks.add("seq2seq", make_seq2seq);
   for (const GlueTask& row : kGlue)
     tasks.add(row.name, [row](const Config& data) {
       const TextColumns columns{row.text, row.text_pair, "label"};

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -23,7 +24,10 @@ struct Example {
   std::vector<int64_t> input_ids;        ///< special tokens included
   std::vector<int64_t> token_type_ids;   ///< empty or as long as input_ids
   std::vector<int64_t> attention_mask;   ///< empty (all ones) or as long as input_ids
-  std::vector<int64_t> label_ids;        ///< token labels of language-model tasks
+  std::vector<int64_t> label_ids;        ///< language models: the token to predict at each place, -100 where none (causal: as long as
+                                         ///< input_ids and not shifted; sequence to sequence: the target)
+  std::vector<int64_t> prompt_ids;       ///< what a language model is given to continue (causal)
+  std::vector<std::string> references;   ///< texts that a generated one is compared with
   int64_t label = 0;                     ///< class of a classification
   double target = 0;                     ///< value of a regression
   bool labelled = false;
@@ -45,6 +49,18 @@ struct EvaluationOptions {
   int64_t batch_size = 64;
   torch::Device device = torch::kCPU;
   bool bf16 = false;
+  bool final = false;  ///< scores that are reported, not those that choose the best checkpoint
+  /// predict(): takes the text of the first row piece by piece while it is generated. May be empty.
+  std::function<void(std::string_view)> on_text{};
+};
+
+/// What a task may read of the model it is for.
+struct ModelFiles {
+  nlohmann::json config;             ///< config.json, or an empty object
+  nlohmann::json generation_config;  ///< generation_config.json, or an empty object
+  TokenizerFiles tokenizer_files;
+  std::shared_ptr<const Tokenizer> tokenizer;  ///< null when there is none
+  bool has_decoder = false;                    ///< takes decoder_input_ids
 };
 
 class Task {
@@ -63,6 +79,14 @@ class Task {
   virtual void restore(const nlohmann::ordered_json& state) = 0;
   /// Id that fills cells beyond a text (masked out, but some models read it: RoBERTa counts positions by it).
   virtual void set_pad_id(int64_t id) = 0;
+  /// Called before any row is encoded. Throws Error for a model of another kind.
+  virtual void use_model(const ModelFiles& /*model*/) {}
+  /// How the task's files are read: columns, and what may stand in for them.
+  virtual void table_options(TableOptions& options, bool labelled) const { options.wanted = columns(labelled); }
+  /// Labelled rows as they are encoded: language modelling joins the lines of a document.
+  virtual std::vector<Row> documents(std::vector<Row> rows) const { return rows; }
+  /// Labelled examples as they are trained on: language modelling packs them. `what` names the rows.
+  virtual std::vector<Example> arrange(std::vector<Example> examples, std::string_view /*what*/) const { return examples; }
   /// {mean, spread} in which a new head learns its output; {0, 1} where the output is not a quantity.
   virtual std::pair<double, double> output_scale() const { return {0.0, 1.0}; }
   /// Tokenizes a row (tokenizer may be null when rows carry input_ids). Throws Error naming row.source.

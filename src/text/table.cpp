@@ -211,9 +211,11 @@ bool is_header(const fs::path& file, const Record& first, const TableOptions& op
   check(std::find(known.begin(), known.end(), options.header) != known.end(), "data.header: expected one of ",
         join(known), ", found '", options.header, "' (", file.string(), ")");
   if (options.header != "auto") return options.header == "yes";
-  return std::any_of(options.wanted.begin(), options.wanted.end(), [&](const std::string& name) {
+  const auto is_there = [&](const std::string& name) {
     return !as_index(name) && std::find(first.values.begin(), first.values.end(), name) != first.values.end();
-  });
+  };
+  return std::any_of(options.wanted.begin(), options.wanted.end(), is_there) ||
+         std::any_of(options.known.begin(), options.known.end(), is_there);
 }
 
 std::string shown(const std::vector<std::string>& values) {
@@ -299,6 +301,7 @@ std::vector<Row> read_lines(const fs::path& file, std::string_view text, const T
     Row row{at(file, lines.number()), Json::object()};
     row.fields["text"] = std::string(line);
     for (const auto& name : options.wanted) row.fields[name] = std::string(line);
+    row.is_line = true;
     rows.push_back(std::move(row));
   }
   return rows;

@@ -11,12 +11,14 @@ namespace deeplora {
 struct Row {
   std::string source;             ///< "file:line", for messages
   nlohmann::ordered_json fields;  ///< column -> text (TSV, CSV, text) or any JSON value (JSONL)
+  bool is_line = false;           ///< a line of plain text
 };
 
 struct TableOptions {
   std::string format = "auto";  ///< auto (by extension: .jsonl .json .tsv .csv .txt), jsonl, tsv, csv or text
   std::string header = "auto";  ///< TSV and CSV: auto (the first line holds a wanted name), yes or no
   std::vector<std::string> wanted;  ///< columns that every row must have, by name or by index from 0
+  std::vector<std::string> known;   ///< further names that tell a header; rows may lack them
   /// JSONL: a row that has one of these stands in for the wanted columns.
   std::vector<std::string> stand_ins{"input_ids"};
 };

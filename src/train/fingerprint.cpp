@@ -19,7 +19,7 @@ std::string fingerprint(std::span<const Example> examples) {
   Fingerprint print;
   for (const Example& example : examples) {
     for (const auto* ids :
-         {&example.input_ids, &example.token_type_ids, &example.attention_mask, &example.label_ids})
+         {&example.input_ids, &example.token_type_ids, &example.attention_mask, &example.label_ids, &example.prompt_ids})
       print.add(std::span<const int64_t>(*ids));
     print.add(example.label);
     print.add(example.target);

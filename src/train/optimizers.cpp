@@ -2,12 +2,14 @@
 
 #include <torch/optim/adam.h>
 #include <torch/optim/adamw.h>
+#include <torch/optim/rmsprop.h>
 #include <torch/optim/sgd.h>
 
 #include <map>
 #include <set>
 
 #include "core/error.h"
+#include "factorization/stiefel.h"
 
 namespace deeplora {
 namespace {
@@ -54,13 +56,26 @@ std::unique_ptr<OptimizerParamState> sgd_state(const Fields& fields) {
   return state;
 }
 
+Fields rmsprop_fields(const OptimizerParamState& state) {
+  const auto& rmsprop = static_cast<const torch::optim::RMSpropParamState&>(state);
+  return {{{"square_avg", rmsprop.square_avg()}}, rmsprop.step()};
+}
+
+std::unique_ptr<OptimizerParamState> rmsprop_state(const Fields& fields) {
+  auto state = std::make_unique<torch::optim::RMSpropParamState>();
+  state->step(*fields.step);
+  state->square_avg(fields.tensors.at("square_avg"));
+  return state;
+}
+
 const StateLayout& layout_of(const std::string& name) {
   using torch::optim::AdamParamState;
   using torch::optim::AdamWParamState;
   static const std::map<std::string, StateLayout> layouts = {
       {"adamw", {{"exp_avg", "exp_avg_sq"}, true, adam_fields<AdamWParamState>, adam_state<AdamWParamState>}},
       {"adam", {{"exp_avg", "exp_avg_sq"}, true, adam_fields<AdamParamState>, adam_state<AdamParamState>}},
-      {"sgd", {{"momentum_buffer"}, false, sgd_fields, sgd_state}}};
+      {"sgd", {{"momentum_buffer"}, false, sgd_fields, sgd_state}},
+      {"rmsprop", {{"square_avg"}, true, rmsprop_fields, rmsprop_state}}};
   const auto found = layouts.find(name);
   check(found != layouts.end(), "train.optimizer: expected one of ", join(optimizer_names()), ", found '",
         name, "'", did_you_mean(name, optimizer_names()));
@@ -78,6 +93,8 @@ void set_weight_decay(torch::optim::OptimizerOptions& options, double decay) {
     adamw->weight_decay(decay);
   else if (auto* adam = dynamic_cast<AdamOptions*>(&options))
     adam->weight_decay(decay);
+  else if (auto* rmsprop = dynamic_cast<RMSpropOptions*>(&options))
+    rmsprop->weight_decay(decay);
   else
     static_cast<SGDOptions&>(options).weight_decay(decay);
 }
@@ -96,6 +113,8 @@ std::unique_ptr<torch::optim::Optimizer> make_optimizer(const OptimizerOptions& 
     optimizer = std::make_unique<AdamW>(made, AdamWOptions());
   else if (options.name == "adam")
     optimizer = std::make_unique<Adam>(made, AdamOptions());
+  else if (options.name == "rmsprop")
+    optimizer = std::make_unique<RMSprop>(made, RMSpropOptions(0.0));
   else
     optimizer = std::make_unique<SGD>(made, SGDOptions(0.0));
   // Options are put in afterwards: newer LibTorch merges options given to a group with the optimizer's
@@ -106,6 +125,8 @@ std::unique_ptr<torch::optim::Optimizer> make_optimizer(const OptimizerOptions& 
       own = adam_options<AdamWOptions>(options);
     else if (options.name == "adam")
       own = adam_options<AdamOptions>(options);
+    else if (options.name == "rmsprop")
+      own = std::make_unique<RMSpropOptions>(RMSpropOptions(0.0).alpha(options.alpha).eps(options.eps));
     else
       own = std::make_unique<SGDOptions>(SGDOptions(0.0).momentum(options.momentum));
     set_weight_decay(*own, groups[i].decay ? options.weight_decay : 0.0);
@@ -150,7 +171,7 @@ std::map<std::string, Fields> sort_entries(const std::vector<NamedTensor>& state
 }  // namespace
 
 std::vector<std::string> optimizer_names() {
-  return {"adamw", "adam", "sgd"};
+  return {"adamw", "adam", "sgd", "rmsprop"};
 }
 
 GroupOptimizer::GroupOptimizer(const OptimizerOptions& options, std::vector<ParamGroup> groups)
@@ -167,6 +188,18 @@ GroupOptimizer::GroupOptimizer(const OptimizerOptions& options, std::vector<Para
 void GroupOptimizer::set_learning_rate(double base_lr) {
   for (size_t i = 0; i < groups_.size(); ++i)
     optimizer_->param_groups()[i].options().set_lr(base_lr * groups_[i].lr_scale);
+}
+
+void GroupOptimizer::step() {
+  const torch::NoGradGuard no_grad;
+  for (const auto& group : groups_)
+    if (group.orthonormal)
+      for (const auto& [name, value] : group.params)
+        if (value.grad().defined()) value.grad().copy_(tangent_part(value, value.grad()));
+  optimizer_->step();
+  for (const auto& group : groups_)
+    if (group.orthonormal)
+      for (auto [name, value] : group.params) value.copy_(polar_factor(value));
 }
 
 std::vector<NamedTensor> GroupOptimizer::state() const {

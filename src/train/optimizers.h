@@ -13,14 +13,15 @@ namespace deeplora {
 
 /// What make_optimizer is told. The learning rate is set before every step.
 struct OptimizerOptions {
-  std::string name = "adamw";         ///< adamw (decoupled decay), adam (decay added to the gradient), sgd
+  std::string name = "adamw";         ///< adamw (decoupled decay), adam (decay added to the gradient), sgd, rmsprop
   double beta1 = 0.9, beta2 = 0.999;  ///< adamw, adam
-  double eps = 1e-8;                  ///< adamw, adam
+  double alpha = 0.99;                ///< rmsprop: decay of the squared gradient's mean
+  double eps = 1e-8;                  ///< adamw, adam, rmsprop
   double weight_decay = 0.0;          ///< of groups with decay
   double momentum = 0.9;              ///< sgd
 };
 
-/// Names that GroupOptimizer takes: adamw, adam, sgd.
+/// Names that GroupOptimizer takes: adamw, adam, sgd, rmsprop.
 std::vector<std::string> optimizer_names();
 
 /// An optimizer over groups of named parameters. A parameter without a gradient is left out of a step, as in
@@ -32,7 +33,9 @@ class GroupOptimizer {
 
   /// Every group's learning rate becomes base_lr x lr_scale.
   void set_learning_rate(double base_lr);
-  void step() { optimizer_->step(); }
+  /// Groups that are orthonormal move along the Stiefel manifold: the gradient is projected on the tangent space before
+  /// the optimizer's step, the polar retraction follows it (with sgd: Riemannian gradient descent).
+  void step();
   void zero_grad() { optimizer_->zero_grad(/*set_to_none=*/true); }
 
   /// Copies of the moments and step counts on the CPU, as "PARAMETER/exp_avg"; parameters that never had a

@@ -12,7 +12,7 @@ void require_at_least(const Config& train, const std::string& key, int64_t value
 }
 
 void read_optimizer(const Config& train, TrainConfig& config) {
-  train.read_choice("optimizer", config.optimizer, optimizer_names(), "adamw, adam or sgd");
+  train.read_choice("optimizer", config.optimizer, optimizer_names(), "adamw, adam, sgd or rmsprop");
   train.read("lr", config.lr, "peak learning rate; absent: the method's default");
   train.read("head_lr", config.head_lr, "peak learning rate of a newly made head");
   train.read("beta1", config.beta1, "Adam's decay of the gradient's mean");
@@ -44,6 +44,8 @@ void read_course(const Config& train, TrainConfig& config) {
              "passes over the training rows, when steps is absent; may be a fraction");
   train.read("clip", config.clip, "largest global norm of the gradients; 0 switches clipping off");
   train.read("group_by_length", config.group_by_length, "put rows of similar length into one batch");
+  train.read("gradient_checkpointing", config.gradient_checkpointing,
+             "keep only each layer's input for the backward pass and compute the rest again: less memory, a third more time");
   train.read("seed", config.seed, "decides the order of rows, new weights and dropout");
   train.read("threads", config.threads, "threads of LibTorch; 0: its own choice");
   require_at_least(train, "batch_size", config.batch_size, 1);

@@ -40,6 +40,7 @@ struct TrainConfig {
   int64_t keep_checkpoints = 2;
   int64_t log_every = 10;
   bool group_by_length = true;
+  bool gradient_checkpointing = false;
   int64_t seed = 1;
   int64_t threads = 0;  ///< 0: LibTorch's choice
 

@@ -4,11 +4,11 @@
 #include <torch/torch.h>
 
 #include <cmath>
-#include <limits>
 
 #include "adapters/registration.h"
 #include "core/random.h"
 #include "factorization/initialization.h"
+#include "factorization/spectral.h"
 #include "tests/support/tensors.h"
 
 namespace deeplora {
@@ -159,7 +159,10 @@ TEST(ChainAdapterTest, CompressedDeepLoraSpansTheGradientOfItsSite) {
   const auto gradient = torch::matmul(torch::randn({40, 3}, generator, torch::kFloat64),
                                       torch::randn({3, 30}, generator, torch::kFloat64));
   int asked = 0;
-  site.weight_gradient = [&] { return ++asked, gradient; };
+  site.leading_gradient = [&](int64_t k) {
+    ++asked;
+    return leading_singular_pairs(gradient, k, generator);
+  };
   const auto adapter = build("deep-lora", "{compress: true, rank: 3, outer_lr_ratio: 0.5}", site);
   EXPECT_EQ(asked, 1);
   const auto u = parameter(*adapter, "U").detach(), v = parameter(*adapter, "V").detach().t();
@@ -221,6 +224,9 @@ TEST(ChainAdapterTest, ConfigurationMistakesAreCollectedWithPlaceAndExpectation)
   expect("deep-lora", "{depth: 1, init_scale: 0, rank: 0}",
          {"depth: expected a depth of at least 2, found 1", "init_scale: expected a number above 0",
           "rank: expected"});
+  expect("lora-plus", "lr_ratio: 0", {"lr_ratio: expected a number above 0, found 0"});
+  expect("lora-one", "gamma: 0", {"gamma: expected a number above 0, found 0"});
+  expect("pissa", "alpha: -1", {"alpha: expected a number above 0, found -1"});
   expect("deep-lora", "outer_lr_ratio: 0.1", {"outer_lr_ratio: is used with compress: true only"});
   expect("deep-lora", "{compress: true, outer_lr_ratio: -1}",
          {"outer_lr_ratio: expected a number of at least 0, found -1"});
@@ -234,7 +240,12 @@ TEST(ChainAdapterTest, ResolvedOptionsReadBackAsTheSameConfiguration) {
                                                         {"lora", "init: gaussian"},
                                                         {"rslora", "rank: 2"},
                                                         {"deep-lora", ""},
-                                                        {"deep-lora", "compress: true"}}) {
+                                                        {"deep-lora", "compress: true"},
+                                                        {"lora-plus", "lr_ratio: 4"},
+                                                        {"dora", ""},
+                                                        {"pissa", ""},
+                                                        {"lora-one", "gamma: 64"},
+                                                        {"polar", "alpha: 2"}}) {
     const auto resolve = [&, name = method](const std::string& yaml) {
       const auto config = Config::parse(yaml);
       methods.at(name).configure(config);
@@ -244,17 +255,6 @@ TEST(ChainAdapterTest, ResolvedOptionsReadBackAsTheSameConfiguration) {
     const auto once = resolve(options);
     EXPECT_EQ(resolve(once), once) << method << options;
   }
-}
-
-TEST(ChainAdapterTest, AGradientThatIsNotFiniteIsAnErrorThatNamesTheWeight) {
-  auto site = linear_site(20, 20);
-  site.weight_gradient = [] {
-    return torch::full({20, 20}, std::numeric_limits<double>::quiet_NaN(), torch::kFloat64);
-  };
-  const auto message = message_of([&] { build("deep-lora", "compress: true", site); });
-  EXPECT_NE(message.find("gradient of encoder.query.weight at the start has infinities or NaN"),
-            std::string::npos)
-      << message;
 }
 
 }  // namespace

@@ -142,6 +142,58 @@ TEST(CompressionTest, FollowsTheFullWidthTrajectory) {
   }
 }
 
+TEST(CompressionTest, TheAuthorsCompressionTakesTheSameStepsForEveryGamma) {
+  // The authors' chain, from their full-width factors: V = orth[right singular vectors of G and of G^T W_1], U = W_{L:1} V /
+  // eps^L, inner factors eps I. Its bases are rotations of ours, and gradient descent does not see rotations. So the products
+  // are the same matrices at every step, with outer factors frozen, slow (gamma = 0.01) or as fast as the inner ones.
+  const double lr = 0.2;
+  for (const auto& sizes : kSizes) {
+    for (const double gamma : {0.0, 0.01, 1.0}) {
+      Problem problem(sizes);
+      const auto full = full_width_chain(full_p(problem), sizes.depth, problem.generator);
+      problem.loss(full).backward();
+      const auto g = full->factors().front().value.grad(), first = full->factors().front().value.detach();
+      const auto leading_right = [](const torch::Tensor& m) { return std::get<2>(torch::linalg_svd(m)).narrow(0, 0, kRank).t(); };
+      const auto v = std::get<0>(torch::linalg_qr(torch::cat({leading_right(g), leading_right(torch::matmul(g.t(), first))}, 1)));
+      const auto u = torch::matmul(full->product().detach(), v) / std::pow(kEps, sizes.depth);
+      std::vector<Factor> theirs{{"V", v.t(), gamma}}, ours{{"V", value(problem.compressed, "V"), gamma}};
+      for (int64_t i = 1; i <= sizes.depth; ++i)
+        for (auto* factors : {&theirs, &ours}) factors->push_back({cat("W", i), kEps * torch::eye(2 * kRank, kDouble)});
+      theirs.push_back({"U", u, gamma});
+      ours.push_back({"U", value(problem.compressed, "U"), gamma});
+      FactorChain a(theirs), b(ours);
+      double largest = 0;
+      for (int step = 0; step < 20; ++step) {
+        descend(a, problem, lr, 10);
+        descend(b, problem, lr, 10);
+        largest = std::max(largest, (a->product() - b->product()).abs().max().item<double>());
+      }
+      EXPECT_LT(largest, 1e-12) << sizes.m << "x" << sizes.n << " depth " << sizes.depth << " gamma " << gamma;
+    }
+  }
+}
+
+TEST(CompressionTest, TheProductIsThatOfTheFullWidthChainAtEveryStep) {
+  // Not only the loss: W_full = W_compressed + rho^L (P - U V^T), entry by entry (see the next test for rho).
+  const double lr = 0.2;
+  for (const auto& sizes : kSizes) {
+    Problem problem(sizes);
+    const auto p = full_p(problem);
+    const auto full = full_width_chain(p, sizes.depth, problem.generator);
+    const auto outside = p - torch::matmul(value(problem.compressed, "U"), value(problem.compressed, "V"));
+    double rho = kEps, largest = 0;
+    for (int step = 0; step < 300; ++step) {
+      descend(full, problem, lr, 1);
+      descend(problem.compressed, problem, lr, 1);
+      rho *= 1 - lr * std::pow(rho, 2.0 * sizes.depth - 2);
+      const auto difference = full->product() - problem.compressed->product() - std::pow(rho, sizes.depth) * outside;
+      largest = std::max(largest, difference.abs().max().item<double>());
+    }
+    EXPECT_LT(largest, 1e-12) << sizes.m << "x" << sizes.n << " depth " << sizes.depth;
+    EXPECT_GT(problem.compressed->product().norm().item<double>(), sizes.depth <= 3 ? 0.9 : 1e-6);
+  }
+}
+
 TEST(CompressionTest, DrawsADifferentSubspaceForEachSeed) {
   Problem problem({40, 40, 3});
   const auto pairs = leading_singular_pairs(-problem.target, kRank, problem.generator);

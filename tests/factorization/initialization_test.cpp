@@ -105,7 +105,7 @@ TEST(InitializationTest, OrthogonalChainStartsAtEpsToTheDepthInEveryDirection) {
          std::vector<std::array<int64_t, 3>>{{12, 9, 4}, {9, 12, 9}, {7, 7, 7}}) {
       const auto chain = orthogonal_chain({out, in, width, depth}, 0.1, make_generator(5, "init"), kDouble);
       ASSERT_EQ(chain->depth(), depth);
-      for (const auto& [name, value, unused] : chain->factors()) {
+      for (const auto& [name, value, rate, orthonormal] : chain->factors()) {
         const auto q = value.detach() / 0.1;
         const bool tall = q.size(0) >= q.size(1);
         const auto gram = tall ? torch::matmul(q.t(), q) : torch::matmul(q, q.t());

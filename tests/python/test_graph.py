@@ -3,15 +3,17 @@ from __future__ import annotations
 
 import json
 import random
+import zipfile
 
 import pytest
 import torch
 from torch import nn
 
+from graph_models import WORDS, LoopedTransformer, Recurrent, TorchEncoder
+
 FAMILIES = ["bert", "roberta", "distilbert", "albert", "electra", "mpnet", "deberta-v2"]
 METHODS = {"lora": "method: lora, rank: 2, targets: [all-linear, 're:.*(word_embeddings|embed)']",
            "deep-lora": "method: deep-lora, rank: 3, depth: 3, targets: attention-mlp"}
-WORDS = 60
 
 
 @pytest.fixture(scope="session")
@@ -113,54 +115,6 @@ def test_dropout_of_the_archive_is_on_in_training_and_follows_the_option(run, id
     assert curves["archive"][0] != curves["none"][0] != curves["half"][0] != curves["archive"][0]
 
 
-class LoopedTransformer(nn.Module):
-    """Plain PyTorch with control flow that only scripting keeps: a loop over the layers and a branch on the length."""
-
-    def __init__(self):
-        super().__init__()
-        self.embed = nn.Embedding(WORDS, 16)
-        self.short = nn.Linear(16, 16)
-        self.layers = nn.ModuleList([nn.ModuleDict({"q_proj": nn.Linear(16, 16), "v_proj": nn.Linear(16, 16), "fc1": nn.Linear(16, 32),
-                                                    "fc2": nn.Linear(32, 16)}) for _ in range(2)])
-        self.classifier = nn.Linear(16, 2)
-        self.drop = nn.Dropout(0.1)
-
-    def forward(self, input_ids, attention_mask):
-        x = self.embed(input_ids)
-        if input_ids.size(1) < 4:
-            x = x + self.short(x)
-        keep = attention_mask.unsqueeze(-1).to(x.dtype)
-        for repeat in range(2):
-            for layer in self.layers:
-                score = torch.matmul(layer["q_proj"](x), x.transpose(1, 2)).masked_fill(attention_mask.unsqueeze(1) == 0, -1e9)
-                x = x + self.drop(torch.matmul(torch.softmax(score, -1), layer["v_proj"](x)))
-                x = x + layer["fc2"](torch.relu(layer["fc1"](x)))
-                x = x / 2.0
-        return self.classifier((x * keep).sum(1) / keep.sum(1))
-
-
-class TorchEncoder(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.embed = nn.Embedding(WORDS, 16)
-        layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
-        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-
-    def forward(self, input_ids, attention_mask):
-        return self.encoder(self.embed(input_ids), src_key_padding_mask=attention_mask == 0)
-
-
-class Recurrent(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.embed = nn.Embedding(WORDS, 16)
-        self.lstm = nn.LSTM(16, 16, batch_first=True)
-        self.classifier = nn.Linear(16, 2)
-
-    def forward(self, input_ids):
-        return self.classifier(self.lstm(self.embed(input_ids))[0][:, -1])
-
-
 def saved(module, path):
     torch.jit.save(module, str(path))
     return path
@@ -206,46 +160,13 @@ def test_lstm_says_what_can_be_adapted_and_refuses_padding(run, id_rows, tmp_pat
     assert "takes no attention_mask" in failed.stderr
 
 
-def frozen(folder):
-    return saved(torch.jit.freeze(torch.jit.script(LoopedTransformer().eval())), folder / "frozen.pt")
-
-
-def quantised(folder):
-    model = torch.ao.quantization.quantize_dynamic(LoopedTransformer().eval(), {nn.Linear}, dtype=torch.qint8)
-    return saved(torch.jit.script(model), folder / "quantised.pt")
-
-
-def fixed_sizes(folder):
-    class Fixed(LoopedTransformer):
-        def forward(self, input_ids, attention_mask):
-            return super().forward(input_ids, attention_mask) + torch.zeros(int(input_ids.size(0)), 1)
-
-    return saved(torch.jit.trace(Fixed().eval(), ids_and_mask(), check_trace=False), folder / "fixed.pt")
-
-
-def in_training_mode(folder):
-    return saved(torch.jit.trace(LoopedTransformer().train(), ids_and_mask(), check_trace=False), folder / "training.pt")
-
-
-REFUSED = {"frozen": (frozen, "no parameters"), "quantised": (quantised, "before it is quantised"),
-           "baked sizes": (fixed_sizes, "baked in"), "traced in training mode": (in_training_mode, "traced in training mode")}
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("case", REFUSED)
-def test_models_that_cannot_be_adapted_are_refused_in_one_line(case, run, id_rows, tmp_path):
-    make, expected = REFUSED[case]
-    path = configuration(tmp_path / "config.yaml", make(tmp_path), id_rows["train"], METHODS["lora"])
-    failed = run("finetune", path, "--run", tmp_path / "run", code=1)
-    lines = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1 and expected in lines[0], failed.stderr
-
-
 def test_gpt2_sites_are_out_times_in_and_its_tied_table_is_one_site(run, tiny_archive):
     seen = json.loads(run("inspect", tiny_archive("gpt2"), "--json").stdout)
     sites = {site["path"]: site for site in seen["sites"]}
     assert sites["model.transformer.h.0.attn.c_attn.weight"] == {
-        "path": "model.transformer.h.0.attn.c_attn.weight", "op": "addmm", "shape": [96, 32], "role": "query_key_value", "uses": 1}
+        "path": "model.transformer.h.0.attn.c_attn.weight", "op": "addmm", "shape": [96, 32], "role": "query_key_value", "uses": 1,
+        "rows": {"query": 32, "key": 32, "value": 32}}
+    assert seen["targets"]["query-value"] == [f"model.transformer.h.{i}.attn.c_attn.{part}.weight" for i in range(2) for part in ("query", "value")]
     assert sites["model.transformer.wte.weight"]["uses"] == 2
     assert "model.lm_head.weight" not in sites
 
@@ -263,6 +184,22 @@ def test_peft_folder_of_a_graph_run_loads_on_the_hugging_face_model(run, id_rows
     with torch.no_grad():
         logits = model(**batch_of(id_rows["test"], ["input_ids", "attention_mask"], base.config.pad_token_id)).logits
     torch.testing.assert_close(logits, torch.tensor(live), rtol=0, atol=1e-4)
+
+
+def code_of(archive) -> dict[str, bytes]:
+    """Code files of a TorchScript zip, without the folder that is named after the file (and without the lines' origins, .debug_pkl)."""
+    with zipfile.ZipFile(archive) as file:
+        return {name.partition("/")[2]: file.read(name) for name in file.namelist() if "/code/" in name and name.endswith(".py")}
+
+
+@pytest.mark.parametrize("kind", ["traced", "scripted"])
+def test_merged_export_keeps_the_code_byte_by_byte(kind, run, id_rows, tiny_archive, tmp_path):
+    torch.manual_seed(0)
+    archive = tiny_archive("bert", "classifier", 2) if kind == "traced" else saved(torch.jit.script(LoopedTransformer().eval()), tmp_path / "loop.pt")
+    run("finetune", configuration(tmp_path / "c.yaml", archive, id_rows["train"], METHODS["lora"]), "--run", tmp_path / "run")
+    run("export", tmp_path / "run", "--to", "torchscript", "--output", tmp_path / "merged.pt")
+    base, merged = code_of(archive), code_of(tmp_path / "merged.pt")
+    assert base and merged == base
 
 
 def test_auto_says_why_it_leaves_the_native_family(run, id_rows, tiny_archive, tmp_path):

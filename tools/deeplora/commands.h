@@ -18,5 +18,6 @@ void setup_evaluate(CLI::App& app, Action& action);
 void setup_compare(CLI::App& app, Action& action);
 void setup_predict(CLI::App& app, Action& action);
 void setup_export(CLI::App& app, Action& action);
+void setup_complete(CLI::App& app, Action& action);
 
 }  // namespace deeplora

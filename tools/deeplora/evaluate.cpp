@@ -9,18 +9,21 @@ namespace {
 
 struct EvaluateOptions {
   std::string run, data;
+  std::vector<std::string> overrides;
   bool json = false, last = false;
 };
 
 void evaluate(const EvaluateOptions& o) {
   const Registries registries = make_registries();
   const RunFolder folder = RunFolder::open(o.run);
-  const Session session = Session::of_run(folder, registries, o.last);
+  const Session session = Session::of_run(folder, registries, o.last, data_overrides(o.overrides));
   std::filesystem::path file = o.data;
   if (file.empty()) file = session.config.data.test.empty() ? session.config.data.dev : session.config.data.test;
   check(!file.empty(), "the run has neither data.test nor data.dev; name a file with --data");
   const LoadedData data = session.load(file, "--data", true);
-  const Scores scores = session.task().evaluate(session.model(), data.examples, session.evaluation());
+  EvaluationOptions options = session.evaluation();
+  options.final = true;
+  const Scores scores = session.task().evaluate(session.model(), data.examples, options);
   if (o.json) {
     nlohmann::ordered_json out = scores.json();
     out["rows"] = data.rows.size();
@@ -43,6 +46,8 @@ void setup_evaluate(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("evaluate", "Scores the best adapter of a run on labelled rows");
   command->add_option("RUN", o->run, "Run folder")->required();
   command->add_option("--data", o->data, "Labelled rows (default: the run's test, else dev file)");
+  command->add_option("--set", o->overrides, "Override a key of the run's data section: --set data.generate=true (may be repeated)")
+      ->take_all()->expected(1)->allow_extra_args(false);
   command->add_flag("--last", o->last, "The last adapter instead of the best");
   command->add_flag("--json", o->json, "Print JSON");
   command->footer("Example:\n  deeplora evaluate runs/lora --data data/sentiment-amazon/test.tsv --json");

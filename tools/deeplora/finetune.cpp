@@ -50,7 +50,9 @@ std::optional<Scores> score_test(Session& s, const RunFolder& folder, const Load
   s.save_adapter(folder.last_adapter_file());
   s.load_adapter(folder.adapter_file());
   if (test.examples.empty()) return std::nullopt;
-  return s.task().evaluate(s.model(), test.examples, s.evaluation());
+  EvaluationOptions options = s.evaluation();
+  options.final = true;
+  return s.task().evaluate(s.model(), test.examples, options);
 }
 
 nlohmann::ordered_json result_json(const Session& s, const TrainResult& result, const std::optional<Scores>& test, const LoadedData& dev,

@@ -2,6 +2,7 @@
 
 #include "commands.h"
 #include "core/log.h"
+#include "lm/fused_rows.h"
 #include "lm/graph_model.h"
 #include "lm/targets.h"
 #include "session.h"
@@ -39,16 +40,17 @@ bool look_native(const TorchScriptArchive& archive, const Registries& registries
   return false;
 }
 
-/// The archive's arguments where forward's own names are not ours: inspect does not know model.inputs.
+/// Whatever forward's arguments are called: inspect does not know model.inputs and never runs the code.
 ArchiveInterface any_interface(const TorchScriptArchive& archive) {
   ArchiveInterface out;
+  out.complete = false;
   const auto& names = archive.inputs();
   if (!names.empty() && std::find(names.begin(), names.end(), "input_ids") == names.end()) out.inputs["input_ids"] = names.front();
   return out;
 }
 
 /// Sites by the chosen backend; never runs the archive's code.
-Inspection look(const TorchScriptArchive& archive, const std::string& backend, const Registries& registries, std::shared_ptr<LanguageModel>& keep) {
+Inspection look_at(const TorchScriptArchive& archive, const std::string& backend, const Registries& registries, std::shared_ptr<LanguageModel>& keep) {
   Inspection out;
   if (backend != "graph" && (look_native(archive, registries, out, keep) || backend == "native")) return out;
   try {
@@ -61,6 +63,19 @@ Inspection look(const TorchScriptArchive& archive, const std::string& backend, c
   } catch (const Error& e) {
     out.reason = e.what();
   }
+  return out;
+}
+
+Inspection look(const TorchScriptArchive& archive, const std::string& backend, const Registries& registries, std::shared_ptr<LanguageModel>& keep) {
+  Inspection out = look_at(archive, backend, registries, keep);
+  find_row_blocks(out.sites, archive.config(), FusedLayout::automatic);
+  return out;
+}
+
+nlohmann::ordered_json describe_site(const AdapterSite& site) {
+  nlohmann::ordered_json out{{"path", site.path}, {"op", site.op}, {"shape", site.weight.sizes().vec()}, {"role", site.role}, {"uses", site.uses}};
+  for (const auto& block : site.blocks) out["rows"][block.role] = block.groups * block.size;
+  if (!site.layout_unknown.empty()) out["rows_unknown"] = site.layout_unknown;
   return out;
 }
 
@@ -79,16 +94,18 @@ nlohmann::ordered_json describe(const TorchScriptArchive& archive, const Inspect
   out["extra_files"] = extras;
   out["sites"] = nlohmann::ordered_json::array();
   for (const auto& site : found.sites)
-    out["sites"].push_back({{"path", site.path}, {"op", site.op}, {"shape", site.weight.sizes().vec()}, {"role", site.role}, {"uses", site.uses}});
+    out["sites"].push_back(describe_site(site));
   out["not_adaptable"] = nlohmann::ordered_json::array();
   for (const auto& [path, reason] : found.others) out["not_adaptable"].push_back({{"path", path}, {"reason", reason}});
   out["targets"] = nlohmann::ordered_json::object();
+  const bool unknown_rows = std::any_of(found.sites.begin(), found.sites.end(), [](const auto& site) { return !site.layout_unknown.empty(); });
   for (const auto& preset : target_presets()) {
     std::vector<std::string> paths;
     try {
       for (const auto& site : choose_sites(found.sites, {preset})) paths.push_back(site.path);
-    } catch (const Error&) {
+    } catch (const Error& e) {
       // A preset that matches nothing is an empty list here, an error only when a run asks for it.
+      if (unknown_rows) out["targets_unavailable"][preset] = e.what();
     }
     out["targets"][preset] = paths;
   }
@@ -107,10 +124,21 @@ void print(const nlohmann::ordered_json& d, const std::string& file) {
   for (const auto& site : d["sites"])
     std::cout << std::left << std::setw(static_cast<int>(width)) << site["path"].get<std::string>() << "  " << std::setw(18) << site["role"].get<std::string>()
               << std::setw(14) << cat(site["shape"][0], "x", site["shape"][1]) << std::setw(10) << site["op"].get<std::string>() << site["uses"] << "\n";
+  for (const auto& site : d["sites"])
+    if (site.contains("rows")) {
+      std::cout << "fused: " << site["path"].get<std::string>() << " holds rows of";
+      for (const auto& item : site["rows"].items()) std::cout << " " << item.key() << " (" << item.value() << ")";
+      std::cout << "\n";
+    }
   for (const auto& other : d["not_adaptable"])
     std::cout << "not adaptable: " << other["path"].get<std::string>() << " " << other["reason"].get<std::string>() << "\n";
   std::cout << "\n";
-  for (const auto& item : d["targets"].items()) std::cout << std::left << std::setw(16) << item.key() << item.value().size() << " weights\n";
+  for (const auto& item : d["targets"].items()) {
+    std::cout << std::left << std::setw(16) << item.key() << item.value().size() << " weights";
+    if (d.contains("targets_unavailable") && d["targets_unavailable"].contains(item.key()))
+      std::cout << "  (" << d["targets_unavailable"][item.key()].get<std::string>() << ")";
+    std::cout << "\n";
+  }
 }
 
 void inspect(const InspectOptions& o) {

@@ -8,6 +8,7 @@
 #include "commands.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "core/system.h"
 #include "deeplora_version.h"
 #include "lm/archive.h"
 
@@ -40,6 +41,7 @@ int run(const deeplora::Action& action, bool verbose) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  deeplora::keep_freed_memory();
   CLI::App app("Fine-tunes TorchScript language models with LoRA and Deep LoRA, compares the two, exports merged weights.", "deeplora");
   app.set_version_flag("--version", deeplora::cat("deeplora ", deeplora::kVersion, " on LibTorch ", TORCH_VERSION));
   app.require_subcommand(1);
@@ -54,6 +56,7 @@ int main(int argc, char** argv) {
   deeplora::setup_compare(app, action);
   deeplora::setup_predict(app, action);
   deeplora::setup_export(app, action);
+  deeplora::setup_complete(app, action);
   app.fallthrough();
   try {
     app.parse(argc, argv);

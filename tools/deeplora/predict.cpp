@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <fstream>
 #include <iostream>
 
@@ -10,7 +12,7 @@ namespace {
 
 struct PredictOptions {
   std::string run, input, output;
-  std::vector<std::string> texts;
+  std::vector<std::string> texts, overrides;
   bool last = false;
   int64_t batch_size = 0;
 };
@@ -28,17 +30,20 @@ struct Predictor {
   LanguageModel& model() const { return session ? session->model() : *exported; }
 };
 
-Predictor of_export(const std::filesystem::path& file, const Registries& registries) {
+Predictor of_export(const std::filesystem::path& file, const Registries& registries, const std::vector<std::string>& overrides) {
   Predictor out;
   const TorchScriptArchive archive = TorchScriptArchive::load(file);
   const auto& info = archive.deeplora_info();
   check(!info.empty(), "model ", file.string(), " was not exported by deeplora (it holds no deeplora.json), so its task and labels are unknown; ",
         "name a run folder");
   const std::string task = info.at("task").get<std::string>();
-  out.exported_task = registries.tasks.at(task)(Config::parse(info.at("data").dump(), file.string() + ": deeplora.json"));
-  out.exported_task->restore(info.at("task_state"));
-  out.tokenizer = load_tokenizer_for(*out.exported_task, {}, archive);
+  Config data = Config::parse(info.at("data").dump(), file.string() + ": deeplora.json");
+  for (const auto& assignment : overrides) data.set(assignment.substr(std::string("data.").size()));
+  out.exported_task = registries.tasks.at(task)(data);
+  data.finish();
   const ArchiveInterface interface{info.at("inputs").get<std::map<std::string, std::string>>(), info.at("output").get<std::string>()};
+  out.tokenizer = load_tokenizer_for(*out.exported_task, {}, archive, interface);
+  out.exported_task->restore(info.at("task_state"));
   out.exported = std::make_shared<ArchiveModel>(archive, interface);
   return out;
 }
@@ -47,9 +52,9 @@ Predictor make_predictor(const PredictOptions& o) {
   const Registries registries = make_registries();
   std::error_code ignored;
   check(std::filesystem::exists(o.run, ignored), o.run, " does not exist; expected a run folder or an exported model");
-  if (!std::filesystem::is_directory(o.run, ignored)) return of_export(o.run, registries);
+  if (!std::filesystem::is_directory(o.run, ignored)) return of_export(o.run, registries, data_overrides(o.overrides));
   Predictor out;
-  out.session.emplace(Session::of_run(RunFolder::open(o.run), registries, o.last));
+  out.session.emplace(Session::of_run(RunFolder::open(o.run), registries, o.last, data_overrides(o.overrides)));
   out.tokenizer = out.session->tokenizer;
   out.data = out.session->config.data;
   out.evaluation = out.session->evaluation();
@@ -79,6 +84,8 @@ std::vector<Row> input_rows(const PredictOptions& o, const Predictor& p) {
   }
   TableOptions options;
   options.header = p.data.header;
+  p.task().table_options(options, false);
+  options.wanted.clear();
   for (const auto& column : columns)
     if (column.find_first_not_of("0123456789") != std::string::npos) options.wanted.push_back(column);
   const std::string extension = std::filesystem::path(o.input).extension().string();
@@ -88,12 +95,23 @@ std::vector<Row> input_rows(const PredictOptions& o, const Predictor& p) {
   return rows;
 }
 
+/// One generated text on a terminal is shown as it grows, not as JSON.
+bool streams(const PredictOptions& o, const Predictor& p, size_t rows) {
+  return o.output.empty() && !o.texts.empty() && rows == 1 && p.task().outputs() == 0 && ::isatty(STDOUT_FILENO) == 1;
+}
+
 void predict(const PredictOptions& o) {
   check(o.input.empty() != o.texts.empty(), "name the rows with --input FILE or --text TEXT (one of the two)");
   Predictor p = make_predictor(o);
   if (o.batch_size > 0) p.evaluation.batch_size = o.batch_size;
   const auto rows = input_rows(o, p);
   const auto examples = encode_rows(p.task(), p.tokenizer.get(), rows, o.texts.empty() ? "--input" : "--text", false);
+  if (streams(o, p, examples.size())) {
+    p.evaluation.on_text = [](std::string_view text) { std::cout << text << std::flush; };
+    p.task().predict(p.model(), examples, p.evaluation);
+    std::cout << std::endl;
+    return;
+  }
   std::string lines;
   for (const auto& prediction : p.task().predict(p.model(), examples, p.evaluation)) lines += prediction.dump() + "\n";
   if (o.output.empty()) std::cout << lines;
@@ -107,11 +125,25 @@ void setup_predict(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("predict", "Predicts rows with a run or an exported model, one JSON object a line");
   command->add_option("RUN", o->run, "Run folder, or a .pt written by deeplora export")->required();
   command->add_option("--input", o->input, "Rows: JSONL, TSV, CSV, or text with one text a line");
-  command->add_option("--text", o->texts, "A text (twice for a pair) instead of a file")->take_all()->expected(1)->allow_extra_args(false);
+  command->add_option("--text,--prompt", o->texts, "A text (twice for a pair) or prompt instead of a file")->take_all()->expected(1)->allow_extra_args(false);
+  command->add_option("--set", o->overrides, "Override a key of the run's data section: --set data.generation.temperature=0.7 (may be repeated)")
+      ->take_all()->expected(1)->allow_extra_args(false);
+  const auto generation = [&](const char* flag, const char* key, const char* help) {
+    command->add_option_function<std::string>(
+        flag, [o, key](const std::string& value) { o->overrides.push_back(cat("data.generation.", key, "=", value)); }, help);
+  };
+  generation("--max-new-tokens", "max_new_tokens", "Longest generated text in tokens");
+  generation("--beams", "beams", "Beam search with so many beams");
+  generation("--temperature", "temperature", "Sample from the logits divided by it");
+  generation("--top-p", "top_p", "Sample among the fewest likely tokens that hold this probability");
+  generation("--top-k", "top_k", "Sample among so many likely tokens");
+  generation("--seed", "seed", "Of sampling");
+  generation("--stop", "stop", "A text that ends the generated one");
   command->add_option("--output", o->output, "Write here instead of standard output (.jsonl)");
   command->add_option("--batch-size", o->batch_size, "Rows at a time (default: the run's train.eval_batch_size)");
   command->add_flag("--last", o->last, "The last adapter instead of the best");
-  command->footer("Example:\n  deeplora predict runs/lora --text \"I love this player.\"");
+  command->footer("Examples:\n  deeplora predict runs/lora --text \"I love this player.\"\n"
+                  "  deeplora predict runs/chat --prompt \"Name three fruits.\" --temperature 0.7 --top-p 0.9 --seed 1");
   command->callback([o, &action] { action = [o] { predict(*o); }; });
 }
 

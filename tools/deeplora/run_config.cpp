@@ -73,6 +73,8 @@ AdapterConfig AdapterConfig::read(const Config& adapter, const AdapterMethods& m
   out.default_lr = method->default_lr;
   if (method->trains == AdapterMethod::Trains::adapters) {
     adapter.read("targets", out.targets, "which weights: all-linear, query-value, attention-mlp, all-dense, roles, path globs, re:REGEX");
+    adapter.read_choice("fused_layout", out.fused_layout, {"auto", "blocks", "per-head"},
+                        "rows of fused query-key-value weights, for targets that take some of them; auto: by config.json's model_type");
     adapter.read("path", out.path, "start from these factors: an adapter.safetensors or a PEFT folder");
   }
   out.factory = method->configure(adapter);
@@ -104,6 +106,13 @@ RunConfig RunConfig::read(const Config& given, const Registries& registries) {
   config.finish();
   out.resolved = config.dump();
   return out;
+}
+
+std::vector<std::string> data_overrides(const std::vector<std::string>& assignments) {
+  for (const auto& assignment : assignments)
+    check(assignment.starts_with("data.") && !assignment.starts_with("data.task"), "--set ", assignment,
+          ": only keys of the data section can change after training, e.g. data.generation.beams=4");
+  return assignments;
 }
 
 }  // namespace deeplora

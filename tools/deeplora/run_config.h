@@ -44,6 +44,7 @@ struct DataConfig {
 struct AdapterConfig {
   std::string method = "lora";
   std::vector<std::string> targets{"all-linear"};
+  std::string fused_layout = "auto";
   std::filesystem::path path;  ///< factors to start from
   AdapterMethod::Trains trains = AdapterMethod::Trains::adapters;
   AdapterFactory factory;
@@ -71,5 +72,8 @@ struct RunConfig {
   /// Reads and checks everything; throws Error with every mistake.
   static RunConfig read(const Config& config, const Registries& registries);
 };
+
+/// The assignments themselves; throws Error for one outside the `data` section: the rest of a finished run is fixed.
+std::vector<std::string> data_overrides(const std::vector<std::string>& assignments);
 
 }  // namespace deeplora

@@ -6,6 +6,7 @@
 #include "core/random.h"
 #include "deeplora_version.h"
 #include "lm/autocast.h"
+#include "lm/fused_rows.h"
 #include "lm/graph_model.h"
 #include "lm/peft.h"
 #include "lm/targets.h"
@@ -16,23 +17,37 @@
 namespace deeplora {
 namespace fs = std::filesystem;
 
-std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& path, const TorchScriptArchive& archive) {
-  if (path.empty()) return make_tokenizer([&](const std::string& name) { return archive.extra(name); });
+TokenizerFiles tokenizer_files(const fs::path& path, const TorchScriptArchive& archive) {
+  if (path.empty()) return [&archive](const std::string& name) { return archive.extra(name); };
   std::error_code ignored;
   check(fs::exists(path, ignored), "model.tokenizer: ", path.string(), " does not exist");
   const bool folder = fs::is_directory(path, ignored);
-  auto made = make_tokenizer([&](const std::string& name) -> std::optional<std::string> {
+  return [path, folder](const std::string& name) -> std::optional<std::string> {
     const fs::path file = folder ? path / name : path;
     if (!folder && path.filename() != name) return std::nullopt;
     if (!fs::exists(file)) return std::nullopt;
     return read_file(file, "tokenizer file");
-  });
-  check(made != nullptr, "model.tokenizer: ", path.string(), " holds no tokenizer; known files: ", join(tokenizer_file_names()));
+  };
+}
+
+std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& path, const TorchScriptArchive& archive) {
+  auto made = make_tokenizer(tokenizer_files(path, archive));
+  check(path.empty() || made != nullptr, "model.tokenizer: ", path.string(), " holds no tokenizer; known files: ", join(tokenizer_file_names()));
   return made;
 }
 
-std::unique_ptr<Tokenizer> load_tokenizer_for(Task& task, const fs::path& path, const TorchScriptArchive& archive) {
-  std::unique_ptr<Tokenizer> tokenizer;
+namespace {
+
+nlohmann::json json_file(const TokenizerFiles& files, const std::string& name) {
+  const auto content = files(name);
+  const auto json = content ? nlohmann::json::parse(*content, nullptr, /*allow_exceptions=*/false) : nlohmann::json();
+  return json.is_object() ? json : nlohmann::json::object();
+}
+
+}  // namespace
+
+std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const fs::path& path, const TorchScriptArchive& archive, const ArchiveInterface& interface) {
+  std::shared_ptr<Tokenizer> tokenizer;
   try {
     tokenizer = load_tokenizer(path, archive);
   } catch (const Error& e) {
@@ -43,6 +58,20 @@ std::unique_ptr<Tokenizer> load_tokenizer_for(Task& task, const fs::path& path, 
   int64_t pad = tokenizer ? tokenizer->special().pad : -1;
   if (pad < 0 && settings.contains("pad_token_id") && settings["pad_token_id"].is_number_integer()) pad = settings["pad_token_id"].get<int64_t>();
   task.set_pad_id(std::max<int64_t>(pad, 0));
+  const auto own = [&archive](const std::string& name) { return archive.extra(name); };
+  // The task keeps what it is given: files by value, so that the archive may move.
+  std::map<std::string, std::string> files;
+  const auto from = tokenizer_files(path, archive);
+  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"})
+    if (auto content = from(name)) files[name] = std::move(*content);
+  task.use_model({.config = archive.config(),
+                  .generation_config = json_file(own, "generation_config.json"),
+                  .tokenizer_files = [files](const std::string& name) {
+                    const auto found = files.find(name);
+                    return found == files.end() ? std::nullopt : std::optional(found->second);
+                  },
+                  .tokenizer = tokenizer,
+                  .has_decoder = ArchiveForward(archive, interface).takes("decoder_input_ids")});
   return tokenizer;
 }
 
@@ -77,9 +106,10 @@ std::vector<Row> read_rows(const DataConfig& data, const Task& task, const fs::p
   TableOptions options;
   options.format = data.format;
   options.header = data.header;
-  options.wanted = task.columns(labelled);
+  task.table_options(options, labelled);
   try {
-    return read_table(file, options);
+    auto rows = read_table(file, options);
+    return labelled ? task.documents(std::move(rows)) : rows;
   } catch (const Error& e) {
     fail(what, ": ", e.what());
   }
@@ -103,6 +133,7 @@ std::vector<Example> encode_rows(const Task& task, const Tokenizer* tokenizer, c
     }
   }
   errors.throw_if_any(what);
+  if (labelled) out = task.arrange(std::move(out), what);
   if (cut > 0)
     log_warning(what, ": ", cut, " of ", rows.size(), " texts were cut to data.max_length tokens");
   if (truncated) *truncated = cut;
@@ -114,7 +145,7 @@ Session::Session(RunConfig read) : config(std::move(read)), device(config.model.
 void Session::load_model_files() {
   archive = TorchScriptArchive::load(config.model.path, device);
   archive.fingerprint();  // of the file's weights: later the model, which shares them, may be trained
-  tokenizer = load_tokenizer_for(task(), config.model.tokenizer, archive);
+  tokenizer = load_tokenizer_for(task(), config.model.tokenizer, archive, config.model.interface);
 }
 
 void Session::load_training_rows() {
@@ -162,6 +193,11 @@ std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageM
   const torch::Tensor probe = output_of(probed);
   base->train(was_training);
   const int64_t outputs = task().outputs();
+  if (outputs == 0) {
+    check(probe.dim() == 3 && probed.logits.defined(), "model ", archive.file().string(), " gives ", probe.sizes(), ", but task ", task().name(),
+          " needs logits of every token [B, T, V]; export it with --task ", task().name());
+    return nullptr;
+  }
   if (probe.dim() == 2) {
     check(probe.size(1) == outputs, "model ", archive.file().string(), " gives ", probe.size(1), " outputs, but the task needs ", outputs,
           "; export it with --num-labels ", outputs, ", or as an encoder (--task encoder) to get a new head");
@@ -181,21 +217,26 @@ std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageM
 
 void Session::build(const Registries& registries, bool with_gradients) {
   const auto base = build_base(registries);
+  base->set_gradient_checkpointing(config.train.gradient_checkpointing);
   const auto head = add_head(base);
   adapted = std::make_unique<AdaptedModel>(head ? std::static_pointer_cast<LanguageModel>(head) : base, head);
   using Trains = AdapterMethod::Trains;
+  const bool language_model = task().outputs() == 0;  // whose output layer is a weight like others, not a head of the task
+  check(!language_model || config.adapter.trains != Trains::head_only || config.train.steps == int64_t{0},
+        "adapter.method: none trains the head only, but a language model has none; choose another method, or train.steps: 0 to score the model as it is");
   if (config.adapter.trains == Trains::base) {
     adapted->train_base();
-  } else if (!head && config.head.train) {
+  } else if (!head && config.head.train && !language_model) {
     const bool found = adapted->train_archive_head();
     check(found || config.adapter.trains != Trains::head_only, "adapter.method: none trains the head only, but the model has no head");
   }
   if (config.adapter.trains == Trains::adapters) {
-    const auto sites = choose_sites(adapted->model().sites(), config.adapter.targets);
+    auto all = adapted->model().sites();
+    find_row_blocks(all, archive.config(), parse_fused_layout(config.adapter.fused_layout));
+    const auto sites = choose_sites(all, config.adapter.targets);
     StartGradients gradients(*this, sites);
     adapted->add_adapters(sites, config.adapter.factory, static_cast<uint64_t>(config.train.seed), device,
-                          with_gradients ? std::function<torch::Tensor(const AdapterSite&)>([&](const AdapterSite& site) { return gradients.at(site); })
-                                         : nullptr);
+                          with_gradients ? LeadingGradient([&](const AdapterSite& site, int64_t k) { return gradients.at(site, k); }) : nullptr);
     if (!config.adapter.path.empty() && with_gradients) load_adapter(config.adapter.path);
   }
 }
@@ -209,8 +250,10 @@ Session Session::start(const Config& given, const Registries& registries) {
   return session;
 }
 
-Session Session::of_run(const RunFolder& folder, const Registries& registries, bool last) {
-  Session session(RunConfig::read(Config::load(folder.config_file()), registries));
+Session Session::of_run(const RunFolder& folder, const Registries& registries, bool last, const std::vector<std::string>& overrides) {
+  Config saved = Config::load(folder.config_file());
+  for (const auto& assignment : overrides) saved.set(assignment);
+  Session session(RunConfig::read(saved, registries));
   nlohmann::ordered_json state;
   try {
     state = nlohmann::ordered_json::parse(read_file(folder.task_file(), "task of the run"));

@@ -21,8 +21,8 @@ class Session {
   /// A new run: reads the training file first (its labels shape the head), then builds the model and its adapters.
   static Session start(const Config& config, const Registries& registries);
   /// A finished or interrupted run: task and adapter from its folder. Throws Error when the model file's weights are not
-  /// those the run was trained on.
-  static Session of_run(const RunFolder& folder, const Registries& registries, bool last);
+  /// those the run was trained on. `overrides` ("data.generation.beams=4") change its configuration.
+  static Session of_run(const RunFolder& folder, const Registries& registries, bool last, const std::vector<std::string>& overrides = {});
 
   /// Rows and examples of a file; says how many texts were cut. Throws Error for an empty file or missing columns.
   LoadedData load(const std::filesystem::path& file, std::string_view what, bool labelled) const;
@@ -67,15 +67,19 @@ std::shared_ptr<LanguageModel> build_graph(const TorchScriptArchive& archive, co
 /// Tokenizer from a path, or from the archive's extra files when the path is empty; null when there is none.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path, const TorchScriptArchive& archive);
 
-/// load_tokenizer, and its padding id (else config.json's) for the task. An archive's own tokenizer that cannot be used is a
-/// warning: rows may carry input_ids.
-std::unique_ptr<Tokenizer> load_tokenizer_for(Task& task, const std::filesystem::path& path, const TorchScriptArchive& archive);
+/// Tokenizer files from a folder, a file, or the archive's extra files when the path is empty; refers to the archive.
+TokenizerFiles tokenizer_files(const std::filesystem::path& path, const TorchScriptArchive& archive);
 
-/// Examples of rows; says how many texts were cut. Throws Error with every row that cannot be encoded; `what` names the rows.
+/// load_tokenizer, and what the task may know of it and of the model. An archive's own tokenizer that cannot be used is a
+/// warning: rows may carry input_ids.
+std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const std::filesystem::path& path, const TorchScriptArchive& archive,
+                                              const ArchiveInterface& interface);
+
+/// Examples of rows, arranged by the task where they are labelled; says how many texts were cut. Throws Error with every row that cannot be encoded; `what` names the rows.
 std::vector<Example> encode_rows(const Task& task, const Tokenizer* tokenizer, const std::vector<Row>& rows, std::string_view what, bool labelled,
                                  int64_t* truncated = nullptr);
 
-/// Rows of a file as the run's `data` section says.
+/// Rows of a file (labelled: documents) as the run's `data` section says.
 std::vector<Row> read_rows(const DataConfig& data, const Task& task, const std::filesystem::path& file, std::string_view what, bool labelled);
 
 }  // namespace deeplora

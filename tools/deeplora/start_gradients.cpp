@@ -6,38 +6,32 @@
 
 namespace deeplora {
 
-torch::Tensor StartGradients::at(const AdapterSite& site) {
-  if (gradients_.empty()) compute();
-  torch::Tensor gradient = gradients_.at(site.path);
-  gradients_.at(site.path).reset();
-  return gradient;
+SingularPairs StartGradients::at(const AdapterSite& site, int64_t k) {
+  if (k > computed_) compute(k);
+  const SingularPairs& found = pairs_.at(site.path);
+  const int64_t kept = std::min(k, found.s.size(0));
+  return {found.u.narrow(1, 0, kept), found.s.narrow(0, 0, kept), found.v.narrow(1, 0, kept)};
 }
 
-void StartGradients::compute() {
+void StartGradients::compute(int64_t k) {
   constexpr size_t kRows = 64;  // a few batches: the leading directions settle quickly
   const auto& examples = session_.train.examples;
   check(!examples.empty(), "compressed starts need training rows");
   LanguageModel& model = session_.model();
   const bool was_training = model.is_training();
   model.eval();
-  for (const auto& site : sites_) site.weight.set_requires_grad(true);
   const size_t rows = std::min(kRows, examples.size());
   const auto batch_size = static_cast<size_t>(session_.config.train.batch_size);
-  for (size_t start = 0; start < rows; start += batch_size) {
-    std::vector<const Example*> chosen;
-    for (size_t i = start; i < std::min(rows, start + batch_size); ++i) chosen.push_back(&examples[i]);
-    const Batch batch = session_.task().collate(chosen).to(session_.device);
-    const torch::Tensor loss = session_.task().loss_sum(model.forward(batch), batch) / static_cast<double>(rows);
-    std::vector<torch::Tensor> weights;
-    for (const auto& site : sites_) weights.push_back(site.weight);
-    const auto gradients = torch::autograd::grad({loss}, weights, {}, std::nullopt, false, /*allow_unused=*/true);
-    for (size_t i = 0; i < sites_.size(); ++i) {
-      check(gradients[i].defined(), sites_[i].path, ": the loss does not depend on this weight, so a compressed adapter cannot start there");
-      auto [place, fresh] = gradients_.try_emplace(sites_[i].path, gradients[i]);
-      if (!fresh) place->second.add_(gradients[i]);
+  const auto losses = [&](const std::function<void(const torch::Tensor&)>& take) {
+    for (size_t start = 0; start < rows; start += batch_size) {
+      std::vector<const Example*> chosen;
+      for (size_t i = start; i < std::min(rows, start + batch_size); ++i) chosen.push_back(&examples[i]);
+      const Batch batch = session_.task().collate(chosen).to(session_.device);
+      take(session_.task().loss_sum(model.forward(batch), batch) / static_cast<double>(rows));
     }
-  }
-  for (const auto& site : sites_) site.weight.set_requires_grad(false);
+  };
+  pairs_ = leading_gradients(sites_, k, losses, static_cast<uint64_t>(session_.config.train.seed));
+  computed_ = k;
   model.train(was_training);
 }
 

@@ -1,11 +1,12 @@
-// Gradient of the loss in every target weight on a few batches of training rows: what spectral initialisations start from.
+// Leading singular pairs of the loss's gradient on a few batches of training rows: what spectral initialisations start
+// from.
 #pragma once
 
 #include <map>
 #include <string>
 #include <vector>
 
-#include "lm/language_model.h"
+#include "lm/leading_gradients.h"
 
 namespace deeplora {
 
@@ -14,14 +15,15 @@ class Session;
 class StartGradients {
  public:
   StartGradients(const Session& session, const std::vector<AdapterSite>& sites) : session_(session), sites_(sites) {}
-  /// [out, in]; all sites are computed on the first call, and each is handed out once.
-  torch::Tensor at(const AdapterSite& site);
+  /// Leading k pairs at a site. All sites are computed on the first call (and again should a later one ask for more).
+  SingularPairs at(const AdapterSite& site, int64_t k);
 
  private:
-  void compute();
+  void compute(int64_t k);
   const Session& session_;
   const std::vector<AdapterSite>& sites_;
-  std::map<std::string, torch::Tensor> gradients_;
+  int64_t computed_ = 0;  ///< pairs asked for
+  std::map<std::string, SingularPairs> pairs_;
 };
 
 }  // namespace deeplora

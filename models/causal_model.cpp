@@ -1,0 +1,179 @@
+#include "models/causal_model.h"
+
+#include <torch/torch.h>
+
+#include "models/checkpointing.h"
+
+namespace deeplora {
+namespace {
+
+/// True when some row has padding before a token.
+bool pads_before_tokens(const torch::Tensor& mask) {
+  return mask.size(1) > 1 && mask.slice(1, 1).gt(mask.slice(1, 0, -1)).any().item<bool>();
+}
+
+torch::Tensor repeat_heads(const torch::Tensor& x, int64_t times) {  // [B, G, S, d] -> [B, G * times, S, d]
+  if (times == 1) return x;
+  return x.unsqueeze(2).expand({x.size(0), x.size(1), times, x.size(2), x.size(3)}).flatten(1, 2);
+}
+
+class CausalDecoding : public DecodingState {
+ public:
+  CausalDecoding(CausalModel& model, const Batch& prompt) : model_(model), caches_(model.layer_count()) {
+    const torch::NoGradGuard no_grad;
+    const torch::Tensor& ids = prompt.input_ids;
+    const torch::Tensor mask = prompt.attention_mask.defined() ? prompt.attention_mask : torch::ones_like(ids);
+    check(mask.ne(0).any(1).all().item<bool>(), "a prompt without any token cannot be continued");
+    const auto pass = std::make_shared<const CausalPass>(prompt);
+    const torch::Tensor hidden = pass->packing().unpack(model_.run(pass->packing().pack(ids), pass, &caches_));
+    const torch::Tensor last = ((mask != 0).to(torch::kInt64) * torch::arange(1, ids.size(1) + 1, ids.options())).argmax(1);
+    logits_ = model_.logits_of(hidden.index({torch::arange(ids.size(0), ids.options()), last}));
+    seen_ = mask != 0;
+    positions_ = (prompt.position_ids.defined() ? prompt.position_ids : token_positions(mask)).gather(1, last.unsqueeze(1)).squeeze(1) + 1;
+  }
+
+  torch::Tensor logits() const override { return logits_; }
+
+  void advance(const torch::Tensor& ids) override {
+    const torch::NoGradGuard no_grad;
+    seen_ = torch::cat({seen_, torch::ones({seen_.size(0), 1}, seen_.options())}, 1);
+    const auto pass = std::make_shared<const CausalPass>(seen_, positions_);
+    logits_ = model_.logits_of(model_.run(ids, pass, &caches_));
+    positions_ = positions_ + 1;
+  }
+
+  void reorder(const torch::Tensor& rows) override {
+    const torch::NoGradGuard no_grad;
+    for (auto& cache : caches_) cache.reorder(rows);
+    for (torch::Tensor* x : {&seen_, &positions_, &logits_}) *x = x->index_select(0, rows);
+  }
+
+ private:
+  CausalModel& model_;
+  std::vector<KeyValues> caches_;
+  torch::Tensor seen_;       ///< [B, S] bool
+  torch::Tensor positions_;  ///< [B] of the next token
+  torch::Tensor logits_;     ///< [B, V]
+};
+
+}  // namespace
+
+void KeyValues::append(const torch::Tensor& more_keys, const torch::Tensor& more_values) {
+  keys = keys.defined() ? torch::cat({keys, more_keys}, 2) : more_keys;
+  values = values.defined() ? torch::cat({values, more_values}, 2) : more_values;
+}
+
+void KeyValues::reorder(const torch::Tensor& rows) {
+  if (!keys.defined()) return;
+  keys = keys.index_select(0, rows);
+  values = values.index_select(0, rows);
+}
+
+CausalPass::CausalPass(const Batch& batch)
+    : tokens_(batch.input_ids.size(1)),
+      cells_(tokens_),
+      packing_(batch.attention_mask, batch.input_ids.size(0), tokens_, batch.input_ids.device()) {
+  const torch::Tensor mask = batch.attention_mask.defined() ? batch.attention_mask : torch::ones_like(batch.input_ids);
+  positions_ = packing_.pack(batch.position_ids.defined() ? batch.position_ids : token_positions(mask));
+  // Padding behind the tokens is in their future, where no token looks.
+  if (packing_.attention_mask().defined() && pads_before_tokens(mask)) seen_ = mask != 0;
+}
+
+CausalPass::CausalPass(torch::Tensor seen, torch::Tensor positions)
+    : tokens_(1), cells_(seen.size(1)), packing_({}, seen.size(0), 1, seen.device()), positions_(std::move(positions)) {
+  if (!seen.all().item<bool>()) seen_ = std::move(seen);
+}
+
+torch::Tensor CausalPass::mask(int64_t window) const {
+  const bool hides_far = window > 0 && window < cells_;
+  if (!seen_.defined() && !hides_far) return {};
+  const auto found = masks_.find(hides_far ? window : 0);
+  if (found != masks_.end()) return found->second;
+  const auto options = positions_.options();
+  const torch::Tensor distance = torch::arange(cells_ - tokens_, cells_, options).unsqueeze(1) - torch::arange(cells_, options).unsqueeze(0);
+  torch::Tensor look = distance >= 0;
+  if (hides_far) look = look & (distance < window);
+  look = look.unsqueeze(0).unsqueeze(0);
+  // A cell looks at itself whatever it is: padding without any visible key would be NaN.
+  if (seen_.defined()) look = look & (seen_.unsqueeze(1).unsqueeze(1) | (distance == 0));
+  return masks_[hides_far ? window : 0] = look;
+}
+
+const std::pair<torch::Tensor, torch::Tensor>& CausalPass::rotation(const torch::Tensor& frequencies) const {
+  if (!rotation_.first.defined()) {
+    const torch::Tensor here = frequencies.to(positions_.device());
+    const torch::Tensor half = positions_.to(here.scalar_type()).unsqueeze(-1) * here;
+    const torch::Tensor angle = torch::cat({half, half}, -1).unsqueeze(1);
+    rotation_ = {angle.cos(), angle.sin()};
+  }
+  return rotation_;
+}
+
+torch::Tensor CausalPass::attend(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionShape& shape,
+                                 KeyValues* cache) const {
+  const auto split = [&](const torch::Tensor& x, int64_t heads) {  // [N, H*d] -> [B, H, T, d]
+    return packing_.unpack(x).view({packing_.batch(), tokens_, heads, -1}).transpose(1, 2);
+  };
+  const torch::Tensor queries = split(q, shape.heads);
+  KeyValues here{split(k, shape.kv_heads), split(v, shape.kv_heads)};
+  if (cache) {
+    cache->append(here.keys, here.values);
+    here = *cache;
+  }
+  const int64_t times = shape.heads / shape.kv_heads;
+  const torch::Tensor look = mask(shape.window);
+  const torch::Tensor out = at::scaled_dot_product_attention(queries, repeat_heads(here.keys, times), repeat_heads(here.values, times),
+                                                             look.defined() ? std::optional(look) : std::nullopt, shape.dropout,
+                                                             /*is_causal=*/!look.defined() && tokens_ > 1, shape.scale);
+  return packing_.pack(out.transpose(1, 2).flatten(2));
+}
+
+ModelOutput CausalModel::forward(const Batch& batch) {
+  const auto pass = std::make_shared<const CausalPass>(batch);
+  const torch::Tensor hidden = run(pass->packing().pack(batch.input_ids), pass, nullptr);
+  return {.hidden = {}, .logits = pass->packing().unpack(logits_of(hidden))};
+}
+
+torch::Tensor CausalModel::run(const torch::Tensor& ids, const std::shared_ptr<const CausalPass>& pass, std::vector<KeyValues>* caches) {
+  torch::Tensor x = embed(ids, *pass);
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const auto& layer = layers_[i];
+    if (checkpointing_ && !caches)
+      x = recomputed(*layer, {x}, [layer, pass](const std::vector<torch::Tensor>& in) { return layer->forward(in[0], *pass, nullptr); });
+    else
+      x = layer->forward(x, *pass, caches ? &caches->at(i) : nullptr);
+  }
+  return normalise(x);
+}
+
+std::vector<AdapterSite> CausalModel::sites() {
+  std::vector<AdapterSite> out;
+  out.push_back(words_->site("embedding", SiteKind::embedding, lm_head_ ? 1 : 2));
+  add_embedding_sites(out);
+  for (const auto& layer : layers_) layer->add_sites(out);
+  if (lm_head_) out.push_back(lm_head_->site("lm_head"));
+  return out;
+}
+
+std::unique_ptr<DecodingState> CausalModel::begin_decoding(const Batch& prompt) {
+  return std::make_unique<CausalDecoding>(*this, prompt);
+}
+
+void CausalModel::take_output_layer(WeightMap& above, const std::string& table, int64_t vocabulary, int64_t width) {
+  if (!above.tied("lm_head.weight", table)) lm_head_ = register_module("lm_head", above.projection("lm_head", vocabulary, width));
+}
+
+void CausalModel::add_layer(std::shared_ptr<CausalLayer> layer) {
+  layers_.push_back(register_module("layer" + std::to_string(layers_.size()), std::move(layer)));
+}
+
+torch::Tensor token_positions(const torch::Tensor& mask) {
+  return (mask.to(torch::kInt64).cumsum(1) - 1).clamp_min(0);
+}
+
+std::string prefix_above(const std::string& prefix) {
+  const size_t dot = prefix.size() < 2 ? std::string::npos : prefix.rfind('.', prefix.size() - 2);
+  return dot == std::string::npos ? "" : prefix.substr(0, dot + 1);
+}
+
+}  // namespace deeplora

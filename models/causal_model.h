@@ -1,0 +1,110 @@
+// What causal language models share: packed batches, masks, the key/value cache, checkpointing. A family adds its layers.
+#pragma once
+
+#include <map>
+#include <memory>
+
+#include "lm/archive.h"
+#include "models/packing.h"
+#include "models/projection.h"
+#include "models/weight_map.h"
+
+namespace deeplora {
+
+/// Keys and values of one layer for all cells read so far: [B, G, S, d], G key/value heads. Undefined before the first.
+struct KeyValues {
+  torch::Tensor keys, values;
+  void append(const torch::Tensor& more_keys, const torch::Tensor& more_values);
+  void reorder(const torch::Tensor& rows);
+};
+
+/// How a layer attends.
+struct AttentionShape {
+  int64_t heads = 1, kv_heads = 1;
+  int64_t window = 0;   ///< keys `window` or more cells back are hidden; 0: none is
+  double scale = 1;     ///< of the scores
+  double dropout = 0;   ///< of the attention probabilities, here and now
+};
+
+/// The tokens of one pass [N] out of a batch [B, T], their positions, and which cells [B, S] they may look at. Shared by all
+/// layers. Padding may stand on either side; a token's position counts tokens, not cells.
+class CausalPass {
+ public:
+  /// A batch read from its first token on: S = T.
+  explicit CausalPass(const Batch& batch);
+  /// One more token for every row. seen [B, S] bool: cells that hold tokens, the new last one included; positions [B].
+  CausalPass(torch::Tensor seen, torch::Tensor positions);
+
+  const Packing& packing() const { return packing_; }
+  const torch::Tensor& positions() const { return positions_; }  ///< [N] int64
+
+  /// cos and sin [N, 1, d] of the tokens' rotary angles, alike in every head and layer; frequencies [d / 2] per position.
+  const std::pair<torch::Tensor, torch::Tensor>& rotation(const torch::Tensor& frequencies) const;
+
+  /// Softmax attention of q [N, H*d] over k, v [N, G*d], behind those in the cache when one is given -> [N, H*d].
+  torch::Tensor attend(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionShape& shape,
+                       KeyValues* cache) const;
+
+ private:
+  /// bool [B or 1, 1, T, S], true: look; undefined where the plain causal order says it all. Made once per window.
+  torch::Tensor mask(int64_t window) const;
+
+  int64_t tokens_, cells_;
+  Packing packing_;
+  torch::Tensor positions_;
+  torch::Tensor seen_;  ///< [B, S] bool, undefined when every cell counts, or when causal order hides all padding
+  mutable std::map<int64_t, torch::Tensor> masks_;
+  mutable std::pair<torch::Tensor, torch::Tensor> rotation_;
+};
+
+class CausalLayer : public torch::nn::Module {
+ public:
+  /// x [N, D] -> [N, D]
+  virtual torch::Tensor forward(const torch::Tensor& x, const CausalPass& pass, KeyValues* cache) = 0;
+  virtual void add_sites(std::vector<AdapterSite>& sites) = 0;
+};
+
+class CausalModel : public LanguageModel {
+ public:
+  ModelOutput forward(const Batch& batch) override;  ///< logits [B, T, V], zero at padding
+  std::vector<AdapterSite> sites() override;
+  std::vector<NamedTensor> base_parameters() override { return base_parameters_; }
+  std::string family() const override { return family_; }
+  std::unique_ptr<DecodingState> begin_decoding(const Batch& prompt) override;
+  void set_gradient_checkpointing(bool on) override { checkpointing_ = on; }
+
+  /// Hidden states [N, D] of packed ids [N] before the output layer; `caches` one per layer or null.
+  torch::Tensor run(const torch::Tensor& ids, const std::shared_ptr<const CausalPass>& pass, std::vector<KeyValues>* caches);
+  /// [..., D] -> logits [..., V]
+  torch::Tensor logits_of(const torch::Tensor& hidden) { return lm_head_ ? lm_head_(hidden) : words_->project(hidden); }
+  size_t layer_count() const { return layers_.size(); }
+
+ protected:
+  CausalModel(std::string family) : family_(std::move(family)) {}
+  /// [N] -> [N, D]
+  virtual torch::Tensor embed(const torch::Tensor& ids, const CausalPass& pass) = 0;
+  virtual torch::Tensor normalise(const torch::Tensor& x) = 0;
+  /// Embeddings beside the word table.
+  virtual void add_embedding_sites(std::vector<AdapterSite>&) {}
+
+  /// Takes the output layer: "lm_head" beside the decoder, or the word table itself where the two are one.
+  void take_output_layer(WeightMap& above, const std::string& table, int64_t vocabulary, int64_t width);
+  void add_layer(std::shared_ptr<CausalLayer> layer);
+
+  EmbeddingTable words_{nullptr};
+  std::vector<NamedTensor> base_parameters_;
+
+ private:
+  std::string family_;
+  Projection lm_head_{nullptr};  ///< empty: tied to words_
+  std::vector<std::shared_ptr<CausalLayer>> layers_;
+  bool checkpointing_ = false;
+};
+
+/// Position ids of tokens in cells of mask [B, T]: counted without the padding, 0 at padding on the left.
+torch::Tensor token_positions(const torch::Tensor& mask);
+
+/// "model.model." -> "model.": what stands beside the decoder.
+std::string prefix_above(const std::string& prefix);
+
+}  // namespace deeplora

@@ -1,0 +1,374 @@
+// T5 (Raffel et al. 2020, arXiv 1910.10683), T5 v1.1 and mT5: relative position biases, RMSNorm, plain or gated feed-forward.
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "models/activation.h"
+#include "models/causal_model.h"
+#include "models/checkpointing.h"
+#include "models/norms.h"
+#include "models/registration.h"
+
+namespace deeplora {
+namespace {
+
+constexpr const char* kWordTable = "shared.weight";
+// Added to the score of a key that must not be seen; exp() of it is 0, and a row without any visible key stays finite.
+constexpr double kHidden = -1e30;
+
+struct T5Config {
+  int64_t encoder_layers = 0, decoder_layers = 0, width = 0, heads = 0, head_width = 0, mlp_width = 0, vocabulary = 0;
+  int64_t buckets = 32, max_distance = 128;
+  bool gated = false, scale_output = true;
+  double norm_eps = 1e-6, dropout = 0.1;
+  std::string activation = "relu";
+};
+
+/// Buckets of memory - query distances [T, S]: exact up to a quarter (bidirectional) or half of them, then logarithmic.
+torch::Tensor relative_buckets(const torch::Tensor& distance, bool bidirectional, const T5Config& c) {
+  int64_t buckets = c.buckets;
+  torch::Tensor base = torch::zeros_like(distance), back;
+  if (bidirectional) {
+    buckets /= 2;
+    base = (distance > 0).to(torch::kInt64) * buckets;
+    back = distance.abs();
+  } else {
+    back = (-distance).clamp_min(0);
+  }
+  const int64_t exact = buckets / 2;
+  const double span = std::log(static_cast<double>(c.max_distance) / static_cast<double>(exact));
+  const torch::Tensor far = torch::log(back.clamp_min(1).to(torch::kFloat32) / static_cast<double>(exact)) / span * static_cast<double>(buckets - exact);
+  const torch::Tensor large = (exact + far.to(torch::kInt64)).clamp_max(buckets - 1);
+  return base + torch::where(back < exact, back, large);
+}
+
+class T5Attention : public torch::nn::Module {
+ public:
+  T5Attention(WeightMap& weights, const std::string& at, const T5Config& c) : heads_(c.heads), dropout_(c.dropout) {
+    const int64_t inner = c.heads * c.head_width;
+    query_ = register_module("query", weights.projection(at + "q", inner, c.width));
+    key_ = register_module("key", weights.projection(at + "k", inner, c.width));
+    value_ = register_module("value", weights.projection(at + "v", inner, c.width));
+    output_ = register_module("output", weights.projection(at + "o", c.width, inner));
+  }
+
+  /// Keys and values [B, H, S, d] of packed x [N, D].
+  KeyValues keys_values(const torch::Tensor& x, const Packing& packing) {
+    return {split(key_(x), packing), split(value_(x), packing)};
+  }
+  /// x [N, D]; mask: bool (true: look) or scores to add, [B or 1, H or 1, T, S], may be undefined -> [N, D]. Scores are not scaled.
+  torch::Tensor forward(const torch::Tensor& x, const Packing& packing, const KeyValues& seen, const torch::Tensor& mask) {
+    const auto given = mask.defined() ? std::optional(mask) : std::nullopt;
+    const torch::Tensor mixed = at::scaled_dot_product_attention(split(query_(x), packing), seen.keys, seen.values, given,
+                                                                 is_training() ? dropout_ : 0.0, /*is_causal=*/false, /*scale=*/1.0);
+    return output_(packing.pack(mixed.transpose(1, 2).flatten(2)));
+  }
+
+  void add_sites(std::vector<AdapterSite>& sites) {
+    sites.push_back(query_->site("query"));
+    sites.push_back(key_->site("key"));
+    sites.push_back(value_->site("value"));
+    sites.push_back(output_->site("attention_output"));
+  }
+
+ private:
+  torch::Tensor split(const torch::Tensor& x, const Packing& packing) const {
+    return packing.unpack(x).view({packing.batch(), packing.tokens(), heads_, -1}).transpose(1, 2);
+  }
+
+  int64_t heads_;
+  double dropout_;
+  Projection query_{nullptr}, key_{nullptr}, value_{nullptr}, output_{nullptr};
+};
+
+class T5FeedForward : public torch::nn::Module {
+ public:
+  T5FeedForward(WeightMap& weights, const std::string& at, const T5Config& c) : activation_(c.activation), dropout_(c.dropout) {
+    if (c.gated) gate_ = register_module("gate", weights.projection(at + "wi_0", c.mlp_width, c.width));
+    in_ = register_module("in", weights.projection(at + (c.gated ? "wi_1" : "wi"), c.mlp_width, c.width));
+    out_ = register_module("out", weights.projection(at + "wo", c.width, c.mlp_width));
+  }
+  torch::Tensor forward(const torch::Tensor& x) {
+    torch::Tensor inner = gate_ ? activate(gate_(x), activation_) * in_(x) : activate(in_(x), activation_);
+    if (is_training() && dropout_ > 0) inner = at::dropout(inner, dropout_, true);
+    return out_(inner);
+  }
+  void add_sites(std::vector<AdapterSite>& sites) {
+    if (gate_) sites.push_back(gate_->site("mlp_gate"));
+    sites.push_back(in_->site("mlp_in"));
+    sites.push_back(out_->site("mlp_out"));
+  }
+
+ private:
+  std::string activation_;
+  double dropout_;
+  Projection gate_{nullptr}, in_{nullptr}, out_{nullptr};
+};
+
+/// Keys and values of one decoder layer: its own tokens', and the source's, computed once.
+struct T5Cache {
+  KeyValues own, source;
+};
+
+/// An encoder or decoder block: x + Attention(norm(x)), the decoder's cross-attention likewise, x + FeedForward(norm(x)).
+class T5Layer : public torch::nn::Module {
+ public:
+  T5Layer(WeightMap& weights, const std::string& at, const T5Config& c, bool decoder) : dropout_(c.dropout) {
+    own_norm_ = register_module("own_norm", FrozenRmsNorm(weights, at + "layer.0.layer_norm", c.width, c.norm_eps));
+    own_ = register_module("own", std::make_shared<T5Attention>(weights, at + "layer.0.SelfAttention.", c));
+    if (decoder) {
+      source_norm_ = register_module("source_norm", FrozenRmsNorm(weights, at + "layer.1.layer_norm", c.width, c.norm_eps));
+      source_ = register_module("source", std::make_shared<T5Attention>(weights, at + "layer.1.EncDecAttention.", c));
+    }
+    const std::string last = at + (decoder ? "layer.2." : "layer.1.");
+    mlp_norm_ = register_module("mlp_norm", FrozenRmsNorm(weights, last + "layer_norm", c.width, c.norm_eps));
+    mlp_ = register_module("mlp", std::make_shared<T5FeedForward>(weights, last + "DenseReluDense.", c));
+  }
+
+  /// x [N, D], bias [B or 1, H, T, S] -> [N, D]. Decoder: `source` [N', D] are the encoder's states, packed by `source_packing`.
+  torch::Tensor forward(torch::Tensor x, const Packing& packing, const torch::Tensor& bias, const torch::Tensor& source,
+                        const Packing* source_packing, T5Cache* cache) {
+    const torch::Tensor normed = own_norm_(x);
+    KeyValues own = own_->keys_values(normed, packing);
+    if (cache) {
+      cache->own.append(own.keys, own.values);
+      own = cache->own;
+    }
+    x = x + dropped(own_->forward(normed, packing, own, bias));
+    if (source_) {
+      KeyValues there = cache && cache->source.keys.defined() ? cache->source : source_->keys_values(source, *source_packing);
+      if (cache) cache->source = there;
+      x = x + dropped(source_->forward(source_norm_(x), packing, there, source_packing->attention_mask()));
+    }
+    return x + dropped(mlp_->forward(mlp_norm_(x)));
+  }
+
+  /// In the archive's order; `position_bias` follows the attention that holds it.
+  void add_sites(std::vector<AdapterSite>& sites, EmbeddingTable position_bias) {
+    own_->add_sites(sites);
+    if (!position_bias.is_empty()) sites.push_back(position_bias->site("embedding", SiteKind::embedding));
+    if (source_) source_->add_sites(sites);
+    mlp_->add_sites(sites);
+  }
+
+ private:
+  torch::Tensor dropped(const torch::Tensor& x) const { return is_training() && dropout_ > 0 ? at::dropout(x, dropout_, true) : x; }
+
+  double dropout_;
+  FrozenRmsNorm own_norm_{nullptr}, source_norm_{nullptr}, mlp_norm_{nullptr};
+  std::shared_ptr<T5Attention> own_, source_;
+  std::shared_ptr<T5FeedForward> mlp_;
+};
+
+/// Encoder or decoder: its layers, the position biases that they share, the last norm.
+class T5Stack : public torch::nn::Module {
+ public:
+  T5Stack(WeightMap& weights, const std::string& at, const T5Config& c, bool decoder) : config_(c), decoder_(decoder) {
+    const int64_t count = decoder ? c.decoder_layers : c.encoder_layers;
+    position_bias_ = register_module("position_bias", weights.embedding(at + "block.0.layer.0.SelfAttention.relative_attention_bias", c.buckets, c.heads));
+    for (int64_t i = 0; i < count; ++i)
+      layers_.push_back(register_module("layer" + std::to_string(i), std::make_shared<T5Layer>(weights, cat(at, "block.", i, "."), c, decoder)));
+    norm_ = register_module("norm", FrozenRmsNorm(weights, at + "final_layer_norm", c.width, c.norm_eps));
+  }
+
+  /// x [N, D] of T new tokens a row behind `before` cached ones -> [N, D]; see T5Layer::forward.
+  torch::Tensor forward(torch::Tensor x, const std::shared_ptr<const Packing>& packing, int64_t before, const torch::Tensor& source,
+                        const std::shared_ptr<const Packing>& source_packing, std::vector<T5Cache>* caches, bool checkpointing) {
+    const torch::Tensor bias = scores(*packing, before);
+    x = dropped(x);
+    for (size_t i = 0; i < layers_.size(); ++i) {
+      const auto& layer = layers_[i];
+      if (checkpointing && !caches) {
+        std::vector<torch::Tensor> inputs{x, bias};
+        if (source.defined()) inputs.push_back(source);
+        x = recomputed(*layer, inputs, [layer, packing, source_packing](const std::vector<torch::Tensor>& in) {
+          return layer->forward(in[0], *packing, in[1], in.size() > 2 ? in[2] : torch::Tensor(), source_packing.get(), nullptr);
+        });
+      } else {
+        x = layer->forward(x, *packing, bias, source, source_packing.get(), caches ? &caches->at(i) : nullptr);
+      }
+    }
+    return dropped(norm_(x));
+  }
+
+  void add_sites(std::vector<AdapterSite>& sites) {
+    for (size_t i = 0; i < layers_.size(); ++i) layers_[i]->add_sites(sites, i == 0 ? position_bias_ : EmbeddingTable(nullptr));
+  }
+  size_t layer_count() const { return layers_.size(); }
+
+ private:
+  /// Position biases and what may not be seen, to be added to the scores: [B or 1, H, T, S].
+  torch::Tensor scores(const Packing& packing, int64_t before) {
+    const auto options = torch::TensorOptions(torch::kInt64).device(position_bias_->weight().device());
+    const int64_t cells = before + packing.tokens();
+    const torch::Tensor distance = torch::arange(cells, options).unsqueeze(0) - torch::arange(before, cells, options).unsqueeze(1);
+    torch::Tensor bias = position_bias_(relative_buckets(distance, !decoder_, config_)).permute({2, 0, 1}).unsqueeze(0);
+    if (decoder_) bias = bias.masked_fill(distance > 0, kHidden);
+    if (packing.attention_mask().defined()) bias = bias.masked_fill(packing.attention_mask().logical_not(), kHidden);
+    return bias;
+  }
+  torch::Tensor dropped(const torch::Tensor& x) const { return is_training() && config_.dropout > 0 ? at::dropout(x, config_.dropout, true) : x; }
+
+  const T5Config& config_;
+  bool decoder_;
+  EmbeddingTable position_bias_{nullptr};
+  std::vector<std::shared_ptr<T5Layer>> layers_;
+  FrozenRmsNorm norm_{nullptr};
+};
+
+class T5Model : public LanguageModel {
+ public:
+  T5Model(const TorchScriptArchive& archive, T5Config config, const std::string& prefix) : config_(std::move(config)) {
+    WeightMap weights(archive, prefix);
+    const T5Config& c = config_;
+    words_ = register_module("words", weights.embedding("shared", c.vocabulary, c.width));
+    encoder_ = register_module("encoder", std::make_shared<T5Stack>(weights, "encoder.", c, false));
+    decoder_ = register_module("decoder", std::make_shared<T5Stack>(weights, "decoder.", c, true));
+    if (!weights.tied("lm_head.weight", kWordTable)) lm_head_ = register_module("lm_head", weights.projection("lm_head", c.vocabulary, c.width));
+    weights.finish("t5", {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"});
+    base_parameters_ = weights.taken();
+  }
+
+  /// Logits [B, T', V] of decoder_input_ids [B, T'].
+  ModelOutput forward(const Batch& batch) override {
+    check(batch.decoder_input_ids.defined(), "a sequence-to-sequence model needs decoder_input_ids, which this task does not give");
+    const auto [source, source_packing] = encode(batch);
+    const torch::Tensor& ids = batch.decoder_input_ids;
+    const auto packing = std::make_shared<const Packing>(torch::Tensor(), ids.size(0), ids.size(1), ids.device());
+    const torch::Tensor x = decoder_->forward(words_(packing->pack(ids)), packing, 0, source, source_packing, nullptr, checkpointing_);
+    return {.hidden = {}, .logits = packing->unpack(logits_of(x))};
+  }
+
+  std::vector<AdapterSite> sites() override {
+    std::vector<AdapterSite> out{words_->site("embedding", SiteKind::embedding, lm_head_ ? 2 : 3)};
+    encoder_->add_sites(out);
+    decoder_->add_sites(out);
+    if (lm_head_) out.push_back(lm_head_->site("lm_head"));
+    return out;
+  }
+
+  std::vector<NamedTensor> base_parameters() override { return base_parameters_; }
+  std::string family() const override { return "t5"; }
+  void set_gradient_checkpointing(bool on) override { checkpointing_ = on; }
+  std::unique_ptr<DecodingState> begin_decoding(const Batch& prompt) override;
+
+  /// The encoder's states, packed [N, D], and how.
+  std::pair<torch::Tensor, std::shared_ptr<const Packing>> encode(const Batch& batch) {
+    const torch::Tensor& ids = batch.input_ids;
+    const auto packing = std::make_shared<const Packing>(batch.attention_mask, ids.size(0), ids.size(1), ids.device());
+    return {encoder_->forward(words_(packing->pack(ids)), packing, 0, {}, nullptr, nullptr, checkpointing_), packing};
+  }
+  /// One token a row, ids [B], behind `before` others -> logits [B, V].
+  torch::Tensor step(const torch::Tensor& ids, int64_t before, const torch::Tensor& source, const std::shared_ptr<const Packing>& source_packing,
+                     std::vector<T5Cache>& caches) {
+    const auto packing = std::make_shared<const Packing>(torch::Tensor(), ids.size(0), 1, ids.device());
+    return logits_of(decoder_->forward(words_(ids), packing, before, source, source_packing, &caches, false));
+  }
+  size_t decoder_layers() const { return decoder_->layer_count(); }
+
+ private:
+  torch::Tensor logits_of(torch::Tensor x) {
+    if (config_.scale_output) x = x / std::sqrt(static_cast<double>(config_.width));
+    return lm_head_ ? lm_head_(x) : words_->project(x);
+  }
+
+  T5Config config_;
+  EmbeddingTable words_{nullptr};
+  std::shared_ptr<T5Stack> encoder_, decoder_;
+  Projection lm_head_{nullptr};  ///< empty: tied to words_
+  std::vector<NamedTensor> base_parameters_;
+  bool checkpointing_ = false;
+};
+
+class T5Decoding : public DecodingState {
+ public:
+  T5Decoding(T5Model& model, const Batch& prompt) : model_(model), caches_(model.decoder_layers()) {
+    const torch::NoGradGuard no_grad;
+    const torch::Tensor& start = prompt.decoder_input_ids;
+    check(start.defined() && start.dim() == 2 && start.size(1) >= 1, "decoding needs the decoder's first token in decoder_input_ids [B, 1]");
+    std::tie(source_, source_packing_) = model_.encode(prompt);
+    for (int64_t t = 0; t < start.size(1); ++t) T5Decoding::advance(start.select(1, t));
+  }
+
+  torch::Tensor logits() const override { return logits_; }
+
+  void advance(const torch::Tensor& ids) override {
+    const torch::NoGradGuard no_grad;
+    logits_ = model_.step(ids, before_++, source_, source_packing_, caches_);
+  }
+
+  void reorder(const torch::Tensor& rows) override {
+    const torch::NoGradGuard no_grad;
+    for (auto& cache : caches_) {
+      cache.own.reorder(rows);
+      cache.source.reorder(rows);
+    }
+    source_packing_ = std::make_shared<const Packing>(source_packing_->rows(rows));
+    logits_ = logits_.index_select(0, rows);
+  }
+
+ private:
+  T5Model& model_;
+  std::vector<T5Cache> caches_;
+  torch::Tensor source_;  ///< read by the first step only, which keeps its keys and values
+  std::shared_ptr<const Packing> source_packing_;
+  int64_t before_ = 0;
+  torch::Tensor logits_;  ///< [B, V]
+};
+
+std::unique_ptr<DecodingState> T5Model::begin_decoding(const Batch& prompt) {
+  return std::make_unique<T5Decoding>(*this, prompt);
+}
+
+/// "gated-gelu" -> {true, "gelu_new"}, as transformers reads it.
+void read_feed_forward(const nlohmann::json& json, T5Config& c) {
+  const std::string kind = json.value("feed_forward_proj", std::string("relu"));
+  c.gated = kind.rfind("gated-", 0) == 0;
+  c.activation = kind == "gated-gelu" ? "gelu_new" : c.gated ? kind.substr(6) : kind;
+}
+
+/// Sizes that the weights show are taken from the weights.
+T5Config read_config(const TorchScriptArchive& archive, const std::string& prefix, const ModelOptions& options) {
+  const auto& json = archive.config();
+  T5Config c;
+  const auto size = [&](const std::string& name, int64_t side) { return archive.has(prefix + name) ? archive.tensor(prefix + name).size(side) : 0; };
+  c.vocabulary = size(kWordTable, 0);
+  c.width = size(kWordTable, 1);
+  while (archive.has(cat(prefix, "encoder.block.", c.encoder_layers, ".layer.0.SelfAttention.q.weight"))) ++c.encoder_layers;
+  while (archive.has(cat(prefix, "decoder.block.", c.decoder_layers, ".layer.0.SelfAttention.q.weight"))) ++c.decoder_layers;
+  c.mlp_width = size("encoder.block.0.layer.1.DenseReluDense.wo.weight", 1);
+  c.heads = json.value("num_heads", int64_t{0});
+  c.buckets = json.value("relative_attention_num_buckets", int64_t{32});
+  c.max_distance = json.value("relative_attention_max_distance", int64_t{128});
+  const int64_t inner = size("encoder.block.0.layer.0.SelfAttention.q.weight", 0);
+  check(c.heads > 0 && inner % c.heads == 0, "model ", archive.file().string(), ": its config.json gives no usable num_heads (", c.heads,
+        ", inner width ", inner, "); export it with tools/export_torchscript.py");
+  c.head_width = inner / c.heads;
+  read_feed_forward(json, c);
+  check_activation(archive, c.activation);
+  c.norm_eps = json.value("layer_norm_epsilon", 1e-6);
+  c.dropout = options.dropout.value_or(json.value("dropout_rate", 0.1));
+  // Newer configurations say it outright; in older ones only models with tied tables scale. mT5 never does.
+  const bool tied = json.value("model_type", std::string()) == "t5" && json.value("tie_word_embeddings", true);
+  c.scale_output = json.value("scale_decoder_outputs", tied);
+  return c;
+}
+
+}  // namespace
+
+void register_t5_family(ModelFamilies& families) {
+  ModelFamily family;
+  family.recognises = [](const TorchScriptArchive& archive) {
+    const std::string type = archive.config().value("model_type", std::string());
+    return (type == "t5" || type == "mt5") && WeightMap::prefix_of(archive, kWordTable) &&
+           WeightMap::prefix_of(archive, "decoder.block.0.layer.1.EncDecAttention.q.weight");
+  };
+  family.build = [](const TorchScriptArchive& archive, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
+    const std::string prefix = *WeightMap::prefix_of(archive, kWordTable);
+    return std::make_shared<T5Model>(archive, read_config(archive, prefix, options), prefix);
+  };
+  families.add("t5", std::move(family));
+}
+
+}  // namespace deeplora

@@ -1,0 +1,97 @@
+#include "factorization/streamed_pairs.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace deeplora {
+namespace {
+
+torch::Tensor orthonormal(const torch::Tensor& columns) {
+  return std::get<0>(at::linalg_qr(columns, "reduced"));
+}
+
+}  // namespace
+
+StreamedPairs::StreamedPairs(int64_t rows, int64_t cols, int64_t k, torch::TensorOptions options,
+                             at::Generator generator)
+    : rows_(rows),
+      cols_(cols),
+      k_(std::min({k, rows, cols})),
+      kept_pairs_(std::min({k + std::max<int64_t>(k, 8), rows, cols})),
+      options_(options),
+      generator_(std::move(generator)) {}
+
+void StreamedPairs::add(const MatrixAction& term) {
+  torch::NoGradGuard no_grad;
+  if (pass_ == Pass::merge) {
+    merge(term);
+  } else if (pass_ != Pass::done) {
+    left_.add_(term.times(kept_.v));
+    right_.add_(term.transposed_times(kept_.u));
+  }
+}
+
+void StreamedPairs::merge(const MatrixAction& term) {
+  ++terms_;
+  if (terms_ == 1) {
+    kept_ = leading_singular_pairs(term, kept_pairs_, generator_);
+    return;
+  }
+  const SingularPairs& old = kept_;
+  const MatrixAction sum{
+      rows_, cols_, options_,
+      [&](const torch::Tensor& right) {
+        return term.times(right).add_(at::matmul(old.u * old.s, at::matmul(old.v.t(), right)));
+      },
+      [&](const torch::Tensor& left) {
+        return term.transposed_times(left).add_(at::matmul(old.v * old.s, at::matmul(old.u.t(), left)));
+      }};
+  kept_ = leading_singular_pairs(sum, kept_pairs_, generator_);
+}
+
+bool StreamedPairs::end_pass() {
+  torch::NoGradGuard no_grad;
+  if (terms_ == 0) throw std::logic_error("no terms");
+  switch (pass_) {
+    case Pass::merge:
+      pass_ = terms_ == 1 || kept_pairs_ == std::min(rows_, cols_) ? Pass::done : Pass::iterate;
+      break;
+    case Pass::iterate:
+      kept_.u = orthonormal(left_);
+      kept_.v = orthonormal(right_);
+      pass_ = Pass::combine;
+      break;
+    case Pass::combine:
+      kept_ = combined();
+      left_.reset();
+      right_.reset();
+      pass_ = Pass::done;
+      break;
+    case Pass::done:
+      break;
+  }
+  if (pass_ == Pass::done) return false;
+  left_ = at::zeros({rows_, kept_pairs_}, options_);
+  right_ = at::zeros({cols_, kept_pairs_}, options_);
+  return true;
+}
+
+SingularPairs StreamedPairs::combined() const {
+  const auto [left_q, left_r] = at::linalg_qr(left_, "reduced");
+  const auto [right_q, right_r] = at::linalg_qr(right_, "reduced");
+  // Directions of U^T M V below rounding are noise that the inverse would blow up.
+  const double rounding = left_.scalar_type() == torch::kFloat64 ? 1e-13 : 1e-5;
+  const torch::Tensor inverse = at::linalg_pinv(at::matmul(kept_.u.t(), left_), rounding);
+  const auto [u, s, vt] = at::linalg_svd(at::matmul(left_r, at::matmul(inverse, right_r.t())), /*full_matrices=*/false);
+  return {at::matmul(left_q, u), s, at::matmul(right_q, vt.t())};
+}
+
+SingularPairs StreamedPairs::pairs() const {
+  if (pass_ != Pass::done) throw std::logic_error("singular pairs before the last pass");
+  return {kept_.u.narrow(1, 0, k_).contiguous(), kept_.s.narrow(0, 0, k_).contiguous(),
+          kept_.v.narrow(1, 0, k_).contiguous()};
+}
+
+}  // namespace deeplora

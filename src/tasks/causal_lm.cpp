@@ -1,0 +1,377 @@
+#include <torch/torch.h>
+
+#include <algorithm>
+
+#include "core/log.h"
+#include "tasks/chat_template.h"
+#include "tasks/language_task.h"
+#include "tasks/token_loss.h"
+#include "text/tokenizer_json.h"
+
+namespace deeplora {
+namespace {
+
+/// Ids, and at every place the token to predict there (the same id) or kIgnored.
+struct Sequence {
+  std::vector<int64_t> ids, labels;
+  size_t answer = 0;  ///< where the last predicted stretch begins
+};
+
+/// Language modelling from left to right: plain text, prompt and completion, or conversations; the kind of each row is told by
+/// its columns.
+class CausalLm : public LanguageTask {
+ public:
+  explicit CausalLm(const Config& data) : LanguageTask("causal-lm", data) {
+    given_prompt_ = data.has("prompt");
+    given_text_ = data.has("text");
+    data.read("text", text_, "column of plain text to model");
+    data.read("prompt", prompt_, "column of what a completion follows");
+    data.read("completion", completion_, "column of what is learnt: the loss is on it alone");
+    data.read("messages", messages_, "column of conversations: a list of {role, content}");
+    data.read("chat_template", chat_template_, cat("auto (the tokenizer's own), none, or one of ", join(ChatTemplate::names()),
+                                                   "; empty: auto for conversations, none for prompts"));
+    const auto names = ChatTemplate::names();
+    data.require(chat_template_.empty() || chat_template_ == "auto" || chat_template_ == "none" ||
+                     std::find(names.begin(), names.end(), chat_template_) != names.end(),
+                 "chat_template", cat("auto, none or one of ", join(names)));
+    data.read("pack", pack_, "plain text: documents one after the other in blocks of max_length; false: one row per example");
+    data.require(!(given_prompt_ && given_text_), "text", "only one of text and prompt");
+  }
+
+  nlohmann::ordered_json settings() const override {
+    auto out = LanguageTask::settings();
+    out.update({{"completion", completion_}, {"messages", messages_}, {"chat_template", chat_template_}, {"pack", pack_}});
+    if (given_prompt_ || !given_text_) out["prompt"] = prompt_;
+    else out["text"] = text_;
+    return out;
+  }
+
+  std::vector<std::string> columns(bool labelled) const override {
+    if (!labelled) return prompt_template_.empty() ? std::vector<std::string>{given_text_ ? text_ : prompt_} : template_columns();
+    if (given_text_) return {text_};
+    std::vector<std::string> out;
+    if (given_prompt_) out = {prompt_, completion_};
+    if (!prompt_template_.empty()) {
+      out = template_columns();
+      out.push_back(completion_);
+    }
+    return out;
+  }
+
+  void table_options(TableOptions& options, bool labelled) const override {
+    options.wanted = columns(labelled);
+    options.known = {text_, prompt_, completion_, messages_};
+    options.stand_ins = {"input_ids", messages_, references_column_};
+  }
+
+  /// Lines of plain text that follow each other without a blank line are one document.
+  std::vector<Row> documents(std::vector<Row> rows) const override {
+    std::vector<Row> out;
+    bool open = false;
+    for (auto& row : rows) {
+      if (!row.is_line) {
+        out.push_back(std::move(row));
+        continue;
+      }
+      auto& text = row.fields["text"].get_ref<std::string&>();
+      const bool blank = text.find_first_not_of(" \t\r") == std::string::npos;
+      if (!blank && pack_ && open) out.back().fields["text"].get_ref<std::string&>() += "\n" + text;
+      else if (!blank) out.push_back(std::move(row));
+      open = !blank;
+    }
+    for (auto& row : out)
+      if (row.is_line && text_ != "text") row.fields[text_] = row.fields["text"];
+    return out;
+  }
+
+  void fit(std::span<const Row> train, std::span<const Row>) override {
+    chat_ = std::any_of(train.begin(), train.end(), [&](const Row& row) { return row.fields.contains(messages_); });
+    add_end_of_turn();
+  }
+  nlohmann::ordered_json state() const override { return {{"chat", chat_}}; }
+  void restore(const nlohmann::ordered_json& state) override {
+    chat_ = state.value("chat", false);
+    add_end_of_turn();
+  }
+
+  void use_model(const ModelFiles& model) override {
+    LanguageTask::use_model(model);
+    positions_ = 0;
+    for (const char* key : {"n_positions", "max_position_embeddings"})
+      if (positions_ == 0 && model.config.contains(key) && model.config[key].is_number_integer()) positions_ = model.config[key].get<int64_t>();
+    if (positions_ > 0 && max_length_ > positions_) {
+      if (max_length_given_) log_warning("data.max_length: ", max_length_, " is more than the model's ", positions_, " positions; ", positions_, " is used");
+      max_length_ = positions_;
+    }
+    find_template();
+    add_end_of_turn();
+  }
+
+  Example encode(const Row& row, const Tokenizer* /*the model's*/, bool labelled) const override {
+    Example out;
+    out.source = row.source;
+    out.labelled = labelled;
+    if (row.fields.contains("input_ids")) encode_ids(row, out);
+    else if (uses_chat(row, labelled)) encode_chat(row, out);
+    else if (row.fields.contains(prompt_) || !prompt_template_.empty()) encode_prompt(row, out);
+    else encode_text(row, out);
+    return out;
+  }
+
+  std::vector<Example> arrange(std::vector<Example> examples, std::string_view what) const override {
+    auto kept = LanguageTask::arrange(std::move(examples), what);
+    const bool plain = std::all_of(kept.begin(), kept.end(), [](const Example& e) { return e.prompt_ids.empty(); });
+    return pack_ && plain ? packed(kept) : kept;
+  }
+
+  Batch collate(std::span<const Example* const> examples) const override {
+    size_t width = 1;
+    for (const Example* example : examples) width = std::max(width, example->input_ids.size());
+    const std::vector<int64_t> shape{static_cast<int64_t>(examples.size()), static_cast<int64_t>(width)};
+    Batch batch;
+    batch.input_ids = torch::full(shape, pad_id_, torch::kInt64);
+    batch.attention_mask = torch::zeros(shape, torch::kInt64);
+    batch.labels = torch::full(shape, kIgnored, torch::kInt64);
+    auto ids = batch.input_ids.accessor<int64_t, 2>();
+    auto mask = batch.attention_mask.accessor<int64_t, 2>();
+    auto labels = batch.labels.accessor<int64_t, 2>();
+    for (int64_t i = 0; i < shape[0]; ++i) {
+      const Example& example = *examples[static_cast<size_t>(i)];
+      for (size_t t = 0; t < example.input_ids.size(); ++t) {
+        const auto at = static_cast<int64_t>(t);
+        ids[i][at] = example.input_ids[t];
+        mask[i][at] = 1;
+        if (t > 0 && t < example.label_ids.size()) labels[i][at - 1] = example.label_ids[t];  // what the token before predicts
+      }
+    }
+    return batch;
+  }
+
+ protected:
+  const std::vector<int64_t>& prompt_of(const Example& example) const override { return example.prompt_ids; }
+  bool takes_decoder() const override { return false; }
+  int64_t new_token_limit(const std::vector<int64_t>& prompt) const override {
+    if (positions_ == 0) return 0;
+    const int64_t left = positions_ - static_cast<int64_t>(prompt.size());
+    check(left > 0, "a prompt of ", prompt.size(), " tokens leaves no position to generate; the model has ", positions_, " (lower data.max_length)");
+    return left;
+  }
+
+ private:
+  bool uses_chat(const Row& row, bool labelled) const {
+    if (row.fields.contains(messages_)) return true;
+    const bool is_prompt = row.fields.contains(prompt_) || !prompt_template_.empty();
+    if (chat_template_ == "none" || !is_prompt) return false;
+    return !chat_template_.empty() || (chat_ && !labelled);
+  }
+
+  void find_template() {
+    template_.reset();
+    if (chat_template_ == "none" || !model_.tokenizer) return;
+    const TokenizerConfig settings = TokenizerConfig::read(model_.tokenizer_files);
+    const std::string bos = settings.token("bos_token", ""), eos = settings.token("eos_token", "");
+    if (!chat_template_.empty() && chat_template_ != "auto") {
+      template_ = ChatTemplate::by_name(chat_template_, bos, eos);
+      return;
+    }
+    std::string jinja = model_.tokenizer_files("chat_template.jinja").value_or("");
+    const auto& own = settings.root.contains("chat_template") ? settings.root["chat_template"] : nlohmann::json();
+    if (own.is_string()) jinja = own.get<std::string>();
+    if (own.is_array())
+      for (const auto& entry : own)
+        if (entry.value("name", "") == "default") jinja = entry.value("template", "");
+    no_template_ = "the tokenizer brings no chat template; choose one with data.chat_template: " + join(ChatTemplate::names());
+    if (jinja.empty()) return;
+    try {
+      template_ = ChatTemplate::recognise(jinja, bos, eos);
+    } catch (const Error& e) {
+      no_template_ = e.what();  // only rows that are conversations need it
+    }
+  }
+
+  /// A conversation's answers end with the template's mark, which not every model's configuration calls its end token.
+  void add_end_of_turn() {
+    if (!template_ || !model_.tokenizer || !(chat_ || !chat_template_.empty())) return;
+    const auto ids = model_.tokenizer->tokenize(template_->end_of_turn());
+    auto& eos = generation_.options.eos;
+    if (ids.size() == 1 && std::find(eos.begin(), eos.end(), ids[0]) == eos.end()) eos.push_back(ids[0]);
+  }
+
+  /// Tokens of parts one after the other: those of the whole text so far where they begin with the ones before, else each
+  /// part's own, so that the tokens of a prompt are the same with and without its answer.
+  Sequence sequence(const Row& row, const std::vector<ChatPart>& parts, bool with_prefix) const {
+    Sequence out;
+    std::string text;
+    std::vector<int64_t> before;
+    for (const auto& part : parts) {
+      text += part.text;
+      std::vector<int64_t> now = tokenizer(row).tokenize(text);
+      if (now.size() < before.size() || !std::equal(before.begin(), before.end(), now.begin())) {
+        now = before;
+        for (const int64_t id : tokenizer(row).tokenize(part.text)) now.push_back(id);
+      }
+      if (part.predicted) out.answer = before.size();
+      out.labels.insert(out.labels.end(), now.size() - before.size(), kIgnored);
+      if (part.predicted) std::copy(now.begin() + static_cast<std::ptrdiff_t>(before.size()), now.end(), out.labels.end() - static_cast<std::ptrdiff_t>(now.size() - before.size()));
+      before = std::move(now);
+    }
+    out.ids = std::move(before);
+    if (with_prefix) {
+      out.ids.insert(out.ids.begin(), text_prefix_.begin(), text_prefix_.end());
+      out.labels.insert(out.labels.begin(), text_prefix_.size(), kIgnored);
+      out.answer += text_prefix_.size();
+    }
+    return out;
+  }
+
+  /// The sequence within max_length. A prompt loses its beginning (special tokens in front apart); an answer that does not
+  /// fit goes by data.too_long.
+  void fit_into(Sequence sequence, size_t prefix, Example& out) const {
+    std::vector<int64_t> prompt(sequence.ids.begin(), sequence.ids.begin() + static_cast<std::ptrdiff_t>(sequence.answer));
+    std::vector<int64_t> answer(sequence.ids.begin() + static_cast<std::ptrdiff_t>(sequence.answer), sequence.ids.end());
+    const auto most = static_cast<size_t>(max_length_);
+    const size_t kept = std::max<size_t>(prefix, 1);
+    if (!answer.empty()) fit_answer(answer, max_length_ - static_cast<int64_t>(std::min(kept, prompt.size())), out, "the answer");
+    const auto shorten = [&](std::vector<int64_t>& values, size_t room) {
+      if (values.size() <= room) return false;
+      const size_t front = std::min(prefix, room);
+      values.erase(values.begin() + static_cast<std::ptrdiff_t>(front), values.end() - static_cast<std::ptrdiff_t>(room - front));
+      return true;
+    };
+    out.prompt_ids = prompt;
+    shorten(out.prompt_ids, most - 1);
+    std::vector<int64_t> labels(sequence.labels.begin(), sequence.labels.begin() + static_cast<std::ptrdiff_t>(sequence.answer));
+    shorten(labels, most - answer.size());
+    if (shorten(prompt, most - answer.size())) out.truncated = true;
+    const auto tail = sequence.labels.begin() + static_cast<std::ptrdiff_t>(sequence.answer);
+    labels.insert(labels.end(), tail, tail + static_cast<std::ptrdiff_t>(answer.size()));
+    out.input_ids = std::move(prompt);
+    out.input_ids.insert(out.input_ids.end(), answer.begin(), answer.end());
+    out.label_ids = std::move(labels);
+    if (answer.empty()) std::fill(out.label_ids.begin(), out.label_ids.end(), kIgnored);
+  }
+
+  void encode_chat(const Row& row, Example& out) const {
+    tokenizer(row);
+    check(template_.has_value(), row.source, ": ", no_template_);
+    std::vector<ChatMessage> messages;
+    if (row.fields.contains(messages_)) messages = read_messages(row.fields.at(messages_), row.source);
+    else messages.push_back({"user", prompt_text(row, prompt_, "prompt")});
+    if (out.labelled && !row.fields.contains(messages_)) {
+      out.references = references_of(row, completion_, "completion");
+      messages.push_back({"assistant", out.references.front()});
+    }
+    const bool answered = !messages.empty() && messages.back().role == "assistant";
+    check(answered || !out.labelled, row.source, ": messages: the last one must be the assistant's, which is learnt");
+    try {
+      if (out.labelled) {
+        if (out.references.empty()) out.references = {messages.back().content};
+        Sequence whole = sequence(row, template_->render(messages, false), false);
+        fit_into(std::move(whole), 0, out);
+      } else {
+        if (answered) messages.pop_back();
+        fit_into(prompt_only(sequence(row, template_->render(messages, true), false)), 0, out);
+      }
+    } catch (const Error& e) {
+      const std::string message = e.what();
+      fail(message.starts_with(row.source) ? "" : row.source + ": ", message);
+    }
+  }
+
+  static Sequence prompt_only(Sequence sequence) {
+    sequence.answer = sequence.ids.size();
+    return sequence;
+  }
+
+  void encode_prompt(const Row& row, Example& out) const {
+    std::vector<ChatPart> parts{{prompt_text(row, prompt_, "prompt"), false}};
+    if (!out.labelled) {
+      fit_into(prompt_only(sequence(row, parts, true)), text_prefix_.size(), out);
+      return;
+    }
+    out.references = references_of(row, completion_, "completion");
+    parts.push_back({out.references.front(), true});
+    Sequence whole = sequence(row, parts, true);
+    if (!out.references.front().empty()) {
+      check(eos_id_ >= 0, row.source, ": the model's files name no end token (eos_token_id), which a completion must end with");
+      whole.ids.push_back(eos_id_);
+      whole.labels.push_back(eos_id_);
+    }
+    fit_into(std::move(whole), text_prefix_.size(), out);
+  }
+
+  void encode_text(const Row& row, Example& out) const {
+    const std::string text = text_of(row, text_, given_text_ ? "text" : "text, or data.prompt and data.completion, or data.messages");
+    std::vector<int64_t> ids = text_prefix_;
+    for (const int64_t id : tokenizer(row).tokenize(text)) ids.push_back(id);
+    if (!out.labelled) {
+      fit_into(prompt_only({ids, std::vector<int64_t>(ids.size(), kIgnored), 0}), text_prefix_.size(), out);
+      return;
+    }
+    if (eos_id_ >= 0 && ids.size() > text_prefix_.size()) ids.push_back(eos_id_);
+    if (!pack_ && static_cast<int64_t>(ids.size()) > max_length_) {
+      ids.resize(static_cast<size_t>(max_length_));
+      out.truncated = true;
+    }
+    out.input_ids = ids;
+    out.label_ids = ids;
+    if (!ids.empty()) out.label_ids.front() = kIgnored;
+    if (ids.size() == text_prefix_.size()) std::fill(out.label_ids.begin(), out.label_ids.end(), kIgnored);
+  }
+
+  void encode_ids(const Row& row, Example& out) const {
+    Row copy{row.source, {{"ids", row.fields.at("input_ids")}}};
+    out.input_ids = label_list(copy, "ids");
+    check(!out.input_ids.empty() && std::find(out.input_ids.begin(), out.input_ids.end(), kIgnored) == out.input_ids.end(), row.source,
+          ": input_ids: expected whole numbers from 0, at least one");
+    const bool own = row.fields.contains("labels");
+    out.label_ids = own ? label_list(row, "labels") : out.input_ids;
+    check(out.label_ids.size() == out.input_ids.size(), row.source, ": labels: expected ", out.input_ids.size(), " values as in input_ids, found ",
+          out.label_ids.size());
+    const auto first = std::find_if(out.label_ids.begin(), out.label_ids.end(), [](int64_t id) { return id != kIgnored; }) - out.label_ids.begin();
+    if (own || !out.labelled) out.prompt_ids.assign(out.input_ids.begin(), own ? out.input_ids.begin() + first : out.input_ids.end());
+    if (static_cast<int64_t>(out.input_ids.size()) > max_length_ && (own || !pack_)) {
+      check(!own || too_long_ != "error", row.source, ": input_ids has ", out.input_ids.size(), " tokens, but data.max_length is ", max_length_,
+            "; raise it, or set data.too_long: cut or drop");
+      out.truncated = true;
+      out.input_ids.resize(static_cast<size_t>(max_length_));
+      out.label_ids.resize(static_cast<size_t>(max_length_));
+      if (own && too_long_ == "drop") std::fill(out.label_ids.begin(), out.label_ids.end(), kIgnored);
+    }
+  }
+
+  /// Documents one after the other, cut into blocks of max_length; the last block may be shorter.
+  std::vector<Example> packed(const std::vector<Example>& documents) const {
+    std::vector<Example> blocks;
+    for (const auto& document : documents) {
+      for (size_t t = 0; t < document.input_ids.size(); ++t) {
+        if (blocks.empty() || static_cast<int64_t>(blocks.back().input_ids.size()) == max_length_) {
+          blocks.emplace_back();
+          blocks.back().source = document.source;
+          blocks.back().labelled = true;
+        }
+        // Whether a document's first token is predicted from the one before it does not matter to it, but teaches what
+        // follows the end token.
+        blocks.back().input_ids.push_back(document.input_ids[t]);
+        blocks.back().label_ids.push_back(t == 0 && !blocks.back().label_ids.empty() ? document.input_ids[0] : document.label_ids[t]);
+      }
+    }
+    if (blocks.size() > 1 && blocks.back().input_ids.size() < 2) blocks.pop_back();  // one token predicts nothing
+    log_info(documents.size(), " documents packed into ", blocks.size(), " blocks of ", max_length_, " tokens");
+    return blocks;
+  }
+
+  std::string text_ = "text", prompt_ = "prompt", completion_ = "completion", messages_ = "messages", chat_template_;
+  bool pack_ = true, given_prompt_ = false, given_text_ = false, chat_ = false;
+  int64_t positions_ = 0;
+  std::optional<ChatTemplate> template_;
+  std::string no_template_ = "the model has no tokenizer";
+};
+
+}  // namespace
+
+std::unique_ptr<Task> make_causal_lm(const Config& data) {
+  return std::make_unique<CausalLm>(data);
+}
+
+}  // namespace deeplora

@@ -1,0 +1,61 @@
+#include "tasks/token_loss.h"
+
+#include <torch/torch.h>
+
+#include "core/error.h"
+
+namespace deeplora {
+namespace {
+
+constexpr int64_t kCells = 1 << 21;  ///< logits in one stretch: 8 MiB of float32
+
+/// Calls body(places [n], labels [n]) for stretches of the predicted cells.
+template <class Body>
+void stretches(const torch::Tensor& labels, int64_t vocabulary, const Body& body) {
+  const torch::Tensor flat = labels.flatten(), places = (flat != kIgnored).nonzero().squeeze(1);
+  const int64_t step = std::max<int64_t>(1, kCells / vocabulary);
+  for (int64_t start = 0; start < places.size(0); start += step) {
+    const torch::Tensor here = places.slice(0, start, std::min(places.size(0), start + step));
+    body(here, flat.index_select(0, here));
+  }
+}
+
+class TokenLoss : public torch::autograd::Function<TokenLoss> {
+ public:
+  static torch::Tensor forward(torch::autograd::AutogradContext* context, const torch::Tensor& logits, const torch::Tensor& labels) {
+    context->save_for_backward({logits, labels});
+    const torch::Tensor flat = logits.reshape({-1, logits.size(-1)});
+    torch::Tensor sum = torch::zeros({}, logits.options().dtype(torch::kFloat64));
+    stretches(labels, logits.size(-1), [&](const torch::Tensor& places, const torch::Tensor& wanted) {
+      const torch::Tensor scores = flat.index_select(0, places).to(torch::kFloat32);
+      const torch::Tensor chosen = scores.gather(1, wanted.unsqueeze(1)).squeeze(1);
+      sum += (scores.logsumexp(1) - chosen).to(torch::kFloat64).sum();
+    });
+    return sum.to(torch::kFloat32);
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, const torch::autograd::variable_list& outer) {
+    const auto saved = context->get_saved_variables();
+    const torch::Tensor flat = saved[0].reshape({-1, saved[0].size(-1)});
+    torch::Tensor gradient = torch::zeros_like(flat);
+    stretches(saved[1], flat.size(1), [&](const torch::Tensor& places, const torch::Tensor& wanted) {
+      torch::Tensor part = torch::softmax(flat.index_select(0, places).to(torch::kFloat32), 1);
+      part.scatter_add_(1, wanted.unsqueeze(1), torch::full({wanted.size(0), 1}, -1.0, part.options()));
+      gradient.index_copy_(0, places, part.mul_(outer[0].to(torch::kFloat32)).to(gradient.scalar_type()));
+    });
+    return {gradient.reshape(saved[0].sizes()), torch::Tensor()};
+  }
+};
+
+}  // namespace
+
+torch::Tensor token_loss_sum(const torch::Tensor& logits, const torch::Tensor& labels) {
+  check(logits.dim() == 3 && labels.dim() == 2 && logits.size(0) == labels.size(0) && logits.size(1) == labels.size(1),
+        "the loss needs logits of every token [B, T, V] and labels [B, T], found ", logits.sizes(), " and ", labels.sizes());
+  const int64_t highest = labels.numel() > 0 ? labels.max().item<int64_t>() : 0;
+  check(highest < logits.size(2), "token ", highest, " is beyond the model's vocabulary of ", logits.size(2),
+        "; does the tokenizer belong to this model?");
+  return TokenLoss::apply(logits, labels);
+}
+
+}  // namespace deeplora

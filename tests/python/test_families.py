@@ -1,0 +1,218 @@
+"""Native families gpt2, llama and t5 (and the encoders). Oracles: the archive's own forward and autograd, the graph backend, transformers."""
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+import export_torchscript
+import make_tiny_models
+from conftest import ROOT
+
+T5 = dict(vocab_size=320, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_decoder_layers=3, num_heads=4, pad_token_id=0, eos_token_id=1,
+          decoder_start_token_id=0, relative_attention_num_buckets=8, relative_attention_max_distance=16)
+DECODER = dict(vocab_size=200, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, intermediate_size=48,
+               max_position_embeddings=64, initializer_range=0.1, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+GPT2 = dict(vocab_size=200, n_embd=32, n_layer=2, n_head=4, n_positions=64, initializer_range=0.1, bos_token_id=0, eos_token_id=0)
+
+
+def rope(**values):
+    return {"rope_parameters": {"rope_theta": 5000.0, **values}}
+
+
+LLAMA3 = rope(rope_type="llama3", factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
+# name -> (class, arguments of its configuration, family): every family and every option that changes the arithmetic
+CASES = {
+    "gpt2": ("GPT2LMHeadModel", GPT2, "gpt2"),
+    "gpt2-untied-relu": ("GPT2LMHeadModel", dict(GPT2, tie_word_embeddings=False, activation_function="relu", n_inner=40,
+                                                 scale_attn_by_inverse_layer_idx=True), "gpt2"),
+    "llama-grouped": ("LlamaForCausalLM", DECODER, "llama"),
+    "llama-tied-biases": ("LlamaForCausalLM", dict(DECODER, tie_word_embeddings=True, attention_bias=True, mlp_bias=True,
+                                                   num_key_value_heads=4), "llama"),
+    "llama-one-kv-head-wide": ("LlamaForCausalLM", dict(DECODER, num_key_value_heads=1, head_dim=16), "llama"),
+    "llama-rope-llama3": ("LlamaForCausalLM", dict(DECODER, **LLAMA3), "llama"),
+    "llama-rope-linear": ("LlamaForCausalLM", dict(DECODER, **rope(rope_type="linear", factor=2.0)), "llama"),
+    "qwen2": ("Qwen2ForCausalLM", dict(DECODER, tie_word_embeddings=True), "llama"),
+    "qwen2-window": ("Qwen2ForCausalLM", dict(DECODER, use_sliding_window=True, sliding_window=6, max_window_layers=1), "llama"),
+    "mistral-window": ("MistralForCausalLM", dict(DECODER, sliding_window=6), "llama"),
+    "mistral-no-window": ("MistralForCausalLM", dict(DECODER, sliding_window=None), "llama"),
+    "t5-plain": ("T5ForConditionalGeneration", dict(T5, feed_forward_proj="relu"), "t5"),
+    "t5-gated": ("T5ForConditionalGeneration", dict(T5, feed_forward_proj="gated-gelu", tie_word_embeddings=False), "t5"),
+    "mt5": ("MT5ForConditionalGeneration", dict(T5, feed_forward_proj="gated-gelu"), "t5"),
+}
+ENCODERS = {"bert": "bert", "roberta": "roberta", "distilbert": "distilbert"}
+SEQ2SEQ = {name for name, (_, _, family) in CASES.items() if family == "t5"}
+
+
+@pytest.fixture(scope="session")
+def families():
+    """families("check", archive): the helper's output as JSON (list: as lines); families(..., code=1): its message."""
+    path = Path(os.environ.get("DEEPLORA_FAMILIES", ROOT / "build" / "tests" / "deeplora_families"))
+    if not os.access(path, os.X_OK):
+        pytest.fail(f"{path} is not built, or DEEPLORA_FAMILIES names another place")
+
+    def call(*arguments, code: int = 0):
+        done = subprocess.run([str(path), *map(str, arguments)], capture_output=True, text=True, timeout=300)
+        assert done.returncode == code, done.stdout + done.stderr
+        if code:
+            return done.stderr
+        return done.stdout.split() if arguments[0] == "list" else json.loads(done.stdout)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def case(tmp_path_factory):
+    """case("gpt2") -> (folder, archive); case("gpt2", "bfloat16") the same in half precision."""
+    root = tmp_path_factory.mktemp("families")
+
+    def make(name: str, dtype: str = "float32") -> tuple[Path, Path]:
+        import transformers
+
+        folder, archive = root / name, root / f"{name}-{dtype}.pt"
+        if not folder.exists():
+            class_name, arguments, _ = CASES[name]
+            model_class = getattr(transformers, class_name)
+            torch.manual_seed(3)
+            model = model_class(model_class.config_class(**arguments)).eval()
+            noise = torch.Generator().manual_seed(4)
+            with torch.no_grad():
+                for parameter in model.parameters():  # zeros and ones would hide a mistake
+                    if parameter.dim() == 1:
+                        parameter.add_(0.1 * torch.randn(parameter.shape, generator=noise))
+            model.save_pretrained(folder)
+        if not archive.exists():
+            export_torchscript.export(str(folder), str(archive), "seq2seq" if name in SEQ2SEQ else "causal-lm", dtype=dtype)
+        return folder, archive
+
+    return make
+
+
+def assert_equals_archive(found, decodes):
+    assert found["parity"] == "" and found["sites"] == []
+    # float32 rounding: sums have another order without padding; a wrong mask, position or scale moves these by 1e-2 and more
+    assert max(found["forward"].values()) < 2e-5, found
+    assert found["weight_gradients"] < 2e-4 and found["factor_gradients"] < 2e-4, found
+    assert found["adapted_change"] > 1e-2 and found["adapted_forward"] < 2e-5, found
+    # the same bits, but in T5 all decoder layers add to the gradient of the source and of the position biases, in another order
+    assert found["checkpointing"] <= (5e-6 if found["family"] == "t5" else 0), found
+    assert (0 <= found["decoding"] < 1e-5) if decodes else found["decoding"] == -1, found
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_family_equals_archive_and_graph(name, families, case):
+    found = families("check", case(name)[1])
+    assert found["family"] == CASES[name][2]
+    assert_equals_archive(found, decodes=True)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoders_keep_the_same_contract(name, families, tiny_archive):
+    found = families("check", tiny_archive(name, "encoder"))
+    del found["forward"]["left"]  # encoders count cells
+    found["sites"] = [line for line in found["sites"] if "position_embeddings" not in line and "token_type" not in line]
+    assert_equals_archive(found, decodes=False)
+
+
+def test_every_registered_family_is_among_the_cases(families):
+    assert set(families("list")) == {family for _, _, family in CASES.values()} | set(ENCODERS.values())
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama-grouped", "t5-gated"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_archives(name, dtype, families, case):
+    found = families("check", case(name, dtype)[1])
+    assert found["parity"] == "" and found["sites"] == []
+    assert max(found["forward"].values()) < (1e-1 if dtype == "bfloat16" else 2e-2), found
+    assert found["decoding"] < 1e-5 and found["checkpointing"] < 5e-6, found  # the family itself computes in float32
+
+
+def with_config(archive, out, **changes):
+    files = {"config.json": "", "export.json": ""}
+    module = torch.jit.load(str(archive), _extra_files=files)
+    settings = json.loads(files["config.json"]) | changes
+    torch.jit.save(module, str(out), _extra_files={**files, "config.json": json.dumps(settings)})
+    return out
+
+
+def test_unknown_rope_scaling_is_refused_and_auto_falls_back(families, run, case, tmp_path):
+    yarn = with_config(case("llama-grouped")[1], tmp_path / "yarn.pt", rope_parameters={"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0})
+    assert "rope scaling 'yarn' has no native family; known: default, linear, llama3" in families("check", yarn, code=1)
+    assert json.loads(run("inspect", yarn, "--json").stdout)["backend"] == "graph"
+
+
+def test_wrong_configuration_is_found_by_the_comparison(families, case, tmp_path):
+    wrong = with_config(case("llama-grouped")[1], tmp_path / "wrong.pt", rope_parameters={"rope_type": "default", "rope_theta": 100.0})
+    assert "relative difference" in families("check", wrong)["parity"]
+
+
+def test_missing_and_misshapen_weights_are_all_named(families, case, tmp_path):
+    files = {"config.json": "", "export.json": ""}
+    module = torch.jit.load(str(case("gpt2")[1]), _extra_files=files)
+    settings = json.loads(files["config.json"]) | {"model_type": "llama", "num_attention_heads": 4}
+    torch.jit.save(module, str(tmp_path / "other.pt"), _extra_files={**files, "config.json": json.dumps(settings)})
+    assert "no native family" in families("check", tmp_path / "other.pt", code=1)
+
+
+def test_checkpointing_lowers_the_peak_memory(families, tmp_path):
+    import transformers
+
+    config = transformers.LlamaConfig(**{**DECODER, "num_hidden_layers": 12, "hidden_size": 64, "intermediate_size": 256})
+    torch.manual_seed(0)
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "deep")
+    export_torchscript.export(str(tmp_path / "deep"), str(tmp_path / "deep.pt"), "causal-lm")
+    off, on = (families("memory", tmp_path / "deep.pt", 16, 64, switch) for switch in ("off", "on"))
+    # 1024 tokens x 12 layers x (about 14 x 64 + 4 x 256) floats are about 95 MB; one layer's share of it is 8
+    assert off - on > 50, (off, on)
+
+
+# ---- exports ----
+
+
+def transformers_class(name):
+    import transformers
+
+    return transformers.AutoModelForSeq2SeqLM if name in SEQ2SEQ else transformers.AutoModelForCausalLM
+
+
+def logits_of(model, live):
+    inputs = {key: live[key] for key in ("input_ids", "attention_mask", "decoder_input_ids") if key in live}
+    if "decoder_input_ids" not in live:
+        inputs["position_ids"] = (live["attention_mask"].cumsum(1) - 1).clamp(min=0)
+    with torch.no_grad():
+        return model(**inputs, use_cache=False).logits
+
+
+def assert_same(found, live, what):
+    seen, scale = live["mask"] > 0, live["logits"].abs().max().item()
+    assert (found - live["logits"]).abs()[seen].max().item() < 2e-5 * scale, what
+
+
+EXPORTS = [(name, "native", "all-linear", "lora", "{rank: 3, alpha: 5}") for name in
+           ("gpt2", "gpt2-untied-relu", "llama-tied-biases", "llama-grouped", "qwen2", "mistral-window", "t5-plain", "t5-gated")]
+EXPORTS += [(name, "native", "re:.*", "deep-lora", "{rank: 2, depth: 3}") for name in ("gpt2", "llama-grouped", "qwen2", "t5-plain", "t5-gated")]
+EXPORTS += [(name, "graph", "re:.*", "rslora", "{rank: 2}") for name in ("gpt2", "qwen2", "t5-gated")]
+
+
+@pytest.mark.parametrize("name, backend, targets, method, options", EXPORTS)
+def test_exports_give_the_live_logits(name, backend, targets, method, options, families, case, tmp_path):
+    from peft import PeftModel
+    from safetensors.torch import load_file
+
+    folder, archive = case(name)
+    assert families("export", archive, backend, method, options, targets, tmp_path)["reloaded"] < 1e-5
+    live = load_file(tmp_path / "live.safetensors")
+    assert (live["logits"] - live["base"]).abs().max() > 0.05 * live["base"].abs().max()
+    names = [argument.name for argument in torch.jit.load(str(archive)).forward.schema.arguments[1:]]
+    inputs = dict(live, decoder_attention_mask=torch.ones_like(live.get("decoder_input_ids", live["input_ids"])))
+    with torch.no_grad():
+        assert_same(torch.jit.load(str(tmp_path / "merged.pt"))(**{n: inputs[n] for n in names}), live, "torch.jit.load")
+    model_class = transformers_class(name)
+    assert_same(logits_of(model_class.from_pretrained(tmp_path / "merged", attn_implementation="eager").eval(), live), live, "transformers")
+    base = model_class.from_pretrained(folder, attn_implementation="eager").eval()
+    assert_same(logits_of(base, live), dict(live, logits=live["base"]), "the base model")
+    assert_same(logits_of(PeftModel.from_pretrained(base, tmp_path / "peft").eval(), live), live, "peft")

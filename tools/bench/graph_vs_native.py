@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+"""A training step through backend: graph against backend: native, in alternation, on the same rows. Prints the ratio with its spread.
+
+  .venv/bin/python tools/bench/graph_vs_native.py [--pairs 5] [--steps 40] [--batch 16] [--tokens 32 64 128] [--threads N]
+                                                  [--method lora] [--json]
+
+The native family leaves padding out, the archive's own code does not, so every row has the same number of tokens: nothing is
+padded and both compute the same. A step's time is (whole training - first step) / (steps - 1), from result.json of runs that are
+processes of their own (A B, B A, A B ...); a ratio is taken pair by pair, the median is printed with the smallest and the largest.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from finetune_vs_peft import ROOT, measured, minilm
+
+ADAPTERS = {"lora": "method: lora, rank: 8, alpha: 16", "deep-lora": "method: deep-lora, rank: 8, depth: 3"}
+BACKENDS = ("graph", "native")
+
+
+def write_rows(path: Path, count: int, tokens: int, vocabulary: int) -> None:
+    rng = random.Random(1)
+    with open(path, "w", encoding="utf-8") as out:
+        for _ in range(count):
+            ids = [rng.randrange(1000, vocabulary) for _ in range(tokens)]
+            out.write(json.dumps({"input_ids": ids, "label": rng.random()}) + "\n")
+
+
+def step_seconds(options, place: Path, backend: str, run: Path, environment: dict) -> float:
+    measured([options.program, "finetune", str(place / "config.yaml"), "--run", str(run), "--set", f"model.backend={backend}"], environment)
+    result = json.loads((run / "result.json").read_text())
+    return options.batch / result["samples_per_second"]
+
+
+def compare(options, place: Path, tokens: int, environment: dict) -> dict:
+    write_rows(place / "rows.jsonl", options.batch * 8, tokens, options.vocabulary)
+    (place / "config.yaml").write_text(
+        f"model: {{path: {place}/model.pt, dropout: 0.0}}\n"
+        f"data: {{task: regression, train: {place}/rows.jsonl, max_length: {tokens}}}\n"
+        f"adapter: {{{ADAPTERS[options.method]}, targets: all-linear}}\n"
+        f"train: {{steps: {options.steps}, batch_size: {options.batch}, lr: 1e-3, log_every: 1000, threads: {options.threads}}}\n")
+    seconds: dict[str, list[float]] = {backend: [] for backend in BACKENDS}
+    for pair in range(options.pairs):
+        for backend in BACKENDS[::1 if pair % 2 == 0 else -1]:
+            seconds[backend].append(step_seconds(options, place, backend, place / f"{tokens}-{pair}-{backend}", environment))
+    ratios = [a / b for a, b in zip(seconds["graph"], seconds["native"])]
+    return {"tokens": tokens, "graph_ms": 1e3 * statistics.median(seconds["graph"]), "native_ms": 1e3 * statistics.median(seconds["native"]),
+            "ratio": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--program", default=str(ROOT / "build/deeplora"))
+    parser.add_argument("--model", default=None, help="Hugging Face folder of an encoder (default: all-MiniLM-L6-v2)")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--tokens", type=int, nargs="+", default=[32, 64, 128])
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--attention", choices=("eager", "sdpa"), default="eager", help="of the exported archive")
+    parser.add_argument("--method", choices=ADAPTERS, default="lora")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    folder = Path(options.model or minilm())
+    options.vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(options.threads), "TOKENIZERS_PARALLELISM": "false"}
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary)
+        measured([sys.executable, "tools/export_torchscript.py", str(folder), str(place / "model.pt"), "--attention", options.attention], environment)
+        print(f"{options.pairs} pairs, {options.steps} steps of {options.batch} rows, {options.method}, {options.threads} threads, {options.attention} attention in the archive")
+        print(f"{'tokens a row':>12}{'graph, ms':>12}{'native, ms':>12}   graph / native (median, least .. most)")
+        table = []
+        for tokens in options.tokens:
+            row = compare(options, place, tokens, environment)
+            table.append(row)
+            print(f"{tokens:>12}{row['graph_ms']:>12.1f}{row['native_ms']:>12.1f}   {row['ratio']:.3f} ({row['least']:.3f} .. {row['most']:.3f})", flush=True)
+    if options.json:
+        print(json.dumps(table, indent=2))
+
+
+if __name__ == "__main__":
+    main()

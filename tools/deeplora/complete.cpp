@@ -1,0 +1,186 @@
+#include <algorithm>
+#include <iostream>
+
+#include "commands.h"
+#include "complete_ratings.h"
+#include "completion/config.h"
+#include "completion_report.h"
+#include "completion_sweep.h"
+#include "core/log.h"
+#include "core/system.h"
+#include "synthetic_run.h"
+
+namespace deeplora {
+namespace {
+namespace fs = std::filesystem;
+
+struct CompleteOptions {
+  std::string config;
+  std::vector<std::string> overrides;
+  std::string run;
+  bool resume = false, print_config = false;
+  RatingsUse use;
+};
+
+/// RUN when no --run is given: runs/<name of the configuration>.
+fs::path run_folder_of(const CompleteOptions& o) {
+  return o.run.empty() ? fs::path("runs") / fs::path(o.config).stem() : fs::path(o.run);
+}
+
+Config given_config(const CompleteOptions& o) {
+  Config config = Config::load(o.config.empty() ? run_folder_of(o) / "config.yaml" : fs::path(o.config));
+  for (const auto& assignment : o.overrides) config.set(assignment);
+  return config;
+}
+
+/// Keys that may change when a run goes on.
+bool may_change(const std::string& path) {
+  static const std::vector<std::string> kFree = {"completion.threads", "completion.log_every", "completion.save_every",
+                                                 "completion.keep_checkpoints", "completion.steps", "completion.tolerance"};
+  return std::find(kFree.begin(), kFree.end(), path) != kFree.end();
+}
+
+nlohmann::ordered_json identity_of(const Config& config) {
+  const Config resolved = Config::parse(config.dump());
+  nlohmann::ordered_json out = nlohmann::ordered_json::object();
+  for (const auto& option : config.options()) {
+    std::string value;
+    resolved.read(option.path, value, "");
+    if (!may_change(option.path)) out[option.path] = value;
+  }
+  return out;
+}
+
+/// One configuration, read and checked.
+struct Resolved {
+  CompletionConfig completion;
+  std::optional<RatingsConfig> ratings;  ///< in place of a synthetic target
+  CompletionSweep sweep;
+  std::string yaml;                 ///< of the run itself, without sweep
+  std::string whole;                ///< with it
+  nlohmann::ordered_json identity;
+};
+
+Resolved resolve(const Config& config) {
+  const Config section = config.section("completion");
+  Resolved out;
+  out.completion = CompletionConfig::read(section);
+  out.ratings = read_ratings_config(section, out.completion);
+  if (!out.ratings && !out.completion.synthetic.given())
+    section.mistake("train", "expected a file of ratings, or the size of a synthetic target; the smallest: completion: {train: ratings.csv} or "
+                    "completion: {synthetic: {rows: 100}}");
+  section.require(!out.ratings || !out.completion.synthetic.given(), "synthetic.rows", "nothing when completion.train names a file");
+  out.yaml = config.dump();
+  out.identity = identity_of(config);
+  out.sweep = CompletionSweep::read(section);
+  config.finish();
+  out.whole = config.dump();
+  return out;
+}
+
+void print_completion(const nlohmann::ordered_json& result, const RunFolder& folder) {
+  if (result.contains("recovery_error"))
+    std::cout << "recovery error  " << result["recovery_error"] << "\niterations      " << result["iterations"] << " (" << result["stopped"].get<std::string>()
+              << ")\nseconds         " << result["seconds"] << "\n";
+  std::cout << "run             " << folder.path().string() << "\nreport          " << folder.report_file().string() << "\n";
+}
+
+fs::path member_folder(const RunFolder& folder, const std::string& name) {
+  std::string safe;
+  for (const char c : name) safe += std::isalnum(static_cast<unsigned char>(c)) || std::string_view("=.+-_").find(c) != std::string_view::npos ? c : '_';
+  return folder.path() / "runs" / safe;
+}
+
+/// Runs or resumes a member; a finished one is read. A run that fails for its numbers is kept as a failure.
+void run_member(CompletionMember& member, const Resolved& resolved, const StopSignal& stop) {
+  const bool begun = fs::exists(member.folder / "config.yaml");
+  RunFolder folder = begun ? RunFolder::open(member.folder) : RunFolder::create(member.folder);
+  try {
+    member.result = folder.finished() ? nlohmann::ordered_json::parse(read_file(folder.result_file()))
+                                      : run_synthetic(resolved.completion, resolved.yaml, resolved.identity, folder, begun, &stop, member.name);
+  } catch (const Error& e) {
+    member.failure = e.what();
+    log_warning(member.name, ": ", e.what());
+  }
+}
+
+void run_sweep(const CompleteOptions& o, const Resolved& base, RunFolder& folder, const StopSignal& stop) {
+  // Every member's configuration is checked before the first one starts.
+  std::vector<CompletionMember> members;
+  std::vector<Resolved> configurations;
+  for (const auto& member : base.sweep.members(base.completion.fit.seed)) {
+    Config config = given_config(o);
+    for (const auto& assignment : member.assignments) config.set(assignment);
+    configurations.push_back(resolve(config));
+    members.push_back({.name = member.name, .values = member.values, .folder = member_folder(folder, member.name), .result = {}, .failure = {}});
+  }
+  folder.lock();
+  folder.write(folder.config_file(), base.whole);
+  nlohmann::ordered_json result = {{"task", "completion"}, {"runs", nlohmann::ordered_json::array()}};
+  double seconds = 0, training_seconds = 0;
+  int64_t iterations = 0;
+  for (size_t i = 0; i < members.size(); ++i) {
+    log_info("run ", i + 1, " of ", members.size(), ": ", members[i].name);
+    run_member(members[i], configurations[i], stop);
+    nlohmann::ordered_json row = nlohmann::ordered_json::object();
+    for (const auto& [key, value] : members[i].values) row[key] = value;
+    if (members[i].result.is_null()) row["failure"] = members[i].failure;
+    else {
+      row["result"] = members[i].result;
+      seconds += members[i].result["seconds"].get<double>();
+      training_seconds += members[i].result["training_seconds"].get<double>();
+      iterations += members[i].result["iterations"].get<int64_t>();
+    }
+    result["runs"].push_back(std::move(row));
+    folder.write(folder.report_file(), completion_report({members.begin(), members.begin() + static_cast<int64_t>(i) + 1}, "Matrix completion", base.whole));
+  }
+  result["iterations"] = iterations;
+  result["seconds"] = seconds;
+  result["seconds_per_iteration"] = training_seconds / static_cast<double>(std::max<int64_t>(1, iterations));
+  folder.write(folder.result_file(), result.dump(2) + "\n");
+  print_completion(result, folder);
+}
+
+void complete(const CompleteOptions& o) {
+  const Resolved resolved = resolve(given_config(o));
+  if (o.print_config) {
+    std::cout << resolved.whole;
+    return;
+  }
+  RunFolder folder = o.resume ? RunFolder::open(run_folder_of(o)) : RunFolder::create(run_folder_of(o));
+  if (resolved.ratings) {
+    check(!resolved.sweep.given(), "completion.sweep varies synthetic targets; use completion.grid with ratings");
+    return complete_ratings(*resolved.ratings, resolved.completion, resolved.whole, folder);
+  }
+  StopSignal stop;
+  if (resolved.sweep.given()) return run_sweep(o, resolved, folder, stop);
+  print_completion(run_synthetic(resolved.completion, resolved.yaml, resolved.identity, folder, o.resume, &stop, "complete"), folder);
+}
+
+}  // namespace
+
+void setup_complete(CLI::App& app, Action& action) {
+  auto o = std::make_shared<CompleteOptions>();
+  CLI::App* command = app.add_subcommand("complete", "Completes a matrix from some of its entries with a deep factor chain");
+  command->add_option("CONFIG", o->config, "YAML configuration (with --resume: the run's own when left out)");
+  command->add_option("--set", o->overrides, "Override a key: --set completion.rank=5 (may be repeated)")->take_all()->expected(1)->allow_extra_args(false);
+  command->add_option("--run", o->run, "Run folder (default: runs/<configuration name>)");
+  command->add_flag("--resume", o->resume, "Go on from the newest checkpoint of the run folder");
+  command->add_flag("--print-config", o->print_config, "Print the resolved configuration and stop");
+  add_ratings_options(*command, o->use);
+  command->footer("Examples:\n  deeplora complete configs/completion/synthetic.yaml --set completion.synthetic.observed=0.1 --run runs/completion\n"
+                  "  deeplora complete configs/completion/ratings.yaml --set completion.train=ratings.csv --run runs/ratings\n"
+                  "  deeplora complete --run runs/ratings --top 10 --output best.csv");
+  command->callback([o, &action] {
+    if (o->use.any()) {
+      if (o->run.empty() || !o->config.empty() || o->resume)
+        throw CLI::ValidationError("--predict, --top, --fold-in and --export use a finished run: name it with --run, without CONFIG and --resume");
+      action = [o] { use_ratings_run(o->run, o->use); };
+      return;
+    }
+    if (o->config.empty() && !o->resume) throw CLI::RequiredError("CONFIG (or --resume with --run)");
+    action = [o] { complete(*o); };
+  });
+}
+
+}  // namespace deeplora

@@ -1,0 +1,199 @@
+#include "complete_ratings.h"
+
+#include <torch/version.h>
+
+#include <cmath>
+#include <iomanip>
+#include <iostream>
+
+#include "completion/chain_ratings.h"
+#include "completion/ratings_file.h"
+#include "core/log.h"
+#include "deeplora_version.h"
+#include "ratings_report.h"
+
+namespace deeplora {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+RatingsCallbacks make_callbacks(const RatingsConfig& config, const CompletionConfig& common, const StopSignal& stop) {
+  RatingsCallbacks out;
+  out.note = [](const std::string& line) { log_info(line); };
+  out.pulse = [&stop] {
+    if (stop.requested()) throw Interrupted("stopped by a signal; a run on ratings keeps nothing of an unfinished fit, the same command starts it again");
+  };
+  out.chain = [&config, &common, pulse = out.pulse](const Ratings& train, const Ratings* dev, const RatingsModel& biases,
+                                                    const RatingsCandidate& candidate, int64_t iterations) {
+    return fit_rating_chain(train, dev, biases, candidate, iterations, common, config.patience, pulse);
+  };
+  return out;
+}
+
+Json mean_and_deviation(const std::vector<double>& values) {
+  double mean = 0, square = 0;
+  for (const double v : values) mean += v / static_cast<double>(values.size());
+  for (const double v : values) square += (v - mean) * (v - mean);
+  return {{"mean", mean}, {"sd", std::sqrt(square / static_cast<double>(std::max<size_t>(1, values.size() - 1)))}};
+}
+
+Json candidate_json(const RatingsCandidate& c) {
+  Json out{{"solver", c.solver}, {"rank", c.rank}, {"depth", c.depth}};
+  out["regularization"] = c.regularization ? Json(*c.regularization) : Json();
+  return out;
+}
+
+/// Every fold, and mean and standard deviation over folds of the three models' errors.
+Json folds_json(const std::vector<FoldScores>& folds) {
+  Json out{{"folds", Json::array()}};
+  for (const auto& fold : folds)
+    out["folds"].push_back({{"chosen", candidate_json(fold.chosen)}, {"low_rank_helps", fold.low_rank_helps}, {"ratings", fold.scores.count},
+                            {"test", errors_json(fold.scores.model)},
+                            {"baselines", {{"mean", errors_json(fold.scores.mean)}, {"bias", errors_json(fold.scores.bias)}}}});
+  const auto over = [&](const auto& part) {
+    std::vector<double> rmse, mae;
+    for (const auto& fold : folds) rmse.push_back(part(fold.scores).rmse), mae.push_back(part(fold.scores).mae);
+    return Json{{"rmse", mean_and_deviation(rmse)}, {"mae", mean_and_deviation(mae)}};
+  };
+  out["model"] = over([](const RatingsScores& s) { return s.model; });
+  out["mean"] = over([](const RatingsScores& s) { return s.mean; });
+  out["bias"] = over([](const RatingsScores& s) { return s.bias; });
+  return out;
+}
+
+/// Averages over the folds, as if one test set had been scored.
+RatingsScores average(const std::vector<FoldScores>& folds) {
+  RatingsScores out;
+  const double n = static_cast<double>(folds.size());
+  const auto add = [n](RatingErrors& sum, const RatingErrors& e) { sum.rmse += e.rmse / n, sum.mae += e.mae / n; };
+  for (const auto& fold : folds) {
+    add(out.mean, fold.scores.mean);
+    add(out.bias, fold.scores.bias);
+    add(out.model, fold.scores.model);
+    out.count += fold.scores.count;
+  }
+  return out;
+}
+
+struct RatingsRun {
+  RatingsData data;
+  std::vector<FoldScores> folds;
+  RatingsOutcome outcome;
+  std::optional<RatingsScores> test;
+  std::vector<std::string> remarks;
+  double seconds = 0, fit_seconds = 0;
+  int64_t iterations = 0;
+
+  /// Test scores where there are any, else dev.
+  const RatingsScores& headline() const { return test ? *test : outcome.dev; }
+  bool beats_bias() const { return headline().model.rmse < headline().bias.rmse; }
+};
+
+/// What came out, in words: never a success that is worse than the biases.
+std::string verdict(const RatingsRun& run) {
+  const RatingsScores& s = run.headline();
+  const std::string where = run.test ? (run.folds.empty() ? "on the test ratings" : "over the folds") : "on the dev ratings";
+  if (!run.outcome.low_rank_helps)
+    return "low rank adds nothing over the biases on held-out ratings: the model kept is the bias baseline";
+  if (!run.beats_bias())
+    return cat("the chosen factors are no better than the bias baseline ", where, " (rmse ", s.model.rmse, " against ", s.bias.rmse,
+               "): use the biases alone, or try more regularization, a lower rank or more ratings");
+  return cat("factors lower the bias baseline's rmse by ", std::round(1e4 * (1 - s.model.rmse / s.bias.rmse)) / 100, " % ", where);
+}
+
+Json result_json(const RatingsRun& run, const RatingsConfig& config) {
+  const RatingsScores& s = run.headline();
+  Json out{{"task", "completion"}, {"method", run.outcome.low_rank_helps ? run.outcome.chosen.solver : "bias"}};
+  out["best"] = errors_json(run.outcome.dev.model);
+  out["best"]["step"] = run.outcome.fit.sweeps;
+  out["test"] = run.test ? errors_json(run.test->model) : Json::object();
+  out["baselines"] = {{"mean", errors_json(s.mean)}, {"bias", errors_json(s.bias)}};
+  out["baselines_on"] = run.test ? (run.folds.empty() ? "test" : "folds") : "dev";
+  out["low_rank_helps"] = run.outcome.low_rank_helps;
+  out["beats_bias"] = run.outcome.low_rank_helps && run.beats_bias();
+  out["verdict"] = verdict(run);
+  out["chosen"] = run.outcome.low_rank_helps ? candidate_json(run.outcome.chosen) : Json();
+  out["candidates"] = run.outcome.candidates;
+  for (auto& candidate : out["candidates"]) candidate.erase("curve");
+  if (!run.folds.empty()) out["cross_validation"] = folds_json(run.folds);
+  out["rows"] = run.data.train.rows.size();
+  out["cols"] = run.data.train.cols.size();
+  out["ratings"] = {{"train", run.data.train.size()}, {"test", run.test ? run.test->count : 0}};
+  out["range"] = {run.outcome.fit.model.range->first, run.outcome.fit.model.range->second};
+  out["split"] = config.split;
+  out["remarks"] = run.remarks;
+  out["iterations"] = run.iterations;
+  out["seconds"] = run.seconds;
+  out["seconds_per_iteration"] = run.iterations > 0 ? run.fit_seconds / static_cast<double>(run.iterations) : 0;
+  out["peak_rss_mb"] = peak_memory_mb();
+  out["deeplora"] = kVersion;
+  out["libtorch"] = TORCH_VERSION;
+  return out;
+}
+
+void print_summary(const RatingsRun& run, const RunFolder& folder) {
+  const auto line = [](const char* name, const RatingErrors& e) {
+    std::cout << std::left << std::setw(16) << name << "rmse " << std::fixed << std::setprecision(4) << e.rmse << "  mae " << e.mae << "\n";
+  };
+  const RatingsScores& s = run.headline();
+  std::cout << (run.test ? (run.folds.empty() ? "test" : "mean over folds") : "dev") << ", " << s.count << " ratings\n";
+  line("mean baseline", s.mean);
+  line("bias baseline", s.bias);
+  line(run.outcome.low_rank_helps ? run.outcome.chosen.solver.c_str() : "kept: bias", s.model);
+  std::cout << verdict(run) << "\nrun      " << folder.path().string() << "\nreport   " << folder.report_file().string() << "\n";
+}
+
+void announce(const RatingsRun& run) {
+  for (const auto& remark : run.remarks) log_warning(remark);
+  const auto& train = run.data.train;
+  const double cells = static_cast<double>(train.rows.size()) * static_cast<double>(train.cols.size());
+  log_info("ratings: ", train.size(), " of ", train.rows.size(), " rows x ", train.cols.size(), " columns (", 100 * static_cast<double>(train.size()) / cells, " %)");
+}
+
+void write_metrics(const RatingsRun& run, RunFolder& folder) {
+  for (const auto& candidate : run.outcome.candidates) {
+    const auto& curve = candidate["curve"];
+    for (size_t i = 0; i < curve.size(); ++i)
+      folder.append_metrics({{"step", i + 1}, {"candidate", candidate["name"]}, {"eval", {{"rmse", curve[i]}}}});
+  }
+}
+
+}  // namespace
+
+std::optional<RatingsConfig> read_ratings_config(const Config& completion, const CompletionConfig& common) {
+  if (!completion.has("train")) return std::nullopt;
+  return RatingsConfig::read(completion, common.chain.rank, common.chain.depth, common.fit.seed, common.fit.threads);
+}
+
+void complete_ratings(const RatingsConfig& config, const CompletionConfig& common, const std::string& resolved, RunFolder& folder) {
+  check(!folder.finished(), folder.path().string(), ": this run is finished; use it (--predict, --top, --fold-in, --export), or name another folder with --run");
+  const double began = clock_seconds();
+  StopSignal stop;
+  const RatingsCallbacks callbacks = make_callbacks(config, common, stop);
+  RatingsRun run;
+  run.data = load_ratings(config);
+  run.remarks = run.data.remarks;
+  announce(run);
+  const double fitting = clock_seconds();
+  if (config.folds > 0) {
+    run.folds = cross_validate(config, run.data.train, callbacks);
+    run.test = average(run.folds);
+  }
+  run.outcome = choose_ratings_model(config, run.data.train, run.data.dev, callbacks);
+  run.fit_seconds = clock_seconds() - fitting;
+  run.iterations = run.outcome.sweeps;
+  for (const auto& fold : run.folds) run.iterations += fold.sweeps;
+  if (run.data.test) run.test = score_ratings(run.outcome, *run.data.test);
+  run.seconds = clock_seconds() - began;
+  if (!run.outcome.low_rank_helps || !run.beats_bias()) log_warning(verdict(run));
+  folder.lock();
+  folder.write(folder.config_file(), resolved);
+  write_metrics(run, folder);
+  save_ratings_model(folder.path(), run.outcome.fit.model, run.data.train, {{"deeplora", kVersion}});
+  const Json result = result_json(run, config);
+  folder.write(folder.report_file(), ratings_report(result, run.outcome.candidates, resolved));
+  folder.write(folder.result_file(), result.dump(2) + "\n");
+  print_summary(run, folder);
+}
+
+}  // namespace deeplora

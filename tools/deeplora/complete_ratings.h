@@ -1,0 +1,31 @@
+// Ratings in `deeplora complete`: training on a file, and what a trained run is used for.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <filesystem>
+#include <string>
+
+#include "completion/config.h"
+#include "completion/ratings_config.h"
+#include "core/system.h"
+#include "train/run_folder.h"
+
+namespace deeplora {
+
+/// Reads the ratings' keys of `completion`; call before Config::finish(). Nothing when the section names no `train`.
+std::optional<RatingsConfig> read_ratings_config(const Config& completion, const CompletionConfig& common);
+
+/// Trains, chooses, scores, and writes the run folder: adapter.safetensors, ids, metrics.jsonl, result.json, report.html, config.yaml.
+void complete_ratings(const RatingsConfig& config, const CompletionConfig& common, const std::string& resolved, RunFolder& folder);
+
+/// What `deeplora complete --run RUN` can be asked to do with a finished run.
+struct RatingsUse {
+  std::string predict, rows, export_to, fold_in, output;
+  int64_t top = 0;
+  bool any() const { return !predict.empty() || !export_to.empty() || !fold_in.empty() || top > 0; }
+};
+void add_ratings_options(CLI::App& command, RatingsUse& use);
+void use_ratings_run(const std::filesystem::path& run, const RatingsUse& use);
+
+}  // namespace deeplora

@@ -1,0 +1,79 @@
+#include "ratings_report.h"
+
+#include <cmath>
+#include <sstream>
+
+#include "core/error.h"
+#include "report/html_page.h"
+
+namespace deeplora {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string cell_text(const Json& value) {
+  if (!value.is_number()) return value.is_string() ? value.get<std::string>() : value.is_null() ? "" : value.dump();
+  std::ostringstream out;
+  out.precision(5);
+  out << value.get<double>();
+  return out.str();
+}
+
+void add_errors(Page& page, const Json& result) {
+  const bool tested = !result["test"].empty();
+  const Json& model = tested ? result["test"] : result["best"];
+  page.heading(tested ? (result["baselines_on"] == "folds" ? "Errors, mean over the folds" : "Errors on the test ratings") : "Errors on the dev ratings");
+  page.paragraph(result["verdict"].get<std::string>());
+  const auto row = [](const std::string& name, const Json& e) { return std::vector<std::string>{name, cell_text(e["rmse"]), cell_text(e["mae"])}; };
+  page.table({"model", "rmse", "mae"}, {row("mean", result["baselines"]["mean"]), row("mean and biases", result["baselines"]["bias"]),
+                                        row(result["method"].get<std::string>(), model)});
+  CategoryChart chart{.title = "Root mean squared error", .value_label = "rmse", .categories = {"mean", "mean and biases", result["method"].get<std::string>()}};
+  chart.series.push_back({.name = "rmse", .values = {result["baselines"]["mean"]["rmse"], result["baselines"]["bias"]["rmse"], model["rmse"]}});
+  page.chart(chart);
+}
+
+void add_grid(Page& page, const Json& candidates) {
+  page.heading("Candidates, on dev ratings");
+  std::vector<std::vector<std::string>> rows;
+  LineChart chart{.title = "Dev error while fitting", .x_label = "sweep (chain: evaluation)", .y_label = "rmse"};
+  for (const auto& c : candidates) {
+    rows.push_back({c["name"].get<std::string>(), cell_text(c["rmse"]), cell_text(c["mae"]), cell_text(c["sweeps"])});
+    LineSeries line{.name = c["name"].get<std::string>()};
+    for (const auto& value : c["curve"]) {
+      line.x.push_back(static_cast<double>(line.x.size() + 1));
+      line.y.push_back(value.is_number() ? value.get<double>() : std::nan(""));
+    }
+    if (chart.series.size() < 28) chart.series.push_back(std::move(line));
+  }
+  page.table({"candidate", "rmse", "mae", "best at"}, rows);
+  page.chart(chart);
+}
+
+void add_folds(Page& page, const Json& cross) {
+  page.heading("Cross-validation");
+  std::vector<std::vector<std::string>> rows;
+  for (const auto& fold : cross["folds"])
+    rows.push_back({std::to_string(rows.size() + 1), cell_text(fold["chosen"]["solver"]), cell_text(fold["chosen"]["rank"]), cell_text(fold["test"]["rmse"]),
+                    cell_text(fold["test"]["mae"]), cell_text(fold["baselines"]["bias"]["rmse"]), cell_text(fold["baselines"]["mean"]["rmse"])});
+  page.table({"fold", "solver", "rank", "rmse", "mae", "rmse of biases", "rmse of the mean"}, rows);
+  page.paragraph(cat("rmse ", cell_text(cross["model"]["rmse"]["mean"]), " with standard deviation ", cell_text(cross["model"]["rmse"]["sd"]), " over folds"));
+}
+
+}  // namespace
+
+std::string ratings_report(const Json& result, const Json& candidates, const std::string& resolved) {
+  Page page("Matrix completion of ratings", cat(cell_text(result["ratings"]["train"]), " ratings of ", cell_text(result["rows"]), " rows and ", cell_text(result["cols"]), " columns"));
+  const Json& model = result["test"].empty() ? result["best"] : result["test"];
+  page.highlights({{"rmse", cell_text(model["rmse"])}, {"rmse of the biases", cell_text(result["baselines"]["bias"]["rmse"])}, {"seconds", cell_text(result["seconds"])}});
+  add_errors(page, result);
+  if (result.contains("cross_validation")) add_folds(page, result["cross_validation"]);
+  add_grid(page, candidates);
+  if (!result["remarks"].empty()) {
+    page.heading("What was met in the data");
+    for (const auto& remark : result["remarks"]) page.paragraph(remark.get<std::string>());
+  }
+  page.code("Configuration", resolved);
+  return page.html();
+}
+
+}  // namespace deeplora

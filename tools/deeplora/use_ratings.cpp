@@ -1,0 +1,164 @@
+// Predictions, recommendations, folded-in rows and exported factors of a finished run on ratings.
+#include <iostream>
+#include <unordered_map>
+
+#include "complete_ratings.h"
+#include "completion/ratings_file.h"
+#include "core/files.h"
+#include "core/log.h"
+
+namespace deeplora {
+namespace {
+namespace fs = std::filesystem;
+
+/// A row as predictions need it: trained, folded in, or unknown.
+struct RatedRow {
+  bool known = false;
+  std::vector<double> coordinates;
+  std::vector<int32_t> seen;
+};
+
+class RatingsUser {
+ public:
+  RatingsUser(const fs::path& run, const RatingsUse& use) : use_(use), named_(load_ratings_model(run)) {
+    const Config config = Config::load(run / "config.yaml");
+    const Config completion = config.section("completion");
+    const RatingsConfig ratings = RatingsConfig::read(completion, 1, 2, 1, 1);
+    format_ = ratings.format;
+    if (!use.fold_in.empty()) fold(ratings);
+  }
+
+  void run() {
+    if (!use_.predict.empty()) put(predictions());
+    if (use_.top > 0) put(recommendations());
+    if (!use_.export_to.empty()) export_factors();
+    if (!use_.fold_in.empty() && use_.predict.empty() && use_.top == 0 && use_.export_to.empty()) put(folded_factors());
+  }
+
+ private:
+  void put(const std::string& text) {
+    if (use_.output.empty()) std::cout << text;
+    else write_file_atomically(use_.output, text);
+  }
+
+  /// The training run's reader serves other files too, unless those are laid out otherwise: named columns that they lack are then an error.
+  void fold(const RatingsConfig& config) {
+    Ratings given = read_ratings(use_.fold_in, config.format, "--fold-in");
+    merge_duplicates(given, config.duplicates, "--fold-in");
+    if (config.range) apply_range(given, config.range->first, config.range->second, config.out_of_range, "--fold-in");
+    const IdIndex rows = given.rows;
+    align(given, rows, named_.cols, "--fold-in");
+    for (const auto& remark : given.remarks) log_warning(remark);
+    const SparseSide side = SparseSide::make(rows.size(), given.row, given.col, given.value);
+    int64_t trained = 0;
+    for (int64_t i = 0; i < rows.size(); ++i) {
+      const auto begin = static_cast<size_t>(side.begin[static_cast<size_t>(i)]), count = static_cast<size_t>(side.count(i));
+      RatedRow row{true, {}, {side.other.begin() + static_cast<std::ptrdiff_t>(begin), side.other.begin() + static_cast<std::ptrdiff_t>(begin + count)}};
+      row.coordinates = fold_in(named_.model, row.seen, {side.value.data() + begin, count});
+      trained += named_.rows.find(rows.name(i)) >= 0;
+      folded_names_.push_back(rows.name(i));
+      folded_.emplace(rows.name(i), std::move(row));
+    }
+    log_info("folded in ", rows.size(), " rows", trained > 0 ? cat("; ", trained, " of them were trained on and are replaced by what --fold-in holds") : "");
+  }
+
+  RatedRow row_of(const std::string& id) const {
+    if (const auto found = folded_.find(id); found != folded_.end()) return found->second;
+    const int32_t index = named_.rows.find(id);
+    if (index < 0) return {false, std::vector<double>(static_cast<size_t>(named_.model.rank) + 1, 0.0), {}};
+    const auto& seen = named_.seen;
+    return {true, coordinates_of(named_.model, index),
+            {seen.other.begin() + seen.begin[static_cast<size_t>(index)], seen.other.begin() + seen.begin[static_cast<size_t>(index) + 1]}};
+  }
+
+  std::string predictions() const {
+    const RatingPairs pairs = read_pairs(use_.predict, format_);
+    std::string text = "row,col,prediction,known\n";
+    int64_t unknown_rows = 0, unknown_cols = 0;
+    std::string example;
+    std::string last_id;
+    RatedRow row;
+    for (size_t i = 0; i < pairs.row.size(); ++i) {
+      if (i == 0 || pairs.row[i] != last_id) row = row_of(pairs.row[i]);
+      last_id = pairs.row[i];
+      const int32_t col = named_.cols.find(pairs.col[i]);
+      const double value = row.known || col >= 0 ? prediction(row, col) : named_.model.predict(-1, -1);
+      unknown_rows += !row.known;
+      unknown_cols += col < 0;
+      if (example.empty() && (!row.known || col < 0)) example = cat(pairs.source[i], ": ", row.known ? "column '" + pairs.col[i] : "row '" + pairs.row[i], "'");
+      const char* known = row.known && col >= 0 ? "both" : row.known ? "row" : col >= 0 ? "col" : "none";
+      text += csv_field(pairs.row[i]) + "," + csv_field(pairs.col[i]) + "," + exact_number(value) + "," + known + "\n";
+    }
+    if (unknown_rows + unknown_cols > 0)
+      log_warning(unknown_rows, " pairs of rows and ", unknown_cols, " of columns that were not trained on (first: ", example,
+                  "); predicted from what is known of the pair: the column's or row's bias, or the mean alone");
+    return text;
+  }
+
+  double prediction(const RatedRow& row, int32_t col) const { return named_.model.predict(row.coordinates, col); }
+
+  std::vector<std::string> wanted_rows() const {
+    if (use_.rows.empty()) return folded_names_.empty() ? named_.rows.names() : folded_names_;
+    std::vector<std::string> ids = read_ids(use_.rows), unknown;
+    for (const auto& id : ids)
+      if (!row_of(id).known) unknown.push_back(id);
+    check(unknown.empty(), "--rows ", use_.rows, ": ", unknown.size(), " rows were not trained on: ", join(unknown, ", ", 8), did_you_mean(unknown.empty() ? "" : unknown[0], named_.rows.names()),
+          "; give their ratings with --fold-in");
+    return ids;
+  }
+
+  std::string recommendations() const {
+    std::string text = "row,place,col,prediction\n";
+    for (const auto& id : wanted_rows()) {
+      const RatedRow row = row_of(id);
+      int64_t place = 0;
+      for (const auto& scored : top_n(named_.model, row.coordinates, row.seen, use_.top))
+        text += csv_field(id) + "," + std::to_string(++place) + "," + csv_field(named_.cols.name(scored.col)) + "," + exact_number(scored.value) + "\n";
+    }
+    return text;
+  }
+
+  std::string folded_factors() const {
+    std::string text = "id,bias";
+    for (int64_t k = 0; k < named_.model.rank; ++k) text += cat(",factor_", k);
+    text += "\n";
+    for (const auto& name : folded_names_) {
+      const auto& x = folded_.at(name).coordinates;
+      text += csv_field(name) + "," + exact_number(x.back());
+      for (size_t k = 0; k + 1 < x.size(); ++k) text += "," + exact_number(x[k]);
+      text += "\n";
+    }
+    return text;
+  }
+
+  void export_factors() const {
+    export_ratings_model(use_.export_to, named_);
+    log_info("factors of ", named_.rows.size(), " rows and ", named_.cols.size(), " columns, rank ", named_.model.rank, ", are in ", use_.export_to);
+  }
+
+  const RatingsUse& use_;
+  NamedRatingsModel named_;
+  RatingsFormat format_;
+  std::unordered_map<std::string, RatedRow> folded_;
+  std::vector<std::string> folded_names_;
+};
+
+}  // namespace
+
+void add_ratings_options(CLI::App& command, RatingsUse& use) {
+  command.add_option("--predict", use.predict, "With --run: predicts the pairs of this file (row and column ids, any delimited text) as CSV");
+  command.add_option("--top", use.top, "With --run: this many best columns for every row, those it has rated left out, as CSV")->check(CLI::PositiveNumber);
+  command.add_option("--rows", use.rows, "With --top: only these rows (ids, one a line)");
+  command.add_option("--fold-in", use.fold_in,
+                     "With --run: ratings of new rows; their factors are computed without training, and written, or used by --predict and --top");
+  command.add_option("--export", use.export_to, "With --run: writes factors and biases as NPY and CSV into this new folder");
+  command.add_option("--output", use.output, "File for --predict, --top and --fold-in instead of standard output");
+}
+
+void use_ratings_run(const fs::path& run, const RatingsUse& use) {
+  check(use.predict.empty() || use.top == 0 || use.output.empty(), "--predict and --top would both write ", use.output, "; ask for one of them");
+  check(use.rows.empty() || use.top > 0, "--rows chooses rows of --top, which is not given");
+  RatingsUser(run, use).run();
+}
+
+}  // namespace deeplora

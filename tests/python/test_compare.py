@@ -255,6 +255,31 @@ def test_another_configuration_or_other_data_is_refused(whole, run, tmp_path, ti
     assert "not a comparison's" in run("compare", config, "--run", strange, code=1).stderr
 
 
+def test_the_last_state_can_be_kept_instead_of_the_best(run, config, whole, tmp_path):
+    cell = whole[0] / "cells" / "head-only-n16-lr0.005-s1.yaml"
+    run("finetune", cell, "--set", "train.keep=last", "--run", tmp_path / "run")
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["best"] == result["last"] and result["best"]["step"] == 6
+    for name in ("adapter", "last"):
+        assert (tmp_path / "run" / f"{name}.safetensors").read_bytes() == (tmp_path / "run" / "last.safetensors").read_bytes()
+
+
+def test_a_dry_run_checks_and_writes_nothing(run, whole, tmp_path):
+    cell = whole[0] / "cells" / "lora-n16-lr0.01-s1.yaml"
+    assert "adapter: lora at" in run("finetune", cell, "--dry-run", "--run", tmp_path / "run").stderr
+    assert "4000" in run("finetune", cell, "--dry-run", "--set", "adapter.rank=4000", code=1).stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_shipped_comparisons_are_read_without_mistakes(run, tmp_path):
+    from conftest import ROOT
+
+    found = sorted((ROOT / "configs" / "compare").glob("*.yaml"))
+    assert len(found) >= 6
+    for path in found:
+        assert "baseline:" in run("compare", path, "--print-config").stdout
+
+
 def test_print_config_names_every_default_and_reruns(run, config, tmp_path):
     printed = run("compare", config, "--print-config").stdout
     for key in ("early_stop:", "workers: 0", "threads: 0", "baseline: LoRA", "methods:", "targets: query-value"):

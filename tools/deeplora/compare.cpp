@@ -99,8 +99,7 @@ void compare(const CompareCommand& o) {
     write_reports(run, config);
     return print_summary(run);
   }
-  std::error_code ignored;
-  if (!fs::exists(folder / "compare.yaml", ignored)) run.check_methods();  // later calls add cells of a kind that was checked, or fail as cells
+  run.check_methods();
   run.open(config.resolved());
   log_info("compare: ", run.comparison().cells().size(), " cells, ", run.comparison().count(CellState::open), " to run, ", run.workers(), " at once");
   try {

@@ -196,10 +196,15 @@ std::vector<std::string> CompareRun::arguments(size_t cell, int slot) const {
 }
 
 void CompareRun::check_methods() {
-  // The largest rank and number of rows: what fits there fits everywhere.
+  // The largest rank and number of rows: what fits there fits everywhere. A method with a finished cell has shown that it starts.
   std::map<size_t, size_t> largest;
+  std::set<size_t> known;
+  std::error_code absent;
+  for (size_t i = 0; i < cells_.size(); ++i)
+    if (fs::exists(cell_folder(i) / "result.json", absent)) known.insert(comparison_.cells()[i].group.method);
   for (size_t i = 0; i < cells_.size(); ++i) {
     const Group& group = comparison_.cells()[i].group;
+    if (known.count(group.method) > 0) continue;
     const auto at = largest.find(group.method);
     const auto size = [&](size_t cell) { return std::make_pair(comparison_.cells()[cell].group.rank, comparison_.cells()[cell].group.samples); };
     if (at == largest.end()) largest[group.method] = i;

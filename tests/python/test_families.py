@@ -235,7 +235,7 @@ def logits_of(model, live):
 
 def assert_same(found, live, what):
     seen, scale = live["mask"] > 0, live["logits"].abs().max().item()
-    assert (found - live["logits"]).abs()[seen].max().item() < 2e-5 * scale, what
+    assert (found - live["logits"]).abs()[seen].max().item() < 1e-4 * scale, what  # as the export's own check
 
 
 EXPORTS = [(name, "native", "all-linear", "lora", "{rank: 3, alpha: 5}") for name in

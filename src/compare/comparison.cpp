@@ -101,7 +101,7 @@ void Comparison::drop_far_from_best(const Group& group, std::vector<size_t>& dro
   if (!best) return;
   const double allowed = plan_.early_stop.margin * (higher_is_better_ ? 1 : std::abs(means[*best]));
   for (size_t lr = 0; lr < method.lr.size(); ++lr) {
-    const std::string after = cat("after ", early, " seeds");
+    const std::string after = cat("after ", early, early == 1 ? " seed" : " seeds");
     if (std::isnan(means[lr])) {
       const bool ran = dev_of(group, lr, early).size() == early;
       if (ran) drop_rest(group, lr, cat(after, ": its dev score is undefined (constant predictions)"), dropped);

@@ -1,5 +1,6 @@
 #include "compare/evidence.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -7,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "report/axis.h"
 
 namespace deeplora {
 namespace fs = std::filesystem;
@@ -92,6 +94,32 @@ std::string updates_csv(const std::vector<RowEvidence>& evidence, const std::vec
                  update.role, ",", update.layer, ",", update.out, ",", update.in, ",", update.numerical_rank, ",", digits(update.update_norm), ",",
                  digits(update.weight_norm), ",", values, "\n");
     }
+  return out;
+}
+
+std::optional<UpdateSummary> summarize_updates(const RowEvidence& evidence) {
+  if (evidence.updates.empty()) return std::nullopt;
+  std::vector<double> ranks, norms;
+  for (const LearnedUpdate& update : evidence.updates) {
+    ranks.push_back(static_cast<double>(update.numerical_rank));
+    if (update.weight_norm > 0) norms.push_back(update.update_norm / update.weight_norm);
+  }
+  return UpdateSummary{summarize(ranks), *std::min_element(ranks.begin(), ranks.end()), *std::max_element(ranks.begin(), ranks.end()), summarize(norms).mean};
+}
+
+std::vector<std::string> updates_header() {
+  return {"method", "rank", "rows", "mean numerical rank", "lowest", "highest", "mean size relative to the weight"};
+}
+
+std::vector<std::vector<std::string>> updates_cells(const std::vector<RowEvidence>& evidence, const std::vector<ComparisonRow>& rows, const Comparison& comparison) {
+  std::vector<std::vector<std::string>> out;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const auto summary = summarize_updates(evidence[i]);
+    if (!summary) continue;
+    const Group& group = rows[i].group;
+    out.push_back({comparison.plan().methods.at(group.method).name, group.rank > 0 ? cat(group.rank) : "", group.samples > 0 ? cat(group.samples) : "all",
+                   number_text(std::round(summary->rank.mean * 10) / 10), number_text(summary->lowest), number_text(summary->highest), number_text(summary->relative_norm, 3)});
+  }
   return out;
 }
 

@@ -1,6 +1,7 @@
 #include "compare/page.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -9,13 +10,16 @@
 
 #include "core/error.h"
 #include "core/progress.h"
-#include "report/axis.h"
 #include "report/html_page.h"
 
 namespace deeplora {
 namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+double rounded(double value, double unit) {
+  return std::round(value / unit) * unit;
+}
 
 /// One place in the comparison: a rank and a number of training rows.
 struct Place {
@@ -31,7 +35,6 @@ class Report {
   std::string html() {
     add_verdict();
     add_table();
-    add_differences();
     add_scores();
     add_learning_rates();
     add_learning_curves();
@@ -82,6 +85,7 @@ class Report {
                       {"training time in all", duration_text(seconds)}});
     page_.heading("Verdict");
     page_.paragraph(overall_verdict(rows_, comparison_, input_.metric));
+    add_differences();
     std::vector<std::string> sentences;
     for (const ComparisonRow& row : rows_)
       if (row.difference) sentences.push_back(verdict(row, comparison_, input_.metric));
@@ -97,25 +101,40 @@ class Report {
     page_.table(table_header(input_.metric), table_cells(rows_, comparison_));
   }
 
+  /// A chart of one number per row of the table: methods in their colours, grouped by place where there are several.
+  void add_row_chart(CategoryChart chart, bool with_baseline, const std::function<std::array<double, 3>(const ComparisonRow&)>& value, bool ends) {
+    const auto all = places();
+    const bool grouped = all.size() > 1;
+    for (size_t m = 0; m < plan_.methods.size(); ++m) {
+      if (!with_baseline && m == plan_.baseline) continue;
+      if (grouped || chart.series.empty()) chart.series.push_back({.name = grouped ? name(m) : std::string()});
+      CategorySeries& series = chart.series.back();
+      if (grouped) series.color = m;
+      else chart.categories.push_back(name(m));
+      for (const Place& place : all) {
+        const auto [middle, low, high] = value(rows_[row_at(m, place)]);
+        series.values.push_back(middle);
+        if (ends) series.low.push_back(low), series.high.push_back(high);
+      }
+    }
+    if (grouped)
+      for (const Place& place : all) chart.categories.push_back(in_place(place));
+    if (!chart.series.empty()) page_.chart(chart);
+  }
+
   void add_differences() {
     CategoryChart chart{.title = cat("Difference to ", name(plan_.baseline), " in test ", input_.metric), .value_label = "difference, 95 % interval"};
-    CategorySeries series;
-    for (const ComparisonRow& row : rows_) {
-      if (!row.difference || row.difference->pairs == 0) continue;
-      chart.categories.push_back(row_title(row, comparison_));
-      series.values.push_back(row.difference->mean);
-      series.low.push_back(row.difference->low);
-      series.high.push_back(row.difference->high);
-    }
-    if (chart.categories.empty()) return;
-    chart.series = {std::move(series)};
     chart.zero_line = true;
-    page_.chart(chart);
+    const auto value = [](const ComparisonRow& row) {
+      const bool known = row.difference && row.difference->pairs > 0;
+      return known ? std::array{rounded(row.difference->mean, 1e-3), row.difference->low, row.difference->high} : std::array{kNaN, kNaN, kNaN};
+    };
+    if (plan_.methods.size() > 1) add_row_chart(std::move(chart), false, value, true);
   }
 
   /// Score over one of the varied numbers, the other held at each of its values.
   void add_score_chart(const std::string& title, const std::string& x_label, const std::vector<int64_t>& xs, const std::function<Place(int64_t)>& place) {
-    LineChart chart{.title = title, .x_label = x_label, .y_label = cat("test ", input_.metric), .log_x = true};
+    LineChart chart{.title = title, .x_label = x_label, .y_label = cat("test ", input_.metric), .log_x = true, .whiskers = true};
     for (size_t m = 0; m < plan_.methods.size(); ++m) {
       LineSeries line{.name = name(m)};
       for (const int64_t x : xs) {
@@ -134,7 +153,7 @@ class Report {
     const bool ranks = plan_.ranks.size() > 1, samples = plan_.samples.size() > 1;
     if (!ranks && !samples) return;
     page_.heading(ranks && samples ? "Score against rank and number of training rows" : ranks ? "Score against rank" : "Score against number of training rows");
-    page_.paragraph("Mean over seeds at the chosen learning rates; the band is one standard deviation to each side.");
+    page_.paragraph("Mean over seeds at the chosen learning rates; the bars reach one standard deviation to each side.");
     if (samples)
       for (const int64_t rank : plan_.ranks)
         add_score_chart(titled("Score against rows", {rank, 0}), "training rows", plan_.samples, [&](int64_t x) { return Place{rank, x}; });
@@ -147,7 +166,7 @@ class Report {
     page_.heading("Learning rates");
     page_.paragraph(cat("Mean dev ", input_.metric, " of every learning rate that was tried, with one standard deviation over its seeds. Test rows play no part here."));
     for (const Place& place : places()) {
-      LineChart chart{.title = titled("Learning rates", place), .x_label = "learning rate", .y_label = cat("dev ", input_.metric), .log_x = true};
+      LineChart chart{.title = titled("Learning rates", place), .x_label = "learning rate", .y_label = cat("dev ", input_.metric), .log_x = true, .whiskers = true};
       for (size_t m = 0; m < plan_.methods.size(); ++m) {
         LineSeries line{.name = name(m)};
         for (const LrOutcome& tried : rows_[row_at(m, place)].choice.tried) {
@@ -184,32 +203,26 @@ class Report {
     page_.heading("Learning curves");
     page_.paragraph(cat("Dev ", input_.metric, " over the optimizer steps at the chosen learning rates: mean over seeds, one standard deviation to each side."));
     for (const Place& place : places()) {
-      LineChart chart{.title = titled("Learning curves", place), .x_label = "optimizer step", .y_label = cat("dev ", input_.metric)};
+      LineChart chart{.title = titled("Learning curves", place), .x_label = "optimizer step", .y_label = cat("dev ", input_.metric), .whiskers = true};
       for (size_t m = 0; m < plan_.methods.size(); ++m) chart.series.push_back(mean_curve(row_at(m, place)));
       page_.chart(chart);
     }
   }
 
-  void add_bars(const std::string& title, const std::string& label, const std::function<double(const ComparisonRow&)>& value, bool log = false) {
-    CategoryChart chart{.title = title, .value_label = label, .bars = !log, .log = log};
-    CategorySeries series;
-    for (const ComparisonRow& row : rows_) {
-      if (row.seeds.empty()) continue;
-      chart.categories.push_back(row_title(row, comparison_));
-      series.values.push_back(value(row));
-    }
-    if (chart.categories.empty()) return;
-    chart.series = {std::move(series)};
-    page_.chart(chart);
+  void add_bars(const std::string& title, const std::string& label, double unit, const std::function<double(const ComparisonRow&)>& value, bool log = false) {
+    const auto with_ends = [&](const ComparisonRow& row) {
+      return row.seeds.empty() ? std::array{kNaN, kNaN, kNaN} : std::array{rounded(value(row), unit), kNaN, kNaN};
+    };
+    add_row_chart({.title = title, .value_label = label, .bars = !log, .log = log}, true, with_ends, false);
   }
 
   void add_cost() {
     page_.heading("Cost");
     page_.paragraph("Mean over seeds, each run in a process of its own; runs that share the machine slow each other down, so compare times within this page only.");
-    add_bars("Wall-clock time of a run", "seconds", [](const ComparisonRow& row) { return std::round(row.seconds.mean * 10) / 10; });
-    add_bars("Speed of training", "samples/s", [](const ComparisonRow& row) { return std::round(row.samples_per_second.mean * 10) / 10; });
-    add_bars("Peak memory of a run", "MB", [](const ComparisonRow& row) { return std::round(row.peak_rss_mb.mean); });
-    add_bars("Trained parameters", "parameters", [](const ComparisonRow& row) { return row.parameters; }, true);
+    add_bars("Wall-clock time of a run", "seconds", 0.1, [](const ComparisonRow& row) { return row.seconds.mean; });
+    add_bars("Speed of training", "samples/s", 0.1, [](const ComparisonRow& row) { return row.samples_per_second.mean; });
+    add_bars("Peak memory of a run", "MB", 1, [](const ComparisonRow& row) { return row.peak_rss_mb.mean; });
+    add_bars("Trained parameters", "parameters", 1, [](const ComparisonRow& row) { return row.parameters; }, true);
   }
 
   /// Mean numerical rank by role and layer; "" roles and layers without a number get a place of their own.
@@ -279,28 +292,11 @@ class Report {
         if (const size_t row = row_at(m, place); !input_.evidence[row].updates.empty()) chart.series.push_back(spectrum(row));
       if (!chart.series.empty()) page_.chart(chart);
     }
-    add_rank_table();
+    page_.table(updates_header(), updates_cells(input_.evidence, rows_, comparison_));
     page_.paragraph("Numerical rank (singular values above 1 % of the largest) of the learned updates by layer and role, mean over seeds:");
     for (const Place& place : update_places())
       for (size_t m = 0; m < plan_.methods.size(); ++m)
         if (const size_t row = row_at(m, place); !input_.evidence[row].updates.empty()) page_.chart(rank_map(row, highest));
-  }
-
-  void add_rank_table() {
-    std::vector<std::vector<std::string>> cells;
-    for (size_t i = 0; i < rows_.size(); ++i) {
-      std::vector<double> ranks, sizes;
-      for (const LearnedUpdate& update : input_.evidence[i].updates) {
-        ranks.push_back(static_cast<double>(update.numerical_rank));
-        if (update.weight_norm > 0) sizes.push_back(update.update_norm / update.weight_norm);
-      }
-      if (ranks.empty()) continue;
-      const auto rounded = [](double v, double unit) { return number_text(std::round(v / unit) * unit, 4); };
-      cells.push_back({name(rows_[i].group.method), rows_[i].group.rank > 0 ? cat(rows_[i].group.rank) : "", rows_[i].group.samples > 0 ? cat(rows_[i].group.samples) : "all",
-                       rounded(summarize(ranks).mean, 0.1), number_text(*std::min_element(ranks.begin(), ranks.end())),
-                       number_text(*std::max_element(ranks.begin(), ranks.end())), sizes.empty() ? "" : number_text(summarize(sizes).mean, 3)});
-    }
-    if (!cells.empty()) page_.table({"method", "rank", "rows", "mean numerical rank", "lowest", "highest", "mean size relative to the weight"}, cells);
   }
 
   void add_background() {

@@ -76,10 +76,12 @@ PairedDifference difference_of(const ComparisonRow& row, const ComparisonRow& ba
   return paired_difference(ours, theirs);
 }
 
-std::string edge_note(const std::string& name, const LrChoice& choice) {
-  if (choice.edge == LrChoice::Edge::no) return "";
-  return cat(" The learning rate chosen for ", name, ", ", number_text(chosen_lr(choice), 6), ", is the ", edge_text(choice.edge),
-             " of its grid: a better one may lie beyond it.");
+/// "LoRA 0.01 (highest)" of every choice at the edge of its grid.
+std::string edge_note(const std::vector<std::pair<std::string, const LrChoice*>>& choices) {
+  std::vector<std::string> edges;
+  for (const auto& [name, choice] : choices)
+    if (choice->edge != LrChoice::Edge::no) edges.push_back(cat(name, " ", number_text(chosen_lr(*choice), 6), " (", edge_text(choice->edge), ")"));
+  return edges.empty() ? "" : cat(" Learning rate at the edge of its grid: ", join(edges), "; a better one may lie beyond.");
 }
 
 }  // namespace
@@ -178,7 +180,7 @@ std::string verdict(const ComparisonRow& row, const Comparison& comparison, cons
       out = cat(head, "no difference to ", theirs, " shown: ", fixed(d.mean, true), " ", metric, " (", numbers, ").");
   }
   if (d.pairs < plan.seeds.size()) out += cat(" Only ", d.pairs, " of ", plan.seeds.size(), " seeds are finished for both.");
-  return out + edge_note(ours, row.choice) + edge_note(theirs, row.baseline_choice);
+  return out + edge_note({{ours, &row.choice}, {theirs, &row.baseline_choice}});
 }
 
 std::string overall_verdict(const std::vector<ComparisonRow>& rows, const Comparison& comparison, const std::string& metric) {

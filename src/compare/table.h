@@ -64,9 +64,11 @@ nlohmann::ordered_json comparison_json(const std::vector<ComparisonRow>& rows, c
 /// One line per row, one line per cell.
 std::string rows_csv(const std::vector<ComparisonRow>& rows, const Comparison& comparison);
 std::string cells_csv(const Comparison& comparison);
-/// A Markdown page: verdict, table, learning rates, notes, configuration.
+/// A table in Markdown.
+std::string markdown_table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows);
+/// A Markdown page: verdict, table, notes, `more` (sections of its own), learning rates, configuration.
 std::string comparison_markdown(const std::vector<ComparisonRow>& rows, const Comparison& comparison, const std::string& title,
-                                const std::string& metric, const std::string& config_yaml);
+                                const std::string& metric, const std::string& more, const std::string& config_yaml);
 /// Header and cells of the learning rates that were tried.
 std::vector<std::string> rates_header();
 std::vector<std::vector<std::string>> rates_cells(const Comparison& comparison);

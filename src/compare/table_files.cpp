@@ -141,16 +141,16 @@ std::string markdown_row(const std::vector<std::string>& cells) {
   return out + "\n";
 }
 
+}  // namespace
+
 std::string markdown_table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows) {
   std::string out = markdown_row(header) + markdown_row(std::vector<std::string>(header.size(), "---"));
   for (const auto& row : rows) out += markdown_row(row);
   return out;
 }
 
-}  // namespace
-
 std::string comparison_markdown(const std::vector<ComparisonRow>& rows, const Comparison& comparison, const std::string& title, const std::string& metric,
-                                const std::string& config_yaml) {
+                                const std::string& more, const std::string& config_yaml) {
   std::string out = cat("# ", title, "\n\n**", overall_verdict(rows, comparison, metric), "**\n\n");
   for (const ComparisonRow& row : rows)
     if (row.difference) out += cat("- ", verdict(row, comparison, metric), "\n");
@@ -159,7 +159,7 @@ std::string comparison_markdown(const std::vector<ComparisonRow>& rows, const Co
   const auto missing = missing_cells(comparison);
   if (!missing.empty()) out += "## Cells without a result\n\n";
   for (const std::string& line : missing) out += cat("- ", line, "\n");
-  out += cat(missing.empty() ? "" : "\n", "## Learning rates\n\n", markdown_table(rates_header(), rates_cells(comparison)));
+  out += cat(missing.empty() ? "" : "\n", more, "## Learning rates\n\n", markdown_table(rates_header(), rates_cells(comparison)));
   return out + cat("\n## Configuration\n\n```yaml\n", config_yaml, "```\n");
 }
 

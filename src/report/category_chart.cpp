@@ -32,6 +32,10 @@ std::vector<double> all_values(const CategoryChart& chart) {
   return out;
 }
 
+size_t color_of(const CategoryChart& chart, size_t index) {
+  return chart.series[index].color.value_or(index) % kChartColors;
+}
+
 double widest(const std::vector<std::string>& texts) {
   double out = 0;
   for (const std::string& text : texts) out = std::max(out, text_width(text));
@@ -94,17 +98,17 @@ class Rows {
   std::string mark(size_t index, double value, double y) const {
     if (!chart_.bars)
       return cat("<circle cx='", coordinate(left_of(value)), "' cy='", coordinate(y),
-                 "' r='4.2' class='dot s", index % kChartColors, "'/>");
+                 "' r='4.2' class='dot s", color_of(chart_, index), "'/>");
     const double from = std::min(left_of(0), left_of(value)), to = std::max(left_of(0), left_of(value));
     return cat("<rect x='", coordinate(from), "' y='", coordinate(y - 6), "' width='",
                coordinate(std::max(to - from, 0.5)), "' height='12' rx='1.5' class='bar s",
-               index % kChartColors, "'/>");
+               color_of(chart_, index), "'/>");
   }
 
   std::string error_bar(size_t index, double low, double high, double y) const {
     if (!axis_.can_show(low) || !axis_.can_show(high)) return {};
     const std::string a = coordinate(left_of(low)), b = coordinate(left_of(high));
-    return cat("<path class='error s", index % kChartColors, "' d='M", a, " ", coordinate(y), "H", b, "M", a,
+    return cat("<path class='error s", color_of(chart_, index), "' d='M", a, " ", coordinate(y), "H", b, "M", a,
                " ", coordinate(y - 4), "v8M", b, " ", coordinate(y - 4), "v8'/>");
   }
 
@@ -117,7 +121,7 @@ std::vector<LegendEntry> legend(const CategoryChart& chart) {
   std::vector<LegendEntry> out;
   if (chart.series.size() > 1)
     for (size_t i = 0; i < chart.series.size(); ++i) {
-      const std::string color = cat(" s", i % kChartColors, "'/>");
+      const std::string color = cat(" s", color_of(chart, i), "'/>");
       out.push_back(
           {chart.series[i].name, chart.bars ? "<rect x='3' width='20' height='12' rx='1.5' class='bar" + color
                                             : "<circle cx='13' cy='6' r='4.2' class='dot" + color});

@@ -32,12 +32,15 @@ class Plot {
  public:
   explicit Plot(const LineChart& chart)
       : y_(all_y(chart), {.log = chart.log_y, .padding = 0.05, .ticks = 5}),
-        x_(all_x(chart), {.log = chart.log_x}) {
+        x_(all_x(chart), {.log = chart.log_x}),
+        series_(chart.series.size()),
+        whiskers_(chart.whiskers) {
     double labels = 0;
     for (const Tick& tick : y_.ticks()) labels = std::max(labels, text_width(tick.label));
     box_ = {.left = labels + 10, .top = 24, .right = kChartWidth - 16, .bottom = kHeight - 42};
     // On a logarithmic axis ranks such as 8, 16, 32 say more than 10 and 20.
-    x_ = fitted_axis(all_x(chart), {.log = chart.log_x, .at_values = chart.log_x}, box_.width());
+    const double beside = chart.whiskers ? 0.06 : 0;  // room for the points beside the outermost
+    x_ = fitted_axis(all_x(chart), {.log = chart.log_x, .padding = beside, .at_values = chart.log_x}, box_.width());
     if (!x_.ticks().empty()) {
       // The last label is centred below its tick and must not leave the drawing.
       const double past = text_width(x_.ticks().back().label) / 2 + 2 -
@@ -50,6 +53,11 @@ class Plot {
   bool can_show(double x, double y) const { return x_.can_show(x) && y_.can_show(y); }
   bool in_sight(double x) const { return x_.can_show(x) && x >= x_.low() && x <= x_.high(); }
   double left_of(double x) const { return box_.left + x_.position(x) * box_.width(); }
+  /// Where a point of series `index` stands: with whiskers, beside those of the other series.
+  double left_of(double x, size_t index) const {
+    const double middle = (static_cast<double>(series_) - 1) / 2;
+    return left_of(x) + (whiskers_ ? (static_cast<double>(index) - middle) * std::min(5.0, 24.0 / static_cast<double>(series_)) : 0.0);
+  }
   double top_of(double y) const { return box_.bottom - y_.position(y) * box_.height(); }
   /// A limit of a band: on a logarithmic axis what lies at or below zero reaches the bottom.
   double limit(double y) const { return std::isfinite(y) && !y_.can_show(y) ? y_.low() : y; }
@@ -83,6 +91,8 @@ class Plot {
   }
 
   Axis y_, x_;
+  size_t series_;
+  bool whiskers_;
   Box box_;
 };
 
@@ -138,6 +148,19 @@ std::string band(const LineSeries& series, const Plot& plot, size_t index) {
   return out;
 }
 
+std::string whiskers(const LineSeries& series, const Plot& plot, size_t index) {
+  std::string out;
+  for (size_t i = 0; i < series.low.size(); ++i) {
+    const double low = plot.limit(series.low[i]), high = plot.limit(series.high[i]);
+    if (!plot.can_show(series.x[i], low) || !plot.can_show(series.x[i], high)) continue;
+    const double x = plot.left_of(series.x[i], index);
+    const std::string bottom = coordinate(plot.top_of(low)), top = coordinate(plot.top_of(high));
+    out += cat("<path class='error s", index % kChartColors, "' d='M", coordinate(x - 3), " ", bottom, "h6M", coordinate(x), " ", bottom, "V", top, "M",
+               coordinate(x - 3), " ", top, "h6'/>");
+  }
+  return out;
+}
+
 std::string dot(Point at, size_t index, double radius, std::string_view css_class,
                 const std::string& inside = {}) {
   const std::string start = cat("<circle cx='", coordinate(at.x), "' cy='", coordinate(at.y), "' r='",
@@ -160,7 +183,7 @@ std::string curve(const LineSeries& series, const Plot& plot, size_t index) {
   };
   for (size_t i = 0; i < series.x.size(); ++i) {
     if (plot.can_show(series.x[i], series.y[i]))
-      points.push_back({plot.left_of(series.x[i]), plot.top_of(series.y[i])});
+      points.push_back({plot.left_of(series.x[i], index), plot.top_of(series.y[i])});
     else
       close();
   }
@@ -179,7 +202,7 @@ std::string hits(const LineChart& chart, const Plot& plot, size_t index) {
             "\n", chart.y_label, ": ", number_text(series.y[i], 6));
     if (!series.low.empty())
       text += cat(" (", number_text(series.low[i]), " to ", number_text(series.high[i]), ")");
-    out += dot({plot.left_of(series.x[i]), plot.top_of(series.y[i])}, index, 6, "hit", svg_title(text));
+    out += dot({plot.left_of(series.x[i], index), plot.top_of(series.y[i])}, index, 6, "hit", svg_title(text));
   }
   return out;
 }
@@ -223,7 +246,7 @@ std::string figure_html(const LineChart& chart) {
     for (const double x : chart.marked_x)
       if (plot.in_sight(x))
         drawing += svg_line(plot.left_of(x), plot.box().top, plot.left_of(x), plot.box().bottom, "marked");
-    for (size_t i = 0; i < chart.series.size(); ++i) drawing += band(chart.series[i], plot, i);
+    for (size_t i = 0; i < chart.series.size(); ++i) drawing += chart.whiskers ? whiskers(chart.series[i], plot, i) : band(chart.series[i], plot, i);
     for (size_t i = 0; i < chart.series.size(); ++i) drawing += "\n" + curve(chart.series[i], plot, i);
     for (size_t i = 0; i < chart.series.size(); ++i) drawing += "\n" + hits(chart, plot, i);
   }

@@ -2,6 +2,7 @@
 // page's style.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@ struct LineChart {
               y_label = {};             ///< labels with units, e.g. "learning rate", "samples/s"
   std::vector<LineSeries> series = {};  ///< up to 28 can be told apart
   bool log_x = false, log_y = false;
+  bool whiskers = false;              ///< low and high as error bars, the points set side by side: clearer than bands that overlap
   std::vector<double> marked_x = {};  ///< vertical lines, e.g. the best step
   std::string marked_name = {};       ///< what they mean, for the legend
 };
@@ -31,6 +33,7 @@ struct LineChart {
 struct CategorySeries {
   std::string name = {};
   std::vector<double> values = {}, low = {}, high = {};
+  std::optional<size_t> color = {};  ///< place among the colours; absent: the series' own number
 };
 
 /// Horizontal dots or bars, a row per category and series, with the value written beside it.

@@ -81,5 +81,51 @@ TEST(ConfigTest, BrokenYamlAndBrokenUtf8AreErrorsWithTheLine) {
   EXPECT_NE(message_of([] { Config::parse("- 1\n- 2\n", "a.yaml"); }).find("found a list"), std::string::npos);
 }
 
+const char* kList = "base: {rank: 4}\nruns:\n  - {name: a, base: {rank: 8, odd: 1}}\n  - {name: b}\n";
+
+TEST(ConfigTest, ListsOfMappingsAreReadStrictlyAndDumpedAsLists) {
+  Config config = Config::parse(kList, "a.yaml");
+  config.set("runs.1.name=c");
+  std::vector<std::string> names;
+  for (const Config& item : config.items("runs")) {
+    names.emplace_back();
+    item.read("name", names.back(), "");
+    item.ignore("base");
+  }
+  config.ignore("base");
+  config.finish();
+  EXPECT_EQ(names, (std::vector<std::string>{"a", "c"}));
+  EXPECT_EQ(config.dump(), "runs:\n  - name: a\n  - name: c\n");
+  EXPECT_NE(config.dump_all().find("rank: 8"), std::string::npos) << config.dump_all();
+  EXPECT_EQ(Config::parse(config.dump_all()).dump_all(), config.dump_all());
+
+  const Config strict = Config::parse("runs:\n  - {name: a}\n  - {nam: b}\n", "a.yaml");
+  std::string name;
+  for (const Config& item : strict.items("runs")) item.read("name", name, "");
+  EXPECT_NE(message_of([&] { strict.finish(); }).find("a.yaml:3: runs.1.nam: unknown key (did you mean 'name'?)"), std::string::npos);
+  EXPECT_NE(message_of([&] { config.set("runs.2.name=x"); }).find("there is no item 2"), std::string::npos);
+}
+
+TEST(ConfigTest, AnOverlaidCopyKeepsLinesAndLeavesTheOriginalAlone) {
+  Config config = Config::parse(kList, "a.yaml");
+  config.set("base.extra=1");
+  Config copy = config.copy();
+  copy.overlay("runs.0.base", "base");
+  copy.erase("runs");
+  copy.set_from("base.rank=-1", "runs.ranks");
+  int64_t rank = 0, extra = 0;
+  copy.section("base").read("rank", rank, "");
+  copy.section("base").read("extra", extra, "");
+  copy.section("base").require(rank > 0, "rank", "a rank of at least 1");
+  EXPECT_EQ(extra, 1);
+  const std::string message = message_of([&] { copy.finish(); });
+  EXPECT_NE(message.find("a.yaml: runs.ranks: expected a rank of at least 1, found -1"), std::string::npos) << message;
+  EXPECT_NE(message.find("runs.0.base.odd: unknown key"), std::string::npos) << message;
+  int64_t untouched = 0;
+  config.section("base").read("rank", untouched, "");
+  EXPECT_EQ(untouched, 4);
+  EXPECT_TRUE(config.has("runs"));
+}
+
 }  // namespace
 }  // namespace deeplora

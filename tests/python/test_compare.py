@@ -176,13 +176,13 @@ def test_two_comparisons_in_one_folder_are_kept_apart(run, program, config, tmp_
 def test_a_diverging_learning_rate_is_given_up_and_named(run, config, tmp_path):
     folder = tmp_path / "run"
     # float32 overflows: the first cell ends with a loss that is not finite, the second seed is not tried.
-    done = run("compare", config, "--run", folder, "--set", "compare.methods.0.lr=[1e-2, 1e38]", "--set", "train.clip=0", "--set", "compare.workers=1")
-    assert "lr 1e38, seed 1: diverged" in done.stderr and "lr 1e38, seed 1 diverged: " in done.stdout
+    done = run("compare", config, "--run", folder, "--set", "compare.methods.0.lr=[1e-2, 1e30]", "--set", "train.clip=0", "--set", "compare.workers=1")
+    assert "lr 1e30, seed 1: diverged" in done.stderr and "lr 1e30, seed 1 diverged: " in done.stdout
     states = {r["cell"]: r["state"] for r in csv.DictReader(open(folder / "cells.csv"))}
-    assert states["lora-n16-lr1e38-s1"] == "diverged" and states["lora-n16-lr1e38-s2"] == "dropped"
+    assert states["lora-n16-lr1e30-s1"] == "diverged" and states["lora-n16-lr1e30-s2"] == "dropped"
     lora = next(r for r in json.loads((folder / "results.json").read_text())["rows"] if r["method"] == "LoRA")
-    assert lora["lr"] == 0.01 and lora["lr_edge"] == ""
-    again = run("compare", config, "--run", folder, "--set", "compare.methods.0.lr=[1e-2, 1e38]", "--set", "train.clip=0")
+    assert lora["lr"] == 0.01 and lora["lr_edge"] == "lowest"
+    again = run("compare", config, "--run", folder, "--set", "compare.methods.0.lr=[1e-2, 1e30]", "--set", "train.clip=0")
     assert "0 to run" in again.stderr
 
 
@@ -253,6 +253,31 @@ def test_another_configuration_or_other_data_is_refused(whole, run, tmp_path, ti
     strange.mkdir()
     (strange / "notes.txt").write_text("mine")
     assert "not a comparison's" in run("compare", config, "--run", strange, code=1).stderr
+
+
+def test_the_last_state_can_be_kept_instead_of_the_best(run, config, whole, tmp_path):
+    cell = whole[0] / "cells" / "head-only-n16-lr0.005-s1.yaml"
+    run("finetune", cell, "--set", "train.keep=last", "--run", tmp_path / "run")
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["best"] == result["last"] and result["best"]["step"] == 6
+    for name in ("adapter", "last"):
+        assert (tmp_path / "run" / f"{name}.safetensors").read_bytes() == (tmp_path / "run" / "last.safetensors").read_bytes()
+
+
+def test_a_dry_run_checks_and_writes_nothing(run, whole, tmp_path):
+    cell = whole[0] / "cells" / "lora-n16-lr0.01-s1.yaml"
+    assert "adapter: lora at" in run("finetune", cell, "--dry-run", "--run", tmp_path / "run").stderr
+    assert "4000" in run("finetune", cell, "--dry-run", "--set", "adapter.rank=4000", code=1).stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_shipped_comparisons_are_read_without_mistakes(run, tmp_path):
+    from conftest import ROOT
+
+    found = sorted((ROOT / "configs" / "compare").glob("*.yaml"))
+    assert len(found) >= 6
+    for path in found:
+        assert "baseline:" in run("compare", path, "--print-config").stdout
 
 
 def test_print_config_names_every_default_and_reruns(run, config, tmp_path):

@@ -199,6 +199,38 @@ TEST(CategoryChartTest, LengthsThatDoNotFitAreRefused) {
                std::invalid_argument);
 }
 
+TEST(LineChartTest, WhiskersStandSideBySideInsteadOfBands) {
+  LineChart chart{.x_label = "rank", .y_label = "score", .whiskers = true};
+  for (const char* name : {"a", "b"}) chart.series.push_back({.name = name, .x = {8, 16}, .y = {1, 2}, .low = {0.5, kNan}, .high = {1.5, kNan}});
+  const std::string html = figure_html(chart);
+  EXPECT_EQ(count(html, "class='error"), 2u);  // the undefined ends are left out
+  EXPECT_FALSE(holds(html, "class='band"));
+  const std::regex dot("cx='([0-9.]+)' cy='[0-9.]+' r='2.6'");
+  std::vector<std::string> places;
+  for (auto it = std::sregex_iterator(html.begin(), html.end(), dot); it != std::sregex_iterator(); ++it) places.push_back((*it)[1]);
+  ASSERT_EQ(places.size(), 4u);
+  EXPECT_NE(places[0], places[2]);
+}
+
+TEST(CategoryChartTest, ASeriesKeepsTheColourItIsGiven) {
+  CategoryChart chart{.categories = {"x"}, .series = {{.name = "third", .values = {1}, .color = 3}}};
+  EXPECT_TRUE(holds(figure_html(chart), "class='dot s3'"));
+}
+
+TEST(HeatMapTest, EveryNumberStandsInItsCellAndLargerOnesAreDarker) {
+  const HeatMap map{.title = "ranks", .column_label = "layer", .rows = {"query", "<key>"}, .columns = {"0", "1"}, .values = {{1, 8}, {kNan, 4}}, .low = 0, .high = 8};
+  const std::string html = figure_html(map);
+  EXPECT_TRUE(holds(html, "&lt;key&gt;"));
+  EXPECT_EQ(count(html, "class='heat"), 3u);  // the undefined one is an empty frame
+  EXPECT_EQ(count(html, "class='cell'"), 4u);
+  const size_t pale = html.find("fill-opacity='0.12'"), dark = html.find("fill-opacity='0.62'");
+  EXPECT_LT(pale, dark);
+  EXPECT_NE(dark, std::string::npos);
+  HeatMap wrong = map;
+  wrong.values.pop_back();
+  EXPECT_THROW(figure_html(wrong), std::invalid_argument);
+}
+
 TEST(SpansMoreThanTest, LooksAtPositiveFiniteValuesOnly) {
   EXPECT_TRUE(spans_more_than({1, kNan, 101}, 100));
   EXPECT_FALSE(spans_more_than({1, 99}, 100));

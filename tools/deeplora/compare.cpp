@@ -35,6 +35,9 @@ void write_reports(const CompareRun& run, const CompareConfig& config) {
                 {"cells at once", cat(run.workers())}, {"threads of a cell", run.threads() > 0 ? cat(run.threads()) : "LibTorch's choice"}};
   page.evidence = read_evidence(rows, comparison, folder / "cells");
   nlohmann::ordered_json json = comparison_json(rows, comparison, run.metric());
+  for (size_t i = 0; i < rows.size(); ++i)
+    if (const auto summary = summarize_updates(page.evidence[i]))
+      json["rows"][i]["updates"] = {{"mean_rank", summary->rank.mean}, {"lowest_rank", summary->lowest}, {"highest_rank", summary->highest}, {"relative_norm", summary->relative_norm}};
   json["title"] = page.title;
   json["deeplora"] = kVersion;
   json["libtorch"] = TORCH_VERSION;
@@ -44,7 +47,9 @@ void write_reports(const CompareRun& run, const CompareConfig& config) {
   write_file_atomically(folder / "table.csv", rows_csv(rows, comparison));
   write_file_atomically(folder / "cells.csv", cells_csv(comparison));
   write_file_atomically(folder / "updates.csv", updates_csv(page.evidence, rows, comparison));
-  write_file_atomically(folder / "report.md", comparison_markdown(rows, comparison, page.title, run.metric(), config.resolved()));
+  const auto updates = updates_cells(page.evidence, rows, comparison);
+  const std::string learned = updates.empty() ? "" : cat("## Learned updates\n\nNumerical rank: singular values above 1 % of the largest.\n\n", markdown_table(updates_header(), updates), "\n");
+  write_file_atomically(folder / "report.md", comparison_markdown(rows, comparison, page.title, run.metric(), learned, config.resolved()));
   write_file_atomically(folder / "report.html", comparison_html(page, rows, comparison));
 }
 
@@ -94,8 +99,7 @@ void compare(const CompareCommand& o) {
     write_reports(run, config);
     return print_summary(run);
   }
-  std::error_code ignored;
-  if (!fs::exists(folder / "compare.yaml", ignored)) run.check_methods();  // later calls add cells of a kind that was checked, or fail as cells
+  run.check_methods();
   run.open(config.resolved());
   log_info("compare: ", run.comparison().cells().size(), " cells, ", run.comparison().count(CellState::open), " to run, ", run.workers(), " at once");
   try {

@@ -174,7 +174,8 @@ bool CompareRun::load_finished(size_t cell) {
     fs::remove_all(cell_folder(cell) / "checkpoints", ignored);  // hundreds of cells would fill the disk; a finished one needs none
   } else if (fs::exists(diverged_file, ignored)) {
     outcome.state = CellState::diverged;
-    outcome.message = read_json(diverged_file).value("message", "");
+    const std::string message = read_json(diverged_file).value("message", "");
+    outcome.message = message.substr(0, std::min(message.find(" (rows"), message.find("; ")));  // the rest is in the cell's log
     fs::remove_all(cell_folder(cell) / "checkpoints", ignored);
   } else {
     return false;
@@ -195,10 +196,15 @@ std::vector<std::string> CompareRun::arguments(size_t cell, int slot) const {
 }
 
 void CompareRun::check_methods() {
-  // The largest rank and number of rows: what fits there fits everywhere.
+  // The largest rank and number of rows: what fits there fits everywhere. A method with a finished cell has shown that it starts.
   std::map<size_t, size_t> largest;
+  std::set<size_t> known;
+  std::error_code absent;
+  for (size_t i = 0; i < cells_.size(); ++i)
+    if (fs::exists(cell_folder(i) / "result.json", absent)) known.insert(comparison_.cells()[i].group.method);
   for (size_t i = 0; i < cells_.size(); ++i) {
     const Group& group = comparison_.cells()[i].group;
+    if (known.count(group.method) > 0) continue;
     const auto at = largest.find(group.method);
     const auto size = [&](size_t cell) { return std::make_pair(comparison_.cells()[cell].group.rank, comparison_.cells()[cell].group.samples); };
     if (at == largest.end()) largest[group.method] = i;
@@ -283,7 +289,6 @@ void CompareRun::note_dropped(Progress& progress) {
   std::map<std::string, size_t> reasons;
   for (const size_t cell : comparison_.drop_hopeless()) {
     const Cell& which = comparison_.cells()[cell];
-    const MethodPlan& method = comparison_.plan().methods[which.group.method];
     Cell without_seed = which;
     without_seed.seed = 0;
     std::string title = comparison_.title(without_seed);
@@ -291,7 +296,6 @@ void CompareRun::note_dropped(Progress& progress) {
     ++reasons[cat("given up: ", title, ", ", comparison_.outcome(cell).message)];
     done_weight_ += cells_[cell].weight();
     progress.skipped(cells_[cell].weight());
-    (void)method;
   }
   for (const auto& [reason, count] : reasons) progress.note(cat(reason, " (", count, count == 1 ? " run saved)" : " runs saved)"));
 }

@@ -119,6 +119,7 @@ CompletionConfig CompletionConfig::read(const Config& completion) {
   const Config sensing = completion.section("sensing");
   sensing.read("measurements", out.sensing.measurements, "number of linear measurements <A_k, W> that replace observed entries; 0: entries");
   at_least(sensing, "measurements", out.sensing.measurements, 0);
+  completion.read("save_problem", out.save_problem, "write the target, the observed entries (or measurements) and feedback matrices to problem.safetensors");
   read_chain(completion, out.chain);
   read_optimizer(completion, out.fit);
   read_course(completion, out.fit);

@@ -60,6 +60,7 @@ struct CompletionConfig {
   FitConfig fit;
   SyntheticConfig synthetic;
   SensingConfig sensing;
+  bool save_problem = false;  ///< problem.safetensors in the run folder: what a check by other means needs
 
   /// Reads these keys of `completion`, recording mistakes on it.
   static CompletionConfig read(const Config& completion);

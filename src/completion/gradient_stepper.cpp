@@ -21,18 +21,6 @@ OptimizerOptions options_of(const FitConfig& config) {
           .momentum = config.momentum};
 }
 
-std::vector<torch::Tensor> feedback_of(const FactorChainImpl& chain, const FitConfig& config) {
-  std::vector<torch::Tensor> out;
-  if (config.gradient == "exact") return out;
-  // N(0, 1 / fan-in of the way back): a signal keeps its size on the way.
-  at::Generator generator = make_generator(static_cast<uint64_t>(config.seed), "feedback");
-  for (const auto& factor : chain.factors()) {
-    const double spread = 1 / std::sqrt(static_cast<double>(factor.value.size(0)));
-    out.push_back((at::randn(factor.value.sizes(), generator, torch::kFloat64) * spread).to(factor.value.options()));
-  }
-  return out;
-}
-
 class GradientStepper : public Stepper {
  public:
   GradientStepper(const Problem& problem, FactorChain chain, const FitConfig& config, double step_length)
@@ -100,6 +88,18 @@ class GradientStepper : public Stepper {
 };
 
 }  // namespace
+
+std::vector<torch::Tensor> feedback_of(const FactorChainImpl& chain, const FitConfig& config) {
+  std::vector<torch::Tensor> out;
+  if (config.gradient == "exact") return out;
+  // N(0, 1 / fan-in of the way back): a signal keeps its size on the way.
+  at::Generator generator = make_generator(static_cast<uint64_t>(config.seed), "feedback");
+  for (const auto& factor : chain.factors()) {
+    const double spread = 1 / std::sqrt(static_cast<double>(factor.value.size(0)));
+    out.push_back((at::randn(factor.value.sizes(), generator, torch::kFloat64) * spread).to(factor.value.options()));
+  }
+  return out;
+}
 
 double loss_divisor(const FitConfig& config, const Problem& problem, int64_t residuals) {
   if (config.reduction == "mean-observed") return static_cast<double>(std::max<int64_t>(1, residuals));

@@ -40,6 +40,9 @@ double loss_divisor(const FitConfig& config, const Problem& problem, int64_t res
 /// adam and rmsprop 1e-2 and 1e-3.
 double learning_rate(const FitConfig& config, const Problem& problem, double step_length);
 
+/// The fixed matrices of the factors' shapes that feedback alignment goes back through; empty with the exact gradient.
+std::vector<torch::Tensor> feedback_of(const FactorChainImpl& chain, const FitConfig& config);
+
 /// The steppers, for tests; use make_stepper().
 std::unique_ptr<Stepper> make_gradient_stepper(const Problem& problem, FactorChain chain, const FitConfig& config, double step_length);
 std::unique_ptr<Stepper> make_auto_stepper(const Problem& problem, FactorChain chain, const FitConfig& config);

@@ -78,7 +78,7 @@ Resolved resolve(const Config& config) {
   return out;
 }
 
-void print_summary(const nlohmann::ordered_json& result, const RunFolder& folder) {
+void print_completion(const nlohmann::ordered_json& result, const RunFolder& folder) {
   if (result.contains("recovery_error"))
     std::cout << "recovery error  " << result["recovery_error"] << "\niterations      " << result["iterations"] << " (" << result["stopped"].get<std::string>()
               << ")\nseconds         " << result["seconds"] << "\n";
@@ -138,7 +138,7 @@ void run_sweep(const CompleteOptions& o, const Resolved& base, RunFolder& folder
   result["seconds"] = seconds;
   result["seconds_per_iteration"] = training_seconds / static_cast<double>(std::max<int64_t>(1, iterations));
   folder.write(folder.result_file(), result.dump(2) + "\n");
-  print_summary(result, folder);
+  print_completion(result, folder);
 }
 
 void complete(const CompleteOptions& o) {
@@ -154,7 +154,7 @@ void complete(const CompleteOptions& o) {
   }
   StopSignal stop;
   if (resolved.sweep.given()) return run_sweep(o, resolved, folder, stop);
-  print_summary(run_synthetic(resolved.completion, resolved.yaml, resolved.identity, folder, o.resume, &stop, "complete"), folder);
+  print_completion(run_synthetic(resolved.completion, resolved.yaml, resolved.identity, folder, o.resume, &stop, "complete"), folder);
 }
 
 }  // namespace

@@ -23,6 +23,7 @@ namespace fs = std::filesystem;
 struct SyntheticProblem {
   LowRankTarget target;
   Observations observed;
+  Measurements measured;  ///< of sensing
   Problem problem;
 };
 
@@ -30,11 +31,12 @@ SyntheticProblem make_problem(const CompletionConfig& config) {
   const SyntheticConfig& s = config.synthetic;
   const auto seed = static_cast<uint64_t>(config.fit.seed);
   const auto make_target = s.target == "gaussian" ? gaussian_target : factor_target;
-  SyntheticProblem out{.target = make_target(s.rows, s.cols, s.rank, make_generator(seed, "target")), .observed = {}, .problem = {}};
+  SyntheticProblem out{.target = make_target(s.rows, s.cols, s.rank, make_generator(seed, "target")), .observed = {}, .measured = {}, .problem = {}};
   if (config.sensing.measurements > 0) {
     const torch::Tensor none = torch::zeros({0}, torch::kFloat64), whole = at::matmul(out.target.u, out.target.v.t());
     out.observed = Observations::make(s.rows, s.cols, none, none, none);
-    out.problem = sensing_problem(gaussian_measurements(whole, config.sensing.measurements, make_generator(seed, "measurements")));
+    out.measured = gaussian_measurements(whole, config.sensing.measurements, make_generator(seed, "measurements"));
+    out.problem = sensing_problem(out.measured);
     return out;
   }
   out.observed = observe(out.target, s.observed, s.noise, make_generator(seed, "observed"));
@@ -76,6 +78,17 @@ void save_chain(const FactorChainImpl& chain, const CompletionConfig& config, co
   std::vector<NamedTensor> tensors;
   for (const auto& factor : chain.factors()) tensors.push_back({factor.name, factor.value.detach()});
   save_tensors(file, tensors, {{"method", config.chain.method}, {"format", "deeplora completion"}});
+}
+
+/// problem.safetensors: "u", "v" with M = u v^T; "row", "col", "value" of the observed entries or "matrices" [K, m n] and
+/// "values" [K] of the measurements; "feedback/NAME".
+void save_problem(const SyntheticProblem& p, const FactorChainImpl& chain, const CompletionConfig& config, const fs::path& file) {
+  std::vector<NamedTensor> tensors = {{"u", p.target.u}, {"v", p.target.v}};
+  if (p.measured.matrices.defined()) tensors.insert(tensors.end(), {{"matrices", p.measured.matrices}, {"values", p.measured.values}});
+  else tensors.insert(tensors.end(), {{"row", p.observed.row}, {"col", p.observed.col}, {"value", p.observed.value}});
+  const auto feedback = feedback_of(chain, config.fit);
+  for (size_t i = 0; i < feedback.size(); ++i) tensors.push_back({"feedback/" + chain.factors()[i].name, feedback[i]});
+  save_tensors(file, tensors, {{"format", "deeplora completion problem"}});
 }
 
 nlohmann::ordered_json result_json(const CompletionConfig& config, const SyntheticProblem& p, const FactorChain& chain, const FitResult& result) {
@@ -122,11 +135,14 @@ nlohmann::ordered_json run_synthetic(const CompletionConfig& config, const std::
   if (config.fit.threads > 0) at::set_num_threads(static_cast<int>(config.fit.threads));
   const SyntheticProblem p = make_problem(config);
   const auto seed = static_cast<uint64_t>(config.fit.seed);
+  const double began = clock_seconds();
   const SingularPairs pairs = leading_gradient_pairs(p.problem, config.chain.rank, make_generator(seed, "pairs"));
   const auto dtype = config.fit.precision == "float32" ? torch::kFloat32 : torch::kFloat64;
   const FactorChain chain = start_chain(config.chain, p.problem, pairs, config.fit.seed, dtype);
+  const double start_seconds = clock_seconds() - began;
   folder.lock();
   folder.write(folder.config_file(), resolved);
+  if (config.save_problem) save_problem(p, *chain, config, folder.path() / "problem.safetensors");
   RecoveryMeter meter(p.target, p.observed);
   const SubspaceTracker tracker(*chain, pairs);
   const FitSetup setup{.problem = p.problem,
@@ -144,7 +160,8 @@ nlohmann::ordered_json run_synthetic(const CompletionConfig& config, const std::
                        .progress = true,
                        .label = label};
   const FitResult result = fit(setup, folder, resume);
-  const auto json = result_json(config, p, chain, result);
+  auto json = result_json(config, p, chain, result);
+  json["start_seconds"] = start_seconds;  // leading directions of the gradient and the first factors
   folder.write(folder.report_file(), completion_report({{.name = {}, .values = {}, .folder = folder.path(), .result = json, .failure = {}}}, "Completion of a synthetic matrix", resolved));
   folder.write(folder.result_file(), json.dump(2) + "\n");
   return json;

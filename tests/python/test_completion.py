@@ -308,7 +308,7 @@ def test_nan_stops_with_the_iteration(complete):
 
 
 @pytest.mark.parametrize("config,words", [
-    ({}, ["completion.synthetic.rows"]),
+    ({}, ["completion.train", "synthetic: {rows: 100}"]),
     ({**SMALL, "optimiser": "gd"}, ["optimiser", "optimizer"]),
     ({**SMALL, "method": "compresed"}, ["completion.method", "compressed"]),
     ({**SMALL, "depth": 1}, ["completion.depth", "2"]),

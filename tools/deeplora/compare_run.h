@@ -1,8 +1,10 @@
 // Runs the cells of a comparison: a process each, several at once, none of them twice.
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -15,19 +17,24 @@
 
 namespace deeplora {
 
-/// The folder of a comparison: cells/NAME.yaml (what the cell is), cells/NAME.log (what it said), cells/NAME/ (its run folder, which
-/// `deeplora finetune` wrote; the cell is finished when result.json or diverged.json is there).
+/// Between two looks at what the running cells do.
+constexpr std::chrono::milliseconds kBetweenLooks(100);
+
+/// The folder of a comparison: cells/NAME.yaml (what the cell is), cells/NAME.log (what it said), cells/NAME/ (its run folder,
+/// which `deeplora finetune` wrote; the cell is finished when result.json or diverged.json is there).
 class CompareRun {
  public:
   /// Writes nothing yet. Throws Error when the folder holds something else, or cells of another configuration.
   CompareRun(const CompareConfig& config, const Registries& registries, std::filesystem::path folder);
 
-  /// Takes the lock, writes `yaml` as compare.yaml, and reads what earlier calls finished. Throws Error when another process holds it, or when model or data files
-  /// are not those of the finished cells.
+  /// Takes the lock, writes `yaml` as compare.yaml, and reads what earlier calls finished. Throws Error when another process
+  /// holds it, or when model or data files are not those of the finished cells.
   void open(const std::string& yaml);
-  /// Starts every method with open cells once, at its largest size, without training. Throws Error with everything that is wrong.
+  /// Starts every method with open cells once, at its largest size, without training. Throws Error with everything that is
+  /// wrong.
   void check_methods();
-  /// Runs what is open. Throws Interrupted after running cells have saved when a signal came; failed cells are left in the comparison.
+  /// Runs what is open. Throws Interrupted after running cells have saved when a signal came; failed cells are left in the
+  /// comparison.
   void run();
 
   const Comparison& comparison() const { return comparison_; }

@@ -30,8 +30,10 @@ class DoraAdapter : public Adapter {
   torch::Tensor forward(const torch::Tensor& x) override {
     const torch::Tensor in = dropout_ > 0 && is_training() ? at::dropout(x, dropout_, /*train=*/true) : x;
     const torch::Tensor c = scale();
-    if (by_row_) return (wide(at::linear(in, weight_)) * (c - 1) + wide(chain_->forward(in)) * c).to(x.scalar_type());
-    return at::linear((wide(in) * (c - 1)).to(weight_.scalar_type()), weight_).to(x.scalar_type()) +
+    // x may be wider than a half-precision weight.
+    const torch::Tensor weight = weight_.to(x.scalar_type());
+    if (by_row_) return (wide(at::linear(in, weight)) * (c - 1) + wide(chain_->forward(in)) * c).to(x.scalar_type());
+    return at::linear((wide(in) * (c - 1)).to(x.scalar_type()), weight) +
            chain_->forward((wide(in) * c).to(x.scalar_type()));
   }
   torch::Tensor rows(const torch::Tensor& ids) override {

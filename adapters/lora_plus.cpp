@@ -34,7 +34,7 @@ AdapterMethod lora_plus_method() {
   AdapterMethod method;
   method.configure = configure_lora_plus;
   method.summary = "LoRA+: LoRA whose B has lr_ratio times the learning rate of A (Hayou et al. 2024)";
-  method.default_lr = 5e-4;
+  method.default_lr = 3e-4;
   return method;
 }
 

@@ -36,7 +36,7 @@ AdapterMethod polar_method() {
   AdapterMethod method;
   method.configure = configure_polar;
   method.summary = "PoLAR: X Theta Y^T with X and Y kept orthonormal by polar retractions (Lion et al. 2025)";
-  method.default_lr = 5e-3;
+  method.default_lr = 1.5e-2;
   return method;
 }
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Writes docs/graph-models.md: every tiny family through model.backend=graph, what is found, trained, merged, and how equal it is.
+"""Writes docs/graph-models.md: every model of the test set through model.backend=graph, what is found, trained, merged, and how equal it is.
 
-  .venv/bin/python tools/graph_table.py [--program build/deeplora] [--output docs/graph-models.md] [FAMILY ...]
+  .venv/bin/python tools/graph_table.py [--program build/deeplora] [--output docs/graph-models.md] [MODEL ...]
 
-Each family is exported, trained for 6 steps with LoRA and Deep LoRA on rows of token ids, merged and run with plain
-torch.jit.load. Causal and sequence-to-sequence models are only inspected: their rows need no classification head.
+Each model is trained for 6 steps with LoRA and Deep LoRA on rows of token ids, merged and run with plain torch.jit.load. The text
+around the table is tools/graph_table.md.
 """
 from __future__ import annotations
 
@@ -21,29 +21,20 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
+from torch.nn.functional import cross_entropy
 
 import export_torchscript
 import make_tiny_models
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "python"))
+import graph_models
+
 METHODS = {"LoRA": "method: lora, rank: 3", "Deep LoRA": "method: deep-lora, rank: 3, depth: 3"}
-HEADER = """# Models of the graph backend
-
-Made by `tools/graph_table.py` from the tiny random models of `tools/make_tiny_models.py`; do not edit.
-
-`model.backend: graph` runs the archive's own code and puts a call of the adapter in place of each operator that reads a weight:
-`linear`, `matmul`/`mm`/`addmm` (weights stored `[in, out]`, GPT-2's, included), `embedding` and 1x1 `conv1d`, also inside loops
-and branches. Tied weights are one site. A weight that another operator reads too (an LSTM's, `einsum`) is listed by
-`deeplora inspect` with the reason, and stays frozen. Refused in one line: frozen archives (`torch.jit.freeze`), quantised weights,
-models traced in training mode, and sizes baked in by tracing. A model without `attention_mask` trains on texts of equal length, or
-of any length when it ignores padding by itself.
-
-Largest difference between the live adapted model and its merged file in plain `torch.jit.load`, relative to the largest logit,
-after 6 steps on `targets: all-linear`:
-
-| model | task | sites | adapted | roles found | LoRA | Deep LoRA |
-|---|---|---|---|---|---|---|
-"""
+PLACE = "<!-- table -->"
+FIXED_LENGTH = {"lstm": 6, "torch-encoder": 9}  # no attention_mask; the traced length, which torch.nn.MultiheadAttention bakes in
+INPUTS = {name: ", ".join(f"{ours}: {theirs}" for ours, theirs in names.items()) for name, names in graph_models.INPUTS.items()}
+KINDS = {"encoder": "classification", "classifier": "classification", "causal-lm": "causal-lm", "seq2seq": "seq2seq"}
 
 
 def call(program: Path, *arguments) -> str:
@@ -53,70 +44,118 @@ def call(program: Path, *arguments) -> str:
     return done.stdout
 
 
-def write_rows(path: Path, count: int) -> None:
+def write_rows(path: Path, task: str, length: int | None, labels: int) -> list[dict]:
     rng = random.Random(1)
-    rows = [[rng.randrange(5, 60) for _ in range(rng.randint(3, 9))] for _ in range(count)]
-    path.write_text("".join(json.dumps({"input_ids": ids, "label": sum(ids) % 3}) + "\n" for ids in rows))
+    rows = []
+    for _ in range(24):
+        ids = [rng.randrange(5, 50) for _ in range(length or rng.randint(3, 9))]
+        label = {"classification": {"label": sum(ids) % labels}, "seq2seq": {"labels": ids[::-1][:5]}, "causal-lm": {}}[task]
+        rows.append({"input_ids": ids, **label})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return rows
 
 
-def logits_of(merged: Path, rows: Path, pad: int) -> torch.Tensor:
-    ids = [json.loads(line)["input_ids"] for line in rows.read_text().splitlines()]
-    batch = torch.full((len(ids), max(map(len, ids))), pad)
-    mask = torch.zeros_like(batch)
-    for i, row in enumerate(ids):
-        batch[i, :len(row)], mask[i, :len(row)] = torch.tensor(row), 1
-    values = {"input_ids": batch, "attention_mask": mask, "token_type_ids": torch.zeros_like(batch)}
+def arguments_of(module, name: str, ids, decoder=None) -> dict:
+    """forward()'s arguments for one row."""
+    ids = torch.tensor([ids])
+    values = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+    if decoder is not None:
+        values["decoder_input_ids"] = torch.tensor([decoder])
+        values["decoder_attention_mask"] = torch.ones_like(values["decoder_input_ids"])
+    names = {theirs: ours for ours, theirs in graph_models.INPUTS.get(name, {}).items()}
+    return {a.name: values[names.get(a.name, a.name)] for a in module.forward.schema.arguments[1:]}
+
+
+def first_tensor(value):
+    while not isinstance(value, torch.Tensor):
+        value = next(iter(value.values())) if isinstance(value, dict) else value[0]
+    return value
+
+
+@torch.no_grad()
+def merged_logits(merged: Path, name: str, rows: list[dict]) -> torch.Tensor:
     module = torch.jit.load(str(merged))
-    with torch.no_grad():
-        return module(**{a.name: values[a.name] for a in module.forward.schema.arguments[1:]})
+    return torch.cat([first_tensor(module(**arguments_of(module, name, row["input_ids"]))) for row in rows])
 
 
-def difference(program: Path, folder: Path, archive: Path, rows: Path, adapter: str, pad: int) -> str:
-    run, merged = folder / "run", folder / "merged.pt"
-    (folder / "config.yaml").write_text(f"""model: {{path: {archive}, backend: graph}}
-data: {{task: classification, train: {rows}, dev: {rows}}}
-adapter: {{{adapter}}}
+@torch.no_grad()
+def merged_loss(merged: Path, name: str, task: str, start: int, rows: list[dict]) -> float:
+    """Mean cross-entropy of a predicted token."""
+    module, total, count = torch.jit.load(str(merged)), 0.0, 0
+    for row in rows:
+        ids = row["input_ids"]
+        labels = ids[1:] if task == "causal-lm" else row["labels"]
+        decoder = None if task == "causal-lm" else [start, *labels[:-1]]
+        logits = first_tensor(module(**arguments_of(module, name, ids, decoder)))[0, :len(labels)]
+        total += cross_entropy(logits.double(), torch.tensor(labels), reduction="sum").item()
+        count += len(labels)
+    return total / count
+
+
+def difference(program: Path, folder: Path, archive: Path, name: str, task: str, rows: list[dict], adapter: str, targets: str) -> str:
+    """Live against merged: of logits over the largest, or of the loss of a language model over it."""
+    run, merged, data = folder / "run", folder / "merged.pt", folder.parent / "rows.jsonl"
+    inputs = f", inputs: {{{INPUTS[name]}}}" if name in INPUTS else ""
+    more = ", pack: false" if task == "causal-lm" else ""
+    (folder / "config.yaml").write_text(f"""model: {{path: {archive}, backend: graph{inputs}}}
+data: {{task: {task}, train: {data}, dev: {data}{more}}}
+adapter: {{{adapter}, targets: {targets}}}
 train: {{steps: 6, batch_size: 8, lr: 0.01}}
 """)
     try:
         call(program, "finetune", folder / "config.yaml", "--run", run)
-        live = torch.tensor([json.loads(line)["logits"] for line in call(program, "predict", run, "--input", rows).splitlines()])
         call(program, "export", run, "--to", "torchscript", "--output", merged)
-        return f"{((logits_of(merged, rows, pad) - live).abs().max() / live.abs().max()).item():.0e}"
+        if task == "classification":
+            live = torch.tensor([json.loads(line)["logits"] for line in call(program, "predict", run, "--input", data).splitlines()])
+            return f"{((merged_logits(merged, name, rows) - live).abs().max() / live.abs().max()).item():.0e}"
+        live = json.loads(call(program, "evaluate", run, "--data", data, "--json"))["loss"]
+        files = {"config.json": ""}
+        torch.jit.load(str(archive), _extra_files=files)
+        found = merged_loss(merged, name, task, json.loads(files["config.json"]).get("decoder_start_token_id"), rows)
+        return f"{abs(found - live) / abs(live):.0e}"
     except RuntimeError as error:
         return str(error)
 
 
-def row_of(program: Path, name: str, folder: Path) -> str:
-    archive, rows = folder / "model.pt", folder / "rows.jsonl"
+def make_archive(name: str, folder: Path) -> tuple[Path, str]:
+    """(archive, kind)"""
+    archive = folder / "model.pt"
+    if name in graph_models.MODELS:
+        graph_models.save(name, archive, torch.float32)
+        return archive, {"torch-encoder": "encoder", "shared-blocks": "causal-lm"}.get(name, "classifier")
     make_tiny_models.make(name, str(folder / "hf"))
-    about = export_torchscript.export(str(folder / "hf"), str(archive))
+    return archive, export_torchscript.export(str(folder / "hf"), str(archive))["task"]
+
+
+def row_of(program: Path, name: str, folder: Path) -> str:
+    archive, kind = make_archive(name, folder)
     seen = json.loads(call(program, "inspect", archive, "--backend", "graph", "--json"))
     roles = Counter(site["role"] for site in seen["sites"])
-    cells = [name, about["task"], len(seen["sites"]), len(seen["targets"]["all-linear"]), ", ".join(f"{k} {v}" for k, v in sorted(roles.items()))]
-    if about["task"] not in ("encoder", "classifier"):
-        return "| " + " | ".join(map(str, [*cells, "inspected", "inspected"])) + " |"
-    write_rows(rows, 24)
-    pad = json.loads((folder / "hf/config.json").read_text()).get("pad_token_id") or 0
+    targets = "all-linear" if seen["targets"]["all-linear"] else "embedding"
+    adapted = len(seen["targets"]["all-linear"]) or sum(site["role"] == "embedding" for site in seen["sites"])
+    rows = write_rows(folder / "rows.jsonl", KINDS[kind], FIXED_LENGTH.get(name), 2 if name in graph_models.MODELS else 3)
+    cells = [name, kind, len(seen["sites"]), adapted, len(seen["targets"]["query-value"]), ", ".join(f"{k} {v}" for k, v in sorted(roles.items()))]
     for i, adapter in enumerate(METHODS.values()):
         (folder / str(i)).mkdir()
-        cells.append(difference(program, folder / str(i), archive, rows, adapter, pad))
+        cells.append(difference(program, folder / str(i), archive, name, KINDS[kind], rows, adapter, targets))
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("families", nargs="*", help="default: all")
+    parser.add_argument("models", nargs="*", help="default: all")
     parser.add_argument("--program", type=Path, default=ROOT / "build/deeplora")
     parser.add_argument("--output", type=Path, default=ROOT / "docs/graph-models.md")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    lines = []
-    for name in options.families or make_tiny_models.MODELS:
+    torch.set_num_threads(1)
+    lines = ["| model | kind | sites | adapted | query-value | roles found | LoRA | Deep LoRA |", "|---|---|---|---|---|---|---|---|"]
+    for name in options.models or [*make_tiny_models.MODELS, *graph_models.MODELS]:
         with tempfile.TemporaryDirectory() as folder:
             lines.append(row_of(options.program, name, Path(folder)))
         print(lines[-1], flush=True)
-    options.output.write_text(HEADER + "\n".join(lines) + "\n")
+    text = (ROOT / "tools" / "graph_table.md").read_text()
+    options.output.write_text(text.replace(PLACE, "\n".join(lines)))
     return 0
 
 

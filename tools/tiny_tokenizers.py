@@ -119,13 +119,13 @@ def byte_bpe(folder: str, specials: list[str], tokenizer_class: str, template: s
 ROBERTA_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
 
-def sentencepiece_bytes(model_type: str, size: int, **options) -> bytes:
-    """A trained sentencepiece model."""
+def sentencepiece_bytes(model_type: str, size: int, corpus: list[str] | None = None, **options) -> bytes:
+    """A sentencepiece model trained on `corpus` (default: the shipped sentences)."""
     import sentencepiece
 
     out = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(sentences()), model_writer=out, model_type=model_type, vocab_size=size,
+        sentence_iterator=iter(corpus or sentences()), model_writer=out, model_type=model_type, vocab_size=size,
         character_coverage=1.0, hard_vocab_limit=False, minloglevel=2, num_threads=1, **options)
     return out.getvalue()
 
@@ -145,10 +145,10 @@ def sentencepiece_files(folder: str, file_name: str, tokenizer_class: str, named
     return {"size": model.get_piece_size(), **{k.split("_")[0]: model.piece_to_id(v) for k, v in named.items()}}
 
 
-def t5_tokenizer(folder: str) -> dict:
+def t5_tokenizer(folder: str, corpus: list[str] | None = None) -> dict:
     return sentencepiece_files(
         folder, "spiece.model", "T5Tokenizer", {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"},
-        "unigram", 320, settings={"extra_ids": 0}, pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
+        "unigram", 320, settings={"extra_ids": 0}, corpus=corpus, pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
 
 
 def albert_tokenizer(folder: str) -> dict:

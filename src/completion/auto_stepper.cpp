@@ -61,6 +61,21 @@ double minimiser(const std::array<double, 5>& c) {
   return best;
 }
 
+/// How many leading values, at least one, form a group of their own; see AutoStepper::grow().
+int64_t outstanding(const torch::Tensor& falling, double edge) {
+  constexpr double kGap = 1.15;
+  const double* s = falling.const_data_ptr<double>();
+  int64_t sure = 0, before_gap = 1;
+  double largest = kGap;
+  for (int64_t k = 0; k < falling.numel(); ++k) {
+    if (s[k] > 2 * edge) sure = k + 1;
+    if (k + 1 == falling.numel() || s[k] <= edge || s[k] < largest * s[k + 1]) continue;
+    largest = s[k] / s[k + 1];
+    before_gap = k + 1;
+  }
+  return std::max(sure, before_gap);
+}
+
 /// x (gram + damping I)^-1 for x [rows, k].
 torch::Tensor precondition(const torch::Tensor& x, const torch::Tensor& gram, double damping) {
   const torch::Tensor damped = gram.to(torch::kFloat64) + damping * torch::eye(gram.size(0), torch::kFloat64);
@@ -217,17 +232,16 @@ class AutoStepper : public Stepper {
     converged_ = exact || (rank_ == width_ && stalled_ >= kStalledIterations);
   }
 
-  /// Adds the leading directions of the residuals, as many as stand out from what residuals without structure would have
-  /// (the edge sigma sqrt(p) (sqrt m + sqrt n) of the spectrum of a sparse random matrix), one at least.
+  /// Adds the leading directions of the residuals: as many as surely stand out from what residuals without structure would
+  /// have (twice the edge of the spectrum of a sparse random matrix), or up to the largest gap above that edge; one at least.
   void grow() {
     const torch::Tensor b = objective_->b().clone(), a_t = objective_->a_t().clone();
     const double squares = 2 * objective_->value();
     const int64_t room = width_ - rank_;
-    const SingularPairs pairs = leading_pairs_of(*objective_, room, make_generator(static_cast<uint64_t>(config_.seed), cat("grow/", rank_)));
+    const SingularPairs pairs = leading_pairs_of(*objective_, width_, make_generator(static_cast<uint64_t>(config_.seed), cat("grow/", rank_)));
     const double m = static_cast<double>(problem_.rows), n = static_cast<double>(problem_.cols);
     const double edge = std::sqrt(squares * problem_.gain / static_cast<double>(problem_.count)) * (std::sqrt(m) + std::sqrt(n));
-    const int64_t outstanding = (pairs.s > 1.1 * edge).sum().item<int64_t>();
-    const int64_t added = std::clamp<int64_t>(outstanding, 1, pairs.s.numel());
+    const int64_t added = std::min(room, outstanding(pairs.s, edge));
     const torch::Tensor root = (pairs.s.narrow(0, 0, added) / problem_.gain).sqrt().to(b.scalar_type());
     b.narrow(1, rank_, added).copy_(-pairs.u.narrow(1, 0, added) * root);
     a_t.narrow(1, rank_, added).copy_(pairs.v.narrow(1, 0, added) * root);

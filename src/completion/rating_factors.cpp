@@ -113,10 +113,10 @@ class Alternation {
   double half(Posterior& side, Posterior& other) {
     update_moments(other);
     const std::vector<double> everywhere = o_.on_product && !o_.bayes ? gram(other) : std::vector<double>{};
-    std::vector<double> errors(static_cast<size_t>(o_.threads), 0.0);
-    for_parts(side.ratings, o_.threads, [&](int64_t begin, int64_t end, int thread) {
+    std::vector<double> errors(static_cast<size_t>(side.ratings.size()));
+    for_parts(side.ratings, o_.threads, [&](int64_t begin, int64_t end, int) {
       std::vector<double> matrix(T_), system(T_), right(K_), projected(K_);
-      for (int64_t i = begin; i < end; ++i) errors[static_cast<size_t>(thread)] += solve_one(side, other, i, everywhere, matrix, system, right, projected);
+      for (int64_t i = begin; i < end; ++i) errors[static_cast<size_t>(i)] = solve_one(side, other, i, everywhere, matrix, system, right, projected);
     });
     if (side.link) side.link->fit(side.mean);
     return std::accumulate(errors.begin(), errors.end(), 0.0);

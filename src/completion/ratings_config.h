@@ -34,7 +34,7 @@ struct RatingsConfig {
   std::optional<double> row_bias_penalty, col_bias_penalty;
   bool weighted = true, on_product = false;
   std::string implicit = "none";
-  double implicit_regularization = 0.3;
+  double implicit_regularization = 3;
   int64_t sweeps = 100, patience = 8;
   bool refit = true;
   std::vector<RatingsCandidate> grid;  ///< at least one

@@ -349,8 +349,8 @@ std::string format_of(const RatingsFormat& format, const Look& look) {
   if (!format.row.empty() || !format.col.empty() || !format.value.empty()) return "triplets";
   const auto& first = look.records[0];
   if (look.separator == "::") return "triplets";
-  size_t body = look.records.size() > 1 ? 1 : 0;
-  if (look.records[body].size() <= 4) return "triplets";
+  const size_t body = look.records.size() > 1 ? 1 : 0;  // a header may be one field short
+  if (std::max(first.size(), look.records[body].size()) <= 4) return "triplets";
   std::vector<std::string> names;
   for (const auto& name : first) names.push_back(plain_name(name));
   const auto any = [&](const std::vector<std::string>& known) {

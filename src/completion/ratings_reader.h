@@ -16,7 +16,7 @@ struct RatingsFormat {
   std::string separator = "auto";  ///< auto, comma, tab, semicolon, space or "::"
   std::string header = "auto";     ///< auto, yes or no
   /// Columns of triplets by name or 0-based index; empty: found by usual names, else 0, 1, 2 and (if there) 3.
-  std::string row, col, value, time;
+  std::string row = {}, col = {}, value = {}, time = {};
 };
 
 /// All ratings of a file, by content where the format is auto:

@@ -8,7 +8,7 @@
 namespace deeplora {
 namespace {
 
-torch::Tensor orthonormal(const torch::Tensor& columns) {
+torch::Tensor range_basis(const torch::Tensor& columns) {
   return std::get<0>(at::linalg_qr(columns, "reduced"));
 }
 
@@ -59,8 +59,8 @@ bool StreamedPairs::end_pass() {
       pass_ = terms_ == 1 || kept_pairs_ == std::min(rows_, cols_) ? Pass::done : Pass::iterate;
       break;
     case Pass::iterate:
-      kept_.u = orthonormal(left_);
-      kept_.v = orthonormal(right_);
+      kept_.u = range_basis(left_);
+      kept_.v = range_basis(right_);
       pass_ = Pass::combine;
       break;
     case Pass::combine:
@@ -79,13 +79,13 @@ bool StreamedPairs::end_pass() {
 }
 
 SingularPairs StreamedPairs::combined() const {
-  const auto [left_q, left_r] = at::linalg_qr(left_, "reduced");
-  const auto [right_q, right_r] = at::linalg_qr(right_, "reduced");
-  // Directions of U^T M V below rounding are noise that the inverse would blow up.
-  const double rounding = left_.scalar_type() == torch::kFloat64 ? 1e-13 : 1e-5;
-  const torch::Tensor inverse = at::linalg_pinv(at::matmul(kept_.u.t(), left_), rounding);
-  const auto [u, s, vt] = at::linalg_svd(at::matmul(left_r, at::matmul(inverse, right_r.t())), /*full_matrices=*/false);
-  return {at::matmul(left_q, u), s, at::matmul(right_q, vt.t())};
+  // left = M V and right = M^T U: each has gone one half step further than the other side's basis.
+  const torch::Tensor u = std::get<0>(at::linalg_svd(left_, /*full_matrices=*/false)).narrow(1, 0, k_),
+                      v = std::get<0>(at::linalg_svd(right_, /*full_matrices=*/false)).narrow(1, 0, k_);
+  // u^T M v, with u seen through the basis U, pairs the two and turns each within its span.
+  const torch::Tensor core = at::matmul(at::matmul(u.t(), kept_.u), at::matmul(right_.t(), v));
+  const auto [a, s, bt] = at::linalg_svd(core, /*full_matrices=*/false);
+  return {at::matmul(u, a), s, at::matmul(v, bt.t())};
 }
 
 SingularPairs StreamedPairs::pairs() const {

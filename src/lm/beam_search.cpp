@@ -44,13 +44,14 @@ void step(BeamRow& row, const torch::Tensor& scores, const GenerationOptions& o,
   for (const auto& beam : row.running) before.push_back(beam.score);
   const torch::Tensor total = (scores + torch::tensor(before).unsqueeze(1)).flatten();
   const auto candidates = std::max<int64_t>(2, 1 + static_cast<int64_t>(o.eos.size())) * o.beams;
-  const auto [values, places] = torch::topk(total, std::min(candidates, total.size(0)));
+  const auto top = torch::topk(total, std::min(candidates, total.size(0)));
+  const torch::Tensor values = std::get<0>(top).contiguous(), places = std::get<1>(top).contiguous();
   std::vector<Hypothesis> next;
   std::vector<size_t> parents;
   for (int64_t k = 0; k < values.size(0); ++k) {
-    const float score = values[k].item<float>();
+    const float score = values.const_data_ptr<float>()[k];
     if (std::isinf(score)) break;  // ruled out by a forced token
-    const int64_t place = places[k].item<int64_t>(), token = place % vocabulary;
+    const int64_t place = places.const_data_ptr<int64_t>()[k], token = place % vocabulary;
     const auto parent = static_cast<size_t>(place / vocabulary);
     Hypothesis grown{row.running[parent].seen, score};
     const bool ended = std::find(o.eos.begin(), o.eos.end(), token) != o.eos.end();

@@ -45,6 +45,12 @@ GraphModel::GraphModel(const TorchScriptArchive& archive, const ArchiveInterface
   std::map<std::string, size_t> order;
   for (const auto& name : archive.names()) order.emplace(name, order.size());
   for (const auto& use : found.sites) places_.push_back(place_of(use));
+  const auto renamed = interface.inputs.find("input_ids");
+  const auto& inputs = archive.inputs();
+  const auto ids = std::find(inputs.begin(), inputs.end(), renamed == interface.inputs.end() ? "input_ids" : renamed->second);
+  if (ids != inputs.end())
+    for (auto& place : places_)
+      place->site.reads_ids = looks_up(place->graph, lowered_.graph->inputs().at(static_cast<size_t>(ids - inputs.begin())));
   std::stable_sort(places_.begin(), places_.end(),
                    [&](const auto& a, const auto& b) { return order[a->site.path] < order[b->site.path]; });
   for (size_t i = 0; i < places_.size(); ++i) register_module("site" + std::to_string(i), places_[i]);

@@ -173,6 +173,18 @@ std::string to_string(WeightOp op) {
   return kNames.at(static_cast<size_t>(op));
 }
 
+bool looks_up(const GraphSite& site, const jit::Value* argument) {
+  static const std::set<std::string> shapes{"aten::view", "aten::reshape", "aten::to",      "aten::contiguous",
+                                            "aten::long", "aten::clone",   "aten::flatten", "aten::unsqueeze"};
+  for (const auto& use : site.uses) {
+    if (use.op != WeightOp::embedding) continue;
+    const jit::Value* ids = use.node->input(1);
+    while (ids != argument && shapes.count(ids->node()->kind().toQualString())) ids = ids->node()->input(0);
+    if (ids == argument) return true;
+  }
+  return false;
+}
+
 GraphSites find_sites(const LoweredForward& lowered, jit::Graph& graph) {
   GraphSites out;
   for (size_t i = 0; i < lowered.tensors.size(); ++i) {

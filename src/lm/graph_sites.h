@@ -47,6 +47,9 @@ struct GraphSites {
 /// operator reads. `graph` is lowered.graph or a copy of it.
 GraphSites find_sites(const LoweredForward& lowered, torch::jit::Graph& graph);
 
+/// Does some lookup of `site` take its ids from that argument of forward as they come?
+bool looks_up(const GraphSite& site, const torch::jit::Value* argument);
+
 /// Puts a call of the adapter behind `slot` (an input of the graph) in place of one use.
 void splice_adapter(torch::jit::Graph& graph, const WeightUse& use, torch::jit::Value* slot);
 

@@ -56,6 +56,7 @@ struct AdapterSite {
   bool transposed = false;    ///< the archive stores the weight as [in, out]
   std::vector<int64_t> stored_shape;  ///< in the archive where it is no matrix there ([out, in, 1] of a convolution), else empty
   int64_t uses = 1;           ///< how many operators read it
+  bool reads_ids = false;     ///< an embedding that the model's own input_ids are looked up in, as far as that is known
   std::vector<RowBlock> blocks;  ///< query, key and value of a fused weight, where the layout of its rows is known
   std::string layout_unknown;    ///< why it is not known (fused weights only)
   /// Of a site that is one block of a fused weight: that weight's path and [out, in] matrix, and the rows. Else empty.

@@ -72,9 +72,13 @@ double dtype_tolerance(const TorchScriptArchive& archive, double half, double bf
 }
 
 Batch probe_batch(const TorchScriptArchive& archive, LanguageModel& model, int64_t tokens) {
-  int64_t vocabulary = 0;
-  for (const auto& site : model.sites())
-    if (site.kind == SiteKind::embedding) vocabulary = std::max(vocabulary, site.weight.size(0));
+  int64_t vocabulary = 0, known = 0;  // a table of positions may be longer than that of the words
+  for (const auto& site : model.sites()) {
+    if (site.kind != SiteKind::embedding) continue;
+    vocabulary = std::max(vocabulary, site.weight.size(0));
+    if (site.reads_ids) known = known == 0 ? site.weight.size(0) : std::min(known, site.weight.size(0));
+  }
+  if (known > 0) vocabulary = known;
   if (vocabulary == 0) vocabulary = 32;
   const auto& config = archive.config();
   const int64_t pad = config.contains("pad_token_id") && config["pad_token_id"].is_number_integer()

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "core/files.h"
+#include "lm/graph_roles.h"
 #include "lm/targets.h"
 #include "lm/tensor_file.h"
 
@@ -57,6 +58,33 @@ fs::path weights_file(const fs::path& folder) {
   return file;
 }
 
+/// Other archive names of a site's weight (tied tables), without ".weight".
+std::vector<std::string> other_names(const TorchScriptArchive& archive, const AdapterSite& site) {
+  std::vector<std::string> out;
+  if (site.kind != SiteKind::embedding || site.uses < 2) return out;
+  const torch::Tensor& table = archive.tensor(site.path);
+  for (const auto& [name, value] : archive.tensors())
+    if (name != site.path && value.sizes() == table.sizes() && value.data_ptr() == table.data_ptr()) out.push_back(module_path(name));
+  return out;
+}
+
+/// How PEFT names the factors of a module: an embedding's are kept transposed, delta^T = lora_embedding_B lora_embedding_A.
+void add_factors(std::vector<NamedTensor>& tensors, const std::string& module, const LowRankPair& pair, bool embedding) {
+  if (embedding) {
+    tensors.push_back({cat(kPrefix, module, ".lora_embedding_A"), pair.b.t().contiguous()});
+    tensors.push_back({cat(kPrefix, module, ".lora_embedding_B"), pair.a.t().contiguous()});
+  } else {
+    tensors.push_back({cat(kPrefix, module, ".lora_A.weight"), pair.a.contiguous()});
+    tensors.push_back({cat(kPrefix, module, ".lora_B.weight"), pair.b.contiguous()});
+  }
+}
+
+std::string task_type(const std::string& task, bool has_head) {
+  if (task == "causal-lm") return "CAUSAL_LM";
+  if (task == "seq2seq") return "SEQ_2_SEQ_LM";
+  return has_head ? "SEQ_CLS" : "FEATURE_EXTRACTION";
+}
+
 void set_or_check(Config& config, const std::string& key, const std::string& value) {
   if (!config.section("adapter").has(key)) config.set(cat("adapter.", key, "=", value));
 }
@@ -80,8 +108,11 @@ void adopt_peft_settings(Config& config) {
   set_or_check(config, "alpha", settings["lora_alpha"].dump());
   if (settings.contains("lora_dropout")) set_or_check(config, "dropout", settings["lora_dropout"].dump());
   std::set<std::string> modules;
-  for (const auto& [name, unused] : load_tensors(weights_file(folder)).tensors)
+  const TensorFile file = load_tensors(weights_file(folder));
+  for (const auto& [name, unused] : file.tensors)
     if (const auto split = split_factor(name)) modules.insert(without_prefix(split->first));
+  if (const auto tied = file.metadata.find("tied"); tied != file.metadata.end())  // other names of a table are no sites of their own
+    for (const auto& name : nlohmann::json::parse(tied->second, nullptr, false)) modules.erase(name.is_string() ? name.get<std::string>() : "");
   check(!modules.empty(), folder.string(), " holds no LoRA factors");
   std::vector<std::string> targets;
   for (const auto& module : modules) targets.push_back("'*" + module + "'");  // the archive's own prefix stands before it
@@ -95,7 +126,10 @@ std::string hugging_face_name(const TorchScriptArchive& archive, const std::stri
 
 std::map<std::string, torch::Tensor> load_peft_state(const fs::path& folder, const TorchScriptArchive& archive, const AdaptedModel& model) {
   std::map<std::string, std::pair<std::string, SiteKind>> sites;  // Hugging Face module -> archive weight
-  for (const auto& [site, unused] : model.adapters()) sites[module_path(hugging_face_name(archive, site.path))] = {site.path, site.kind};
+  for (const auto& [site, unused] : model.adapters()) {
+    sites[module_path(hugging_face_name(archive, site.path))] = {site.path, site.kind};
+    for (const auto& other : other_names(archive, site)) sites[hugging_face_name(archive, other)] = {site.path, site.kind};
+  }
   std::map<std::string, std::string> trained;  // Hugging Face name -> archive name
   for (const auto& [name, unused] : model.trained_base()) trained[hugging_face_name(archive, name)] = name;
   std::map<std::string, torch::Tensor> out;
@@ -117,10 +151,11 @@ std::map<std::string, torch::Tensor> load_peft_state(const fs::path& folder, con
       out[cat("adapter/", site->second.first, "/magnitude")] = value;
       continue;
     }
-    // PEFT keeps an embedding's factors transposed: delta^T = lora_embedding_B lora_embedding_A.
     const bool embedding = split->second.find("embedding") != std::string::npos;
     const bool is_a = embedding ? split->second.ends_with("B") : split->second.ends_with("A");
-    out[cat("adapter/", site->second.first, is_a ? "/A" : "/B")] = embedding ? value.t().contiguous() : value;
+    const auto [place, fresh] = out.try_emplace(cat("adapter/", site->second.first, is_a ? "/A" : "/B"), embedding ? value.t().contiguous() : value);
+    if (!fresh && !at::allclose(place->second, embedding ? value.t() : value))
+      errors.add(name, " differs from the factors of ", site->second.first, ", which is the same weight");
   }
   errors.throw_if_any((folder / "adapter_model.safetensors").string());
   std::error_code ignored;
@@ -181,7 +216,7 @@ void save_peft_folder(const fs::path& folder, const TorchScriptArchive& archive,
   check(!model.adapters().empty(), "this run has no adapters (method none or full), so there is nothing to write for PEFT; export torchscript or safetensors");
   check(!fs::exists(folder), "output ", folder.string(), " exists already; choose another --output");
   std::vector<NamedTensor> tensors;
-  std::vector<std::string> modules;
+  std::vector<std::string> modules, tied;
   nlohmann::ordered_json rank_pattern = nlohmann::ordered_json::object(), alpha_pattern = nlohmann::ordered_json::object();
   int64_t rank = 0;
   double alpha = 0;
@@ -203,12 +238,15 @@ void save_peft_folder(const fs::path& folder, const TorchScriptArchive& archive,
     }
     if (r != rank) rank_pattern[module] = r;
     if (site_alpha != alpha) alpha_pattern[module] = site_alpha;
-    if (site.kind == SiteKind::embedding) {
-      tensors.push_back({cat(kPrefix, module, ".lora_embedding_A"), pair.b.t().contiguous()});
-      tensors.push_back({cat(kPrefix, module, ".lora_embedding_B"), pair.a.t().contiguous()});
-    } else {
-      tensors.push_back({cat(kPrefix, module, ".lora_A.weight"), pair.a});
-      tensors.push_back({cat(kPrefix, module, ".lora_B.weight"), pair.b});
+    add_factors(tensors, module, pair, site.kind == SiteKind::embedding);
+    // PEFT has factors for every module: a tied table's are written once for each of its uses.
+    for (const auto& other : other_names(archive, site)) {
+      const std::string name = hugging_face_name(archive, other);
+      add_factors(tensors, name, pair, guess_role(other, SiteKind::linear) != "lm_head");
+      modules.push_back(name);
+      tied.push_back(name);
+      if (r != rank) rank_pattern[name] = r;
+      if (site_alpha != alpha) alpha_pattern[name] = site_alpha;
     }
   }
   std::set<std::string> saved;
@@ -218,7 +256,7 @@ void save_peft_folder(const fs::path& folder, const TorchScriptArchive& archive,
     saved.insert(hf.substr(0, hf.find('.')));
   }
   nlohmann::ordered_json settings{{"peft_type", "LORA"},
-                                  {"task_type", saved.empty() ? nlohmann::ordered_json("FEATURE_EXTRACTION") : nlohmann::ordered_json("SEQ_CLS")},
+                                  {"task_type", task_type(task, !saved.empty())},
                                   {"base_model_name_or_path", archive.config().value("_name_or_path", std::string())},
                                   {"r", rank},
                                   {"lora_alpha", alpha == std::round(alpha) ? nlohmann::ordered_json(static_cast<int64_t>(alpha)) : nlohmann::ordered_json(alpha)},
@@ -234,7 +272,9 @@ void save_peft_folder(const fs::path& folder, const TorchScriptArchive& archive,
                                   {"alpha_pattern", alpha_pattern},
                                   {"modules_to_save", saved.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(saved)}};
   write_folder_atomically(folder, [&](const fs::path& temporary) {
-    save_tensors(temporary / "adapter_model.safetensors", tensors, {{"format", "pt"}});
+    std::map<std::string, std::string> metadata{{"format", "pt"}};
+    if (!tied.empty()) metadata["tied"] = nlohmann::json(tied).dump();
+    save_tensors(temporary / "adapter_model.safetensors", tensors, metadata);
     write_file_atomically(temporary / "adapter_config.json", settings.dump(2) + "\n");
     if (model.new_head()) {
       const auto [weight, bias] = model.new_head()->folded();

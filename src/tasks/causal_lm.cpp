@@ -22,8 +22,6 @@ struct Sequence {
 class CausalLm : public LanguageTask {
  public:
   explicit CausalLm(const Config& data) : LanguageTask("causal-lm", data) {
-    given_prompt_ = data.has("prompt");
-    given_text_ = data.has("text");
     data.read("text", text_, "column of plain text to model");
     data.read("prompt", prompt_, "column of what a completion follows");
     data.read("completion", completion_, "column of what is learnt: the loss is on it alone");
@@ -35,27 +33,25 @@ class CausalLm : public LanguageTask {
                      std::find(names.begin(), names.end(), chat_template_) != names.end(),
                  "chat_template", cat("auto, none or one of ", join(names)));
     data.read("pack", pack_, "plain text: documents one after the other in blocks of max_length; false: one row per example");
-    data.require(!(given_prompt_ && given_text_), "text", "only one of text and prompt");
   }
 
   nlohmann::ordered_json settings() const override {
     auto out = LanguageTask::settings();
-    out.update({{"completion", completion_}, {"messages", messages_}, {"chat_template", chat_template_}, {"pack", pack_}});
-    if (given_prompt_ || !given_text_) out["prompt"] = prompt_;
-    else out["text"] = text_;
+    out.update({{"text", text_}, {"prompt", prompt_}, {"completion", completion_}, {"messages", messages_}, {"chat_template", chat_template_}, {"pack", pack_}});
     return out;
   }
 
+  /// Columns with names of their own are wanted; else each row tells by its columns what it is.
   std::vector<std::string> columns(bool labelled) const override {
-    if (!labelled) return prompt_template_.empty() ? std::vector<std::string>{given_text_ ? text_ : prompt_} : template_columns();
-    if (given_text_) return {text_};
-    std::vector<std::string> out;
-    if (given_prompt_) out = {prompt_, completion_};
+    const bool named_text = text_ != "text", named_prompt = prompt_ != "prompt";
     if (!prompt_template_.empty()) {
-      out = template_columns();
-      out.push_back(completion_);
+      std::vector<std::string> out = template_columns();
+      if (labelled) out.push_back(completion_);
+      return out;
     }
-    return out;
+    if (!labelled) return {named_text && !named_prompt ? text_ : prompt_};
+    if (named_text == named_prompt) return {};
+    return named_text ? std::vector<std::string>{text_} : std::vector<std::string>{prompt_, completion_};
   }
 
   void table_options(TableOptions& options, bool labelled) const override {
@@ -99,10 +95,7 @@ class CausalLm : public LanguageTask {
     positions_ = 0;
     for (const char* key : {"n_positions", "max_position_embeddings"})
       if (positions_ == 0 && model.config.contains(key) && model.config[key].is_number_integer()) positions_ = model.config[key].get<int64_t>();
-    if (positions_ > 0 && max_length_ > positions_) {
-      if (max_length_given_) log_warning("data.max_length: ", max_length_, " is more than the model's ", positions_, " positions; ", positions_, " is used");
-      max_length_ = positions_;
-    }
+    limit_length(positions_);
     find_template();
     add_end_of_turn();
   }
@@ -301,7 +294,7 @@ class CausalLm : public LanguageTask {
   }
 
   void encode_text(const Row& row, Example& out) const {
-    const std::string text = text_of(row, text_, given_text_ ? "text" : "text, or data.prompt and data.completion, or data.messages");
+    const std::string text = text_of(row, text_, "text, or data.prompt and data.completion, or data.messages");
     std::vector<int64_t> ids = text_prefix_;
     for (const int64_t id : tokenizer(row).tokenize(text)) ids.push_back(id);
     if (!out.labelled) {
@@ -362,7 +355,7 @@ class CausalLm : public LanguageTask {
   }
 
   std::string text_ = "text", prompt_ = "prompt", completion_ = "completion", messages_ = "messages", chat_template_;
-  bool pack_ = true, given_prompt_ = false, given_text_ = false, chat_ = false;
+  bool pack_ = true, chat_ = false;
   int64_t positions_ = 0;
   std::optional<ChatTemplate> template_;
   std::string no_template_ = "the model has no tokenizer";

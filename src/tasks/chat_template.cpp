@@ -42,38 +42,53 @@ std::string chatml_default_system(const std::string& jinja) {
 /// A form as data: texts around each role's content. {bos} and {eos} stand for the tokenizer's own tokens.
 struct ChatTemplate::Form {
   const char* name;
-  std::vector<std::string> marks;      ///< texts that a Jinja template of this form holds, all of them
-  std::vector<std::string> never;      ///< texts that belong to variants which are another form
-  const char *begin;                   ///< before everything
-  const char *system_begin, *system_end, *user_begin, *user_end, *assistant_begin, *assistant_end;
-  const char* open;                    ///< invites the assistant
-  bool system_in_user;                 ///< the system message stands inside the first user message
-  bool has_system;
-  bool strip_system, strip_user, strip_assistant;
-  const char* default_system = "";
-  int answer_in_prompt = 0;            ///< first characters of assistant_begin that are predicted (" answer")
+  std::vector<std::string> marks{};    ///< texts that a Jinja template of this form holds, all of them
+  std::vector<std::string> never{};    ///< texts of templates that are another form
+  const char* begin = "";              ///< before everything
+  const char *system_begin = "", *system_end = "", *user_begin = "", *user_end = "", *assistant_begin = "", *assistant_end = "";
+  const char* open = "";               ///< invites the assistant
+  const char* close = "";              ///< ends a conversation that is not left open
+  bool system_in_user = false;         ///< the system message stands inside the first user message
+  bool has_system = true;
+  bool always_system = false;          ///< also without a system message
+  bool strip_around_system = false;    ///< white space goes from around system message and content together
+  bool strip_system = false, strip_user = false, strip_assistant = false;  ///< white space around contents is dropped
+  size_t answer_in_begin = 0;          ///< last characters of assistant_begin that belong to the answer (" answer")
 };
 
 const std::vector<ChatTemplate::Form>& ChatTemplate::forms() {
+  // Marks are texts of the published templates, so that a variant that renders otherwise is not taken for its neighbour.
+  static const char *kHeader = "<|start_header_id|>", *kLlamaOpen = "<|start_header_id|>assistant<|end_header_id|>\n\n";
   static const std::vector<Form> forms{
-      {"llama3.1", {"<|start_header_id|>", "Cutting Knowledge Date"}, {"strftime_now"}, "{bos}", "<|start_header_id|>system<|end_header_id|>\n\n",
-       "<|eot_id|>", "<|start_header_id|>user<|end_header_id|>\n\n", "<|eot_id|>", "<|start_header_id|>assistant<|end_header_id|>\n\n", "<|eot_id|>",
-       "<|start_header_id|>assistant<|end_header_id|>\n\n", false, true, true, true, true, "", 0},
-      {"llama3", {"<|start_header_id|>", "<|eot_id|>"}, {"Cutting Knowledge Date"}, "{bos}", "<|start_header_id|>system<|end_header_id|>\n\n", "<|eot_id|>",
-       "<|start_header_id|>user<|end_header_id|>\n\n", "<|eot_id|>", "<|start_header_id|>assistant<|end_header_id|>\n\n", "<|eot_id|>",
-       "<|start_header_id|>assistant<|end_header_id|>\n\n", false, true, true, true, true, "", 0},
-      {"chatml", {"<|im_start|>", "<|im_end|>"}, {"tool_call", "<think>"}, "", "<|im_start|>system\n", "<|im_end|>\n", "<|im_start|>user\n", "<|im_end|>\n",
-       "<|im_start|>assistant\n", "<|im_end|>\n", "<|im_start|>assistant\n", false, true, false, false, false, "", 0},
-      {"llama2", {"[INST]", "<<SYS>>"}, {}, "", "<<SYS>>\n", "\n<</SYS>>\n\n", "{bos}[INST] ", " [/INST]", " ", " {eos}", "", true, true, false, true, true, "", 1},
-      {"mistral", {"[INST]", "[/INST]"}, {"<<SYS>>", "[AVAILABLE_TOOLS]", "[SYSTEM_PROMPT]"}, "{bos}", "", "", "[INST] ", " [/INST]", "", "{eos}", "", false, false,
-       false, false, false, "", 0},
-      {"gemma", {"<start_of_turn>", "<end_of_turn>"}, {}, "{bos}", "", "", "<start_of_turn>user\n", "<end_of_turn>\n", "<start_of_turn>model\n",
-       "<end_of_turn>\n", "<start_of_turn>model\n", false, false, true, true, true, "", 0},
-      {"phi3", {"<|user|>", "<|end|>", "<|assistant|>"}, {}, "", "<|system|>\n", "<|end|>\n", "<|user|>\n", "<|end|>\n", "<|assistant|>\n", "<|end|>\n",
-       "<|assistant|>\n", false, true, false, false, false, "", 0},
-      {"zephyr", {"<|user|>", "<|assistant|>", "eos_token"}, {"<|end|>"}, "", "<|system|>\n", "{eos}\n", "<|user|>\n", "{eos}\n", "<|assistant|>\n", "{eos}\n",
-       "<|assistant|>\n", false, true, false, false, false, "", 0},
-      {"vicuna", {"USER: ", "ASSISTANT:"}, {}, "{bos}", "", "\n\n", "USER: ", "\n", "ASSISTANT: ", "{eos}\n", "ASSISTANT:", false, true, true, false, false, "", 1},
+      {.name = "llama3.1", .marks = {kHeader, "Cutting Knowledge Date", "26 Jul 2024"}, .never = {"strftime_now"}, .begin = "{bos}",
+       .system_begin = "<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n",
+       .system_end = "<|eot_id|>", .user_begin = "<|start_header_id|>user<|end_header_id|>\n\n", .user_end = "<|eot_id|>",
+       .assistant_begin = kLlamaOpen, .assistant_end = "<|eot_id|>", .open = kLlamaOpen, .always_system = true, .strip_system = true,
+       .strip_user = true, .strip_assistant = true},
+      {.name = "llama3", .marks = {kHeader, "<|eot_id|>"}, .never = {"Cutting Knowledge Date"}, .begin = "{bos}",
+       .system_begin = "<|start_header_id|>system<|end_header_id|>\n\n", .system_end = "<|eot_id|>",
+       .user_begin = "<|start_header_id|>user<|end_header_id|>\n\n", .user_end = "<|eot_id|>", .assistant_begin = kLlamaOpen,
+       .assistant_end = "<|eot_id|>", .open = kLlamaOpen, .strip_system = true, .strip_user = true, .strip_assistant = true},
+      {.name = "chatml", .marks = {"<|im_start|>", "<|im_end|>"}, .never = {"<think>"}, .system_begin = "<|im_start|>system\n",
+       .system_end = "<|im_end|>\n", .user_begin = "<|im_start|>user\n", .user_end = "<|im_end|>\n", .assistant_begin = "<|im_start|>assistant\n",
+       .assistant_end = "<|im_end|>\n", .open = "<|im_start|>assistant\n"},
+      {.name = "llama2", .marks = {"bos_token + '[INST] ' + content.strip() + ' [/INST]'", "<<SYS>>"}, .system_begin = "<<SYS>>\n",
+       .system_end = "\n<</SYS>>\n\n", .user_begin = "{bos}[INST] ", .user_end = " [/INST]", .assistant_begin = " ", .assistant_end = " {eos}",
+       .system_in_user = true, .strip_around_system = true, .strip_user = true, .strip_assistant = true, .answer_in_begin = 1},
+      {.name = "mistral", .marks = {"'[INST] ' + message['content'] + ' [/INST]'", "message['content'] + eos_token}"}, .begin = "{bos}",
+       .user_begin = "[INST] ", .user_end = " [/INST]", .assistant_end = "{eos}", .has_system = false},
+      {.name = "gemma3", .marks = {"<start_of_turn>", "first_user_prefix"}, .begin = "{bos}", .system_end = "\n\n",
+       .user_begin = "<start_of_turn>user\n", .user_end = "<end_of_turn>\n", .assistant_begin = "<start_of_turn>model\n",
+       .assistant_end = "<end_of_turn>\n", .open = "<start_of_turn>model\n", .system_in_user = true, .strip_user = true, .strip_assistant = true},
+      {.name = "gemma", .marks = {"<start_of_turn>", "<end_of_turn>"}, .begin = "{bos}", .user_begin = "<start_of_turn>user\n",
+       .user_end = "<end_of_turn>\n", .assistant_begin = "<start_of_turn>model\n", .assistant_end = "<end_of_turn>\n",
+       .open = "<start_of_turn>model\n", .has_system = false, .strip_user = true, .strip_assistant = true},
+      {.name = "phi3", .marks = {"'<|user|>", "'<|end|>", "{% else %}{{ eos_token }}"}, .system_begin = "<|system|>\n", .system_end = "<|end|>\n",
+       .user_begin = "<|user|>\n", .user_end = "<|end|>\n", .assistant_begin = "<|assistant|>\n", .assistant_end = "<|end|>\n",
+       .open = "<|assistant|>\n", .close = "{eos}"},
+      {.name = "zephyr", .marks = {"'<|user|>", "'<|assistant|>", "message['content'] + eos_token }}\n"}, .never = {"<|end|>"},
+       .system_begin = "<|system|>\n", .system_end = "{eos}\n", .user_begin = "<|user|>\n", .user_end = "{eos}\n",
+       .assistant_begin = "<|assistant|>\n", .assistant_end = "{eos}\n", .open = "<|assistant|>\n"},
   };
   return forms;
 }
@@ -128,8 +143,7 @@ std::vector<ChatPart> ChatTemplate::render(const std::vector<ChatMessage>& messa
     system = form.strip_system ? trimmed(messages.front().content) : messages.front().content;
     first = 1;
   }
-  if (name_ == "llama3.1") system = "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n" + system;
-  if (!system.empty() || first == 1) {
+  if (!system.empty() || first == 1 || form.always_system) {
     if (form.system_in_user) pending = form.system_begin + system + form.system_end;
     else say(fixed(form.system_begin) + system + fixed(form.system_end), false);
   }
@@ -139,14 +153,15 @@ std::vector<ChatPart> ChatTemplate::render(const std::vector<ChatMessage>& messa
           i == 0 ? "system, " : "", "user or assistant");
     check(user == ((i - first) % 2 == 0), "messages: user and assistant must take turns, beginning with user; place ", i + 1, " is ", messages[i].role);
     if (user) {
-      std::string content = pending + messages[i].content;
+      std::string content = form.strip_user && !form.strip_around_system ? trimmed(messages[i].content) : messages[i].content;
+      content = pending + content;
       pending.clear();
-      if (form.strip_user) content = trimmed(content);
+      if (form.strip_around_system) content = trimmed(content);
       say(fixed(form.user_begin) + content + fixed(form.user_end), false);
       continue;
     }
     const std::string begin = fixed(form.assistant_begin);
-    const size_t shown = begin.size() - static_cast<size_t>(form.answer_in_prompt);
+    const size_t shown = begin.size() - form.answer_in_begin;
     say(begin.substr(0, shown), false);
     std::string end = fixed(form.assistant_end), after;
     if (end.ends_with('\n')) {  // stands between turns, after the end mark: nothing to learn
@@ -156,7 +171,7 @@ std::vector<ChatPart> ChatTemplate::render(const std::vector<ChatMessage>& messa
     say(begin.substr(shown) + (form.strip_assistant ? trimmed(messages[i].content) : messages[i].content) + end, true);
     say(after, false);
   }
-  if (open) say(fixed(form.open), false);
+  say(fixed(open ? form.open : form.close), false);
   return parts;
 }
 

@@ -23,7 +23,7 @@ struct ChatPart {
 /// One of the common forms, as transformers' apply_chat_template renders it with the models' own templates.
 class ChatTemplate {
  public:
-  /// The names that by_name() takes: chatml, llama2, llama3, llama3.1, mistral, gemma, zephyr, phi3, vicuna.
+  /// The names that by_name() takes: chatml, gemma, gemma3, llama2, llama3, llama3.1, mistral, phi3, zephyr.
   static std::vector<std::string> names();
   /// Throws Error listing the names.
   static ChatTemplate by_name(const std::string& name, const std::string& bos, const std::string& eos);

@@ -53,7 +53,6 @@ size_t placeholder(const std::string& text, size_t from, std::string& column) {
 }  // namespace
 
 LanguageTask::LanguageTask(std::string name, const Config& data) : name_(std::move(name)) {
-  max_length_given_ = data.has("max_length");
   data.read("max_length", max_length_, "longest input in tokens, special tokens included");
   data.require(max_length_ >= 2, "max_length", "a whole number from 2");
   data.read_choice("too_long", too_long_, {"error", "drop", "cut"}, "an answer that does not fit: stop, leave its row out, or cut it (said and counted)");
@@ -87,6 +86,13 @@ void LanguageTask::use_model(const ModelFiles& model) {
     }
   }
   if (eos_id_ < 0) eos_id_ = model_token(model, "eos_token_id");
+}
+
+void LanguageTask::limit_length(int64_t positions) {
+  if (positions <= 0 || max_length_ <= positions) return;
+  if (max_length_ != kDefaultLength)
+    log_warning("data.max_length: ", max_length_, " is more than the model's ", positions, " positions; ", positions, " is used");
+  max_length_ = positions;
 }
 
 const Tokenizer& LanguageTask::tokenizer(const Row& row) const {

@@ -35,6 +35,8 @@ class LanguageTask : public Task {
   /// New tokens that the model's positions leave after a prompt; 0: no limit.
   virtual int64_t new_token_limit(const std::vector<int64_t>& prompt) const = 0;
 
+  /// max_length is at most the model's positions (0: unknown); said where somebody asked for more.
+  void limit_length(int64_t positions);
   const Tokenizer& tokenizer(const Row& row) const;
   /// Text of a cell; `what` is the key that names the column.
   static std::string text_of(const Row& row, const std::string& column, const std::string& key);
@@ -52,8 +54,8 @@ class LanguageTask : public Task {
   static std::vector<int64_t> label_list(const Row& row, const std::string& column);
 
   std::string name_, prompt_template_, references_column_ = "references", too_long_ = "error", metric_ = "loss", generate_ = "false";
-  int64_t max_length_ = 512, pad_id_ = 0;
-  bool max_length_given_ = false;
+  static constexpr int64_t kDefaultLength = 512;
+  int64_t max_length_ = kDefaultLength, pad_id_ = 0;
   int64_t eos_id_ = -1;                          ///< ends a text; -1 unknown
   std::vector<int64_t> text_prefix_, text_suffix_;  ///< special tokens that the tokenizer puts around a text
   GenerationConfig generation_;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "core/log.h"
 #include "tasks/language_task.h"
 #include "tasks/token_loss.h"
 
@@ -43,10 +42,7 @@ class Seq2Seq : public LanguageTask {
     positions_ = 0;
     const auto own = model.config.find("max_position_embeddings");
     if (own != model.config.end() && own->is_number_integer()) positions_ = own->get<int64_t>();
-    if (positions_ > 0 && max_length_ > positions_) {
-      if (max_length_given_) log_warning("data.max_length: ", max_length_, " is more than the model's ", positions_, " positions; ", positions_, " is used");
-      max_length_ = positions_;
-    }
+    limit_length(positions_);
   }
 
   Example encode(const Row& row, const Tokenizer* /*the model's*/, bool labelled) const override {

@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "text/byte_bpe.h"
+#include "text/sentencepiece_model.h"
 #include "text/sentencepiece_tokenizer.h"
 #include "text/tokenizer_json.h"
 #include "text/wordpiece.h"
@@ -15,14 +16,12 @@ std::unique_ptr<Tokenizer> from_tokenizer_json(const TokenizerFiles& files, cons
   const std::string type = model_type(*tokenizer);
   if (type == "WordPiece") return make_wordpiece(*tokenizer, config);
   if (is_byte_bpe(*tokenizer)) return make_byte_bpe(*tokenizer, config);
-  // The rest can only be a conversion of a sentencepiece model, which must then be there too.
-  if (type == "Unigram" || type == "BPE") {
-    for (const auto& name : sentencepiece_file_names())
-      if (const auto model = files(name)) return make_sentencepiece(name, *model, tokenizer, config);
-  }
-  fail(tokenizer->name, ": a tokenizer of type '", type,
-       "' is not supported without its sentencepiece model (", join(sentencepiece_file_names()),
-       "); supported as they are: WordPiece, byte-level BPE");
+  // The rest can only be a conversion of a sentencepiece model: the model itself where it is there too.
+  check(type == "Unigram" || type == "BPE", tokenizer->name, ": a tokenizer of type '", type,
+        "' is not supported; supported: WordPiece, byte-level BPE, Unigram and BPE as converted from sentencepiece");
+  for (const auto& name : sentencepiece_file_names())
+    if (const auto model = files(name)) return make_sentencepiece(name, *model, tokenizer, config);
+  return make_sentencepiece(tokenizer->name, sentencepiece_model(*tokenizer), tokenizer, config);
 }
 
 std::unique_ptr<Tokenizer> from_sentencepiece(const TokenizerFiles& files, const TokenizerConfig& config) {

@@ -150,7 +150,8 @@ TEST_F(RatingsReaderTest, SaysWhatIsWrongWhere) {
       {"r.csv", "1,2,3\n1,4,five\n2,2,x\n", any, "r.csv:2: expected a number as rating, found 'five'; r.csv:3: expected a number as rating, found 'x'"},
       {"r.csv", "1,2,3\n,4,5\n", any, "r.csv:2: the row id is empty; found ' | 4 | 5'"},
       {"r.csv", "1,2,inf\n", any, "r.csv:1: the rating is infinite"},
-      {"r.csv", "1,2,3,then\n1,2,3,now\n", {.time = "3"}, "r.csv:1: expected a number or a date like 2005-09-06 as time, found 'then'"},
+      {"r.csv", "1,2,3,then\n1,2,3,now\n", {.time = "3"}, "r.csv:1: expected a number or a date like 2005-09-06 as time, found 'then'; "
+       "r.csv:2: expected a number or a date like 2005-09-06 as time, found 'now'"},
       {"r.csv", "1,2,3\n\"1,2,3\n", any, "r.csv:2: a quote is opened and not closed on the line"},
       {"r.csv", "1,2\n", any, "r.csv: a line has 2 columns, expected row, column, value; found '1 | 2' (completion.separator says where a line is cut)"},
       {"r.csv", "user,item,rating\na,b,1\n", {.value = "ratng"},

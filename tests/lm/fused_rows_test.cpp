@@ -97,7 +97,7 @@ struct Adapted {
 };
 
 TEST(FusedRowsTest, AnAdapterAtSomeRowsIsWhatItIsAtAnUnfusedProjection) {
-  for (const char* method : {"lora", "rslora", "deep-lora"})
+  for (const char* method : {"lora", "rslora", "deep-lora", "dora"})
     for (const Form form : {Form::conv1d, Form::heads}) {
       TempFolder folder;
       Adapted fused(folder, form, method, "rank: 2", {"query-value"}), plain(folder, Form::unfused, method, "rank: 2", {"query-value"});
@@ -209,7 +209,7 @@ TEST(FusedRowsTest, ANativeProjectionTakesBlocksToo) {
   find_row_blocks(sites, nlohmann::json::object(), FusedLayout::blocks);
   const auto chosen = choose_sites(sites, {"value"});
   ASSERT_EQ(chosen.size(), 1u);
-  AdapterContext context{.path = chosen[0].path, .kind = SiteKind::linear, .weight = chosen[0].weight, .generator = at::detail::createCPUGenerator(3), .weight_gradient = {}};
+  AdapterContext context{.path = chosen[0].path, .kind = SiteKind::linear, .weight = chosen[0].weight, .generator = at::detail::createCPUGenerator(3), .leading_gradient = {}};
   const auto adapter = factory_of("lora", "rank: 2")(context);
   for (const auto& [name, value] : adapter->tensors()) value.detach().normal_();
   chosen[0].attach(adapter);

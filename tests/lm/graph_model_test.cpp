@@ -258,6 +258,22 @@ TEST(GraphModelTest, SizesBakedInAreFoundByTheProbe) {
   EXPECT_NE(error_of([&] { other.probe(by_batch); }).find("sizes were baked in"), std::string::npos);
 }
 
+TEST(GraphModelTest, TheProbeStaysInTheVocabularyWherePositionsAreMore) {
+  TempFolder folder;
+  torch::jit::Module module("__torch__.Positions");
+  module.register_module("words", leaf("Words", {{"weight", random({kWords, kWidth})}}));
+  module.register_module("positions", leaf("Places", {{"weight", random({40 * kWords, kWidth})}}));
+  module.define(
+      "def forward(self, tokens: Tensor, attention_mask: Tensor) -> Tensor:\n"
+      "    places = torch.arange(tokens.size(1), device=tokens.device)\n"
+      "    return torch.embedding(self.words.weight, tokens.view(tokens.size())) + torch.embedding(self.positions.weight, places)\n");
+  module.eval();
+  const auto archive = archive_of(module, folder / "m.pt");
+  GraphModel model(archive, {{{"input_ids", "tokens"}}, ""}, {});
+  EXPECT_LT(probe_batch(archive, model).input_ids.max().item<int64_t>(), kWords);
+  EXPECT_EQ(error_of([&] { model.probe(archive); }), "no error");
+}
+
 TEST(GraphModelTest, FrozenArchivesAreRefused) {
   TempFolder folder;
   const auto archive = archive_of(torch::jit::freeze_module(every_operator()), folder / "m.pt");

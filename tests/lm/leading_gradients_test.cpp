@@ -107,7 +107,7 @@ TEST(LeadingGradientsTest, AreThoseOfTheFullGradientOnTheNativeBackend) {
   Stack model(90, 60, 3, torch::kFloat64);
   // Few enough tokens that rank-deficient gradients appear, and several batches of different lengths.
   expect_leading_pairs(model, {batch_of(2, 6, 90, 1)}, 3, 1e-6);
-  expect_leading_pairs(model, {batch_of(2, 6, 90, 1), batch_of(3, 5, 90, 2), batch_of(1, 9, 90, 3)}, 3, 1e-3);
+  expect_leading_pairs(model, {batch_of(2, 6, 90, 1), batch_of(3, 5, 90, 2), batch_of(1, 9, 90, 3)}, 3, 2e-3);
 }
 
 /// A tied table, used as embedding and twice as last layer, and a weight stored [in, out].
@@ -134,7 +134,7 @@ TEST(LeadingGradientsTest, AreThoseOfTheFullGradientInAGraphWithTiedAndTranspose
   const TorchScriptArchive archive = TorchScriptArchive::load(folder / "m.pt");
   GraphModel model(archive, ArchiveInterface{}, ModelOptions{});
   ASSERT_EQ(model.sites().size(), 2u);
-  expect_leading_pairs(model, {batch_of(3, 6, 50, 1), batch_of(2, 7, 50, 2)}, 3, 1e-3);
+  expect_leading_pairs(model, {batch_of(3, 6, 50, 1), batch_of(2, 7, 50, 2)}, 3, 2e-3);
 }
 
 TEST(LeadingGradientsTest, TheSlotsAreEmptyAfterwardsAlsoAfterAnError) {

@@ -170,6 +170,52 @@ def test_checkpointing_lowers_the_peak_memory(families, tmp_path):
     assert off - on > 50, (off, on)
 
 
+# ---- through the program ----
+
+
+def configuration(path, archive, rows, backend="auto", training="", adapter="method: lora, rank: 2, targets: all-linear", task="causal-lm"):
+    path.write_text(f"""model: {{path: {archive}, backend: {backend}, dropout: 0.0}}
+data: {{task: {task}, train: {rows}, dev: {rows}, max_length: 24}}
+adapter: {{{adapter}}}
+train: {{steps: 6, batch_size: 4, lr: 0.01, eval_every: 6, log_every: 1, seed: 5{training}}}
+""")
+    return path
+
+
+@pytest.fixture(scope="session")
+def rows(tmp_path_factory):
+    """Rows of ids whose last tokens are to be predicted, of different lengths."""
+    draw, path = torch.Generator().manual_seed(1), tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    lines = []
+    for length in (5, 9, 12, 7, 3, 10, 12, 6):
+        ids = torch.randint(5, 150, (length,), generator=draw).tolist()
+        lines.append(json.dumps({"input_ids": ids, "labels": [-100, -100, *ids[2:]]}) + "\n")
+    path.write_text("".join(lines))
+    return path
+
+
+def losses(folder):
+    return [row["loss"] for row in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()) if "loss" in row]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "qwen2-window"])
+@pytest.mark.parametrize("adapter", ["method: lora, rank: 2, targets: 're:.*'", "method: full", "method: deep-lora, rank: 2, compress: true, targets: attention-mlp"])
+def test_native_graph_and_checkpointing_give_the_same_losses(name, adapter, run, case, rows, tmp_path):
+    curves = {}
+    for kind, backend, training in (("native", "native", ""), ("again", "native", ", gradient_checkpointing: true"), ("graph", "graph", "")):
+        config = configuration(tmp_path / f"{kind}.yaml", case(name)[1], rows, backend, training, adapter)
+        run("finetune", config, "--run", tmp_path / kind)
+        curves[kind] = losses(tmp_path / kind)
+    assert len(set(curves["native"])) > 1 and curves["again"] == curves["native"]
+    assert curves["graph"] == pytest.approx(curves["native"], abs=2e-4)
+
+
+def test_graph_backend_refuses_checkpointing(run, case, rows, tmp_path):
+    config = configuration(tmp_path / "c.yaml", case("gpt2")[1], rows, "graph", ", gradient_checkpointing: true")
+    said = run("finetune", config, "--run", tmp_path / "run", code=1).stderr
+    assert "train.gradient_checkpointing needs a native model family" in said and "graph backend" in said
+
+
 # ---- exports ----
 
 

@@ -11,7 +11,6 @@ from torch import nn
 
 from graph_models import WORDS, LoopedTransformer, Recurrent, TorchEncoder
 
-FAMILIES = ["bert", "roberta", "distilbert", "albert", "electra", "mpnet", "deberta-v2"]
 METHODS = {"lora": "method: lora, rank: 2, targets: [all-linear, 're:.*(word_embeddings|embed)']",
            "deep-lora": "method: deep-lora, rank: 3, depth: 3, targets: attention-mlp"}
 
@@ -75,14 +74,14 @@ def train_merge_and_compare(run, tmp_path, archive, train, test, adapter, **opti
     return losses(run_folder)
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("family", FAMILIES)
+# Every family's mathematics is in test_graph_oracle.py: here it is the program's way from rows to a merged file.
+@pytest.mark.parametrize("family, method", [("bert", "deep-lora"), ("albert", "lora"), ("deberta-v2", "lora")])
 def test_encoder_families_train_and_merge(family, method, run, id_rows, tiny_archive, tmp_path):
     curve = train_merge_and_compare(run, tmp_path, tiny_archive(family, "encoder"), id_rows["train"], id_rows["test"], METHODS[method])
     assert len(curve) == 8 and all(loss == loss for loss in curve)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["distilbert", "electra"])
 def test_archives_with_a_head_train_it_under_its_own_name(family, run, id_rows, tiny_archive, tmp_path):
     train_merge_and_compare(run, tmp_path, tiny_archive(family, "classifier", 2), id_rows["train"], id_rows["test"], METHODS["lora"])
     from safetensors import safe_open

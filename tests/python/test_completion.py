@@ -1,0 +1,351 @@
+"""`deeplora complete` through the program. Oracles: the same iterations in a few lines of NumPy, from the factors and the problem that
+the program writes; the paper's claims about the methods."""
+import json
+import os
+import resource
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+SMALL = {"synthetic": {"rows": 24, "cols": 24, "rank": 2, "observed": 0.5}, "rank": 2, "depth": 3, "init_scale": 0.3, "reduction": "sum", "lr": 4e-3,
+         "optimizer": "gd", "eval_every": 1000, "log_every": 1000}
+
+
+@pytest.fixture
+def complete(run, tmp_path):
+    """complete(config, name, *arguments, code=0): (run folder, result.json or None, finished process)."""
+
+    def call(config, name, *arguments, code=0, **options):
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(json.dumps({"completion": config}))  # JSON is YAML
+        done = run("complete", file, "--run", tmp_path / name, *arguments, code=code, **options)
+        result = tmp_path / name / "result.json"
+        return tmp_path / name, json.loads(result.read_text()) if result.exists() else None, done
+
+    return call
+
+
+def in_order(factors):
+    return sorted(factors, key=lambda n: (n == "U", n != "V", n))  # input to output
+
+
+def chain_product(factors, names):
+    out = factors[names[0]]
+    for name in names[1:]:
+        out = factors[name] @ out
+    return out
+
+
+class Numpy:
+    """The chain and its gradient on one problem."""
+
+    def __init__(self, folder):
+        self.factors = load_file(folder / "last.safetensors")
+        self.problem = load_file(folder / "problem.safetensors")
+        self.names = in_order(self.factors)
+
+    def gamma(self, w):
+        """dLoss/dW of the summed loss, and the loss."""
+        p = self.problem
+        if "matrices" in p:
+            residual = p["matrices"] @ w.ravel() - p["values"]
+            return (residual @ p["matrices"]).reshape(w.shape), residual @ residual / 2
+        gamma = np.zeros_like(w)
+        gamma[p["row"], p["col"]] = w[p["row"], p["col"]] - p["value"]
+        return gamma, (gamma**2).sum() / 2
+
+    def gradients(self, feedback=False):
+        values = [self.factors[n] for n in self.names]
+        back = [self.problem[f"feedback/{n}"] if feedback else self.factors[n] for n in self.names]
+        inputs = [np.eye(values[0].shape[1])]
+        for v in values:
+            inputs.append(v @ inputs[-1])
+        delta, loss = self.gamma(inputs[-1])
+        out = {}
+        for i in reversed(range(len(values))):
+            out[self.names[i]] = delta @ inputs[i].T
+            delta = back[i].T @ delta
+        return out, loss
+
+
+def run_numpy(model, update, steps, feedback=False):
+    for t in range(steps):
+        gradients, model.loss = model.gradients(feedback)
+        for name, gradient in gradients.items():
+            update(model.factors, name, gradient, t)
+
+
+def updates(kind, lr, scale, decay):
+    first, second = {}, {}
+
+    def update(factors, name, gradient, t):
+        step = lr * scale(name)
+        gradient = gradient + decay * factors[name]
+        if kind == "gd":
+            change = gradient
+        elif kind == "momentum":
+            first[name] = change = 0.9 * first[name] + gradient if name in first else gradient
+        elif kind == "adam":
+            first[name] = 0.9 * first.get(name, 0) + 0.1 * gradient
+            second[name] = 0.999 * second.get(name, 0) + 0.001 * gradient**2
+            change = first[name] / (1 - 0.9 ** (t + 1)) / (np.sqrt(second[name] / (1 - 0.999 ** (t + 1))) + 1e-8)
+        else:
+            second[name] = 0.99 * second.get(name, 0) + 0.01 * gradient**2
+            change = gradient / (np.sqrt(second[name]) + 1e-8)
+        factors[name] = factors[name] - step * change
+
+    return update
+
+
+def compare_with_numpy(complete, config, kind="gd", steps=40, feedback=False):
+    start, _, _ = complete({**config, "optimizer": kind, "steps": 0, "save_problem": True}, "start")
+    end, result, _ = complete({**config, "optimizer": kind, "steps": steps}, "end")
+    model = Numpy(start)
+    gamma = config.get("outer_lr_ratio", 0.01)
+    scale = lambda name: gamma if config.get("method") == "compressed" and name in "UV" else 1
+    run_numpy(model, updates(kind, config["lr"], scale, config.get("weight_decay", 0)), steps, feedback)
+    found = load_file(end / "last.safetensors")
+    begun = load_file(start / "last.safetensors")
+    assert set(found) == set(model.factors)
+    for name in found:
+        np.testing.assert_allclose(found[name], model.factors[name], rtol=1e-9, atol=1e-11, err_msg=name)
+    assert max(abs(found[n] - begun[n]).max() for n in found) > 1e-3  # it did move
+    assert result["loss"] == pytest.approx(model.loss, rel=1e-9)
+    return model, result
+
+
+@pytest.mark.parametrize("kind,lr", [("gd", 4e-3), ("momentum", 5e-4), ("adam", 1e-2), ("rmsprop", 1e-3)])
+@pytest.mark.parametrize("method", ["compressed", "narrow", "full"])
+def test_trajectory_of_each_optimizer(complete, kind, lr, method):
+    compare_with_numpy(complete, {**SMALL, "method": method, "lr": lr}, kind)
+
+
+def test_depth_two_and_five(complete):
+    compare_with_numpy(complete, {**SMALL, "method": "deep", "rank": 3, "depth": 2})
+
+
+def test_depth_five_on_a_wide_matrix(complete):
+    compare_with_numpy(complete, {**SMALL, "method": "narrow", "depth": 5, "init_scale": 0.7, "synthetic": {"rows": 17, "cols": 31, "rank": 2, "observed": 0.6}})
+
+
+def test_recovery_error_is_the_mean_over_unobserved_entries(complete):
+    start, result, _ = complete({**SMALL, "method": "narrow", "steps": 0, "save_problem": True}, "start")
+    model = Numpy(start)
+    p = model.problem
+    target, w = p["u"] @ p["v"].T, chain_product(model.factors, model.names)
+    unseen = np.ones(w.shape, bool)
+    unseen[p["row"], p["col"]] = False
+    assert (~unseen).sum() == round(0.5 * 24 * 24)
+    expected = 0.5 * ((w - target)[unseen] ** 2).mean()
+    assert result["recovery_error"] == pytest.approx(expected, rel=1e-9)
+    assert result["test"]["rmse"] == pytest.approx(np.sqrt(2 * expected), rel=1e-9)
+    assert result["test"]["mae"] == pytest.approx(abs((w - target)[unseen]).mean(), rel=1e-9)  # small: the sample is everything
+    mean = p["value"].mean()
+    assert result["baselines"]["mean"]["rmse"] == pytest.approx(np.sqrt(((target - mean)[unseen] ** 2).mean()), rel=1e-9)
+    # The best rank-2 approximation of a Gaussian: two equal-sized singular values, orthogonal vectors.
+    assert np.linalg.matrix_rank(target) == 2
+
+
+@pytest.mark.parametrize("method", ["full", "narrow", "compressed"])
+def test_sensing(complete, method):
+    compare_with_numpy(complete, {**SMALL, "method": method, "synthetic": {"rows": 12, "cols": 10, "rank": 1}, "rank": 1, "lr": 2e-2, "sensing": {"measurements": 60}})
+
+
+def test_sensing_recovers_from_fewer_measurements_than_entries(complete):
+    _, result, _ = complete({"synthetic": {"rows": 20, "cols": 20, "rank": 1}, "sensing": {"measurements": 160}, "rank": 1, "method": "compressed",
+                             "init_scale": 1e-2, "optimizer": "gd", "steps": 5000, "tolerance": 1e-10, "eval_every": 20}, "sensing")
+    assert result["recovery_error"] <= 1e-10 and result["observed"] == 160
+
+
+def test_feedback_alignment(complete):
+    config = {**SMALL, "method": "narrow", "gradient": "feedback-alignment", "synthetic": {"rows": 15, "cols": 12, "rank": 2, "observed": 1}, "lr": 1e-3}
+    compare_with_numpy(complete, config, feedback=True)
+    compare_with_numpy(lambda c, n: complete(c, n + "4"), {**config, "depth": 4, "init_scale": 0.6}, feedback=True)
+
+
+def test_weight_decay(complete):
+    model, _ = compare_with_numpy(complete, {**SMALL, "method": "full", "depth": 2, "init_scale": 1.0, "weight_decay": 0.5}, steps=100)
+
+
+def test_weight_decay_under_batches_lowers_the_rank(complete):
+    config = {"synthetic": {"rows": 20, "cols": 20, "rank": 2, "observed": 0.8}, "method": "full", "depth": 2, "init_scale": 1.0, "optimizer": "gd",
+              "reduction": "sum", "lr": 1e-3, "batch": 40, "steps": 6000, "eval_every": 1000, "track": True}
+    ranks = {}
+    for decay in (0, 1):
+        folder, _, _ = complete({**config, "weight_decay": decay}, f"decay{decay}")
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        tracked = [r["track"] for r in rows if "track" in r]
+        factors = load_file(folder / "last.safetensors")
+        values = np.linalg.svd(chain_product(factors, in_order(factors)), compute_uv=False)
+        np.testing.assert_allclose(tracked[-1]["singular_values"][:4], values[:4], rtol=1e-9)
+        assert tracked[-1]["numerical_rank"] == (values > 0.01 * values[0]).sum()
+        ranks[decay] = [t["numerical_rank"] for t in tracked]
+    assert ranks[0][0] == ranks[1][0] == 20  # orthogonal start
+    assert ranks[1][-1] <= 3 < ranks[0][-1]
+
+
+def test_compressed_follows_the_original(complete):
+    """The paper's first figure: equal iterations for original and compressed from the same start, gamma = 0 stalls."""
+    config = {"synthetic": {"rows": 60, "cols": 60, "rank": 2, "observed": 0.5}, "rank": 2, "init_scale": 1e-3, "optimizer": "gd", "reduction": "sum",
+              "lr": 1.5e-2, "steps": 20000, "tolerance": 1e-10, "eval_every": 20, "log_every": 1000,
+              "variants": ["method=full", "method=compressed same_start=true outer_lr_ratio=0.01", "method=compressed same_start=true outer_lr_ratio=0"]}
+    folder, result, _ = complete({**config, "track": True}, "figure")
+    full, compressed, frozen = (r["result"] for r in result["runs"])
+    assert full["recovery_error"] <= 1e-10 and compressed["recovery_error"] <= 1e-10
+    assert abs(full["iterations"] - compressed["iterations"]) <= 0.05 * full["iterations"]
+    assert frozen["stopped"] == "steps" and frozen["recovery_error"] > 1e-6
+    # Theorem 2.1: outside 2r directions the factors stay where they started.
+    rows = [json.loads(line) for line in next((folder / "runs").glob("method=full*/metrics.jsonl")).read_text().splitlines()]
+    last = [r["track"] for r in rows if "track" in r][-1]
+    for factor in last["factors"]:
+        assert factor["smallest"] == pytest.approx(1e-3, rel=0.05)
+        assert factor["tail_change"] < 0.3
+        assert factor["singular_values"][1] > 1 > 100 * factor["singular_values"][4]
+    page = (folder / "report.html").read_text()
+    assert "Recovery error by iteration" in page and "Change outside the invariant subspace" in page
+
+
+def test_auto_recovers_and_writes_the_chain(complete):
+    config = {"synthetic": {"rows": 150, "cols": 120, "rank": 4, "observed": 0.4}, "method": "compressed", "rank": 4, "tolerance": 1e-20, "eval_every": 1,
+              "steps": 300, "save_problem": True}
+    folder, result, _ = complete(config, "auto")
+    assert result["recovery_error"] <= 1e-18 and result["iterations"] < 150
+    model = Numpy(folder)
+    np.testing.assert_allclose(chain_product(model.factors, model.names), model.problem["u"] @ model.problem["v"].T, atol=1e-7)
+    u = model.factors["U"]
+    np.testing.assert_allclose(u.T @ u, np.eye(u.shape[1]), atol=1e-10)
+
+
+def test_auto_does_not_overfit_a_wide_chain(complete):
+    """Depth 2 by gradient descent overfits there (method.md's depth and width figure); growing the rank does not."""
+    _, result, _ = complete({"synthetic": {"rows": 100, "cols": 100, "rank": 5, "observed": 0.4}, "method": "narrow", "width": 20, "depth": 2,
+                             "tolerance": 1e-12, "eval_every": 5, "steps": 2000}, "wide")
+    assert result["recovery_error"] <= 1e-12
+
+
+def test_auto_with_weight_decay_reaches_the_regularised_optimum(complete):
+    """At an optimum of 1/2 |R|^2 + decay/2 (|B|^2 + |A|^2) the halves of the balanced chain satisfy Gamma A^T + decay B = 0."""
+    config = {"synthetic": {"rows": 40, "cols": 30, "rank": 3, "observed": 0.6, "noise": 0.1}, "method": "deep", "rank": 3, "depth": 2,
+              "weight_decay": 0.5, "reduction": "sum", "steps": 2000, "stall": 1e-15, "save_problem": True}
+    folder, result, _ = complete(config, "ridge")
+    model = Numpy(folder)
+    gamma, _ = model.gamma(chain_product(model.factors, model.names))
+    assert result["stopped"] == "converged"
+    np.testing.assert_allclose(gamma @ model.factors["W1"].T + 0.5 * model.factors["W2"], 0, atol=1e-5)
+    np.testing.assert_allclose(model.factors["W2"].T @ gamma + 0.5 * model.factors["W1"], 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{"optimizer": "gd", "batch": 50}, {"optimizer": "adam", "lr": 1e-2}, {"optimizer": "auto", "method": "deep", "width": 6}],
+                         ids=lambda s: s["optimizer"])
+def test_resume_is_bit_identical(complete, settings):
+    config = {**SMALL, "method": "narrow", **settings, "eval_every": 5, "save_every": 7, "log_every": 5}
+    if settings["optimizer"] == "auto":
+        del config["lr"]
+    whole, expected, _ = complete({**config, "steps": 30}, "whole")
+    complete({**config, "steps": 14}, "parts")
+    (whole.parent / "parts" / "result.json").unlink()
+    parts, result, _ = complete({**config, "steps": 30}, "parts", "--resume")
+    for file in ("last.safetensors", "adapter.safetensors"):
+        assert (whole / file).read_bytes() == (parts / file).read_bytes()
+    for key in ("recovery_error", "loss", "iterations"):
+        assert result[key] == expected[key]
+    clean = lambda rows: [{k: v for k, v in json.loads(r).items() if k not in ("seconds", "samples_per_second")} for r in rows.splitlines()]
+    steps = [r for r in clean((parts / "metrics.jsonl").read_text())]
+    assert [r for r in steps if r["step"] > 14] == [r for r in clean((whole / "metrics.jsonl").read_text()) if r["step"] > 14]
+
+
+def test_interrupted_run_resumes(complete, program, tmp_path):
+    config = {**SMALL, "synthetic": {"rows": 200, "cols": 200, "rank": 2, "observed": 0.5}, "method": "narrow", "lr": 1e-4, "steps": 6000, "eval_every": 1000, "log_every": 100}
+    whole, expected, _ = complete(config, "whole")
+    file = tmp_path / "killed.yaml"
+    file.write_text(json.dumps({"completion": config}))
+    process = subprocess.Popen([program, "complete", file, "--run", tmp_path / "killed"], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    for _ in range(600):
+        if (tmp_path / "killed" / "metrics.jsonl").exists() and (tmp_path / "killed" / "metrics.jsonl").stat().st_size > 300:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    if process.returncode != 0:  # else it was faster than the signal
+        assert process.returncode == 130 and b"--resume" in said
+        killed, result, _ = complete(config, "killed", "--resume")
+        assert (killed / "last.safetensors").read_bytes() == (whole / "last.safetensors").read_bytes()
+
+
+def test_large_and_sparse_without_a_dense_array(complete):
+    """100,000 x 50,000: a dense float32 array would take 20 GB; the program gets 6 GB of addresses."""
+    limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+    config = {"synthetic": {"rows": 100000, "cols": 50000, "rank": 2, "observed": 8e-5, "target": "factors"}, "method": "deep", "rank": 2,
+              "optimizer": "gd", "steps": 3, "eval_every": 3, "threads": 1}
+    _, result, _ = complete(config, "large", preexec_fn=limit, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert result["observed"] == 400000 and result["iterations"] == 3 and result["peak_rss_mb"] < 2000
+
+
+def test_nan_stops_with_the_iteration(complete):
+    _, result, done = complete({**SMALL, "method": "narrow", "lr": 1e6, "steps": 100}, "nan", code=1)
+    assert result is None
+    assert "error: the loss is" in done.stderr and "iteration" in done.stderr and "completion.lr" in done.stderr
+
+
+@pytest.mark.parametrize("config,words", [
+    ({}, ["completion.synthetic.rows"]),
+    ({**SMALL, "optimiser": "gd"}, ["optimiser", "optimizer"]),
+    ({**SMALL, "method": "compresed"}, ["completion.method", "compressed"]),
+    ({**SMALL, "depth": 1}, ["completion.depth", "2"]),
+    ({**SMALL, "method": "compressed", "rank": 13}, ["completion.rank", "26", "24 x 24"]),
+    ({**SMALL, "optimizer": "auto", "gradient": "feedback-alignment"}, ["completion.gradient"]),
+    ({**SMALL, "optimizer": "auto"}, ["completion.lr"]),
+    ({**SMALL, "sweep": {"widht": [1, 2]}}, ["widht", "width"]),
+    ({**SMALL, "variants": ["method"]}, ["completion.variants", "key=value"]),
+    ({**SMALL, "synthetic": {"rows": 24, "rank": 30}}, ["completion.synthetic.rank", "24"]),
+    ({**SMALL, "synthetic": {"rows": 24, "observed": 0}}, ["completion.synthetic.observed"]),
+])
+def test_mistakes_are_one_clear_line(complete, config, words):
+    folder, result, done = complete(config, "mistake", code=1)
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    for word in words:
+        assert word in done.stderr
+    assert not folder.exists()
+
+
+def test_wrong_usage(run):
+    assert "CONFIG" in run("complete", code=2).stderr
+    assert "Example" in run("complete", "--help").stdout
+
+
+def test_printed_configuration_reruns(complete, run, tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text(json.dumps({"completion": {**SMALL, "steps": 3, "method": "narrow"}}))
+    printed = run("complete", file, "--print-config", "--set", "completion.depth=4").stdout
+    again = tmp_path / "b.yaml"
+    again.write_text(printed)
+    assert run("complete", again, "--print-config").stdout == printed
+    assert "depth: 4" in printed
+
+
+def test_resume_with_other_settings_is_refused(complete):
+    config = {**SMALL, "method": "narrow", "steps": 4}
+    folder, _, _ = complete(config, "run")
+    (folder / "result.json").unlink()
+    _, _, done = complete({**config, "lr": 1e-4, "steps": 8}, "run", "--resume", code=1)
+    assert "completion.lr" in done.stderr
+
+
+def test_sweep_resumes_only_what_is_left(complete):
+    config = {**SMALL, "method": "narrow", "steps": 5, "sweep": {"rank": [1, 2], "synthetic": {"observed": [0.4, 0.6]}}, "trials": 2}
+    folder, result, _ = complete(config, "sweep")
+    assert len(result["runs"]) == 8
+    assert {(r["rank"], r["synthetic.observed"], r["trial"]) for r in result["runs"]} == {(a, b, c) for a in "12" for b in ("0.4", "0.6") for c in "12"}
+    assert len({r["result"]["recovery_error"] for r in result["runs"]}) == 8
+    kept = {p: p.stat().st_mtime_ns for p in folder.glob("runs/*/result.json")}
+    gone = sorted(kept)[3]
+    gone.unlink()
+    (folder / "result.json").unlink()
+    _, again, _ = complete(config, "sweep", "--resume")
+    assert [r["result"]["recovery_error"] for r in again["runs"]] == [r["result"]["recovery_error"] for r in result["runs"]]
+    assert all(p.stat().st_mtime_ns == t for p, t in kept.items() if p != gone)
+    assert "Iterations by rank" in (folder / "report.html").read_text()

@@ -1,0 +1,217 @@
+#!/usr/bin/env python3
+"""deeplora complete beside Surprise and cmfrec on the same folds of a ratings file. Prints one table of RMSE, MAE and seconds.
+
+  .venv/bin/python tools/bench/ratings_vs_peers.py RATINGS [--folds 5] [--only-fold 0] [--peers-python PYTHON] [--methods NAME ...] [--json FILE]
+
+RATINGS is user,item,rating[,...] with or without a header, or a dense table of Jester's kind (no header, 99 or blank: missing). Every method gets the
+same training files and predicts the same test pairs; predictions are clipped to the range of the training ratings for all. What has to be chosen
+(rank, regularization, epochs) is chosen by every method alike: on the tenth of its training ratings that is held out, then fitted again on all of them;
+"default" methods take their package's defaults. Times hold all of that, each method as a process of its own.
+
+The peers need a Python with scikit-surprise (which wants numpy < 2) and cmfrec: --peers-python names it. Packages that are not there are said and
+left out. `implicit` has no model of ratings (it ranks), so it is not compared.
+"""
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+OURS = {
+    "deeplora bayes": {"solver": "bayes", "implicit": "none", "grid.rank": "[2, 5, 10, 20]"},
+    "deeplora bayes, implicit": {"solver": "bayes", "implicit": "both", "grid.rank": "[5, 10, 20]"},
+    "deeplora als": {"solver": "als", "grid.rank": "[2, 5, 10]", "grid.regularization": "[0.02, 0.05, 0.1, 0.2]"},
+    "deeplora chain, depth 3": {"solver": "chain", "optimizer": "adam", "eval_every": "20", "steps": "3000", "grid.depth": "[3]", "grid.rank": "[5, 10]"},
+    "deeplora chain, depth 2": {"solver": "chain", "optimizer": "adam", "eval_every": "20", "steps": "3000", "grid.depth": "[2]", "grid.rank": "[5, 10]"},
+}
+PEERS = ["surprise baseline", "surprise SVD default", "surprise SVD", "surprise SVD++ default", "surprise SVD++", "cmfrec default", "cmfrec", "cmfrec, implicit"]
+
+
+# ---- folds ----
+
+def read(path: Path) -> list[tuple[str, str, float]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.reader(file) if row]
+    if len(rows[-1]) > 4:
+        return [(str(i), str(j), float(v)) for i, row in enumerate(rows) for j, v in enumerate(row) if v.strip() and float(v) != 99]
+
+    def number(text):
+        try:
+            return float(text)
+        except ValueError:
+            return None
+
+    return [(r[0], r[1], float(r[2])) for r in rows[number(rows[0][2]) is None :]]
+
+
+def write_folds(ratings, folds: int, seed: int, folder: Path) -> None:
+    import random
+
+    order = list(range(len(ratings)))
+    random.Random(seed).shuffle(order)
+    for f in range(folds):
+        held = set(order[f::folds])
+        for name, wanted in (("train", False), ("test", True)):
+            with open(folder / f"{name}{f}.csv", "w", encoding="utf-8", newline="") as file:
+                out = csv.writer(file)
+                out.writerow(["user", "item", "rating"])
+                out.writerows(r for i, r in enumerate(ratings) if (i in held) == wanted)
+
+
+# ---- the peers, in a process of their own ----
+
+def split(ratings, seed=1):
+    import random
+
+    order = list(range(len(ratings)))
+    random.Random(seed).shuffle(order)
+    held = set(order[: len(order) // 10])
+    return [r for i, r in enumerate(ratings) if i not in held], [r for i, r in enumerate(ratings) if i in held]
+
+
+def surprise_fit(make, train):
+    import pandas
+    from surprise import Dataset, Reader
+
+    values = [r[2] for r in train]
+    frame = pandas.DataFrame(train, columns=["user", "item", "rating"])
+    data = Dataset.load_from_df(frame, Reader(rating_scale=(min(values), max(values)))).build_full_trainset()
+    model = make()
+    model.fit(data)
+    return lambda pairs: [model.predict(u, i).est for u, i, *_ in pairs]
+
+
+def cmfrec_fit(options, train):
+    import numpy
+    import pandas
+    from cmfrec import CMF
+
+    frame = pandas.DataFrame(train, columns=["UserId", "ItemId", "Rating"])
+    model = CMF(method="als", verbose=False, nthreads=int(os.environ.get("OMP_NUM_THREADS", "1")), **options).fit(frame)
+    low, high = frame.Rating.min(), frame.Rating.max()
+
+    def predict(pairs):
+        users, items = [p[0] for p in pairs], [p[1] for p in pairs]
+        out = numpy.asarray(model.predict(users, items), float)
+        return numpy.clip(numpy.where(numpy.isnan(out), frame.Rating.mean(), out), low, high)
+
+    return predict
+
+
+def candidates(name: str):
+    """Functions train -> predictor; one candidate: nothing to choose."""
+    if name.startswith("surprise"):
+        from surprise import SVD, BaselineOnly, SVDpp
+
+        if name == "surprise baseline":
+            return [lambda t: surprise_fit(lambda: BaselineOnly(verbose=False), t)]
+        kind = SVDpp if "SVD++" in name else SVD
+        if name.endswith("default"):
+            return [lambda t: surprise_fit(lambda: kind(random_state=1), t)]
+        grid = [dict(n_factors=k, n_epochs=e, reg_all=reg, lr_all=0.007) for k, e, reg in
+                ([(10, 20, 0.05), (10, 40, 0.1), (20, 30, 0.08)] if kind is SVDpp else
+                 [(k, e, reg) for k in (20, 50, 100) for e in (30, 60) for reg in (0.05, 0.08, 0.12)])]
+        return [lambda t, g=g: surprise_fit(lambda: kind(random_state=1, **g), t) for g in grid]
+    if name == "cmfrec default":
+        return [lambda t: cmfrec_fit({}, t)]
+    if name == "cmfrec":
+        return [lambda t, k=k, p=p: cmfrec_fit({"k": k, "lambda_": p, "scale_lam": s}, t) for k in (5, 10, 40) for p, s in
+                ((5.0, False), (10.0, False), (20.0, False), (0.03, True), (0.06, True), (0.1, True)) for s in [s]]
+    return [lambda t, k=k, p=p: cmfrec_fit({"k": k, "lambda_": p, "add_implicit_features": True}, t) for k in (5, 10, 40) for p in (5.0, 10.0, 20.0)]
+
+
+def rmse(predicted, pairs) -> float:
+    return math.sqrt(sum((p - r[2]) ** 2 for p, r in zip(predicted, pairs)) / len(pairs))
+
+
+def work(name: str, train_file: str, test_file: str) -> None:
+    train, test = read(Path(train_file)), read(Path(test_file))
+    choices = candidates(name)
+    best = choices[0]
+    if len(choices) > 1:
+        inner, dev = split(train)
+        best = min(choices, key=lambda c: rmse(c(inner)(dev), dev))
+    predicted = list(best(train)(test))
+    print(json.dumps({"rmse": rmse(predicted, test), "mae": sum(abs(p - r[2]) for p, r in zip(predicted, test)) / len(test)}))
+
+
+# ---- the comparison ----
+
+def run_ours(program: str, settings: dict, folder: Path, fold: int, seed: int) -> dict:
+    config = folder / "config.yaml"
+    config.write_text("completion: {}\n", "utf-8")
+    run = folder / f"run{fold}-{abs(hash(tuple(settings.items())))}"
+    command = [program, "complete", str(config), "--run", str(run), "--set", f"completion.train={folder}/train{fold}.csv", "--set",
+               f"completion.test={folder}/test{fold}.csv", "--set", f"completion.seed={seed}", "--set", "completion.duplicates=error"]
+    for key, value in settings.items():
+        command += ["--set", f"completion.{key}={value}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"error: {' '.join(command)}\n{done.stderr[-2000:]}")
+    result = json.loads((run / "result.json").read_text("utf-8"))
+    return {**result["test"], "baselines": result["baselines"], "chosen": result["chosen"]}
+
+
+def run_peer(python: str, name: str, folder: Path, fold: int) -> dict | None:
+    command = [python, __file__, "--worker", name, f"{folder}/train{fold}.csv", f"{folder}/test{fold}.csv"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == 0:
+        return json.loads(done.stdout.strip().splitlines()[-1])
+    print(f"left out: {name}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}", file=sys.stderr)
+    return None
+
+
+def main() -> None:
+    if len(sys.argv) == 5 and sys.argv[1] == "--worker":
+        return work(*sys.argv[2:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ratings", type=Path)
+    parser.add_argument("--program", default=str(ROOT / "build/deeplora"))
+    parser.add_argument("--peers-python", default=sys.executable)
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--only-fold", type=int, action="append")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--methods", nargs="*", default=[*OURS, *PEERS], help=f"of: {', '.join([*OURS, *PEERS])}")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    unknown = [m for m in options.methods if m not in [*OURS, *PEERS]]
+    if unknown:
+        parser.error(f"unknown methods {unknown}")
+    results: dict[str, list[dict]] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_folds(read(options.ratings), options.folds, options.seed, folder)
+        for fold in options.only_fold or range(options.folds):
+            for name in options.methods:
+                began = time.perf_counter()
+                row = run_ours(options.program, OURS[name], folder, fold, options.seed) if name in OURS else run_peer(options.peers_python, name, folder, fold)
+                if row is None:
+                    continue
+                row["seconds"] = time.perf_counter() - began
+                results.setdefault(name, []).append(row)
+                for baseline, errors in row.pop("baselines", {}).items():
+                    kept = results.setdefault(f"{baseline} baseline", [])
+                    if len(kept) < len(results[name]):
+                        kept.append({**errors, "seconds": float("nan")})
+                print(f"fold {fold}: {name}: rmse {row['rmse']:.4f}, {row['seconds']:.1f} s", file=sys.stderr, flush=True)
+    print(f"{options.ratings.name}, {len(options.only_fold or range(options.folds))} folds of {options.folds}\n\n| method | RMSE | MAE | seconds a fold |\n|---|---|---|---|")
+    for name, rows in sorted(results.items(), key=lambda item: statistics.mean(r["rmse"] for r in item[1])):
+        mean = {key: statistics.mean(r[key] for r in rows) for key in ("rmse", "mae", "seconds")}
+        spread = f" +- {statistics.stdev(r['rmse'] for r in rows):.4f}" if len(rows) > 1 else ""
+        print(f"| {name} | {mean['rmse']:.4f}{spread} | {mean['mae']:.4f} | {'' if math.isnan(mean['seconds']) else format(mean['seconds'], '.1f')} |")
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -64,13 +64,18 @@ size_t Comparison::count(CellState state) const {
       std::count_if(outcomes_.begin(), outcomes_.end(), [&](const CellOutcome& o) { return o.state == state; }));
 }
 
-void Comparison::drop_rest(const Group& group, size_t lr, const std::string& reason, std::vector<size_t>& dropped) {
-  for (const int64_t seed : plan_.seeds) {
-    const size_t cell = index_of({group, lr, seed});
-    if (outcomes_[cell].state != CellState::open) continue;
+void Comparison::drop_rest(const Group& group, size_t lr, size_t first_seed, const std::string& reason,
+                           std::vector<size_t>& dropped) {
+  for (size_t s = 0; s < plan_.seeds.size(); ++s) {
+    const size_t cell = index_of({group, lr, plan_.seeds[s]});
+    const bool open = outcomes_[cell].state == CellState::open;
+    // A run that is there all the same (it is also another method's) must not change what the rule decides.
+    const bool there_all_the_same = s >= first_seed && outcomes_[cell].state == CellState::done;
+    if (!open && !there_all_the_same) continue;
+    outcomes_[cell] = {};
     outcomes_[cell].state = CellState::dropped;
     outcomes_[cell].message = reason;
-    dropped.push_back(cell);
+    if (open) dropped.push_back(cell);
   }
 }
 
@@ -108,9 +113,9 @@ void Comparison::drop_far_from_best(const Group& group, std::vector<size_t>& dro
     const std::string after = cat("after ", early, early == 1 ? " seed" : " seeds");
     if (std::isnan(means[lr])) {
       const bool ran = dev_of(group, lr, early).size() == early;
-      if (ran) drop_rest(group, lr, cat(after, ": its dev score is undefined (constant predictions)"), dropped);
+      if (ran) drop_rest(group, lr, early, cat(after, ": its dev score is undefined (constant predictions)"), dropped);
     } else if (std::abs(means[lr] - means[*best]) > allowed) {
-      drop_rest(group, lr,
+      drop_rest(group, lr, early,
                 cat(after, ": dev ", number_text(means[lr], 4), ", the best learning rate ", number_text(method.lr[*best], 6),
                     " has ", number_text(means[*best], 4)),
                 dropped);
@@ -125,7 +130,7 @@ std::vector<size_t> Comparison::drop_hopeless() {
     for (size_t lr = 0; lr < rates; ++lr)
       for (const int64_t seed : plan_.seeds)
         if (outcomes_[index_of({group, lr, seed})].state == CellState::diverged)
-          drop_rest(group, lr, cat("it diverged with seed ", seed), dropped);
+          drop_rest(group, lr, plan_.seeds.size(), cat("it diverged with seed ", seed), dropped);
     const bool decide =
         plan_.early_stop.seeds > 0 && static_cast<size_t>(plan_.early_stop.seeds) < plan_.seeds.size() && rates > 1;
     if (decide && early_seeds_settled(group)) drop_far_from_best(group, dropped);

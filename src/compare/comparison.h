@@ -122,7 +122,7 @@ class Comparison {
   bool early_seeds_settled(const Group& group) const;
   std::vector<double> dev_of(const Group& group, size_t lr, size_t seeds) const;
   bool better(double a, double b) const { return higher_is_better_ ? a > b : a < b; }
-  void drop_rest(const Group& group, size_t lr, const std::string& reason, std::vector<size_t>& dropped);
+  void drop_rest(const Group& group, size_t lr, size_t first_seed, const std::string& reason, std::vector<size_t>& dropped);
   void drop_far_from_best(const Group& group, std::vector<size_t>& dropped);
   LrOutcome describe(const Group& group, size_t lr) const;
 

@@ -64,12 +64,12 @@ int64_t layer_of(const std::string& path) {
 }
 
 std::vector<RowEvidence> read_evidence(const std::vector<ComparisonRow>& rows, const Comparison& comparison,
-                                       const fs::path& cells) {
+                                       const std::function<std::filesystem::path(size_t)>& folder_of) {
   std::vector<RowEvidence> out;
   for (const ComparisonRow& row : rows) {
     RowEvidence evidence;
     for (const int64_t seed : row.seeds) {
-      const fs::path run = cells / comparison.name({row.group, *row.choice.chosen, seed});
+      const fs::path run = folder_of(comparison.index_of({row.group, *row.choice.chosen, seed}));
       evidence.curves.push_back(read_curve(run, seed));
       for (LearnedUpdate& update : read_updates(run, seed)) evidence.updates.push_back(std::move(update));
     }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -33,9 +34,9 @@ struct RowEvidence {
   std::vector<LearnedUpdate> updates;
 };
 
-/// Parallel to `rows`. `cells` is the folder that holds the run folders. Files that are missing leave their part empty.
+/// Parallel to `rows`. `folder_of` gives a cell's run folder. Files that are missing leave their part empty.
 std::vector<RowEvidence> read_evidence(const std::vector<ComparisonRow>& rows, const Comparison& comparison,
-                                       const std::filesystem::path& cells);
+                                       const std::function<std::filesystem::path(size_t)>& folder_of);
 
 /// One line per row, seed and weight.
 std::string updates_csv(const std::vector<RowEvidence>& evidence, const std::vector<ComparisonRow>& rows,

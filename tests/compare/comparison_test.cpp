@@ -101,6 +101,18 @@ TEST(ComparisonTest, HopelessLearningRatesOfOneGroupAreGivenUpAfterTheEarlySeeds
   EXPECT_EQ(comparison.choice(kLora).tried[2].fate, LrOutcome::Fate::dropped);
 }
 
+TEST(ComparisonTest, ARunThatIsThereAllTheSameDoesNotChangeWhatIsGivenUp) {
+  ComparePlan plan = plan_of(3);
+  plan.early_stop = {.seeds = 1, .margin = 0.1};
+  Comparison comparison(plan);
+  for (size_t lr = 0; lr < 3; ++lr) finish(comparison, 0, lr, 1, lr == 0 ? 0.2 : 0.6, 0);
+  finish(comparison, 0, 0, 2, 0.99, 0);
+  finish(comparison, 0, 0, 3, 0.99, 0);
+  EXPECT_TRUE(comparison.drop_hopeless().empty());  // nothing is saved
+  EXPECT_EQ(comparison.choice(kLora).tried[0].fate, LrOutcome::Fate::dropped);
+  EXPECT_EQ(comparison.choice(kLora).tried[0].dev.size(), 1u);
+}
+
 TEST(ComparisonTest, AMethodIsNeverGivenUpForAnotherMethodsScore) {
   ComparePlan plan = plan_of(4);
   plan.early_stop = {.seeds = 1, .margin = 0.05};

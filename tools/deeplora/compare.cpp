@@ -35,7 +35,7 @@ void write_reports(const CompareRun& run, const CompareConfig& config) {
                 {"machine", cat(usable_cores(), " cores")},
                 {"cells at once", cat(run.workers())},
                 {"threads of a cell", run.threads() > 0 ? cat(run.threads()) : "LibTorch's choice"}};
-  page.evidence = read_evidence(rows, comparison, folder / "cells");
+  page.evidence = read_evidence(rows, comparison, [&](size_t cell) { return run.cell_folder(cell); });
   nlohmann::ordered_json json = comparison_json(rows, comparison, run.metric());
   for (size_t i = 0; i < rows.size(); ++i)
     if (const auto summary = summarize_updates(page.evidence[i]))

@@ -96,6 +96,7 @@ CompareRun::CompareRun(const CompareConfig& config, const Registries& registries
 void CompareRun::plan_cells(const CompareConfig& config, const Registries& registries) {
   for (const Cell& cell : comparison_.cells()) {
     const RunConfig run = config.cell_run(cell, registries);
+    twins_[run.resolved].push_back(cells_.size());
     cells_.push_back({run.resolved, run.train.steps.value_or(0)});
     device_ = run.model.device;
     for (const fs::path& file : {run.model.path, run.data.train, run.data.dev, run.data.test})
@@ -119,7 +120,7 @@ void CompareRun::choose_workers() {
 }
 
 fs::path CompareRun::cell_folder(size_t cell) const {
-  return folder_ / "cells" / comparison_.name(comparison_.cells().at(cell));
+  return folder_ / "cells" / comparison_.name(comparison_.cells().at(twins(cell).front()));
 }
 
 fs::path CompareRun::cell_file(size_t cell, const char* extension) const {

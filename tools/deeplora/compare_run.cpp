@@ -55,14 +55,17 @@ void CompareRun::start(size_t cell, int slot, std::map<size_t, Running>& running
 }
 
 void CompareRun::settle(size_t cell, int exit_code, bool stopping) {
-  if (load_finished(cell)) return;
-  if (stopping && (exit_code == 130 || exit_code == 143)) return;  // saved; the cell stays open
-  CellOutcome outcome;
-  outcome.state = CellState::failed;
-  outcome.message = exit_code == 137                      ? std::string("killed by signal 9 (out of memory?)")
-                    : exit_code > 128 && exit_code != 130 ? cat("ended by signal ", exit_code - 128)
-                                                          : reason_in_log(cell_file(cell, ".log"));
-  comparison_.settle(cell, outcome);
+  const bool finished = load_finished(cell);
+  if (!finished && stopping && (exit_code == 130 || exit_code == 143)) return;  // saved; the cell stays open
+  CellOutcome outcome = comparison_.outcome(cell);
+  if (!finished) {
+    outcome.state = CellState::failed;
+    outcome.message = exit_code == 137                      ? std::string("killed by signal 9 (out of memory?)")
+                      : exit_code > 128 && exit_code != 130 ? cat("ended by signal ", exit_code - 128)
+                                                            : reason_in_log(cell_file(cell, ".log"));
+  }
+  for (const size_t twin : twins(cell))
+    if (twin == cell || comparison_.outcome(twin).state == CellState::open) comparison_.settle(twin, outcome);
 }
 
 void CompareRun::note_dropped(Progress& progress) {
@@ -75,6 +78,7 @@ void CompareRun::note_dropped(Progress& progress) {
     title.resize(title.rfind(", seed"));
     ++reasons[cat("given up: ", title, ", ", comparison_.outcome(cell).message)];
     done_weight_ += cells_[cell].weight();
+    reported_.insert(cell);
     progress.skipped(cells_[cell].weight());
   }
   for (const auto& [reason, count] : reasons)
@@ -86,7 +90,7 @@ void CompareRun::fill_slots(std::map<size_t, Running>& running, Progress& progre
     std::set<size_t> busy;
     std::set<int> slots;
     for (const auto& [cell, process] : running) {
-      busy.insert(cell);
+      busy.insert(twins(cell).begin(), twins(cell).end());
       slots.insert(process.slot);
     }
     const auto cell = comparison_.next(busy);
@@ -106,11 +110,27 @@ void CompareRun::fill_slots(std::map<size_t, Running>& running, Progress& progre
   }
 }
 
+/// Says what became of a cell, its twins included.
+void CompareRun::report(size_t cell, Progress& progress) {
+  const CellOutcome& outcome = comparison_.outcome(cell);
+  if (outcome.state == CellState::open || !reported_.insert(cell).second) return;
+  done_weight_ += cells_[cell].weight();
+  const std::string title = cat("[", comparison_.cells().size() - comparison_.count(CellState::open), "/", comparison_.cells().size(),
+                                "] ", comparison_.title(comparison_.cells()[cell]), ": ");
+  if (outcome.state == CellState::done)
+    progress.note(cat(title, "dev ", number_text(outcome.dev, 4), ", test ", number_text(outcome.test, 4), ", ",
+                      duration_text(outcome.seconds)));
+  else
+    progress.note(cat(title, outcome.state == CellState::diverged ? "diverged: " : "failed: ", outcome.message));
+}
+
 void CompareRun::run() {
   int64_t total = 0;
   for (size_t i = 0; i < cells_.size(); ++i) {
     total += cells_[i].weight();
-    if (comparison_.outcome(i).state != CellState::open) done_weight_ += cells_[i].weight();
+    if (comparison_.outcome(i).state == CellState::open) continue;
+    done_weight_ += cells_[i].weight();
+    reported_.insert(i);
   }
   Progress progress({.label = "compare", .total = total, .first = done_weight_, .percent_per_line = 5});
   std::map<size_t, Running> running;
@@ -136,16 +156,7 @@ void CompareRun::run() {
       const size_t cell = it->first;
       it = running.erase(it);
       settle(cell, *code, told);
-      const CellOutcome& outcome = comparison_.outcome(cell);
-      if (outcome.state == CellState::open) continue;
-      done_weight_ += cells_[cell].weight();
-      const std::string title = cat("[", comparison_.cells().size() - comparison_.count(CellState::open), "/",
-                                    comparison_.cells().size(), "] ", comparison_.title(comparison_.cells()[cell]), ": ");
-      if (outcome.state == CellState::done)
-        progress.note(cat(title, "dev ", number_text(outcome.dev, 4), ", test ", number_text(outcome.test, 4), ", ",
-                          duration_text(outcome.seconds)));
-      else
-        progress.note(cat(title, outcome.state == CellState::diverged ? "diverged: " : "failed: ", outcome.message));
+      for (const size_t twin : twins(cell)) report(twin, progress);
       note_dropped(progress);
     }
     progress.update({.step = done_weight_ + under_way});

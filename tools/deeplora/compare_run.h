@@ -46,7 +46,7 @@ class CompareRun {
 
  private:
   struct CellPlan {
-    std::string yaml;
+    std::string yaml = {};
     int64_t steps = 0;  ///< 0: known only once the data are read
     int64_t weight() const { return steps > 0 ? steps : 100; }
   };
@@ -66,6 +66,8 @@ class CompareRun {
   void settle(size_t cell, int exit_code, bool stopping);
   void note_dropped(Progress& progress);
   int64_t steps_done(size_t cell) const;
+  const std::vector<size_t>& twins(size_t cell) const { return twins_.at(cells_.at(cell).yaml); }
+  void report(size_t cell, Progress& progress);
   void fill_slots(std::map<size_t, Running>& running, Progress& progress);
   bool wait_for_lock(size_t cell) const;
 
@@ -75,7 +77,9 @@ class CompareRun {
   std::string device_, metric_ = "score";
   std::vector<std::filesystem::path> inputs_;  ///< model and data files
   std::vector<CellPlan> cells_;
+  std::map<std::string, std::vector<size_t>> twins_;  ///< by configuration: cells that are the same run, which runs once
   std::unique_ptr<FolderLock> lock_;
+  std::set<size_t> reported_;  ///< cells whose end was said, or known from an earlier call
   int workers_ = 1;
   int64_t threads_ = 0, done_weight_ = 0;
   StopSignal stop_;

@@ -67,6 +67,15 @@ std::string first_difference(const std::string& now, const std::string& before) 
   }
 }
 
+/// A cell's configuration as this version of the program resolves it: keys that came later have their defaults.
+std::string resolved_again(const std::string& yaml, const fs::path& file, const Registries& registries) {
+  try {
+    return RunConfig::read(Config::parse(yaml, file.string()), registries).resolved;
+  } catch (const Error&) {
+    return {};
+  }
+}
+
 }  // namespace
 
 CompareRun::CompareRun(const CompareConfig& config, const Registries& registries, fs::path folder)
@@ -86,7 +95,7 @@ CompareRun::CompareRun(const CompareConfig& config, const Registries& registries
     const fs::path file = cell_file(i, ".yaml");
     if (!fs::exists(file, ignored)) continue;
     const std::string before = read_file(file);
-    if (before != cells_[i].yaml)
+    if (before != cells_[i].yaml && resolved_again(before, file, registries) != cells_[i].yaml)
       errors.add(comparison_.name(comparison_.cells()[i]), ": ", first_difference(cells_[i].yaml, before));
   }
   errors.throw_if_any(

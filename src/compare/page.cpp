@@ -235,11 +235,11 @@ class Report {
   }
 
   void add_bars(const std::string& title, const std::string& label, double unit,
-                const std::function<double(const ComparisonRow&)>& value, bool log = false) {
+                const std::function<double(const ComparisonRow&)>& value) {
     const auto with_ends = [&](const ComparisonRow& row) {
       return row.seeds.empty() ? std::array{kNaN, kNaN, kNaN} : std::array{rounded(value(row), unit), kNaN, kNaN};
     };
-    add_row_chart({.title = title, .value_label = label, .bars = !log, .log = log}, true, with_ends, false);
+    add_row_chart({.title = title, .value_label = label, .bars = true}, true, with_ends, false);
   }
 
   void add_cost() {
@@ -251,7 +251,7 @@ class Report {
     add_bars("Speed of training", "samples/s", 0.1, [](const ComparisonRow& row) { return row.samples_per_second.mean; });
     add_bars("Peak memory of a run", "MB", 1, [](const ComparisonRow& row) { return row.peak_rss_mb.mean; });
     add_bars(
-        "Trained parameters", "parameters", 1, [](const ComparisonRow& row) { return row.parameters; }, true);
+        "Trained parameters", "parameters", 1, [](const ComparisonRow& row) { return row.parameters; });
   }
 
   /// Mean numerical rank by role and layer; "" roles and layers without a number get a place of their own.

@@ -34,7 +34,7 @@ class LetterTokenizer : public Tokenizer {
     Ids out;
     for (size_t i = 0; i < text.size();) {
       bool mark = false;
-      for (const auto& [word, id] : {std::pair<std::string_view, int64_t>{"<|im_start|>", 3}, {"<|im_end|>", 4}})
+      for (const auto& [word, id] : std::vector<std::pair<std::string_view, int64_t>>{{"<|im_start|>", 3}, {"<|im_end|>", 4}})
         if (text.substr(i).starts_with(word)) {
           out.push_back(id);
           i += word.size();
@@ -277,7 +277,7 @@ TEST(LanguageTaskTest, MistakesInGenerationKeysAreNamed) {
   };
   EXPECT_NE(complain("{generation: {top_p: 0.9}}").find("temperature"), std::string::npos);
   EXPECT_NE(complain("{generation: {beams: 2, temperature: 1}}").find("beam search does not sample"), std::string::npos);
-  EXPECT_NE(complain("{generation: {max_tokens: 2}}").find("max_new_tokens"), std::string::npos);
+  EXPECT_NE(complain("{generation: {max_new_token: 2}}").find("max_new_tokens"), std::string::npos);
   EXPECT_NE(complain("{generate: always}").find("generate"), std::string::npos);
   EXPECT_NE(complain("{chat_template: chatm}").find("chatml"), std::string::npos);
 }

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <array>
+
 #include "support/tiny_archive.h"
 
 namespace deeplora {
@@ -29,7 +31,7 @@ std::pair<torch::Tensor, torch::Tensor> expected(const Case& c, double scale) {
 
 TEST(TokenLossTest, EqualsCrossEntropyForwardAndBackwardAlsoOverSeveralStretches) {
   // 2 * 40 cells of 60000 logits are three stretches.
-  for (const auto& [rows, tokens, vocabulary] : {std::tuple<int64_t, int64_t, int64_t>{3, 5, 11}, {2, 40, 60000}}) {
+  for (const auto& [rows, tokens, vocabulary] : std::vector<std::array<int64_t, 3>>{{3, 5, 11}, {2, 40, 60000}}) {
     const Case c = make_case(rows, tokens, vocabulary);
     const auto [loss, gradient] = expected(c, 0.25);
     torch::Tensor logits = c.logits.clone().requires_grad_();

@@ -12,8 +12,10 @@ std::string slug(const std::string& name) {
   std::string out;
   for (const char c : name) {
     const bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '+';
-    if (plain) out += c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-    else if (!out.empty() && out.back() != '-') out += '-';
+    if (plain)
+      out += c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    else if (!out.empty() && out.back() != '-')
+      out += '-';
   }
   while (!out.empty() && out.back() == '-') out.pop_back();
   return out;
@@ -42,14 +44,15 @@ Group Comparison::group_at(size_t method, int64_t rank, int64_t samples) const {
 std::string Comparison::name(const Cell& cell) const {
   const MethodPlan& method = plan_.methods.at(cell.group.method);
   return cat(slug(method.name), cell.group.rank > 0 ? cat("-r", cell.group.rank) : "",
-             cell.group.samples > 0 ? cat("-n", cell.group.samples) : "", "-lr", number_text(method.lr.at(cell.lr), 6), "-s", cell.seed);
+             cell.group.samples > 0 ? cat("-n", cell.group.samples) : "", "-lr", number_text(method.lr.at(cell.lr), 6), "-s",
+             cell.seed);
 }
 
 std::string Comparison::title(const Cell& cell) const {
   const MethodPlan& method = plan_.methods.at(cell.group.method);
   return cat(method.name, cell.group.rank > 0 ? cat(", rank ", cell.group.rank) : "",
-             cell.group.samples > 0 ? cat(", ", cell.group.samples, " rows") : "", ", lr ", number_text(method.lr.at(cell.lr), 6), ", seed ",
-             cell.seed);
+             cell.group.samples > 0 ? cat(", ", cell.group.samples, " rows") : "", ", lr ",
+             number_text(method.lr.at(cell.lr), 6), ", seed ", cell.seed);
 }
 
 void Comparison::settle(size_t cell, CellOutcome outcome) {
@@ -57,16 +60,22 @@ void Comparison::settle(size_t cell, CellOutcome outcome) {
 }
 
 size_t Comparison::count(CellState state) const {
-  return static_cast<size_t>(std::count_if(outcomes_.begin(), outcomes_.end(), [&](const CellOutcome& o) { return o.state == state; }));
+  return static_cast<size_t>(
+      std::count_if(outcomes_.begin(), outcomes_.end(), [&](const CellOutcome& o) { return o.state == state; }));
 }
 
-void Comparison::drop_rest(const Group& group, size_t lr, const std::string& reason, std::vector<size_t>& dropped) {
-  for (const int64_t seed : plan_.seeds) {
-    const size_t cell = index_of({group, lr, seed});
-    if (outcomes_[cell].state != CellState::open) continue;
+void Comparison::drop_rest(const Group& group, size_t lr, size_t first_seed, const std::string& reason,
+                           std::vector<size_t>& dropped) {
+  for (size_t s = 0; s < plan_.seeds.size(); ++s) {
+    const size_t cell = index_of({group, lr, plan_.seeds[s]});
+    const bool open = outcomes_[cell].state == CellState::open;
+    // A run that is there all the same (it is also another method's) must not change what the rule decides.
+    const bool there_all_the_same = s >= first_seed && outcomes_[cell].state == CellState::done;
+    if (!open && !there_all_the_same) continue;
+    outcomes_[cell] = {};
     outcomes_[cell].state = CellState::dropped;
     outcomes_[cell].message = reason;
-    dropped.push_back(cell);
+    if (open) dropped.push_back(cell);
   }
 }
 
@@ -104,9 +113,12 @@ void Comparison::drop_far_from_best(const Group& group, std::vector<size_t>& dro
     const std::string after = cat("after ", early, early == 1 ? " seed" : " seeds");
     if (std::isnan(means[lr])) {
       const bool ran = dev_of(group, lr, early).size() == early;
-      if (ran) drop_rest(group, lr, cat(after, ": its dev score is undefined (constant predictions)"), dropped);
+      if (ran) drop_rest(group, lr, early, cat(after, ": its dev score is undefined (constant predictions)"), dropped);
     } else if (std::abs(means[lr] - means[*best]) > allowed) {
-      drop_rest(group, lr, cat(after, ": dev ", number_text(means[lr], 4), ", the best learning rate ", number_text(method.lr[*best], 6), " has ", number_text(means[*best], 4)), dropped);
+      drop_rest(group, lr, early,
+                cat(after, ": dev ", number_text(means[lr], 4), ", the best learning rate ", number_text(method.lr[*best], 6),
+                    " has ", number_text(means[*best], 4)),
+                dropped);
     }
   }
 }
@@ -117,8 +129,10 @@ std::vector<size_t> Comparison::drop_hopeless() {
     const size_t rates = plan_.methods[group.method].lr.size();
     for (size_t lr = 0; lr < rates; ++lr)
       for (const int64_t seed : plan_.seeds)
-        if (outcomes_[index_of({group, lr, seed})].state == CellState::diverged) drop_rest(group, lr, cat("it diverged with seed ", seed), dropped);
-    const bool decide = plan_.early_stop.seeds > 0 && static_cast<size_t>(plan_.early_stop.seeds) < plan_.seeds.size() && rates > 1;
+        if (outcomes_[index_of({group, lr, seed})].state == CellState::diverged)
+          drop_rest(group, lr, plan_.seeds.size(), cat("it diverged with seed ", seed), dropped);
+    const bool decide =
+        plan_.early_stop.seeds > 0 && static_cast<size_t>(plan_.early_stop.seeds) < plan_.seeds.size() && rates > 1;
     if (decide && early_seeds_settled(group)) drop_far_from_best(group, dropped);
   }
   return dropped;
@@ -127,8 +141,10 @@ std::vector<size_t> Comparison::drop_hopeless() {
 std::optional<size_t> Comparison::next(const std::set<size_t>& running) const {
   for (size_t i = 0; i < cells_.size(); ++i) {
     if (outcomes_[i].state != CellState::open || running.count(i) > 0) continue;
-    const auto seed = static_cast<int64_t>(std::find(plan_.seeds.begin(), plan_.seeds.end(), cells_[i].seed) - plan_.seeds.begin());
-    const bool undecided = plan_.early_stop.seeds > 0 && seed >= plan_.early_stop.seeds && plan_.methods[cells_[i].group.method].lr.size() > 1;
+    const auto seed =
+        static_cast<int64_t>(std::find(plan_.seeds.begin(), plan_.seeds.end(), cells_[i].seed) - plan_.seeds.begin());
+    const bool undecided =
+        plan_.early_stop.seeds > 0 && seed >= plan_.early_stop.seeds && plan_.methods[cells_[i].group.method].lr.size() > 1;
     if (!undecided || early_seeds_settled(cells_[i].group)) return i;
   }
   return std::nullopt;
@@ -174,7 +190,8 @@ LrChoice Comparison::choice(const Group& group) const {
     const LrOutcome& before = out.tried[*out.chosen];
     // More seeds first: means over different seeds are not comparable. An undefined mean loses to any other.
     if (now.dev.size() != before.dev.size() ? now.dev.size() > before.dev.size()
-                                            : better(now.summary.mean, before.summary.mean) || (std::isnan(before.summary.mean) && !std::isnan(now.summary.mean)))
+                                            : better(now.summary.mean, before.summary.mean) ||
+                                                  (std::isnan(before.summary.mean) && !std::isnan(now.summary.mean)))
       out.chosen = lr;
   }
   if (!out.chosen) return out;

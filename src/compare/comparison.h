@@ -20,10 +20,10 @@
 namespace deeplora {
 
 struct MethodPlan {
-  std::string name;          ///< as the report calls it
-  std::string method;        ///< adapter.method
-  bool ranked = true;        ///< has a rank that the comparison may vary
-  std::vector<double> lr;    ///< grid, rising
+  std::string name;        ///< as the report calls it
+  std::string method;      ///< adapter.method
+  bool ranked = true;      ///< has a rank that the comparison may vary
+  std::vector<double> lr;  ///< grid, rising
 };
 
 /// Which learning rates are given up before all seeds ran. See Comparison::drop_hopeless().
@@ -105,11 +105,12 @@ class Comparison {
 
   /// Gives up learning rates that cannot be chosen and returns the cells that need not run:
   /// - the remaining seeds of a learning rate that diverged with one;
-  /// - once the first early_stop.seeds seeds of every learning rate of the group have run to their end: the remaining seeds of those
+  /// - once the first early_stop.seeds seeds of every learning rate of the group have run to their end: the remaining seeds of
+  /// those
   ///   whose mean dev score is undefined or more than margin worse than the group's best (score units; where lower is better,
   ///   a share of the best).
-  /// The rule looks at dev only, at whole runs only (a method that starts slowly is not cut short), and compares learning rates of one
-  /// group only, never methods; the outcome does not depend on which cell finished first.
+  /// The rule looks at dev only, at whole runs only (a method that starts slowly is not cut short), and compares learning rates
+  /// of one group only, never methods; the outcome does not depend on which cell finished first.
   std::vector<size_t> drop_hopeless();
   /// The next open cell that may run: not in `running`, and not waiting for drop_hopeless() to decide about its learning rate.
   std::optional<size_t> next(const std::set<size_t>& running) const;
@@ -121,7 +122,7 @@ class Comparison {
   bool early_seeds_settled(const Group& group) const;
   std::vector<double> dev_of(const Group& group, size_t lr, size_t seeds) const;
   bool better(double a, double b) const { return higher_is_better_ ? a > b : a < b; }
-  void drop_rest(const Group& group, size_t lr, const std::string& reason, std::vector<size_t>& dropped);
+  void drop_rest(const Group& group, size_t lr, size_t first_seed, const std::string& reason, std::vector<size_t>& dropped);
   void drop_far_from_best(const Group& group, std::vector<size_t>& dropped);
   LrOutcome describe(const Group& group, size_t lr) const;
 

@@ -63,12 +63,13 @@ int64_t layer_of(const std::string& path) {
   return -1;
 }
 
-std::vector<RowEvidence> read_evidence(const std::vector<ComparisonRow>& rows, const Comparison& comparison, const fs::path& cells) {
+std::vector<RowEvidence> read_evidence(const std::vector<ComparisonRow>& rows, const Comparison& comparison,
+                                       const std::function<std::filesystem::path(size_t)>& folder_of) {
   std::vector<RowEvidence> out;
   for (const ComparisonRow& row : rows) {
     RowEvidence evidence;
     for (const int64_t seed : row.seeds) {
-      const fs::path run = cells / comparison.name({row.group, *row.choice.chosen, seed});
+      const fs::path run = folder_of(comparison.index_of({row.group, *row.choice.chosen, seed}));
       evidence.curves.push_back(read_curve(run, seed));
       for (LearnedUpdate& update : read_updates(run, seed)) evidence.updates.push_back(std::move(update));
     }
@@ -77,22 +78,24 @@ std::vector<RowEvidence> read_evidence(const std::vector<ComparisonRow>& rows, c
   return out;
 }
 
-std::string updates_csv(const std::vector<RowEvidence>& evidence, const std::vector<ComparisonRow>& rows, const Comparison& comparison) {
+std::string updates_csv(const std::vector<RowEvidence>& evidence, const std::vector<ComparisonRow>& rows,
+                        const Comparison& comparison) {
   const auto digits = [](double value) {
     char text[40];
     std::snprintf(text, sizeof(text), "%.6g", value);
     return std::string(text);
   };
-  std::string out = "method,rank,samples,lr,seed,weight,role,layer,out,in,numerical_rank,update_norm,weight_norm,singular_values\n";
+  std::string out =
+      "method,rank,samples,lr,seed,weight,role,layer,out,in,numerical_rank,update_norm,weight_norm,singular_values\n";
   for (size_t i = 0; i < rows.size(); ++i)
     for (const LearnedUpdate& update : evidence[i].updates) {
       std::string name = comparison.plan().methods.at(rows[i].group.method).name, values;
       for (const double value : update.singular_values) values += (values.empty() ? "" : " ") + digits(value);
       for (char& c : name)
         if (c == '"') c = '\'';
-      out += cat('"', name, "\",", rows[i].group.rank, ",", rows[i].group.samples, ",", digits(chosen_lr(rows[i].choice)), ",", update.seed, ",", update.path, ",",
-                 update.role, ",", update.layer, ",", update.out, ",", update.in, ",", update.numerical_rank, ",", digits(update.update_norm), ",",
-                 digits(update.weight_norm), ",", values, "\n");
+      out += cat('"', name, "\",", rows[i].group.rank, ",", rows[i].group.samples, ",", digits(chosen_lr(rows[i].choice)), ",",
+                 update.seed, ",", update.path, ",", update.role, ",", update.layer, ",", update.out, ",", update.in, ",",
+                 update.numerical_rank, ",", digits(update.update_norm), ",", digits(update.weight_norm), ",", values, "\n");
     }
   return out;
 }
@@ -104,21 +107,24 @@ std::optional<UpdateSummary> summarize_updates(const RowEvidence& evidence) {
     ranks.push_back(static_cast<double>(update.numerical_rank));
     if (update.weight_norm > 0) norms.push_back(update.update_norm / update.weight_norm);
   }
-  return UpdateSummary{summarize(ranks), *std::min_element(ranks.begin(), ranks.end()), *std::max_element(ranks.begin(), ranks.end()), summarize(norms).mean};
+  return UpdateSummary{summarize(ranks), *std::min_element(ranks.begin(), ranks.end()),
+                       *std::max_element(ranks.begin(), ranks.end()), summarize(norms).mean};
 }
 
 std::vector<std::string> updates_header() {
   return {"method", "rank", "rows", "mean numerical rank", "lowest", "highest", "mean size relative to the weight"};
 }
 
-std::vector<std::vector<std::string>> updates_cells(const std::vector<RowEvidence>& evidence, const std::vector<ComparisonRow>& rows, const Comparison& comparison) {
+std::vector<std::vector<std::string>> updates_cells(const std::vector<RowEvidence>& evidence,
+                                                    const std::vector<ComparisonRow>& rows, const Comparison& comparison) {
   std::vector<std::vector<std::string>> out;
   for (size_t i = 0; i < rows.size(); ++i) {
     const auto summary = summarize_updates(evidence[i]);
     if (!summary) continue;
     const Group& group = rows[i].group;
-    out.push_back({comparison.plan().methods.at(group.method).name, group.rank > 0 ? cat(group.rank) : "", group.samples > 0 ? cat(group.samples) : "all",
-                   number_text(std::round(summary->rank.mean * 10) / 10), number_text(summary->lowest), number_text(summary->highest), number_text(summary->relative_norm, 3)});
+    out.push_back({comparison.plan().methods.at(group.method).name, group.rank > 0 ? cat(group.rank) : "",
+                   group.samples > 0 ? cat(group.samples) : "all", number_text(std::round(summary->rank.mean * 10) / 10),
+                   number_text(summary->lowest), number_text(summary->highest), number_text(summary->relative_norm, 3)});
   }
   return out;
 }

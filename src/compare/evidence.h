@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -33,14 +34,16 @@ struct RowEvidence {
   std::vector<LearnedUpdate> updates;
 };
 
-/// Parallel to `rows`. `cells` is the folder that holds the run folders. Files that are missing leave their part empty.
-std::vector<RowEvidence> read_evidence(const std::vector<ComparisonRow>& rows, const Comparison& comparison, const std::filesystem::path& cells);
+/// Parallel to `rows`. `folder_of` gives a cell's run folder. Files that are missing leave their part empty.
+std::vector<RowEvidence> read_evidence(const std::vector<ComparisonRow>& rows, const Comparison& comparison,
+                                       const std::function<std::filesystem::path(size_t)>& folder_of);
 
 /// One line per row, seed and weight.
-std::string updates_csv(const std::vector<RowEvidence>& evidence, const std::vector<ComparisonRow>& rows, const Comparison& comparison);
+std::string updates_csv(const std::vector<RowEvidence>& evidence, const std::vector<ComparisonRow>& rows,
+                        const Comparison& comparison);
 
-/// Numerical ranks (singular values above 1 % of the largest) of a row's learned updates, over weights and seeds, and the updates' mean
-/// Frobenius norm relative to the weights'.
+/// Numerical ranks (singular values above 1 % of the largest) of a row's learned updates, over weights and seeds, and the
+/// updates' mean Frobenius norm relative to the weights'.
 struct UpdateSummary {
   Summary rank;
   double lowest = 0, highest = 0, relative_norm = 0;
@@ -49,7 +52,8 @@ std::optional<UpdateSummary> summarize_updates(const RowEvidence& evidence);
 
 /// Header and cells of a table of them, without the rows that adapt no weight.
 std::vector<std::string> updates_header();
-std::vector<std::vector<std::string>> updates_cells(const std::vector<RowEvidence>& evidence, const std::vector<ComparisonRow>& rows, const Comparison& comparison);
+std::vector<std::vector<std::string>> updates_cells(const std::vector<RowEvidence>& evidence,
+                                                    const std::vector<ComparisonRow>& rows, const Comparison& comparison);
 
 /// "encoder.layer.3.attention.self.query.weight" as 3.
 int64_t layer_of(const std::string& path);

@@ -49,7 +49,8 @@ class Report {
     const ComparePlan& plan = comparison.plan();
     std::vector<std::string> names;
     for (const MethodPlan& method : plan.methods) names.push_back(method.name);
-    return cat(join(names), "; ", plan.seeds.size(), plan.seeds.size() == 1 ? " seed" : " seeds", "; baseline: ", plan.methods.at(plan.baseline).name);
+    return cat(join(names), "; ", plan.seeds.size(), plan.seeds.size() == 1 ? " seed" : " seeds",
+               "; baseline: ", plan.methods.at(plan.baseline).name);
   }
 
   std::vector<Place> places() const {
@@ -75,14 +76,16 @@ class Report {
   }
 
   void add_verdict() {
-    const size_t all = comparison_.cells().size(), done = comparison_.count(CellState::done), dropped = comparison_.count(CellState::dropped);
+    const size_t all = comparison_.cells().size(), done = comparison_.count(CellState::done),
+                 dropped = comparison_.count(CellState::dropped);
     double seconds = 0;
     for (size_t i = 0; i < all; ++i)
       if (comparison_.outcome(i).state == CellState::done) seconds += comparison_.outcome(i).seconds;
-    page_.highlights({{"runs finished", cat(done, " of ", all)},
-                      {"given up early", cat(dropped)},
-                      {"diverged / failed", cat(comparison_.count(CellState::diverged), " / ", comparison_.count(CellState::failed))},
-                      {"training time in all", duration_text(seconds)}});
+    page_.highlights(
+        {{"runs finished", cat(done, " of ", all)},
+         {"given up early", cat(dropped)},
+         {"diverged / failed", cat(comparison_.count(CellState::diverged), " / ", comparison_.count(CellState::failed))},
+         {"training time in all", duration_text(seconds)}});
     page_.heading("Verdict");
     page_.paragraph(overall_verdict(rows_, comparison_, input_.metric));
     add_differences();
@@ -102,15 +105,18 @@ class Report {
   }
 
   /// A chart of one number per row of the table: methods in their colours, grouped by place where there are several.
-  void add_row_chart(CategoryChart chart, bool with_baseline, const std::function<std::array<double, 3>(const ComparisonRow&)>& value, bool ends) {
+  void add_row_chart(CategoryChart chart, bool with_baseline,
+                     const std::function<std::array<double, 3>(const ComparisonRow&)>& value, bool ends) {
     const auto all = places();
     const bool grouped = all.size() > 1;
     for (size_t m = 0; m < plan_.methods.size(); ++m) {
       if (!with_baseline && m == plan_.baseline) continue;
       if (grouped || chart.series.empty()) chart.series.push_back({.name = grouped ? name(m) : std::string()});
       CategorySeries& series = chart.series.back();
-      if (grouped) series.color = m;
-      else chart.categories.push_back(name(m));
+      if (grouped)
+        series.color = m;
+      else
+        chart.categories.push_back(name(m));
       for (const Place& place : all) {
         const auto [middle, low, high] = value(rows_[row_at(m, place)]);
         series.values.push_back(middle);
@@ -123,18 +129,22 @@ class Report {
   }
 
   void add_differences() {
-    CategoryChart chart{.title = cat("Difference to ", name(plan_.baseline), " in test ", input_.metric), .value_label = "difference, 95 % interval"};
+    CategoryChart chart{.title = cat("Difference to ", name(plan_.baseline), " in test ", input_.metric),
+                        .value_label = "difference, 95 % interval"};
     chart.zero_line = true;
     const auto value = [](const ComparisonRow& row) {
       const bool known = row.difference && row.difference->pairs > 0;
-      return known ? std::array{rounded(row.difference->mean, 1e-3), row.difference->low, row.difference->high} : std::array{kNaN, kNaN, kNaN};
+      return known ? std::array{rounded(row.difference->mean, 1e-3), row.difference->low, row.difference->high}
+                   : std::array{kNaN, kNaN, kNaN};
     };
     if (plan_.methods.size() > 1) add_row_chart(std::move(chart), false, value, true);
   }
 
   /// Score over one of the varied numbers, the other held at each of its values.
-  void add_score_chart(const std::string& title, const std::string& x_label, const std::vector<int64_t>& xs, const std::function<Place(int64_t)>& place) {
-    LineChart chart{.title = title, .x_label = x_label, .y_label = cat("test ", input_.metric), .log_x = true, .whiskers = true};
+  void add_score_chart(const std::string& title, const std::string& x_label, const std::vector<int64_t>& xs,
+                       const std::function<Place(int64_t)>& place) {
+    LineChart chart{
+        .title = title, .x_label = x_label, .y_label = cat("test ", input_.metric), .log_x = true, .whiskers = true};
     for (size_t m = 0; m < plan_.methods.size(); ++m) {
       LineSeries line{.name = name(m)};
       for (const int64_t x : xs) {
@@ -152,11 +162,15 @@ class Report {
   void add_scores() {
     const bool ranks = plan_.ranks.size() > 1, samples = plan_.samples.size() > 1;
     if (!ranks && !samples) return;
-    page_.heading(ranks && samples ? "Score against rank and number of training rows" : ranks ? "Score against rank" : "Score against number of training rows");
+    page_.heading(ranks && samples ? "Score against rank and number of training rows"
+                  : ranks          ? "Score against rank"
+                                   : "Score against number of training rows");
     page_.paragraph("Mean over seeds at the chosen learning rates; the bars reach one standard deviation to each side.");
     if (samples)
       for (const int64_t rank : plan_.ranks)
-        add_score_chart(titled("Score against rows", {rank, 0}), "training rows", plan_.samples, [&](int64_t x) { return Place{rank, x}; });
+        add_score_chart(titled("Score against rows", {rank, 0}), "training rows", plan_.samples, [&](int64_t x) {
+          return Place{rank, x};
+        });
     if (ranks)
       for (const int64_t n : plan_.samples)
         add_score_chart(titled("Score against rank", {0, n}), "rank", plan_.ranks, [&](int64_t x) { return Place{x, n}; });
@@ -164,9 +178,15 @@ class Report {
 
   void add_learning_rates() {
     page_.heading("Learning rates");
-    page_.paragraph(cat("Mean dev ", input_.metric, " of every learning rate that was tried, with one standard deviation over its seeds. Test rows play no part here."));
+    page_.paragraph(cat(
+        "Mean dev ", input_.metric,
+        " of every learning rate that was tried, with one standard deviation over its seeds. Test rows play no part here."));
     for (const Place& place : places()) {
-      LineChart chart{.title = titled("Learning rates", place), .x_label = "learning rate", .y_label = cat("dev ", input_.metric), .log_x = true, .whiskers = true};
+      LineChart chart{.title = titled("Learning rates", place),
+                      .x_label = "learning rate",
+                      .y_label = cat("dev ", input_.metric),
+                      .log_x = true,
+                      .whiskers = true};
       for (size_t m = 0; m < plan_.methods.size(); ++m) {
         LineSeries line{.name = name(m)};
         for (const LrOutcome& tried : rows_[row_at(m, place)].choice.tried) {
@@ -201,28 +221,37 @@ class Report {
 
   void add_learning_curves() {
     page_.heading("Learning curves");
-    page_.paragraph(cat("Dev ", input_.metric, " over the optimizer steps at the chosen learning rates: mean over seeds, one standard deviation to each side."));
+    page_.paragraph(
+        cat("Dev ", input_.metric,
+            " over the optimizer steps at the chosen learning rates: mean over seeds, one standard deviation to each side."));
     for (const Place& place : places()) {
-      LineChart chart{.title = titled("Learning curves", place), .x_label = "optimizer step", .y_label = cat("dev ", input_.metric), .whiskers = true};
+      LineChart chart{.title = titled("Learning curves", place),
+                      .x_label = "optimizer step",
+                      .y_label = cat("dev ", input_.metric),
+                      .whiskers = true};
       for (size_t m = 0; m < plan_.methods.size(); ++m) chart.series.push_back(mean_curve(row_at(m, place)));
       page_.chart(chart);
     }
   }
 
-  void add_bars(const std::string& title, const std::string& label, double unit, const std::function<double(const ComparisonRow&)>& value, bool log = false) {
+  void add_bars(const std::string& title, const std::string& label, double unit,
+                const std::function<double(const ComparisonRow&)>& value) {
     const auto with_ends = [&](const ComparisonRow& row) {
       return row.seeds.empty() ? std::array{kNaN, kNaN, kNaN} : std::array{rounded(value(row), unit), kNaN, kNaN};
     };
-    add_row_chart({.title = title, .value_label = label, .bars = !log, .log = log}, true, with_ends, false);
+    add_row_chart({.title = title, .value_label = label, .bars = true}, true, with_ends, false);
   }
 
   void add_cost() {
     page_.heading("Cost");
-    page_.paragraph("Mean over seeds, each run in a process of its own; runs that share the machine slow each other down, so compare times within this page only.");
+    page_.paragraph(
+        "Mean over seeds, each run in a process of its own; runs that share the machine slow each other down, so compare times "
+        "within this page only.");
     add_bars("Wall-clock time of a run", "seconds", 0.1, [](const ComparisonRow& row) { return row.seconds.mean; });
     add_bars("Speed of training", "samples/s", 0.1, [](const ComparisonRow& row) { return row.samples_per_second.mean; });
     add_bars("Peak memory of a run", "MB", 1, [](const ComparisonRow& row) { return row.peak_rss_mb.mean; });
-    add_bars("Trained parameters", "parameters", 1, [](const ComparisonRow& row) { return row.parameters; }, true);
+    add_bars(
+        "Trained parameters", "parameters", 1, [](const ComparisonRow& row) { return row.parameters; });
   }
 
   /// Mean numerical rank by role and layer; "" roles and layers without a number get a place of their own.
@@ -256,12 +285,15 @@ class Report {
     for (const LearnedUpdate& update : input_.evidence[row].updates) {
       if (update.singular_values.empty() || !(update.singular_values[0] > 0)) continue;
       if (at.size() < update.singular_values.size()) at.resize(update.singular_values.size());
-      for (size_t i = 0; i < update.singular_values.size(); ++i) at[i].push_back(update.singular_values[i] / update.singular_values[0]);
+      for (size_t i = 0; i < update.singular_values.size(); ++i)
+        at[i].push_back(update.singular_values[i] / update.singular_values[0]);
     }
     constexpr double kFloor = 1e-6;  // below, float32 says nothing
     for (size_t i = 0; i < at.size(); ++i) {
       std::sort(at[i].begin(), at[i].end());
-      const auto part = [&](double share) { return std::max(at[i][static_cast<size_t>(share * static_cast<double>(at[i].size() - 1) + 0.5)], kFloor); };
+      const auto part = [&](double share) {
+        return std::max(at[i][static_cast<size_t>(share * static_cast<double>(at[i].size() - 1) + 0.5)], kFloor);
+      };
       out.x.push_back(static_cast<double>(i + 1));
       out.y.push_back(part(0.5));
       out.low.push_back(part(0.25));
@@ -281,19 +313,26 @@ class Report {
   void add_updates() {
     double highest = 0;
     for (const RowEvidence& evidence : input_.evidence)
-      for (const LearnedUpdate& update : evidence.updates) highest = std::max(highest, static_cast<double>(update.numerical_rank));
+      for (const LearnedUpdate& update : evidence.updates)
+        highest = std::max(highest, static_cast<double>(update.numerical_rank));
     if (highest == 0) return;
     page_.heading("Learned updates");
-    page_.paragraph("Singular values of every learned update, divided by its largest: median over the adapted weights and seeds, with the quartiles as band; values below 1e-6 are drawn "
-                    "there. Every update's own values are in updates.csv.");
+    page_.paragraph(
+        "Singular values of every learned update, divided by its largest: median over the adapted weights and seeds, with the "
+        "quartiles as band; values below 1e-6 are drawn "
+        "there. Every update's own values are in updates.csv.");
     for (const Place& place : update_places()) {
-      LineChart chart{.title = titled("Spectrum of the learned updates", place), .x_label = "index of the singular value", .y_label = "relative to the largest", .log_y = true};
+      LineChart chart{.title = titled("Spectrum of the learned updates", place),
+                      .x_label = "index of the singular value",
+                      .y_label = "relative to the largest",
+                      .log_y = true};
       for (size_t m = 0; m < plan_.methods.size(); ++m)
         if (const size_t row = row_at(m, place); !input_.evidence[row].updates.empty()) chart.series.push_back(spectrum(row));
       if (!chart.series.empty()) page_.chart(chart);
     }
     page_.table(updates_header(), updates_cells(input_.evidence, rows_, comparison_));
-    page_.paragraph("Numerical rank (singular values above 1 % of the largest) of the learned updates by layer and role, mean over seeds:");
+    page_.paragraph(
+        "Numerical rank (singular values above 1 % of the largest) of the learned updates by layer and role, mean over seeds:");
     for (const Place& place : update_places())
       for (size_t m = 0; m < plan_.methods.size(); ++m)
         if (const size_t row = row_at(m, place); !input_.evidence[row].updates.empty()) page_.chart(rank_map(row, highest));

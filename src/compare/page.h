@@ -15,8 +15,8 @@ struct ComparePage {
   std::vector<RowEvidence> evidence;                       ///< parallel to the rows
 };
 
-/// Self-contained: verdict, table, differences, scores against rank and number of rows, learning rates, learning curves, cost, learned
-/// updates by layer, what is missing, how it was made, configuration.
+/// Self-contained: verdict, table, differences, scores against rank and number of rows, learning rates, learning curves, cost,
+/// learned updates by layer, what is missing, how it was made, configuration.
 std::string comparison_html(const ComparePage& page, const std::vector<ComparisonRow>& rows, const Comparison& comparison);
 
 }  // namespace deeplora

@@ -32,8 +32,8 @@ struct PairedDifference {
 };
 PairedDifference paired_difference(std::span<const double> a, std::span<const double> b, double confidence = 0.95);
 
-/// P values adjusted for being one family of tests (Holm 1979): each at most alpha exactly when Holm's step-down test rejects at
-/// alpha. NaN entries stay NaN and count for nothing.
+/// P values adjusted for being one family of tests (Holm 1979): each at most alpha exactly when Holm's step-down test rejects
+/// at alpha. NaN entries stay NaN and count for nothing.
 std::vector<double> holm_adjusted(std::span<const double> p);
 
 }  // namespace deeplora

@@ -80,7 +80,8 @@ PairedDifference difference_of(const ComparisonRow& row, const ComparisonRow& ba
 std::string edge_note(const std::vector<std::pair<std::string, const LrChoice*>>& choices) {
   std::vector<std::string> edges;
   for (const auto& [name, choice] : choices)
-    if (choice->edge != LrChoice::Edge::no) edges.push_back(cat(name, " ", number_text(chosen_lr(*choice), 6), " (", edge_text(choice->edge), ")"));
+    if (choice->edge != LrChoice::Edge::no)
+      edges.push_back(cat(name, " ", number_text(chosen_lr(*choice), 6), " (", edge_text(choice->edge), ")"));
   return edges.empty() ? "" : cat(" Learning rate at the edge of its grid: ", join(edges), "; a better one may lie beyond.");
 }
 
@@ -89,23 +90,34 @@ std::string edge_note(const std::vector<std::pair<std::string, const LrChoice*>>
 const char* fate_name(LrOutcome::Fate fate) {
   using Fate = LrOutcome::Fate;
   switch (fate) {
-    case Fate::chosen: return "chosen";
-    case Fate::lost: return "worse on dev";
-    case Fate::dropped: return "given up early";
-    case Fate::diverged: return "diverged";
-    case Fate::failed: return "failed";
-    case Fate::open: break;
+    case Fate::chosen:
+      return "chosen";
+    case Fate::lost:
+      return "worse on dev";
+    case Fate::dropped:
+      return "given up early";
+    case Fate::diverged:
+      return "diverged";
+    case Fate::failed:
+      return "failed";
+    case Fate::open:
+      break;
   }
   return "unfinished";
 }
 
 const char* finding_name(Finding found) {
   switch (found) {
-    case Finding::better: return "better";
-    case Finding::worse: return "worse";
-    case Finding::not_shown: return "no difference shown";
-    case Finding::not_after_adjustment: return "no difference shown after adjustment";
-    case Finding::unknown: break;
+    case Finding::better:
+      return "better";
+    case Finding::worse:
+      return "worse";
+    case Finding::not_shown:
+      return "no difference shown";
+    case Finding::not_after_adjustment:
+      return "no difference shown after adjustment";
+    case Finding::unknown:
+      break;
   }
   return "unknown";
 }
@@ -160,7 +172,9 @@ std::string verdict(const ComparisonRow& row, const Comparison& comparison, cons
   if (!row.choice.chosen) return cat(head, "no result, as no learning rate has a finished run.");
   const PairedDifference& d = *row.difference;
   if (d.pairs == 0) return cat(head, "cannot be compared, as no seed is finished for both it and ", theirs, ".");
-  if (d.pairs < 2) return cat(head, fixed(d.mean, true), " ", metric, " against ", theirs, " with one seed; one seed says nothing about chance.");
+  if (d.pairs < 2)
+    return cat(head, fixed(d.mean, true), " ", metric, " against ", theirs,
+               " with one seed; one seed says nothing about chance.");
   if (std::isnan(d.p)) return cat(head, "cannot be compared with ", theirs, ", as the test score of some seed is undefined.");
   const std::string numbers = cat("95 % interval ", interval(d), ", ", d.higher, " of ", d.pairs, " seeds higher");
   const std::string size = fixed(std::abs(d.mean));
@@ -199,14 +213,18 @@ std::string overall_verdict(const std::vector<ComparisonRow>& rows, const Compar
   if (compared == 0) {
     out = cat("Nothing is shown: no comparison with ", baseline, " has two finished seeds.");
   } else if (better + worse == 0) {
-    out = cat("No difference to ", baseline, " in ", metric, " is shown in any of ", compared, compared == 1 ? " comparison." : " comparisons.");
+    out = cat("No difference to ", baseline, " in ", metric, " is shown in any of ", compared,
+              compared == 1 ? " comparison." : " comparisons.");
   } else {
     out = cat("Of ", compared, compared == 1 ? " comparison" : " comparisons", " with ", baseline, " in ", metric, ", ", better,
-              better == 1 ? " shows a better method, " : " show a better method, ", worse, worse == 1 ? " a worse one, " : " worse ones, ",
-              compared - better - worse, " no difference.");
+              better == 1 ? " shows a better method, " : " show a better method, ", worse,
+              worse == 1 ? " a worse one, " : " worse ones, ", compared - better - worse, " no difference.");
   }
-  if (compared > 0 && unknown > 0) out += cat(" ", unknown, unknown == 1 ? " more cannot be judged." : " more cannot be judged.");
-  if (edges > 0) out += cat(" In ", edges, " of them a learning rate was chosen at the edge of its grid: widen the grid before relying on them.");
+  if (compared > 0 && unknown > 0)
+    out += cat(" ", unknown, unknown == 1 ? " more cannot be judged." : " more cannot be judged.");
+  if (edges > 0)
+    out += cat(" In ", edges,
+               " of them a learning rate was chosen at the edge of its grid: widen the grid before relying on them.");
   return out;
 }
 
@@ -215,11 +233,15 @@ std::vector<std::string> missing_cells(const Comparison& comparison) {
   for (size_t i = 0; i < comparison.cells().size(); ++i) {
     const CellOutcome& outcome = comparison.outcome(i);
     if (outcome.state != CellState::failed && outcome.state != CellState::diverged) continue;
-    out.push_back(cat(comparison.title(comparison.cells()[i]), outcome.state == CellState::failed ? " failed: " : " diverged: ", outcome.message));
+    out.push_back(cat(comparison.title(comparison.cells()[i]),
+                      outcome.state == CellState::failed ? " failed: " : " diverged: ", outcome.message));
   }
   const size_t dropped = comparison.count(CellState::dropped), open = comparison.count(CellState::open);
-  if (dropped > 0) out.push_back(cat(dropped, dropped == 1 ? " cell was" : " cells were", " not run: the learning rate was given up early (see the learning rates)."));
-  if (open > 0) out.push_back(cat(open, open == 1 ? " cell is" : " cells are", " not finished yet: the same command goes on with them."));
+  if (dropped > 0)
+    out.push_back(cat(dropped, dropped == 1 ? " cell was" : " cells were",
+                      " not run: the learning rate was given up early (see the learning rates)."));
+  if (open > 0)
+    out.push_back(cat(open, open == 1 ? " cell is" : " cells are", " not finished yet: the same command goes on with them."));
   return out;
 }
 
@@ -228,25 +250,33 @@ std::vector<std::string> method_notes(const Comparison& comparison, const std::s
   size_t family = 0;
   for (const ComparisonRow& row : comparison_rows(comparison)) family += row.difference && !std::isnan(row.difference->p);
   std::vector<std::string> out;
-  out.push_back(cat("A seed draws the training rows, the new head, the adapters' start, the order of batches and dropout; every method runs with the same ",
-                    plan.seeds.size(), plan.seeds.size() == 1 ? " seed" : " seeds",
-                    ". Each method's learning rate is the one with the best mean dev ", metric, " over the seeds, for each rank and number of training "
-                    "rows by itself; the test rows are scored once per run and decide nothing."));
-  out.push_back("± is the standard deviation over seeds. Differences are taken seed by seed; their 95 % interval is Student's t over those differences. It speaks of "
-                "new seeds (other training rows and starts) on these same test rows, not of other test rows.");
+  out.push_back(
+      cat("A seed draws the training rows, the new head, the adapters' start, the order of batches and dropout; every method "
+          "runs with the same ",
+          plan.seeds.size(), plan.seeds.size() == 1 ? " seed" : " seeds",
+          ". Each method's learning rate is the one with the best mean dev ", metric,
+          " over the seeds, for each rank and number of training "
+          "rows by itself; the test rows are scored once per run and decide nothing."));
+  out.push_back(
+      "± is the standard deviation over seeds. Differences are taken seed by seed; their 95 % interval is Student's t over "
+      "those differences. It speaks of "
+      "new seeds (other training rows and starts) on these same test rows, not of other test rows.");
   out.push_back(cat("A difference counts as shown when its p value, adjusted by Holm's method for all ", family,
                     " comparisons of this table, is below 0.05. The intervals themselves are not adjusted."));
   if (plan.early_stop.seeds > 0)
-    out.push_back(cat("A learning rate is given up when its mean dev ", metric, " over the first ", plan.early_stop.seeds, " seeds is more than ",
-                      number_text(plan.early_stop.margin), comparison.higher_is_better() ? "" : " (as a share)",
-                      " worse than that of the best learning rate of the same method, rank and rows, or when it diverges. Only dev, whole runs and one method's own "
+    out.push_back(cat("A learning rate is given up when its mean dev ", metric, " over the first ", plan.early_stop.seeds,
+                      " seeds is more than ", number_text(plan.early_stop.margin),
+                      comparison.higher_is_better() ? "" : " (as a share)",
+                      " worse than that of the best learning rate of the same method, rank and rows, or when it diverges. Only "
+                      "dev, whole runs and one method's own "
                       "learning rates are looked at, so no method is judged by another and none for a slow start."));
   return out;
 }
 
 std::vector<std::string> table_header(const std::string& metric) {
-  return {"method", "rank", "rows", "lr", "seeds", cat("test ", metric), cat("dev ", metric), "difference", "95 % interval", "seeds higher", "adjusted p", "finding",
-          "trained parameters", "seconds", "peak MB"};
+  return {"method",     "rank",          "rows",         "lr",         "seeds",   cat("test ", metric), cat("dev ", metric),
+          "difference", "95 % interval", "seeds higher", "adjusted p", "finding", "trained parameters", "seconds",
+          "peak MB"};
 }
 
 std::vector<std::vector<std::string>> table_cells(const std::vector<ComparisonRow>& rows, const Comparison& comparison) {
@@ -256,11 +286,14 @@ std::vector<std::vector<std::string>> table_cells(const std::vector<ComparisonRo
     const bool interval_known = judged && !std::isnan(row.difference->p);
     std::string lr = row.choice.chosen ? number_text(chosen_lr(row.choice), 6) : "none";
     if (row.choice.edge != LrChoice::Edge::no) lr += cat(" (", edge_text(row.choice.edge), ")");
-    out.push_back({comparison.plan().methods.at(row.group.method).name, rank_text(row), row.group.samples > 0 ? cat(row.group.samples) : "all", lr,
-                   cat(row.seeds.size()), spread(row.test), spread(row.dev), judged ? fixed(row.difference->mean, true) : "",
-                   interval_known ? interval(*row.difference) : "", judged ? cat(row.difference->higher, " of ", row.difference->pairs) : "",
-                   p_text(row.adjusted_p), row.difference ? finding_name(finding(row, comparison.higher_is_better())) : "baseline",
-                   row.seeds.empty() ? "" : number_text(row.parameters, 9), row.seeds.empty() ? "" : number_text(std::round(row.seconds.mean * 10) / 10, 6),
+    out.push_back({comparison.plan().methods.at(row.group.method).name, rank_text(row),
+                   row.group.samples > 0 ? cat(row.group.samples) : "all", lr, cat(row.seeds.size()), spread(row.test),
+                   spread(row.dev), judged ? fixed(row.difference->mean, true) : "",
+                   interval_known ? interval(*row.difference) : "",
+                   judged ? cat(row.difference->higher, " of ", row.difference->pairs) : "", p_text(row.adjusted_p),
+                   row.difference ? finding_name(finding(row, comparison.higher_is_better())) : "baseline",
+                   row.seeds.empty() ? "" : number_text(row.parameters, 9),
+                   row.seeds.empty() ? "" : number_text(std::round(row.seconds.mean * 10) / 10, 6),
                    row.seeds.empty() ? "" : number_text(std::round(row.peak_rss_mb.mean), 6)});
   }
   return out;
@@ -274,8 +307,9 @@ std::vector<std::vector<std::string>> rates_cells(const Comparison& comparison) 
   std::vector<std::vector<std::string>> out;
   for (const Group& group : comparison.groups())
     for (const LrOutcome& tried : comparison.choice(group).tried)
-      out.push_back({comparison.plan().methods.at(group.method).name, group.rank > 0 ? cat(group.rank) : "", group.samples > 0 ? cat(group.samples) : "all",
-                     number_text(tried.lr, 6), cat(tried.dev.size()), spread(tried.summary), fate_name(tried.fate), tried.reason});
+      out.push_back({comparison.plan().methods.at(group.method).name, group.rank > 0 ? cat(group.rank) : "",
+                     group.samples > 0 ? cat(group.samples) : "all", number_text(tried.lr, 6), cat(tried.dev.size()),
+                     spread(tried.summary), fate_name(tried.fate), tried.reason});
   return out;
 }
 

@@ -16,13 +16,14 @@ struct ComparisonRow {
   Group group;
   int64_t rank = 0;  ///< of the row; a method without a rank has the same group at every rank
   LrChoice choice;
-  std::vector<int64_t> seeds;        ///< that are done
-  std::vector<double> test_scores;   ///< of those seeds
+  std::vector<int64_t> seeds;       ///< that are done
+  std::vector<double> test_scores;  ///< of those seeds
   Summary test, dev, seconds, peak_rss_mb, samples_per_second, best_step;
   double parameters = 0;
-  std::optional<PairedDifference> difference;  ///< to the baseline, over the seeds that both have; absent for the baseline itself
-  LrChoice baseline_choice;                    ///< with `difference`
-  double adjusted_p = 0;                       ///< Holm over all rows of the table; NaN without an interval
+  std::optional<PairedDifference>
+      difference;            ///< to the baseline, over the seeds that both have; absent for the baseline itself
+  LrChoice baseline_choice;  ///< with `difference`
+  double adjusted_p = 0;     ///< Holm over all rows of the table; NaN without an interval
 };
 
 /// Rows by number of training rows, rank, method; the baseline's own included.
@@ -39,8 +40,8 @@ std::string edge_text(LrChoice::Edge edge);
 /// NaN when none is chosen.
 double chosen_lr(const LrChoice& choice);
 
-/// One sentence or two: by how much, the interval, the seeds' signs, and what weakens it (few seeds, a learning rate at the edge of
-/// its grid, cells that are missing).
+/// One sentence or two: by how much, the interval, the seeds' signs, and what weakens it (few seeds, a learning rate at the
+/// edge of its grid, cells that are missing).
 std::string verdict(const ComparisonRow& row, const Comparison& comparison, const std::string& metric);
 
 /// The comparison as a whole: how many differences are shown, of how many.
@@ -60,7 +61,8 @@ std::vector<std::string> table_header(const std::string& metric);
 std::vector<std::vector<std::string>> table_cells(const std::vector<ComparisonRow>& rows, const Comparison& comparison);
 
 /// All of it as JSON; NaN is null.
-nlohmann::ordered_json comparison_json(const std::vector<ComparisonRow>& rows, const Comparison& comparison, const std::string& metric);
+nlohmann::ordered_json comparison_json(const std::vector<ComparisonRow>& rows, const Comparison& comparison,
+                                       const std::string& metric);
 /// One line per row, one line per cell.
 std::string rows_csv(const std::vector<ComparisonRow>& rows, const Comparison& comparison);
 std::string cells_csv(const Comparison& comparison);

@@ -39,18 +39,24 @@ std::string csv_line(const std::vector<std::string>& fields) {
 
 const char* state_name(CellState state) {
   switch (state) {
-    case CellState::done: return "done";
-    case CellState::diverged: return "diverged";
-    case CellState::failed: return "failed";
-    case CellState::dropped: return "dropped";
-    case CellState::open: break;
+    case CellState::done:
+      return "done";
+    case CellState::diverged:
+      return "diverged";
+    case CellState::failed:
+      return "failed";
+    case CellState::dropped:
+      return "dropped";
+    case CellState::open:
+      break;
   }
   return "open";
 }
 
 }  // namespace
 
-nlohmann::ordered_json comparison_json(const std::vector<ComparisonRow>& rows, const Comparison& comparison, const std::string& metric) {
+nlohmann::ordered_json comparison_json(const std::vector<ComparisonRow>& rows, const Comparison& comparison,
+                                       const std::string& metric) {
   const ComparePlan& plan = comparison.plan();
   nlohmann::ordered_json out;
   out["metric"] = metric;
@@ -80,8 +86,16 @@ nlohmann::ordered_json comparison_json(const std::vector<ComparisonRow>& rows, c
     json["trainable_parameters"] = number(row.parameters);
     if (row.difference) {
       const PairedDifference& d = *row.difference;
-      json["difference"] = {{"pairs", d.pairs}, {"mean", number(d.mean)}, {"sd", number(d.sd)}, {"low", number(d.low)}, {"high", number(d.high)},
-                            {"p", number(d.p)}, {"adjusted_p", number(row.adjusted_p)}, {"higher", d.higher}, {"lower", d.lower}, {"equal", d.equal},
+      json["difference"] = {{"pairs", d.pairs},
+                            {"mean", number(d.mean)},
+                            {"sd", number(d.sd)},
+                            {"low", number(d.low)},
+                            {"high", number(d.high)},
+                            {"p", number(d.p)},
+                            {"adjusted_p", number(row.adjusted_p)},
+                            {"higher", d.higher},
+                            {"lower", d.lower},
+                            {"equal", d.equal},
                             {"finding", finding_name(finding(row, comparison.higher_is_better()))}};
       json["verdict"] = verdict(row, comparison, metric);
     }
@@ -90,40 +104,87 @@ nlohmann::ordered_json comparison_json(const std::vector<ComparisonRow>& rows, c
   out["learning_rates"] = nlohmann::ordered_json::array();
   for (const Group& group : comparison.groups())
     for (const LrOutcome& tried : comparison.choice(group).tried)
-      out["learning_rates"].push_back({{"method", plan.methods.at(group.method).name}, {"rank", group.rank}, {"samples", group.samples}, {"lr", tried.lr},
-                                       {"dev", summary_json(tried.summary)}, {"fate", fate_name(tried.fate)}, {"reason", tried.reason}});
+      out["learning_rates"].push_back({{"method", plan.methods.at(group.method).name},
+                                       {"rank", group.rank},
+                                       {"samples", group.samples},
+                                       {"lr", tried.lr},
+                                       {"dev", summary_json(tried.summary)},
+                                       {"fate", fate_name(tried.fate)},
+                                       {"reason", tried.reason}});
   out["missing"] = missing_cells(comparison);
   return out;
 }
 
 std::string rows_csv(const std::vector<ComparisonRow>& rows, const Comparison& comparison) {
-  std::string out = csv_line({"method", "rank", "samples", "lr", "lr_edge", "seeds", "test_mean", "test_sd", "dev_mean", "dev_sd", "pairs", "difference", "low", "high", "p",
-                              "adjusted_p", "higher", "lower", "equal", "finding", "trainable_parameters", "seconds", "samples_per_second", "peak_rss_mb"});
+  std::string out = csv_line({"method",
+                              "rank",
+                              "samples",
+                              "lr",
+                              "lr_edge",
+                              "seeds",
+                              "test_mean",
+                              "test_sd",
+                              "dev_mean",
+                              "dev_sd",
+                              "pairs",
+                              "difference",
+                              "low",
+                              "high",
+                              "p",
+                              "adjusted_p",
+                              "higher",
+                              "lower",
+                              "equal",
+                              "finding",
+                              "trainable_parameters",
+                              "seconds",
+                              "samples_per_second",
+                              "peak_rss_mb"});
   for (const ComparisonRow& row : rows) {
     const bool compared = row.difference.has_value();
     const PairedDifference d = row.difference.value_or(PairedDifference{});
     const auto of_difference = [&](double value) { return compared ? exact(value) : std::string(); };
-    out += csv_line({comparison.plan().methods.at(row.group.method).name, row.group.rank > 0 ? cat(row.group.rank) : "", row.group.samples > 0 ? cat(row.group.samples) : "", exact(chosen_lr(row.choice)),
-                     edge_text(row.choice.edge), cat(row.seeds.size()), exact(row.test.mean), exact(row.test.sd), exact(row.dev.mean), exact(row.dev.sd),
-                     compared ? cat(d.pairs) : "", of_difference(d.mean), of_difference(d.low), of_difference(d.high), of_difference(d.p), exact(row.adjusted_p),
-                     compared ? cat(d.higher) : "", compared ? cat(d.lower) : "", compared ? cat(d.equal) : "",
-                     compared ? finding_name(finding(row, comparison.higher_is_better())) : "baseline", exact(row.parameters), exact(row.seconds.mean),
-                     exact(row.samples_per_second.mean), exact(row.peak_rss_mb.mean)});
+    out += csv_line({comparison.plan().methods.at(row.group.method).name,
+                     row.group.rank > 0 ? cat(row.group.rank) : "",
+                     row.group.samples > 0 ? cat(row.group.samples) : "",
+                     exact(chosen_lr(row.choice)),
+                     edge_text(row.choice.edge),
+                     cat(row.seeds.size()),
+                     exact(row.test.mean),
+                     exact(row.test.sd),
+                     exact(row.dev.mean),
+                     exact(row.dev.sd),
+                     compared ? cat(d.pairs) : "",
+                     of_difference(d.mean),
+                     of_difference(d.low),
+                     of_difference(d.high),
+                     of_difference(d.p),
+                     exact(row.adjusted_p),
+                     compared ? cat(d.higher) : "",
+                     compared ? cat(d.lower) : "",
+                     compared ? cat(d.equal) : "",
+                     compared ? finding_name(finding(row, comparison.higher_is_better())) : "baseline",
+                     exact(row.parameters),
+                     exact(row.seconds.mean),
+                     exact(row.samples_per_second.mean),
+                     exact(row.peak_rss_mb.mean)});
   }
   return out;
 }
 
 std::string cells_csv(const Comparison& comparison) {
-  std::string out = csv_line({"cell", "method", "rank", "samples", "lr", "seed", "state", "dev", "test", "best_step", "steps", "seconds", "samples_per_second", "peak_rss_mb",
-                              "trainable_parameters", "message"});
+  std::string out = csv_line({"cell", "method", "rank", "samples", "lr", "seed", "state", "dev", "test", "best_step", "steps",
+                              "seconds", "samples_per_second", "peak_rss_mb", "trainable_parameters", "message"});
   for (size_t i = 0; i < comparison.cells().size(); ++i) {
     const Cell& cell = comparison.cells()[i];
     const CellOutcome& o = comparison.outcome(i);
     const MethodPlan& method = comparison.plan().methods.at(cell.group.method);
     const auto of_done = [&](double value) { return o.state == CellState::done ? exact(value) : std::string(); };
-    out += csv_line({comparison.name(cell), method.name, cell.group.rank > 0 ? cat(cell.group.rank) : "", cell.group.samples > 0 ? cat(cell.group.samples) : "",
-                     exact(method.lr.at(cell.lr)), cat(cell.seed), state_name(o.state), of_done(o.dev), of_done(o.test), of_done(o.best_step), of_done(o.steps),
-                     of_done(o.seconds), of_done(o.samples_per_second), of_done(o.peak_rss_mb), of_done(o.parameters), o.message});
+    out +=
+        csv_line({comparison.name(cell), method.name, cell.group.rank > 0 ? cat(cell.group.rank) : "",
+                  cell.group.samples > 0 ? cat(cell.group.samples) : "", exact(method.lr.at(cell.lr)), cat(cell.seed),
+                  state_name(o.state), of_done(o.dev), of_done(o.test), of_done(o.best_step), of_done(o.steps),
+                  of_done(o.seconds), of_done(o.samples_per_second), of_done(o.peak_rss_mb), of_done(o.parameters), o.message});
   }
   return out;
 }
@@ -149,8 +210,8 @@ std::string markdown_table(const std::vector<std::string>& header, const std::ve
   return out;
 }
 
-std::string comparison_markdown(const std::vector<ComparisonRow>& rows, const Comparison& comparison, const std::string& title, const std::string& metric,
-                                const std::string& more, const std::string& config_yaml) {
+std::string comparison_markdown(const std::vector<ComparisonRow>& rows, const Comparison& comparison, const std::string& title,
+                                const std::string& metric, const std::string& more, const std::string& config_yaml) {
   std::string out = cat("# ", title, "\n\n**", overall_verdict(rows, comparison, metric), "**\n\n");
   for (const ComparisonRow& row : rows)
     if (row.difference) out += cat("- ", verdict(row, comparison, metric), "\n");
@@ -159,7 +220,8 @@ std::string comparison_markdown(const std::vector<ComparisonRow>& rows, const Co
   const auto missing = missing_cells(comparison);
   if (!missing.empty()) out += "## Cells without a result\n\n";
   for (const std::string& line : missing) out += cat("- ", line, "\n");
-  out += cat(missing.empty() ? "" : "\n", more, "## Learning rates\n\n", markdown_table(rates_header(), rates_cells(comparison)));
+  out +=
+      cat(missing.empty() ? "" : "\n", more, "## Learning rates\n\n", markdown_table(rates_header(), rates_cells(comparison)));
   return out + cat("\n## Configuration\n\n```yaml\n", config_yaml, "```\n");
 }
 

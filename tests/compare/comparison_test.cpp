@@ -72,7 +72,7 @@ TEST(ComparisonTest, ADivergedOrUndefinedLearningRateIsNotChosen) {
   const LrChoice choice = comparison.choice(kLora);
   EXPECT_EQ(*choice.chosen, 1u);
   EXPECT_EQ(choice.tried[2].fate, LrOutcome::Fate::diverged);
-  EXPECT_EQ(choice.edge, LrChoice::Edge::no);  // what lies beyond diverged
+  EXPECT_EQ(choice.edge, LrChoice::Edge::no);       // what lies beyond diverged
   EXPECT_EQ(missing_cells(comparison).size(), 2u);  // the diverged cell; the open cells of the other method
 }
 
@@ -99,6 +99,18 @@ TEST(ComparisonTest, HopelessLearningRatesOfOneGroupAreGivenUpAfterTheEarlySeeds
   EXPECT_TRUE(comparison.drop_hopeless().empty());
   EXPECT_EQ(comparison.cells()[*comparison.next(running)].lr, 0u);
   EXPECT_EQ(comparison.choice(kLora).tried[2].fate, LrOutcome::Fate::dropped);
+}
+
+TEST(ComparisonTest, ARunThatIsThereAllTheSameDoesNotChangeWhatIsGivenUp) {
+  ComparePlan plan = plan_of(3);
+  plan.early_stop = {.seeds = 1, .margin = 0.1};
+  Comparison comparison(plan);
+  for (size_t lr = 0; lr < 3; ++lr) finish(comparison, 0, lr, 1, lr == 0 ? 0.2 : 0.6, 0);
+  finish(comparison, 0, 0, 2, 0.99, 0);
+  finish(comparison, 0, 0, 3, 0.99, 0);
+  EXPECT_TRUE(comparison.drop_hopeless().empty());  // nothing is saved
+  EXPECT_EQ(comparison.choice(kLora).tried[0].fate, LrOutcome::Fate::dropped);
+  EXPECT_EQ(comparison.choice(kLora).tried[0].dev.size(), 1u);
 }
 
 TEST(ComparisonTest, AMethodIsNeverGivenUpForAnotherMethodsScore) {
@@ -151,15 +163,19 @@ TEST(VerdictTest, SaysByHowMuchWhenTheIntervalExcludesZero) {
   EXPECT_EQ(finding(rows[1], false), Finding::worse);
   // Differences .10 .11 .09 .11 .09: mean .1, sd .01, half width 2.776 x .01 / sqrt 5 = .0124
   EXPECT_EQ(verdict(rows[1], comparison, "pearson"),
-            "Deep LoRA, rank 8, 64 rows: Deep LoRA is better than LoRA by 0.100 pearson (95 % interval +0.088 to +0.112, 5 of 5 seeds higher).");
-  EXPECT_EQ(overall_verdict(rows, comparison, "pearson"), "Of 1 comparison with LoRA in pearson, 1 shows a better method, 0 worse ones, 0 no difference.");
+            "Deep LoRA, rank 8, 64 rows: Deep LoRA is better than LoRA by 0.100 pearson (95 % interval +0.088 to +0.112, 5 of "
+            "5 seeds higher).");
+  EXPECT_EQ(overall_verdict(rows, comparison, "pearson"),
+            "Of 1 comparison with LoRA in pearson, 1 shows a better method, 0 worse ones, 0 no difference.");
 }
 
 TEST(VerdictTest, SaysThatNoDifferenceIsShown) {
   Comparison comparison(plan_of(3, {1e-3}));
   const auto rows = rows_of(comparison, {0.50, 0.52, 0.48}, {0.51, 0.50, 0.49});
   EXPECT_EQ(finding(rows[1], true), Finding::not_shown);
-  EXPECT_NE(verdict(rows[1], comparison, "pearson").find("no difference to LoRA shown: 0.000 pearson (95 % interval -0.043 to +0.043, 2 of 3 seeds higher)."), std::string::npos)
+  EXPECT_NE(verdict(rows[1], comparison, "pearson")
+                .find("no difference to LoRA shown: 0.000 pearson (95 % interval -0.043 to +0.043, 2 of 3 seeds higher)."),
+            std::string::npos)
       << verdict(rows[1], comparison, "pearson");
   EXPECT_EQ(overall_verdict(rows, comparison, "pearson"), "No difference to LoRA in pearson is shown in any of 1 comparison.");
 }
@@ -184,7 +200,9 @@ TEST(VerdictTest, WarnsOfALearningRateAtTheEdgeOfItsGridAndOfMissingSeeds) {
   const auto rows = comparison_rows(comparison);
   const std::string text = verdict(rows[1], comparison, "pearson");
   EXPECT_NE(text.find("Only 2 of 3 seeds are finished for both."), std::string::npos) << text;
-  EXPECT_NE(text.find("Learning rate at the edge of its grid: Deep LoRA 0.01 (highest); a better one may lie beyond."), std::string::npos) << text;
+  EXPECT_NE(text.find("Learning rate at the edge of its grid: Deep LoRA 0.01 (highest); a better one may lie beyond."),
+            std::string::npos)
+      << text;
 }
 
 TEST(VerdictTest, SeveralComparisonsNeedStrongerEvidence) {
@@ -193,12 +211,14 @@ TEST(VerdictTest, SeveralComparisonsNeedStrongerEvidence) {
   Comparison comparison(plan);
   const std::vector<double> base{0.50, 0.52, 0.48, 0.51, 0.49}, above{0.53, 0.54, 0.55, 0.53, 0.51};  // p about 0.03
   for (size_t m = 2; m < plan.methods.size(); ++m)
-    for (int64_t seed = 1; seed <= 5; ++seed) finish(comparison, m, 0, seed, 0.5, base[static_cast<size_t>(seed - 1)] + (seed % 2 ? 0.01 : -0.012));
+    for (int64_t seed = 1; seed <= 5; ++seed)
+      finish(comparison, m, 0, seed, 0.5, base[static_cast<size_t>(seed - 1)] + (seed % 2 ? 0.01 : -0.012));
   const auto rows = rows_of(comparison, base, above);
   EXPECT_LT(rows[1].difference->p, 0.05);
   EXPECT_GT(rows[1].adjusted_p, 0.05);
   EXPECT_EQ(finding(rows[1], true), Finding::not_after_adjustment);
-  EXPECT_NE(verdict(rows[1], comparison, "pearson").find("excludes zero alone, but not as one of several comparisons"), std::string::npos);
+  EXPECT_NE(verdict(rows[1], comparison, "pearson").find("excludes zero alone, but not as one of several comparisons"),
+            std::string::npos);
 }
 
 TEST(CompareFilesTest, LayerIsTheFirstNumberOfThePath) {

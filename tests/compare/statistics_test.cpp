@@ -24,7 +24,8 @@ TEST(CompareStatisticsTest, StudentTAndIncompleteBetaAreSciPys) {
   for (const auto& row : all["quantiles"]) {
     if (row["p"] == 0.5) EXPECT_EQ(student_t_quantile(0.5, row["dof"]), 0);
     // 1 - p loses digits far in the tail: relative to the probability, not to t.
-    else expect_close(student_t_quantile(row["p"], row["dof"]), row["t"], 1e-8, row);
+    else
+      expect_close(student_t_quantile(row["p"], row["dof"]), row["t"], 1e-8, row);
   }
   for (const auto& row : all["tails"]) {
     expect_close(student_t_cdf(row["t"], row["dof"]), row["cdf"], 1e-10, row);

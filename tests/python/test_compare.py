@@ -255,6 +255,16 @@ def test_another_configuration_or_other_data_is_refused(whole, run, tmp_path, ti
     assert "not a comparison's" in run("compare", config, "--run", strange, code=1).stderr
 
 
+def test_a_run_that_two_methods_share_runs_once(run, config, tmp_path):
+    folder = tmp_path / "run"
+    run("compare", config, "--run", folder, "--set", "compare.methods.1={name: LoRA fixed, adapter: {method: lora, rank: 2}, lr: 1e-2}")
+    assert len(finished(folder)) == 6
+    cells = {r["cell"]: r for r in csv.DictReader(open(folder / "cells.csv"))}
+    assert len(cells) == 8 and all(r["state"] == "done" for r in cells.values())
+    for seed in (1, 2):
+        assert cells[f"lora-n16-lr0.01-s{seed}"]["test"] == cells[f"lora-fixed-n16-lr0.01-s{seed}"]["test"]
+
+
 def test_the_last_state_can_be_kept_instead_of_the_best(run, config, whole, tmp_path):
     cell = whole[0] / "cells" / "head-only-n16-lr0.005-s1.yaml"
     run("finetune", cell, "--set", "train.keep=last", "--run", tmp_path / "run")

@@ -31,13 +31,18 @@ void write_reports(const CompareRun& run, const CompareConfig& config) {
   page.title = config.options().title.empty() ? "Comparison of fine-tuning methods" : config.options().title;
   page.metric = run.metric();
   page.config_yaml = config.resolved();
-  page.facts = {{"program", cat("deeplora ", kVersion, " on LibTorch ", TORCH_VERSION)}, {"machine", cat(usable_cores(), " cores")},
-                {"cells at once", cat(run.workers())}, {"threads of a cell", run.threads() > 0 ? cat(run.threads()) : "LibTorch's choice"}};
-  page.evidence = read_evidence(rows, comparison, folder / "cells");
+  page.facts = {{"program", cat("deeplora ", kVersion, " on LibTorch ", TORCH_VERSION)},
+                {"machine", cat(usable_cores(), " cores")},
+                {"cells at once", cat(run.workers())},
+                {"threads of a cell", run.threads() > 0 ? cat(run.threads()) : "LibTorch's choice"}};
+  page.evidence = read_evidence(rows, comparison, [&](size_t cell) { return run.cell_folder(cell); });
   nlohmann::ordered_json json = comparison_json(rows, comparison, run.metric());
   for (size_t i = 0; i < rows.size(); ++i)
     if (const auto summary = summarize_updates(page.evidence[i]))
-      json["rows"][i]["updates"] = {{"mean_rank", summary->rank.mean}, {"lowest_rank", summary->lowest}, {"highest_rank", summary->highest}, {"relative_norm", summary->relative_norm}};
+      json["rows"][i]["updates"] = {{"mean_rank", summary->rank.mean},
+                                    {"lowest_rank", summary->lowest},
+                                    {"highest_rank", summary->highest},
+                                    {"relative_norm", summary->relative_norm}};
   json["title"] = page.title;
   json["deeplora"] = kVersion;
   json["libtorch"] = TORCH_VERSION;
@@ -48,22 +53,29 @@ void write_reports(const CompareRun& run, const CompareConfig& config) {
   write_file_atomically(folder / "cells.csv", cells_csv(comparison));
   write_file_atomically(folder / "updates.csv", updates_csv(page.evidence, rows, comparison));
   const auto updates = updates_cells(page.evidence, rows, comparison);
-  const std::string learned = updates.empty() ? "" : cat("## Learned updates\n\nNumerical rank: singular values above 1 % of the largest.\n\n", markdown_table(updates_header(), updates), "\n");
-  write_file_atomically(folder / "report.md", comparison_markdown(rows, comparison, page.title, run.metric(), learned, config.resolved()));
+  const std::string learned = updates.empty()
+                                  ? ""
+                                  : cat("## Learned updates\n\nNumerical rank: singular values above 1 % of the largest.\n\n",
+                                        markdown_table(updates_header(), updates), "\n");
+  write_file_atomically(folder / "report.md",
+                        comparison_markdown(rows, comparison, page.title, run.metric(), learned, config.resolved()));
   write_file_atomically(folder / "report.html", comparison_html(page, rows, comparison));
 }
 
 /// The table on standard output, columns aligned.
 void print_table(const std::vector<std::vector<std::string>>& rows) {
   std::vector<size_t> widths;
-  const auto characters = [](const std::string& text) { return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; })); };
+  const auto characters = [](const std::string& text) {
+    return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+  };
   for (const auto& row : rows) {
     widths.resize(std::max(widths.size(), row.size()));
     for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], characters(row[i]));
   }
   for (const auto& row : rows) {
     std::string line;
-    for (size_t i = 0; i < row.size(); ++i) line += row[i] + std::string(i + 1 < row.size() ? widths[i] - characters(row[i]) + 2 : 0, ' ');
+    for (size_t i = 0; i < row.size(); ++i)
+      line += row[i] + std::string(i + 1 < row.size() ? widths[i] - characters(row[i]) + 2 : 0, ' ');
     std::cout << line << "\n";
   }
 }
@@ -94,14 +106,16 @@ void compare(const CompareCommand& o) {
   CompareRun run(config, registries, folder);
   if (o.report_only) {
     std::error_code ignored;
-    check(fs::exists(folder / "compare.yaml", ignored), "run folder ", folder.string(), " holds no comparison yet; run it without --report-only");
+    check(fs::exists(folder / "compare.yaml", ignored), "run folder ", folder.string(),
+          " holds no comparison yet; run it without --report-only");
     run.open(config.resolved());
     write_reports(run, config);
     return print_summary(run);
   }
   run.check_methods();
   run.open(config.resolved());
-  log_info("compare: ", run.comparison().cells().size(), " cells, ", run.comparison().count(CellState::open), " to run, ", run.workers(), " at once");
+  log_info("compare: ", run.comparison().cells().size(), " cells, ", run.comparison().count(CellState::open), " to run, ",
+           run.workers(), " at once");
   try {
     run.run();
   } catch (const Interrupted&) {
@@ -111,22 +125,28 @@ void compare(const CompareCommand& o) {
   write_reports(run, config);
   print_summary(run);
   const size_t failed = run.comparison().count(CellState::failed);
-  check(failed == 0, failed, " of ", run.comparison().cells().size(), " cells failed (named above; their logs are in ", (folder / "cells").string(),
-        "); the same command tries them again");
+  check(failed == 0, failed, " of ", run.comparison().cells().size(), " cells failed (named above; their logs are in ",
+        (folder / "cells").string(), "); the same command tries them again");
 }
 
 }  // namespace
 
 void setup_compare(CLI::App& app, Action& action) {
   auto o = std::make_shared<CompareCommand>();
-  CLI::App* command = app.add_subcommand("compare", "Compares methods over learning rates, ranks, numbers of training rows and seeds");
+  CLI::App* command =
+      app.add_subcommand("compare", "Compares methods over learning rates, ranks, numbers of training rows and seeds");
   command->add_option("CONFIG", o->config, "YAML configuration with a `compare` section")->required();
-  command->add_option("--set", o->overrides, "Override a key: --set compare.seeds=[1,2,3] (may be repeated)")->take_all()->expected(1)->allow_extra_args(false);
-  command->add_option("--run", o->run, "Folder of the comparison (default: runs/<configuration name>); finished cells there are not repeated");
+  command->add_option("--set", o->overrides, "Override a key: --set compare.seeds=[1,2,3] (may be repeated)")
+      ->take_all()
+      ->expected(1)
+      ->allow_extra_args(false);
+  command->add_option("--run", o->run,
+                      "Folder of the comparison (default: runs/<configuration name>); finished cells there are not repeated");
   command->add_flag("--print-config", o->print_config, "Print the configuration with every default and stop");
   command->add_flag("--report-only", o->report_only, "Write the report from the cells that are finished and stop");
-  command->footer("Example:\n  deeplora compare configs/compare/sentiment.yaml --set model.path=minilm.pt --run runs/compare\n"
-                  "Interrupted or killed: the same command goes on where it stopped.");
+  command->footer(
+      "Example:\n  deeplora compare configs/compare/sentiment.yaml --set model.path=minilm.pt --run runs/compare\n"
+      "Interrupted or killed: the same command goes on where it stopped.");
   command->callback([o, &action] { action = [o] { compare(*o); }; });
 }
 

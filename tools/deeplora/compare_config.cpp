@@ -33,7 +33,8 @@ void require_distinct(const Config& config, const std::string& key, const std::v
 }
 
 void require_whole(const Config& config, const std::string& key, const std::vector<int64_t>& values, int64_t least) {
-  config.require(std::all_of(values.begin(), values.end(), [&](int64_t v) { return v >= least; }), key, cat("whole numbers of at least ", least));
+  config.require(std::all_of(values.begin(), values.end(), [&](int64_t v) { return v >= least; }), key,
+                 cat("whole numbers of at least ", least));
   require_distinct(config, key, values);
 }
 
@@ -45,7 +46,8 @@ void CompareConfig::read_method(const Config& item, size_t index, const Registri
   std::vector<double> rates;
   item.read("lr", rates, "learning rates to try; absent: compare.lr, else the method's default");
   double rank_scale = 1;
-  item.read("rank_scale", rank_scale, "the method's rank is this x the compared rank (0.5 for the compressed form, whose width is 2 x rank)");
+  item.read("rank_scale", rank_scale,
+            "the method's rank is this x the compared rank (0.5 for the compressed form, whose width is 2 x rank)");
   item.require(rank_scale > 0 && std::isfinite(rank_scale), "rank_scale", "a number above 0");
   for (const char* section : kSections) item.ignore(section);
   rank_scales_.push_back(rank_scale);
@@ -65,7 +67,8 @@ void CompareConfig::read_method(const Config& item, size_t index, const Registri
   added.ranked = known.count("adapter.rank") > 0;
   if (added.name.empty()) added.name = adapter.method;
   added.lr = rates.empty() ? std::vector<double>{adapter.default_lr} : rates;
-  item.require(std::all_of(added.lr.begin(), added.lr.end(), [](double v) { return v > 0 && std::isfinite(v); }), "lr", "numbers above 0");
+  item.require(std::all_of(added.lr.begin(), added.lr.end(), [](double v) { return v > 0 && std::isfinite(v); }), "lr",
+               "numbers above 0");
   require_distinct(item, "lr", added.lr);
   std::sort(added.lr.begin(), added.lr.end());
   std::vector<std::string> unknown;
@@ -86,12 +89,15 @@ void CompareConfig::read_grids(const Config& compare) {
   compare.read("steps", options_.steps, "train.steps for each entry of compare.samples; one number for all");
   const size_t wanted = std::max<size_t>(samples.size(), 1);
   if (options_.steps.size() == 1) options_.steps.resize(wanted, options_.steps[0]);
-  compare.require(options_.steps.empty() || options_.steps.size() == wanted, "steps", cat("one number, or one for each of the ", wanted, " sample sizes"));
-  compare.require(std::all_of(options_.steps.begin(), options_.steps.end(), [](int64_t v) { return v >= 1; }), "steps", "whole numbers of at least 1");
+  compare.require(options_.steps.empty() || options_.steps.size() == wanted, "steps",
+                  cat("one number, or one for each of the ", wanted, " sample sizes"));
+  compare.require(std::all_of(options_.steps.begin(), options_.steps.end(), [](int64_t v) { return v >= 1; }), "steps",
+                  "whole numbers of at least 1");
   options_.steps.resize(options_.steps.empty() ? 0 : wanted);
   if (!ranks.empty()) plan_.ranks = ranks;
   if (!samples.empty()) plan_.samples = samples;
-  compare.read("evaluations", options_.evaluations, "evaluations on dev per run, evenly spread over its steps; absent: as train.eval_every says");
+  compare.read("evaluations", options_.evaluations,
+               "evaluations on dev per run, evenly spread over its steps; absent: as train.eval_every says");
   compare.require(options_.evaluations.value_or(1) >= 1, "evaluations", "a whole number of at least 1");
   if (options_.evaluations && options_.steps.empty() && !given_.section("train").has("steps"))
     compare.mistake("evaluations", "needs compare.steps or train.steps");
@@ -129,24 +135,33 @@ CompareConfig CompareConfig::read(const Config& original, const Registries& regi
   std::string baseline = names.empty() ? "" : names.front();
   compare.read("baseline", baseline, "name of the method that the others are compared with; absent: the first");
   const auto found = std::find(names.begin(), names.end(), baseline);
-  if (found == names.end() && !names.empty()) compare.mistake("baseline", cat("expected one of ", join(names), ", found '", baseline, "'", did_you_mean(baseline, names)));
+  if (found == names.end() && !names.empty())
+    compare.mistake("baseline",
+                    cat("expected one of ", join(names), ", found '", baseline, "'", did_you_mean(baseline, names)));
   if (found != names.end()) out.plan_.baseline = static_cast<size_t>(found - names.begin());
   out.read_grids(compare);
   const Config stop = compare.section("early_stop");
-  stop.read("seeds", out.plan_.early_stop.seeds, "give up hopeless learning rates once this many seeds of all have run; 0: never");
-  stop.read("margin", out.plan_.early_stop.margin, "distance from the best learning rate on dev that is hopeless; 0: only the best goes on");
+  stop.read("seeds", out.plan_.early_stop.seeds,
+            "give up hopeless learning rates once this many seeds of all have run; 0: never");
+  stop.read("margin", out.plan_.early_stop.margin,
+            "distance from the best learning rate on dev that is hopeless; 0: only the best goes on");
   stop.require(out.plan_.early_stop.seeds >= 0, "seeds", "a whole number of at least 0");
-  stop.require(out.plan_.early_stop.margin >= 0 && std::isfinite(out.plan_.early_stop.margin), "margin", "a number of at least 0");
+  stop.require(out.plan_.early_stop.margin >= 0 && std::isfinite(out.plan_.early_stop.margin), "margin",
+               "a number of at least 0");
   compare.read("workers", out.options_.workers, "cells that run at once; 0: as many as cores (or devices) allow");
   compare.read("threads", out.options_.threads, "threads of each cell; 0: the cores shared out among the workers");
-  compare.read("devices", out.options_.devices, "devices that the workers take in turn, e.g. [cuda:0, cuda:1]; absent: model.device");
+  compare.read("devices", out.options_.devices,
+               "devices that the workers take in turn, e.g. [cuda:0, cuda:1]; absent: model.device");
   compare.require(out.options_.workers >= 0, "workers", "a whole number of at least 0");
   compare.require(out.options_.threads >= 0, "threads", "a whole number of at least 0");
 
   for (size_t i = 0; i < out.unknown_shared_.size(); ++i)
     for (const std::string& key : out.unknown_shared_[i]) {
-      const auto lacks_key = [&](const std::vector<std::string>& unknown) { return std::find(unknown.begin(), unknown.end(), key) != unknown.end(); };
-      if (std::all_of(out.unknown_shared_.begin(), out.unknown_shared_.end(), lacks_key)) given.section("adapter").mistake(key, "no compared method has this key");
+      const auto lacks_key = [&](const std::vector<std::string>& unknown) {
+        return std::find(unknown.begin(), unknown.end(), key) != unknown.end();
+      };
+      if (std::all_of(out.unknown_shared_.begin(), out.unknown_shared_.end(), lacks_key))
+        given.section("adapter").mistake(key, "no compared method has this key");
     }
   for (const char* section : {"model", "data", "adapter", "head", "train"}) given.ignore(section);  // check_cells() reads them
   given.finish();
@@ -161,7 +176,8 @@ Config CompareConfig::without_evaluations(const Cell& cell) const {
   for (const std::string& key : unknown_shared_.at(m)) config.erase("adapter." + key);
   for (const char* section : kSections) config.overlay(cat("compare.methods.", m, ".", section), section);
   config.erase("compare");
-  if (cell.group.rank > 0) config.set_from(cat("adapter.rank=", shortest(static_cast<double>(cell.group.rank) * rank_scales_.at(m))), "compare.ranks");
+  if (cell.group.rank > 0)
+    config.set_from(cat("adapter.rank=", shortest(static_cast<double>(cell.group.rank) * rank_scales_.at(m))), "compare.ranks");
   if (cell.group.samples > 0) config.set_from(cat("data.samples=", cell.group.samples), "compare.samples");
   config.set_from(cat("train.lr=", shortest(plan_.methods.at(m).lr.at(cell.lr))), cat("compare.methods.", m, ".lr"));
   config.set_from(cat("train.seed=", cell.seed), "compare.seeds");
@@ -177,7 +193,8 @@ Config CompareConfig::cell_config(const Cell& cell) const {
   if (!options_.evaluations) return config;
   int64_t steps = 0;
   without_evaluations(cell).section("train").read("steps", steps, "");
-  config.set_from(cat("train.eval_every=", std::max<int64_t>(1, (steps + *options_.evaluations - 1) / *options_.evaluations)), "compare.evaluations");
+  config.set_from(cat("train.eval_every=", std::max<int64_t>(1, (steps + *options_.evaluations - 1) / *options_.evaluations)),
+                  "compare.evaluations");
   return config;
 }
 
@@ -191,12 +208,15 @@ void CompareConfig::check_cells(const Registries& registries) const {
   std::set<std::string> seen, names;
   for (const Cell& cell : comparison.cells()) {
     const std::string name = comparison.name(cell);
-    if (!names.insert(name).second) errors.add("two learning rates of ", plan_.methods[cell.group.method].name, " differ too little to tell apart");
+    if (!names.insert(name).second)
+      errors.add("two learning rates of ", plan_.methods[cell.group.method].name, " differ too little to tell apart");
     if (cell.lr > 0 || cell.seed != plan_.seeds.front()) continue;  // the configuration differs in these numbers only
     try {
       const RunConfig run = cell_run(cell, registries);
-      if (run.data.dev.empty() && seen.insert("dev").second) errors.add("data.dev: a comparison chooses learning rates on dev rows; expected a file, found nothing");
-      if (run.data.test.empty() && seen.insert("test").second) errors.add("data.test: a comparison scores on test rows; expected a file, found nothing");
+      if (run.data.dev.empty() && seen.insert("dev").second)
+        errors.add("data.dev: a comparison chooses learning rates on dev rows; expected a file, found nothing");
+      if (run.data.test.empty() && seen.insert("test").second)
+        errors.add("data.test: a comparison scores on test rows; expected a file, found nothing");
     } catch (const Error& e) {
       if (seen.insert(e.what()).second) errors.add("method ", plan_.methods[cell.group.method].name, ": ", e.what());
     }

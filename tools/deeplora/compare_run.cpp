@@ -1,191 +1,18 @@
 #include "compare_run.h"
 
 #include <algorithm>
-#include <chrono>
-#include <cmath>
 #include <fstream>
-#include <sstream>
 #include <thread>
 
-#include "core/fingerprint.h"
 #include "core/log.h"
 #include "report/axis.h"
 
 namespace deeplora {
 namespace fs = std::filesystem;
-namespace {
-
-using Json = nlohmann::ordered_json;
-
-double number(const Json& json, const char* key) {
-  return json.contains(key) && json[key].is_number() ? json[key].get<double>() : std::nan("");
-}
-
-Json read_json(const fs::path& file) {
-  try {
-    return Json::parse(read_file(file));
-  } catch (const nlohmann::json::exception&) {
-    fail(file.string(), " is not valid JSON; remove the folder ", file.parent_path().string(), " to run that cell again");
-  }
-}
-
-/// Memory that the system can give to new processes, in MB; 0 when it does not say.
-double available_memory_mb() {
-  std::ifstream in("/proc/meminfo");
-  std::string word;
-  double kilobytes = 0;
-  while (in >> word)
-    if (word == "MemAvailable:" && in >> kilobytes) return kilobytes / 1024;
-  return 0;
-}
-
-/// A folder that is removed when the object dies.
-class ScratchFolder {
- public:
-  ScratchFolder() {
-    std::string pattern = (fs::temp_directory_path() / "deeplora-check-XXXXXX").string();
-    check(::mkdtemp(pattern.data()) != nullptr, "cannot create a folder in ", fs::temp_directory_path().string());
-    path_ = pattern;
-  }
-  ~ScratchFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
-
-/// First line in which two texts differ, for messages.
-std::string first_difference(const std::string& now, const std::string& before) {
-  std::istringstream a(now), b(before);
-  for (std::string x, y;;) {
-    const bool more_a = static_cast<bool>(std::getline(a, x)), more_b = static_cast<bool>(std::getline(b, y));
-    if (!more_a && !more_b) return "nothing";
-    if (x != y || more_a != more_b) return cat("'", y, "' then, '", x, "' now");
-  }
-}
-
-void pause() {
-  std::this_thread::sleep_for(std::chrono::milliseconds(100));
-}
-
-}  // namespace
-
-CompareRun::CompareRun(const CompareConfig& config, const Registries& registries, fs::path folder)
-    : folder_(std::move(folder)), comparison_(config.plan()), options_(config.options()) {
-  plan_cells(config, registries);
-  std::error_code ignored;
-  if (!fs::exists(folder_, ignored)) return;
-  check(fs::is_directory(folder_, ignored), "run folder ", folder_.string(), " is a file; choose another --run");
-  const auto strange = [](const fs::directory_entry& entry) { return entry.path().filename() != ".lock" && entry.path().filename() != "cells"; };
-  check(fs::exists(folder_ / "compare.yaml", ignored) || std::none_of(fs::directory_iterator(folder_, ignored), {}, strange), "run folder ", folder_.string(),
-        " holds files that are not a comparison's; choose an empty or a new folder with --run");
-  Errors errors;
-  for (size_t i = 0; i < cells_.size(); ++i) {
-    const fs::path file = cell_file(i, ".yaml");
-    if (!fs::exists(file, ignored)) continue;
-    const std::string before = read_file(file);
-    if (before != cells_[i].yaml) errors.add(comparison_.name(comparison_.cells()[i]), ": ", first_difference(cells_[i].yaml, before));
-  }
-  errors.throw_if_any(cat("run folder ", folder_.string(), " holds cells of another configuration; choose another --run, or remove it"));
-}
-
-void CompareRun::plan_cells(const CompareConfig& config, const Registries& registries) {
-  for (const Cell& cell : comparison_.cells()) {
-    const RunConfig run = config.cell_run(cell, registries);
-    cells_.push_back({run.resolved, run.train.steps.value_or(0)});
-    device_ = run.model.device;
-    for (const fs::path& file : {run.model.path, run.data.train, run.data.dev, run.data.test})
-      if (std::find(inputs_.begin(), inputs_.end(), file) == inputs_.end()) inputs_.push_back(file);
-  }
-  choose_workers();
-}
-
-void CompareRun::choose_workers() {
-  const bool on_cpu = device_ == "cpu" && options_.devices.empty();
-  threads_ = options_.threads > 0 ? options_.threads : on_cpu ? 1 : 0;
-  const int64_t places = on_cpu ? usable_cores() / std::max<int64_t>(1, threads_) : static_cast<int64_t>(std::max<size_t>(1, options_.devices.size()));
-  workers_ = static_cast<int>(options_.workers > 0 ? options_.workers : std::max<int64_t>(1, places));
-  std::error_code absent;
-  const double model_mb = static_cast<double>(fs::file_size(inputs_.front(), absent)) / (1 << 20), memory = available_memory_mb();
-  if (options_.workers == 0 && on_cpu && !absent && memory > 0)  // a run holds the model, activations and LibTorch itself
-    workers_ = std::clamp(static_cast<int>(memory / (4 * model_mb + 500)), 1, workers_);
-  workers_ = std::min(workers_, static_cast<int>(cells_.size()));
-}
-
-fs::path CompareRun::cell_folder(size_t cell) const {
-  return folder_ / "cells" / comparison_.name(comparison_.cells().at(cell));
-}
-
-fs::path CompareRun::cell_file(size_t cell, const char* extension) const {
-  fs::path out = cell_folder(cell);
-  return out += extension;
-}
-
-void CompareRun::check_inputs() {
-  Json now = Json::object();
-  for (const fs::path& file : inputs_) {
-    Fingerprint print;
-    print.add(std::string_view(read_file(file)));
-    now[file.string()] = print.hex();
-  }
-  const fs::path record = folder_ / "inputs.json";
-  std::error_code ignored;
-  if (fs::exists(record, ignored)) {
-    const Json before = read_json(record);
-    for (const auto& item : now.items())
-      check(!before.contains(item.key()) || before[item.key()] == item.value(), item.key(), " is not the file that the finished cells of ", folder_.string(),
-            " used; put it back, or choose another --run");
-  }
-  write_file_atomically(record, now.dump(2) + "\n");
-}
-
-void CompareRun::open(const std::string& yaml) {
-  std::error_code failed;
-  fs::create_directories(folder_ / "cells", failed);
-  check(!failed, "cannot create the run folder ", folder_.string(), ": ", failed.message(), "; choose another --run");
-  lock_ = std::make_unique<FolderLock>(folder_);
-  write_file_atomically(folder_ / "compare.yaml", yaml);
-  check_inputs();
-  for (size_t i = 0; i < cells_.size(); ++i) load_finished(i);
-}
-
-bool CompareRun::load_finished(size_t cell) {
-  std::error_code ignored;
-  const fs::path result_file = cell_folder(cell) / "result.json", diverged_file = cell_folder(cell) / "diverged.json";
-  CellOutcome outcome;
-  if (fs::exists(result_file, ignored)) {
-    const Json result = read_json(result_file);
-    metric_ = result.value("metric", metric_);
-    comparison_.set_better(result.value("higher_is_better", true));
-    outcome.state = CellState::done;
-    outcome.dev = number(result["best"], metric_.c_str());
-    outcome.test = number(result["test"], metric_.c_str());
-    outcome.best_step = number(result["best"], "step");
-    outcome.steps = number(result, "steps");
-    outcome.seconds = number(result, "seconds");
-    outcome.samples_per_second = number(result, "samples_per_second");
-    outcome.peak_rss_mb = number(result, "peak_rss_mb");
-    outcome.parameters = number(result, "trainable_parameters");
-    fs::remove_all(cell_folder(cell) / "checkpoints", ignored);  // hundreds of cells would fill the disk; a finished one needs none
-  } else if (fs::exists(diverged_file, ignored)) {
-    outcome.state = CellState::diverged;
-    const std::string message = read_json(diverged_file).value("message", "");
-    outcome.message = message.substr(0, std::min(message.find(" (rows"), message.find("; ")));  // the rest is in the cell's log
-    fs::remove_all(cell_folder(cell) / "checkpoints", ignored);
-  } else {
-    return false;
-  }
-  comparison_.settle(cell, outcome);
-  return true;
-}
 
 std::vector<std::string> CompareRun::arguments(size_t cell, int slot) const {
-  std::vector<std::string> out = {"finetune", cell_file(cell, ".yaml").string(), "--run", cell_folder(cell).string(), "--set", cat("train.threads=", threads_)};
+  std::vector<std::string> out = {"finetune", cell_file(cell, ".yaml").string(), "--run", cell_folder(cell).string(),
+                                  "--set",    cat("train.threads=", threads_)};
   if (!options_.devices.empty()) {
     out.push_back("--set");
     out.push_back("model.device=" + options_.devices[static_cast<size_t>(slot) % options_.devices.size()]);
@@ -193,53 +20,6 @@ std::vector<std::string> CompareRun::arguments(size_t cell, int slot) const {
   std::error_code ignored;
   if (fs::exists(cell_folder(cell) / "config.yaml", ignored)) out.push_back("--resume");
   return out;
-}
-
-void CompareRun::check_methods() {
-  // The largest rank and number of rows: what fits there fits everywhere. A method with a finished cell has shown that it starts.
-  std::map<size_t, size_t> largest;
-  std::set<size_t> known;
-  std::error_code absent;
-  for (size_t i = 0; i < cells_.size(); ++i)
-    if (fs::exists(cell_folder(i) / "result.json", absent)) known.insert(comparison_.cells()[i].group.method);
-  for (size_t i = 0; i < cells_.size(); ++i) {
-    const Group& group = comparison_.cells()[i].group;
-    if (known.count(group.method) > 0) continue;
-    const auto at = largest.find(group.method);
-    const auto size = [&](size_t cell) { return std::make_pair(comparison_.cells()[cell].group.rank, comparison_.cells()[cell].group.samples); };
-    if (at == largest.end()) largest[group.method] = i;
-    else if (size(i) > size(at->second)) at->second = i;
-  }
-  const ScratchFolder scratch;
-  std::vector<size_t> waiting;
-  for (const auto& [method, cell] : largest) waiting.push_back(cell);
-  std::map<size_t, ChildProcess> running;
-  Errors errors;
-  std::set<std::string> seen;
-  while (!waiting.empty() || !running.empty()) {
-    if (!waiting.empty() && running.size() < static_cast<size_t>(workers_)) {
-      const size_t cell = waiting.front();
-      waiting.erase(waiting.begin());
-      const fs::path yaml = scratch.path() / cat(cell, ".yaml");
-      write_file_atomically(yaml, cells_[cell].yaml);
-      running.emplace(cell, ChildProcess({"finetune", yaml.string(), "--dry-run", "--set", cat("train.threads=", threads_)}, scratch.path() / cat(cell, ".log")));
-      continue;
-    }
-    for (auto it = running.begin(); it != running.end();) {
-      const auto code = it->second.poll();
-      if (!code) {
-        ++it;
-        continue;
-      }
-      const std::string reason = *code == 0 ? "" : reason_in_log(scratch.path() / cat(it->first, ".log"));
-      if (*code != 0 && seen.insert(reason).second)
-        errors.add(comparison_.plan().methods[comparison_.cells()[it->first].group.method].name, ": ", reason);
-      it = running.erase(it);
-    }
-    if (stop_.requested()) throw Interrupted("stopped while checking the methods; nothing was trained");
-    pause();
-  }
-  errors.throw_if_any();
 }
 
 /// Steps of a running cell: the last row of its metrics.jsonl.
@@ -263,7 +43,7 @@ bool CompareRun::wait_for_lock(size_t cell) const {
       const FolderLock free(cell_folder(cell));
       return true;
     } catch (const Error&) {
-      pause();
+      std::this_thread::sleep_for(kBetweenLooks);
     }
   }
   return false;
@@ -275,14 +55,17 @@ void CompareRun::start(size_t cell, int slot, std::map<size_t, Running>& running
 }
 
 void CompareRun::settle(size_t cell, int exit_code, bool stopping) {
-  if (load_finished(cell)) return;
-  if (stopping && (exit_code == 130 || exit_code == 143)) return;  // saved; the cell stays open
-  CellOutcome outcome;
-  outcome.state = CellState::failed;
-  outcome.message = exit_code == 137 ? std::string("killed by signal 9 (out of memory?)")
-                    : exit_code > 128 && exit_code != 130 ? cat("ended by signal ", exit_code - 128)
-                                                          : reason_in_log(cell_file(cell, ".log"));
-  comparison_.settle(cell, outcome);
+  const bool finished = load_finished(cell);
+  if (!finished && stopping && (exit_code == 130 || exit_code == 143)) return;  // saved; the cell stays open
+  CellOutcome outcome = comparison_.outcome(cell);
+  if (!finished) {
+    outcome.state = CellState::failed;
+    outcome.message = exit_code == 137                      ? std::string("killed by signal 9 (out of memory?)")
+                      : exit_code > 128 && exit_code != 130 ? cat("ended by signal ", exit_code - 128)
+                                                            : reason_in_log(cell_file(cell, ".log"));
+  }
+  for (const size_t twin : twins(cell))
+    if (twin == cell || comparison_.outcome(twin).state == CellState::open) comparison_.settle(twin, outcome);
 }
 
 void CompareRun::note_dropped(Progress& progress) {
@@ -295,9 +78,11 @@ void CompareRun::note_dropped(Progress& progress) {
     title.resize(title.rfind(", seed"));
     ++reasons[cat("given up: ", title, ", ", comparison_.outcome(cell).message)];
     done_weight_ += cells_[cell].weight();
+    reported_.insert(cell);
     progress.skipped(cells_[cell].weight());
   }
-  for (const auto& [reason, count] : reasons) progress.note(cat(reason, " (", count, count == 1 ? " run saved)" : " runs saved)"));
+  for (const auto& [reason, count] : reasons)
+    progress.note(cat(reason, " (", count, count == 1 ? " run saved)" : " runs saved)"));
 }
 
 void CompareRun::fill_slots(std::map<size_t, Running>& running, Progress& progress) {
@@ -305,7 +90,7 @@ void CompareRun::fill_slots(std::map<size_t, Running>& running, Progress& progre
     std::set<size_t> busy;
     std::set<int> slots;
     for (const auto& [cell, process] : running) {
-      busy.insert(cell);
+      busy.insert(twins(cell).begin(), twins(cell).end());
       slots.insert(process.slot);
     }
     const auto cell = comparison_.next(busy);
@@ -325,11 +110,27 @@ void CompareRun::fill_slots(std::map<size_t, Running>& running, Progress& progre
   }
 }
 
+/// Says what became of a cell, its twins included.
+void CompareRun::report(size_t cell, Progress& progress) {
+  const CellOutcome& outcome = comparison_.outcome(cell);
+  if (outcome.state == CellState::open || !reported_.insert(cell).second) return;
+  done_weight_ += cells_[cell].weight();
+  const std::string title = cat("[", comparison_.cells().size() - comparison_.count(CellState::open), "/", comparison_.cells().size(),
+                                "] ", comparison_.title(comparison_.cells()[cell]), ": ");
+  if (outcome.state == CellState::done)
+    progress.note(cat(title, "dev ", number_text(outcome.dev, 4), ", test ", number_text(outcome.test, 4), ", ",
+                      duration_text(outcome.seconds)));
+  else
+    progress.note(cat(title, outcome.state == CellState::diverged ? "diverged: " : "failed: ", outcome.message));
+}
+
 void CompareRun::run() {
   int64_t total = 0;
   for (size_t i = 0; i < cells_.size(); ++i) {
     total += cells_[i].weight();
-    if (comparison_.outcome(i).state != CellState::open) done_weight_ += cells_[i].weight();
+    if (comparison_.outcome(i).state == CellState::open) continue;
+    done_weight_ += cells_[i].weight();
+    reported_.insert(i);
   }
   Progress progress({.label = "compare", .total = total, .first = done_weight_, .percent_per_line = 5});
   std::map<size_t, Running> running;
@@ -340,7 +141,8 @@ void CompareRun::run() {
     if (running.empty()) break;
     if (stop_.requested() && !told) {
       told = true;
-      progress.note(cat("stopping: ", running.size(), running.size() == 1 ? " running cell saves first" : " running cells save first"));
+      progress.note(
+          cat("stopping: ", running.size(), running.size() == 1 ? " running cell saves first" : " running cells save first"));
       for (auto& [cell, process] : running) process.process.stop();
     }
     int64_t under_way = 0;
@@ -354,23 +156,17 @@ void CompareRun::run() {
       const size_t cell = it->first;
       it = running.erase(it);
       settle(cell, *code, told);
-      const CellOutcome& outcome = comparison_.outcome(cell);
-      if (outcome.state == CellState::open) continue;
-      done_weight_ += cells_[cell].weight();
-      const std::string title = cat("[", comparison_.cells().size() - comparison_.count(CellState::open), "/", comparison_.cells().size(), "] ", comparison_.title(comparison_.cells()[cell]), ": ");
-      if (outcome.state == CellState::done)
-        progress.note(cat(title, "dev ", number_text(outcome.dev, 4), ", test ", number_text(outcome.test, 4), ", ", duration_text(outcome.seconds)));
-      else
-        progress.note(cat(title, outcome.state == CellState::diverged ? "diverged: " : "failed: ", outcome.message));
+      for (const size_t twin : twins(cell)) report(twin, progress);
       note_dropped(progress);
     }
     progress.update({.step = done_weight_ + under_way});
-    pause();
+    std::this_thread::sleep_for(kBetweenLooks);
   }
   progress.finish();
   if (stop_.requested())
-    throw Interrupted(cat("stopped by signal ", stop_.signal_number(), "; ", comparison_.count(CellState::done), " of ", comparison_.cells().size(), " cells are finished and ",
-                          comparison_.count(CellState::open), " are left; the same command goes on with them"));
+    throw Interrupted(cat("stopped by signal ", stop_.signal_number(), "; ", comparison_.count(CellState::done), " of ",
+                          comparison_.cells().size(), " cells are finished and ", comparison_.count(CellState::open),
+                          " are left; the same command goes on with them"));
 }
 
 }  // namespace deeplora

@@ -1,8 +1,10 @@
 // Runs the cells of a comparison: a process each, several at once, none of them twice.
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -15,19 +17,24 @@
 
 namespace deeplora {
 
-/// The folder of a comparison: cells/NAME.yaml (what the cell is), cells/NAME.log (what it said), cells/NAME/ (its run folder, which
-/// `deeplora finetune` wrote; the cell is finished when result.json or diverged.json is there).
+/// Between two looks at what the running cells do.
+constexpr std::chrono::milliseconds kBetweenLooks(100);
+
+/// The folder of a comparison: cells/NAME.yaml (what the cell is), cells/NAME.log (what it said), cells/NAME/ (its run folder,
+/// which `deeplora finetune` wrote; the cell is finished when result.json or diverged.json is there).
 class CompareRun {
  public:
   /// Writes nothing yet. Throws Error when the folder holds something else, or cells of another configuration.
   CompareRun(const CompareConfig& config, const Registries& registries, std::filesystem::path folder);
 
-  /// Takes the lock, writes `yaml` as compare.yaml, and reads what earlier calls finished. Throws Error when another process holds it, or when model or data files
-  /// are not those of the finished cells.
+  /// Takes the lock, writes `yaml` as compare.yaml, and reads what earlier calls finished. Throws Error when another process
+  /// holds it, or when model or data files are not those of the finished cells.
   void open(const std::string& yaml);
-  /// Starts every method with open cells once, at its largest size, without training. Throws Error with everything that is wrong.
+  /// Starts every method with open cells once, at its largest size, without training. Throws Error with everything that is
+  /// wrong.
   void check_methods();
-  /// Runs what is open. Throws Interrupted after running cells have saved when a signal came; failed cells are left in the comparison.
+  /// Runs what is open. Throws Interrupted after running cells have saved when a signal came; failed cells are left in the
+  /// comparison.
   void run();
 
   const Comparison& comparison() const { return comparison_; }
@@ -39,7 +46,7 @@ class CompareRun {
 
  private:
   struct CellPlan {
-    std::string yaml;
+    std::string yaml = {};
     int64_t steps = 0;  ///< 0: known only once the data are read
     int64_t weight() const { return steps > 0 ? steps : 100; }
   };
@@ -59,6 +66,8 @@ class CompareRun {
   void settle(size_t cell, int exit_code, bool stopping);
   void note_dropped(Progress& progress);
   int64_t steps_done(size_t cell) const;
+  const std::vector<size_t>& twins(size_t cell) const { return twins_.at(cells_.at(cell).yaml); }
+  void report(size_t cell, Progress& progress);
   void fill_slots(std::map<size_t, Running>& running, Progress& progress);
   bool wait_for_lock(size_t cell) const;
 
@@ -68,7 +77,9 @@ class CompareRun {
   std::string device_, metric_ = "score";
   std::vector<std::filesystem::path> inputs_;  ///< model and data files
   std::vector<CellPlan> cells_;
+  std::map<std::string, std::vector<size_t>> twins_;  ///< by configuration: cells that are the same run, which runs once
   std::unique_ptr<FolderLock> lock_;
+  std::set<size_t> reported_;  ///< cells whose end was said, or known from an earlier call
   int workers_ = 1;
   int64_t threads_ = 0, done_weight_ = 0;
   StopSignal stop_;

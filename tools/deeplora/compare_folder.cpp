@@ -1,0 +1,252 @@
+// What a comparison's folder holds, and what is checked before anything runs.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "compare_run.h"
+#include "core/fingerprint.h"
+
+namespace deeplora {
+namespace fs = std::filesystem;
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+double number(const Json& json, const char* key) {
+  return json.contains(key) && json[key].is_number() ? json[key].get<double>() : std::nan("");
+}
+
+Json read_json(const fs::path& file) {
+  try {
+    return Json::parse(read_file(file));
+  } catch (const nlohmann::json::exception&) {
+    fail(file.string(), " is not valid JSON; remove the folder ", file.parent_path().string(), " to run that cell again");
+  }
+}
+
+/// Memory that the system can give to new processes, in MB; 0 when it does not say.
+double available_memory_mb() {
+  std::ifstream in("/proc/meminfo");
+  std::string word;
+  double kilobytes = 0;
+  while (in >> word)
+    if (word == "MemAvailable:" && in >> kilobytes) return kilobytes / 1024;
+  return 0;
+}
+
+/// A folder that is removed when the object dies.
+class ScratchFolder {
+ public:
+  ScratchFolder() {
+    std::string pattern = (fs::temp_directory_path() / "deeplora-check-XXXXXX").string();
+    check(::mkdtemp(pattern.data()) != nullptr, "cannot create a folder in ", fs::temp_directory_path().string());
+    path_ = pattern;
+  }
+  ~ScratchFolder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  ScratchFolder(const ScratchFolder&) = delete;
+  ScratchFolder& operator=(const ScratchFolder&) = delete;
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+/// First line in which two texts differ, for messages.
+std::string first_difference(const std::string& now, const std::string& before) {
+  std::istringstream a(now), b(before);
+  for (std::string x, y;;) {
+    const bool more_a = static_cast<bool>(std::getline(a, x)), more_b = static_cast<bool>(std::getline(b, y));
+    if (!more_a && !more_b) return "nothing";
+    if (x != y || more_a != more_b) return cat("'", y, "' then, '", x, "' now");
+  }
+}
+
+/// A cell's configuration as this version of the program resolves it: keys that came later have their defaults.
+std::string resolved_again(const std::string& yaml, const fs::path& file, const Registries& registries) {
+  try {
+    return RunConfig::read(Config::parse(yaml, file.string()), registries).resolved;
+  } catch (const Error&) {
+    return {};
+  }
+}
+
+}  // namespace
+
+CompareRun::CompareRun(const CompareConfig& config, const Registries& registries, fs::path folder)
+    : folder_(std::move(folder)), comparison_(config.plan()), options_(config.options()) {
+  plan_cells(config, registries);
+  std::error_code ignored;
+  if (!fs::exists(folder_, ignored)) return;
+  check(fs::is_directory(folder_, ignored), "run folder ", folder_.string(), " is a file; choose another --run");
+  const auto strange = [](const fs::directory_entry& entry) {
+    return entry.path().filename() != ".lock" && entry.path().filename() != "cells";
+  };
+  check(fs::exists(folder_ / "compare.yaml", ignored) || std::none_of(fs::directory_iterator(folder_, ignored), {}, strange),
+        "run folder ", folder_.string(),
+        " holds files that are not a comparison's; choose an empty or a new folder with --run");
+  Errors errors;
+  for (size_t i = 0; i < cells_.size(); ++i) {
+    const fs::path file = cell_file(i, ".yaml");
+    if (!fs::exists(file, ignored)) continue;
+    const std::string before = read_file(file);
+    if (before != cells_[i].yaml && resolved_again(before, file, registries) != cells_[i].yaml)
+      errors.add(comparison_.name(comparison_.cells()[i]), ": ", first_difference(cells_[i].yaml, before));
+  }
+  errors.throw_if_any(
+      cat("run folder ", folder_.string(), " holds cells of another configuration; choose another --run, or remove it"));
+}
+
+void CompareRun::plan_cells(const CompareConfig& config, const Registries& registries) {
+  for (const Cell& cell : comparison_.cells()) {
+    const RunConfig run = config.cell_run(cell, registries);
+    twins_[run.resolved].push_back(cells_.size());
+    cells_.push_back({run.resolved, run.train.steps.value_or(0)});
+    device_ = run.model.device;
+    for (const fs::path& file : {run.model.path, run.data.train, run.data.dev, run.data.test})
+      if (std::find(inputs_.begin(), inputs_.end(), file) == inputs_.end()) inputs_.push_back(file);
+  }
+  choose_workers();
+}
+
+void CompareRun::choose_workers() {
+  const bool on_cpu = device_ == "cpu" && options_.devices.empty();
+  threads_ = options_.threads > 0 ? options_.threads : on_cpu ? 1 : 0;
+  const int64_t places = on_cpu ? usable_cores() / std::max<int64_t>(1, threads_)
+                                : static_cast<int64_t>(std::max<size_t>(1, options_.devices.size()));
+  workers_ = static_cast<int>(options_.workers > 0 ? options_.workers : std::max<int64_t>(1, places));
+  std::error_code absent;
+  const double model_mb = static_cast<double>(fs::file_size(inputs_.front(), absent)) / (1 << 20),
+               memory = available_memory_mb();
+  if (options_.workers == 0 && on_cpu && !absent && memory > 0)  // a run holds the model, activations and LibTorch itself
+    workers_ = std::clamp(static_cast<int>(memory / (4 * model_mb + 500)), 1, workers_);
+  workers_ = std::min(workers_, static_cast<int>(cells_.size()));
+}
+
+fs::path CompareRun::cell_folder(size_t cell) const {
+  return folder_ / "cells" / comparison_.name(comparison_.cells().at(twins(cell).front()));
+}
+
+fs::path CompareRun::cell_file(size_t cell, const char* extension) const {
+  fs::path out = cell_folder(cell);
+  return out += extension;
+}
+
+void CompareRun::check_inputs() {
+  Json now = Json::object();
+  for (const fs::path& file : inputs_) {
+    Fingerprint print;
+    print.add(std::string_view(read_file(file)));
+    now[file.string()] = print.hex();
+  }
+  const fs::path record = folder_ / "inputs.json";
+  std::error_code ignored;
+  if (fs::exists(record, ignored)) {
+    const Json before = read_json(record);
+    for (const auto& item : now.items())
+      check(!before.contains(item.key()) || before[item.key()] == item.value(), item.key(),
+            " is not the file that the finished cells of ", folder_.string(), " used; put it back, or choose another --run");
+  }
+  write_file_atomically(record, now.dump(2) + "\n");
+}
+
+void CompareRun::open(const std::string& yaml) {
+  std::error_code failed;
+  fs::create_directories(folder_ / "cells", failed);
+  check(!failed, "cannot create the run folder ", folder_.string(), ": ", failed.message(), "; choose another --run");
+  lock_ = std::make_unique<FolderLock>(folder_);
+  write_file_atomically(folder_ / "compare.yaml", yaml);
+  check_inputs();
+  for (size_t i = 0; i < cells_.size(); ++i) load_finished(i);
+}
+
+bool CompareRun::load_finished(size_t cell) {
+  std::error_code ignored;
+  const fs::path result_file = cell_folder(cell) / "result.json", diverged_file = cell_folder(cell) / "diverged.json";
+  CellOutcome outcome;
+  if (fs::exists(result_file, ignored)) {
+    const Json result = read_json(result_file);
+    metric_ = result.value("metric", metric_);
+    comparison_.set_better(result.value("higher_is_better", true));
+    outcome.state = CellState::done;
+    outcome.dev = number(result["best"], metric_.c_str());
+    outcome.test = number(result["test"], metric_.c_str());
+    outcome.best_step = number(result["best"], "step");
+    outcome.steps = number(result, "steps");
+    outcome.seconds = number(result, "seconds");
+    outcome.samples_per_second = number(result, "samples_per_second");
+    outcome.peak_rss_mb = number(result, "peak_rss_mb");
+    outcome.parameters = number(result, "trainable_parameters");
+    fs::remove_all(cell_folder(cell) / "checkpoints",
+                   ignored);  // hundreds of cells would fill the disk; a finished one needs none
+  } else if (fs::exists(diverged_file, ignored)) {
+    outcome.state = CellState::diverged;
+    const std::string message = read_json(diverged_file).value("message", "");
+    outcome.message = message.substr(0, std::min(message.find(" (rows"), message.find("; ")));  // the rest is in the cell's log
+    fs::remove_all(cell_folder(cell) / "checkpoints", ignored);
+  } else {
+    return false;
+  }
+  comparison_.settle(cell, outcome);
+  return true;
+}
+
+void CompareRun::check_methods() {
+  // The largest rank and number of rows: what fits there fits everywhere. A method with a finished cell has shown that it
+  // starts.
+  std::map<size_t, size_t> largest;
+  std::set<size_t> known;
+  std::error_code absent;
+  for (size_t i = 0; i < cells_.size(); ++i)
+    if (fs::exists(cell_folder(i) / "result.json", absent)) known.insert(comparison_.cells()[i].group.method);
+  for (size_t i = 0; i < cells_.size(); ++i) {
+    const Group& group = comparison_.cells()[i].group;
+    if (known.count(group.method) > 0) continue;
+    const auto at = largest.find(group.method);
+    const auto size = [&](size_t cell) {
+      return std::make_pair(comparison_.cells()[cell].group.rank, comparison_.cells()[cell].group.samples);
+    };
+    if (at == largest.end())
+      largest[group.method] = i;
+    else if (size(i) > size(at->second))
+      at->second = i;
+  }
+  const ScratchFolder scratch;
+  std::vector<size_t> waiting;
+  for (const auto& [method, cell] : largest) waiting.push_back(cell);
+  std::map<size_t, ChildProcess> running;
+  Errors errors;
+  std::set<std::string> seen;
+  while (!waiting.empty() || !running.empty()) {
+    if (!waiting.empty() && running.size() < static_cast<size_t>(workers_)) {
+      const size_t cell = waiting.front();
+      waiting.erase(waiting.begin());
+      const fs::path yaml = scratch.path() / cat(cell, ".yaml");
+      write_file_atomically(yaml, cells_[cell].yaml);
+      running.emplace(cell, ChildProcess({"finetune", yaml.string(), "--dry-run", "--set", cat("train.threads=", threads_)},
+                                         scratch.path() / cat(cell, ".log")));
+      continue;
+    }
+    for (auto it = running.begin(); it != running.end();) {
+      const auto code = it->second.poll();
+      if (!code) {
+        ++it;
+        continue;
+      }
+      const std::string reason = *code == 0 ? "" : reason_in_log(scratch.path() / cat(it->first, ".log"));
+      if (*code != 0 && seen.insert(reason).second)
+        errors.add(comparison_.plan().methods[comparison_.cells()[it->first].group.method].name, ": ", reason);
+      it = running.erase(it);
+    }
+    if (stop_.requested()) throw Interrupted("stopped while checking the methods; nothing was trained");
+    std::this_thread::sleep_for(kBetweenLooks);
+  }
+  errors.throw_if_any();
+}
+
+}  // namespace deeplora

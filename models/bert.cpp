@@ -128,12 +128,10 @@ class EncoderModel : public LanguageModel {
     const Packing packing(batch.attention_mask, size, tokens, batch.input_ids.device());  // tensors inside are shared, so copies are cheap
     torch::Tensor x = embed(batch, packing);
     if (trace_) trace_->push_back(x);
-    x = at::dropout(x, config_.hidden_dropout, is_training());
+    if (is_training()) x = seeded_dropout(x, config_.hidden_dropout);
     for (const auto& layer : layers_)
       x = checkpointing_ ? recomputed(*layer, {x}, [layer, packing](const auto& in) { return layer->forward(in[0], packing, nullptr); })
                          : layer->forward(x, packing, trace_);
-    if (is_training()) x = seeded_dropout(x, config_.hidden_dropout);
-    for (const auto& layer : layers_) x = layer->forward(x, packing, trace_);
     if (!head_) return {.hidden = packing.unpack(x), .logits = {}};
     return {.hidden = {}, .logits = head_->forward(packing.unpack(x).select(1, 0))};
   }

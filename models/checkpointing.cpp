@@ -15,35 +15,44 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-at::Generator default_generator(torch::Device device) {
-  return at::globalContext().defaultGenerator(device);
-}
+/// States of LibTorch's own generators: the CPU's, which seeds masks on any device, and the device's.
+struct RandomStates {
+  torch::Tensor cpu, device;
 
-torch::Tensor random_state(torch::Device device) {
-  at::Generator generator = default_generator(device);
-  const std::lock_guard<std::mutex> lock(generator.mutex());
-  return generator.get_state();
-}
+  static RandomStates now(torch::Device device) {
+    return {state(torch::kCPU), device.is_cpu() ? torch::Tensor() : state(device)};
+  }
+  void restore(torch::Device where) const {
+    set_state(torch::kCPU, cpu);
+    if (device.defined()) set_state(where, device);
+  }
 
-void set_random_state(torch::Device device, const torch::Tensor& state) {
-  at::Generator generator = default_generator(device);
-  const std::lock_guard<std::mutex> lock(generator.mutex());
-  generator.set_state(state);
-}
+ private:
+  static torch::Tensor state(torch::Device device) {
+    at::Generator generator = at::globalContext().defaultGenerator(device);
+    const std::lock_guard<std::mutex> lock(generator.mutex());
+    return generator.get_state();
+  }
+  static void set_state(torch::Device device, const torch::Tensor& value) {
+    at::Generator generator = at::globalContext().defaultGenerator(device);
+    const std::lock_guard<std::mutex> lock(generator.mutex());
+    generator.set_state(value);
+  }
+};
 
-/// While alive, random numbers continue from `state`; then from where they were.
+/// While alive, random numbers continue from `states`; then from where they were.
 class RandomStateScope {
  public:
-  RandomStateScope(torch::Device device, const torch::Tensor& state) : device_(device), before_(random_state(device)) {
-    set_random_state(device_, state);
+  RandomStateScope(torch::Device device, const RandomStates& states) : device_(device), before_(RandomStates::now(device)) {
+    states.restore(device_);
   }
-  ~RandomStateScope() { set_random_state(device_, before_); }
+  ~RandomStateScope() { before_.restore(device_); }
   RandomStateScope(const RandomStateScope&) = delete;
   RandomStateScope& operator=(const RandomStateScope&) = delete;
 
  private:
   torch::Device device_;
-  torch::Tensor before_;
+  RandomStates before_;
 };
 
 /// What the backward pass needs to run the layer again.
@@ -51,7 +60,7 @@ struct Again : torch::CustomClassHolder {
   LayerFunction layer;
   variable_list trained;
   torch::Device device = torch::kCPU;
-  torch::Tensor random;
+  RandomStates random;
   bool autocast = false;
 };
 
@@ -103,7 +112,7 @@ torch::Tensor recomputed(const torch::nn::Module& owner, const std::vector<torch
   again->layer = std::move(layer);
   again->trained = std::move(trained);
   again->device = inputs.front().device();
-  again->random = random_state(again->device);
+  again->random = RandomStates::now(again->device);
   again->autocast = at::autocast::is_autocast_enabled(again->device.type());
   return Recompute::apply(again, at::TensorList(tensors));  // of a std::vector, autograd would not see the tensors
 }

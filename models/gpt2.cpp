@@ -3,6 +3,7 @@
 
 #include "models/activation.h"
 #include "models/causal_model.h"
+#include "models/dropout.h"
 #include "models/norms.h"
 #include "models/registration.h"
 
@@ -18,10 +19,6 @@ struct Gpt2Config {
   bool scale_scores = true, scale_by_layer = false;
   double embedding_dropout = 0.1, residual_dropout = 0.1, attention_dropout = 0.1;
 };
-
-torch::Tensor dropped(const torch::Tensor& x, double probability, bool training) {
-  return training && probability > 0 ? at::dropout(x, probability, true) : x;
-}
 
 class Gpt2Layer : public CausalLayer {
  public:
@@ -44,9 +41,10 @@ class Gpt2Layer : public CausalLayer {
     shape.dropout = training ? config_.attention_dropout : 0.0;
     const auto qkv = query_key_value_(attention_norm_(x)).chunk(3, -1);
     const torch::Tensor mixed = pass.attend(qkv[0], qkv[1], qkv[2], shape, cache);
-    const torch::Tensor attended = x + dropped(output_(mixed), config_.residual_dropout, training);
+    const double dropout = training ? config_.residual_dropout : 0.0;
+    const torch::Tensor attended = dropout_add(output_(mixed), x, dropout);
     const torch::Tensor inner = activate(mlp_in_(mlp_norm_(attended)), config_.activation);
-    return attended + dropped(mlp_out_(inner), config_.residual_dropout, training);
+    return dropout_add(mlp_out_(inner), attended, dropout);
   }
 
   void add_sites(std::vector<AdapterSite>& sites) override {
@@ -86,7 +84,8 @@ class Gpt2Model : public CausalModel {
     const int64_t last = pass.positions().max().item<int64_t>();
     check(last < config_.positions, "a text of ", last + 1, " tokens is longer than the model's ", config_.positions,
           " positions; lower data.max_length, or the number of tokens to generate");
-    return dropped(words_(ids) + positions_(pass.positions()), config_.embedding_dropout, is_training());
+    const torch::Tensor x = words_(ids) + positions_(pass.positions());
+    return is_training() ? seeded_dropout(x, config_.embedding_dropout) : x;
   }
   torch::Tensor normalise(const torch::Tensor& x) override { return norm_(x); }
   void add_embedding_sites(std::vector<AdapterSite>& sites) override { sites.push_back(positions_->site("embedding", SiteKind::embedding)); }

@@ -7,6 +7,7 @@
 #include "models/activation.h"
 #include "models/causal_model.h"
 #include "models/checkpointing.h"
+#include "models/dropout.h"
 #include "models/norms.h"
 #include "models/registration.h"
 
@@ -91,7 +92,7 @@ class T5FeedForward : public torch::nn::Module {
   }
   torch::Tensor forward(const torch::Tensor& x) {
     torch::Tensor inner = gate_ ? activate(gate_(x), activation_) * in_(x) : activate(in_(x), activation_);
-    if (is_training() && dropout_ > 0) inner = at::dropout(inner, dropout_, true);
+    if (is_training()) inner = seeded_dropout(inner, dropout_);
     return out_(inner);
   }
   void add_sites(std::vector<AdapterSite>& sites) {
@@ -135,13 +136,14 @@ class T5Layer : public torch::nn::Module {
       cache->own.append(own.keys, own.values);
       own = cache->own;
     }
-    x = x + dropped(own_->forward(normed, packing, own, bias));
+    const double dropout = is_training() ? dropout_ : 0.0;
+    x = dropout_add(own_->forward(normed, packing, own, bias), x, dropout);
     if (source_) {
       KeyValues there = cache && cache->source.keys.defined() ? cache->source : source_->keys_values(source, *source_packing);
       if (cache) cache->source = there;
-      x = x + dropped(source_->forward(source_norm_(x), packing, there, source_packing->attention_mask()));
+      x = dropout_add(source_->forward(source_norm_(x), packing, there, source_packing->attention_mask()), x, dropout);
     }
-    return x + dropped(mlp_->forward(mlp_norm_(x)));
+    return dropout_add(mlp_->forward(mlp_norm_(x)), x, dropout);
   }
 
   /// In the archive's order; `position_bias` follows the attention that holds it.
@@ -153,8 +155,6 @@ class T5Layer : public torch::nn::Module {
   }
 
  private:
-  torch::Tensor dropped(const torch::Tensor& x) const { return is_training() && dropout_ > 0 ? at::dropout(x, dropout_, true) : x; }
-
   double dropout_;
   FrozenRmsNorm own_norm_{nullptr}, source_norm_{nullptr}, mlp_norm_{nullptr};
   std::shared_ptr<T5Attention> own_, source_;
@@ -208,7 +208,7 @@ class T5Stack : public torch::nn::Module {
     if (packing.attention_mask().defined()) bias = bias.masked_fill(packing.attention_mask().logical_not(), kHidden);
     return bias;
   }
-  torch::Tensor dropped(const torch::Tensor& x) const { return is_training() && config_.dropout > 0 ? at::dropout(x, config_.dropout, true) : x; }
+  torch::Tensor dropped(const torch::Tensor& x) const { return is_training() ? seeded_dropout(x, config_.dropout) : x; }
 
   const T5Config& config_;
   bool decoder_;

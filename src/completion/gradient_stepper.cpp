@@ -40,11 +40,9 @@ class GradientStepper : public Stepper {
     torch::NoGradGuard no_grad;
     Objective& objective = whole_ ? *whole_ : draw(number);
     const double divisor = loss_divisor(config_, problem_, objective.count());
+    if (!optimizer_) return halves_.descend(objective, 1 / divisor, lr_, config_.weight_decay) / divisor;
     const double loss = halves_.gradient(objective, 1 / divisor) / divisor;
-    if (optimizer_)
-      optimizer_->step();
-    else
-      descend();
+    optimizer_->step();
     return loss;
   }
 
@@ -65,17 +63,6 @@ class GradientStepper : public Stepper {
     batch_ = problem_.sampled(halves_.width(), dtype_, config_.batch,
                               make_generator(static_cast<uint64_t>(config_.seed), cat("batch/", number)));
     return *batch_;
-  }
-
-  /// W_l -= lr (gradient + weight_decay W_l), without the bookkeeping of an optimizer.
-  void descend() {
-    for (const auto& factor : halves_.chain()->factors()) {
-      if (factor.lr_scale == 0) continue;
-      torch::Tensor value = factor.value.detach();
-      const double lr = lr_ * factor.lr_scale;
-      if (config_.weight_decay > 0) value.mul_(1 - lr * config_.weight_decay);
-      value.sub_(factor.value.grad(), lr);
-    }
   }
 
   const Problem& problem_;

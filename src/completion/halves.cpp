@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "core/error.h"
+#include "core/parallel.h"
 
 namespace deeplora {
 namespace {
@@ -16,6 +17,38 @@ size_t cut_after(const std::vector<Factor>& factors) {
   for (size_t i = 1; i + 1 < factors.size(); ++i)
     if (factors[i].value.size(0) < factors[cut].value.size(0)) cut = i;
   return cut;
+}
+
+/// to = beta x to + alpha x from for matrices [n, r] of which one is stored by columns, the other by rows (strides of at least
+/// r): the layouts of an input factor and of a problem's half. A stretch of rows stays in the first cache meanwhile.
+template <class T>
+void combine_across(T* to, int64_t to_row, int64_t to_col, const T* from, int64_t from_row, int64_t from_col, int64_t n, int64_t r,
+                    T beta, T alpha) {
+  constexpr int64_t kStretch = 64;
+  for (int64_t begin = 0; begin < n; begin += kStretch) {
+    const int64_t end = std::min(n, begin + kStretch);
+    for (int64_t k = 0; k < r; ++k) {
+      T* t = to + k * to_col;
+      const T* f = from + k * from_col;
+      if (beta == 0)
+        for (int64_t j = begin; j < end; ++j) t[j * to_row] = alpha * f[j * from_row];
+      else
+        for (int64_t j = begin; j < end; ++j) t[j * to_row] = beta * t[j * to_row] + alpha * f[j * from_row];
+    }
+  }
+}
+
+void combine(torch::Tensor& to, const torch::Tensor& from, double beta, double alpha) {
+  constexpr int64_t kRowsPerPart = 1 << 14;
+  const int64_t n = to.size(0), r = to.size(1), parts = std::clamp<int64_t>(n / kRowsPerPart, 1, parallel_threads());
+  AT_DISPATCH_FLOATING_TYPES(to.scalar_type(), "combine", [&] {
+    parallel_parts(parts, [&](int64_t part) {
+      const int64_t begin = n * part / parts, end = n * (part + 1) / parts;
+      combine_across<scalar_t>(to.mutable_data_ptr<scalar_t>() + begin * to.stride(0), to.stride(0), to.stride(1),
+                               from.const_data_ptr<scalar_t>() + begin * from.stride(0), from.stride(0), from.stride(1), end - begin, r,
+                               static_cast<scalar_t>(beta), static_cast<scalar_t>(alpha));
+    });
+  });
 }
 
 }  // namespace
@@ -40,35 +73,30 @@ ChainHalves::ChainHalves(FactorChain chain, std::vector<torch::Tensor> feedback)
   }
   const size_t cut = cut_after(factors), last = factors.size() - 1;
   width_ = values[cut].size(0);
-  output_ = {.tall = values[last], .tall_grad = grads[last], .small = {}, .small_grad = {}, .core = {}, .tall_back = back[last], .small_back = {}};
-  for (size_t i = last - 1; i > cut; --i) {
-    output_.small.push_back(values[i]);
-    output_.small_grad.push_back(grads[i]);
-    output_.small_back.push_back(back[i]);
-  }
-  input_ = {.tall = values[0].t(), .tall_grad = grads[0].t(), .small = {}, .small_grad = {}, .core = {}, .tall_back = back[0].t(), .small_back = {}};
-  for (size_t i = 1; i <= cut; ++i) {
-    input_.small.push_back(values[i].t());
-    input_.small_grad.push_back(grads[i].t());
-    input_.small_back.push_back(back[i].t());
-  }
+  const auto part = [&](size_t i, bool transposed) {
+    const auto seen = [transposed](const torch::Tensor& t) { return transposed ? t.t() : t; };
+    return Part{seen(values[i]), seen(back[i]), seen(grads[i]), factors[i].lr_scale, {}};
+  };
+  output_.tall = part(last, false);
+  for (size_t i = last - 1; i > cut; --i) output_.small.push_back(part(i, false));
+  input_.tall = part(0, true);
+  for (size_t i = 1; i <= cut; ++i) input_.small.push_back(part(i, true));
 }
 
-torch::Tensor ChainHalves::product(const std::vector<torch::Tensor>& factors, size_t from, size_t to, const torch::Tensor& like) {
-  if (from >= to) return torch::eye(like.size(1), like.options());
-  torch::Tensor out = factors[from];
-  for (size_t i = from + 1; i < to; ++i) out = at::mm(out, factors[i]);
+torch::Tensor ChainHalves::core_of(const Half& half, torch::Tensor Part::* which, size_t from) {
+  torch::Tensor out = half.small[from].*which;
+  for (size_t i = from + 1; i < half.small.size(); ++i) out = at::mm(out, half.small[i].*which);
   return out;
 }
 
 void ChainHalves::write_half(Half& half, const torch::Tensor& out) {
   torch::Tensor to = out;
   if (half.small.empty()) {
-    to.copy_(half.tall);
+    combine(to, half.tall.value, 0, 1);
     return;
   }
-  half.core = product(half.small, 0, half.small.size(), half.tall);
-  at::mm_out(to, half.tall, half.core);
+  half.core = core_of(half, &Part::value);
+  at::mm_out(to, half.tall.value, half.core);
 }
 
 void ChainHalves::write(const torch::Tensor& b, const torch::Tensor& a_t) {
@@ -79,45 +107,66 @@ void ChainHalves::write(const torch::Tensor& b, const torch::Tensor& a_t) {
 
 void ChainHalves::write(Objective& objective) { write(objective.b(), objective.a_t()); }
 
-void ChainHalves::gradient_of_half(Half& half, const torch::Tensor& upstream, double scale, bool output_side) {
-  if (half.small.empty()) {
-    at::mul_out(half.tall_grad, upstream, at::scalar_tensor(scale, upstream.options()));
+void ChainHalves::update_half(Half& half, const torch::Tensor& upstream, bool output_side) {
+  const size_t k = half.small.size();
+  if (k == 0) {
+    if (half.tall.update.to.defined()) combine(half.tall.update.to, upstream, half.tall.update.beta, half.tall.update.alpha);
     return;
   }
   // What lies nearer to the output comes back through `back`, what lies nearer to the input as it is.
-  const auto& left = output_side ? half.small_back : half.small;
-  const auto& right = output_side ? half.small : half.small_back;
-  const size_t k = half.small.size();
-  const torch::Tensor core = output_side ? half.core : product(right, 0, k, half.tall);
-  at::addmm_out(half.tall_grad, half.tall_grad, upstream, core.t(), /*beta=*/0, /*alpha=*/scale);
-  const torch::Tensor& tall = output_side ? half.tall_back : half.tall;
-  torch::Tensor inner = at::mm(tall.t(), upstream).mul_(scale);  // dLoss/d(small_1 ... small_k)
-  if (k == 1) {
-    half.small_grad[0].copy_(inner);
-    return;
+  const auto left = output_side ? &Part::back : &Part::value, right = output_side ? &Part::value : &Part::back;
+  const torch::Tensor core = output_side ? half.core : core_of(half, right);
+  std::vector<torch::Tensor> grads{at::mm((half.tall.*left).t(), upstream)};  // dLoss/d(small_1 ... small_k) first
+  for (size_t i = 0; i + 1 < k; ++i) {
+    grads.push_back(at::mm((half.small[i].*left).t(), grads[i]));
+    grads[i] = at::mm(grads[i], core_of(half, right, i + 1).t());
   }
+  // Every gradient is known before any factor moves.
+  Update& tall = half.tall.update;
+  if (tall.to.defined()) at::addmm_out(tall.to, tall.to, upstream, core.t(), tall.beta, tall.alpha);
   for (size_t i = 0; i < k; ++i) {
-    torch::Tensor grad = inner;
-    if (i + 1 < k) grad = at::mm(grad, product(right, i + 1, k, half.tall).t());
-    half.small_grad[i].copy_(grad);
-    if (i + 1 < k) inner = at::mm(left[i].t(), inner);
+    Update& small = half.small[i].update;
+    if (!small.to.defined()) continue;
+    if (small.beta == 0) at::mul_out(small.to, grads[i], at::scalar_tensor(small.alpha, grads[i].options()));
+    else if (small.beta == 1) small.to.add_(grads[i], small.alpha);
+    else small.to.mul_(small.beta).add_(grads[i], small.alpha);
   }
+}
+
+double ChainHalves::backward(Objective& objective) {
+  write(objective);
+  const double loss = objective.gradient();
+  if (feedback_) {
+    torch::Tensor b = objective.b();
+    if (output_.small.empty()) b.copy_(output_.tall.back);
+    else at::mm_out(b, output_.tall.back, core_of(output_, &Part::back));
+    objective.propagate();
+  }
+  update_half(output_, objective.db(), /*output_side=*/true);
+  update_half(input_, objective.da_t(), /*output_side=*/false);
+  return loss;
 }
 
 double ChainHalves::gradient(Objective& objective, double scale) {
   torch::NoGradGuard no_grad;
-  write(objective);
-  const double loss = objective.gradient();
-  if (feedback_) {
-    Half through = output_;
-    through.tall = output_.tall_back;
-    through.small = output_.small_back;
-    write_half(through, objective.b());
-    objective.propagate();
+  for (Half* half : {&output_, &input_}) {
+    half->tall.update = {half->tall.grad, 0, scale};
+    for (Part& part : half->small) part.update = {part.grad, 0, scale};
   }
-  gradient_of_half(output_, objective.db(), scale, /*output_side=*/true);
-  gradient_of_half(input_, objective.da_t(), scale, /*output_side=*/false);
-  return loss;
+  return backward(objective);
+}
+
+double ChainHalves::descend(Objective& objective, double scale, double lr, double weight_decay) {
+  torch::NoGradGuard no_grad;
+  const auto aim = [&](Part& part) {
+    part.update = {};
+    if (part.lr_scale > 0) part.update = {part.value, 1 - lr * part.lr_scale * weight_decay, -scale * lr * part.lr_scale};
+  };
+  for (Half* half : {&output_, &input_}) {
+    aim(half->tall);
+    for (Part& part : half->small) aim(part);
+  }
+  return backward(objective);
 }
 
 }  // namespace deeplora

@@ -24,21 +24,33 @@ class ChainHalves {
   void write(const torch::Tensor& b, const torch::Tensor& a_t);
   /// Loss of `objective` at the chain, with `scale` x its gradient in every factor's grad.
   double gradient(Objective& objective, double scale);
+  /// Loss of `objective` at the chain, which then moves: W_l -= lr x its lr_scale x (scale x gradient + weight_decay W_l).
+  double descend(Objective& objective, double scale, double lr, double weight_decay);
 
   const FactorChain& chain() const { return chain_; }
 
  private:
+  /// to = beta x to + alpha x gradient.
+  struct Update {
+    torch::Tensor to;
+    double beta = 0, alpha = 0;
+  };
+  /// A factor as the half sees it (transposed in A^T), what stands for it on the way back, and its gradient.
+  struct Part {
+    torch::Tensor value, back, grad;
+    double lr_scale;
+    Update update;
+  };
   /// tall * small_1 * ... * small_k; small_1 is next to the tall one.
   struct Half {
-    torch::Tensor tall, tall_grad;
-    std::vector<torch::Tensor> small, small_grad;
-    torch::Tensor core;                             ///< small_1 ... small_k of the last write
-    torch::Tensor tall_back;                        ///< what stands for them on the way back
-    std::vector<torch::Tensor> small_back;
+    Part tall;
+    std::vector<Part> small;
+    torch::Tensor core;  ///< small_1 ... small_k of the last write
   };
+  static torch::Tensor core_of(const Half& half, torch::Tensor Part::* which, size_t from = 0);
   static void write_half(Half& half, const torch::Tensor& out);
-  static void gradient_of_half(Half& half, const torch::Tensor& upstream, double scale, bool output_side);
-  static torch::Tensor product(const std::vector<torch::Tensor>& factors, size_t from, size_t to, const torch::Tensor& like);
+  static void update_half(Half& half, const torch::Tensor& upstream, bool output_side);
+  double backward(Objective& objective);
 
   FactorChain chain_;
   Half output_, input_;  ///< B and A^T

@@ -10,6 +10,9 @@
 namespace deeplora {
 namespace {
 
+/// als: the penalty in units of squared standardised rating where none is given.
+constexpr double kRidge = 15;
+
 size_t triangle(size_t n) { return n * (n + 1) / 2; }
 
 /// Posterior of all rows (or all columns): coordinates are the factors, then the bias.
@@ -90,7 +93,7 @@ class Alternation {
     side.mean.assign(count * K_, 0.0);
     side.moments.resize(count * T_);
     if (o_.bayes) side.covariance.assign(count * T_, 0.0F);
-    side.penalty.assign(K_, o_.bayes ? 10.0 : o_.regularization.value_or(0.05));
+    side.penalty.assign(K_, o_.bayes ? 10.0 : o_.regularization.value_or(kRidge));
   }
 
   /// E[phi phi^T] for phi = (factors, 1).
@@ -170,7 +173,7 @@ class Alternation {
     for (size_t j = 0; j * T_ < other.moments.size(); ++j)
       for (size_t t = 0; t < triangle(rank_); ++t) out[t] += other.moments[j * T_ + t];
     const double cells = static_cast<double>(rows_.ratings.size()) * static_cast<double>(cols_.ratings.size());
-    for (double& v : out) v *= o_.regularization.value_or(0.05) * static_cast<double>(values_.size()) / cells;
+    for (double& v : out) v *= o_.regularization.value_or(kRidge) * static_cast<double>(values_.size()) / cells;
     return out;
   }
 

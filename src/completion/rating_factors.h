@@ -22,7 +22,7 @@ struct FactorOptions {
   int64_t sweeps = 60;  ///< passes over rows and columns
   /// als: the penalty, in units of squared standardised rating; bayes: multiplies the learned penalties.
   std::optional<double> regularization;
-  bool weighted = true;    ///< als: a row's penalty grows with the number of its ratings
+  bool weighted = false;   ///< als: a row's penalty grows with the number of its ratings
   bool on_product = false; ///< als: a further penalty regularization x |B A|^2 over all m n entries / (m n / observed)
   bool implicit_rows = false, implicit_cols = false;
   double implicit_regularization = 1;  ///< ridge of y in units of the factors' own spread

@@ -56,7 +56,7 @@ void read_solver(const Config& config, RatingsConfig& out, RatingsCandidate& bas
   config.read("bias_regularization", penalties, "[row, column] ridge penalties of the bias baseline and of chain's biases; absent: estimated");
   config.require(penalties.empty() || (penalties.size() == 2 && penalties[0] >= 0 && penalties[1] >= 0), "bias_regularization", "[row, column], both at least 0");
   if (penalties.size() == 2) out.row_bias_penalty = penalties[0], out.col_bias_penalty = penalties[1];
-  config.read("regularization", base.regularization, "als: penalty (0.05); bayes: multiplies the learned penalties (1); chain: weight decay (0)");
+  config.read("regularization", base.regularization, "als: penalty (15); bayes: multiplies the learned penalties (1); chain: weight decay (0)");
   config.read("weighted", out.weighted, "als: penalties grow with a row's number of ratings");
   config.read_choice("regularize", regularize, {"factors", "product"}, "als: penalty on the factors alone, or on the product's unobserved entries too");
   config.read_choice("implicit", out.implicit, {"none", "rows", "cols", "both"},

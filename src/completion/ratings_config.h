@@ -32,7 +32,7 @@ struct RatingsConfig {
   int64_t folds = 0;
   bool biases = true;
   std::optional<double> row_bias_penalty, col_bias_penalty;
-  bool weighted = true, on_product = false;
+  bool weighted = false, on_product = false;
   std::string implicit = "none";
   double implicit_regularization = 3;
   int64_t sweeps = 100, patience = 8;

@@ -26,7 +26,7 @@ class GradientProbe : public Adapter {
         in_(site.weight.size(1)),
         options_(torch::TensorOptions(site.weight.device())
                      .dtype(site.weight.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32)),
-        anchor_(at::zeros({}, options_).requires_grad_()),
+        anchor_(register_parameter("anchor", at::zeros({}, options_))),  // known to layers that are computed again
         pairs_(out_, in_, k, options_, std::move(generator)) {}
 
   torch::Tensor forward(const torch::Tensor& x) override { return Listen::apply(x, anchor_, this); }

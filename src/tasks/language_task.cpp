@@ -73,6 +73,7 @@ void LanguageTask::use_model(const ModelFiles& model) {
   check(model.has_decoder == takes_decoder(), "data.task: ", name_, " needs a ",
         takes_decoder() ? "sequence-to-sequence model (decoder_input_ids); for this causal or encoder model use causal-lm"
                         : "causal language model; this one takes decoder_input_ids: use seq2seq");
+  check(!model.gives_hidden, "data.task: ", name_, " needs logits of every token, but the model gives hidden states; export it with --task ", name_);
   model_ = model;
   generation_.use_model(model);
   eos_id_ = -1;

@@ -61,6 +61,7 @@ struct ModelFiles {
   TokenizerFiles tokenizer_files;
   std::shared_ptr<const Tokenizer> tokenizer;  ///< null when there is none
   bool has_decoder = false;                    ///< takes decoder_input_ids
+  bool gives_hidden = false;                   ///< is known to give hidden states, no logits
 };
 
 class Task {

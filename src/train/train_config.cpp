@@ -45,7 +45,7 @@ void read_course(const Config& train, TrainConfig& config) {
   train.read("clip", config.clip, "largest global norm of the gradients; 0 switches clipping off");
   train.read("group_by_length", config.group_by_length, "put rows of similar length into one batch");
   train.read("gradient_checkpointing", config.gradient_checkpointing,
-             "keep only each layer's input for the backward pass and compute the rest again: less memory, a third more time");
+             "keep only each layer's input for the backward pass and compute the rest again: less memory for one more forward pass");
   train.read("seed", config.seed, "decides the order of rows, new weights and dropout");
   train.read("threads", config.threads, "threads of LibTorch; 0: its own choice");
   require_at_least(train, "batch_size", config.batch_size, 1);

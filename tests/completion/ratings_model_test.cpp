@@ -75,6 +75,7 @@ TEST(RatingFactors, EqualNumPy) {
     o.sweeps = fit["sweeps"];
     o.seed = golden()["seed"];
     o.bayes = fit["bayes"];
+    o.weighted = true;
     if (fit.contains("regularization")) o.regularization = fit["regularization"].get<double>();
     o.implicit_rows = o.implicit_cols = fit.value("implicit", false);
     o.implicit_regularization = 0.3;
@@ -115,6 +116,7 @@ TEST(CrossValidation, FoldsGridAndScoresEqualNumPy) {
   config.sweeps = grid["sweeps"];
   config.dev_share = grid["dev_share"];
   config.patience = grid["patience"];
+  config.weighted = true;
   for (const auto& rank : grid["ranks"])
     for (const auto& penalty : grid["regularization"]) config.grid.push_back({"als", rank, 2, penalty.get<double>()});
   const Ratings all = golden_ratings();
@@ -196,6 +198,7 @@ TEST(FoldIn, OfATrainedRowGivesItsFactorsBack) {
   o.rank = 2;
   o.sweeps = 200;
   o.bayes = false;
+  o.weighted = true;
   o.regularization = 0.1;
   const RatingsModel model = fit_rating_factors(train, o);
   const SparseSide side = SparseSide::make(model.rows, train.row, train.col, train.value);

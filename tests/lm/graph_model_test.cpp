@@ -269,7 +269,8 @@ TEST(GraphModelTest, TheProbeStaysInTheVocabularyWherePositionsAreMore) {
       "    return torch.embedding(self.words.weight, tokens.view(tokens.size())) + torch.embedding(self.positions.weight, places)\n");
   module.eval();
   const auto archive = archive_of(module, folder / "m.pt");
-  GraphModel model(archive, {{{"input_ids", "tokens"}}, ""}, {});
+  const ArchiveInterface renamed{.inputs = {{"input_ids", "tokens"}}, .output = ""};
+  GraphModel model(archive, renamed, {});
   EXPECT_LT(probe_batch(archive, model).input_ids.max().item<int64_t>(), kWords);
   EXPECT_EQ(error_of([&] { model.probe(archive); }), "no error");
 }

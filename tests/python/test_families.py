@@ -198,8 +198,9 @@ def losses(folder):
     return [row["loss"] for row in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()) if "loss" in row]
 
 
-@pytest.mark.parametrize("name", ["gpt2", "qwen2-window"])
-@pytest.mark.parametrize("adapter", ["method: lora, rank: 2, targets: 're:.*'", "method: full", "method: deep-lora, rank: 2, compress: true, targets: attention-mlp"])
+@pytest.mark.parametrize("name, adapter", [
+    ("gpt2", "method: lora, rank: 2, targets: ['re:.*wte.*', query-value]"), ("gpt2", "method: full"),
+    ("qwen2-window", "method: deep-lora, rank: 2, compress: true, targets: attention-mlp")])
 def test_native_graph_and_checkpointing_give_the_same_losses(name, adapter, run, case, rows, tmp_path):
     curves = {}
     for kind, backend, training in (("native", "native", ""), ("again", "native", ", gradient_checkpointing: true"), ("graph", "graph", "")):
@@ -235,13 +236,14 @@ def logits_of(model, live):
 
 def assert_same(found, live, what):
     seen, scale = live["mask"] > 0, live["logits"].abs().max().item()
-    assert (found - live["logits"]).abs()[seen].max().item() < 2e-5 * scale, what
+    assert (found - live["logits"]).abs()[seen].max().item() < 1e-4 * scale, what  # as the export's own check
 
 
-EXPORTS = [(name, "native", "all-linear", "lora", "{rank: 3, alpha: 5}") for name in
-           ("gpt2", "gpt2-untied-relu", "llama-tied-biases", "llama-grouped", "qwen2", "mistral-window", "t5-plain", "t5-gated")]
-EXPORTS += [(name, "native", "re:.*", "deep-lora", "{rank: 2, depth: 3}") for name in ("gpt2", "llama-grouped", "qwen2", "t5-plain", "t5-gated")]
-EXPORTS += [(name, "graph", "re:.*", "rslora", "{rank: 2}") for name in ("gpt2", "qwen2", "t5-gated")]
+LORA, DEEP = ("lora", "{rank: 3, alpha: 5}"), ("deep-lora", "{rank: 2, depth: 3}")
+EXPORTS = [("gpt2", "native", "re:.*", *DEEP), ("gpt2-untied-relu", "native", "all-linear", *LORA), ("gpt2", "graph", "re:.*", *LORA),
+           ("llama-tied-biases", "native", "re:.*", *LORA), ("llama-grouped", "native", "re:.*", *DEEP), ("qwen2", "native", "all-linear", *DEEP),
+           ("mistral-window", "native", "all-linear", *LORA), ("t5-plain", "native", "re:.*", *DEEP), ("t5-gated", "native", "re:.*", *LORA),
+           ("t5-gated", "graph", "all-linear", "rslora", "{rank: 2}")]
 
 
 @pytest.mark.parametrize("name, backend, targets, method, options", EXPORTS)

@@ -185,6 +185,46 @@ def test_peft_folder_of_a_graph_run_loads_on_the_hugging_face_model(run, id_rows
     torch.testing.assert_close(logits, torch.tensor(live), rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("model", ["gpt-neox", "bart", "shared-blocks"])
+def test_language_models_train_and_merge(model, program, tmp_path):
+    """Decoder inputs, logits of every token, nested outputs under other input names; the merged file's loss is PyTorch's own."""
+    import graph_table
+
+    cells = [cell.strip() for cell in graph_table.row_of(program, model, tmp_path).strip("|").split("|")]
+    assert all(float(cell) < 1e-5 for cell in cells[-2:]), cells
+
+
+@pytest.mark.parametrize("model, part", [("gpt2", "c_attn"), ("gpt-neox", "query_key_value")])
+def test_peft_folder_of_some_rows_of_a_fused_weight_loads_on_the_hugging_face_model(model, part, run, tiny_archive, tiny_folder, tmp_path):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    rows, rng = tmp_path / "rows.jsonl", random.Random(4)
+    ids = [[rng.randrange(5, 50) for _ in range(7)] for _ in range(12)]
+    rows.write_text("".join(json.dumps({"input_ids": row}) + "\n" for row in ids))
+    (tmp_path / "c.yaml").write_text(f"""model: {{path: {tiny_archive(model)}, backend: graph}}
+data: {{task: causal-lm, train: {rows}, dev: {rows}, pack: false}}
+adapter: {{method: deep-lora, rank: 3, targets: query-value}}
+train: {{steps: 8, batch_size: 6, lr: 0.05}}
+""")
+    run("finetune", tmp_path / "c.yaml", "--run", tmp_path / "run")
+    run("export", tmp_path / "run", "--to", "peft", "--output", tmp_path / "peft")
+    live = json.loads(run("evaluate", tmp_path / "run", "--data", rows, "--json").stdout)["loss"]
+    base = AutoModelForCausalLM.from_pretrained(tiny_folder(model))
+    tokens = torch.tensor(ids)
+    with torch.no_grad():
+        plain = base(tokens, labels=tokens).loss.item()
+        adapted = PeftModel.from_pretrained(base, tmp_path / "peft").eval()(tokens, labels=tokens).loss.item()
+    assert adapted == pytest.approx(live, rel=1e-4) and abs(adapted - plain) > 1e-2 * plain
+    from safetensors.torch import load_file
+
+    factors = load_file(tmp_path / "peft" / "adapter_model.safetensors")
+    assert len(factors) == 4 and all(f".{part}.lora_" in name for name in factors)
+    b = next(value for name, value in factors.items() if "lora_B" in name)
+    keys = b.chunk(3, 0)[1] if model == "gpt2" else b.unflatten(0, (4, 3, -1))[:, 1]
+    assert b.shape == (96, 6) and keys.abs().max() == 0
+
+
 def code_of(archive) -> dict[str, bytes]:
     """Code files of a TorchScript zip, without the folder that is named after the file (and without the lines' origins, .debug_pkl)."""
     with zipfile.ZipFile(archive) as file:

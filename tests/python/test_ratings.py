@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 
 def ratings(seed=0, rows=60, cols=40, share=0.6):
@@ -75,6 +76,8 @@ def test_predictions_are_those_of_the_exported_factors(run, trained):
     assert [(r["row"], r["col"]) for r in predicted] == [r[:2] for r in test]
     expected = [np.clip(values[ids["rows"].index(u), ids["cols"].index(i)], low, high) for u, i, _ in test]
     np.testing.assert_allclose([float(r["prediction"]) for r in predicted], expected, atol=1e-9)
+    halves = load_file(folder / "run/adapter.safetensors")  # the two factors of a chain, as adapters have them
+    np.testing.assert_array_equal(halves["B"] @ halves["A"], np.load(folder / "factors/row_factors.npy") @ np.load(folder / "factors/col_factors.npy").T)
     errors = np.array(expected) - [r[2] for r in test]
     assert json.loads((folder / "run/result.json").read_text())["test"]["rmse"] == pytest.approx(np.sqrt((errors**2).mean()), abs=1e-9)
 

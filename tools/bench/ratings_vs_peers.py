@@ -27,12 +27,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
+CHAIN = {"solver": "chain", "optimizer": "adam", "lr": "1e-3", "init_scale": "0.01", "eval_every": "20", "steps": "3000", "grid.rank": "[5, 10]"}
 OURS = {
     "deeplora bayes": {"solver": "bayes", "implicit": "none", "grid.rank": "[2, 5, 10, 20]"},
     "deeplora bayes, implicit": {"solver": "bayes", "implicit": "both", "grid.rank": "[5, 10, 20]"},
-    "deeplora als": {"solver": "als", "grid.rank": "[2, 5, 10]", "grid.regularization": "[0.02, 0.05, 0.1, 0.2]"},
-    "deeplora chain, depth 3": {"solver": "chain", "optimizer": "adam", "eval_every": "20", "steps": "3000", "grid.depth": "[3]", "grid.rank": "[5, 10]"},
-    "deeplora chain, depth 2": {"solver": "chain", "optimizer": "adam", "eval_every": "20", "steps": "3000", "grid.depth": "[2]", "grid.rank": "[5, 10]"},
+    "deeplora als": {"solver": "als", "grid.rank": "[5, 10]", "grid.regularization": "[10, 15, 20]"},
+    "deeplora chain, depth 3": {**CHAIN, "grid.depth": "[3]", "grid.regularization": "[0, 1e-6, 1e-5]"},
+    "deeplora chain, depth 2": {**CHAIN, "grid.depth": "[2]", "grid.regularization": "[1e-4, 2e-4, 4e-4]"},
 }
 PEERS = ["surprise baseline", "surprise SVD default", "surprise SVD", "surprise SVD++ default", "surprise SVD++", "cmfrec default", "cmfrec", "cmfrec, implicit"]
 

@@ -71,7 +71,8 @@ std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const fs::path& path, 
                     return found == files.end() ? std::nullopt : std::optional(found->second);
                   },
                   .tokenizer = tokenizer,
-                  .has_decoder = ArchiveForward(archive, interface).takes("decoder_input_ids")});
+                  .has_decoder = ArchiveForward(archive, interface).takes("decoder_input_ids"),
+                  .gives_hidden = interface.output.empty() && archive.export_info().value("output", std::string()) == "hidden"});
   return tokenizer;
 }
 

@@ -54,7 +54,7 @@ nlohmann::ordered_json errors_json(double half_mean_square, const torch::Tensor&
 Observations unobserved_sample(const SyntheticProblem& p, at::Generator generator) {
   constexpr int64_t kSample = 100000;
   const int64_t n = p.target.cols(), all = p.target.rows() * n;
-  const torch::Tensor drawn = std::get<0>(at::_unique(at::randint(all, {std::min(all, 4 * kSample)}, generator, torch::kInt64)));
+  const torch::Tensor drawn = all <= 4 * kSample ? torch::arange(all) : std::get<0>(at::_unique(at::randint(all, {4 * kSample}, generator, torch::kInt64)));
   const torch::Tensor seen = p.observed.row.to(torch::kInt64) * n + p.observed.col;
   torch::Tensor fresh = drawn;
   if (seen.numel() > 0) {

@@ -32,6 +32,15 @@ double beta_fraction(double a, double b, double x) {
   return value;
 }
 
+/// I_x(a, b) with y = 1 - x given apart: where x is nearly 1, subtracting would lose y's digits.
+double incomplete_beta_of(double a, double b, double x, double y) {
+  if (x <= 0) return 0;
+  if (y <= 0) return 1;
+  const double front = std::exp(std::lgamma(a + b) - std::lgamma(a) - std::lgamma(b) + a * std::log(x) + b * std::log(y));
+  if (x < (a + 1) / (a + b + 2)) return front * beta_fraction(a, b, x) / a;
+  return 1 - front * beta_fraction(b, a, y) / b;
+}
+
 void require_dof(double dof) {
   if (!(dof > 0)) throw std::invalid_argument("Student's t needs more than 0 degrees of freedom");
 }
@@ -51,19 +60,15 @@ Summary summarize(std::span<const double> values) {
 }
 
 double incomplete_beta(double a, double b, double x) {
-  if (x <= 0) return 0;
-  if (x >= 1) return 1;
-  const double log_front = std::lgamma(a + b) - std::lgamma(a) - std::lgamma(b) + a * std::log(x) + b * std::log1p(-x);
-  const double front = std::exp(log_front);
-  if (x < (a + 1) / (a + b + 2)) return front * beta_fraction(a, b, x) / a;
-  return 1 - front * beta_fraction(b, a, 1 - x) / b;
+  return incomplete_beta_of(a, b, x, 1 - x);
 }
 
 double student_t_two_sided(double t, double dof) {
   require_dof(dof);
   if (std::isnan(t)) return kNaN;
   if (std::isinf(t)) return 0;
-  return incomplete_beta(dof / 2, 0.5, dof / (dof + t * t));
+  const double square = t * t;
+  return incomplete_beta_of(dof / 2, 0.5, dof / (dof + square), square / (dof + square));
 }
 
 double student_t_cdf(double t, double dof) {

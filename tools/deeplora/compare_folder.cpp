@@ -163,6 +163,7 @@ void CompareRun::open(const std::string& yaml) {
   write_file_atomically(folder_ / "compare.yaml", yaml);
   check_inputs();
   for (size_t i = 0; i < cells_.size(); ++i) load_finished(i);
+  comparison_.drop_hopeless();  // what earlier calls gave up stays so
 }
 
 bool CompareRun::load_finished(size_t cell) {

@@ -131,6 +131,19 @@ def test_one_worker_gives_the_same_table_and_repeating_runs_nothing(whole, run, 
     assert len(after) == 12 and all(after[name] == before[name] for name in before)
 
 
+def test_a_cell_whose_checkpoint_cannot_go_on_starts_over(whole, run, config, tmp_path):
+    import shutil
+
+    folder = tmp_path / "run"
+    shutil.copytree(whole[0], folder)
+    cell = folder / "cells" / "deep-lora-n16-lr0.01-s1"
+    (cell / "result.json").unlink()
+    run("finetune", "--run", tmp_path / "other", folder / "cells" / "deep-lora-n16-lr0.01-s2.yaml")
+    shutil.copytree(tmp_path / "other" / "checkpoints", cell / "checkpoints")  # of another seed: refused by a resumed run
+    done = run("compare", config, "--run", folder)
+    assert "1 to run" in done.stderr and table(folder) == table(whole[0])
+
+
 def wait_for(condition, process, seconds=60):
     limit = time.time() + seconds
     while time.time() < limit and process.poll() is None and not condition():
@@ -248,7 +261,15 @@ def test_mistakes_are_found_before_any_training(name, run, config, tmp_path):
 def test_another_configuration_or_other_data_is_refused(whole, run, tmp_path, tiny_archive, rows, config):
     folder = whole[0]
     done = run("compare", config, "--run", folder, "--set", "train.batch_size=4", code=1)
-    assert "holds cells of another configuration" in done.stderr and "batch_size: 8" in done.stderr
+    assert "holds cells of another configuration" in done.stderr and "train.batch_size: 8" in done.stderr
+    # A cell of an earlier version, without a key that came later and in another order, is the same cell.
+    cell = folder / "cells" / "lora-n16-lr0.01-s1.yaml"
+    written = cell.read_text()
+    sections = [part for part in written.replace("  keep: best\n", "").split("\n") if part]
+    starts = [i for i, line in enumerate(sections) if not line.startswith(" ")] + [len(sections)]
+    cell.write_text("\n".join("\n".join(sections[a:b]) for a, b in reversed(list(zip(starts, starts[1:])))) + "\n")
+    assert "0 to run" in run("compare", config, "--run", folder).stderr
+    cell.write_text(written)
     strange = tmp_path / "strange"
     strange.mkdir()
     (strange / "notes.txt").write_text("mine")

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cmath>
 #include <fstream>
+#include <iterator>
 #include <sstream>
 #include <thread>
 
@@ -57,14 +58,29 @@ class ScratchFolder {
   fs::path path_;
 };
 
-/// First line in which two texts differ, for messages.
-std::string first_difference(const std::string& now, const std::string& before) {
-  std::istringstream a(now), b(before);
-  for (std::string x, y;;) {
-    const bool more_a = static_cast<bool>(std::getline(a, x)), more_b = static_cast<bool>(std::getline(b, y));
-    if (!more_a && !more_b) return "nothing";
-    if (x != y || more_a != more_b) return cat("'", y, "' then, '", x, "' now");
+/// "train.lr: 0.001" for every setting of a resolved configuration (nested mappings, two spaces a level), in no order.
+std::set<std::string> settings_of(const std::string& yaml) {
+  std::set<std::string> out;
+  std::vector<std::string> path;
+  std::istringstream lines(yaml);
+  for (std::string line; std::getline(lines, line);) {
+    const size_t indent = line.find_first_not_of(' '), colon = line.find(':');
+    if (indent == std::string::npos || colon == std::string::npos) continue;
+    path.resize(std::min(path.size(), indent / 2));
+    path.push_back(line.substr(indent, colon - indent));
+    if (colon + 1 < line.size()) out.insert(join(path, ".") + line.substr(colon));
   }
+  return out;
+}
+
+/// The first setting in which two configurations differ, for messages; empty when they are the same.
+std::string difference(const std::string& now, const std::string& before) {
+  const auto a = settings_of(now), b = settings_of(before);
+  std::vector<std::string> only_now, only_before;
+  std::set_difference(a.begin(), a.end(), b.begin(), b.end(), std::back_inserter(only_now));
+  std::set_difference(b.begin(), b.end(), a.begin(), a.end(), std::back_inserter(only_before));
+  const auto first = [](const std::vector<std::string>& settings) { return settings.empty() ? std::string("nothing") : settings.front(); };
+  return only_now.empty() && only_before.empty() ? "" : cat("'", first(only_before), "' then, '", first(only_now), "' now");
 }
 
 /// A cell's configuration as this version of the program resolves it: keys that came later have their defaults.
@@ -95,8 +111,9 @@ CompareRun::CompareRun(const CompareConfig& config, const Registries& registries
     const fs::path file = cell_file(i, ".yaml");
     if (!fs::exists(file, ignored)) continue;
     const std::string before = read_file(file);
-    if (before != cells_[i].yaml && resolved_again(before, file, registries) != cells_[i].yaml)
-      errors.add(comparison_.name(comparison_.cells()[i]), ": ", first_difference(cells_[i].yaml, before));
+    if (before == cells_[i].yaml) continue;
+    const std::string again = resolved_again(before, file, registries), found = difference(cells_[i].yaml, again.empty() ? before : again);
+    if (!found.empty()) errors.add(comparison_.name(comparison_.cells()[i]), ": ", found);
   }
   errors.throw_if_any(
       cat("run folder ", folder_.string(), " holds cells of another configuration; choose another --run, or remove it"));

@@ -51,12 +51,20 @@ bool CompareRun::wait_for_lock(size_t cell) const {
 
 void CompareRun::start(size_t cell, int slot, std::map<size_t, Running>& running) {
   write_file_atomically(cell_file(cell, ".yaml"), cells_[cell].yaml);
+  std::error_code ignored;
+  if (fs::exists(cell_folder(cell) / "config.yaml", ignored)) resumed_.insert(cell);
   running.emplace(cell, Running{ChildProcess(arguments(cell, slot), cell_file(cell, ".log")), slot});
 }
 
 void CompareRun::settle(size_t cell, int exit_code, bool stopping) {
   const bool finished = load_finished(cell);
   if (!finished && stopping && (exit_code == 130 || exit_code == 143)) return;  // saved; the cell stays open
+  if (!finished && exit_code == 1 && resumed_.erase(cell) > 0) {
+    // A checkpoint that cannot go on (damaged, or of another version) is worth less than the cell: once more from the start.
+    std::error_code ignored;
+    fs::remove_all(cell_folder(cell), ignored);
+    return;
+  }
   CellOutcome outcome = comparison_.outcome(cell);
   if (!finished) {
     outcome.state = CellState::failed;

@@ -79,6 +79,7 @@ class CompareRun {
   std::vector<CellPlan> cells_;
   std::map<std::string, std::vector<size_t>> twins_;  ///< by configuration: cells that are the same run, which runs once
   std::unique_ptr<FolderLock> lock_;
+  std::set<size_t> resumed_;   ///< running cells that go on from a checkpoint
   std::set<size_t> reported_;  ///< cells whose end was said, or known from an earlier call
   int workers_ = 1;
   int64_t threads_ = 0, done_weight_ = 0;

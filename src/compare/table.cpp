@@ -206,7 +206,8 @@ std::string overall_verdict(const std::vector<ComparisonRow>& rows, const Compar
     compared += found != Finding::unknown;
     better += found == Finding::better;
     worse += found == Finding::worse;
-    edges += row.choice.edge != LrChoice::Edge::no || row.baseline_choice.edge != LrChoice::Edge::no;
+    const bool at_edge = row.choice.edge != LrChoice::Edge::no || row.baseline_choice.edge != LrChoice::Edge::no;
+    edges += found != Finding::unknown && at_edge;
   }
   const std::string& baseline = comparison.plan().methods.at(comparison.plan().baseline).name;
   std::string out;

@@ -7,7 +7,12 @@
 
 // Every function for AVX-512, AVX2 and any x86-64; the processor chooses when the program starts. Sanitizers cannot follow that.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define DEEPLORA_VECTOR_CLONES __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+// By what the processor can do, not by its name: a name would leave every newer processor with the slowest one.
+#if __GNUC__ >= 12
+#define DEEPLORA_VECTOR_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define DEEPLORA_VECTOR_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
 #else
 #define DEEPLORA_VECTOR_CLONES
 #endif

@@ -111,7 +111,7 @@ train: {{steps: 6, batch_size: 8, lr: 0.01}}
         live = json.loads(call(program, "evaluate", run, "--data", data, "--json"))["loss"]
         files = {"config.json": ""}
         torch.jit.load(str(archive), _extra_files=files)
-        found = merged_loss(merged, name, task, json.loads(files["config.json"]).get("decoder_start_token_id"), rows)
+        found = merged_loss(merged, name, task, json.loads(files["config.json"] or "{}").get("decoder_start_token_id"), rows)
         return f"{abs(found - live) / abs(live):.0e}"
     except RuntimeError as error:
         return str(error)

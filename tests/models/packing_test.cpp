@@ -30,6 +30,28 @@ TEST(PackingTest, PackedAttentionEqualsPaddedAttentionPerSequence) {
   }
 }
 
+TEST(PackingTest, LongSequencesWithDropoutKeepTheMeanAndPassGradientsThroughTheSameMask) {
+  const torch::Tensor mask = (torch::arange(40).unsqueeze(0) < torch::tensor({{40}, {25}})).to(torch::kInt64);
+  const Packing packing(mask, 2, 40, torch::kCPU);
+  torch::manual_seed(2);
+  const torch::Tensor q = torch::randn({65, 8}), k = torch::randn({65, 8}), v = torch::randn({65, 8}).set_requires_grad(true);
+  const auto run = [&](uint64_t seed, double dropout) {
+    torch::manual_seed(seed);
+    return packed_attention(q, k, v, 2, packing, dropout);
+  };
+  const torch::Tensor plain = run(1, 0.0).detach(), out = run(1, 0.25);
+  EXPECT_TRUE(torch::equal(out, run(1, 0.25)));
+  EXPECT_FALSE(torch::equal(out, run(2, 0.25)));
+  const torch::Tensor g = torch::randn_like(out);
+  const torch::Tensor gradient = torch::autograd::grad({(out * g).sum()}, {v})[0];
+  const double value = (out * g).sum().item<double>();
+  EXPECT_NEAR((gradient * v).sum().item<double>(), value, 1e-3 * std::abs(value) + 1e-3);  // linear in v under one mask
+  torch::Tensor mean = torch::zeros_like(plain);
+  constexpr int kRuns = 400;
+  for (int i = 0; i < kRuns; ++i) mean += run(static_cast<uint64_t>(i), 0.25).detach() / kRuns;
+  EXPECT_LT((mean - plain).abs().mean().item<double>(), 0.03);
+}
+
 TEST(PackingTest, WithoutPaddingNothingIsCopiedOrMasked) {
   const Packing packing(torch::ones({2, 3}, torch::kInt64), 2, 3, torch::kCPU);
   EXPECT_FALSE(packing.attention_mask().defined());

@@ -252,7 +252,7 @@ def test_mistakes_are_said_in_one_line(run, tiny_archive, tmp_path):
     assert "use causal-lm" in refused(tiny_archive("gpt2"), {"task": "seq2seq", "text": "prompt", "target": "completion"})
     assert "causal" in refused(tiny_archive("bert", "encoder"), {"task": "causal-lm"})
     assert "trains the head only" in refused(tiny_archive("gpt2"), {"task": "causal-lm"}, "none")
-    assert "no column 'target'" in refused(tiny_archive("t5"), {"task": "seq2seq", "text": "prompt"})
+    assert "no field 'target'" in refused(tiny_archive("t5"), {"task": "seq2seq", "text": "prompt"})
     assert "data.completion" in refused(tiny_archive("gpt2"), {"task": "causal-lm", "completion": "answer"})
     assert "too_long" in refused(tiny_archive("gpt2"), {"task": "causal-lm", "max_length": 3})
     folder = finetune(run, tmp_path / "good", tiny_archive("gpt2"), {"task": "causal-lm", "train": str(rows)}, {"method": "lora"}, {"steps": 1})

@@ -19,7 +19,7 @@ StreamedPairs::StreamedPairs(int64_t rows, int64_t cols, int64_t k, torch::Tenso
     : rows_(rows),
       cols_(cols),
       k_(std::min({k, rows, cols})),
-      kept_pairs_(std::min({k + std::max<int64_t>(k, 8), rows, cols})),
+      kept_pairs_(std::min({k + std::max<int64_t>(k, 16), rows, cols})),
       options_(options),
       generator_(std::move(generator)) {}
 

@@ -7,7 +7,7 @@ namespace deeplora {
 
 /// Leading k singular pairs of M = M_1 + M_2 + ... in O((m + n) k) memory; neither M nor any term is formed or kept.
 ///
-/// The terms come by in passes, the same ones in the same order. In the first pass the leading s = 2k (k + 8 at least)
+/// The terms come by in passes, the same ones in the same order. In the first pass the leading s = 2k (k + 16 at least)
 /// pairs of (what is kept + the term) are kept, each by randomized subspace iteration; that is exact to the iteration
 /// for one term, or when s is the smaller side. Otherwise the truncations have left an error, and two more passes iterate
 /// on M itself, exact because its products are sums over the terms: U, V <- orth(M V), orth(M^T U), and then the leading

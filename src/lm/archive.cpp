@@ -171,6 +171,7 @@ void TorchScriptArchive::save(const torch::jit::Module& module, const std::map<s
 }
 
 bool gives_logits(const TorchScriptArchive& archive) {
+  if (archive.deeplora_info().value("token_logits", false)) return true;
   const auto& info = archive.export_info();
   if (info.contains("output")) return info.value("output", std::string()) == "logits";
   const auto& names = archive.config().contains("architectures") ? archive.config()["architectures"] : nlohmann::json();

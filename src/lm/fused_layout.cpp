@@ -45,8 +45,8 @@ GroupedRows falcon(const nlohmann::json& config, const HeadCounts& counts) {
 }
 
 std::optional<GroupedRows> of_family(const nlohmann::json& config) {
-  static const std::set<std::string> in_blocks{"gpt2", "openai-gpt", "imagegpt", "modernbert", "mpt", "nomic_bert", "phi3"};
-  static const std::set<std::string> by_head{"gpt_neox", "gpt_neox_japanese", "bloom", "persimmon", "deberta"};
+  static const std::set<std::string> in_blocks{"gpt2", "openai-gpt", "imagegpt", "modernbert", "mpt", "phi3"};
+  static const std::set<std::string> by_head{"gpt_neox", "gpt_neox_japanese", "bloom", "persimmon"};
   const std::string type = config.value("model_type", std::string());
   const HeadCounts counts(config);
   if (!counts.known()) return std::nullopt;

@@ -33,6 +33,9 @@ class GraphModel : public LanguageModel {
   std::string family() const override { return "graph"; }
   bool takes_padding() const override { return takes_padding_; }
 
+  /// Takes a 3-D output as logits of every token [B, T, V], where the archive does not say what it is.
+  void take_output_as_logits() { logits_ = true; }
+
   /// Matrices without a slot: {path, why}.
   std::vector<std::pair<std::string, std::string>> other_weights() const;
   /// Runs two batches of different sizes and, for a model without attention_mask, one text with and without

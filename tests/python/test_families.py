@@ -243,7 +243,7 @@ LORA, DEEP = ("lora", "{rank: 3, alpha: 5}"), ("deep-lora", "{rank: 2, depth: 3}
 EXPORTS = [("gpt2", "native", "re:.*", *DEEP), ("gpt2-untied-relu", "native", "all-linear", *LORA), ("gpt2", "graph", "re:.*", *LORA),
            ("llama-tied-biases", "native", "re:.*", *LORA), ("llama-grouped", "native", "re:.*", *DEEP), ("qwen2", "native", "all-linear", *DEEP),
            ("mistral-window", "native", "all-linear", *LORA), ("t5-plain", "native", "re:.*", *DEEP), ("t5-gated", "native", "re:.*", *LORA),
-           ("t5-gated", "graph", "all-linear", "rslora", "{rank: 2}")]
+           ("t5-gated", "graph", "all-linear", "rslora", "{rank: 2, alpha: 2}")]
 
 
 @pytest.mark.parametrize("name, backend, targets, method, options", EXPORTS)

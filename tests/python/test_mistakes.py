@@ -183,5 +183,5 @@ def test_wrong_usage_is_exit_code_2(run):
 
 def test_help_and_version_are_exit_code_0(run):
     assert torch.__version__.split("+")[0] in run("--version").stdout
-    for command in ("inspect", "finetune", "evaluate", "predict", "export"):
+    for command in ("inspect", "finetune", "evaluate", "predict", "compare", "export", "complete"):
         assert "Example:" in run(command, "--help").stdout

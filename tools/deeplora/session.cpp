@@ -94,8 +94,9 @@ std::shared_ptr<LanguageModel> build_native(const TorchScriptArchive& archive, c
 }
 
 std::shared_ptr<LanguageModel> build_graph(const TorchScriptArchive& archive, const ArchiveInterface& interface, const ModelOptions& options,
-                                           double* difference) {
+                                           double* difference, bool language_model) {
   auto model = std::make_shared<GraphModel>(archive, interface, options);
+  if (language_model && !archive.export_info().contains("output")) model->take_output_as_logits();
   model->probe(archive);
   const ParityResult parity = compare_with_archive(archive, interface, *model);
   check(parity.equal, "model ", archive.file().string(), ": its graph does not compute what its forward computes: ", parity.message);
@@ -173,14 +174,14 @@ LoadedData Session::load(const fs::path& file, std::string_view what, bool label
 std::shared_ptr<LanguageModel> Session::build_base(const Registries& registries) {
   const ModelOptions options{config.model.dropout};
   const ArchiveInterface& interface = config.model.interface;
-  if (config.model.backend == "graph") return build_graph(archive, interface, options, &parity_difference);
+  if (config.model.backend == "graph") return build_graph(archive, interface, options, &parity_difference, task().outputs() == 0);
   try {
     auto base = build_native(archive, interface, options, registries.families, &parity_difference);
     base->to(device);
     return base;
   } catch (const Error& reason) {
     if (config.model.backend == "native") throw;
-    auto base = build_graph(archive, interface, options, &parity_difference);
+    auto base = build_graph(archive, interface, options, &parity_difference, task().outputs() == 0);
     log_info("backend graph: ", reason.what());
     return base;
   }

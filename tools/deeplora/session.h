@@ -60,9 +60,9 @@ std::shared_ptr<LanguageModel> build_native(const TorchScriptArchive& archive, c
                                             const ModelOptions& options, const ModelFamilies& families, double* difference);
 
 /// The archive's own code with adapter slots, probed at two sizes and checked against the archive. Throws Error for archives
-/// that it cannot adapt.
+/// that it cannot adapt. For a `language_model` task, the output of an archive that does not say what it gives is taken as logits.
 std::shared_ptr<LanguageModel> build_graph(const TorchScriptArchive& archive, const ArchiveInterface& interface, const ModelOptions& options,
-                                           double* difference);
+                                           double* difference, bool language_model = false);
 
 /// Tokenizer from a path, or from the archive's extra files when the path is empty; null when there is none.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path, const TorchScriptArchive& archive);

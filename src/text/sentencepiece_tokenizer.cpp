@@ -51,10 +51,10 @@ std::optional<char> byte_of(const std::string& piece) {
 
 class SentencePieceTokenizer final : public PieceTokenizer {
  public:
-  /// `later` encodes what follows an added token.
+  /// `later` encodes what follows an added token, `spaced` what begins with a space.
   SentencePieceTokenizer(TokenizerParts parts, std::shared_ptr<const SentencePieceProcessor> first,
-                         std::shared_ptr<const SentencePieceProcessor> later)
-      : PieceTokenizer(std::move(parts)), first_(std::move(first)), later_(std::move(later)) {
+                         std::shared_ptr<const SentencePieceProcessor> later, std::shared_ptr<const SentencePieceProcessor> spaced)
+      : PieceTokenizer(std::move(parts)), first_(std::move(first)), later_(std::move(later)), spaced_(std::move(spaced)) {
     const std::vector<int> ids = ids_of(*first_, "a");
     has_prefix_ = !ids.empty() && first_->IdToPiece(ids[0]).starts_with(kSpace);
   }
@@ -62,7 +62,9 @@ class SentencePieceTokenizer final : public PieceTokenizer {
 
  protected:
   void append_ids(std::u32string_view text, bool at_start, std::vector<int64_t>& ids) const override {
-    const std::vector<int> found = ids_of(at_start ? *first_ : *later_, to_utf8(text));
+    const bool spaced = !text.empty() && (text.front() == U' ' || text.front() == U'\u2581');
+    const auto& processor = spaced && spaced_ ? spaced_ : at_start ? first_ : later_;
+    const std::vector<int> found = ids_of(*processor, to_utf8(text));
     ids.insert(ids.end(), found.begin(), found.end());
   }
 
@@ -93,7 +95,7 @@ class SentencePieceTokenizer final : public PieceTokenizer {
   }
 
  private:
-  std::shared_ptr<const SentencePieceProcessor> first_, later_;
+  std::shared_ptr<const SentencePieceProcessor> first_, later_, spaced_;
   bool has_prefix_ = false;
 };
 
@@ -227,6 +229,11 @@ bool prefix_at_start_only(const std::optional<JsonFile>& tokenizer, const Tokeni
   return style == Style::llama && !config.get<bool>("legacy", true);
 }
 
+/// True when a text that begins with a space takes no second one: the tokenizers library's Metaspace, unlike sentencepiece.
+bool prefix_unless_spaced(const std::optional<JsonFile>& tokenizer) {
+  return tokenizer && component_type(tokenizer->root, "pre_tokenizer") == "Metaspace" && component_type(tokenizer->root, "normalizer").empty();
+}
+
 }  // namespace
 
 std::vector<std::string> sentencepiece_file_names() {
@@ -254,9 +261,9 @@ std::unique_ptr<Tokenizer> make_sentencepiece(const std::string& file, const std
   parts.special = special_ids(*processor, config, parts.vocabulary);
   parts.layout = has_layout ? read_template(*tokenizer) : make_layout(file, parts.special, config, style);
   parts.layout.cut_left = config.cut_left();
-  const auto later =
-      prefix_at_start_only(tokenizer, config, style) ? load_without_prefix(file, model) : processor;
-  return std::make_unique<SentencePieceTokenizer>(std::move(parts), processor, later);
+  const auto bare = load_without_prefix(file, model);
+  const auto later = prefix_at_start_only(tokenizer, config, style) ? bare : processor;
+  return std::make_unique<SentencePieceTokenizer>(std::move(parts), processor, later, prefix_unless_spaced(tokenizer) ? bare : nullptr);
 }
 
 }  // namespace deeplora

@@ -18,7 +18,7 @@ struct TableOptions {
   std::string format = "auto";  ///< auto (by extension: .jsonl .json .tsv .csv .txt), jsonl, tsv, csv or text
   std::string header = "auto";  ///< TSV and CSV: auto (the first line holds a wanted name), yes or no
   std::vector<std::string> wanted;  ///< columns that every row must have, by name or by index from 0
-  std::vector<std::string> known;   ///< further names that tell a header; rows may lack them
+  std::vector<std::string> known{};   ///< further names that tell a header; rows may lack them
   /// JSONL: a row that has one of these stands in for the wanted columns.
   std::vector<std::string> stand_ins{"input_ids"};
 };

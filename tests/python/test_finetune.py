@@ -210,9 +210,10 @@ def test_a_run_killed_at_random_steps_and_resumed_ends_with_the_same_bits(run, p
             process.send_signal(signal_number)
             kills += 1
         process.communicate(timeout=60)
-        if signal_number != signal.SIGKILL and process.returncode not in (0, 130):
+        finished = (killed / "result.json").exists()  # then the signal may have met a program that was only ending
+        if signal_number != signal.SIGKILL and process.returncode not in (0, 130) and not finished:
             raise AssertionError(f"exit code {process.returncode} after signal {signal_number}")
-        if (killed / "result.json").exists():
+        if finished:
             break
     if not (killed / "result.json").exists():
         run("finetune", path, "--run", killed, "--resume")

@@ -1,10 +1,10 @@
 #include "models/attention.h"
 
-#include <ATen/Parallel.h>
 #include <torch/torch.h>
 
 #include <cmath>
 
+#include "core/parallel.h"
 #include "models/dropout.h"
 #include "models/vector_loops.h"
 
@@ -29,15 +29,13 @@ struct Layout {
   /// Calls run(task, first row, head) for every head of every sequence, on all threads.
   template <class Run>
   void each(const Run& run) const {
-    at::parallel_for(0, tasks(), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t t = begin; t < end; ++t) {
-        const auto sequence = static_cast<size_t>(t / heads);
-        const int64_t head = t % heads, row = offsets[sequence];
-        HeadTask task{offsets[sequence + 1] - row, width, static_cast<float>(1.0 / std::sqrt(static_cast<double>(width))),
-                      static_cast<uint32_t>(seed), static_cast<uint32_t>(t) * 0x85ebca6bU, dropout > 0 ? drop_threshold(dropout) : 0U,
-                      static_cast<float>(1.0 / (1.0 - dropout))};
-        if (task.tokens > 0) run(task, row, head);
-      }
+    parallel_parts(tasks(), [&](int64_t t) {
+      const auto sequence = static_cast<size_t>(t / heads);
+      const int64_t head = t % heads, row = offsets[sequence];
+      HeadTask task{offsets[sequence + 1] - row, width, static_cast<float>(1.0 / std::sqrt(static_cast<double>(width))),
+                    static_cast<uint32_t>(seed), static_cast<uint32_t>(t) * 0x85ebca6bU, dropout > 0 ? drop_threshold(dropout) : 0U,
+                    static_cast<float>(1.0 / (1.0 - dropout))};
+      if (task.tokens > 0) run(task, row, head);
     });
   }
 };

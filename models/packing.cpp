@@ -2,6 +2,7 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -18,8 +19,8 @@ Packing::Packing(const torch::Tensor& mask, int64_t batch, int64_t tokens, torch
   if (index.size(0) == batch * tokens) return;
   index_ = index;
   attention_mask_ = keep.view({batch, 1, 1, tokens});
-  const torch::Tensor lengths = keep.sum(1).cpu();
-  for (int64_t s = 0; s < batch; ++s) offsets_[static_cast<size_t>(s) + 1] = offsets_[static_cast<size_t>(s)] + lengths[s].item<int64_t>();
+  const torch::Tensor ends = keep.sum(1).cumsum(0).cpu();
+  std::copy_n(ends.const_data_ptr<int64_t>(), batch, offsets_.begin() + 1);
 }
 
 torch::Tensor Packing::pack(const torch::Tensor& padded) const {
@@ -37,6 +38,7 @@ Packing Packing::rows(const torch::Tensor& rows) const {
   Packing out = *this;
   out.batch_ = rows.size(0);
   out.index_.reset();
+  out.offsets_.clear();
   if (attention_mask_.defined()) out.attention_mask_ = attention_mask_.index_select(0, rows);
   return out;
 }

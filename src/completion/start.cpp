@@ -12,8 +12,6 @@
 namespace deeplora {
 namespace {
 
-torch::Tensor orthonormal(const torch::Tensor& columns) { return std::get<0>(at::linalg_qr(columns, "reduced")); }
-
 void check_width(const ChainConfig& config, int64_t width, const Problem& problem) {
   const int64_t smaller = std::min(problem.rows, problem.cols);
   check(config.method != "compressed" || width <= smaller, "completion.rank: compressed needs 2 x rank = ", width,
@@ -25,24 +23,22 @@ void check_width(const ChainConfig& config, int64_t width, const Problem& proble
 
 SingularPairs leading_pairs_of(Objective& gamma, int64_t k, at::Generator generator, int64_t iterations) {
   torch::NoGradGuard no_grad;
-  const int64_t sampled = gamma.width();
   const auto type = gamma.b().scalar_type();
-  const auto times = [&](const torch::Tensor& x) {
-    gamma.a_t().copy_(x);
-    gamma.propagate();
-    return gamma.db().to(torch::kFloat64);
-  };
-  const auto transposed_times = [&](const torch::Tensor& x) {
-    gamma.b().copy_(x);
-    gamma.propagate();
-    return gamma.da_t().to(torch::kFloat64);
-  };
+  const MatrixAction action{gamma.rows(), gamma.cols(), torch::kFloat64,
+                            [&](const torch::Tensor& x) {
+                              gamma.a_t().copy_(x);
+                              gamma.propagate();
+                              return gamma.db().to(torch::kFloat64);
+                            },
+                            [&](const torch::Tensor& x) {
+                              gamma.b().copy_(x);
+                              gamma.propagate();
+                              return gamma.da_t().to(torch::kFloat64);
+                            }};
   gamma.b().zero_();
-  torch::Tensor q = orthonormal(times(at::randn({gamma.cols(), sampled}, generator, torch::kFloat64)));
-  for (int64_t i = 0; i < iterations; ++i) q = orthonormal(times(orthonormal(transposed_times(q))));
-  const auto [v, s, ut] = at::linalg_svd(transposed_times(q), /*full_matrices=*/false);  // (Q^T Gamma)^T = V S U^T
-  k = std::min(k, s.numel());
-  return {at::matmul(q, ut.narrow(0, 0, k).t()).to(type), s.narrow(0, 0, k).contiguous(), v.narrow(1, 0, k).contiguous().to(type)};
+  const int64_t sampled = gamma.width(), most = std::min({k, sampled, gamma.rows(), gamma.cols()});
+  SingularPairs pairs = subspace_iteration(action, most, sampled, std::move(generator), iterations);
+  return {pairs.u.to(type), pairs.s, pairs.v.to(type)};
 }
 
 SingularPairs leading_gradient_pairs(const Problem& problem, int64_t k, at::Generator generator, int64_t iterations, int64_t oversampling) {

@@ -17,8 +17,6 @@ bool is_full_width(const FactorChainImpl& chain) {
   });
 }
 
-torch::Tensor orthonormal_basis(const torch::Tensor& columns) { return std::get<0>(at::linalg_qr(columns, "reduced")); }
-
 nlohmann::ordered_json numbers(const torch::Tensor& values, int64_t most) {
   const torch::Tensor shown = values.narrow(0, 0, std::min(most, values.numel())).to(torch::kFloat64).contiguous();
   return std::vector<double>(shown.const_data_ptr<double>(), shown.const_data_ptr<double>() + shown.numel());

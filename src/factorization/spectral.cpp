@@ -12,10 +12,6 @@
 namespace deeplora {
 namespace {
 
-torch::Tensor orthonormal(const torch::Tensor& columns) {
-  return std::get<0>(at::linalg_qr(columns, "reduced"));
-}
-
 SingularPairs leading(const torch::Tensor& matrix, int64_t k) {
   const auto [u, s, vt] = at::linalg_svd(matrix, /*full_matrices=*/false);
   return {u.narrow(1, 0, k).contiguous(), s.narrow(0, 0, k).contiguous(),
@@ -52,14 +48,24 @@ SingularPairs leading_singular_pairs(const MatrixAction& matrix, int64_t k, at::
     const torch::Tensor identity = at::eye(smaller, matrix.options);
     return leading(matrix.cols == smaller ? matrix.times(identity) : matrix.transposed_times(identity).t(), k);
   }
+  return subspace_iteration(matrix, k, sampled, std::move(generator), iterations);
+}
+
+SingularPairs subspace_iteration(const MatrixAction& matrix, int64_t k, int64_t sampled, at::Generator generator,
+                                 int64_t iterations) {
+  torch::NoGradGuard no_grad;
   const auto drawing = torch::TensorOptions().dtype(torch::kFloat64).device(generator.device());
   const torch::Tensor probe = at::randn({matrix.cols, sampled}, generator, drawing).to(matrix.options);
-  torch::Tensor q = orthonormal(matrix.times(probe));
+  torch::Tensor q = orthonormal_basis(matrix.times(probe));
   // A QR in every half step keeps small directions from drowning in rounding.
-  for (int64_t i = 0; i < iterations; ++i) q = orthonormal(matrix.times(orthonormal(matrix.transposed_times(q))));
+  for (int64_t i = 0; i < iterations; ++i) q = orthonormal_basis(matrix.times(orthonormal_basis(matrix.transposed_times(q))));
   SingularPairs pairs = leading(matrix.transposed_times(q).t(), k);
   pairs.u = at::matmul(q, pairs.u);
   return pairs;
+}
+
+torch::Tensor orthonormal_basis(const torch::Tensor& columns) {
+  return std::get<0>(at::linalg_qr(columns, "reduced"));
 }
 
 torch::Tensor singular_values(const FactorChainImpl& chain) {

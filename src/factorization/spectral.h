@@ -34,6 +34,12 @@ SingularPairs leading_singular_pairs(const torch::Tensor& matrix, int64_t k, at:
 SingularPairs leading_singular_pairs(const MatrixAction& matrix, int64_t k, at::Generator generator,
                                      int64_t iterations = 4, int64_t oversampling = 8);
 
+/// The iteration itself, without the shortcut for small matrices: k of `sampled` directions, k at most `sampled` and the smaller side.
+SingularPairs subspace_iteration(const MatrixAction& matrix, int64_t k, int64_t sampled, at::Generator generator, int64_t iterations);
+
+/// Orthonormal basis of the space of full-rank columns [d, k], by QR.
+torch::Tensor orthonormal_basis(const torch::Tensor& columns);
+
 /// The singular values of scale * W_L ... W_1 that can differ from zero, falling: min(m, n, width) values in
 /// float64, from the small cores of QR factorisations in O((m + n) r^2).
 torch::Tensor singular_values(const FactorChainImpl& chain);

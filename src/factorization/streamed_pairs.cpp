@@ -6,14 +6,6 @@
 #include <stdexcept>
 
 namespace deeplora {
-namespace {
-
-torch::Tensor range_basis(const torch::Tensor& columns) {
-  return std::get<0>(at::linalg_qr(columns, "reduced"));
-}
-
-}  // namespace
-
 StreamedPairs::StreamedPairs(int64_t rows, int64_t cols, int64_t k, torch::TensorOptions options,
                              at::Generator generator)
     : rows_(rows),
@@ -59,8 +51,8 @@ bool StreamedPairs::end_pass() {
       pass_ = terms_ == 1 || kept_pairs_ == std::min(rows_, cols_) ? Pass::done : Pass::iterate;
       break;
     case Pass::iterate:
-      kept_.u = range_basis(left_);
-      kept_.v = range_basis(right_);
+      kept_.u = orthonormal_basis(left_);
+      kept_.v = orthonormal_basis(right_);
       pass_ = Pass::combine;
       break;
     case Pass::combine:

@@ -2,7 +2,6 @@
 #include "completion/ratings_model.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -12,6 +11,7 @@
 #include "completion/ratings_file.h"
 #include "completion/ratings_run.h"
 #include "core/files.h"
+#include "support/temp_folder.h"
 
 namespace deeplora {
 namespace {
@@ -223,8 +223,7 @@ TEST(TopN, LeavesOutWhatWasRated) {
 }
 
 TEST(RatingsFile, GivesTheModelBack) {
-  std::string pattern = (fs::temp_directory_path() / "deeplora-model-XXXXXX").string();
-  ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+  const testing::TempFolder folder;
   const Ratings train = golden_ratings();
   FactorOptions o;
   o.rank = 3;
@@ -232,16 +231,15 @@ TEST(RatingsFile, GivesTheModelBack) {
   o.implicit_rows = true;
   RatingsModel model = fit_rating_factors(train, o);
   model.range = {0.5, 5};
-  save_ratings_model(pattern, model, train);
-  const NamedRatingsModel back = load_ratings_model(pattern);
+  save_ratings_model(folder.path(), model, train);
+  const NamedRatingsModel back = load_ratings_model(folder.path());
   for (int64_t i = 0; i < model.rows; ++i)
     for (int64_t j = 0; j < model.cols; ++j) ASSERT_EQ(back.model.predict(i, j), model.predict(i, j));
   EXPECT_EQ(back.model.row_link, model.row_link);
   EXPECT_EQ(back.rows.name(3), "r3");
   EXPECT_EQ(back.seen.begin.back(), train.size());
-  fs::remove(fs::path(pattern) / "cols.txt");
-  EXPECT_THROW(load_ratings_model(pattern), Error);
-  fs::remove_all(pattern);
+  fs::remove(folder / "cols.txt");
+  EXPECT_THROW(load_ratings_model(folder.path()), Error);
 }
 
 }  // namespace

@@ -2,30 +2,20 @@
 #include "completion/ratings_reader.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
-#include <fstream>
 #include <sstream>
+
+#include "support/temp_folder.h"
 
 namespace deeplora {
 namespace {
 namespace fs = std::filesystem;
 
-class RatingsReaderTest : public testing::Test {
+class RatingsReaderTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "deeplora-ratings-XXXXXX").string();
-    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
-  fs::path write(const std::string& name, const std::string& content) const {
-    std::ofstream(folder_ / name, std::ios::binary) << content;
-    return folder_ / name;
-  }
+  fs::path write(const std::string& name, const std::string& content) const { return folder_.write(name, content); }
   Ratings read(const std::string& name, const std::string& content, const RatingsFormat& format = {}) const {
     return read_ratings(write(name, content), format);
   }
@@ -45,13 +35,11 @@ class RatingsReaderTest : public testing::Test {
     try {
       read(name, content, format);
     } catch (const Error& e) {
-      std::string message = e.what();
-      for (size_t at; (at = message.find(folder_.string() + "/")) != std::string::npos;) message.erase(at, folder_.string().size() + 1);
-      return message;
+      return folder_.without_path(e.what());
     }
     return "no error";
   }
-  fs::path folder_;
+  const testing::TempFolder folder_;
 };
 
 template <class T>
@@ -73,7 +61,7 @@ TEST_F(RatingsReaderTest, ReadsMovieLensFilesAsTheyCome) {
   EXPECT_EQ(text("196\t242\t3\t881250949\n186\t302\t3\t891717742\n", {}, "u.data"), "196,242,3@881250949 186,302,3@891717742");
   EXPECT_EQ(text("1::1193::5::978300760\r\n1::661::3::978302109\r\n", {}, "ratings.dat"), "1,1193,5@978300760 1,661,3@978302109");
   write("ratings.dat", "1::2::3::4\n");
-  EXPECT_EQ(entries(read_ratings(folder_, {})), "1,2,3@4");
+  EXPECT_EQ(entries(read_ratings(folder_.path(), {})), "1,2,3@4");
 }
 
 TEST_F(RatingsReaderTest, ReadsAnyDelimitedTriplets) {

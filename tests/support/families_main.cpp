@@ -8,7 +8,6 @@
 #include <cstring>
 #include <iostream>
 
-#include "adapters/registration.h"
 #include "core/files.h"
 #include "core/random.h"
 #include "core/system.h"
@@ -19,11 +18,13 @@
 #include "lm/targets.h"
 #include "lm/tensor_file.h"
 #include "models/registration.h"
+#include "support/tiny_archive.h"
 
 namespace deeplora {
 namespace {
 
 using nlohmann::ordered_json;
+using testing::factory_of;
 using Model = std::shared_ptr<LanguageModel>;
 
 Model native(const TorchScriptArchive& archive, double dropout = 0.0) {
@@ -36,15 +37,6 @@ Model native(const TorchScriptArchive& archive, double dropout = 0.0) {
 
 Model graph(const TorchScriptArchive& archive) {
   return std::make_shared<GraphModel>(archive, ArchiveInterface{}, ModelOptions{0.0});
-}
-
-AdapterFactory factory_of(const std::string& method, const std::string& options) {
-  AdapterMethods methods("adapter method");
-  register_adapter_methods(methods);
-  const Config config = Config::parse(options);
-  auto factory = methods.at(method).configure(config);
-  config.finish();
-  return factory;
 }
 
 int64_t vocabulary(LanguageModel& model) {

@@ -9,27 +9,9 @@
 
 #include "adapters/registration.h"
 #include "lm/archive.h"
+#include "support/temp_folder.h"
 
 namespace deeplora::testing {
-
-/// A folder that is removed when the object dies.
-class TempFolder {
- public:
-  TempFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "deeplora-XXXXXX").string();
-    path_ = ::mkdtemp(pattern.data());
-  }
-  ~TempFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TempFolder(const TempFolder&) = delete;
-  TempFolder& operator=(const TempFolder&) = delete;
-  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  std::filesystem::path path_;
-};
 
 /// forward(input_ids, attention_mask) -> Dict with "hidden" [B, T, 6]; weights table.weight [11, 6], dense.weight [6, 6].
 inline torch::jit::Module tiny_module() {

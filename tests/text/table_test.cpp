@@ -1,30 +1,18 @@
 #include "text/table.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
-
-#include <fstream>
 
 #include "core/error.h"
+#include "support/temp_folder.h"
 
 namespace deeplora {
 namespace {
 
 namespace fs = std::filesystem;
 
-class TableTest : public testing::Test {
+class TableTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "deeplora-table-XXXXXX").string();
-    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
-  fs::path write(const std::string& name, const std::string& content) const {
-    std::ofstream(folder_ / name, std::ios::binary) << content;
-    return folder_ / name;
-  }
+  fs::path write(const std::string& name, const std::string& content) const { return folder_.write(name, content); }
   std::vector<Row> read(const std::string& name, const std::string& content,
                         const TableOptions& options = {}) const {
     return read_table(write(name, content), options);
@@ -35,16 +23,12 @@ class TableTest : public testing::Test {
     try {
       read(name, content, options);
     } catch (const Error& e) {
-      std::string message = e.what();
-      const std::string prefix = folder_.string() + "/";
-      for (size_t at = message.find(prefix); at != std::string::npos; at = message.find(prefix))
-        message.erase(at, prefix.size());
-      return message;
+      return folder_.without_path(e.what());
     }
     return "no error";
   }
 
-  fs::path folder_;
+  const testing::TempFolder folder_;
 };
 
 std::string dump(const std::vector<Row>& rows) {
@@ -151,7 +135,7 @@ TEST_F(TableTest, UnreadableFilesAreErrors) {
   EXPECT_CONTAINS(error("a.jsonl", "{}", {"auto", "yes", {}}), "applies to TSV and CSV only");
   EXPECT_CONTAINS(error("a.tsv", "a", {"auto", "maybe", {}}), "expected one of auto, yes, no, found 'maybe'");
   EXPECT_THROW(read_table(folder_ / "missing.tsv", {}), Error);
-  EXPECT_THROW(read_table(folder_, {"tsv", "auto", {}}), Error);
+  EXPECT_THROW(read_table(folder_.path(), {"tsv", "auto", {}}), Error);
   EXPECT_THROW(read_table("/dev/zero", {"text", "auto", {}}), Error);
 }
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 #include <torch/torch.h>
 #include <unistd.h>
 
@@ -14,6 +13,7 @@
 
 #include "core/files.h"
 #include "core/random.h"
+#include "support/temp_folder.h"
 #include "train/checkpoint.h"
 #include "train/trainer.h"
 
@@ -23,24 +23,10 @@ constexpr int64_t kVocabulary = 11, kWidth = 6, kClasses = 3, kRank = 2;
 
 /// A folder that goes away with the object; in memory where the system has such a place, because hundreds of
 /// checkpoints that are flushed to a busy disk take minutes.
-class TemporaryFolder {
+class TemporaryFolder : public testing::TempFolder {
  public:
-  TemporaryFolder() {
-    const bool memory = ::access("/dev/shm", W_OK) == 0;
-    const auto parent = memory ? std::filesystem::path("/dev/shm") : std::filesystem::temp_directory_path();
-    std::string pattern = (parent / "deeplora-train-XXXXXX").string();
-    if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("no temporary folder");
-    path_ = pattern;
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  std::filesystem::path path_;
+  TemporaryFolder()
+      : TempFolder(::access("/dev/shm", W_OK) == 0 ? std::filesystem::path("/dev/shm") : std::filesystem::temp_directory_path()) {}
 };
 
 /// logits [B, T, C] of each token: frozen embedding, dropout, then a LoRA-like pair beside a trained head.

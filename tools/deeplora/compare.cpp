@@ -11,15 +11,14 @@
 #include "compare_run.h"
 #include "core/log.h"
 #include "deeplora_version.h"
+#include "run_options.h"
 
 namespace deeplora {
 namespace {
 namespace fs = std::filesystem;
 
-struct CompareCommand {
-  std::string config, run;
-  std::vector<std::string> overrides;
-  bool print_config = false, report_only = false;
+struct CompareCommand : RunOptions {
+  bool report_only = false;
 };
 
 /// Writes every file of the report from the cells that are finished.
@@ -95,14 +94,12 @@ void print_summary(const CompareRun& run) {
 
 void compare(const CompareCommand& o) {
   const Registries registries = make_registries();
-  Config given = Config::load(o.config);
-  for (const auto& assignment : o.overrides) given.set(assignment);
-  const CompareConfig config = CompareConfig::read(given, registries);
+  const CompareConfig config = CompareConfig::read(given_config(o), registries);
   if (o.print_config) {
     std::cout << config.resolved();
     return;
   }
-  const fs::path folder = o.run.empty() ? fs::path("runs") / fs::path(o.config).stem() : fs::path(o.run);
+  const fs::path folder = run_folder_of(o);
   CompareRun run(config, registries, folder);
   if (o.report_only) {
     std::error_code ignored;

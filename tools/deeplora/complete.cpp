@@ -8,30 +8,16 @@
 #include "completion_sweep.h"
 #include "core/log.h"
 #include "core/system.h"
+#include "run_options.h"
 #include "synthetic_run.h"
 
 namespace deeplora {
 namespace {
 namespace fs = std::filesystem;
 
-struct CompleteOptions {
-  std::string config;
-  std::vector<std::string> overrides;
-  std::string run;
-  bool resume = false, print_config = false;
+struct CompleteOptions : RunOptions {
   RatingsUse use;
 };
-
-/// RUN when no --run is given: runs/<name of the configuration>.
-fs::path run_folder_of(const CompleteOptions& o) {
-  return o.run.empty() ? fs::path("runs") / fs::path(o.config).stem() : fs::path(o.run);
-}
-
-Config given_config(const CompleteOptions& o) {
-  Config config = Config::load(o.config.empty() ? run_folder_of(o) / "config.yaml" : fs::path(o.config));
-  for (const auto& assignment : o.overrides) config.set(assignment);
-  return config;
-}
 
 /// Keys that may change when a run goes on.
 bool may_change(const std::string& path) {

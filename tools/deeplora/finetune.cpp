@@ -8,30 +8,16 @@
 #include "core/system.h"
 #include "deeplora_version.h"
 #include "finetune_report.h"
+#include "run_options.h"
 #include "session.h"
 
 namespace deeplora {
 namespace {
 namespace fs = std::filesystem;
 
-struct FinetuneOptions {
-  std::string config;
-  std::vector<std::string> overrides;
-  std::string run;
-  bool resume = false, print_config = false, dry_run = false;
+struct FinetuneOptions : RunOptions {
+  bool dry_run = false;
 };
-
-/// RUN when no --run is given: runs/<name of the configuration>.
-fs::path run_folder_of(const FinetuneOptions& o) {
-  return o.run.empty() ? fs::path("runs") / fs::path(o.config).stem() : fs::path(o.run);
-}
-
-Config given_config(const FinetuneOptions& o) {
-  const fs::path saved = run_folder_of(o) / "config.yaml";
-  Config config = Config::load(o.config.empty() ? saved : fs::path(o.config));
-  for (const auto& assignment : o.overrides) config.set(assignment);
-  return config;
-}
 
 void announce(const Session& s) {
   log_info("model: ", s.config.model.path.string(), " (", s.model().family(), ", ", s.archive.parameter_count(), " parameters; equals the archive to ",

@@ -1,0 +1,16 @@
+#include "run_options.h"
+
+namespace deeplora {
+namespace fs = std::filesystem;
+
+fs::path run_folder_of(const RunOptions& options) {
+  return options.run.empty() ? fs::path("runs") / fs::path(options.config).stem() : fs::path(options.run);
+}
+
+Config given_config(const RunOptions& options) {
+  Config config = Config::load(options.config.empty() ? run_folder_of(options) / "config.yaml" : fs::path(options.config));
+  for (const auto& assignment : options.overrides) config.set(assignment);
+  return config;
+}
+
+}  // namespace deeplora

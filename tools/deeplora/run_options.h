@@ -1,0 +1,25 @@
+// What the subcommands that make a run folder have in common: CONFIG, --set, --run, --resume, --print-config.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/config.h"
+
+namespace deeplora {
+
+struct RunOptions {
+  std::string config;
+  std::vector<std::string> overrides;
+  std::string run;
+  bool resume = false, print_config = false;
+};
+
+/// RUN, or runs/<name of the configuration> when no --run is given.
+std::filesystem::path run_folder_of(const RunOptions& options);
+
+/// CONFIG, or the run folder's own when it is left out, under the overrides.
+Config given_config(const RunOptions& options);
+
+}  // namespace deeplora

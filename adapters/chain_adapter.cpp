@@ -21,11 +21,16 @@ torch::Tensor ChainAdapter::forward(const torch::Tensor& x) {
 }
 
 torch::Tensor ChainAdapter::linear(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias) {
-  std::vector<torch::Tensor> factors;
-  for (const auto& factor : chain_->factors()) factors.push_back(factor.value);
-  const bool dropped = dropout_ > 0 && is_training();
-  if (dropped || !can_fuse_chain(x, weight, bias, factors)) return Adapter::linear(x, weight, bias);
-  return linear_with_chain(x, weight, bias, factors, chain_->scale());
+  const auto update = chain_update();
+  if (!update || !can_fuse_chain(x, weight, bias, update->factors)) return Adapter::linear(x, weight, bias);
+  return linear_with_chain(x, weight, bias, update->factors, update->scale);
+}
+
+std::optional<ChainUpdate> ChainAdapter::chain_update() const {
+  if (dropout_ > 0 && is_training()) return std::nullopt;
+  ChainUpdate out{{}, chain_->scale()};
+  for (const auto& factor : chain_->factors()) out.factors.push_back(factor.value);
+  return out;
 }
 
 torch::Tensor ChainAdapter::rows(const torch::Tensor& ids) {

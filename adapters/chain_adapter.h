@@ -17,6 +17,7 @@ class ChainAdapter : public Adapter {
   torch::Tensor forward(const torch::Tensor& x) override;
   /// One fused function where nothing stands between the input and the chain.
   torch::Tensor linear(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias) override;
+  std::optional<ChainUpdate> chain_update() const override;
   torch::Tensor rows(const torch::Tensor& ids) override;
   torch::Tensor delta() const override;
   std::vector<ParamGroup> param_groups() const override { return chain_->param_groups(); }

@@ -66,17 +66,18 @@ class SequenceAttention : public torch::autograd::Function<SequenceAttention> {
     const auto offsets = ctx->saved_data["offsets"].toIntVector();
     const int64_t heads = ctx->saved_data["heads"].toInt();
     const Layout layout{offsets, heads, q.size(1) / heads, ctx->saved_data["dropout"].toDouble(), ctx->saved_data["seed"].toInt()};
-    const auto empty = [&] { return torch::empty({q.size(0), q.size(1)}, q.options()); };
-    torch::Tensor gq = empty(), gk = empty(), gv = empty();
-    float *to_q = gq.mutable_data_ptr<float>(), *to_k = gk.mutable_data_ptr<float>(), *to_v = gv.mutable_data_ptr<float>();
+    // Side by side, so that a joined projection takes them as one.
+    torch::Tensor joined = torch::empty({q.size(0), 3 * q.size(1)}, q.options());
+    auto to = at::unsafe_split(joined, q.size(1), 1);
+    float *to_q = to[0].mutable_data_ptr<float>(), *to_k = to[1].mutable_data_ptr<float>(), *to_v = to[2].mutable_data_ptr<float>();
     const float* logs = log_sums.const_data_ptr<float>();
     layout.each([&](const HeadTask& task, int64_t row, int64_t head) {
       const auto view = [&](const torch::Tensor& x) { return head_of(x, row, head, layout.width); };
-      const int64_t at = row * q.size(1) + head * layout.width;
+      const int64_t at = row * joined.stride(0) + head * layout.width;
       attend_head_backward(task, view(q), view(k), view(v), view(g), view(out), logs + row * heads + head, heads,
-                    {to_q + at, to_k + at, to_v + at, q.size(1)});
+                           {to_q + at, to_k + at, to_v + at, joined.stride(0)});
     });
-    return {gq, gk, gv, {}, {}, {}, {}};
+    return {to[0], to[1], to[2], {}, {}, {}, {}};
   }
 };
 

@@ -28,6 +28,7 @@ class EncoderLayer : public torch::nn::Module {
     output_ = register_module("output", weights.projection(at + n.attention_output, c.width, c.width));
     mlp_in_ = register_module("mlp_in", weights.projection(at + n.mlp_in, c.mlp_width, c.width));
     mlp_out_ = register_module("mlp_out", weights.projection(at + n.mlp_out, c.width, c.mlp_width));
+    query_key_value_ = weights.joined({query_, key_, value_});
     attention_norm_ = register_module("attention_norm", FrozenLayerNorm(weights, at + n.attention_norm, c.width, c.norm_eps));
     mlp_norm_ = register_module("mlp_norm", FrozenLayerNorm(weights, at + n.mlp_norm, c.width, c.norm_eps));
   }
@@ -35,8 +36,8 @@ class EncoderLayer : public torch::nn::Module {
   /// x [N, D] -> [N, D]; `trace` collects the outputs of both norms when given.
   torch::Tensor forward(const torch::Tensor& x, const Packing& packing, std::vector<torch::Tensor>* trace) {
     const bool training = is_training();
-    const torch::Tensor mixed = packed_attention(query_(x), key_(x), value_(x), config_.heads, packing,
-                                                 training ? config_.attention_dropout : 0.0);
+    const auto qkv = query_key_value_.forward(x);
+    const torch::Tensor mixed = packed_attention(qkv[0], qkv[1], qkv[2], config_.heads, packing, training ? config_.attention_dropout : 0.0);
     const double dropout = training ? config_.hidden_dropout : 0.0;
     const torch::Tensor attended = attention_norm_(dropout_add(output_(mixed), x, dropout));
     const torch::Tensor out = mlp_norm_(dropout_add(mlp_out_(activate(mlp_in_(attended), config_.activation)), attended, dropout));
@@ -56,6 +57,7 @@ class EncoderLayer : public torch::nn::Module {
  private:
   const EncoderConfig& config_;
   Projection query_{nullptr}, key_{nullptr}, value_{nullptr}, output_{nullptr}, mlp_in_{nullptr}, mlp_out_{nullptr};
+  JoinedProjections query_key_value_;
   FrozenLayerNorm attention_norm_{nullptr}, mlp_norm_{nullptr};
 };
 

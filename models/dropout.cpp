@@ -64,6 +64,7 @@ int64_t draw_dropout_seed() {
 
 torch::Tensor dropout_add(const torch::Tensor& x, const torch::Tensor& residual, double p) {
   if (p <= 0) return x + residual;
+  if (x.device().is_cpu() && x.scalar_type() == torch::kBFloat16) return dropout_add(x.to(torch::kFloat32), residual, p);  // from autocast
   if (!is_plain(x) || !is_plain(residual)) return at::dropout(x, p, /*train=*/true) + residual;
   return DropoutAdd::apply(x, std::optional(residual), p, draw_dropout_seed());
 }

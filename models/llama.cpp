@@ -47,6 +47,8 @@ class LlamaLayer : public CausalLayer {
     mlp_gate_ = register_module("mlp_gate", weights.projection(at + "mlp.gate_proj", c.mlp_width, c.width));
     mlp_in_ = register_module("mlp_in", weights.projection(at + "mlp.up_proj", c.mlp_width, c.width));
     mlp_out_ = register_module("mlp_out", weights.projection(at + "mlp.down_proj", c.width, c.mlp_width));
+    query_key_value_ = weights.joined({query_, key_, value_});
+    gate_up_ = weights.joined({mlp_gate_, mlp_in_});
     shape_ = {.heads = c.heads,
               .kv_heads = c.kv_heads,
               .window = c.windows.at(static_cast<size_t>(index)),
@@ -57,12 +59,13 @@ class LlamaLayer : public CausalLayer {
     AttentionShape shape = shape_;
     shape.dropout = is_training() ? config_.attention_dropout : 0.0;
     const torch::Tensor normed = attention_norm_(x);
-    const torch::Tensor queries = rotate(query_(normed), shape.heads, pass, config_.frequencies);
-    const torch::Tensor keys = rotate(key_(normed), shape.kv_heads, pass, config_.frequencies);
-    const torch::Tensor mixed = pass.attend(queries, keys, value_(normed), shape, cache);
+    const auto qkv = query_key_value_.forward(normed);
+    const torch::Tensor queries = rotate(qkv[0], shape.heads, pass, config_.frequencies);
+    const torch::Tensor keys = rotate(qkv[1], shape.kv_heads, pass, config_.frequencies);
+    const torch::Tensor mixed = pass.attend(queries, keys, qkv[2], shape, cache);
     const torch::Tensor attended = x + output_(mixed);
-    const torch::Tensor y = mlp_norm_(attended);
-    return attended + mlp_out_(activate(mlp_gate_(y), config_.activation) * mlp_in_(y));
+    const auto gate_up = gate_up_.forward(mlp_norm_(attended));
+    return attended + mlp_out_(activate(gate_up[0], config_.activation) * gate_up[1]);
   }
 
   void add_sites(std::vector<AdapterSite>& sites) override {
@@ -80,6 +83,7 @@ class LlamaLayer : public CausalLayer {
   AttentionShape shape_;
   FrozenRmsNorm attention_norm_{nullptr}, mlp_norm_{nullptr};
   Projection query_{nullptr}, key_{nullptr}, value_{nullptr}, output_{nullptr}, mlp_gate_{nullptr}, mlp_in_{nullptr}, mlp_out_{nullptr};
+  JoinedProjections query_key_value_, gate_up_;
 };
 
 class LlamaModel : public CausalModel {

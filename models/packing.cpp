@@ -3,11 +3,8 @@
 #include <torch/torch.h>
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 
 #include "models/attention.h"
-#include "models/dropout.h"
 
 namespace deeplora {
 
@@ -45,30 +42,26 @@ Packing Packing::rows(const torch::Tensor& rows) const {
 
 namespace {
 
-/// Up to so many tokens in the longest sequence our own loops are faster than LibTorch's batched products (measured: docs/performance.md).
-constexpr int64_t kShort = 24;
-
-bool is_packed_float(const torch::Tensor& x) { return x.device().is_cpu() && x.scalar_type() == torch::kFloat32; }
+/// What our own loops take; bfloat16 (from autocast) is widened for them.
+bool is_packed_float(const torch::Tensor& x) {
+  return x.device().is_cpu() && (x.scalar_type() == torch::kFloat32 || x.scalar_type() == torch::kBFloat16);
+}
 
 }  // namespace
 
 torch::Tensor packed_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads,
                                const Packing& packing, double dropout) {
   const bool plain = is_packed_float(q) && is_packed_float(k) && is_packed_float(v) && q.numel() > 0;
-  if (plain && packing.tokens() <= kShort) return sequence_attention(q, k, v, heads, packing.offsets(), dropout);
+  if (plain) {
+    const auto wide = [](const torch::Tensor& x) { return x.to(torch::kFloat32); };
+    return sequence_attention(wide(q), wide(k), wide(v), heads, packing.offsets(), dropout);
+  }
   const auto split = [&](const torch::Tensor& x) {  // [N, D] -> [B, H, T, D/H]
     return packing.unpack(x).view({packing.batch(), packing.tokens(), heads, -1}).transpose(1, 2);
   };
   const torch::Tensor& seen = packing.attention_mask();
-  torch::Tensor out;
-  if (plain && dropout > 0) {  // LibTorch has no fused attention with dropout, and draws its masks one by one
-    const double scale = 1.0 / std::sqrt(static_cast<double>(q.size(1) / heads));
-    torch::Tensor scores = at::matmul(split(q) * scale, split(k).transpose(2, 3));
-    if (seen.defined()) scores = scores.masked_fill(seen.logical_not(), -std::numeric_limits<float>::infinity());
-    out = at::matmul(seeded_dropout(scores.softmax(-1), dropout), split(v));
-  } else {
-    out = at::scaled_dot_product_attention(split(q), split(k), split(v), seen.defined() ? std::optional(seen) : std::nullopt, dropout);
-  }
+  const torch::Tensor out =
+      at::scaled_dot_product_attention(split(q), split(k), split(v), seen.defined() ? std::optional(seen) : std::nullopt, dropout);
   return packing.pack(out.transpose(1, 2).flatten(2));
 }
 

@@ -51,6 +51,63 @@ torch::Tensor ProjectionImpl::forward(const torch::Tensor& x) {
   return adapter_ ? adapter_->linear(x, weight, bias_) : at::linear(x, weight, bias_);
 }
 
+std::optional<ChainUpdate> ProjectionImpl::chain_update() const {
+  if (stored_.defined() || weight_.requires_grad() || (bias_.defined() && bias_.requires_grad())) return std::nullopt;
+  return adapter_ ? adapter_->chain_update() : ChainUpdate{};
+}
+
+namespace {
+
+/// The tensors one below the other; each becomes a view of its part, and so does every owner of the same storage.
+torch::Tensor join_in_place(std::vector<torch::Tensor> parts, const std::vector<torch::Tensor>& owners) {
+  const torch::NoGradGuard no_grad;
+  torch::Tensor joined = at::cat(parts);
+  int64_t row = 0;
+  for (torch::Tensor& part : parts) {
+    const torch::Tensor view = joined.narrow(0, row, part.size(0));
+    row += part.size(0);
+    for (torch::Tensor owner : owners)
+      if (owner.defined() && owner.data_ptr() == part.data_ptr() && owner.sizes() == part.sizes() && !owner.is_same(part)) owner.set_data(view);
+    part.set_data(view);
+  }
+  return joined;
+}
+
+}  // namespace
+
+JoinedProjections::JoinedProjections(std::vector<Projection> projections, const std::vector<torch::Tensor>& owners)
+    : projections_(std::move(projections)) {
+  join(owners);
+}
+
+void JoinedProjections::join(const std::vector<torch::Tensor>& owners) {
+  std::vector<torch::Tensor> weights, biases;
+  for (const auto& projection : projections_) {
+    weights.push_back(projection->weight());
+    if (projection->bias().defined()) biases.push_back(projection->bias());
+  }
+  for (const auto& weight : weights)  // a misshapen archive is refused by others, with all that is wrong
+    if (weight.dim() != 2 || weight.size(1) != weights.front().size(1)) return;
+  weight_ = join_in_place(weights, owners);
+  if (biases.size() == projections_.size()) bias_ = join_in_place(biases, owners);
+}
+
+std::vector<torch::Tensor> JoinedProjections::forward(const torch::Tensor& x) {
+  // Moving the model to a device gives every weight a tensor of its own again.
+  if (weight_.data_ptr() != projections_.front()->weight().data_ptr()) join({});
+  std::vector<ChainLayer> layers;
+  std::vector<torch::Tensor> out, factors;
+  for (const auto& projection : projections_) {
+    auto update = projection->chain_update();
+    if (!update || (projection->bias().defined() && !bias_.defined())) break;
+    factors.insert(factors.end(), update->factors.begin(), update->factors.end());
+    layers.push_back({projection->weight().size(0), std::move(*update)});
+  }
+  if (layers.size() == projections_.size() && can_fuse_chain(x, weight_, bias_, factors)) return linear_with_chains(x, weight_, bias_, layers);
+  for (Projection projection : projections_) out.push_back(projection(x));
+  return out;
+}
+
 EmbeddingTableImpl::EmbeddingTableImpl(std::string path, torch::Tensor weight)
     : AdapterSlot(std::move(path), std::move(weight)) {}
 

@@ -32,6 +32,8 @@ class ProjectionImpl : public AdapterSlot {
   static std::shared_ptr<ProjectionImpl> of_transposed(std::string path, torch::Tensor stored, torch::Tensor bias);
   torch::Tensor forward(const torch::Tensor& x);  ///< [..., in] -> [..., out]
   const torch::Tensor& bias() const { return bias_; }
+  /// The chain its adapter adds, no factors without one; nothing when the layer has to be computed on its own.
+  std::optional<ChainUpdate> chain_update() const;
   AdapterSite site(const std::string& role, SiteKind kind = SiteKind::linear, int64_t uses = 1);
 
  private:
@@ -39,6 +41,22 @@ class ProjectionImpl : public AdapterSlot {
   torch::Tensor stored_;  ///< [in, out], where the archive stores it so
 };
 TORCH_MODULE(Projection);
+
+/// Projections that read one input (query, key and value; gate and up): one product for all while their adapters allow it.
+class JoinedProjections {
+ public:
+  JoinedProjections() = default;
+  /// Puts the weights one below the other in one tensor and lets the projections, and whoever shares their storage in `owners`, look
+  /// into it, so that nothing is held twice.
+  JoinedProjections(std::vector<Projection> projections, const std::vector<torch::Tensor>& owners);
+  /// [..., in] -> the projections' outputs.
+  std::vector<torch::Tensor> forward(const torch::Tensor& x);
+
+ private:
+  void join(const std::vector<torch::Tensor>& owners);
+  std::vector<Projection> projections_;
+  torch::Tensor weight_, bias_;  ///< [sum out, in], [sum out] or undefined; undefined before the first join
+};
 
 /// Rows of W (+ the adapter's change). weight [V, D].
 class EmbeddingTableImpl : public AdapterSlot {

@@ -49,18 +49,68 @@ void transpose(float* out, const float* x, int64_t stride, int64_t tokens, int64
   }
 }
 
-/// out[j] = sum_c a[c] b^T[c][j]
-DEEPLORA_VECTOR_CLONES void row_products(float* __restrict out, const float* __restrict a, const float* __restrict bt, int64_t tokens,
-                                         int64_t width) {
-  for (int64_t j = 0; j < tokens; ++j) out[j] = 0;
-  int64_t c = 0;
-  for (; c + 4 <= width; c += 4) {
-    const float a0 = a[c], a1 = a[c + 1], a2 = a[c + 2], a3 = a[c + 3];
-    const float *b0 = bt + c * tokens, *b1 = b0 + tokens, *b2 = b1 + tokens, *b3 = b2 + tokens;
-    for (int64_t j = 0; j < tokens; ++j) out[j] += a0 * b0[j] + a1 * b1[j] + a2 * b2[j] + a3 * b3[j];
-  }
-  for (; c < width; ++c)
-    for (int64_t j = 0; j < tokens; ++j) out[j] += a[c] * bt[c * tokens + j];
+/// One vector of the widest set; GCC splits it where the processor has shorter ones.
+using Vector = float __attribute__((vector_size(64), aligned(4)));
+
+/// A matrix seen through two strides: element (i, j) is data[i * row + j * column].
+struct Strided {
+  const float* data;
+  int64_t row, column;
+};
+
+/// C [M, 16 V] (rows ldc apart) = or += A [M, K] B [K, 16 V] (rows ldb apart), held in registers over K.
+template <int M, int V, bool Add>
+DEEPLORA_INLINE void product_tile(float* c, int64_t ldc, Strided a, const float* b, int64_t ldb, int64_t depth) {
+  Vector sum[M][V] = {};
+  for (int64_t k = 0; k < depth; ++k)
+    for (int v = 0; v < V; ++v) {
+      const Vector right = *reinterpret_cast<const Vector*>(b + k * ldb + v * kLanes);
+      for (int m = 0; m < M; ++m) sum[m][v] += a.data[m * a.row + k * a.column] * right;
+    }
+  for (int m = 0; m < M; ++m)
+    for (int v = 0; v < V; ++v) {
+      auto* out = reinterpret_cast<Vector*>(c + m * ldc + v * kLanes);
+      *out = Add ? *out + sum[m][v] : sum[m][v];
+    }
+}
+
+/// The columns that fill no whole vector.
+template <bool Add>
+DEEPLORA_INLINE void product_rest(float* c, int64_t ldc, Strided a, const float* b, int64_t ldb, int64_t rows, int64_t columns, int64_t depth) {
+  for (int64_t m = 0; m < rows; ++m)
+    for (int64_t j = 0; j < columns; ++j) {
+      float sum = Add ? c[m * ldc + j] : 0.0F;
+      for (int64_t k = 0; k < depth; ++k) sum += a.data[m * a.row + k * a.column] * b[k * ldb + j];
+      c[m * ldc + j] = sum;
+    }
+}
+
+template <int M, bool Add>
+DEEPLORA_INLINE void product_rows(float* c, int64_t ldc, Strided a, const float* b, int64_t ldb, int64_t columns, int64_t depth) {
+  int64_t j = 0;
+  for (; j + 2 * kLanes <= columns; j += 2 * kLanes) product_tile<M, 2, Add>(c + j, ldc, a, b + j, ldb, depth);
+  if (j + kLanes <= columns) product_tile<M, 1, Add>(c + j, ldc, a, b + j, ldb, depth), j += kLanes;
+  if (j < columns) product_rest<Add>(c + j, ldc, a, b + j, ldb, M, columns - j, depth);
+}
+
+/// C [rows, columns] = or += A [rows, depth] B [depth, columns]
+template <bool Add>
+DEEPLORA_INLINE void product_of(float* c, int64_t ldc, Strided a, const float* b, int64_t ldb, int64_t rows, int64_t columns, int64_t depth) {
+  int64_t m = 0;
+  const auto from = [&](int64_t row) { return Strided{a.data + row * a.row, a.row, a.column}; };
+  for (; m + 8 <= rows; m += 8) product_rows<8, Add>(c + m * ldc, ldc, from(m), b, ldb, columns, depth);
+  for (; m + 2 <= rows; m += 2) product_rows<2, Add>(c + m * ldc, ldc, from(m), b, ldb, columns, depth);
+  if (m < rows) product_rows<1, Add>(c + m * ldc, ldc, from(m), b, ldb, columns, depth);
+}
+
+DEEPLORA_VECTOR_CLONES void product(float* c, int64_t ldc, Strided a, const float* b, int64_t ldb, int64_t rows, int64_t columns,
+                                    int64_t depth) {
+  product_of<false>(c, ldc, a, b, ldb, rows, columns, depth);
+}
+
+DEEPLORA_VECTOR_CLONES void add_product(float* c, int64_t ldc, Strided a, const float* b, int64_t ldb, int64_t rows, int64_t columns,
+                                        int64_t depth) {
+  product_of<true>(c, ldc, a, b, ldb, rows, columns, depth);
 }
 
 /// s[j] becomes exp(scale s[j] - log_sum)
@@ -94,30 +144,13 @@ DEEPLORA_VECTOR_CLONES void multiply(float* a, const float* b, int64_t count) {
   for (int64_t j = 0; j < count; ++j) a[j] *= b[j];
 }
 
-/// out[c] = sum_j p[j] x[j][c] for x [T, d] with a stride
-DEEPLORA_VECTOR_CLONES void weighted_rows(float* __restrict out, const float* __restrict p, const float* __restrict x, int64_t stride,
-                                          int64_t tokens, int64_t width) {
-  for (int64_t c = 0; c < width; ++c) out[c] = 0;
-  for (int64_t j = 0; j < tokens; ++j) {
-    const float weight = p[j];
-    const float* row = x + j * stride;
-    for (int64_t c = 0; c < width; ++c) out[c] += weight * row[c];
-  }
-}
-
-/// out[j][c] += p[j] row[c] for out [T, d] contiguous
-DEEPLORA_VECTOR_CLONES void add_outer(float* __restrict out, const float* __restrict p, const float* __restrict row, int64_t tokens,
-                                      int64_t width) {
-  for (int64_t j = 0; j < tokens; ++j) {
-    const float weight = p[j];
-    for (int64_t c = 0; c < width; ++c) out[j * width + c] += weight * row[c];
-  }
-}
-
 /// p[j] = p[j] (dp[j] - mean) scale, the gradient of the scores
 DEEPLORA_VECTOR_CLONES void score_gradients(float* p, const float* dp, float mean, float scale, int64_t tokens) {
   for (int64_t j = 0; j < tokens; ++j) p[j] *= (dp[j] - mean) * scale;
 }
+
+/// Rows of the score matrix that are worked on together.
+constexpr int64_t kRows = 16;
 
 uint32_t row_seed(const HeadTask& task, int64_t row) {
   return mix_bits(task.seed ^ (task.first + static_cast<uint32_t>(row) * 0x9e3779b9U));
@@ -138,20 +171,22 @@ DEEPLORA_VECTOR_CLONES void masked_sum(float* out, const float* x, const float* 
 void attend_head(const HeadTask& task, HeadView q, HeadView k, HeadView v, float* out, int64_t out_stride, float* log_sums, int64_t log_stride) {
   thread_local std::vector<float> scratch;
   const int64_t row = padded(task.tokens);
-  scratch.resize(static_cast<size_t>((task.width + 2) * row));
-  float *kt = scratch.data(), *p = kt + task.width * row, *mask = p + row;
+  scratch.resize(static_cast<size_t>((task.width + kRows + 1) * row));
+  float *kt = scratch.data(), *p = kt + task.width * row, *mask = p + kRows * row;
   transpose(kt, k.data, k.stride, task.tokens, task.width);
-  for (int64_t i = 0; i < task.tokens; ++i) {
-    row_products(p, q.data + i * q.stride, kt, row, task.width);
-    std::fill(p + task.tokens, p + row, -std::numeric_limits<float>::infinity());
-    const float log_sum = log_sum_of(p, row, task.scale);
-    weights_of(p, row, task.scale, log_sum);
-    if (task.threshold > 0) {
-      mask_of(mask, row, row_seed(task, i), task.threshold, task.kept);
-      multiply(p, mask, row);
+  for (int64_t first = 0; first < task.tokens; first += kRows) {
+    const int64_t rows = std::min(kRows, task.tokens - first);
+    product(p, row, {q.data + first * q.stride, q.stride, 1}, kt, row, rows, row, task.width);
+    for (int64_t i = 0; i < rows; ++i) {
+      float* scores = p + i * row;
+      std::fill(scores + task.tokens, scores + row, -std::numeric_limits<float>::infinity());
+      const float log_sum = log_sums[(first + i) * log_stride] = log_sum_of(scores, row, task.scale);
+      weights_of(scores, row, task.scale, log_sum);
+      if (task.threshold == 0) continue;
+      mask_of(mask, row, row_seed(task, first + i), task.threshold, task.kept);
+      multiply(scores, mask, row);
     }
-    weighted_rows(out + i * out_stride, p, v.data, v.stride, task.tokens, task.width);
-    log_sums[i * log_stride] = log_sum;
+    product(out + first * out_stride, out_stride, {p, row, 1}, v.data, v.stride, rows, task.width, task.tokens);
   }
 }
 
@@ -159,27 +194,34 @@ void attend_head_backward(const HeadTask& task, HeadView q, HeadView k, HeadView
                           int64_t log_stride, const HeadGradients& to) {
   thread_local std::vector<float> scratch;
   const int64_t row = padded(task.tokens), block = task.width * row;
-  scratch.resize(static_cast<size_t>(4 * block + 3 * row));
-  float *kt = scratch.data(), *vt = kt + block, *gk = vt + block, *gv = gk + block, *p = gv + block, *dp = p + row, *mask = dp + row;
+  scratch.resize(static_cast<size_t>(4 * block + 3 * kRows * row));
+  float *kt = scratch.data(), *vt = kt + block, *gk = vt + block, *gv = gk + block, *p = gv + block, *dp = p + kRows * row, *kept = dp + kRows * row;
   transpose(kt, k.data, k.stride, task.tokens, task.width);
   transpose(vt, v.data, v.stride, task.tokens, task.width);
   std::fill(gk, gk + 2 * block, 0.0F);
-  for (int64_t i = 0; i < task.tokens; ++i) {
-    const float *q_row = q.data + i * q.stride, *g_row = g.data + i * g.stride, *out_row = out.data + i * out.stride;
-    row_products(p, q_row, kt, row, task.width);
-    weights_of(p, row, task.scale, log_sums[i * log_stride]);
-    row_products(dp, g_row, vt, row, task.width);
-    float mean = 0;  // sum_j p_j dp_j = g . out, dropout included
-    for (int64_t c = 0; c < task.width; ++c) mean += g_row[c] * out_row[c];
-    if (task.threshold > 0) {
-      mask_of(mask, row, row_seed(task, i), task.threshold, task.kept);
-      multiply(dp, mask, row);
-      multiply(mask, p, row);
+  for (int64_t first = 0; first < task.tokens; first += kRows) {
+    const int64_t rows = std::min(kRows, task.tokens - first);
+    const float *q_rows = q.data + first * q.stride, *g_rows = g.data + first * g.stride;
+    product(p, row, {q_rows, q.stride, 1}, kt, row, rows, row, task.width);
+    product(dp, row, {g_rows, g.stride, 1}, vt, row, rows, row, task.width);
+    for (int64_t i = 0; i < rows; ++i) {
+      float *weights = p + i * row, *dweights = dp + i * row, *mask = kept + i * row;
+      const float *g_row = g_rows + i * g.stride, *out_row = out.data + (first + i) * out.stride;
+      weights_of(weights, row, task.scale, log_sums[(first + i) * log_stride]);
+      float mean = 0;  // sum_j p_j dp_j = g . out, dropout included
+      for (int64_t c = 0; c < task.width; ++c) mean += g_row[c] * out_row[c];
+      if (task.threshold > 0) {
+        mask_of(mask, row, row_seed(task, first + i), task.threshold, task.kept);
+        multiply(dweights, mask, row);
+        multiply(mask, weights, row);
+      } else {
+        std::copy_n(weights, row, mask);
+      }
+      score_gradients(weights, dweights, mean, task.scale, row);
     }
-    add_outer(gv, task.threshold > 0 ? mask : p, g_row, task.tokens, task.width);
-    score_gradients(p, dp, mean, task.scale, row);
-    weighted_rows(to.q + i * to.stride, p, k.data, k.stride, task.tokens, task.width);
-    add_outer(gk, p, q_row, task.tokens, task.width);
+    add_product(gv, task.width, {kept, 1, row}, g_rows, g.stride, task.tokens, task.width, rows);
+    product(to.q + first * to.stride, to.stride, {p, row, 1}, k.data, k.stride, rows, task.width, task.tokens);
+    add_product(gk, task.width, {p, 1, row}, q_rows, q.stride, task.tokens, task.width, rows);
   }
   for (int64_t i = 0; i < task.tokens; ++i) {
     std::copy_n(gk + i * task.width, task.width, to.k + i * to.stride);

@@ -34,6 +34,17 @@ Projection WeightMap::transposed_projection(const std::string& name, int64_t out
   return Projection(ProjectionImpl::of_transposed(prefix_ + name + ".weight", stored, bias));
 }
 
+JoinedProjections WeightMap::joined(std::vector<Projection> projections) const {
+  std::vector<torch::Tensor> owners;
+  for (const auto& projection : projections)
+    for (const char* kind : {"weight", "bias"}) {
+      const std::string& path = projection->path();
+      const std::string name = path.substr(0, path.size() - std::string("weight").size()) + kind;
+      if (archive_.has(name)) owners.push_back(archive_.tensor(name));
+    }
+  return JoinedProjections(std::move(projections), owners);
+}
+
 bool WeightMap::tied(const std::string& name, const std::string& table) const {
   if (!has(name) || !has(table)) return true;
   const torch::Tensor a = archive_.tensor(prefix_ + name), b = archive_.tensor(prefix_ + table);

@@ -20,6 +20,8 @@ class WeightMap {
   Projection projection(const std::string& name, int64_t out, int64_t in);
   /// The same where the archive stores the weight as [in, out].
   Projection transposed_projection(const std::string& name, int64_t out, int64_t in);
+  /// Projections that read one input, their weights moved into one tensor, the archive's with them.
+  JoinedProjections joined(std::vector<Projection> projections) const;
   EmbeddingTable embedding(const std::string& name, int64_t rows, int64_t width);
   /// True when the name is not there, or is another name of `table`: a language model whose output layer is its embedding.
   bool tied(const std::string& name, const std::string& table) const;

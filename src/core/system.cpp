@@ -60,6 +60,17 @@ void keep_freed_memory() {
 #endif
 }
 
+bool has_fast_bfloat16() {
+#if defined(__x86_64__)
+  std::ifstream cpu("/proc/cpuinfo");
+  for (std::string line; std::getline(cpu, line);)
+    if (line.starts_with("flags")) return (line + " ").find(" amx_bf16 ") != std::string::npos;
+  return false;
+#else
+  return true;
+#endif
+}
+
 double clock_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }

@@ -3,6 +3,8 @@
 #include <ATen/autocast_mode.h>
 #include <torch/torch.h>
 
+#include <numeric>
+
 namespace deeplora {
 namespace {
 
@@ -14,56 +16,148 @@ using NoAutocast = c10::impl::ExcludeDispatchKeyGuard;
 
 torch::Tensor flat(const torch::Tensor& x) { return x.reshape({-1, x.size(-1)}); }
 
+/// The layers' sizes, kept between the passes. Every layer has depths[i] factors (0: no update).
+struct Layers {
+  std::vector<int64_t> outs, depths;
+  std::vector<double> scales;
+
+  size_t count() const { return outs.size(); }
+  int64_t out() const { return std::accumulate(outs.begin(), outs.end(), int64_t{0}); }
+  int64_t factors() const { return std::accumulate(depths.begin(), depths.end(), int64_t{0}); }
+
+  void keep(AutogradContext* ctx) const {
+    ctx->saved_data["outs"] = outs;
+    ctx->saved_data["depths"] = depths;
+    ctx->saved_data["scales"] = scales;
+  }
+  static Layers kept(AutogradContext* ctx) {
+    return {ctx->saved_data["outs"].toIntVector(), ctx->saved_data["depths"].toIntVector(), ctx->saved_data["scales"].toDoubleVector()};
+  }
+
+  /// Calls visit(layer, number of its first factor, first column of y, first column of the joined first products).
+  template <class Visit>
+  void each(at::TensorList factors, const Visit& visit) const {
+    int64_t factor = 0, column = 0, narrow_column = 0;
+    for (size_t i = 0; i < count(); ++i) {
+      if (depths[i] > 0) visit(i, static_cast<size_t>(factor), column, narrow_column);
+      column += outs[i];
+      if (depths[i] > 1) narrow_column += factors[static_cast<size_t>(factor)].size(0);
+      factor += depths[i];
+    }
+  }
+
+  /// The first factors of the chains that have more than one, [sum d_1, n]; undefined where there are none. A chain of one factor is a
+  /// full-width update that nothing is gained by joining.
+  torch::Tensor joined_first(at::TensorList factors, at::ScalarType dtype) const {
+    std::vector<torch::Tensor> firsts;
+    each(factors, [&](size_t i, size_t f, int64_t, int64_t) {
+      if (depths[i] > 1) firsts.push_back(factors[f].to(dtype));
+    });
+    if (firsts.empty()) return {};
+    return firsts.size() == 1 ? firsts.front() : at::cat(firsts);
+  }
+};
+
+/// Saved in this order: weight, factors, input, and of every chain its products behind the second factor and beyond.
 class ChainLinear : public torch::autograd::Function<ChainLinear> {
  public:
-  static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& x, at::TensorList factors, const torch::Tensor& weight,
-                               const std::optional<torch::Tensor>& bias, double scale, at::ScalarType dtype) {
+  static variable_list forward(AutogradContext* ctx, const torch::Tensor& x, at::TensorList factors, const torch::Tensor& weight,
+                               const std::optional<torch::Tensor>& bias, const Layers& layers, at::ScalarType dtype) {
     const NoAutocast guard(c10::autocast_dispatch_keyset);
     const torch::Tensor input = flat(x).to(dtype), wide = weight.to(dtype);
     torch::Tensor y = bias ? at::addmm(bias->to(dtype), input, wide.t()) : at::mm(input, wide.t());
-    std::vector<torch::Tensor> hidden{input};
-    for (const auto& factor : factors.slice(0, factors.size() - 1)) hidden.push_back(at::mm(hidden.back(), factor.to(dtype).t()));
-    y.addmm_(hidden.back(), factors.back().to(dtype).t(), 1, scale);
+    const torch::Tensor first = layers.joined_first(factors, dtype);
+    const torch::Tensor narrow = first.defined() ? at::mm(input, first.t()) : torch::Tensor();
     variable_list saved{wide};
     saved.insert(saved.end(), factors.begin(), factors.end());
-    saved.insert(saved.end(), hidden.begin(), hidden.end());
+    saved.push_back(input);
+    layers.each(factors, [&](size_t i, size_t f, int64_t column, int64_t narrow_column) {
+      const auto depth = static_cast<size_t>(layers.depths[i]);
+      torch::Tensor hidden = depth > 1 ? narrow.narrow(1, narrow_column, factors[f].size(0)) : input;
+      for (size_t k = 1; k < depth; ++k) {
+        saved.push_back(hidden);
+        if (k + 1 < depth) hidden = at::mm(hidden, factors[f + k].to(dtype).t());
+      }
+      y.narrow(1, column, layers.outs[i]).addmm_(hidden, factors[f + depth - 1].to(dtype).t(), 1, layers.scales[i]);
+    });
     ctx->save_for_backward(saved);
-    ctx->saved_data["scale"] = scale;
+    layers.keep(ctx);
     ctx->saved_data["shape"] = x.sizes();
     ctx->saved_data["input_dtype"] = static_cast<int64_t>(x.scalar_type());
-    auto shape = x.sizes().vec();
-    shape.back() = weight.size(0);
-    return y.view(shape);
+    return outputs(y, layers, x.sizes().vec());
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list gradients) {
     const NoAutocast guard(c10::autocast_dispatch_keyset);
     const auto saved = ctx->get_saved_variables();
-    const size_t depth = (saved.size() - 1) / 2;
+    const Layers layers = Layers::kept(ctx);
     const torch::Tensor& weight = saved[0];
-    const torch::Tensor* factors = &saved[1];
-    const torch::Tensor* hidden = &saved[1 + depth];
-    const double scale = ctx->saved_data["scale"].toDouble();
+    const at::TensorList factors(saved.data() + 1, static_cast<size_t>(layers.factors()));
     const at::ScalarType dtype = weight.scalar_type();
-    const torch::Tensor g = flat(gradients[0]).to(dtype);
-    variable_list out(1 + depth + 4);  // x, factors, then what is frozen or no tensor
-    torch::Tensor d = g;  // gradient of hidden[k + 1], [N, d_{k+1}]
-    for (size_t k = depth; k-- > 0;) {
-      const bool last = k + 1 == depth;
-      if (ctx->needs_input_grad(1 + k)) {
-        const torch::Tensor product = at::mm(d.t(), hidden[k]).to(factors[k].scalar_type());
-        out[1 + k] = last && scale != 1 ? product * scale : product;
+    const torch::Tensor& input = saved[1 + factors.size()];
+    const torch::Tensor g = joined_gradient(gradients, layers, input.size(0), weight);
+    variable_list out(1 + factors.size() + 4);  // x, factors, then what is frozen or no tensor
+    const torch::Tensor first = layers.joined_first(factors, dtype);
+    torch::Tensor d = first.defined() ? torch::empty({input.size(0), first.size(0)}, input.options()) : torch::Tensor();  // of x W_1^T
+    size_t next_hidden = 2 + factors.size();
+    bool firsts_train = false;
+    layers.each(factors, [&](size_t i, size_t f, int64_t column, int64_t narrow_column) {
+      const auto depth = static_cast<size_t>(layers.depths[i]);
+      const torch::Tensor* hidden = saved.data() + next_hidden - 1;  // hidden[k]: what factor k reads, k >= 1
+      next_hidden += depth - 1;
+      torch::Tensor down = g.narrow(1, column, layers.outs[i]);
+      for (size_t k = depth; k-- > 0;) {
+        const bool last = k + 1 == depth;
+        const double scale = last ? layers.scales[i] : 1.0;
+        const bool trains = ctx->needs_input_grad(1 + f + k);
+        if (k == 0 && depth > 1) {
+          firsts_train |= trains;
+          break;
+        }
+        if (trains) {
+          const torch::Tensor product = at::mm(down.t(), k == 0 ? input : hidden[k]).to(factors[f + k].scalar_type());
+          out[1 + f + k] = scale != 1 ? product * scale : product;
+        }
+        if (k == 0) break;
+        torch::Tensor below = k == 1 ? d.narrow(1, narrow_column, factors[f].size(0)) : torch::Tensor();
+        if (k == 1) at::mm_out(below, down, factors[f + k].to(dtype));
+        else below = at::mm(down, factors[f + k].to(dtype));
+        if (scale != 1) below.mul_(scale);
+        down = below;
       }
-      if (k == 0) break;
-      d = at::mm(d, factors[k].to(dtype));
-      if (last && scale != 1) d.mul_(scale);
+    });
+    if (firsts_train) {
+      const torch::Tensor joined = at::mm(d.t(), input);
+      layers.each(factors, [&](size_t i, size_t f, int64_t, int64_t narrow_column) {
+        if (layers.depths[i] > 1 && ctx->needs_input_grad(1 + f))
+          out[1 + f] = joined.narrow(0, narrow_column, factors[f].size(0)).to(factors[f].scalar_type());
+      });
     }
     if (ctx->needs_input_grad(0)) {
       torch::Tensor gx = at::mm(g, weight);
-      gx.addmm_(d, factors[0].to(dtype), 1, depth == 1 ? scale : 1.0);
+      if (first.defined()) gx.addmm_(d, first);
+      layers.each(factors, [&](size_t i, size_t f, int64_t column, int64_t) {
+        if (layers.depths[i] == 1) gx.addmm_(g.narrow(1, column, layers.outs[i]), factors[f].to(dtype), 1, layers.scales[i]);
+      });
       out[0] = gx.view(ctx->saved_data["shape"].toIntVector()).to(static_cast<at::ScalarType>(ctx->saved_data["input_dtype"].toInt()));
     }
     return out;
+  }
+
+ private:
+  static variable_list outputs(const torch::Tensor& y, const Layers& layers, std::vector<int64_t> shape) {
+    shape.back() = y.size(1);
+    if (layers.count() == 1) return {y.view(shape)};
+    // Not ordinary views: autograd would answer each with a full-width gradient of zeros.
+    return at::unsafe_split_with_sizes(y.view(shape), layers.outs, -1);
+  }
+
+  /// [N, sum m_i] in the weight's dtype; a layer whose output was not used counts as zeros.
+  static torch::Tensor joined_gradient(const variable_list& gradients, const Layers& layers, int64_t rows, const torch::Tensor& weight) {
+    std::vector<torch::Tensor> parts;
+    for (size_t i = 0; i < layers.count(); ++i)
+      parts.push_back(gradients[i].defined() ? flat(gradients[i]).to(weight.scalar_type()) : torch::zeros({rows, layers.outs[i]}, weight.options()));
+    return side_by_side(parts);
   }
 };
 
@@ -74,6 +168,18 @@ at::ScalarType computing_dtype(const torch::Tensor& x) {
 
 }  // namespace
 
+torch::Tensor side_by_side(const std::vector<torch::Tensor>& parts) {
+  if (parts.size() == 1) return parts.front();
+  int64_t width = 0, offset = parts.front().storage_offset();
+  for (const auto& part : parts) width += part.size(1);
+  bool adjacent = true;
+  for (const auto& part : parts) {
+    adjacent = adjacent && part.is_alias_of(parts.front()) && part.stride(0) == width && part.stride(1) == 1 && part.storage_offset() == offset;
+    offset += part.size(1);
+  }
+  return adjacent ? parts.front().as_strided({parts.front().size(0), width}, {width, 1}) : at::cat(parts, 1);
+}
+
 bool can_fuse_chain(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias, const std::vector<torch::Tensor>& factors) {
   if (weight.requires_grad() || (bias.defined() && bias.requires_grad()) || x.dim() < 2 || x.numel() == 0) return false;
   if (at::autocast::is_autocast_enabled(x.device().type())) return x.is_floating_point() && x.scalar_type() != torch::kFloat64;
@@ -82,9 +188,22 @@ bool can_fuse_chain(const torch::Tensor& x, const torch::Tensor& weight, const t
   return weight.scalar_type() == x.scalar_type() && (!bias.defined() || bias.scalar_type() == x.scalar_type());
 }
 
+std::vector<torch::Tensor> linear_with_chains(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias,
+                                              const std::vector<ChainLayer>& layers) {
+  Layers sizes;
+  std::vector<torch::Tensor> factors;
+  for (const auto& layer : layers) {
+    sizes.outs.push_back(layer.out);
+    sizes.depths.push_back(static_cast<int64_t>(layer.update.factors.size()));
+    sizes.scales.push_back(layer.update.scale);
+    factors.insert(factors.end(), layer.update.factors.begin(), layer.update.factors.end());
+  }
+  return ChainLinear::apply(x, at::TensorList(factors), weight, bias.defined() ? std::optional(bias) : std::nullopt, sizes, computing_dtype(x));
+}
+
 torch::Tensor linear_with_chain(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias,
                                 const std::vector<torch::Tensor>& factors, double scale) {
-  return ChainLinear::apply(x, at::TensorList(factors), weight, bias.defined() ? std::optional(bias) : std::nullopt, scale, computing_dtype(x));
+  return linear_with_chains(x, weight, bias, {{weight.size(0), {factors, scale}}}).front();
 }
 
 }  // namespace deeplora

@@ -1,4 +1,4 @@
-// A frozen linear layer and a factor chain beside it as one autograd function.
+// Frozen linear layers that read one input, and the factor chains beside them, as one autograd function.
 #pragma once
 
 #include <torch/types.h>
@@ -7,16 +7,36 @@
 
 namespace deeplora {
 
-/// y = x W^T + b + scale * x (W_L ... W_1)^T for x [..., n], W [m, n] and b [m] frozen (b may be undefined), factors
-/// from input to output (W_1 [d_1, n] first, W_L [m, d_{L-1}] last). The same values and gradients as the operators one by one;
-/// what it saves is passes over [N, m] and [N, n]: the update is accumulated into the products instead of added to them, and only x
-/// and the narrow products are kept for the backward pass. Under autocast it computes in the autocast dtype, gradients of
-/// the factors are in theirs.
+/// What an adapter adds to a layer: scale * x (W_L ... W_1)^T, factors from input to output (W_1 [d_1, n] first, W_L [m, d_{L-1}]
+/// last). No factors: nothing.
+struct ChainUpdate {
+  std::vector<torch::Tensor> factors;
+  double scale = 1;
+};
+
+/// One layer of those that are computed together: m rows of the joined weight, and its update.
+struct ChainLayer {
+  int64_t out;  ///< m
+  ChainUpdate update;
+};
+
+/// y_i = x W_i^T + b_i + update_i(x) for x [..., n], the frozen W_i [m_i, n] one below the other in `weight` [sum m_i, n], b_i
+/// likewise in `bias` (may be undefined) -> y_i [..., m_i], which share memory. The same values and gradients as the operators one
+/// by one; what it saves is products and passes over memory: one product for all W_i and one for all first factors, updates
+/// accumulated into the products instead of added to them, and only x and the narrow products kept for the backward pass. Under
+/// autocast it computes in the autocast dtype, gradients of the factors are in theirs.
+std::vector<torch::Tensor> linear_with_chains(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias,
+                                              const std::vector<ChainLayer>& layers);
+
+/// The same for one layer.
 torch::Tensor linear_with_chain(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias,
                                 const std::vector<torch::Tensor>& factors, double scale);
 
 /// Whether linear_with_chain() serves these: a frozen weight and bias, and one floating-point dtype throughout.
 bool can_fuse_chain(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias,
                     const std::vector<torch::Tensor>& factors);
+
+/// [N, sum m_i] of tensors [N, m_i]: without a copy where they already lie side by side in one.
+torch::Tensor side_by_side(const std::vector<torch::Tensor>& parts);
 
 }  // namespace deeplora

@@ -14,6 +14,7 @@
 #include "core/config.h"
 #include "core/optimizer.h"
 #include "core/registry.h"
+#include "factorization/chain_linear.h"
 #include "factorization/spectral.h"
 
 namespace deeplora {
@@ -41,6 +42,9 @@ class Adapter : public torch::nn::Module {
   virtual torch::Tensor rows(const torch::Tensor& ids) = 0;
   /// The adapted layer. Overridden by methods whose output is not base + update, or that fuse the two.
   virtual torch::Tensor linear(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias);
+  /// What it adds to the frozen layer in this pass, where that is a factor chain of the input and nothing else: layers that read one
+  /// input are then computed together. Nothing while dropout acts, and for methods that change more than they add.
+  virtual std::optional<ChainUpdate> chain_update() const { return std::nullopt; }
   virtual torch::Tensor embedding(const torch::Tensor& ids, const torch::Tensor& weight);
   /// [out, in] in float32 or the factors' precision, without gradient.
   virtual torch::Tensor delta() const = 0;

@@ -82,5 +82,46 @@ TEST(ChainLinearTest, DoesNotServeTrainedWeightsOrMixedPrecision) {
   EXPECT_FALSE(can_fuse_chain(layer.x, layer.weight.clone().set_requires_grad(true), layer.bias, layer.factors));
 }
 
+TEST(ChainLinearTest, LayersOfOneInputGiveTheSameTogetherAsAlone) {
+  for (const bool input_gradient : {true, false}) {
+    torch::manual_seed(3);
+    const torch::Tensor x = torch::randn({2, 5, 12}, torch::kFloat64).set_requires_grad(input_gradient);
+    const torch::Tensor weight = torch::randn({9 + 6 + 4 + 7, 12}, torch::kFloat64), bias = torch::randn({26}, torch::kFloat64);
+    const auto factor = [](int64_t out, int64_t in) { return torch::randn({out, in}, torch::kFloat64).set_requires_grad(true); };
+    // chains of two, none, three and one factor
+    const std::vector<ChainLayer> layers{{9, {{factor(3, 12), factor(9, 3)}, 1.5}},
+                                         {6, {}},
+                                         {4, {{factor(2, 12), factor(5, 2), factor(4, 5)}, 0.5}},
+                                         {7, {{factor(7, 12)}, 2.0}}};
+    const auto together = linear_with_chains(x, weight, bias, layers);
+    ASSERT_EQ(together.size(), 4U);
+    torch::Tensor ours_sum = torch::zeros({}, torch::kFloat64), sum = torch::zeros({}, torch::kFloat64);
+    std::vector<torch::Tensor> inputs;
+    int64_t row = 0;
+    for (size_t i = 0; i < layers.size(); ++i) {
+      const auto& [out, update] = layers[i];
+      Layer alone{x, weight.narrow(0, row, out), bias.narrow(0, row, out), update.factors, update.scale};
+      row += out;
+      const torch::Tensor expected = update.factors.empty() ? at::linear(x, alone.weight, alone.bias) : by_operators(alone);
+      EXPECT_TRUE(at::allclose(together[i], expected, 1e-12, 1e-12)) << "layer " << i;
+      if (i == 2) continue;  // one whose output nothing reads: zeros for its factors
+      ours_sum = ours_sum + together[i].sin().sum(), sum = sum + expected.sin().sum();
+      inputs.insert(inputs.end(), update.factors.begin(), update.factors.end());
+    }
+    if (input_gradient) inputs.push_back(x);
+    const auto ours = torch::autograd::grad({ours_sum}, inputs), theirs = torch::autograd::grad({sum}, inputs);
+    for (size_t i = 0; i < inputs.size(); ++i) EXPECT_TRUE(at::allclose(ours[i], theirs[i], 1e-12, 1e-12)) << "gradient " << i;
+  }
+}
+
+TEST(ChainLinearTest, PartsThatLieSideBySideAreJoinedWithoutACopy) {
+  const torch::Tensor whole = torch::arange(24, torch::kFloat64).view({3, 8});
+  const auto part = [&](int64_t from, int64_t width) { return whole.narrow(1, from, width); };
+  EXPECT_EQ(side_by_side({part(0, 2), part(2, 3), part(5, 3)}).data_ptr(), whole.data_ptr());
+  for (const auto& parts : std::vector<std::vector<torch::Tensor>>{{part(0, 2), part(5, 3)}, {part(2, 3), part(0, 2)}, {part(0, 8), part(0, 8)}})
+    EXPECT_TRUE(torch::equal(side_by_side(parts), at::cat(parts, 1)));
+  EXPECT_NE(side_by_side({part(0, 2), part(2, 3)}).data_ptr(), whole.data_ptr());  // a whole row is longer
+}
+
 }  // namespace
 }  // namespace deeplora

@@ -24,6 +24,8 @@ void announce(const Session& s) {
            s.parity_difference, ")");
   log_info("data: ", s.train.rows.size(), " of ", s.train_rows_in_file, " training rows; task ", s.config.data.task);
   log_info("adapter: ", s.config.adapter.method, " at ", s.adapted->adapters().size(), " weights; ", s.adapted->trainable_parameters(), " trained parameters");
+  if (s.config.model.precision == "bfloat16" && !s.in_bfloat16())
+    log_info("precision: float32, since this processor has no bfloat16 matrix units (AMX) and would be slower; model.precision: bfloat16-always insists");
 }
 
 /// What can only be known with the data in hand, said before any training.
@@ -124,7 +126,7 @@ void finetune(const FinetuneOptions& o) {
                    .groups = session.adapted->param_groups(session.config.train.head_lr / *session.config.train.lr),
                    .config = session.config.train,
                    .device = session.device,
-                   .bf16 = session.config.model.precision == "bfloat16",
+                   .bf16 = session.in_bfloat16(),
                    .save_adapter = [&session](const fs::path& file) { session.save_adapter(file); },
                    .stop = &stop});
   TrainResult result;

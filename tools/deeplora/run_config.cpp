@@ -39,7 +39,8 @@ ModelConfig ModelConfig::read(const Config& model) {
   } catch (const c10::Error&) {
     model.mistake("device", cat("expected cpu, cuda or cuda:N, found '", out.device, "'"));
   }
-  model.read_choice("precision", out.precision, {"float32", "bfloat16"}, "bfloat16: matrix products in bfloat16 by autocast; factors stay float32");
+  model.read_choice("precision", out.precision, {"float32", "bfloat16", "bfloat16-always"},
+                    "bfloat16: matrix products in bfloat16 by autocast, on processors without bfloat16 matrix units in float32; factors stay float32");
   return out;
 }
 

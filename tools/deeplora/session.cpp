@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include "core/log.h"
+#include "core/system.h"
 #include "core/random.h"
 #include "deeplora_version.h"
 #include "lm/autocast.h"
@@ -276,7 +277,12 @@ Session Session::of_run(const RunFolder& folder, const Registries& registries, b
 }
 
 EvaluationOptions Session::evaluation() const {
-  return {config.train.eval_batch_size, device, config.model.precision == "bfloat16"};
+  return {config.train.eval_batch_size, device, in_bfloat16()};
+}
+
+bool Session::in_bfloat16() const {
+  const std::string& precision = config.model.precision;
+  return precision == "bfloat16-always" || (precision == "bfloat16" && (!device.is_cpu() || has_fast_bfloat16()));
 }
 
 std::map<std::string, std::string> Session::adapter_metadata() const {

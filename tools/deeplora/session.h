@@ -28,6 +28,8 @@ class Session {
   LoadedData load(const std::filesystem::path& file, std::string_view what, bool labelled) const;
 
   EvaluationOptions evaluation() const;
+  /// model.precision asks for bfloat16, and this machine is faster with it (or it is asked for in any case).
+  bool in_bfloat16() const;
   /// Metadata of adapter.safetensors: method, base fingerprint, version.
   std::map<std::string, std::string> adapter_metadata() const;
   void save_adapter(const std::filesystem::path& file) const;

@@ -1,0 +1,82 @@
+// Oracle: the same projections called one by one.
+#include "models/projection.h"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "adapters/chain_adapter.h"
+
+namespace deeplora {
+namespace {
+
+/// Three projections of 6 inputs; the last may have no bias.
+std::vector<Projection> make_projections(bool every_bias = true) {
+  torch::manual_seed(4);
+  std::vector<Projection> out;
+  for (const int64_t rows : {6, 4, 3})
+    out.emplace_back(cat("p", rows, ".weight"), torch::randn({rows, 6}), every_bias || rows != 3 ? torch::randn({rows}) : torch::Tensor());
+  return out;
+}
+
+void adapt(Projection& projection, double dropout) {
+  FactorChain chain(std::vector<Factor>{{.name = "a", .value = torch::randn({2, 6})}, {.name = "b", .value = torch::randn({projection->weight().size(0), 2})}}, 0.5);
+  projection->site("role").attach(std::make_shared<ChainAdapter>(chain, dropout));
+}
+
+void expect_same(JoinedProjections& joined, const std::vector<Projection>& projections) {
+  const torch::Tensor x = torch::randn({2, 5, 6});
+  const auto together = joined.forward(x);
+  ASSERT_EQ(together.size(), projections.size());
+  for (size_t i = 0; i < projections.size(); ++i) {
+    Projection alone = projections[i];
+    EXPECT_TRUE(at::allclose(together[i], alone(x), 1e-5, 1e-6)) << i;
+  }
+}
+
+TEST(JoinedProjectionsTest, GiveWhatEachGivesAlone) {
+  for (const bool every_bias : {true, false}) {
+    auto projections = make_projections(every_bias);
+    JoinedProjections joined(projections, {});
+    expect_same(joined, projections);
+    adapt(projections[0], 0.0);
+    expect_same(joined, projections);
+    projections[1]->parameters()[0].set_requires_grad(true);  // method full
+    expect_same(joined, projections);
+  }
+}
+
+TEST(JoinedProjectionsTest, DropoutBeforeOneChainIsNotLeftOut) {
+  auto projections = make_projections();
+  JoinedProjections joined(projections, {});
+  adapt(projections[2], 0.5);
+  projections[2]->train();
+  const torch::Tensor x = torch::randn({50, 6});
+  torch::manual_seed(1);
+  const torch::Tensor first = joined.forward(x)[2], second = joined.forward(x)[2];
+  EXPECT_FALSE(torch::equal(first, second));
+}
+
+TEST(JoinedProjectionsTest, HoldEveryWeightOnceAndKeepTheArchivesTensorsInStep) {
+  auto projections = make_projections();
+  const torch::Tensor owner = projections[1]->weight().detach(), value = owner.clone(), stranger = owner.clone();
+  JoinedProjections joined(projections, {owner, stranger});
+  EXPECT_EQ(owner.data_ptr(), projections[1]->weight().data_ptr());
+  EXPECT_NE(stranger.data_ptr(), owner.data_ptr());
+  EXPECT_TRUE(torch::equal(owner, value));
+  EXPECT_TRUE(owner.is_alias_of(projections[0]->weight()));
+  const torch::Tensor x = torch::randn({3, 6});
+  torch::NoGradGuard no_grad;
+  torch::Tensor(owner).mul_(2);  // what training the base does
+  EXPECT_TRUE(at::allclose(joined.forward(x)[1], at::linear(x, 2 * value, projections[1]->bias()), 1e-5, 1e-6));
+}
+
+TEST(JoinedProjectionsTest, FollowWeightsThatAreMoved) {
+  auto projections = make_projections();
+  JoinedProjections joined(projections, {});
+  for (auto& projection : projections) projection->to(torch::kFloat64);  // new tensors, as with another device
+  const torch::Tensor x = torch::randn({3, 6}, torch::kFloat64);
+  EXPECT_TRUE(at::allclose(joined.forward(x)[2], projections[2](x), 1e-12, 1e-12));
+}
+
+}  // namespace
+}  // namespace deeplora

@@ -269,3 +269,23 @@ def test_an_untrained_t5_learns_to_rewrite(run, tmp_path):
     run("finetune", "configs/rewrite_t5.yaml", "--run", tmp_path / "run", f"--set=model.path={tmp_path / 't5.pt'}", *files)
     scores = json.loads((tmp_path / "run" / "result.json").read_text())["test"]
     assert scores["exact_match"] > 0.5 and scores["bleu"] > 80 and scores["loss"] < 0.1, scores
+
+
+def test_a_prompt_on_a_terminal_is_answered_in_plain_text_as_it_grows(program, run, tiny_archive, tmp_path):
+    import os
+    import pty
+
+    base = untrained(run, tmp_path, tiny_archive("gpt2"), "causal-lm", "auto")
+    arguments = ["predict", str(base), "--prompt", PROMPTS[0], "--max-new-tokens", "12"]
+    said = json.loads(run(*arguments).stdout)["text"]
+    shown = b""
+
+    def read(terminal):
+        nonlocal shown
+        part = os.read(terminal, 1024)
+        shown += part
+        return part
+
+    assert pty.spawn([str(program), *arguments], read) == 0
+    text = shown.decode().replace("\r\n", "\n")
+    assert text.endswith(said + "\n") and "{" not in text.replace(said, "")

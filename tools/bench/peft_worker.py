@@ -76,7 +76,7 @@ def main() -> None:
     model.train()
     rng = random.Random(1)
     first = 0.0
-    done, training, samples, losses = 0, 0.0, 0, []
+    done, training, samples, tokens, losses = 0, 0.0, 0, 0, []
     began = process_start()
     while done < options.steps:
         for batch in length_grouped([len(ids) for ids in encoded["input_ids"]], options.batch, rng):
@@ -102,7 +102,8 @@ def main() -> None:
             else:
                 training += time.perf_counter() - at
                 samples += len(batch)
-    print(json.dumps({"samples_per_second": samples / training, "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                tokens += int(inputs["attention_mask"].sum())
+    print(json.dumps({"samples_per_second": samples / training, "tokens_per_step": tokens / max(done - 1, 1), "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
                       "seconds_to_first_step": first, "seconds": time.time() - began, "last_loss": sum(losses[-10:]) / len(losses[-10:]),
                       "trained": sum(p.numel() for p in adapters) + sum(p.numel() for p in head.parameters())}))
 

@@ -3,6 +3,7 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include <future>
 #include <thread>
 
 #include "core/rendezvous_store.h"
@@ -31,6 +32,22 @@ auto reach(const Launch& launch, const Action& action) {
     throw PeerLost(cat("process ", launch.rank, " of ", launch.size, ": rank 0 ended or cannot be reached at ", launch.master, ":", launch.port, " (",
                        reason_of(e), "); its own messages say why"));
   }
+}
+
+/// What `action` gives, or nothing after a while: behind a broken network the store never answers. The thread is left behind then.
+template <class Action>
+auto soon(const Action& action) -> std::optional<decltype(action())> {
+  const auto result = std::make_shared<std::promise<decltype(action())>>();
+  auto future = result->get_future();
+  std::thread([result, action] {
+    try {
+      result->set_value(action());
+    } catch (const std::exception&) {
+      result->set_exception(std::current_exception());
+    }
+  }).detach();
+  if (future.wait_for(std::chrono::seconds(5)) != std::future_status::ready) return std::nullopt;
+  return future.get();
 }
 
 std::string seconds_text(std::chrono::milliseconds time) {
@@ -115,7 +132,8 @@ std::string Rendezvous::claim(const std::string& key, const std::string& value) 
 
 void Rendezvous::announce_failure(const std::string& message) noexcept {
   try {
-    claim(kFailure, cat("process ", launch_.rank, " of ", launch_.size, ": ", message));
+    const auto text = bytes_of(cat("process ", launch_.rank, " of ", launch_.size, ": ", message));
+    soon([store = store_->shared, text] { return store->compareSet(kFailure, {}, text); });
   } catch (const std::exception&) {
     // Rank 0 is gone; the others notice by themselves.
   }
@@ -123,7 +141,8 @@ void Rendezvous::announce_failure(const std::string& message) noexcept {
 
 std::optional<std::string> Rendezvous::failure() noexcept {
   try {
-    return find(kFailure);
+    const auto text = soon([store = store_->shared] { return store->check({kFailure}) ? text_of(store->get(kFailure)) : std::string(); });
+    return text && !text->empty() ? text : std::nullopt;
   } catch (const std::exception&) {
     return std::nullopt;
   }

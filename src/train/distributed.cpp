@@ -26,9 +26,11 @@ torch::Dtype sum_type(const std::vector<torch::Tensor>& parameters) {
 
 std::vector<MicroBatch> share_of_step(std::span<const MicroBatch> micro_batches, int64_t batch_size, int rank, int size) {
   std::vector<MicroBatch> out;
+  size_t number = 0;  // of the row within the step
   for (const MicroBatch& batch : micro_batches) {
     MicroBatch mine;
-    for (size_t i = static_cast<size_t>(rank); i < batch.size(); i += static_cast<size_t>(size)) mine.push_back(batch[i]);
+    for (const size_t row : batch)
+      if (static_cast<int>(number++ % static_cast<size_t>(size)) == rank) mine.push_back(row);
     if (mine.empty()) continue;
     if (!out.empty() && static_cast<int64_t>(out.back().size() + mine.size()) <= batch_size)
       out.back().insert(out.back().end(), mine.begin(), mine.end());

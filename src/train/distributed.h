@@ -14,8 +14,8 @@
 
 namespace deeplora {
 
-/// The rows of one step that process `rank` of `size` computes: of every micro-batch each size-th row (rows of similar length stand
-/// together), put together into as few forward passes of at most `batch_size` rows as they need. Over all ranks every row comes once;
+/// The rows of one step that process `rank` of `size` computes: each size-th row (in a micro-batch rows of similar length stand
+/// together, so that all processes have some of each), put together into as few forward passes of at most `batch_size` rows as they need. Over all ranks every row comes once;
 /// a process may have none.
 std::vector<MicroBatch> share_of_step(std::span<const MicroBatch> micro_batches, int64_t batch_size, int rank, int size);
 

@@ -19,7 +19,7 @@ from test_finetune import rows  # noqa: F401 (fixture)
 # No dropout: its masks depend on which rows a process has.
 PLAIN = """model: {{path: {archive}, dropout: 0}}
 head: {{dropout: 0}}
-data: {{task: classification, train: {train}, dev: {dev}, test: {test}, max_length: 24}}
+data: {{task: classification, train: {train}, dev: {dev}, test: {test}, max_length: 64}}
 adapter: {{method: deep-lora, rank: 4, depth: 3, compress: true, targets: query-value}}
 train: {{steps: 14, batch_size: 10, accumulate: 2, eval_every: 5, save_every: 1, log_every: 1, seed: 5, clip: 0.5, distributed_timeout: 60}}
 """
@@ -87,7 +87,7 @@ def test_two_and_three_processes_train_what_one_trains(program, run, plain, tmp_
     for size in (2, 3):
         folder = tmp_path / str(size)
         said = together(program, size, "finetune", config, "--run", folder)
-        assert said[1:] == [""] * (size - 1), "only rank 0 speaks"
+        assert said[1:] == [""] * (size - 1), "only rank 0 speaks, warnings apart"
         assert difference(alone, folder) < 1e-6
         one, several = result(alone), result(folder)
         for part in ("best", "last", "test"):
@@ -97,7 +97,8 @@ def test_two_and_three_processes_train_what_one_trains(program, run, plain, tmp_
         # Factors and head, a flag for each of their tensors, and three numbers of the step.
         assert several["bytes_per_step"] <= 4 * (one["trainable_parameters"] + tensors + 3)
         assert several["bytes_per_step"] >= 4 * one["trainable_parameters"]
-        assert json.loads(run("evaluate", folder, "--json").stdout) == pytest.approx(several["test"], abs=1e-6)
+        scored = json.loads(run("evaluate", folder, "--json").stdout)
+        assert {key: scored[key] for key in several["test"]} == pytest.approx(several["test"], abs=1e-6)
 
 
 def test_torchrun_starts_it(plain, program, tmp_path):
@@ -105,7 +106,7 @@ def test_torchrun_starts_it(plain, program, tmp_path):
     if not torchrun.exists():
         pytest.skip(f"no torchrun beside {sys.executable}")
     config, alone = plain
-    done = subprocess.run([torchrun, "--standalone", "--nproc-per-node", "2", "--no-python", program, "finetune", config, "--run", tmp_path / "run"],
+    done = subprocess.run([torchrun, "--standalone", "--nproc-per-node", "2", "--no-python", "--", program, "finetune", config, "--run", tmp_path / "run"],
                           capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert difference(alone, tmp_path / "run") < 1e-6
@@ -129,7 +130,7 @@ train: {{steps: 6, batch_size: 5, eval_every: 3, log_every: 1}}
     run("finetune", config, "--run", tmp_path / "one")
     together(program, 2, "finetune", config, "--run", tmp_path / "two")
     assert difference(tmp_path / "one", tmp_path / "two") < 1e-6
-    assert result(tmp_path / "two")["best"] == pytest.approx(result(tmp_path / "one")["best"], abs=1e-5)
+    assert result(tmp_path / "two")["best"] == pytest.approx(result(tmp_path / "one")["best"], rel=1e-5)
 
 
 def wait_for_checkpoint(folder, processes_):

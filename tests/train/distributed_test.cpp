@@ -115,12 +115,16 @@ TEST(DistributedTest, EveryRowOfAStepHasOneProcess) {
   EXPECT_EQ(share_of_step(step, 4, 0, 1), step);
   for (const int size : {2, 3, 5, 12}) {
     std::multiset<size_t> rows;
-    for (int rank = 0; rank < size; ++rank)
+    for (int rank = 0; rank < size; ++rank) {
+      size_t own = 0;
       for (const MicroBatch& batch : share_of_step(step, 4, rank, size)) {
         EXPECT_FALSE(batch.empty());
         EXPECT_LE(batch.size(), 4u);
         rows.insert(batch.begin(), batch.end());
+        own += batch.size();
       }
+      EXPECT_LE(own, (9 + static_cast<size_t>(size) - 1) / static_cast<size_t>(size)) << "nobody has more than a fair share";
+    }
     EXPECT_EQ(rows, (std::multiset<size_t>{0, 1, 2, 3, 4, 5, 6, 7, 8})) << size;
   }
   EXPECT_EQ(share_of_step(step, 4, 1, 2), (std::vector<MicroBatch>{{1, 3, 5, 7}})) << "one forward pass where one is enough";

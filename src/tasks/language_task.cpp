@@ -40,6 +40,31 @@ std::vector<std::vector<size_t>> groups_by_length(const std::vector<size_t>& len
   return out;
 }
 
+/// Rows of one forward pass, so that every process has some.
+int64_t rows_at_once(const EvaluationOptions& o, size_t examples) {
+  return o.group ? std::min(o.batch_size, o.group->share(static_cast<int64_t>(examples))) : o.batch_size;
+}
+
+/// Each list is filled by one process and empty in the others; afterwards everybody has all.
+void exchange(ProcessGroup& group, std::vector<std::vector<int64_t>>& lists) {
+  const torch::Tensor lengths = torch::zeros({static_cast<int64_t>(lists.size())}, torch::kInt64);
+  auto length = lengths.accessor<int64_t, 1>();
+  for (size_t i = 0; i < lists.size(); ++i) length[static_cast<int64_t>(i)] = static_cast<int64_t>(lists[i].size());
+  group.sum(lengths);
+  const torch::Tensor all = torch::zeros({std::max<int64_t>(1, lengths.sum().item<int64_t>())}, torch::kInt64);
+  int64_t* at = all.mutable_data_ptr<int64_t>();
+  for (size_t i = 0; i < lists.size(); ++i) {
+    std::copy(lists[i].begin(), lists[i].end(), at);
+    at += length[static_cast<int64_t>(i)];
+  }
+  group.sum(all);
+  at = all.mutable_data_ptr<int64_t>();
+  for (size_t i = 0; i < lists.size(); ++i) {
+    lists[i].assign(at, at + length[static_cast<int64_t>(i)]);
+    at += length[static_cast<int64_t>(i)];
+  }
+}
+
 /// {column} in a prompt template.
 size_t placeholder(const std::string& text, size_t from, std::string& column) {
   const size_t open = text.find('{', from);
@@ -203,13 +228,21 @@ std::pair<double, int64_t> LanguageTask::total_loss(LanguageModel& model, std::s
   for (const auto& example : examples) lengths.push_back(std::max(example.input_ids.size(), example.label_ids.size()));
   double sum = 0;
   int64_t count = 0;
-  for (const auto& group : groups_by_length(lengths, o.batch_size, kLogits / vocabulary)) {
+  const auto groups = groups_by_length(lengths, rows_at_once(o, examples.size()), kLogits / vocabulary);
+  for (size_t g = 0; g < groups.size(); ++g) {
+    if (!is_mine(o.group, g)) continue;
+    const auto& group = groups[g];
     std::vector<const Example*> rows;
     for (const size_t i : group) rows.push_back(&examples[i]);
     const Batch batch = collate(rows);
     count += loss_count(batch);
     const Batch here = batch.to(o.device);
     sum += loss_sum(model.forward(here), here).item<double>();
+  }
+  if (o.group) {
+    const torch::Tensor all = torch::tensor({sum, static_cast<double>(count)}, torch::kFloat64);
+    o.group->sum(all);
+    return {all[0].item<double>(), static_cast<int64_t>(all[1].item<double>())};
   }
   return {sum, count};
 }
@@ -284,12 +317,16 @@ std::vector<std::vector<int64_t>> LanguageTask::generate_ids(LanguageModel& mode
   std::vector<size_t> lengths;
   for (const auto* prompt : prompts) lengths.push_back(prompt->size());
   std::vector<std::vector<int64_t>> out(prompts.size());
-  for (const auto& group : groups_by_length(lengths, std::max<int64_t>(1, o.batch_size / generation_.options.beams), int64_t{1} << 16)) {
+  const auto groups = groups_by_length(lengths, std::max<int64_t>(1, rows_at_once(o, prompts.size()) / generation_.options.beams), int64_t{1} << 16);
+  for (size_t g = 0; g < groups.size(); ++g) {
+    if (!is_mine(o.group, g)) continue;
+    const auto& group = groups[g];
     std::vector<Prompt> batch;
     for (const size_t i : group) batch.push_back({*prompts[i], new_token_limit(*prompts[i]), i});
     auto texts = generate(model, batch, generation_.options, setup);
     for (size_t k = 0; k < group.size(); ++k) out[group[k]] = std::move(texts[k]);
   }
+  if (o.group) exchange(*o.group, out);
   if (stream) stream->finish(out.front());
   return out;
 }

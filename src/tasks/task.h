@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/config.h"
+#include "core/process_group.h"
 #include "core/registry.h"
 #include "lm/language_model.h"
 #include "text/table.h"
@@ -52,6 +53,8 @@ struct EvaluationOptions {
   bool final = false;  ///< scores that are reported, not those that choose the best checkpoint
   /// predict(): takes the text of the first row piece by piece while it is generated. May be empty.
   std::function<void(std::string_view)> on_text{};
+  /// evaluate(): processes that share the examples; all get the scores of all. Null: this one does all.
+  ProcessGroup* group = nullptr;
 };
 
 /// What a task may read of the model it is for.
@@ -97,7 +100,8 @@ class Task {
   virtual int64_t loss_count(const Batch& batch) const = 0;
   /// Scalar: the SUM over loss_count(batch) items.
   virtual torch::Tensor loss_sum(const ModelOutput& output, const Batch& batch) const = 0;
-  /// Scores of the model (in eval mode, without gradients) on labelled examples.
+  /// Scores of the model (in eval mode, without gradients) on labelled examples; with a group, every process has the same
+  /// examples and computes its part of the outputs.
   virtual Scores evaluate(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const = 0;
   /// Width of the logits, C; 0 when the task takes the model's own output (language modelling).
   virtual int64_t outputs() const = 0;

@@ -143,16 +143,21 @@ torch::Tensor all_logits(const Task& task, LanguageModel& model, std::span<const
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(),
                    [&](size_t a, size_t b) { return examples[a].input_ids.size() > examples[b].input_ids.size(); });
+  const auto rows = static_cast<size_t>(options.group ? std::min(options.batch_size, options.group->share(static_cast<int64_t>(order.size()))) : options.batch_size);
   std::vector<torch::Tensor> parts;
-  for (size_t start = 0; start < order.size(); start += static_cast<size_t>(options.batch_size)) {
+  for (size_t start = 0; start < order.size(); start += rows) {
     std::vector<const Example*> chosen;
-    for (size_t i = start; i < std::min(order.size(), start + static_cast<size_t>(options.batch_size)); ++i)
-      chosen.push_back(&examples[order[i]]);
+    for (size_t i = start; i < std::min(order.size(), start + rows); ++i) chosen.push_back(&examples[order[i]]);
+    if (!is_mine(options.group, start / rows)) {
+      parts.push_back(torch::zeros({static_cast<int64_t>(chosen.size()), task.outputs()}, torch::kFloat64));
+      continue;
+    }
     const ModelOutput out = model.forward(task.collate(chosen).to(options.device));
     parts.push_back(out.logits.to(torch::kCPU, torch::kFloat64));
   }
   model.train(was_training);
   const torch::Tensor sorted = torch::cat(parts);
+  if (options.group) options.group->sum(sorted);  // zeros for the rows of others
   const torch::Tensor index = torch::tensor(std::vector<int64_t>(order.begin(), order.end()), torch::kInt64);
   return torch::empty_like(sorted).index_copy_(0, index, sorted);
 }

@@ -22,6 +22,9 @@ class RunFolder {
   /// An existing run, for resuming, evaluating, exporting. Throws Error when it is not a run folder.
   static RunFolder open(const std::filesystem::path& folder);
 
+  /// The folder of a run that another process reads and writes: nothing is checked, and nothing is to be written.
+  static RunFolder of_another(const std::filesystem::path& folder) { return RunFolder(folder); }
+
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path config_file() const { return path_ / "config.yaml"; }
   std::filesystem::path adapter_file() const { return path_ / "adapter.safetensors"; }  ///< best

@@ -48,6 +48,9 @@ void read_course(const Config& train, TrainConfig& config) {
              "keep only each layer's input for the backward pass and compute the rest again: less memory for one more forward pass");
   train.read("seed", config.seed, "decides the order of rows, new weights and dropout");
   train.read("threads", config.threads, "threads of LibTorch; 0: its own choice");
+  train.read("distributed_timeout", config.distributed_timeout,
+             "seconds that the processes of one run wait for each other before they give up; an evaluation or a checkpoint must fit in");
+  train.require(config.distributed_timeout >= 1 && config.distributed_timeout <= 1e6, "distributed_timeout", "a number of seconds from 1");
   require_at_least(train, "batch_size", config.batch_size, 1);
   require_at_least(train, "accumulate", config.accumulate, 1);
   require_at_least(train, "steps", config.steps.value_or(0), 0);

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "core/random.h"
 #include "core/system.h"
 #include "train/gradients.h"
 
@@ -48,6 +49,14 @@ TrainRun::TrainRun(const Trainer::Setup& setup, std::span<const Example> train, 
 
 TrainResult TrainRun::run(bool resume) {
   begin(resume);
+  try {
+    return loop();
+  } catch (const PeerLost& e) {
+    give_up(e);
+  }
+}
+
+TrainResult TrainRun::loop() {
   for (;;) {
     if (state_.evaluation_due) {
       stop_if_requested();
@@ -68,16 +77,19 @@ void TrainRun::train_step() {
   const auto tell_once = [&] {
     if (told || !setup_.stop || !setup_.stop->requested()) return;
     told = true;
-    log_->note(cat("stopping: step ", state_.step + 1, " is finished and saved first"));
+    note(cat("stopping: step ", state_.step + 1, " is finished and saved first"));
   };
-  const StepLoss loss = accumulate_gradients(
-      {setup_.model, setup_.task, setup_.device, setup_.bf16, tell_once}, train_, micro_batches);
+  if (setup_.group)  // so that no process's generators have to be saved
+    torch::manual_seed(stream_seed(static_cast<uint64_t>(config_.seed), cat("dropout/", state_.step, "/", setup_.group->rank())));
+  StepLoss loss = accumulate_gradients(
+      {setup_.model, setup_.task, setup_.device, setup_.bf16, tell_once, setup_.group, config_.batch_size}, train_, micro_batches);
+  if (step_sum_) stop_agreed_ = step_sum_->reduce(loss, setup_.stop && setup_.stop->requested());
   const double norm = gradient_norm(setup_.groups);
   check_finite(loss, norm);
   if (!connected_) {
     const auto without = check_connected(setup_.groups);
     if (!without.empty())
-      log_->note(
+      note(
           cat("warning: the loss does not depend on ", join(without, ", ", 6), "; they stay as they are"));
     connected_ = true;
   }
@@ -128,7 +140,8 @@ void TrainRun::report_step(double lr, double norm) {
   const bool row = state_.step % config_.log_every == 0 || state_.step == order_.total_steps();
   const double loss =
       state_.window_count > 0 ? state_.window_loss / static_cast<double>(state_.window_count) : 0.0;
-  log_->step({.step = state_.step,
+  if (log_)
+    log_->step({.step = state_.step,
               .epoch = static_cast<double>(state_.epoch) + static_cast<double>(state_.position) / batches,
               .loss = loss,
               .lr = lr,
@@ -163,16 +176,18 @@ void TrainRun::check_movement() {
 
 void TrainRun::evaluate() {
   const torch::NoGradGuard no_grad;
+  if (setup_.group) broadcast_parameters(*setup_.group, setup_.groups);  // machines that round differently drift apart
   setup_.model.eval();
-  const Scores scores = setup_.task.evaluate(
+  Scores scores = setup_.task.evaluate(
       setup_.model, dev_,
-      {.batch_size = config_.eval_batch_size, .device = setup_.device, .bf16 = setup_.bf16});
+      {.batch_size = config_.eval_batch_size, .device = setup_.device, .bf16 = setup_.bf16, .group = setup_.group});
   setup_.model.train();
+  if (setup_.group) broadcast_scores(*setup_.group, scores);
   state_.evaluation_due = false;
   state_.last = {state_.step, scores};
-  log_->evaluated(state_.step, scores);
+  if (log_) log_->evaluated(state_.step, scores);
   if (std::isnan(scores.headline()))
-    log_->note(cat("warning: ", scores.headline_name(), " is undefined at step ", state_.step,
+    note(cat("warning: ", scores.headline_name(), " is undefined at step ", state_.step,
                    " (constant predictions?)"));
   if (config_.keep == "last" || better(scores, state_.best)) {
     state_.best = state_.last;
@@ -201,12 +216,21 @@ bool TrainRun::save_due() const {
   return finished() || (config_.save_every ? state_.step % *config_.save_every == 0 : milestone());
 }
 
+bool TrainRun::stop_wanted() const {
+  return setup_.group ? stop_agreed_ : setup_.stop && setup_.stop->requested();
+}
+
+void TrainRun::note(const std::string& text) {
+  if (log_) log_->note(text);
+}
+
 void TrainRun::stop_if_requested() {
-  if (!setup_.stop || !setup_.stop->requested()) return;
+  if (!stop_wanted()) return;
   save();
-  log_->finish();
-  throw Interrupted(cat("stopped by signal ", setup_.stop->signal_number(), " after step ", state_.step,
-                        " of ", order_.total_steps(), "; saved in ", folder_.path().string(),
+  if (log_) log_->finish();
+  const int signal = setup_.stop ? setup_.stop->signal_number() : 0;
+  throw Interrupted(cat("stopped by ", signal != 0 ? cat("signal ", signal) : std::string("a signal to another process"),
+                        " after step ", state_.step, " of ", order_.total_steps(), "; saved in ", folder_.path().string(),
                         ", continue with --resume"));
 }
 
@@ -217,11 +241,11 @@ TrainResult TrainRun::finish() {
   save_adapter_to(folder_.last_adapter_file());
   if (!state_.best) {
     if (!dev_.empty())
-      log_->note(cat("warning: ", state_.last->scores.headline_name(),
+      note(cat("warning: ", state_.last->scores.headline_name(),
                      " was never defined; the last state is kept as the best"));
     save_adapter_to(folder_.adapter_file());
   }
-  log_->finish();
+  if (log_) log_->finish();
   TrainResult out;
   out.best = state_.best;
   out.last = state_.last;
@@ -231,6 +255,7 @@ TrainResult TrainRun::finish() {
   out.samples_per_second = static_cast<double>(state_.samples) / std::max(state_.training_seconds, 1e-9);
   out.seconds_to_first_step = state_.seconds_to_first_step;
   out.last_loss = state_.last_loss;
+  if (step_sum_) out.bytes_per_step = step_sum_->bytes();
   out.stopped_early = stopped_early() && state_.step < order_.total_steps();
   return out;
 }

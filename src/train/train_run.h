@@ -8,6 +8,7 @@
 
 #include "train/checkpoint.h"
 #include "train/data_order.h"
+#include "train/distributed.h"
 #include "train/movement.h"
 #include "train/optimizers.h"
 #include "train/schedule.h"
@@ -25,6 +26,11 @@ class TrainRun {
 
  private:
   // train_run.cpp: the loop.
+  TrainResult loop();
+  /// Rank 0, or a process alone: reads and writes the folder, and speaks.
+  bool leads() const { return !setup_.group || setup_.group->leads(); }
+  bool stop_wanted() const;
+  void note(const std::string& text);
   void train_step();
   const std::vector<MicroBatch>& batches_of_epoch();
   std::span<const MicroBatch> next_micro_batches();
@@ -45,7 +51,12 @@ class TrainRun {
   void begin(bool resume);
   void begin_afresh();
   void resume_from(const std::filesystem::path& folder);
+  /// Writes a checkpoint of the last step, unless there is one; the others wait for rank 0.
   void save();
+  void write_state();
+  /// What is left to do when another process is gone: the message, after rank 0 has saved.
+  [[noreturn]] void give_up(const PeerLost& reason);
+  std::optional<std::filesystem::path> find_checkpoint(const std::filesystem::path& scratch);
   void save_adapter_to(const std::filesystem::path& file);
   /// What a checkpoint of this state must agree with.
   nlohmann::ordered_json identity();
@@ -60,7 +71,9 @@ class TrainRun {
   GroupOptimizer optimizer_;
   TrainState state_;
   std::optional<MovementGuard> movement_;
-  std::optional<TrainLog> log_;
+  std::optional<TrainLog> log_;      ///< of the leader
+  std::optional<StepSum> step_sum_;  ///< with a group
+  bool stop_agreed_ = false;         ///< a process of the group was asked to stop
   nlohmann::ordered_json identity_;  ///< run_identity(), the same for the whole run
   std::vector<MicroBatch> epoch_batches_;
   int64_t loaded_epoch_ = -1;  ///< epoch of epoch_batches_

@@ -8,6 +8,7 @@
 #include "core/files.h"
 #include "core/log.h"
 #include "core/random.h"
+#include "core/scratch_folder.h"
 #include "core/system.h"
 #include "train/gradients.h"
 #include "train/run_identity.h"
@@ -52,26 +53,33 @@ void TrainRun::begin(bool resume) {
   if (config_.threads > 0) at::set_num_threads(static_cast<int>(config_.threads));
   check(config_.early_stopping == 0 || !dev_.empty(),
         "train.early_stopping needs evaluation data; give data.dev or set it to 0");
-  folder_.lock();
+  if (leads()) folder_.lock();
   optimizer_.zero_grad();
   setup_.model.train();
-  const auto checkpoint = resume ? folder_.newest_checkpoint() : std::nullopt;
+  if (setup_.group) {
+    check_same_run(*setup_.group, identity());
+    step_sum_.emplace(*setup_.group, setup_.groups);
+  }
+  std::optional<ScratchFolder> copy;  // of rank 0's checkpoint
+  if (resume && !leads()) copy.emplace("checkpoint");
+  const auto checkpoint = resume ? find_checkpoint(copy ? copy->path() : fs::path()) : std::nullopt;
   if (checkpoint)
     resume_from(*checkpoint);
   else
     begin_afresh();
+  if (!leads()) return;
   log_.emplace(folder_, TrainLog::Setup{.label = setup_.label,
                                         .progress = setup_.progress,
                                         .total_steps = order_.total_steps(),
                                         .first_step = state_.step,
                                         .resumed = resume});
   if (resume)
-    log_->note(checkpoint ? cat("resumed after step ", state_.step) : "no usable checkpoint: starting over");
+    note(checkpoint ? cat("resumed after step ", state_.step) : "no usable checkpoint: starting over");
 }
 
 void TrainRun::begin_afresh() {
   torch::manual_seed(stream_seed(static_cast<uint64_t>(config_.seed), "dropout"));
-  folder_.truncate_metrics(0);
+  if (leads()) folder_.truncate_metrics(0);
   movement_.emplace(setup_.groups);
   state_.evaluation_due = order_.total_steps() == 0 && !dev_.empty();
 }
@@ -84,8 +92,10 @@ void TrainRun::resume_from(const fs::path& folder) {
   optimizer_.restore(checkpoint.optimizer);
   restore_generators(checkpoint.generators, setup_.device);
   movement_.emplace(checkpoint.movement);
-  folder_.truncate_metrics(state_.metrics_bytes);
-  restore_best_adapter(folder, folder_);
+  if (leads()) {
+    folder_.truncate_metrics(state_.metrics_bytes);
+    restore_best_adapter(folder, folder_);
+  }
   seconds_before_ = state_.seconds;
   last_saved_step_ = state_.step;
   saved_before_evaluation_ = state_.evaluation_due;
@@ -96,6 +106,13 @@ void TrainRun::save() {
   const std::string bad = first_non_finite(setup_.groups);
   if (!bad.empty())
     throw Diverged(cat("after step ", state_.step, " ", bad, " holds a value that is not finite; nothing is saved; lower train.lr"));
+  if (leads()) write_state();
+  if (setup_.group) setup_.group->barrier();
+  last_saved_step_ = state_.step;
+  saved_before_evaluation_ = state_.evaluation_due;
+}
+
+void TrainRun::write_state() {
   if (folder_.metrics_size() > 0) sync_path(folder_.metrics_file());
   state_.metrics_bytes = folder_.metrics_size();
   state_.seconds = seconds_so_far();
@@ -107,12 +124,27 @@ void TrainRun::save() {
                     .optimizer = optimizer_.state(),
                     .generators = generator_states(setup_.device)},
                    config_.keep_checkpoints);
-  last_saved_step_ = state_.step;
-  saved_before_evaluation_ = state_.evaluation_due;
+}
+
+void TrainRun::give_up(const PeerLost& reason) {
+  std::string saved;
+  if (leads() && state_.step > 0 && first_non_finite(setup_.groups).empty()) {
+    if (!is_saved()) write_state();
+    saved = cat("; saved after step ", state_.step, " of ", order_.total_steps(), " in ", folder_.path().string(),
+                ": continue with --resume and any number of processes");
+  } else if (!leads()) {
+    saved = "; continue from rank 0's newest checkpoint with --resume and any number of processes";
+  }
+  if (log_) log_->finish();
+  throw PeerLost(cat(reason.what(), saved));
+}
+
+std::optional<fs::path> TrainRun::find_checkpoint(const fs::path& scratch) {
+  return setup_.group ? share_newest_checkpoint(*setup_.group, folder_, scratch) : folder_.newest_checkpoint();
 }
 
 void TrainRun::save_adapter_to(const fs::path& file) {
-  write_file_atomically(file, setup_.save_adapter);
+  if (leads()) write_file_atomically(file, setup_.save_adapter);
 }
 
 nlohmann::ordered_json TrainRun::identity() {

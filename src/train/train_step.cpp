@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "lm/autocast.h"
+#include "train/distributed.h"
 
 namespace deeplora {
 namespace {
@@ -22,6 +23,17 @@ std::string sources_of(const std::vector<const Example*>& rows) {
   std::vector<std::string> out;
   for (const Example* row : rows) out.push_back(row->source);
   return join(out, ", ", 4);
+}
+
+/// Replaces the step's batches by those of this process.
+void take_share(const StepSetup& setup, std::span<const Example> train, std::span<const MicroBatch> micro_batches,
+                std::vector<std::vector<const Example*>>& rows, std::vector<Batch>& batches) {
+  rows.clear();
+  batches.clear();
+  for (const MicroBatch& batch : share_of_step(micro_batches, setup.batch_size, setup.group->rank(), setup.group->size())) {
+    rows.push_back(rows_of(train, batch));
+    batches.push_back(setup.task.collate(rows.back()));
+  }
 }
 
 torch::Tensor loss_of(const StepSetup& setup, const Batch& batch) {
@@ -42,8 +54,9 @@ StepLoss accumulate_gradients(const StepSetup& setup, std::span<const Example> t
     loss.count += setup.task.loss_count(batches.back());
     loss.samples += static_cast<int64_t>(rows.back().size());
   }
+  if (setup.group) take_share(setup, train, micro_batches, rows, batches);
   if (loss.count == 0)
-    log_warning("nothing to predict in ", sources_of(rows.front()), ": longer than data.max_length?");
+    log_warning("nothing to predict in ", sources_of(rows_of(train, micro_batches.front())), ": longer than data.max_length?");
   const double divisor = static_cast<double>(std::max<int64_t>(1, loss.count));
   for (size_t i = 0; i < batches.size(); ++i) {
     if (setup.before_batch) setup.before_batch();

@@ -18,8 +18,8 @@
 
 namespace deeplora {
 
-/// The `train` section. A resumed run may change threads, eval_batch_size, log_every, save_every and
-/// keep_checkpoints; any other difference is an Error.
+/// The `train` section. A resumed run may change threads, eval_batch_size, log_every, save_every,
+/// keep_checkpoints and distributed_timeout; any other difference is an Error.
 struct TrainConfig {
   std::string optimizer = "adamw";  ///< adamw, adam, sgd
   std::optional<double> lr;  ///< peak learning rate; absent: the method's default, which the caller fills in
@@ -43,6 +43,7 @@ struct TrainConfig {
   bool gradient_checkpointing = false;
   int64_t seed = 1;
   int64_t threads = 0;  ///< 0: LibTorch's choice
+  double distributed_timeout = 600;  ///< seconds that processes of one run wait for each other
 
   /// Reads every key of `train`, recording mistakes on the configuration.
   static TrainConfig read(const Config& train);
@@ -61,6 +62,7 @@ struct TrainResult {
   double seconds_to_first_step = 0;  ///< from process start to the end of the first optimizer step
   double last_loss = 0;
   bool stopped_early = false;
+  int64_t bytes_per_step = 0;  ///< what each process gives into the sum over processes; 0 for a process alone
 };
 
 class Trainer {
@@ -81,6 +83,9 @@ class Trainer {
     nlohmann::ordered_json identity = nlohmann::ordered_json::object();
     bool progress = true;         ///< a bar or lines on standard error
     std::string label = "train";  ///< first word of them
+    /// The processes that share the work of every step and evaluation; null: this one does all. They must agree
+    /// in everything else. Only rank 0 reads and writes the folder, and speaks.
+    ProcessGroup* group = nullptr;
   };
   explicit Trainer(Setup setup);
 
@@ -89,7 +94,9 @@ class Trainer {
   /// default generators, and locks the folder. The model is in evaluation mode afterwards, with the last
   /// weights, not the best. Throws Interrupted after saving when stopped by a signal; Error on a NaN loss or
   /// gradient (step, parameter, last good checkpoint), when a group's tensors did not move, and when another
-  /// configuration or other data is to go on with a checkpoint.
+  /// configuration or other data is to go on with a checkpoint. With a group, the state of a step is a function
+  /// of the configuration alone up to rounding (dropout apart, whose masks also depend on the number of
+  /// processes); PeerLost when another process is gone, after rank 0 saved the last whole step.
   TrainResult run(std::span<const Example> train, std::span<const Example> dev, RunFolder& folder,
                   bool resume);
 

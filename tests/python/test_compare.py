@@ -318,3 +318,33 @@ def test_print_config_names_every_default_and_reruns(run, config, tmp_path):
     again = tmp_path / "again.yaml"
     again.write_text(printed)
     assert run("compare", again, "--print-config").stdout == printed
+
+
+def test_processes_share_the_cells_and_write_the_same_report(program, config, whole, tmp_path):
+    import socket
+
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    folder = tmp_path / "shared"
+    running = [subprocess.Popen([str(program), "compare", str(config), "--set", "compare.workers=1", "--run", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                text=True, env={**os.environ, "RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)})
+               for rank in range(2)]
+    ran = [set(), set()]  # cells that were seen as a child of each process
+    while any(process.poll() is None for process in running):
+        for process, cells in zip(running, ran):
+            try:
+                for child in open(f"/proc/{process.pid}/task/{process.pid}/children").read().split():
+                    words = open(f"/proc/{child}/cmdline").read().split("\0")
+                    if "finetune" in words and "--dry-run" not in words:
+                        cells.add(words[2])
+            except OSError:
+                pass  # it ended just now
+        time.sleep(0.01)
+    said = [process.communicate(timeout=240) for process in running]
+    assert [process.returncode for process in running] == [0, 0], said
+    assert ran[0] and ran[1] and not ran[0] & ran[1], ran
+    assert table(folder) == table(whole[0])
+    assert "report " in said[0][0] and said[1] == ("", "")
+    assert json.loads((folder / "results.json").read_text())["processes"] == 2
+    assert len(finished(folder)) == 8

@@ -70,6 +70,7 @@ class Model : public LanguageModel {
 class TokenTask : public Task {
  public:
   std::function<void(int64_t)> on_loss;   ///< called with the number of the loss call, from 1
+  std::function<double(int64_t)> factor;  ///< what the n-th loss is multiplied by
   std::function<Scores(int64_t)> scores;  ///< replaces the scores of the n-th evaluation, from 1
   mutable int64_t losses = 0, evaluations = 0;
   mutable bool evaluated_in_training_mode = false;
@@ -109,8 +110,9 @@ class TokenTask : public Task {
   }
 
   torch::Tensor loss_sum(const ModelOutput& output, const Batch& batch) const override {
-    if (on_loss) on_loss(++losses);
-    return token_loss(output, batch);
+    ++losses;
+    if (on_loss) on_loss(losses);
+    return factor ? token_loss(output, batch) * factor(losses) : token_loss(output, batch);
   }
 
   Scores evaluate(LanguageModel& model, std::span<const Example> examples,

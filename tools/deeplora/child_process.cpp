@@ -13,6 +13,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/launch.h"
 
 namespace deeplora {
 
@@ -23,6 +24,10 @@ ChildProcess::ChildProcess(const std::vector<std::string>& arguments, const std:
   std::vector<char*> argv;
   for (auto& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
+  std::vector<char*> environment;
+  for (char** variable = ::environ; *variable; ++variable)
+    if (!is_launch_variable(std::string(*variable).substr(0, std::string_view(*variable).find('=')))) environment.push_back(*variable);
+  environment.push_back(nullptr);
   const int output = ::open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   check(output >= 0, "cannot write ", log.string(), ": ", std::strerror(errno));
   const pid_t parent = ::getpid();
@@ -35,7 +40,7 @@ ChildProcess::ChildProcess(const std::vector<std::string>& arguments, const std:
     ::dup2(nothing, 0);
     ::dup2(output, 1);
     ::dup2(output, 2);
-    ::execv("/proc/self/exe", argv.data());
+    ::execve("/proc/self/exe", argv.data(), environment.data());
     ::_exit(127);
   }
   const int reason = errno;

@@ -11,7 +11,7 @@
 
 namespace deeplora {
 
-/// A running copy of this program. Ends with its parent: when this process dies, the child gets SIGTERM, saves and stops.
+/// A running copy of this program, alone: it does not inherit what makes this process one of several (core/launch.h). Ends with its parent: when this process dies, the child gets SIGTERM, saves and stops.
 class ChildProcess {
  public:
   /// Starts it with these arguments, both outputs in `log`. A process group of its own keeps the terminal's Ctrl-C away: the

@@ -32,7 +32,7 @@ void write_reports(const CompareRun& run, const CompareConfig& config) {
   page.config_yaml = config.resolved();
   page.facts = {{"program", cat("deeplora ", kVersion, " on LibTorch ", TORCH_VERSION)},
                 {"machine", cat(usable_cores(), " cores")},
-                {"cells at once", cat(run.workers())},
+                {"cells at once", cat(run.workers(), run.processes() > 1 ? cat(" by each of ", run.processes(), " processes") : std::string())},
                 {"threads of a cell", run.threads() > 0 ? cat(run.threads()) : "LibTorch's choice"}};
   page.evidence = read_evidence(rows, comparison, [&](size_t cell) { return run.cell_folder(cell); });
   nlohmann::ordered_json json = comparison_json(rows, comparison, run.metric());
@@ -47,6 +47,7 @@ void write_reports(const CompareRun& run, const CompareConfig& config) {
   json["libtorch"] = TORCH_VERSION;
   json["workers"] = run.workers();
   json["threads"] = run.threads();
+  if (run.processes() > 1) json["processes"] = run.processes();
   write_file_atomically(folder / "results.json", json.dump(2) + "\n");
   write_file_atomically(folder / "table.csv", rows_csv(rows, comparison));
   write_file_atomically(folder / "cells.csv", cells_csv(comparison));
@@ -92,25 +93,8 @@ void print_summary(const CompareRun& run) {
   std::cout << "report   " << (run.folder() / "report.html").string() << "\n";
 }
 
-void compare(const CompareCommand& o) {
-  const Registries registries = make_registries();
-  const CompareConfig config = CompareConfig::read(given_config(o), registries);
-  if (o.print_config) {
-    std::cout << config.resolved();
-    return;
-  }
-  const fs::path folder = run_folder_of(o);
-  CompareRun run(config, registries, folder);
-  if (o.report_only) {
-    std::error_code ignored;
-    check(fs::exists(folder / "compare.yaml", ignored), "run folder ", folder.string(),
-          " holds no comparison yet; run it without --report-only");
-    run.open(config.resolved());
-    write_reports(run, config);
-    return print_summary(run);
-  }
-  run.check_methods();
-  run.open(config.resolved());
+/// Runs what is open and writes the report from all that is finished.
+void run_and_report(CompareRun& run, const CompareConfig& config) {
   log_info("compare: ", run.comparison().cells().size(), " cells, ", run.comparison().count(CellState::open), " to run, ",
            run.workers(), " at once");
   try {
@@ -123,7 +107,55 @@ void compare(const CompareCommand& o) {
   print_summary(run);
   const size_t failed = run.comparison().count(CellState::failed);
   check(failed == 0, failed, " of ", run.comparison().cells().size(), " cells failed (named above; their logs are in ",
-        (folder / "cells").string(), "); the same command tries them again");
+        (run.folder() / "cells").string(), "); the same command tries them again");
+}
+
+/// This process's part of a comparison that several processes run. Rank 0 checks, begins and reports.
+void compare_together(const CompareConfig& config, const Registries& registries, const fs::path& folder, const Launch& launch) {
+  const double timeout = config.cell_run(Comparison(config.plan()).cells().front(), registries).train.distributed_timeout;
+  Rendezvous meeting(launch, std::chrono::milliseconds(static_cast<int64_t>(timeout * 1000)));
+  try {
+    if (launch.leads()) {
+      CompareRun run(config, registries, folder, &meeting);
+      run.check_methods();
+      run.open(config.resolved());
+      meeting.set("open", "1");
+      return run_and_report(run, config);
+    }
+    meeting.wait("open", "rank 0 to check the methods");
+    CompareRun run(config, registries, folder, &meeting);
+    run.open_beside(config.resolved());
+    run.run();
+  } catch (const PeerLost&) {
+    throw;
+  } catch (const Error& e) {
+    meeting.announce_failure(e.what());
+    throw;
+  }
+}
+
+void compare(const CompareCommand& o) {
+  const Registries registries = make_registries();
+  const CompareConfig config = CompareConfig::read(given_config(o), registries);
+  if (o.print_config) {
+    std::cout << config.resolved();
+    return;
+  }
+  const fs::path folder = run_folder_of(o);
+  const Launch launch = launch_from_environment();
+  if (launch.several() && !o.report_only) return compare_together(config, registries, folder, launch);
+  CompareRun run(config, registries, folder);
+  if (o.report_only) {
+    std::error_code ignored;
+    check(fs::exists(folder / "compare.yaml", ignored), "run folder ", folder.string(),
+          " holds no comparison yet; run it without --report-only");
+    run.open(config.resolved());
+    write_reports(run, config);
+    return print_summary(run);
+  }
+  run.check_methods();
+  run.open(config.resolved());
+  run_and_report(run, config);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 
 #include "compare_run.h"
 #include "core/fingerprint.h"
+#include "core/scratch_folder.h"
 
 namespace deeplora {
 namespace fs = std::filesystem;
@@ -37,26 +38,6 @@ double available_memory_mb() {
     if (word == "MemAvailable:" && in >> kilobytes) return kilobytes / 1024;
   return 0;
 }
-
-/// A folder that is removed when the object dies.
-class ScratchFolder {
- public:
-  ScratchFolder() {
-    std::string pattern = (fs::temp_directory_path() / "deeplora-check-XXXXXX").string();
-    check(::mkdtemp(pattern.data()) != nullptr, "cannot create a folder in ", fs::temp_directory_path().string());
-    path_ = pattern;
-  }
-  ~ScratchFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
 
 /// "train.lr: 0.001" for every setting of a resolved configuration (nested mappings, two spaces a level), in no order.
 std::set<std::string> settings_of(const std::string& yaml) {
@@ -94,8 +75,9 @@ std::string resolved_again(const std::string& yaml, const fs::path& file, const 
 
 }  // namespace
 
-CompareRun::CompareRun(const CompareConfig& config, const Registries& registries, fs::path folder)
+CompareRun::CompareRun(const CompareConfig& config, const Registries& registries, fs::path folder, Rendezvous* meeting)
     : folder_(std::move(folder)), comparison_(config.plan()), options_(config.options()) {
+  if (meeting) shared_ = std::make_unique<SharedCells>(*meeting);
   plan_cells(config, registries);
   std::error_code ignored;
   if (!fs::exists(folder_, ignored)) return;
@@ -136,7 +118,8 @@ void CompareRun::choose_workers() {
   threads_ = options_.threads > 0 ? options_.threads : on_cpu ? 1 : 0;
   const int64_t places = on_cpu ? usable_cores() / std::max<int64_t>(1, threads_)
                                 : static_cast<int64_t>(std::max<size_t>(1, options_.devices.size()));
-  workers_ = static_cast<int>(options_.workers > 0 ? options_.workers : std::max<int64_t>(1, places));
+  const int beside = shared_ ? shared_->launch().local_size : 1;  // processes that share this machine
+  workers_ = static_cast<int>(options_.workers > 0 ? options_.workers : std::max<int64_t>(1, places / beside));
   std::error_code absent;
   const double model_mb = static_cast<double>(fs::file_size(inputs_.front(), absent)) / (1 << 20),
                memory = available_memory_mb();
@@ -181,6 +164,16 @@ void CompareRun::open(const std::string& yaml) {
   check_inputs();
   for (size_t i = 0; i < cells_.size(); ++i) load_finished(i);
   comparison_.drop_hopeless();  // what earlier calls gave up stays so
+}
+
+void CompareRun::open_beside(const std::string& yaml) {
+  const Launch& launch = shared_->launch();
+  std::error_code ignored;
+  check(fs::exists(folder_ / "compare.yaml", ignored), "process ", launch.rank, " of ", launch.size, " does not see the comparison that rank 0 began in ",
+        fs::absolute(folder_, ignored).string(), "; all processes need the same folder: choose a --run on a file system that they share");
+  check(read_file(folder_ / "compare.yaml") == yaml, "process ", launch.rank, " of ", launch.size, " has another configuration than rank 0; give all the same");
+  for (size_t i = 0; i < cells_.size(); ++i) load_finished(i);
+  comparison_.drop_hopeless();
 }
 
 bool CompareRun::load_finished(size_t cell) {
@@ -234,7 +227,7 @@ void CompareRun::check_methods() {
     else if (size(i) > size(at->second))
       at->second = i;
   }
-  const ScratchFolder scratch;
+  const ScratchFolder scratch("check");
   std::vector<size_t> waiting;
   for (const auto& [method, cell] : largest) waiting.push_back(cell);
   std::map<size_t, ChildProcess> running;

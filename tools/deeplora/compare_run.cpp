@@ -15,7 +15,8 @@ std::vector<std::string> CompareRun::arguments(size_t cell, int slot) const {
                                   "--set",    cat("train.threads=", threads_)};
   if (!options_.devices.empty()) {
     out.push_back("--set");
-    out.push_back("model.device=" + options_.devices[static_cast<size_t>(slot) % options_.devices.size()]);
+    const int place = slot + (shared_ ? shared_->launch().local_rank * workers_ : 0);
+    out.push_back("model.device=" + options_.devices[static_cast<size_t>(place) % options_.devices.size()]);
   }
   std::error_code ignored;
   if (fs::exists(cell_folder(cell) / "config.yaml", ignored)) out.push_back("--resume");
@@ -38,7 +39,7 @@ int64_t CompareRun::steps_done(size_t cell) const {
 bool CompareRun::wait_for_lock(size_t cell) const {
   std::error_code ignored;
   if (!fs::exists(cell_folder(cell) / ".lock", ignored)) return true;
-  for (int i = 0; i < 600 && !stop_.requested(); ++i) {
+  for (int i = 0; i < 600 && !stopping(); ++i) {
     try {
       const FolderLock free(cell_folder(cell));
       return true;
@@ -71,6 +72,7 @@ void CompareRun::settle(size_t cell, int exit_code, bool stopping) {
     outcome.message = exit_code == 137                      ? std::string("killed by signal 9 (out of memory?)")
                       : exit_code > 128 && exit_code != 130 ? cat("ended by signal ", exit_code - 128)
                                                             : reason_in_log(cell_file(cell, ".log"));
+    if (shared_) shared_->tell_failed(twins(cell).front(), outcome.message);
   }
   for (const size_t twin : twins(cell))
     if (twin == cell || comparison_.outcome(twin).state == CellState::open) comparison_.settle(twin, outcome);
@@ -94,8 +96,8 @@ void CompareRun::note_dropped(Progress& progress) {
 }
 
 void CompareRun::fill_slots(std::map<size_t, Running>& running, Progress& progress) {
-  while (running.size() < static_cast<size_t>(workers_) && !stop_.requested()) {
-    std::set<size_t> busy;
+  while (running.size() < static_cast<size_t>(workers_) && !stopping()) {
+    std::set<size_t> busy = elsewhere_;
     std::set<int> slots;
     for (const auto& [cell, process] : running) {
       busy.insert(twins(cell).begin(), twins(cell).end());
@@ -103,12 +105,17 @@ void CompareRun::fill_slots(std::map<size_t, Running>& running, Progress& progre
     }
     const auto cell = comparison_.next(busy);
     if (!cell) return;
+    if (shared_ && !shared_->claim(twins(*cell).front())) {
+      elsewhere_.insert(twins(*cell).begin(), twins(*cell).end());
+      continue;
+    }
     if (!wait_for_lock(*cell)) {
-      if (stop_.requested()) return;
+      if (stopping()) return;
       CellOutcome outcome;
       outcome.state = CellState::failed;
       outcome.message = "its run folder is in use by another process";
       comparison_.settle(*cell, outcome);
+      if (shared_) shared_->tell_failed(twins(*cell).front(), outcome.message);
       progress.note(cat(comparison_.title(comparison_.cells()[*cell]), ": ", outcome.message));
       continue;
     }
@@ -132,6 +139,26 @@ void CompareRun::report(size_t cell, Progress& progress) {
     progress.note(cat(title, outcome.state == CellState::diverged ? "diverged: " : "failed: ", outcome.message));
 }
 
+/// Once a second: what the other processes finished, and whether one was asked to stop.
+void CompareRun::look_elsewhere(Progress& progress) {
+  if (!shared_ || !shared_->due()) return;
+  if (stop_.requested()) shared_->ask_to_stop();
+  stopped_elsewhere_ = shared_->stop_asked();
+  for (const size_t cell : std::set<size_t>(elsewhere_)) {
+    if (!load_finished(cell)) {
+      const auto failure = shared_->failure_of(twins(cell).front());
+      if (!failure) continue;
+      CellOutcome outcome;
+      outcome.state = CellState::failed;
+      outcome.message = *failure;
+      comparison_.settle(cell, outcome);
+    }
+    elsewhere_.erase(cell);
+    report(cell, progress);
+  }
+  note_dropped(progress);
+}
+
 void CompareRun::run() {
   int64_t total = 0;
   for (size_t i = 0; i < cells_.size(); ++i) {
@@ -140,14 +167,16 @@ void CompareRun::run() {
     done_weight_ += cells_[i].weight();
     reported_.insert(i);
   }
-  Progress progress({.label = "compare", .total = total, .first = done_weight_, .percent_per_line = 5});
+  const bool speaks = !shared_ || shared_->launch().leads();
+  Progress progress({.label = "compare", .total = total, .first = done_weight_, .percent_per_line = 5, .descriptor = speaks ? 2 : -1});
   std::map<size_t, Running> running;
   bool told = false;
   note_dropped(progress);
   for (;;) {
+    look_elsewhere(progress);
     fill_slots(running, progress);
-    if (running.empty()) break;
-    if (stop_.requested() && !told) {
+    if (running.empty() && (elsewhere_.empty() || stopping())) break;
+    if (stopping() && !told) {
       told = true;
       progress.note(
           cat("stopping: ", running.size(), running.size() == 1 ? " running cell saves first" : " running cells save first"));
@@ -170,9 +199,14 @@ void CompareRun::run() {
     progress.update({.step = done_weight_ + under_way});
     std::this_thread::sleep_for(kBetweenLooks);
   }
+  if (shared_) {
+    if (stop_.requested()) shared_->ask_to_stop();
+    shared_->leave();
+    for (const size_t cell : elsewhere_) load_finished(cell);
+  }
   progress.finish();
-  if (stop_.requested())
-    throw Interrupted(cat("stopped by signal ", stop_.signal_number(), "; ", comparison_.count(CellState::done), " of ",
+  if (stopping())
+    throw Interrupted(cat("stopped by ", stop_.requested() ? cat("signal ", stop_.signal_number()) : std::string("a signal to another process"), "; ", comparison_.count(CellState::done), " of ",
                           comparison_.cells().size(), " cells are finished and ", comparison_.count(CellState::open),
                           " are left; the same command goes on with them"));
 }

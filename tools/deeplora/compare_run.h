@@ -14,6 +14,7 @@
 #include "core/files.h"
 #include "core/progress.h"
 #include "core/system.h"
+#include "shared_cells.h"
 
 namespace deeplora {
 
@@ -25,11 +26,14 @@ constexpr std::chrono::milliseconds kBetweenLooks(100);
 class CompareRun {
  public:
   /// Writes nothing yet. Throws Error when the folder holds something else, or cells of another configuration.
-  CompareRun(const CompareConfig& config, const Registries& registries, std::filesystem::path folder);
+  /// With a meeting point, the processes that meet there share the cells.
+  CompareRun(const CompareConfig& config, const Registries& registries, std::filesystem::path folder, Rendezvous* meeting = nullptr);
 
   /// Takes the lock, writes `yaml` as compare.yaml, and reads what earlier calls finished. Throws Error when another process
   /// holds it, or when model or data files are not those of the finished cells.
   void open(const std::string& yaml);
+  /// For the other processes, once rank 0 has opened the folder. Throws Error when this process does not see the same comparison there.
+  void open_beside(const std::string& yaml);
   /// Starts every method with open cells once, at its largest size, without training. Throws Error with everything that is
   /// wrong.
   void check_methods();
@@ -42,6 +46,7 @@ class CompareRun {
   std::filesystem::path cell_folder(size_t cell) const;
   const std::filesystem::path& folder() const { return folder_; }
   int workers() const { return workers_; }
+  int processes() const { return shared_ ? shared_->launch().size : 1; }
   int64_t threads() const { return threads_; }
 
  private:
@@ -70,6 +75,8 @@ class CompareRun {
   void report(size_t cell, Progress& progress);
   void fill_slots(std::map<size_t, Running>& running, Progress& progress);
   bool wait_for_lock(size_t cell) const;
+  bool stopping() const { return stop_.requested() || stopped_elsewhere_; }
+  void look_elsewhere(Progress& progress);
 
   std::filesystem::path folder_;
   Comparison comparison_;
@@ -81,6 +88,9 @@ class CompareRun {
   std::unique_ptr<FolderLock> lock_;
   std::set<size_t> resumed_;   ///< running cells that go on from a checkpoint
   std::set<size_t> reported_;  ///< cells whose end was said, or known from an earlier call
+  std::unique_ptr<SharedCells> shared_;  ///< null for a process alone
+  std::set<size_t> elsewhere_;           ///< open cells of other processes
+  bool stopped_elsewhere_ = false;
   int workers_ = 1;
   int64_t threads_ = 0, done_weight_ = 0;
   StopSignal stop_;

@@ -1,15 +1,18 @@
 #include <torch/version.h>
 
+#include <chrono>
 #include <fstream>
 #include <iostream>
 
 #include "commands.h"
 #include "core/log.h"
+#include "core/process_group.h"
 #include "core/system.h"
 #include "deeplora_version.h"
 #include "finetune_report.h"
 #include "run_options.h"
 #include "session.h"
+#include "train/distributed.h"
 
 namespace deeplora {
 namespace {
@@ -33,13 +36,38 @@ LoadedData load_optional(const Session& s, const fs::path& file, const char* wha
   return file.empty() ? LoadedData{} : s.load(file, what, true);
 }
 
+/// The processes that train together, all of them there; null for a process alone. Rank 0 speaks.
+std::unique_ptr<ProcessGroup> meet_others(Config& config, const Registries& registries) {
+  const Launch launch = launch_from_environment();
+  if (!launch.several()) return nullptr;
+  if (!launch.leads()) set_log_level(LogLevel::warning);
+  const RunConfig run = RunConfig::read(config.copy(), registries);
+  if (run.model.device == "cuda" && launch.local_rank > 0) config.set(cat("model.device=cuda:", launch.local_rank));
+  log_info("waiting for ", launch.size - 1, " other processes at ", launch.master, ":", launch.port);
+  const std::chrono::milliseconds timeout(static_cast<int64_t>(run.train.distributed_timeout * 1000));
+  auto group = std::make_unique<ProcessGroup>(launch, timeout, torch::Device(run.model.device));
+  log_info("processes: ", launch.size, " over ", group->backend(), "; train.batch_size is of all together");
+  return group;
+}
+
+/// The adapter and head of rank 0 in every process: whatever they start from, they start from the same.
+void share_state(const Session& s, ProcessGroup& group) {
+  std::vector<torch::Tensor> tensors;
+  for (const auto& [name, value] : s.adapted->state()) tensors.push_back(value);
+  group.broadcast(tensors);
+}
+
 /// Scores of the best adapter on the test rows; the model is left with the best adapter.
-std::optional<Scores> score_test(Session& s, const RunFolder& folder, const LoadedData& test) {
-  s.save_adapter(folder.last_adapter_file());
-  s.load_adapter(folder.adapter_file());
+std::optional<Scores> score_test(Session& s, const RunFolder& folder, const LoadedData& test, ProcessGroup* group) {
+  if (!group || group->leads()) {
+    s.save_adapter(folder.last_adapter_file());
+    s.load_adapter(folder.adapter_file());
+  }
+  if (group) share_state(s, *group);
   if (test.examples.empty()) return std::nullopt;
   EvaluationOptions options = s.evaluation();
   options.final = true;
+  options.group = group;
   return s.task().evaluate(s.model(), test.examples, options);
 }
 
@@ -98,6 +126,51 @@ void print_summary(const nlohmann::ordered_json& result, const RunFolder& folder
   std::cout << "run      " << folder.path().string() << "\nreport   " << folder.report_file().string() << "\n";
 }
 
+/// A run, or this process's part of one.
+void train(const FinetuneOptions& o, const Config& config, const Registries& registries, ProcessGroup* group) {
+  const bool leads = !group || group->leads();
+  const fs::path path = run_folder_of(o);
+  RunFolder folder = !leads ? RunFolder::of_another(path) : o.resume ? RunFolder::open(path) : RunFolder::create(path);
+  StopSignal stop;
+  Session session = Session::start(config, registries);
+  const LoadedData dev = load_optional(session, session.config.data.dev, "data.dev");
+  const LoadedData test = load_optional(session, session.config.data.test, "data.test");
+  announce(session);
+  if (group) {
+    check_same_run(*group, session.task_state());
+    share_state(session, *group);
+  }
+  if (leads) {
+    folder.lock();
+    folder.write(folder.config_file(), session.config.resolved);
+    folder.write(folder.task_file(), session.task_state().dump(2) + "\n");
+  }
+  Trainer trainer({.model = session.model(),
+                   .task = session.task(),
+                   .groups = session.adapted->param_groups(session.config.train.head_lr / *session.config.train.lr),
+                   .config = session.config.train,
+                   .device = session.device,
+                   .bf16 = session.in_bfloat16(),
+                   .save_adapter = [&session](const fs::path& file) { session.save_adapter(file); },
+                   .stop = &stop,
+                   .group = group});
+  TrainResult result;
+  try {
+    result = trainer.run(session.train.examples, dev.examples, folder, o.resume);
+  } catch (const Diverged& e) {
+    if (leads) folder.write(folder.diverged_file(), nlohmann::ordered_json{{"message", e.what()}}.dump(2) + "\n");
+    throw;
+  }
+  const auto scores = score_test(session, folder, test, group);
+  if (!leads) return;
+  auto json = result_json(session, result, scores, dev, test);
+  if (group) json.update({{"processes", group->size()}, {"backend", group->backend()}, {"bytes_per_step", result.bytes_per_step}});
+  folder.write(folder.updates_file(), updates_json(session).dump(1) + "\n");
+  folder.write(folder.report_file(), finetune_report(session, json, folder));
+  folder.write(folder.result_file(), json.dump(2) + "\n");
+  print_summary(json, folder);
+}
+
 void finetune(const FinetuneOptions& o) {
   const Registries registries = make_registries();
   Config config = given_config(o);
@@ -111,37 +184,17 @@ void finetune(const FinetuneOptions& o) {
     load_optional(session, session.config.data.test, "data.test");
     return announce(session);
   }
-  const fs::path path = run_folder_of(o);
-  RunFolder folder = o.resume ? RunFolder::open(path) : RunFolder::create(path);
-  StopSignal stop;
-  Session session = Session::start(config, registries);
-  const LoadedData dev = load_optional(session, session.config.data.dev, "data.dev");
-  const LoadedData test = load_optional(session, session.config.data.test, "data.test");
-  announce(session);
-  folder.lock();
-  folder.write(folder.config_file(), session.config.resolved);
-  folder.write(folder.task_file(), session.task_state().dump(2) + "\n");
-  Trainer trainer({.model = session.model(),
-                   .task = session.task(),
-                   .groups = session.adapted->param_groups(session.config.train.head_lr / *session.config.train.lr),
-                   .config = session.config.train,
-                   .device = session.device,
-                   .bf16 = session.in_bfloat16(),
-                   .save_adapter = [&session](const fs::path& file) { session.save_adapter(file); },
-                   .stop = &stop});
-  TrainResult result;
+  const auto group = meet_others(config, registries);
   try {
-    result = trainer.run(session.train.examples, dev.examples, folder, o.resume);
-  } catch (const Diverged& e) {
-    folder.write(folder.diverged_file(), nlohmann::ordered_json{{"message", e.what()}}.dump(2) + "\n");
+    train(o, config, registries, group.get());
+  } catch (const PeerLost&) {
+    throw;
+  } catch (const Interrupted&) {
+    throw;
+  } catch (const std::exception& e) {
+    if (group) group->meeting().announce_failure(short_reason(e));
     throw;
   }
-  const auto scores = score_test(session, folder, test);
-  const auto json = result_json(session, result, scores, dev, test);
-  folder.write(folder.updates_file(), updates_json(session).dump(1) + "\n");
-  folder.write(folder.report_file(), finetune_report(session, json, folder));
-  folder.write(folder.result_file(), json.dump(2) + "\n");
-  print_summary(json, folder);
 }
 
 }  // namespace

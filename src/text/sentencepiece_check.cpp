@@ -87,15 +87,18 @@ void check_charsmap(const std::string& file, std::string_view map) {
 }  // namespace
 
 void check_sentencepiece_model(const std::string& file, std::string_view model) {
-  // ModelProto {normalizer_spec 3, denormalizer_spec 5}, NormalizerSpec {precompiled_charsmap 2}.
+  // ModelProto {pieces 1, normalizer_spec 3, denormalizer_spec 5}, SentencePiece {piece 1}, NormalizerSpec {precompiled_charsmap 2}.
   Fields fields(file, model);
   uint64_t field = 0;
   for (std::string_view content; fields.next(field, content);) {
-    if (field != 3 && field != 5) continue;
+    if (field != 1 && field != 3 && field != 5) continue;
     Fields inner(file, content);
     uint64_t inner_field = 0;
     for (std::string_view value; inner.next(inner_field, value);)
-      if (inner_field == 2) check_charsmap(file, value);
+      if (field == 1 && inner_field == 1)
+        check(value.find('\0') == std::string_view::npos, file, ": not a sound sentencepiece model: a piece holds a NUL");
+      else if (field != 1 && inner_field == 2)
+        check_charsmap(file, value);
   }
 }
 

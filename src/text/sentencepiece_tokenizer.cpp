@@ -27,9 +27,8 @@ std::shared_ptr<const SentencePieceProcessor> load(const std::string& file, cons
   try {
     const auto status = out->LoadFromSerializedProto(model);
     if (!status.ok()) reason = status.ToString();
-  } catch (const std::exception& e) {  // of its trie, for pieces with a NUL
+  } catch (const std::exception& e) {  // of its trie
     reason = e.what();
-    reason.erase(0, reason.find("exception"));
   }
   check(reason.empty(), file, ": not a sentencepiece model: ", reason);
   return out;

@@ -9,6 +9,11 @@ if(DEEPLORA_MOLD)
   # gcc 12 knows -fuse-ld=mold; the rpath of LibTorch is CMake's to set.
   target_link_options(deeplora_options INTERFACE -fuse-ld=mold)
 endif()
+if(DEEPLORA_FUZZ)
+  set(DEEPLORA_SANITIZE address,undefined)
+  # A finding ends the run; a float that is cast out of range is one too.
+  target_compile_options(deeplora_options INTERFACE -fsanitize=fuzzer-no-link -fsanitize=float-cast-overflow -fno-sanitize-recover=all)
+endif()
 if(DEEPLORA_SANITIZE)
   target_compile_options(deeplora_options INTERFACE -fsanitize=${DEEPLORA_SANITIZE} -fno-omit-frame-pointer -g1)
   target_link_options(deeplora_options INTERFACE -fsanitize=${DEEPLORA_SANITIZE})
@@ -19,7 +24,9 @@ if(DEEPLORA_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
       "CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime" "CCACHE_BASEDIR=${CMAKE_SOURCE_DIR}"
       CCACHE_NOHASHDIR=1 ${DEEPLORA_CCACHE})
-  add_compile_options(-fpch-preprocess)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    add_compile_options(-fpch-preprocess)
+  endif()
 endif()
 if(DEEPLORA_TIDY)
   find_program(DEEPLORA_CLANG_TIDY NAMES clang-tidy clang-tidy-14 REQUIRED)

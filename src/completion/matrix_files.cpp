@@ -17,6 +17,8 @@ void name_by_number(IdIndex& index, int64_t count, int64_t first) {
 
 // ---- MatrixMarket ----
 
+constexpr int64_t kMostEmpty = 1'000'000;  // rows that a file may have without naming them
+
 struct MarketHeader {
   bool coordinate = false;
   bool mirrored = false;
@@ -26,7 +28,8 @@ struct MarketHeader {
 MarketHeader market_header(const fs::path& file, std::string line) {
   std::transform(line.begin(), line.end(), line.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   std::vector<std::string_view> words;
-  FieldCutter(" ").cut(line, words);
+  FieldCutter cutter(" ");  // fields in quotes point into it
+  cutter.cut(line, words);
   check(words.size() == 5 && words[0] == "%%matrixmarket" && words[1] == "matrix", file.string(),
         ":1: expected '%%MatrixMarket matrix coordinate|array real|integer general|symmetric|skew-symmetric', found '", line, "'");
   check(words[2] == "coordinate" || words[2] == "array", file.string(), ":1: expected coordinate or array, found '", words[2], "'");
@@ -39,7 +42,7 @@ MarketHeader market_header(const fs::path& file, std::string line) {
 
 class MarketReader {
  public:
-  MarketReader(const fs::path& file, std::string_view text) : file_(file), lines_(text) {}
+  MarketReader(const fs::path& file, std::string_view text) : file_(file), lines_(text), text_size_(text.size()) {}
 
   Ratings read() {
     std::string_view first;
@@ -74,6 +77,10 @@ class MarketReader {
     rows_ = whole(fields_[0], "a number of rows");
     cols_ = whole(fields_[1], "a number of columns");
     entries_ = header_.coordinate ? whole(fields_[2], "a number of entries") : 0;
+    // Every row and column gets a name: a few bytes must not ask for gigabytes.
+    const int64_t most = kMostEmpty + static_cast<int64_t>(text_size_);
+    check(rows_ <= most && cols_ <= most, here(), ": a ", rows_, " x ", cols_, " matrix in a file of ", text_size_, " bytes; at most ", most,
+          " rows or columns are read");
     check(!header_.mirrored || rows_ == cols_, here(), ": a symmetric matrix must be square, found ", rows_, " x ", cols_);
     name_by_number(out_.rows, rows_, 1);
     name_by_number(out_.cols, cols_, 1);
@@ -132,6 +139,7 @@ class MarketReader {
 
   const fs::path& file_;
   Lines lines_;
+  size_t text_size_;
   FieldCutter cutter_{" "};
   std::vector<std::string_view> fields_;
   MarketHeader header_;
@@ -193,15 +201,21 @@ NpyArray parse_npy(const fs::path& file, std::string_view bytes) {
   NpyArray array;
   parse_dtype(file, header_value(file, header, "descr", "'"), array);
   array.fortran = header_value(file, header, "fortran_order", ",") == "True";
-  const std::string shape = header_value(file, header, "shape", ")").substr(1);
+  std::string shape = header_value(file, header, "shape", ")");
+  check(shape.starts_with('('), file.string(), ": the NPY header's shape is no (rows, columns)");
+  shape.erase(0, 1);
   std::vector<std::string_view> sizes;
-  FieldCutter(",").cut(shape, sizes);
+  FieldCutter cutter(",");  // fields in quotes point into it
+  cutter.cut(shape, sizes);
   if (!sizes.empty() && sizes.back().empty()) sizes.pop_back();
   check(sizes.size() == 2, file.string(), ": expected an array of 2 dimensions, found shape (", shape, ")");
-  array.rows = static_cast<int64_t>(as_number(sizes[0]).value_or(-1));
-  array.cols = static_cast<int64_t>(as_number(sizes[1]).value_or(-1));
-  check(array.rows > 0 && array.cols > 0 && array.rows < 2147483647 && array.cols < 2147483647, file.string(), ": the shape (", shape,
-        ") holds no ratings");
+  const double rows = as_number(sizes[0]).value_or(0), cols = as_number(sizes[1]).value_or(0);
+  check(rows >= 1 && cols >= 1 && rows < 2147483647 && cols < 2147483647 && rows == std::floor(rows) && cols == std::floor(cols), file.string(),
+        ": the shape (", shape, ") holds no ratings");
+  array.rows = static_cast<int64_t>(rows);
+  array.cols = static_cast<int64_t>(cols);
+  check(array.rows <= static_cast<int64_t>(bytes.size()) && array.cols <= static_cast<int64_t>(bytes.size()), file.string(), ": shape (", shape,
+        ") needs more bytes of data than the file holds");
   const size_t wanted = static_cast<size_t>(array.rows) * static_cast<size_t>(array.cols) * static_cast<size_t>(array.width);
   check(bytes.size() - prefix - length == wanted, file.string(), ": shape (", shape, ") needs ", wanted, " bytes of data, the file holds ",
         bytes.size() - prefix - length);

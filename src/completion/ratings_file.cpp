@@ -1,5 +1,6 @@
 #include "completion/ratings_file.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstring>
 
@@ -30,12 +31,19 @@ IdIndex ids_of(const fs::path& file) {
   return ids;
 }
 
+/// Sizes of a tensor of `dimensions`.
+const std::vector<int64_t>& shape_of(const SafeTensorsFile& file, const fs::path& path, const std::string& name, size_t dimensions) {
+  const auto& shape = file.info(name).shape;
+  check(shape.size() == dimensions, path.string(), ": tensor '", name, "' has ", shape.size(), " dimensions, expected ", dimensions);
+  return shape;
+}
+
 template <class T>
 std::vector<T> values_of(const SafeTensorsFile& file, const fs::path& path, const std::string& name, const std::string& dtype, size_t count) {
   const auto& info = file.info(name);
   const auto bytes = file.data(name);
-  check(info.dtype == dtype && bytes.size() == count * sizeof(T), path.string(), ": tensor '", name, "' is ", info.dtype, " of ", bytes.size(),
-        " bytes; expected ", dtype, " of ", count * sizeof(T));
+  check(info.dtype == dtype && bytes.size() % sizeof(T) == 0 && bytes.size() / sizeof(T) == count, path.string(), ": tensor '", name, "' is ", info.dtype, " of ", bytes.size(),
+        " bytes; expected ", count, " values of ", dtype);
   std::vector<T> out(count);
   if (count > 0) std::memcpy(out.data(), bytes.data(), bytes.size());
   return out;
@@ -126,10 +134,11 @@ NamedRatingsModel load_ratings_model(const fs::path& folder) {
   RatingsModel& model = out.model;
   model.rows = out.rows.size();
   model.cols = out.cols.size();
-  model.rank = file.info("B").shape.at(1);
+  model.rank = shape_of(file, path, "B", 2)[1];
+  check(model.rank <= std::max(model.rows, model.cols), path.string(), ": rank ", model.rank, " of a ", model.rows, " x ", model.cols, " matrix");
   const auto m = static_cast<size_t>(model.rows), n = static_cast<size_t>(model.cols), r = static_cast<size_t>(model.rank);
   const auto read = [&](const std::string& name, size_t count) { return values_of<double>(file, path, name, "F64", count); };
-  const auto either = [&](const std::string& name, size_t count) { return read(name, file.info(name).shape.at(0) == 0 ? 0 : count); };
+  const auto either = [&](const std::string& name, size_t count) { return read(name, shape_of(file, path, name, 1)[0] == 0 ? 0 : count); };
   model.row_factor = read("B", m * r);
   model.col_factor = transposed(read("A", r * n), r, n);
   model.mean = read("mean", 1)[0];
@@ -138,11 +147,16 @@ NamedRatingsModel load_ratings_model(const fs::path& folder) {
   model.row_penalty = read("row_penalty", r + (model.biases() ? 1 : 0));
   model.row_link = either("row_link", n * (r + 1));
   if (const auto range = either("range", 2); !range.empty()) model.range = {range[0], range[1]};
-  model.penalty_per_rating = file.metadata().at("penalty_per_rating") == "1";
+  const auto per_rating = file.metadata().find("penalty_per_rating");
+  model.penalty_per_rating = per_rating != file.metadata().end() && per_rating->second == "1";
   const SafeTensorsFile seen = SafeTensorsFile::read(seen_path);
   out.seen.begin = values_of<int64_t>(seen, seen_path, "begin", "I64", m + 1);
+  check(out.seen.begin.front() == 0 && std::is_sorted(out.seen.begin.begin(), out.seen.begin.end()), seen_path.string(),
+        ": tensor 'begin' does not rise from 0");
   const auto count = static_cast<size_t>(out.seen.begin.back());
   out.seen.other = values_of<int32_t>(seen, seen_path, "col", "I32", count);
+  check(std::all_of(out.seen.other.begin(), out.seen.other.end(), [&](int32_t col) { return col >= 0 && col < model.cols; }), seen_path.string(),
+        ": tensor 'col' names a column beyond the ", model.cols, " of the model");
   out.seen.value = values_of<double>(seen, seen_path, "value", "F64", count);
   return out;
 }

@@ -2,6 +2,7 @@
 
 #include <yaml-cpp/yaml.h>
 
+#include <cmath>
 #include <map>
 #include <set>
 
@@ -12,6 +13,32 @@ namespace deeplora {
 namespace {
 
 /// The child of a mapping, or of a list by its number; undefined when there is none.
+constexpr int kDeepest = 64, kMostNodes = 100'000;
+
+/// Visits every value as printing and copying will. An anchor that holds itself has no end, aliases of aliases multiply.
+void check_tree(const YAML::Node& node, const std::string& origin, int depth, int& nodes) {
+  const auto here = [&] { return cat(origin, ":", std::max(node.Mark().line, 0) + 1); };
+  check(depth <= kDeepest, here(), ": values nest deeper than ", kDeepest, " levels (or an anchor holds itself)");
+  check(++nodes <= kMostNodes, here(), ": more than ", kMostNodes, " values (aliases counted as often as they are used)");
+  if (node.IsSequence())
+    for (const auto& item : node) check_tree(item, origin, depth + 1, nodes);
+  if (!node.IsMap()) return;
+  std::set<std::string> keys;
+  for (const auto& entry : node) {
+    check(entry.first.IsScalar(), here(), ": a key is no text; expected 'key: value' lines");
+    check(keys.insert(entry.first.Scalar()).second, cat(origin, ":", entry.first.Mark().line + 1), ": the key '", entry.first.Scalar(), "' is given twice");
+    check_tree(entry.second, origin, depth + 1, nodes);
+  }
+}
+
+/// One value from YAML text. Throws YAML::Exception for text that is none, Error for values that no one means.
+YAML::Node load_yaml(const std::string& text, const std::string& origin) {
+  const YAML::Node root = YAML::Load(text);
+  int nodes = 0;
+  if (root.IsDefined()) check_tree(root, origin, 0, nodes);
+  return root;
+}
+
 YAML::Node child_of(const YAML::Node& node, const std::string& key) {
   if (node.IsMap()) return node[key];
   size_t index = 0;
@@ -79,6 +106,7 @@ std::string shown(const YAML::Node& node) {
 
 template <class T>
 struct Kind;
+constexpr double kLargestExact = 9007199254740992.0;  // 2^53: beyond it a number is not the whole number that was written
 template <> struct Kind<bool> { static constexpr const char* name = "true or false"; };
 template <> struct Kind<int64_t> { static constexpr const char* name = "a whole number"; };
 template <> struct Kind<double> { static constexpr const char* name = "a number"; };
@@ -94,7 +122,7 @@ bool convert(const YAML::Node& node, T& out) {
   } else if constexpr (std::is_same_v<T, int64_t>) {
     if (YAML::convert<int64_t>::decode(node, out)) return true;
     double number = 0;  // 1e3 is a whole number too
-    if (!YAML::convert<double>::decode(node, number) || number != static_cast<double>(static_cast<int64_t>(number))) return false;
+    if (!YAML::convert<double>::decode(node, number) || !(std::abs(number) <= kLargestExact) || number != std::trunc(number)) return false;
     out = static_cast<int64_t>(number);
     return true;
   } else {
@@ -176,7 +204,7 @@ Config Config::parse(const std::string& yaml, const std::string& origin) {
   state->text = yaml;
   check(is_valid_utf8(yaml), origin, ": not valid UTF-8; save the file as UTF-8");
   try {
-    const YAML::Node root = YAML::Load(yaml);
+    const YAML::Node root = load_yaml(yaml, origin);
     if (root.IsDefined() && !root.IsNull()) {
       check(root.IsMap(), origin, ": expected 'key: value' lines, found ", root.IsSequence() ? "a list" : "a single value");
       state->root = root;
@@ -197,7 +225,7 @@ void Config::set(const std::string& assignment) {
   const std::string path = assignment.substr(0, equals);
   YAML::Node value;
   try {
-    value = YAML::Load(assignment.substr(equals + 1));
+    value = load_yaml(assignment.substr(equals + 1), "--set " + path);
   } catch (const YAML::Exception& e) {
     fail("--set ", assignment, ": the value is not valid YAML: ", e.msg);
   }

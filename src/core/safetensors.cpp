@@ -17,6 +17,7 @@
 #include <set>
 
 #include "core/files.h"
+#include "core/json_text.h"
 
 namespace deeplora {
 namespace fs = std::filesystem;
@@ -105,6 +106,7 @@ uint64_t header_length(std::span<const std::byte> bytes, const std::string& file
 
 nlohmann::json parse_header(std::string_view text, const std::string& file, Errors& errors) {
   check(is_valid_utf8(text), file, ": the header is not valid UTF-8; expected a safetensors file");
+  check(!nests_too_deep(text), file, ": the header nests deeper than ", kDeepestJson, " levels; expected a safetensors file");
   std::array<std::set<std::string>, 2> seen;  // names of tensors; keys of one tensor
   const auto note_key = [&](int depth, nlohmann::json::parse_event_t event, nlohmann::json& parsed) {
     if (event == nlohmann::json::parse_event_t::object_start && depth == 1) seen[1].clear();

@@ -9,11 +9,15 @@
 
 #include "core/files.h"
 #include "core/fingerprint.h"
+#include "core/json_text.h"
+#include "core/zip_directory.h"
 
 namespace deeplora {
 namespace fs = std::filesystem;
 namespace {
 
+/// A tokenizer and a configuration are a few MB; they are held in memory.
+constexpr uint64_t kLargestExtras = uint64_t{256} << 20;
 constexpr const char* kExportHint = "make one with torch.jit.trace or tools/export_torchscript.py";
 
 void check_zip(const fs::path& file) {
@@ -32,6 +36,10 @@ void check_zip(const fs::path& file) {
 std::map<std::string, std::string> read_extras(const fs::path& file) {
   std::map<std::string, std::string> extras;
   bool has_code = false, has_data = false, has_export = false;
+  uint64_t unpacked = 0;
+  for (const ZipEntry& entry : read_zip_directory(file, "model"))
+    if (entry.name.find("/extra/") != std::string::npos) unpacked += entry.size;
+  check(unpacked <= kLargestExtras, "model ", file.string(), ": its extra files unpack to ", unpacked, " bytes; at most ", kLargestExtras, " are read");
   try {
     caffe2::serialize::PyTorchStreamReader reader(file.string());
     for (const auto& record : reader.getAllRecords()) {
@@ -54,6 +62,7 @@ std::map<std::string, std::string> read_extras(const fs::path& file) {
 nlohmann::json parse_extra(const std::map<std::string, std::string>& extras, const std::string& name, const fs::path& file) {
   const auto found = extras.find(name);
   if (found == extras.end()) return nlohmann::json::object();
+  check(!nests_too_deep(found->second), "model ", file.string(), ": its ", name, " nests deeper than ", kDeepestJson, " levels");
   try {
     auto parsed = nlohmann::json::parse(found->second);
     check(parsed.is_object(), "model ", file.string(), ": its ", name, " is not a JSON object");

@@ -12,52 +12,6 @@ namespace deeplora {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr const char* kPrefix = "base_model.model.";
-
-nlohmann::json read_settings(const fs::path& folder) {
-  const fs::path file = folder / "adapter_config.json";
-  try {
-    return nlohmann::json::parse(read_file(file, "PEFT configuration"));
-  } catch (const nlohmann::json::exception&) {
-    fail(file.string(), " is not valid JSON");
-  }
-}
-
-/// Keys that would change what the factors mean.
-void check_plain_lora(const nlohmann::json& settings, const fs::path& folder) {
-  Errors errors;
-  const std::string type = settings.value("peft_type", "");
-  if (type != "LORA") errors.add("peft_type: expected LORA, found '", type, "'");
-  const auto is_true = [&](const char* key) { return settings.contains(key) && settings[key].is_boolean() && settings[key].get<bool>(); };
-  if (is_true("lora_bias")) errors.add("lora_bias: true is not supported");
-  if (is_true("use_dora") && is_true("use_rslora")) errors.add("use_dora together with use_rslora is not supported");
-  for (const char* key : {"rank_pattern", "alpha_pattern", "layer_replication", "trainable_token_indices"})
-    if (settings.contains(key) && !settings[key].is_null() && !settings[key].empty()) errors.add(key, " is not supported");
-  if (settings.contains("bias") && settings["bias"] != "none") errors.add("bias: expected none, found ", settings["bias"].dump());
-  if (!settings.contains("r") || !settings["r"].is_number_integer()) errors.add("r: a whole number is missing");
-  if (!settings.contains("lora_alpha") || !settings["lora_alpha"].is_number()) errors.add("lora_alpha: a number is missing");
-  errors.throw_if_any((folder / "adapter_config.json").string());
-}
-
-/// "base_model.model.a.b.lora_A.weight" -> {"a.b", "lora_A"}; nothing for other names.
-std::optional<std::pair<std::string, std::string>> split_factor(const std::string& name) {
-  for (const char* part : {"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector"}) {
-    for (const std::string& tail : {cat(".", part, ".weight"), cat(".", part)})
-      if (name.ends_with(tail)) return std::pair{name.substr(0, name.size() - tail.size()), std::string(part)};
-  }
-  return std::nullopt;
-}
-
-std::string without_prefix(const std::string& name) {
-  return name.rfind(kPrefix, 0) == 0 ? name.substr(std::string(kPrefix).size()) : name;
-}
-
-fs::path weights_file(const fs::path& folder) {
-  const fs::path file = folder / "adapter_model.safetensors";
-  check(fs::exists(file), folder.string(), " holds no adapter_model.safetensors; save the PEFT adapter with safe_serialization=True");
-  return file;
-}
-
 /// Other archive names of a site's weight (tied tables), without ".weight".
 std::vector<std::string> other_names(const TorchScriptArchive& archive, const AdapterSite& site) {
   std::vector<std::string> out;
@@ -71,11 +25,11 @@ std::vector<std::string> other_names(const TorchScriptArchive& archive, const Ad
 /// How PEFT names the factors of a module: an embedding's are kept transposed, delta^T = lora_embedding_B lora_embedding_A.
 void add_factors(std::vector<NamedTensor>& tensors, const std::string& module, const LowRankPair& pair, bool embedding) {
   if (embedding) {
-    tensors.push_back({cat(kPrefix, module, ".lora_embedding_A"), pair.b.t().contiguous()});
-    tensors.push_back({cat(kPrefix, module, ".lora_embedding_B"), pair.a.t().contiguous()});
+    tensors.push_back({cat(kPeftPrefix, module, ".lora_embedding_A"), pair.b.t().contiguous()});
+    tensors.push_back({cat(kPeftPrefix, module, ".lora_embedding_B"), pair.a.t().contiguous()});
   } else {
-    tensors.push_back({cat(kPrefix, module, ".lora_A.weight"), pair.a.contiguous()});
-    tensors.push_back({cat(kPrefix, module, ".lora_B.weight"), pair.b.contiguous()});
+    tensors.push_back({cat(kPeftPrefix, module, ".lora_A.weight"), pair.a.contiguous()});
+    tensors.push_back({cat(kPeftPrefix, module, ".lora_B.weight"), pair.b.contiguous()});
   }
 }
 
@@ -85,39 +39,7 @@ std::string task_type(const std::string& task, bool has_head) {
   return has_head ? "SEQ_CLS" : "FEATURE_EXTRACTION";
 }
 
-void set_or_check(Config& config, const std::string& key, const std::string& value) {
-  if (!config.section("adapter").has(key)) config.set(cat("adapter.", key, "=", value));
-}
-
 }  // namespace
-
-bool is_peft_folder(const fs::path& folder) {
-  std::error_code ignored;
-  return fs::is_directory(folder, ignored) && fs::exists(folder / "adapter_config.json", ignored);
-}
-
-void adopt_peft_settings(Config& config) {
-  if (!config.section("adapter").has("path")) return;
-  fs::path folder;
-  config.section("adapter").read("path", folder, "");
-  if (!is_peft_folder(folder)) return;
-  const auto settings = read_settings(folder);
-  check_plain_lora(settings, folder);
-  set_or_check(config, "method", settings.value("use_dora", false) ? "dora" : settings.value("use_rslora", false) ? "rslora" : "lora");
-  set_or_check(config, "rank", settings["r"].dump());
-  set_or_check(config, "alpha", settings["lora_alpha"].dump());
-  if (settings.contains("lora_dropout")) set_or_check(config, "dropout", settings["lora_dropout"].dump());
-  std::set<std::string> modules;
-  const TensorFile file = load_tensors(weights_file(folder));
-  for (const auto& [name, unused] : file.tensors)
-    if (const auto split = split_factor(name)) modules.insert(without_prefix(split->first));
-  if (const auto tied = file.metadata.find("tied"); tied != file.metadata.end())  // other names of a table are no sites of their own
-    for (const auto& name : nlohmann::json::parse(tied->second, nullptr, false)) modules.erase(name.is_string() ? name.get<std::string>() : "");
-  check(!modules.empty(), folder.string(), " holds no LoRA factors");
-  std::vector<std::string> targets;
-  for (const auto& module : modules) targets.push_back("'*" + module + "'");  // the archive's own prefix stands before it
-  set_or_check(config, "targets", "[" + join(targets, ", ", targets.size()) + "]");
-}
 
 std::string hugging_face_name(const TorchScriptArchive& archive, const std::string& name) {
   const std::string prefix = archive.export_info().value("prefix", std::string());
@@ -134,15 +56,15 @@ std::map<std::string, torch::Tensor> load_peft_state(const fs::path& folder, con
   for (const auto& [name, unused] : model.trained_base()) trained[hugging_face_name(archive, name)] = name;
   std::map<std::string, torch::Tensor> out;
   Errors errors;
-  for (const auto& [name, value] : load_tensors(weights_file(folder)).tensors) {
-    const auto split = split_factor(name);
+  for (const auto& [name, value] : load_tensors(peft_weights_file(folder)).tensors) {
+    const auto split = split_peft_factor(name);
     if (!split) {
-      const auto found = trained.find(without_prefix(name));
+      const auto found = trained.find(without_peft_prefix(name));
       if (found != trained.end()) out["base/" + found->second] = value;
       else errors.add(name, " has no place in this model");
       continue;
     }
-    const auto site = sites.find(without_prefix(split->first));
+    const auto site = sites.find(without_peft_prefix(split->first));
     if (site == sites.end()) {
       errors.add(name, " has no place in this model");
       continue;
@@ -151,10 +73,15 @@ std::map<std::string, torch::Tensor> load_peft_state(const fs::path& folder, con
       out[cat("adapter/", site->second.first, "/magnitude")] = value;
       continue;
     }
+    if (value.dim() != 2) {
+      errors.add(name, ": expected a matrix, found shape ", value.sizes());
+      continue;
+    }
     const bool embedding = split->second.find("embedding") != std::string::npos;
     const bool is_a = embedding ? split->second.ends_with("B") : split->second.ends_with("A");
     const auto [place, fresh] = out.try_emplace(cat("adapter/", site->second.first, is_a ? "/A" : "/B"), embedding ? value.t().contiguous() : value);
-    if (!fresh && !at::allclose(place->second, embedding ? value.t() : value))
+    const torch::Tensor same = embedding ? value.t() : value;
+    if (!fresh && !(place->second.sizes() == same.sizes() && place->second.dtype() == same.dtype() && at::allclose(place->second, same)))
       errors.add(name, " differs from the factors of ", site->second.first, ", which is the same weight");
   }
   errors.throw_if_any((folder / "adapter_model.safetensors").string());
@@ -227,7 +154,7 @@ void save_peft_folder(const fs::path& folder, const TorchScriptArchive& archive,
     const std::string module = module_path(hugging_face_name(archive, site.archive_path()));
     if (update.magnitude.defined()) {
       dora = true;
-      tensors.push_back({cat(kPrefix, module, ".lora_magnitude_vector"), update.magnitude});
+      tensors.push_back({cat(kPeftPrefix, module, ".lora_magnitude_vector"), update.magnitude});
     }
     modules.push_back(module);
     const int64_t r = pair.a.size(0);
@@ -252,7 +179,7 @@ void save_peft_folder(const fs::path& folder, const TorchScriptArchive& archive,
   std::set<std::string> saved;
   for (const auto& [name, value] : model.trained_base()) {
     const std::string hf = hugging_face_name(archive, name);
-    tensors.push_back({kPrefix + hf, value});
+    tensors.push_back({kPeftPrefix + hf, value});
     saved.insert(hf.substr(0, hf.find('.')));
   }
   nlohmann::ordered_json settings{{"peft_type", "LORA"},

@@ -5,18 +5,11 @@
 #include <map>
 #include <string>
 
-#include "core/config.h"
 #include "lm/adapt.h"
 #include "lm/archive.h"
+#include "lm/peft_settings.h"
 
 namespace deeplora {
-
-/// When adapter.path names a PEFT folder, its method, rank, alpha, dropout and targets become the configuration's (an
-/// explicit key that says otherwise is a mistake). Throws Error for adapters that are neither plain LoRA nor DoRA.
-void adopt_peft_settings(Config& config);
-
-/// True when the folder holds adapter_config.json.
-bool is_peft_folder(const std::filesystem::path& folder);
 
 /// The folder's tensors under AdaptedModel's names. Throws Error with every tensor that has no place in the model.
 std::map<std::string, torch::Tensor> load_peft_state(const std::filesystem::path& folder, const TorchScriptArchive& archive,

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/json_text.h"
 
 namespace deeplora {
 namespace {
@@ -177,7 +178,8 @@ std::vector<ChatPart> ChatTemplate::render(const std::vector<ChatMessage>& messa
 
 std::vector<ChatMessage> read_messages(const nlohmann::ordered_json& value, std::string_view where) {
   nlohmann::ordered_json list = value;
-  if (value.is_string()) list = nlohmann::ordered_json::parse(value.get<std::string>(), nullptr, /*allow_exceptions=*/false);
+  if (value.is_string() && !nests_too_deep(value.get_ref<const std::string&>()))
+    list = nlohmann::ordered_json::parse(value.get<std::string>(), nullptr, /*allow_exceptions=*/false);
   check(list.is_array() && !list.empty(), where, ": messages: expected a list of {\"role\", \"content\"}, found ", value.dump().substr(0, 80));
   std::vector<ChatMessage> out;
   for (const auto& message : list) {

@@ -6,7 +6,7 @@
 namespace deeplora {
 namespace {
 
-/// Ids stay below 2^24 (Vocabulary), so two of them fit.
+/// Ids stay below 2^22 (Vocabulary), so two of them fit.
 uint64_t key_of(int64_t left, int64_t right) {
   return (static_cast<uint64_t>(left) << 32) | static_cast<uint64_t>(right);
 }

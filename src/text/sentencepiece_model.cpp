@@ -130,7 +130,9 @@ std::vector<Piece> read_pieces(const JsonFile& tokenizer, bool unigram) {
     for (const json& merge : model.at("merges")) {
       const std::string joined = merge.is_array() ? merge.at(0).get<std::string>() + merge.at(1).get<std::string>() : [&] {
         std::string text = merge.get<std::string>();
-        text.erase(text.find(' '), 1);
+        const size_t space = text.find(' ');
+        check(space != std::string::npos, tokenizer.name, ": model.merges holds '", text, R"('; expected "a b" or ["a", "b"])");
+        text.erase(space, 1);
         return text;
       }();
       rank.try_emplace(joined, -(next++));

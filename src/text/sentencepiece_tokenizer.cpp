@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "text/piece_tokenizer.h"
+#include "text/sentencepiece_check.h"
 #include "text/unicode.h"
 
 namespace deeplora {
@@ -20,9 +21,16 @@ using Kind = LayoutPiece::Kind;
 constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, which stands for a space
 
 std::shared_ptr<const SentencePieceProcessor> load(const std::string& file, const std::string& model) {
+  check_sentencepiece_model(file, model);
   auto out = std::make_shared<SentencePieceProcessor>();
-  const auto status = out->LoadFromSerializedProto(model);
-  check(status.ok(), file, ": not a sentencepiece model: ", status.ToString());
+  std::string reason;
+  try {
+    const auto status = out->LoadFromSerializedProto(model);
+    if (!status.ok()) reason = status.ToString();
+  } catch (const std::exception& e) {  // of its trie
+    reason = e.what();
+  }
+  check(reason.empty(), file, ": not a sentencepiece model: ", reason);
   return out;
 }
 
@@ -36,7 +44,7 @@ std::shared_ptr<const SentencePieceProcessor> load_without_prefix(const std::str
 std::vector<int> ids_of(const SentencePieceProcessor& processor, const std::string& text) {
   std::vector<int> ids;
   const auto status = processor.Encode(text, &ids);
-  if (!status.ok()) throw std::runtime_error("sentencepiece: " + status.ToString());
+  check(status.ok(), "sentencepiece: ", status.ToString());
   return ids;
 }
 

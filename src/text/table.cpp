@@ -8,6 +8,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/json_text.h"
 #include "text/text_lines.h"
 
 namespace deeplora {
@@ -85,10 +86,17 @@ std::vector<Row> read_jsonl(const fs::path& file, std::string_view text, const T
   for (std::string_view line; errors.size() < kMostMistakes && lines.next(line);) {
     if (is_blank(line)) continue;
     Row row{at(file, lines.number()), {}};
+    if (nests_too_deep(line)) {
+      errors.add(row.source, ": nests deeper than ", kDeepestJson, " levels");
+      continue;
+    }
     try {
       row.fields = Json::parse(line);
     } catch (const nlohmann::json::parse_error& e) {
       errors.add(row.source, ": ", json_mistake(e));
+      continue;
+    } catch (const nlohmann::json::exception&) {
+      errors.add(row.source, ": a number is out of range");
       continue;
     }
     if (!row.fields.is_object()) {

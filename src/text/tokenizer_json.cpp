@@ -1,6 +1,7 @@
 #include "text/tokenizer_json.h"
 
 #include "core/error.h"
+#include "core/json_text.h"
 
 namespace deeplora {
 namespace {
@@ -93,6 +94,7 @@ std::optional<JsonFile> read_json(const TokenizerFiles& files, const std::string
   const std::optional<std::string> content = files(name);
   if (!content) return std::nullopt;
   JsonFile out{name, {}};
+  check(!nests_too_deep(*content), name, ": nests deeper than ", kDeepestJson, " levels");
   try {
     out.root = json::parse(*content);
   } catch (const json::exception& e) {

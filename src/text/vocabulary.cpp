@@ -5,7 +5,7 @@
 namespace deeplora {
 
 void Vocabulary::set(std::string piece, int64_t id) {
-  constexpr int64_t kMost = int64_t{1} << 24;
+  constexpr int64_t kMost = int64_t{1} << 22;
   check(id >= 0 && id < kMost, "token '", piece, "' has the id ", id, "; expected 0 to ", kMost - 1);
   const auto at = static_cast<size_t>(id);
   if (at >= pieces_.size()) {

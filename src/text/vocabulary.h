@@ -13,7 +13,7 @@ namespace deeplora {
 /// A two-way map; ids may leave gaps.
 class Vocabulary {
  public:
-  /// Adds or renames id `id`. Throws Error when the id is negative or beyond 2^24 (a broken file).
+  /// Adds or renames id `id`. Throws Error when the id is negative or beyond 2^22 (a broken file).
   void set(std::string piece, int64_t id);
   std::optional<int64_t> find(std::string_view piece) const {
     const auto found = ids_.find(piece);

@@ -178,6 +178,8 @@ std::unique_ptr<Tokenizer> make_wordpiece(const JsonFile& tokenizer, const Token
   options.prefix = json_value<std::string>(model, "continuing_subword_prefix", "##", tokenizer.name);
   options.unknown = json_value<std::string>(model, "unk_token", "[UNK]", tokenizer.name);
   options.longest_word = json_value<int64_t>(model, "max_input_chars_per_word", 100, tokenizer.name);
+  check(options.longest_word >= 1 && options.longest_word <= 10000, tokenizer.name, ": model.max_input_chars_per_word is ", options.longest_word,
+        "; expected 1 to 10000");
   options.clean_text = config.get<bool>("clean_up_tokenization_spaces", false);
   read_decoder(tokenizer, options);
   return std::make_unique<WordPieceTokenizer>(std::move(parts), std::move(options));

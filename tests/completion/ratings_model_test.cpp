@@ -11,6 +11,7 @@
 #include "completion/ratings_file.h"
 #include "completion/ratings_run.h"
 #include "core/files.h"
+#include "core/safetensors.h"
 #include "support/temp_folder.h"
 
 namespace deeplora {
@@ -238,6 +239,33 @@ TEST(RatingsFile, GivesTheModelBack) {
   EXPECT_EQ(back.model.row_link, model.row_link);
   EXPECT_EQ(back.rows.name(3), "r3");
   EXPECT_EQ(back.seen.begin.back(), train.size());
+  const auto error_with = [&](const std::string& file, const SafeTensorView& other) {
+    const std::string before = read_file(folder / file);
+    std::vector<SafeTensorView> views;
+    const auto all = SafeTensorsFile::read(folder / file);
+    for (const auto& [name, info] : all.tensors()) views.push_back(name == other.name ? other : SafeTensorView{name, info.dtype, info.shape, all.data(name)});
+    write_safetensors(folder / file, views, all.metadata());
+    std::string message = "no error";
+    try {
+      load_ratings_model(folder.path());
+    } catch (const Error& e) {
+      message = e.what();
+    }
+    write_file_atomically(folder / file, before);
+    return message;
+  };
+  const auto tensor = [](const char* name, const char* dtype, std::vector<int64_t> shape, const auto& values) {
+    return SafeTensorView{name, dtype, std::move(shape), std::as_bytes(std::span(values))};
+  };
+  const std::vector<double> none;
+  EXPECT_NE(error_with("adapter.safetensors", tensor("B", "F64", {0}, none)).find("'B' has 1 dimensions, expected 2"), std::string::npos);
+  EXPECT_NE(error_with("adapter.safetensors", tensor("B", "F64", {0, int64_t{1} << 61}, none)).find("rank"), std::string::npos);
+  std::vector<int64_t> begin = back.seen.begin;
+  begin.back() = -1;
+  EXPECT_NE(error_with("seen.safetensors", tensor("begin", "I64", {static_cast<int64_t>(begin.size())}, begin)).find("does not rise"), std::string::npos);
+  std::vector<int32_t> beyond = back.seen.other;
+  beyond[0] = static_cast<int32_t>(model.cols);
+  EXPECT_NE(error_with("seen.safetensors", tensor("col", "I32", {static_cast<int64_t>(beyond.size())}, beyond)).find("beyond the"), std::string::npos);
   fs::remove(folder / "cols.txt");
   EXPECT_THROW(load_ratings_model(folder.path()), Error);
 }

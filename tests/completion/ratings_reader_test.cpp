@@ -129,6 +129,16 @@ TEST_F(RatingsReaderTest, ReadsNpy) {
   EXPECT_EQ(text(npy<uint8_t>("|u1", "(1, 4)", {7, 9, 5, 2}), {}, "a.npy"), "7,9,5@2");
 }
 
+TEST_F(RatingsReaderTest, BrokenMatrixFilesAreErrors) {
+  const auto market = [&](const std::string& rest) { return error("m.mtx", "%%MatrixMarket " + rest); };
+  EXPECT_NE(market("matrix ar\"ray integer skew-symmetric\n0 3\n").find("m.mtx:1: expected"), std::string::npos);
+  EXPECT_NE(market("matrix coordinate real general\n2000000000 2 1\n1 1 1\n").find("in a file of"), std::string::npos);
+  const auto array = [&](const std::string& shape) { return error("a.npy", npy<double>("<f8", shape, {1, 2})); };
+  EXPECT_EQ(array("(\"2\", 1)"), "no error");  // the quotes are cut off into memory of their own
+  for (const char* shape : {"(1e300, 1)", "(nan, 1)", "(0.5, 4)", ")", "", "(2147483646, 2147483646)"})
+    EXPECT_NE(array(shape), "no error") << shape;
+}
+
 TEST_F(RatingsReaderTest, SaysWhatIsWrongWhere) {
   const RatingsFormat any;
   const std::vector<std::tuple<std::string, std::string, RatingsFormat, std::string>> cases{

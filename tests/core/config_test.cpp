@@ -83,6 +83,28 @@ TEST(ConfigTest, BrokenYamlAndBrokenUtf8AreErrorsWithTheLine) {
 
 const char* kList = "base: {rank: 4}\nruns:\n  - {name: a, base: {rank: 8, odd: 1}}\n  - {name: b}\n";
 
+TEST(ConfigTest, ValuesWithoutAnEndAndKeysThatAreNoTextAreErrors) {
+  const auto reading = [](const std::string& yaml) { return message_of([&] { Config::parse(yaml, "a.yaml"); }); };
+  EXPECT_NE(reading("a: &x [1, *x]\n").find("an anchor holds itself"), std::string::npos);
+  std::string bomb = "a0: &a0 [1, 1]\n";
+  for (int i = 1; i < 40; ++i) bomb += cat("a", i, ": &a", i, " [*a", i - 1, ", *a", i - 1, "]\n");
+  EXPECT_NE(reading(bomb).find("more than 100000 values"), std::string::npos);
+  EXPECT_NE(reading("a: " + std::string(300, '[') + std::string(300, ']')).find("nest deeper"), std::string::npos);
+  EXPECT_NE(reading("b: 1\n? [a]\n: 1\n").find("a key is no text"), std::string::npos);
+  EXPECT_NE(reading("b: 1\nc: 2\nb: 3\n").find("a.yaml:3: the key 'b' is given twice"), std::string::npos);
+  Config config = Config::parse("whole: 1\n");
+  EXPECT_NE(message_of([&] { config.set("a=&x [*x]"); }).find("holds itself"), std::string::npos);
+}
+
+TEST(ConfigTest, NumbersBeyondWholeOnesAreNoWholeNumbers) {
+  for (const char* number : {"1e300", "-1e19", ".inf", ".nan", "0.5"}) {
+    const Config config = Config::parse(cat("whole: ", number, "\n"), "a.yaml");
+    int64_t whole = 0;
+    config.read("whole", whole, "");
+    EXPECT_NE(message_of([&] { config.finish(); }).find("expected a whole number"), std::string::npos) << number;
+  }
+}
+
 TEST(ConfigTest, ListsOfMappingsAreReadStrictlyAndDumpedAsLists) {
   Config config = Config::parse(kList, "a.yaml");
   config.set("runs.1.name=c");

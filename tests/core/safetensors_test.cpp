@@ -131,6 +131,11 @@ TEST_F(SafeTensorsTest, OverlapsHolesAndBytesOfNobodyAreErrors) {
   EXPECT_NE(reading_error().find("1 bytes after tensor 'b'"), std::string::npos) << reading_error();
 }
 
+TEST_F(SafeTensorsTest, ADeepHeaderIsAnErrorAndNoRecursion) {
+  put(R"({"a": {"dtype": "F32", "data_offsets": [0, 0], "shape": )" + std::string(1000000, '[') + std::string(1000000, ']') + "}}", 0);
+  EXPECT_NE(reading_error().find("nests deeper than"), std::string::npos);
+}
+
 TEST_F(SafeTensorsTest, SizesThatOverflowAreErrorsAndNotSmallTensors) {
   put(R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}})", 0);
   EXPECT_NE(reading_error().find("too large"), std::string::npos) << reading_error();

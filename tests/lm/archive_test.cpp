@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "core/files.h"
+#include "lm/archive_code.h"
 #include "support/tiny_archive.h"
 
 namespace deeplora {
@@ -53,6 +54,29 @@ TEST(ArchiveTest, FilesThatAreNoArchiveAreErrorsThatSayWhat) {
     write_file_atomically(folder / "cut.pt", whole.substr(0, cut));
     EXPECT_NE(error_of([&] { TorchScriptArchive::load(folder / "cut.pt"); }).find("truncated or damaged"), std::string::npos) << cut;
   }
+}
+
+TEST(ArchiveTest, CodeThatRunsAtLoadingIsFoundWithoutRunningIt) {
+  TempFolder folder;
+  EXPECT_NO_THROW(check_loads_without_running(write_tiny_archive(folder / "m.pt")));
+  torch::jit::Module module = testing::tiny_module();
+  module.define(R"(
+def __getstate__(self) -> int:
+    return 1
+def __setstate__(self, state: int) -> None:
+    assert state == 2, "it ran"
+)");
+  TorchScriptArchive::save(module, {}, folder / "runs.pt");
+  EXPECT_NE(error_of([&] { check_loads_without_running(folder / "runs.pt"); }).find("runs code while it is loaded"), std::string::npos);
+}
+
+TEST(ArchiveTest, ExtraFilesAreCheckedBeforeTheyAreRead) {
+  TempFolder folder;
+  const std::string deep = std::string(100000, '[') + std::string(100000, ']');
+  write_tiny_archive(folder / "deep.pt", {{"config.json", deep}});
+  EXPECT_NE(error_of([&] { TorchScriptArchive::load(folder / "deep.pt"); }).find("config.json nests deeper than"), std::string::npos);
+  write_tiny_archive(folder / "escape.pt", {{"../../outside.txt", "x"}});
+  EXPECT_NE(error_of([&] { TorchScriptArchive::load(folder / "escape.pt"); }).find("could leave its folder"), std::string::npos);
 }
 
 TEST(ArchiveForwardTest, ChoosesOutputsByKeyAndNamesTheRest) {

@@ -65,6 +65,11 @@ TEST(ChatTemplateTest, APromptIsTheBeginningOfItsAnsweredConversation) {
   }
 }
 
+TEST(ChatTemplateTest, DeepMessagesAreAnErrorAndNoRecursion) {
+  const std::string deep = std::string(1000000, '[') + std::string(1000000, ']');
+  EXPECT_THROW(read_messages(nlohmann::ordered_json(deep), "row"), Error);
+}
+
 TEST(ChatTemplateTest, MistakesAreNamed) {
   EXPECT_NE(error_of([] { ChatTemplate::recognise("{{ messages }}", "", ""); }).find("known forms (chatml, gemma"), std::string::npos);
   EXPECT_NE(error_of([] { ChatTemplate::by_name("chatnl", "", ""); }).find("did you mean 'chatml'"), std::string::npos);

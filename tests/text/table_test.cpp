@@ -104,6 +104,11 @@ TEST_F(TableTest, BrokenJsonIsNamedByLineAndByte) {
   EXPECT_CONTAINS(message, "a.jsonl:5: no field 'a' (did you mean 'b'?); fields there: b");
 }
 
+TEST_F(TableTest, DeepJsonAndNumbersOutOfRangeAreNamedByLine) {
+  const std::string deep = std::string(1000000, '[') + std::string(1000000, ']');
+  EXPECT_EQ(error("a.jsonl", "{\"text\": " + deep + "}\n{\"text\": 1e999}\n"), "a.jsonl:1: nests deeper than 200 levels; a.jsonl:2: a number is out of range");
+}
+
 TEST_F(TableTest, RowsWithTokenIdsNeedNoText) {
   const auto rows = read("a.jsonl", "{\"input_ids\": [1, 2]}\n", {"auto", "auto", {"text"}});
   EXPECT_EQ(dump(rows), R"([{"input_ids":[1,2]}])");

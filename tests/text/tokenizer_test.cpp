@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
+
 #include "core/error.h"
 #include "tests/support/tokenizer_folder.h"
 #include "text/unicode.h"
@@ -163,6 +165,70 @@ TEST(TokenizerTest, OddlyLaidOutFilesAreErrorsToo) {
                 R"(, "post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>"}}],
                              "special_tokens": {"<s>": {"ids": ["x"]}}})")}}),
       "not laid out as the tokenizers library writes it");
+}
+
+TEST(TokenizerTest, FilesThatAskForTooMuchAreErrors) {
+  const std::string deep = std::string(1000000, '[') + std::string(1000000, ']');
+  EXPECT_CONTAINS(error_of({{"tokenizer.json", with(", \"normalizer\": " + deep)}}), "nests deeper than");
+  EXPECT_CONTAINS(error_of({{"tokenizer.json", with(R"(, "added_tokens": [{"id": 16000000, "content": "x"}])")}}), "has the id 16000000");
+  std::string wide = with("");
+  wide.replace(wide.find("word\": 100"), 10, "word\": 1000000000");
+  EXPECT_CONTAINS(error_of({{"tokenizer.json", wide}}), "max_input_chars_per_word");
+  const char* bpe = R"({"model": {"type": "BPE", "unk_token": "a", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["ab"]}})";
+  EXPECT_CONTAINS(error_of({{"tokenizer.json", bpe}}), "model.merges holds 'ab'");
+}
+
+TEST(TokenizerTest, ASentencepiecePieceWithANulIsAnError) {
+  std::string model = golden("sentencepiece_t5/spiece.model");
+  model += std::string("\x0A\x05\x0A\x03" "a\0b", 7);
+  EXPECT_CONTAINS(error_of({{"spiece.model", model}}), "a piece holds a NUL");
+}
+
+/// A sentencepiece model with this table of character replacements, beside pieces of one byte each.
+std::string model_with_charsmap(const std::string& map) {
+  std::string model;
+  const auto message = [&model](char field, const std::string& content) {
+    model += static_cast<char>(field << 3 | 2);
+    for (size_t size = content.size(); ; size >>= 7) {
+      model += static_cast<char>(size > 127 ? (size & 127) | 128 : size);
+      if (size <= 127) break;
+    }
+    model += content;
+  };
+  message(1, std::string("\x0A\x05<unk>\x18\x02", 9));
+  message(1, "\x0A\x03<s>\x18\x03");
+  message(1, "\x0A\x04</s>\x18\x03");
+  message(1, "\x0A\x01" "a");
+  std::string rules = "\x12";
+  for (size_t size = map.size(); ; size >>= 7) {
+    rules += static_cast<char>(size > 127 ? (size & 127) | 128 : size);
+    if (size <= 127) break;
+  }
+  message(3, rules + map);
+  return model;
+}
+
+TEST(TokenizerTest, ASentencepieceTableThatPointsOutsideItselfIsAnError) {
+  const auto table = [](uint32_t root, size_t units, const std::string& texts) {
+    std::string map(4 + 4 * units, '\0');
+    const auto size = static_cast<uint32_t>(4 * units);
+    std::memcpy(map.data(), &size, 4);
+    if (units > 0) std::memcpy(map.data() + 4, &root, 4);
+    return map + texts;
+  };
+  const std::string texts("x\0", 2);
+  EXPECT_EQ(error_of({{"spiece.model", model_with_charsmap(table(1U << 10, 256, texts))}}), "no error");
+  const std::pair<const char*, std::string> broken[] = {{"far child", table(0x3FFFFFU << 10, 256, texts)},
+                                                        {"wide child", table(0x1000U << 10 | 1U << 9, 256, texts)},
+                                                        {"half a block", table(1U << 10, 100, texts)},
+                                                        {"no trie", table(0, 0, texts)},
+                                                        {"text without an end", table(1U << 10, 256, "x")},
+                                                        {"no text", table(1U << 10, 256, "")}};
+  for (const auto& [what, map] : broken) {
+    const std::string message = error_of({{"spiece.model", model_with_charsmap(map)}});
+    EXPECT_NE(message.find("character replacements is broken"), std::string::npos) << what << ": " << message;
+  }
+  EXPECT_CONTAINS(error_of({{"spiece.model", std::string("\x0A\xFF\xFF\xFF\xFF\x0Fx", 7)}}), "sentencepiece model");
 }
 
 TEST(TokenizerTest, AByteWithoutATokenIsAnErrorNotASilentGap) {

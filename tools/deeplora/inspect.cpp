@@ -2,6 +2,7 @@
 
 #include "commands.h"
 #include "core/log.h"
+#include "lm/archive_code.h"
 #include "lm/fused_rows.h"
 #include "lm/graph_model.h"
 #include "lm/targets.h"
@@ -143,6 +144,7 @@ void print(const nlohmann::ordered_json& d, const std::string& file) {
 
 void inspect(const InspectOptions& o) {
   const Registries registries = make_registries();
+  check_loads_without_running(o.model);
   const TorchScriptArchive archive = TorchScriptArchive::load(o.model);
   std::shared_ptr<LanguageModel> keep;
   const Inspection found = look(archive, o.backend, registries, keep);

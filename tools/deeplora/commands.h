@@ -19,5 +19,6 @@ void setup_compare(CLI::App& app, Action& action);
 void setup_predict(CLI::App& app, Action& action);
 void setup_export(CLI::App& app, Action& action);
 void setup_complete(CLI::App& app, Action& action);
+void setup_reference(CLI::App& app, Action& action);
 
 }  // namespace deeplora

@@ -115,59 +115,67 @@ void CompareConfig::check_names(const Config& compare) const {
   }
 }
 
+void CompareConfig::announce(const Config& given, const Registries& registries) {
+  CompareConfig(given.copy()).read_section(given, registries);
+}
+
 CompareConfig CompareConfig::read(const Config& original, const Registries& registries) {
   CompareConfig out(original);
   Config given = original.copy();
+  out.read_section(given, registries);
+  for (const char* section : {"model", "data", "adapter", "head", "train"}) given.ignore(section);  // check_cells() reads them
+  given.finish();
+  out.check_cells(registries);
+  out.resolved_ = given.dump_all();
+  return out;
+}
+
+void CompareConfig::read_section(const Config& given, const Registries& registries) {
   const Config compare = given.section("compare");
-  compare.read("title", out.options_.title, "heading of the report");
+  compare.read("title", options_.title, "heading of the report");
   std::vector<double> shared_rates;
   compare.read("lr", shared_rates, "learning rates of every method that names none");
   const auto items = compare.items("methods");
   if (items.empty()) compare.mistake("methods", "expected a list of methods, each with an adapter section, found none");
   for (size_t i = 0; i < items.size(); ++i) {
-    out.read_method(items[i], i, registries);
-    if (!shared_rates.empty() && !items[i].has("lr")) out.plan_.methods[i].lr = shared_rates;
-    std::sort(out.plan_.methods[i].lr.begin(), out.plan_.methods[i].lr.end());
+    read_method(items[i], i, registries);
+    if (!shared_rates.empty() && !items[i].has("lr")) plan_.methods[i].lr = shared_rates;
+    std::sort(plan_.methods[i].lr.begin(), plan_.methods[i].lr.end());
   }
-  out.check_names(compare);
+  check_names(compare);
   std::vector<std::string> names;
-  for (const MethodPlan& method : out.plan_.methods) names.push_back(method.name);
+  for (const MethodPlan& method : plan_.methods) names.push_back(method.name);
   std::string baseline = names.empty() ? "" : names.front();
   compare.read("baseline", baseline, "name of the method that the others are compared with; absent: the first");
   const auto found = std::find(names.begin(), names.end(), baseline);
   if (found == names.end() && !names.empty())
     compare.mistake("baseline",
                     cat("expected one of ", join(names), ", found '", baseline, "'", did_you_mean(baseline, names)));
-  if (found != names.end()) out.plan_.baseline = static_cast<size_t>(found - names.begin());
-  out.read_grids(compare);
+  if (found != names.end()) plan_.baseline = static_cast<size_t>(found - names.begin());
+  read_grids(compare);
   const Config stop = compare.section("early_stop");
-  stop.read("seeds", out.plan_.early_stop.seeds,
+  stop.read("seeds", plan_.early_stop.seeds,
             "give up hopeless learning rates once this many seeds of all have run; 0: never");
-  stop.read("margin", out.plan_.early_stop.margin,
+  stop.read("margin", plan_.early_stop.margin,
             "distance from the best learning rate on dev that is hopeless; 0: only the best goes on");
-  stop.require(out.plan_.early_stop.seeds >= 0, "seeds", "a whole number of at least 0");
-  stop.require(out.plan_.early_stop.margin >= 0 && std::isfinite(out.plan_.early_stop.margin), "margin",
+  stop.require(plan_.early_stop.seeds >= 0, "seeds", "a whole number of at least 0");
+  stop.require(plan_.early_stop.margin >= 0 && std::isfinite(plan_.early_stop.margin), "margin",
                "a number of at least 0");
-  compare.read("workers", out.options_.workers, "cells that run at once; 0: as many as cores (or devices) allow");
-  compare.read("threads", out.options_.threads, "threads of each cell; 0: the cores shared out among the workers");
-  compare.read("devices", out.options_.devices,
+  compare.read("workers", options_.workers, "cells that run at once; 0: as many as cores (or devices) allow");
+  compare.read("threads", options_.threads, "threads of each cell; 0: the cores shared out among the workers");
+  compare.read("devices", options_.devices,
                "devices that the workers take in turn, e.g. [cuda:0, cuda:1]; absent: model.device");
-  compare.require(out.options_.workers >= 0, "workers", "a whole number of at least 0");
-  compare.require(out.options_.threads >= 0, "threads", "a whole number of at least 0");
+  compare.require(options_.workers >= 0, "workers", "a whole number of at least 0");
+  compare.require(options_.threads >= 0, "threads", "a whole number of at least 0");
 
-  for (size_t i = 0; i < out.unknown_shared_.size(); ++i)
-    for (const std::string& key : out.unknown_shared_[i]) {
+  for (size_t i = 0; i < unknown_shared_.size(); ++i)
+    for (const std::string& key : unknown_shared_[i]) {
       const auto lacks_key = [&](const std::vector<std::string>& unknown) {
         return std::find(unknown.begin(), unknown.end(), key) != unknown.end();
       };
-      if (std::all_of(out.unknown_shared_.begin(), out.unknown_shared_.end(), lacks_key))
+      if (std::all_of(unknown_shared_.begin(), unknown_shared_.end(), lacks_key))
         given.section("adapter").mistake(key, "no compared method has this key");
     }
-  for (const char* section : {"model", "data", "adapter", "head", "train"}) given.ignore(section);  // check_cells() reads them
-  given.finish();
-  out.check_cells(registries);
-  out.resolved_ = given.dump_all();
-  return out;
 }
 
 Config CompareConfig::without_evaluations(const Cell& cell) const {

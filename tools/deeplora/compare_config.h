@@ -30,11 +30,15 @@ class CompareConfig {
   const CompareOptions& options() const { return options_; }
   /// Resolved YAML of the comparison, enough to rerun it.
   const std::string& resolved() const { return resolved_; }
+  /// Only announces the keys of `compare` on `given`, for the configuration reference.
+  static void announce(const Config& given, const Registries& registries);
   /// One cell as `deeplora finetune` takes it.
   RunConfig cell_run(const Cell& cell, const Registries& registries) const;
 
  private:
   CompareConfig(Config given) : given_(std::move(given)) {}
+  /// The `compare` section itself.
+  void read_section(const Config& given, const Registries& registries);
   void read_method(const Config& item, size_t index, const Registries& registries);
   void read_grids(const Config& compare);
   void check_names(const Config& compare) const;

@@ -57,6 +57,7 @@ int main(int argc, char** argv) {
   deeplora::setup_predict(app, action);
   deeplora::setup_export(app, action);
   deeplora::setup_complete(app, action);
+  deeplora::setup_reference(app, action);
   app.fallthrough();
   try {
     app.parse(argc, argv);

@@ -39,15 +39,21 @@ void make_folder(const fs::path& folder) {
 
 }  // namespace
 
+void RunFolder::check_empty() const {
+  check(!fs::exists(config_file()), "run folder ", path_.string(),
+        " holds a run already; continue it with --resume, or choose another --run");
+}
+
 RunFolder RunFolder::create(const fs::path& folder) {
   RunFolder run(folder);
+  run.fresh_ = true;
   std::error_code unreadable;
   const auto status = fs::status(folder, unreadable);
   if (status.type() == fs::file_type::not_found) return run;
   check(!unreadable, "cannot read the run folder ", folder.string(), ": ", unreadable.message());
   check(fs::is_directory(status), "run folder ", folder.string(), " is a file; choose another --run");
-  check(!fs::exists(run.config_file()), "run folder ", folder.string(),
-        " holds a run already; continue it with --resume, or choose another --run");
+  if (fs::exists(folder / ".lock", unreadable)) FolderLock probe(folder);  // "in use" says more than "holds a run already"
+  run.check_empty();
   std::vector<std::string> strange;
   for (const auto& entry : fs::directory_iterator(folder, unreadable))
     if (entry.path().filename() != ".lock" && !is_leftover(entry.path()))
@@ -71,7 +77,9 @@ RunFolder RunFolder::open(const fs::path& folder) {
 void RunFolder::lock() {
   if (lock_) return;
   make_folder(path_);
-  lock_ = std::make_unique<FolderLock>(path_);
+  auto lock = std::make_unique<FolderLock>(path_);
+  if (fresh_) check_empty();
+  lock_ = std::move(lock);
   // Whoever holds the lock is the only writer: temporary files of others belong to dead processes.
   remove_leftovers(path_);
   remove_leftovers(checkpoints());

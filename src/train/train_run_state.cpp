@@ -7,9 +7,9 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/log.h"
+#include "core/parallel.h"
 #include "core/random.h"
 #include "core/system.h"
-#include "train/gradients.h"
 #include "train/run_identity.h"
 #include "train/train_run.h"
 
@@ -49,7 +49,7 @@ void restore_generators(const std::vector<NamedTensor>& states, torch::Device de
 
 void TrainRun::begin(bool resume) {
   session_began_ = clock_seconds();
-  if (config_.threads > 0) at::set_num_threads(static_cast<int>(config_.threads));
+  use_threads(config_.threads);
   check(config_.early_stopping == 0 || !dev_.empty(),
         "train.early_stopping needs evaluation data; give data.dev or set it to 0");
   folder_.lock();
@@ -93,9 +93,7 @@ void TrainRun::resume_from(const fs::path& folder) {
 
 void TrainRun::save() {
   if (is_saved()) return;
-  const std::string bad = first_non_finite(setup_.groups);
-  if (!bad.empty())
-    throw Diverged(cat("after step ", state_.step, " ", bad, " holds a value that is not finite; nothing is saved; lower train.lr"));
+  check_parameters();
   if (folder_.metrics_size() > 0) sync_path(folder_.metrics_file());
   state_.metrics_bytes = folder_.metrics_size();
   state_.seconds = seconds_so_far();

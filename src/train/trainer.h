@@ -42,7 +42,7 @@ struct TrainConfig {
   bool group_by_length = true;
   bool gradient_checkpointing = false;
   int64_t seed = 1;
-  int64_t threads = 0;  ///< 0: LibTorch's choice
+  int64_t threads = 0;  ///< 0: those of default_threads()
 
   /// Reads every key of `train`, recording mistakes on the configuration.
   static TrainConfig read(const Config& train);

@@ -2,8 +2,12 @@
 
 #include <fstream>
 #include <iostream>
+#include <map>
+#include <set>
+#include <sstream>
 
 #include "commands.h"
+#include "core/fingerprint.h"
 #include "core/log.h"
 #include "core/system.h"
 #include "deeplora_version.h"
@@ -78,6 +82,38 @@ nlohmann::ordered_json result_json(const Session& s, const TrainResult& result, 
   return out;
 }
 
+/// "adapter.rank" -> "8" for every key of a resolved configuration: nested mappings, one key a line, as Config::dump() writes them.
+std::map<std::string, std::string> flat(const std::string& resolved) {
+  std::map<std::string, std::string> out;
+  std::vector<std::string> above;
+  std::istringstream lines(resolved);
+  for (std::string line; std::getline(lines, line);) {
+    const size_t indent = line.find_first_not_of(' '), colon = line.find(':', indent);
+    if (colon == std::string::npos) continue;
+    above.resize(std::min(above.size(), indent / 2));
+    above.push_back(line.substr(indent, colon - indent));
+    if (colon + 2 < line.size()) out[join(above, ".")] = line.substr(colon + 2);
+  }
+  return out;
+}
+
+/// What decides the course of the run and what the trainer does not know of. Files may move: what is in them counts.
+nlohmann::ordered_json identity_of(const Session& s) {
+  const std::set<std::string> places = {"model.path", "model.tokenizer", "model.device", "adapter.path"};
+  nlohmann::ordered_json out = {{"weights of the model", s.archive.fingerprint()}};
+  for (const auto& [key, value] : flat(s.config.resolved))
+    if ((key.starts_with("adapter.") || key.starts_with("head.") || key.starts_with("model.")) && places.count(key) == 0) out[key] = value;
+  Fingerprint frozen;
+  for (const auto& [name, value] : s.adapted->state()) {
+    if (value.requires_grad()) continue;
+    const torch::Tensor bytes = value.detach().to(torch::kCPU).contiguous();
+    frozen.add(std::string_view(name));
+    frozen.add(bytes.const_data_ptr(), bytes.nbytes());
+  }
+  out["frozen factors (they depend on train.threads)"] = frozen.hex();
+  return out;
+}
+
 void print_summary(const nlohmann::ordered_json& result, const RunFolder& folder) {
   const auto line = [](const char* name, const nlohmann::ordered_json& scores) {
     if (scores.empty()) return;
@@ -111,6 +147,7 @@ void finetune(const FinetuneOptions& o) {
   }
   const fs::path path = run_folder_of(o);
   RunFolder folder = o.resume ? RunFolder::open(path) : RunFolder::create(path);
+  if (o.resume) folder.lock();  // a new folder is made when nothing can be wrong any more
   StopSignal stop;
   Session session = Session::start(config, registries);
   const LoadedData dev = load_optional(session, session.config.data.dev, "data.dev");
@@ -126,7 +163,8 @@ void finetune(const FinetuneOptions& o) {
                    .device = session.device,
                    .bf16 = session.config.model.precision == "bfloat16",
                    .save_adapter = [&session](const fs::path& file) { session.save_adapter(file); },
-                   .stop = &stop});
+                   .stop = &stop,
+                   .identity = identity_of(session)});
   TrainResult result;
   try {
     result = trainer.run(session.train.examples, dev.examples, folder, o.resume);

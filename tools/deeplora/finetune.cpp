@@ -154,8 +154,11 @@ void finetune(const FinetuneOptions& o) {
   const LoadedData test = load_optional(session, session.config.data.test, "data.test");
   announce(session);
   folder.lock();
-  folder.write(folder.config_file(), session.config.resolved);
-  folder.write(folder.task_file(), session.task_state().dump(2) + "\n");
+  // What goes on keeps its files: the trainer may yet refuse these settings.
+  if (!o.resume || !folder.newest_checkpoint()) {
+    folder.write(folder.config_file(), session.config.resolved);
+    folder.write(folder.task_file(), session.task_state().dump(2) + "\n");
+  }
   Trainer trainer({.model = session.model(),
                    .task = session.task(),
                    .groups = session.adapted->param_groups(session.config.train.head_lr / *session.config.train.lr),

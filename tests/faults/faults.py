@@ -371,7 +371,8 @@ def replaced(bench: Bench, kills: int) -> str:
 
 def two(bench: Bench, kills: int) -> str:
     count = 0
-    for command, configuration in (("finetune", "finetune.yaml"), ("compare", "compare.yaml"), ("complete", "synthetic.yaml")):
+    pairs = [("finetune", "finetune.yaml"), ("compare", "compare.yaml"), ("complete", "synthetic.yaml")]
+    for command, configuration in pairs[:max(1, kills // 10)]:
         folder, config = bench.folder / f"two-{command}", bench.folder / configuration
         more = ["--set", "train.steps=100000"] if command != "complete" else ["--set", "completion.steps=100000000"]
         first = start(bench, [command, config, "--run", folder, *more])

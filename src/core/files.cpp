@@ -9,6 +9,9 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <vector>
+
+#include "core/leftovers.h"
 
 namespace deeplora {
 namespace fs = std::filesystem;
@@ -145,6 +148,19 @@ bool is_valid_utf8(std::string_view text) {
     i += length;
   }
   return true;
+}
+
+bool is_leftover(const fs::path& path) {
+  const std::string name = path.filename().string();
+  return name.starts_with(".") && name.find(".tmp-") != std::string::npos;
+}
+
+void remove_leftovers(const fs::path& folder) {
+  std::error_code ignored;
+  std::vector<fs::path> leftovers;
+  for (const auto& entry : fs::directory_iterator(folder, ignored))
+    if (is_leftover(entry.path())) leftovers.push_back(entry.path());
+  for (const auto& path : leftovers) fs::remove_all(path, ignored);
 }
 
 UnchangedFile::UnchangedFile(fs::path file) : file_(std::move(file)), before_(appearance(file_)) {}

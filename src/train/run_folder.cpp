@@ -9,26 +9,13 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/leftovers.h"
 #include "core/log.h"
 #include "train/checkpoint.h"
 
 namespace deeplora {
 namespace fs = std::filesystem;
 namespace {
-
-/// What write_file_atomically leaves behind when it is killed: ".NAME.tmp-PID-N".
-bool is_leftover(const fs::path& path) {
-  const std::string name = path.filename().string();
-  return name.starts_with(".") && name.find(".tmp-") != std::string::npos;
-}
-
-void remove_leftovers(const fs::path& folder) {
-  std::error_code ignored;
-  std::vector<fs::path> leftovers;
-  for (const auto& entry : fs::directory_iterator(folder, ignored))
-    if (is_leftover(entry.path())) leftovers.push_back(entry.path());
-  for (const auto& path : leftovers) fs::remove_all(path, ignored);
-}
 
 void make_folder(const fs::path& folder) {
   std::error_code failed;
@@ -80,7 +67,6 @@ void RunFolder::lock() {
   auto lock = std::make_unique<FolderLock>(path_);
   if (fresh_) check_empty();
   lock_ = std::move(lock);
-  // Whoever holds the lock is the only writer: temporary files of others belong to dead processes.
   remove_leftovers(path_);
   remove_leftovers(checkpoints());
 }

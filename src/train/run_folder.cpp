@@ -74,6 +74,7 @@ void RunFolder::lock() {
 void RunFolder::write(const fs::path& file, const std::string& content) {
   make_folder(path_);
   write_file_atomically(file, content);
+  fresh_ = false;  // what lock() would find from here on is our own
 }
 
 void RunFolder::append_metrics(const nlohmann::ordered_json& row) {

@@ -70,7 +70,7 @@ void read_course(const Config& config, FitConfig& fit) {
   config.read("track", fit.track, "record singular values and invariant subspaces at every evaluation");
   config.read_choice("precision", fit.precision, {"float64", "float32"}, "of the factors");
   config.read("seed", fit.seed, "decides the target, the observed entries, the start and the batches");
-  config.read("threads", fit.threads, "threads of LibTorch; 0: its own choice");
+  config.read("threads", fit.threads, "threads; 0: OMP_NUM_THREADS, else the cores this process may use; the same count gives the same bits");
   at_least(config, "steps", fit.steps, 0);
   not_negative(config, "tolerance", fit.tolerance);
   not_negative(config, "stall", fit.stall);

@@ -1,12 +1,12 @@
 #include "completion/fit.h"
 
-#include <ATen/Parallel.h>
 #include <torch/torch.h>
 
 #include <cmath>
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/parallel.h"
 #include "train/checkpoint.h"
 #include "train/gradients.h"
 #include "train/train_log.h"
@@ -220,7 +220,7 @@ class FitRun {
 }  // namespace
 
 FitResult fit(const FitSetup& setup, RunFolder& folder, bool resume) {
-  if (setup.config.threads > 0) at::set_num_threads(static_cast<int>(setup.config.threads));
+  use_threads(setup.config.threads);
   return FitRun(setup, folder).run(resume);
 }
 

@@ -188,6 +188,7 @@ RatingsData load_ratings(const RatingsConfig& config) {
     data.test = data.train.subset(split.held_out);
     data.train = data.train.subset(split.train);
   }
+  if (!data.dev && config.split == "time") time_split(data.train, config.dev_share);  // what has no times is said before any work
   return data;
 }
 

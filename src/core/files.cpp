@@ -2,12 +2,16 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <vector>
+
+#include "core/leftovers.h"
 
 namespace deeplora {
 namespace fs = std::filesystem;
@@ -20,6 +24,21 @@ fs::path temporary_beside(const fs::path& target) {
 
 fs::path parent_of(const fs::path& path) {
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+/// What changes when a file is replaced or written; "" for a file that is not there.
+std::string appearance(const fs::path& file) {
+  struct stat s = {};
+  if (::stat(file.c_str(), &s) != 0) return "";
+  return cat(s.st_dev, " ", s.st_ino, " ", s.st_size, " ", s.st_mtim.tv_sec, ".", s.st_mtim.tv_nsec);
+}
+
+/// Digits at the start of an open file, "" when there are none.
+std::string first_number(int descriptor) {
+  char text[24] = {};
+  if (::pread(descriptor, text, sizeof(text) - 1, 0) <= 0) return "";
+  const std::string_view all(text);
+  return std::string(all.substr(0, all.find_first_not_of("0123456789")));
 }
 
 void rename_into_place(const fs::path& from, const fs::path& to) {
@@ -46,10 +65,12 @@ std::string read_file(const fs::path& file, std::string_view what) {
   std::error_code ignored;
   check(fs::exists(file, ignored), what, " ", file.string(), " does not exist");
   check(!fs::is_directory(file, ignored), what, " ", file.string(), " is a folder; expected a file");
+  const UnchangedFile same(file);
   std::ifstream in(file, std::ios::binary);
   check(in.good(), what, " ", file.string(), " cannot be read: ", std::strerror(errno));
   std::string content((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
   check(!in.bad(), what, " ", file.string(), " cannot be read to its end");
+  same.verify(what);
   return content;
 }
 
@@ -129,14 +150,40 @@ bool is_valid_utf8(std::string_view text) {
   return true;
 }
 
+bool is_leftover(const fs::path& path) {
+  const std::string name = path.filename().string();
+  return name.starts_with(".") && name.find(".tmp-") != std::string::npos;
+}
+
+void remove_leftovers(const fs::path& folder) {
+  std::error_code ignored;
+  std::vector<fs::path> leftovers;
+  for (const auto& entry : fs::directory_iterator(folder, ignored))
+    if (is_leftover(entry.path())) leftovers.push_back(entry.path());
+  for (const auto& path : leftovers) fs::remove_all(path, ignored);
+}
+
+UnchangedFile::UnchangedFile(fs::path file) : file_(std::move(file)), before_(appearance(file_)) {}
+
+void UnchangedFile::verify(std::string_view what) const {
+  check(appearance(file_) == before_, what, " ", file_.string(), " changed while it was read; wait until it is written, then start again");
+}
+
 FolderLock::FolderLock(const fs::path& folder) {
   const fs::path file = folder / ".lock";
   descriptor_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   check(descriptor_ >= 0, "cannot write into ", folder.string(), ": ", std::strerror(errno));
   if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
+    const int reason = errno;
+    const std::string holder = first_number(descriptor_);
     ::close(descriptor_);
-    fail("run folder ", folder.string(), " is in use by another deeplora process; wait for it or choose another --run");
+    check(reason == EWOULDBLOCK, "cannot lock ", file.string(), ": ", std::strerror(reason));
+    fail("run folder ", folder.string(), " is in use by another deeplora process", holder.empty() ? "" : cat(" (pid ", holder, ")"),
+         "; wait for it or choose another --run");
   }
+  // Only for the message: a disk too full for the number does not make the lock less of one.
+  const std::string number = cat(::getpid(), "\n");
+  if (::ftruncate(descriptor_, 0) != 0 || ::pwrite(descriptor_, number.data(), number.size(), 0) < 0) return;
 }
 
 FolderLock::~FolderLock() {

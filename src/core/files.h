@@ -32,10 +32,24 @@ void sync_path(const std::filesystem::path& path);
 /// True when all of `text` is well-formed UTF-8 (no surrogates, no overlong forms).
 bool is_valid_utf8(std::string_view text);
 
-/// Holds FOLDER/.lock while alive, so that two programs never write one run. Released by the system when a process dies.
+/// Notices that a file is written or replaced while it is read.
+class UnchangedFile {
+ public:
+  /// Looks at the file's identity, size and time of change; a file that is not there is the reader's to report.
+  explicit UnchangedFile(std::filesystem::path file);
+  /// Throws Error "WHAT FILE changed while it was read" unless it still looks the same.
+  void verify(std::string_view what) const;
+
+ private:
+  std::filesystem::path file_;
+  std::string before_;
+};
+
+/// Holds FOLDER/.lock while alive, so that two programs never write one run. Released by the system when a process dies; the file
+/// holds the number of the process that took it last.
 class FolderLock {
  public:
-  /// Throws Error when another process holds it.
+  /// Throws Error, naming the process, when another one holds it.
   explicit FolderLock(const std::filesystem::path& folder);
   ~FolderLock();
   FolderLock(const FolderLock&) = delete;

@@ -2,10 +2,30 @@
 #include "core/parallel.h"
 
 #include <ATen/Parallel.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 #include <algorithm>
+#include <cstdlib>
+
+#include "core/system.h"
 
 namespace deeplora {
+
+void use_threads(int64_t threads) {
+  if (threads <= 0) return;
+#ifdef _OPENMP
+  omp_set_dynamic(0);
+#endif
+  at::set_num_threads(static_cast<int>(threads));  // switches off MKL's own choice as well
+}
+
+int64_t default_threads() {
+  const char* given = std::getenv("OMP_NUM_THREADS");  // "4", or "4,2" for nested regions
+  const int64_t wanted = given ? std::atoll(given) : 0;
+  return wanted > 0 ? wanted : usable_cores();
+}
 
 int64_t parallel_threads() {
   return std::max(1, at::get_num_threads());

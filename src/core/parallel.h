@@ -6,7 +6,14 @@
 
 namespace deeplora {
 
-/// Threads that parallel_parts() may use: LibTorch's number (train.threads, OMP_NUM_THREADS); at least 1.
+/// Gives LibTorch, OpenMP and MKL `threads` threads each, and takes from OpenMP and MKL the right to use fewer when the machine is
+/// busy: how a sum is cut decides its rounding, so the same count must mean the same bits. For the calling thread; 0 leaves all as it is.
+void use_threads(int64_t threads);
+
+/// Threads of a program that was told nothing: OMP_NUM_THREADS where it holds a number, else usable_cores().
+int64_t default_threads();
+
+/// Threads that parallel_parts() may use: those of use_threads(); at least 1.
 int64_t parallel_threads();
 
 /// Calls work(0), ..., work(parts - 1), each once, side by side; returns when all are done. Exceptions of `work`

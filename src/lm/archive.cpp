@@ -89,6 +89,7 @@ std::string short_reason(const std::exception& error) {
 
 TorchScriptArchive TorchScriptArchive::load(const fs::path& file, torch::Device device) {
   check_zip(file);
+  const UnchangedFile same(file);
   TorchScriptArchive archive;
   archive.file_ = file;
   archive.extras_ = read_extras(file);
@@ -98,8 +99,10 @@ TorchScriptArchive TorchScriptArchive::load(const fs::path& file, torch::Device 
   try {
     archive.module_ = torch::jit::load(file.string(), device);
   } catch (const c10::Error& e) {
+    same.verify("model");  // says more than what half a file made LibTorch say
     fail("model ", file.string(), " cannot be loaded as TorchScript: ", short_reason(e));
   }
+  same.verify("model");
   archive.module_.eval();
   check(archive.module_.find_method("forward").has_value(), "model ", file.string(), " has no forward method");
   for (const auto& parameter : archive.module_.named_parameters()) archive.tensors_.push_back({parameter.name, parameter.value});
@@ -127,6 +130,28 @@ void TorchScriptArchive::set_tensor(const std::string& name, const torch::Tensor
   torch::Tensor target = tensor(name);
   check(target.sizes() == value.sizes(), name, ": expected shape ", target.sizes(), ", found ", value.sizes());
   target.copy_(value);
+}
+
+void TorchScriptArchive::check_finite() const {
+  torch::NoGradGuard no_grad;
+  for (const auto& [name, value] : module_.named_parameters()) {
+    if (!value.is_floating_point()) continue;
+    const torch::Tensor bad = torch::isfinite(value).logical_not().nonzero();
+    if (bad.size(0) == 0) continue;
+    std::vector<int64_t> place;
+    torch::Tensor entry = value;
+    for (int64_t d = 0; d < bad.size(1); ++d) {
+      place.push_back(bad[0][d].item<int64_t>());
+      entry = entry[place.back()];
+    }
+    fail("model ", file_.string(), ": weight ", name, " holds ", entry.item<double>(), " at [", join(place), "] (", bad.size(0), " of ", value.numel(),
+         " values are not finite); expected finite numbers: the file is damaged, or was saved after a training that diverged");
+  }
+}
+
+void TorchScriptArchive::check_same(const TorchScriptArchive& other) const {
+  check(fingerprint() == other.fingerprint(), "model ", file_.string(), " changed while it was in use (fingerprint ", other.fingerprint(), ", now ",
+        fingerprint(), "); put the original model back and start again");
 }
 
 int64_t TorchScriptArchive::parameter_count() const {

@@ -32,6 +32,10 @@ class TorchScriptArchive {
   const torch::Tensor& tensor(const std::string& name) const;
   /// Overwrites the values in place (cast to the archive's dtype); Error unless the shape is the same.
   void set_tensor(const std::string& name, const torch::Tensor& value);
+  /// Throws Error, naming the weight and the place in it, when a parameter holds a NaN or an infinity (buffers may: masks do).
+  void check_finite() const;
+  /// Throws Error unless the weights are those of `other`: an export reads its archive again, and somebody may have replaced the file.
+  void check_same(const TorchScriptArchive& other) const;
   /// Floating-point and other parameters together (buffers not counted).
   int64_t parameter_count() const;
 

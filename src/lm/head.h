@@ -36,6 +36,7 @@ class ModelWithHead : public LanguageModel {
   bool takes_padding() const override { return base_->takes_padding(); }
   void set_gradient_checkpointing(bool on) override { base_->set_gradient_checkpointing(on); }
   std::string family() const override { return base_->family(); }
+  std::vector<std::pair<std::string, torch::Tensor>> checkpoints(const Batch& batch) override { return base_->checkpoints(batch); }
 
   const HeadOptions& options() const { return options_; }
   /// "weight" [C, D] and "bias" [C], before shift and scale.

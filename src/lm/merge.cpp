@@ -127,6 +127,7 @@ MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveI
   const auto merged = adapted.merged_weights();
   report.merged_weights = static_cast<int64_t>(merged.size());
   TorchScriptArchive target = TorchScriptArchive::load(archive.file());
+  target.check_same(archive);
   report.rounding = put_merged_weights(target, merged);
   const torch::jit::Module module = adapted.new_head() ? with_head(target, interface, *adapted.new_head(), probe) : target.module();
   auto extras = archive.extras();
@@ -151,6 +152,7 @@ MergeReport export_safetensors(const TorchScriptArchive& archive, const AdaptedM
   const auto merged = adapted.merged_weights();
   report.merged_weights = static_cast<int64_t>(merged.size());
   TorchScriptArchive target = TorchScriptArchive::load(archive.file());
+  target.check_same(archive);
   report.rounding = put_merged_weights(target, merged);
   std::vector<NamedTensor> tensors;
   std::set<std::string> names;

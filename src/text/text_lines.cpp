@@ -30,6 +30,7 @@ std::string read_text_file(const fs::path& file) {
   std::error_code ignored;
   check(fs::exists(file, ignored), "data file ", file.string(), " does not exist");
   check(!fs::is_directory(file, ignored), "data file ", file.string(), " is a folder; expected a file");
+  const UnchangedFile same(file);
   std::ifstream in(file, std::ios::binary);
   check(in.good(), "data file ", file.string(), " cannot be read: ", std::strerror(errno));
   std::string text;
@@ -47,6 +48,7 @@ std::string read_text_file(const fs::path& file) {
     check(text.size() <= kLargest, "data file ", file.string(), " is larger than 4 GiB; split it");
   }
   check(!in.bad(), "data file ", file.string(), " cannot be read to its end");
+  if (fs::is_regular_file(file, ignored)) same.verify("data file");  // a pipe looks different once it was read
   if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);
   check_utf8(text, file);
   return text;

@@ -9,26 +9,13 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/leftovers.h"
 #include "core/log.h"
 #include "train/checkpoint.h"
 
 namespace deeplora {
 namespace fs = std::filesystem;
 namespace {
-
-/// What write_file_atomically leaves behind when it is killed: ".NAME.tmp-PID-N".
-bool is_leftover(const fs::path& path) {
-  const std::string name = path.filename().string();
-  return name.starts_with(".") && name.find(".tmp-") != std::string::npos;
-}
-
-void remove_leftovers(const fs::path& folder) {
-  std::error_code ignored;
-  std::vector<fs::path> leftovers;
-  for (const auto& entry : fs::directory_iterator(folder, ignored))
-    if (is_leftover(entry.path())) leftovers.push_back(entry.path());
-  for (const auto& path : leftovers) fs::remove_all(path, ignored);
-}
 
 void make_folder(const fs::path& folder) {
   std::error_code failed;
@@ -39,15 +26,21 @@ void make_folder(const fs::path& folder) {
 
 }  // namespace
 
+void RunFolder::check_empty() const {
+  check(!fs::exists(config_file()), "run folder ", path_.string(),
+        " holds a run already; continue it with --resume, or choose another --run");
+}
+
 RunFolder RunFolder::create(const fs::path& folder) {
   RunFolder run(folder);
+  run.fresh_ = true;
   std::error_code unreadable;
   const auto status = fs::status(folder, unreadable);
   if (status.type() == fs::file_type::not_found) return run;
   check(!unreadable, "cannot read the run folder ", folder.string(), ": ", unreadable.message());
   check(fs::is_directory(status), "run folder ", folder.string(), " is a file; choose another --run");
-  check(!fs::exists(run.config_file()), "run folder ", folder.string(),
-        " holds a run already; continue it with --resume, or choose another --run");
+  if (fs::exists(folder / ".lock", unreadable)) FolderLock probe(folder);  // "in use" says more than "holds a run already"
+  run.check_empty();
   std::vector<std::string> strange;
   for (const auto& entry : fs::directory_iterator(folder, unreadable))
     if (entry.path().filename() != ".lock" && !is_leftover(entry.path()))
@@ -71,8 +64,9 @@ RunFolder RunFolder::open(const fs::path& folder) {
 void RunFolder::lock() {
   if (lock_) return;
   make_folder(path_);
-  lock_ = std::make_unique<FolderLock>(path_);
-  // Whoever holds the lock is the only writer: temporary files of others belong to dead processes.
+  auto lock = std::make_unique<FolderLock>(path_);
+  if (fresh_) check_empty();
+  lock_ = std::move(lock);
   remove_leftovers(path_);
   remove_leftovers(checkpoints());
 }
@@ -80,6 +74,7 @@ void RunFolder::lock() {
 void RunFolder::write(const fs::path& file, const std::string& content) {
   make_folder(path_);
   write_file_atomically(file, content);
+  fresh_ = false;  // what lock() would find from here on is our own
 }
 
 void RunFolder::append_metrics(const nlohmann::ordered_json& row) {

@@ -37,7 +37,8 @@ class RunFolder {
   std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }
   std::filesystem::path report_file() const { return path_ / "report.html"; }
 
-  /// Takes the folder's lock until the object dies.
+  /// Takes the folder's lock until the object dies. Throws Error when another process holds it (naming it), or has
+  /// made a run here since create() looked.
   void lock();
   void write(const std::filesystem::path& file, const std::string& content);
   void append_metrics(const nlohmann::ordered_json& row);
@@ -50,8 +51,10 @@ class RunFolder {
   bool finished() const;  ///< result.json is there
 
  private:
+  void check_empty() const;
   explicit RunFolder(std::filesystem::path path) : path_(std::move(path)) {}
   std::filesystem::path path_;
+  bool fresh_ = false;  ///< made by create()
   std::unique_ptr<FolderLock> lock_;
 };
 

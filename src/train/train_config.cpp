@@ -47,7 +47,7 @@ void read_course(const Config& train, TrainConfig& config) {
   train.read("gradient_checkpointing", config.gradient_checkpointing,
              "keep only each layer's input for the backward pass and compute the rest again: less memory for one more forward pass");
   train.read("seed", config.seed, "decides the order of rows, new weights and dropout");
-  train.read("threads", config.threads, "threads of LibTorch; 0: its own choice");
+  train.read("threads", config.threads, "threads; 0: OMP_NUM_THREADS, else the cores this process may use; the same count gives the same bits");
   train.read("distributed_timeout", config.distributed_timeout,
              "seconds that the processes of one run wait for each other before they give up; an evaluation or a checkpoint must fit in");
   train.require(config.distributed_timeout >= 1 && config.distributed_timeout <= 1e6, "distributed_timeout", "a number of seconds from 1");

@@ -158,13 +158,25 @@ void TrainRun::report_step(double lr, double norm) {
 
 void TrainRun::check_finite(const StepLoss& loss, double norm) const {
   if (loss.bad_rows.empty() && std::isfinite(norm)) return;
-  const std::string parameter = offending_parameter(setup_.groups);
-  const std::string saved =
-      last_saved_step_ >= 0 ? checkpoint_path(folder_, last_saved_step_).string() : "none";
+  const std::string value = first_non_finite(setup_.groups);
   throw Diverged(cat(loss.bad_rows.empty() ? cat("the gradient's norm is ", norm) : cat("the loss is ", loss.sum),
        " at step ", state_.step + 1, loss.bad_rows.empty() ? "" : cat(" (rows ", loss.bad_rows, ")"),
-       "; first parameter concerned: ", parameter, "; last good checkpoint: ", saved,
+       loss.bad_state.empty() ? "" : cat("; first state that is not finite: ", loss.bad_state),
+       value.empty() ? cat("; first parameter concerned: ", offending_parameter(setup_.groups))
+                     : cat("; already not finite: ", value),
+       "; last good checkpoint: ", last_good_checkpoint(),
        "; lower train.lr, set train.clip, or use model.precision: float32"));
+}
+
+void TrainRun::check_parameters() const {
+  const std::string bad = first_non_finite(setup_.groups);
+  if (!bad.empty())
+    throw Diverged(cat("after step ", state_.step, " ", bad, " holds a value that is not finite; nothing is saved of it; last good checkpoint: ",
+                       last_good_checkpoint(), "; lower train.lr"));
+}
+
+std::string TrainRun::last_good_checkpoint() const {
+  return last_saved_step_ >= 0 ? checkpoint_path(folder_, last_saved_step_).string() : "none";
 }
 
 void TrainRun::check_movement() {
@@ -175,6 +187,7 @@ void TrainRun::check_movement() {
 }
 
 void TrainRun::evaluate() {
+  check_parameters();  // before a score or an adapter file comes of them
   const torch::NoGradGuard no_grad;
   if (setup_.group) broadcast_parameters(*setup_.group, setup_.groups);  // machines that round differently drift apart
   setup_.model.eval();

@@ -37,6 +37,9 @@ class TrainRun {
   void advance(const StepLoss& loss, size_t micro_batches, double seconds);
   void report_step(double lr, double norm);
   void check_finite(const StepLoss& loss, double norm) const;
+  /// Throws Diverged when a trained value is NaN or infinite.
+  void check_parameters() const;
+  std::string last_good_checkpoint() const;
   void check_movement();
   void evaluate();
   bool stopped_early() const;

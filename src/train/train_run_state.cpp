@@ -7,10 +7,10 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/log.h"
+#include "core/parallel.h"
 #include "core/random.h"
 #include "core/scratch_folder.h"
 #include "core/system.h"
-#include "train/gradients.h"
 #include "train/run_identity.h"
 #include "train/train_run.h"
 
@@ -50,7 +50,7 @@ void restore_generators(const std::vector<NamedTensor>& states, torch::Device de
 
 void TrainRun::begin(bool resume) {
   session_began_ = clock_seconds();
-  if (config_.threads > 0) at::set_num_threads(static_cast<int>(config_.threads));
+  use_threads(config_.threads);
   check(config_.early_stopping == 0 || !dev_.empty(),
         "train.early_stopping needs evaluation data; give data.dev or set it to 0");
   if (leads()) folder_.lock();
@@ -103,9 +103,7 @@ void TrainRun::resume_from(const fs::path& folder) {
 
 void TrainRun::save() {
   if (is_saved()) return;
-  const std::string bad = first_non_finite(setup_.groups);
-  if (!bad.empty())
-    throw Diverged(cat("after step ", state_.step, " ", bad, " holds a value that is not finite; nothing is saved; lower train.lr"));
+  check_parameters();
   if (leads()) write_state();
   if (setup_.group) setup_.group->barrier();
   last_saved_step_ = state_.step;

@@ -36,6 +36,15 @@ void take_share(const StepSetup& setup, std::span<const Example> train, std::spa
   }
 }
 
+/// "" where all are finite or the model has no names for them.
+std::string first_bad_state(const StepSetup& setup, const Batch& batch) {
+  const torch::NoGradGuard no_grad;
+  const Autocast autocast(setup.device, setup.bf16);
+  for (const auto& [name, state] : setup.model.checkpoints(batch))
+    if (!torch::isfinite(state).all().item<bool>()) return name;
+  return "";
+}
+
 torch::Tensor loss_of(const StepSetup& setup, const Batch& batch) {
   const Autocast autocast(setup.device, setup.bf16);
   return setup.task.loss_sum(setup.model.forward(batch), batch);
@@ -68,6 +77,7 @@ StepLoss accumulate_gradients(const StepSetup& setup, std::span<const Example> t
     (sum / divisor).backward();
     if (std::isfinite(value)) continue;
     loss.bad_rows = sources_of(rows[i]);
+    loss.bad_state = first_bad_state(setup, batches[i].to(setup.device));
     break;
   }
   return loss;

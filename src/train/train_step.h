@@ -17,6 +17,7 @@ struct StepLoss {
   int64_t samples = 0;  ///< rows
   std::string
       bad_rows;  ///< rows (file:line) of the first micro-batch whose loss is NaN or infinite, else empty
+  std::string bad_state;  ///< its first inner state that is not finite ("layer 3, attention"), where the model can tell
 
   double mean() const { return count > 0 ? sum / static_cast<double>(count) : 0.0; }
 };

@@ -42,7 +42,7 @@ struct TrainConfig {
   bool group_by_length = true;
   bool gradient_checkpointing = false;
   int64_t seed = 1;
-  int64_t threads = 0;  ///< 0: LibTorch's choice
+  int64_t threads = 0;  ///< 0: those of default_threads()
   double distributed_timeout = 600;  ///< seconds that processes of one run wait for each other
 
   /// Reads every key of `train`, recording mistakes on the configuration.

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <cmath>
 #include <fstream>
+#include <limits>
 
 #include "core/files.h"
 #include "lm/archive_code.h"
@@ -40,6 +42,28 @@ TEST(ArchiveTest, SetTensorKeepsShapeAndCodeAndChangesTheFingerprint) {
   EXPECT_NE(archive.fingerprint(), changed.fingerprint());
   EXPECT_TRUE(torch::equal(changed.tensor("dense.bias"), torch::zeros({6})));
   EXPECT_NE(error_of([&] { archive.set_tensor("dense.bias", torch::zeros({5})); }).find("expected shape [6], found [5]"), std::string::npos);
+}
+
+TEST(ArchiveTest, AWeightThatIsNotFiniteIsNamedWithThePlaceInIt) {
+  TempFolder folder;
+  auto archive = TorchScriptArchive::load(write_tiny_archive(folder / "m.pt"));
+  archive.check_finite();
+  torch::Tensor weight = archive.tensor("dense.weight").detach().clone();
+  weight[2][4] = std::numeric_limits<float>::infinity();
+  weight[5][1] = std::nan("");
+  archive.set_tensor("dense.weight", weight);
+  const std::string said = error_of([&] { archive.check_finite(); });
+  for (const char* word : {"m.pt", "dense.weight holds inf at [2, 4]", "2 of 36"}) EXPECT_NE(said.find(word), std::string::npos) << said;
+}
+
+TEST(ArchiveTest, AnArchiveThatWasReplacedIsNotTheSame) {
+  TempFolder folder;
+  const auto before = TorchScriptArchive::load(write_tiny_archive(folder / "m.pt"));
+  auto after = TorchScriptArchive::load(folder / "m.pt");
+  after.check_same(before);
+  after = TorchScriptArchive::load(folder / "m.pt");
+  after.set_tensor("dense.bias", torch::zeros({6}));
+  EXPECT_NE(error_of([&] { after.check_same(before); }).find("changed while it was in use"), std::string::npos);
 }
 
 TEST(ArchiveTest, FilesThatAreNoArchiveAreErrorsThatSayWhat) {

@@ -224,40 +224,6 @@ def test_a_failing_cell_is_reported_and_tried_again(run, program, config, tmp_pa
     assert len(finished(folder)) == 8 and all(finished(folder)[name] == when for name, when in before.items())
 
 
-MISTAKES = {
-    "unknown key": (["compare.seed=[1]"], ["compare.seed: unknown key", "did you mean 'seeds'"]),
-    "unknown method": (["compare.methods.1.adapter.method=deep-lroa"], ["did you mean 'deep-lora'"]),
-    "unknown key of a method": (["compare.methods.1.adapter.alhpa=3"], ["adapter.alhpa: unknown key"]),
-    "unknown key beside a method": (["compare.methods.1.rate=3"], ["compare.methods.1.rate: unknown key"]),
-    "unknown baseline": (["compare.baseline=Lora"], ["compare.baseline", "did you mean 'LoRA'"]),
-    "same name twice": (["compare.methods.1.name=LoRA"], ["two methods are called 'LoRA'"]),
-    "no seeds": (["compare.seeds=[]"], ["compare.seeds: expected at least one seed"]),
-    "a seed twice": (["compare.seeds=[1,1]"], ["compare.seeds: expected different values"]),
-    "negative learning rate": (["compare.methods.0.lr=[-1]"], ["lr: expected numbers above 0"]),
-    "steps for other sizes": (["compare.steps=[1,2,3]"], ["compare.steps"]),
-    "no methods": (["compare.methods=[]"], ["compare.methods: expected a list of methods"]),
-    "a method that is a word": (["compare.methods=[lora]"], ["compare.methods.0: expected keys below it"]),
-    "no test rows": (["data.test="], ["data.test: a comparison scores on test rows"]),
-    "no dev rows": (["data.dev="], ["data.dev: a comparison chooses learning rates on dev rows"]),
-    "a rank that no weight has": (["compare.ranks=[2,4000]"], ["rank", "4000"]),
-    "more rows than there are": (["compare.samples=[16,4000]"], ["data.samples: 4000"]),
-    "a shared key that nobody has": (["adapter.gamma=1"], ["adapter.gamma: no compared method has this key"]),
-    "model is missing": (["model.path=nowhere.pt"], ["nowhere.pt", "does not exist"]),
-    "half a rank": (["compare.ranks=[5]", "compare.methods.0.rank_scale=0.5"], ["rank", "2.5"]),
-}
-
-
-@pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_are_found_before_any_training(name, run, config, tmp_path):
-    overrides, words = MISTAKES[name]
-    arguments = [part for override in overrides for part in ("--set", override)]
-    done = run("compare", config, "--run", tmp_path / "run", *arguments, code=1)
-    assert done.stderr.splitlines()[-1].startswith("error: ")
-    for word in words:
-        assert word in done.stderr, done.stderr
-    assert not (tmp_path / "run").exists()
-
-
 def test_another_configuration_or_other_data_is_refused(whole, run, tmp_path, tiny_archive, rows, config):
     folder = whole[0]
     done = run("compare", config, "--run", folder, "--set", "train.batch_size=4", code=1)

@@ -311,32 +311,6 @@ def test_nan_stops_with_the_iteration(complete):
     assert "error: the loss is" in done.stderr and "iteration" in done.stderr and "completion.lr" in done.stderr
 
 
-@pytest.mark.parametrize("config,words", [
-    ({}, ["completion.train", "synthetic: {rows: 100}"]),
-    ({**SMALL, "optimiser": "gd"}, ["optimiser", "optimizer"]),
-    ({**SMALL, "method": "compresed"}, ["completion.method", "compressed"]),
-    ({**SMALL, "depth": 1}, ["completion.depth", "2"]),
-    ({**SMALL, "method": "compressed", "rank": 13}, ["completion.rank", "26", "24 x 24"]),
-    ({**SMALL, "optimizer": "auto", "gradient": "feedback-alignment"}, ["completion.gradient"]),
-    ({**SMALL, "optimizer": "auto"}, ["completion.lr"]),
-    ({**SMALL, "sweep": {"widht": [1, 2]}}, ["widht", "width"]),
-    ({**SMALL, "variants": ["method"]}, ["completion.variants", "key=value"]),
-    ({**SMALL, "synthetic": {"rows": 24, "rank": 30}}, ["completion.synthetic.rank", "24"]),
-    ({**SMALL, "synthetic": {"rows": 24, "observed": 0}}, ["completion.synthetic.observed"]),
-])
-def test_mistakes_are_one_clear_line(complete, config, words):
-    folder, result, done = complete(config, "mistake", code=1)
-    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    for word in words:
-        assert word in done.stderr
-    assert not folder.exists()
-
-
-def test_wrong_usage(run):
-    assert "CONFIG" in run("complete", code=2).stderr
-    assert "Example" in run("complete", "--help").stdout
-
-
 def test_printed_configuration_reruns(complete, run, tmp_path):
     file = tmp_path / "a.yaml"
     file.write_text(json.dumps({"completion": {**SMALL, "steps": 3, "method": "narrow"}}))

@@ -3,9 +3,6 @@ from __future__ import annotations
 
 import json
 import random
-import signal
-import subprocess
-import time
 
 import pytest
 import torch
@@ -175,53 +172,6 @@ def test_a_peft_folder_with_a_trained_head_starts_a_run_that_can_be_evaluated(ru
     # The head's weights are the archive's own: taking them over must not change what the archive is known by.
     expected, found = (json.loads(run("evaluate", r, "--json").stdout) for r in (first, second))
     assert found["loss"] == pytest.approx(expected["loss"], abs=1e-6)
-
-
-def files_that_must_not_differ(run_folder):
-    from safetensors.torch import load_file
-
-    rows = [json.loads(line) for line in open(run_folder / "metrics.jsonl", encoding="utf-8")]
-    for row in rows:
-        for key in ("samples_per_second", "seconds", "peak_rss_mb"):
-            row.pop(key, None)
-    return load_file(run_folder / "adapter.safetensors"), load_file(run_folder / "last.safetensors"), rows
-
-
-def test_a_run_killed_at_random_steps_and_resumed_ends_with_the_same_bits(run, program, rows, tiny_archive, tmp_path):
-    archive = tiny_archive("bert", "encoder")
-    path = config(tmp_path, archive, rows, "classification", METHODS["rslora"], "save_every: 3")
-    path.write_text(path.read_text().replace("steps: 12", "steps: 40"))
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    run("finetune", path, "--run", whole)
-    rng = random.Random(7)
-    kills = 0
-    for signal_number in [signal.SIGKILL] * 4 + [signal.SIGTERM, signal.SIGINT]:
-        arguments = [str(program), "finetune", str(path), "--run", str(killed)]
-        if (killed / "checkpoints").exists() or (killed / "config.yaml").exists():
-            arguments.append("--resume")
-        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        metrics = killed / "metrics.jsonl"
-        start = metrics.stat().st_size if metrics.exists() else 0
-        limit = time.time() + 60
-        while process.poll() is None and time.time() < limit and not (metrics.exists() and metrics.stat().st_size > start):
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.15))
-        if process.poll() is None:
-            process.send_signal(signal_number)
-            kills += 1
-        process.communicate(timeout=60)
-        finished = (killed / "result.json").exists()  # then the signal may have met a program that was only ending
-        if signal_number != signal.SIGKILL and process.returncode not in (0, 130) and not finished:
-            raise AssertionError(f"exit code {process.returncode} after signal {signal_number}")
-        if finished:
-            break
-    if not (killed / "result.json").exists():
-        run("finetune", path, "--run", killed, "--resume")
-    assert kills >= 2
-    for ours, theirs in zip(files_that_must_not_differ(killed)[:2], files_that_must_not_differ(whole)[:2]):
-        assert ours.keys() == theirs.keys()
-        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert files_that_must_not_differ(killed)[2] == files_that_must_not_differ(whole)[2]
 
 
 def test_rows_may_carry_input_ids_and_then_no_tokenizer_is_needed(run, tiny_archive, tmp_path):

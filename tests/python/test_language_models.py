@@ -237,29 +237,6 @@ def test_conversations_are_learnt_and_a_prompt_is_a_message(run, tiny_archive, t
     assert "chat template" in done.stderr and "chatml, gemma" in done.stderr
 
 
-def test_mistakes_are_said_in_one_line(run, tiny_archive, tmp_path):
-    rows = write_rows(tmp_path / "rows.jsonl", 4, 1)
-
-    def refused(archive, data, adapter="lora"):
-        config = tmp_path / "config.yaml"
-        config.write_text(yaml.safe_dump({"model": {"path": str(archive)}, "data": {"train": str(rows), **data}, "adapter": {"method": adapter}}))
-        done = run("finetune", config, "--run", tmp_path / "run", code=1)
-        line = done.stderr.strip().splitlines()[-1]
-        assert line.startswith("error: ")
-        return line
-
-    assert "use seq2seq" in refused(tiny_archive("t5"), {"task": "causal-lm"})
-    assert "use causal-lm" in refused(tiny_archive("gpt2"), {"task": "seq2seq", "text": "prompt", "target": "completion"})
-    assert "causal" in refused(tiny_archive("bert", "encoder"), {"task": "causal-lm"})
-    assert "trains the head only" in refused(tiny_archive("gpt2"), {"task": "causal-lm"}, "none")
-    assert "no field 'target'" in refused(tiny_archive("t5"), {"task": "seq2seq", "text": "prompt"})
-    assert "data.completion" in refused(tiny_archive("gpt2"), {"task": "causal-lm", "completion": "answer"})
-    assert "too_long" in refused(tiny_archive("gpt2"), {"task": "causal-lm", "max_length": 3})
-    folder = finetune(run, tmp_path / "good", tiny_archive("gpt2"), {"task": "causal-lm", "train": str(rows)}, {"method": "lora"}, {"steps": 1})
-    assert "data section" in run("predict", folder, "--prompt", "x", "--set", "adapter.rank=2", code=1).stderr
-    assert "top_p" in run("predict", folder, "--prompt", "x", "--top-p", "0.5", code=1).stderr
-
-
 def test_an_untrained_t5_learns_to_rewrite(run, tmp_path):
     # The claim: from random weights to sentences about restaurants that were never seen, word for word.
     import make_rewrite_task

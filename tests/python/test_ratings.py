@@ -158,24 +158,3 @@ def test_deep_chain_beats_the_biases(run, tmp_path):
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert result["method"] == "chain" and result["chosen"]["depth"] == 3
     assert result["test"]["rmse"] < 0.7 * result["baselines"]["bias"]["rmse"]
-
-
-@pytest.mark.parametrize("settings, words", [
-    ("train: MISSING.csv", ["completion.train MISSING.csv", "does not exist"]),
-    ("train: R, range: [5, 1]", ["completion.range", "[lowest, highest]"]),
-    ("train: R, range: [1, 2]", ["lie outside the declared range [1, 2]", "out_of_range"]),
-    ("train: R, duplicates: error", ["rated more than once", "(a, x)"]),
-    ("train: R, split: time", ["needs a time for every rating"]),
-    ("train: R, folds: 3, test_share: 0.2", ["completion.folds", "cross-validation makes its own"]),
-    ("train: R, columns: {row: usr}", ["no column 'usr'", "did you mean 'user'"]),
-    ("train: R, synthetic: {rows: 10}", ["completion.synthetic.rows"]),
-    ("rank: 3", ["completion.train", "expected a file of ratings"]),
-])
-def test_mistakes_are_explained(run, tmp_path, settings, words):
-    write(tmp_path / "r.csv", [("a", "x", 1), ("a", "y", 5), ("b", "x", 3), ("a", "x", 2)])
-    (tmp_path / "c.yaml").write_text("completion: {%s}\n" % settings.replace("R,", f"{tmp_path / 'r.csv'},"))
-    done = run("complete", tmp_path / "c.yaml", "--run", tmp_path / "run", code=1)
-    assert done.stderr.splitlines()[-1].startswith("error: ")
-    for word in words:
-        assert word in done.stderr
-    assert not (tmp_path / "run").exists()

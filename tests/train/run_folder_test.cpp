@@ -85,7 +85,8 @@ TEST(RunFolderTest, TheLockKeepsAnotherProcessOutAndEndsWithIts) {
     const pid_t child = ::fork();
     if (child == 0) {
       const auto text = message_of([&] { RunFolder::open(temporary / "run").lock(); });
-      ::_exit(text == "no error" ? 0 : text.find("in use") != std::string::npos ? 1 : 2);
+      const bool named = text.find("in use") != std::string::npos && text.find(cat("(pid ", ::getppid(), ")")) != std::string::npos;
+      ::_exit(text == "no error" ? 0 : named ? 1 : 2);
     }
     int status = 0;
     ::waitpid(child, &status, 0);
@@ -94,6 +95,18 @@ TEST(RunFolderTest, TheLockKeepsAnotherProcessOutAndEndsWithIts) {
   EXPECT_EQ(locked_elsewhere(), 1);
   { const RunFolder gone = std::move(folder); }
   EXPECT_EQ(locked_elsewhere(), 0);
+}
+
+TEST(RunFolderTest, OfTwoProcessesThatFoundAFolderEmptyOnlyOneMakesItsRun) {
+  const TemporaryFolder temporary;
+  RunFolder slow = RunFolder::create(temporary / "run");
+  {
+    RunFolder quick = RunFolder::create(temporary / "run");
+    quick.lock();
+    quick.write(quick.config_file(), "a: 1\n");
+    EXPECT_NE(message_of([&] { RunFolder::create(temporary / "run"); }).find("in use by another deeplora process"), std::string::npos);
+  }
+  EXPECT_NE(message_of([&] { slow.lock(); }).find("holds a run already"), std::string::npos);
 }
 
 TEST(RunFolderTest, MetricsAreAppendedAndCutAtACheckpointsSize) {

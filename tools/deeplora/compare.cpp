@@ -10,6 +10,7 @@
 #include "compare_config.h"
 #include "compare_run.h"
 #include "core/log.h"
+#include "core/parallel.h"
 #include "deeplora_version.h"
 #include "run_options.h"
 
@@ -33,7 +34,7 @@ void write_reports(const CompareRun& run, const CompareConfig& config) {
   page.facts = {{"program", cat("deeplora ", kVersion, " on LibTorch ", TORCH_VERSION)},
                 {"machine", cat(usable_cores(), " cores")},
                 {"cells at once", cat(run.workers(), run.processes() > 1 ? cat(" by each of ", run.processes(), " processes") : std::string())},
-                {"threads of a cell", run.threads() > 0 ? cat(run.threads()) : "LibTorch's choice"}};
+                {"threads of a cell", cat(run.threads() > 0 ? run.threads() : default_threads())}};
   page.evidence = read_evidence(rows, comparison, [&](size_t cell) { return run.cell_folder(cell); });
   nlohmann::ordered_json json = comparison_json(rows, comparison, run.metric());
   for (size_t i = 0; i < rows.size(); ++i)

@@ -9,6 +9,7 @@
 
 #include "compare_run.h"
 #include "core/fingerprint.h"
+#include "core/leftovers.h"
 #include "core/scratch_folder.h"
 
 namespace deeplora {
@@ -160,6 +161,8 @@ void CompareRun::open(const std::string& yaml) {
   fs::create_directories(folder_ / "cells", failed);
   check(!failed, "cannot create the run folder ", folder_.string(), ": ", failed.message(), "; choose another --run");
   lock_ = std::make_unique<FolderLock>(folder_);
+  remove_leftovers(folder_);
+  remove_leftovers(folder_ / "cells");
   write_file_atomically(folder_ / "compare.yaml", yaml);
   check_inputs();
   for (size_t i = 0; i < cells_.size(); ++i) load_finished(i);

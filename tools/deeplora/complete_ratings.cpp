@@ -21,7 +21,7 @@ RatingsCallbacks make_callbacks(const RatingsConfig& config, const CompletionCon
   RatingsCallbacks out;
   out.note = [](const std::string& line) { log_info(line); };
   out.pulse = [&stop] {
-    if (stop.requested()) throw Interrupted("stopped by a signal; a run on ratings keeps nothing of an unfinished fit, the same command starts it again");
+    if (stop.requested()) throw Interrupted("stopped by a signal; a run on ratings keeps nothing of an unfinished fit, --resume starts it again");
   };
   out.chain = [&config, &common, pulse = out.pulse](const Ratings& train, const Ratings* dev, const RatingsModel& biases,
                                                     const RatingsCandidate& candidate, int64_t iterations) {
@@ -174,6 +174,9 @@ void complete_ratings(const RatingsConfig& config, const CompletionConfig& commo
   run.data = load_ratings(config);
   run.remarks = run.data.remarks;
   announce(run);
+  folder.lock();  // before the work, so that a second process does not do it in vain
+  folder.write(folder.config_file(), resolved);
+  folder.truncate_metrics(0);  // of a run that was killed while it wrote them
   const double fitting = clock_seconds();
   if (config.folds > 0) {
     run.folds = cross_validate(config, run.data.train, callbacks);
@@ -186,8 +189,6 @@ void complete_ratings(const RatingsConfig& config, const CompletionConfig& commo
   if (run.data.test) run.test = score_ratings(run.outcome, *run.data.test);
   run.seconds = clock_seconds() - began;
   if (!run.outcome.low_rank_helps || !run.beats_bias()) log_warning(verdict(run));
-  folder.lock();
-  folder.write(folder.config_file(), resolved);
   write_metrics(run, folder);
   save_ratings_model(folder.path(), run.outcome.fit.model, run.data.train, {{"deeplora", kVersion}});
   const Json result = result_json(run, config);

@@ -3,8 +3,12 @@
 #include <chrono>
 #include <fstream>
 #include <iostream>
+#include <map>
+#include <set>
+#include <sstream>
 
 #include "commands.h"
+#include "core/fingerprint.h"
 #include "core/log.h"
 #include "core/process_group.h"
 #include "core/system.h"
@@ -108,6 +112,38 @@ nlohmann::ordered_json result_json(const Session& s, const TrainResult& result, 
   return out;
 }
 
+/// "adapter.rank" -> "8" for every key of a resolved configuration: nested mappings, one key a line, as Config::dump() writes them.
+std::map<std::string, std::string> flat(const std::string& resolved) {
+  std::map<std::string, std::string> out;
+  std::vector<std::string> above;
+  std::istringstream lines(resolved);
+  for (std::string line; std::getline(lines, line);) {
+    const size_t indent = line.find_first_not_of(' '), colon = line.find(':', indent);
+    if (colon == std::string::npos) continue;
+    above.resize(std::min(above.size(), indent / 2));
+    above.push_back(line.substr(indent, colon - indent));
+    if (colon + 2 < line.size()) out[join(above, ".")] = line.substr(colon + 2);
+  }
+  return out;
+}
+
+/// What decides the course of the run and what the trainer does not know of. Files may move: what is in them counts.
+nlohmann::ordered_json identity_of(const Session& s) {
+  const std::set<std::string> places = {"model.path", "model.tokenizer", "model.device", "adapter.path"};
+  nlohmann::ordered_json out = {{"weights of the model", s.archive.fingerprint()}};
+  for (const auto& [key, value] : flat(s.config.resolved))
+    if ((key.starts_with("adapter.") || key.starts_with("head.") || key.starts_with("model.")) && places.count(key) == 0) out[key] = value;
+  Fingerprint frozen;
+  for (const auto& [name, value] : s.adapted->state()) {
+    if (value.requires_grad()) continue;
+    const torch::Tensor bytes = value.detach().to(torch::kCPU).contiguous();
+    frozen.add(std::string_view(name));
+    frozen.add(bytes.const_data_ptr(), bytes.nbytes());
+  }
+  out["frozen factors (they depend on train.threads)"] = frozen.hex();
+  return out;
+}
+
 void print_summary(const nlohmann::ordered_json& result, const RunFolder& folder) {
   const auto line = [](const char* name, const nlohmann::ordered_json& scores) {
     if (scores.empty()) return;
@@ -131,6 +167,7 @@ void train(const FinetuneOptions& o, const Config& config, const Registries& reg
   const bool leads = !group || group->leads();
   const fs::path path = run_folder_of(o);
   RunFolder folder = !leads ? RunFolder::of_another(path) : o.resume ? RunFolder::open(path) : RunFolder::create(path);
+  if (leads && o.resume) folder.lock();  // a new folder is made when nothing can be wrong any more
   StopSignal stop;
   Session session = Session::start(config, registries);
   const LoadedData dev = load_optional(session, session.config.data.dev, "data.dev");
@@ -142,8 +179,11 @@ void train(const FinetuneOptions& o, const Config& config, const Registries& reg
   }
   if (leads) {
     folder.lock();
-    folder.write(folder.config_file(), session.config.resolved);
-    folder.write(folder.task_file(), session.task_state().dump(2) + "\n");
+    // What goes on keeps its files: the trainer may yet refuse these settings.
+    if (!o.resume || !folder.newest_checkpoint()) {
+      folder.write(folder.config_file(), session.config.resolved);
+      folder.write(folder.task_file(), session.task_state().dump(2) + "\n");
+    }
   }
   Trainer trainer({.model = session.model(),
                    .task = session.task(),
@@ -153,6 +193,7 @@ void train(const FinetuneOptions& o, const Config& config, const Registries& reg
                    .bf16 = session.in_bfloat16(),
                    .save_adapter = [&session](const fs::path& file) { session.save_adapter(file); },
                    .stop = &stop,
+                   .identity = identity_of(session),
                    .group = group});
   TrainResult result;
   try {

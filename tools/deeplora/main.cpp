@@ -8,6 +8,7 @@
 #include "commands.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "core/parallel.h"
 #include "core/system.h"
 #include "deeplora_version.h"
 #include "lm/archive.h"
@@ -42,6 +43,7 @@ int run(const deeplora::Action& action, bool verbose) {
 
 int main(int argc, char** argv) {
   deeplora::keep_freed_memory();
+  deeplora::use_threads(deeplora::default_threads());
   CLI::App app("Fine-tunes TorchScript language models with LoRA and Deep LoRA, compares the two, exports merged weights.", "deeplora");
   app.set_version_flag("--version", deeplora::cat("deeplora ", deeplora::kVersion, " on LibTorch ", TORCH_VERSION));
   app.require_subcommand(1);

@@ -33,6 +33,7 @@ struct Predictor {
 Predictor of_export(const std::filesystem::path& file, const Registries& registries, const std::vector<std::string>& overrides) {
   Predictor out;
   const TorchScriptArchive archive = TorchScriptArchive::load(file);
+  archive.check_finite();
   const auto& info = archive.deeplora_info();
   check(!info.empty(), "model ", file.string(), " was not exported by deeplora (it holds no deeplora.json), so its task and labels are unknown; ",
         "name a run folder");

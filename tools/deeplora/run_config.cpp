@@ -41,6 +41,8 @@ ModelConfig ModelConfig::read(const Config& model) {
   }
   model.read_choice("precision", out.precision, {"float32", "bfloat16", "bfloat16-always"},
                     "bfloat16: matrix products in bfloat16 by autocast, on processors without bfloat16 matrix units in float32; factors stay float32");
+  model.read_choice("deterministic", out.deterministic, {"auto", "yes", "no"},
+                    "only operators whose sums have a fixed order, for the same bits in every run; auto: yes on the CPU, no on CUDA, where they cost time");
   return out;
 }
 

@@ -26,6 +26,7 @@ struct ModelConfig {
   std::optional<double> dropout;
   std::string device = "cpu";
   std::string precision = "float32";
+  std::string deterministic = "auto";
 
   static ModelConfig read(const Config& model);
 };

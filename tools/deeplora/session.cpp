@@ -1,8 +1,10 @@
 #include "session.h"
 
+#include <ATen/Context.h>
 #include <torch/torch.h>
 
 #include "core/log.h"
+#include "core/parallel.h"
 #include "core/system.h"
 #include "core/random.h"
 #include "deeplora_version.h"
@@ -143,10 +145,16 @@ std::vector<Example> encode_rows(const Task& task, const Tokenizer* tokenizer, c
   return out;
 }
 
-Session::Session(RunConfig read) : config(std::move(read)), device(config.model.device) {}
+Session::Session(RunConfig read) : config(std::move(read)), device(config.model.device) {
+  use_threads(config.train.threads);  // also when a finished run is scored: the same threads give the same bits
+  const bool deterministic = config.model.deterministic == "auto" ? device.is_cpu() : config.model.deterministic == "yes";
+  at::globalContext().setDeterministicAlgorithms(deterministic, /*warn_only=*/true);
+  at::globalContext().setDeterministicFillUninitializedMemory(false);  // costs time and only finds reads of uninitialised memory
+}
 
 void Session::load_model_files() {
   archive = TorchScriptArchive::load(config.model.path, device);
+  archive.check_finite();
   archive.fingerprint();  // of the file's weights: later the model, which shares them, may be trained
   tokenizer = load_tokenizer_for(task(), config.model.tokenizer, archive, config.model.interface);
 }

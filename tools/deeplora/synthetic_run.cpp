@@ -11,6 +11,7 @@
 #include "completion/start.h"
 #include "completion/synthetic.h"
 #include "completion/tracking.h"
+#include "core/parallel.h"
 #include "core/random.h"
 #include "completion_report.h"
 #include "deeplora_version.h"
@@ -132,7 +133,8 @@ nlohmann::ordered_json result_json(const CompletionConfig& config, const Synthet
 
 nlohmann::ordered_json run_synthetic(const CompletionConfig& config, const std::string& resolved, const nlohmann::ordered_json& identity,
                                      RunFolder& folder, bool resume, const StopSignal* stop, const std::string& label) {
-  if (config.fit.threads > 0) at::set_num_threads(static_cast<int>(config.fit.threads));
+  use_threads(config.fit.threads);
+  if (resume) folder.lock();
   const SyntheticProblem p = make_problem(config);
   const auto seed = static_cast<uint64_t>(config.fit.seed);
   const double began = clock_seconds();

@@ -481,4 +481,26 @@ std::vector<ConfigOption> Config::options() const {
   return out;
 }
 
+namespace {
+
+void collect_settings(const YAML::Node& node, const std::string& path, std::vector<std::pair<std::string, std::string>>& out) {
+  const auto below = [&](const std::string& key) { return path.empty() ? key : path + "." + key; };
+  if (node.IsMap()) {
+    for (const auto& entry : node) collect_settings(entry.second, below(entry.first.Scalar()), out);
+  } else if (node.IsSequence() && node.size() > 0 && node[0].IsMap()) {
+    for (size_t i = 0; i < node.size(); ++i) collect_settings(node[i], below(std::to_string(i)), out);
+  } else if (!node.IsNull()) {
+    out.emplace_back(path, shown(node));
+  }
+}
+
+}  // namespace
+
+std::vector<std::pair<std::string, std::string>> settings_of(const std::string& yaml) {
+  const Config checked = Config::parse(yaml);  // for its messages
+  std::vector<std::pair<std::string, std::string>> out;
+  collect_settings(YAML::Load(yaml), "", out);
+  return out;
+}
+
 }  // namespace deeplora

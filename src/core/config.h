@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -92,5 +93,9 @@ class Config {
   std::shared_ptr<State> state_;
   std::string path_;
 };
+
+/// Every setting of a configuration in YAML: dotted path (list items by their number where they are mappings) and value as one line
+/// of YAML, in the order of the text. Settings without a value are left out. Throws Error for text that is no mapping.
+std::vector<std::pair<std::string, std::string>> settings_of(const std::string& yaml);
 
 }  // namespace deeplora

@@ -128,6 +128,25 @@ TEST(ConfigTest, ListsOfMappingsAreReadStrictlyAndDumpedAsLists) {
   EXPECT_NE(message_of([&] { config.set("runs.2.name=x"); }).find("there is no item 2"), std::string::npos);
 }
 
+TEST(ConfigTest, SettingsAreThePathsAndValuesOfWhatWasDumped) {
+  using Settings = std::vector<std::pair<std::string, std::string>>;
+  const Config config = Config::parse("train:\n  lr: 1.0e-3\nadapter:\n  targets:\n    - 're:a: [b]'\n    - q\ncompare:\n  methods:\n    - {name: LoRA}\n    - {name: x}\n");
+  double lr = 0, unset = 7;
+  std::vector<std::string> targets;
+  config.section("train").read("lr", lr, "");
+  config.section("train").read("unset", unset, "");
+  config.section("adapter").read("targets", targets, "");
+  std::string name;
+  for (const Config& method : config.section("compare").items("methods")) method.read("name", name, "");
+  EXPECT_EQ(settings_of(config.dump()), (Settings{{"train.lr", "0.001"},
+                                                  {"train.unset", "7"},
+                                                  {"adapter.targets", "[\"re:a: [b]\", q]"},
+                                                  {"compare.methods.0.name", "LoRA"},
+                                                  {"compare.methods.1.name", "x"}}));
+  EXPECT_EQ(settings_of("a:\nb: ~\nc: []\n"), (Settings{{"c", "[]"}}));
+  EXPECT_THROW(settings_of("- a\n"), Error);
+}
+
 TEST(ConfigTest, AnOverlaidCopyKeepsLinesAndLeavesTheOriginalAlone) {
   Config config = Config::parse(kList, "a.yaml");
   config.set("base.extra=1");

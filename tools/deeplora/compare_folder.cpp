@@ -4,7 +4,6 @@
 #include <cmath>
 #include <fstream>
 #include <iterator>
-#include <sstream>
 #include <thread>
 
 #include "compare_run.h"
@@ -40,24 +39,14 @@ double available_memory_mb() {
   return 0;
 }
 
-/// "train.lr: 0.001" for every setting of a resolved configuration (nested mappings, two spaces a level), in no order.
-std::set<std::string> settings_of(const std::string& yaml) {
-  std::set<std::string> out;
-  std::vector<std::string> path;
-  std::istringstream lines(yaml);
-  for (std::string line; std::getline(lines, line);) {
-    const size_t indent = line.find_first_not_of(' '), colon = line.find(':');
-    if (indent == std::string::npos || colon == std::string::npos) continue;
-    path.resize(std::min(path.size(), indent / 2));
-    path.push_back(line.substr(indent, colon - indent));
-    if (colon + 1 < line.size()) out.insert(join(path, ".") + line.substr(colon));
-  }
-  return out;
-}
-
 /// The first setting in which two configurations differ, for messages; empty when they are the same.
 std::string difference(const std::string& now, const std::string& before) {
-  const auto a = settings_of(now), b = settings_of(before);
+  const auto lines = [](const std::string& yaml) {
+    std::set<std::string> out;
+    for (const auto& [path, value] : settings_of(yaml)) out.insert(path + ": " + value);
+    return out;
+  };
+  const auto a = lines(now), b = lines(before);
   std::vector<std::string> only_now, only_before;
   std::set_difference(a.begin(), a.end(), b.begin(), b.end(), std::back_inserter(only_now));
   std::set_difference(b.begin(), b.end(), a.begin(), a.end(), std::back_inserter(only_before));

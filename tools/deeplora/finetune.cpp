@@ -3,9 +3,7 @@
 #include <chrono>
 #include <fstream>
 #include <iostream>
-#include <map>
 #include <set>
-#include <sstream>
 
 #include "commands.h"
 #include "core/fingerprint.h"
@@ -112,26 +110,11 @@ nlohmann::ordered_json result_json(const Session& s, const TrainResult& result, 
   return out;
 }
 
-/// "adapter.rank" -> "8" for every key of a resolved configuration: nested mappings, one key a line, as Config::dump() writes them.
-std::map<std::string, std::string> flat(const std::string& resolved) {
-  std::map<std::string, std::string> out;
-  std::vector<std::string> above;
-  std::istringstream lines(resolved);
-  for (std::string line; std::getline(lines, line);) {
-    const size_t indent = line.find_first_not_of(' '), colon = line.find(':', indent);
-    if (colon == std::string::npos) continue;
-    above.resize(std::min(above.size(), indent / 2));
-    above.push_back(line.substr(indent, colon - indent));
-    if (colon + 2 < line.size()) out[join(above, ".")] = line.substr(colon + 2);
-  }
-  return out;
-}
-
 /// What decides the course of the run and what the trainer does not know of. Files may move: what is in them counts.
 nlohmann::ordered_json identity_of(const Session& s) {
   const std::set<std::string> places = {"model.path", "model.tokenizer", "model.device", "adapter.path"};
   nlohmann::ordered_json out = {{"weights of the model", s.archive.fingerprint()}};
-  for (const auto& [key, value] : flat(s.config.resolved))
+  for (const auto& [key, value] : settings_of(s.config.resolved))
     if ((key.starts_with("adapter.") || key.starts_with("head.") || key.starts_with("model.")) && places.count(key) == 0) out[key] = value;
   Fingerprint frozen;
   for (const auto& [name, value] : s.adapted->state()) {

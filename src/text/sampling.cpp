@@ -65,8 +65,8 @@ std::vector<std::vector<size_t>> make_batches(std::span<const int64_t> lengths, 
   if (batch_size == 0) throw std::logic_error("make_batches: batch_size is 0");
   SplitMix64 random(epoch_seed(seed, epoch));
   std::vector<size_t> rows = identity(lengths.size());
-  if (order != BatchOrder::sorted_by_length) shuffle_front(rows, rows.size(), random);
-  if (order != BatchOrder::shuffled) {
+  if (order == BatchOrder::shuffled || order == BatchOrder::length_grouped) shuffle_front(rows, rows.size(), random);
+  if (order == BatchOrder::length_grouped || order == BatchOrder::sorted_by_length) {
     const size_t stretch =
         order == BatchOrder::length_grouped ? 50 * batch_size : std::max<size_t>(rows.size(), 1);
     for (size_t begin = 0; begin < rows.size(); begin += stretch) {

@@ -31,6 +31,7 @@ std::vector<size_t> sample_rows(size_t n, size_t samples, uint64_t seed,
                                 const std::string& source = "the data");
 
 enum class BatchOrder {
+  given,            ///< rows as they come; seed and epoch do not matter
   shuffled,         ///< every batch a random draw
   length_grouped,   ///< rows of similar length together, batches in random order
   sorted_by_length  ///< longest first, for evaluation; seed and epoch do not matter
@@ -38,7 +39,7 @@ enum class BatchOrder {
 
 /// Every row 0 .. lengths.size()-1 exactly once, in batches of batch_size (> 0), at most one of them smaller
 /// and that one last. length_grouped shuffles, sorts within stretches of 50 batches, and shuffles the full
-/// batches. Each epoch differs.
+/// batches. Each epoch of these two differs.
 std::vector<std::vector<size_t>> make_batches(std::span<const int64_t> lengths, size_t batch_size,
                                               BatchOrder order, uint64_t seed, uint64_t epoch);
 

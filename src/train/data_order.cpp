@@ -4,7 +4,6 @@
 
 #include "core/error.h"
 #include "core/random.h"
-#include "text/sampling.h"
 
 namespace deeplora {
 namespace {
@@ -13,10 +12,15 @@ int64_t ceil_divide(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
+BatchOrder order_of(const TrainConfig& config) {
+  if (!config.shuffle) return BatchOrder::given;
+  return config.group_by_length ? BatchOrder::length_grouped : BatchOrder::shuffled;
+}
+
 }  // namespace
 
 DataOrder::DataOrder(const TrainConfig& config, std::span<const Example> train)
-    : batch_size_(config.batch_size), seed_(config.seed), group_by_length_(config.group_by_length) {
+    : batch_size_(config.batch_size), seed_(config.seed), order_(order_of(config)) {
   check(!train.empty() || config.steps == int64_t{0},
         "there are no training rows; give data.train, or train.steps: 0 to evaluate only");
   for (const Example& example : train) lengths_.push_back(static_cast<int64_t>(example.input_ids.size()));
@@ -27,8 +31,7 @@ DataOrder::DataOrder(const TrainConfig& config, std::span<const Example> train)
 }
 
 std::vector<MicroBatch> DataOrder::epoch(int64_t number) const {
-  const auto order = group_by_length_ ? BatchOrder::length_grouped : BatchOrder::shuffled;
-  return make_batches(lengths_, static_cast<size_t>(batch_size_), order,
+  return make_batches(lengths_, static_cast<size_t>(batch_size_), order_,
                       stream_seed(static_cast<uint64_t>(seed_), "data"), static_cast<uint64_t>(number));
 }
 

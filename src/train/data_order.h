@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tasks/task.h"
+#include "text/sampling.h"
 #include "train/trainer.h"
 
 namespace deeplora {
@@ -29,7 +30,7 @@ class DataOrder {
 
  private:
   int64_t batch_size_, seed_;
-  bool group_by_length_;
+  BatchOrder order_;
   std::vector<int64_t> lengths_;
   int64_t steps_per_epoch_ = 0, total_steps_ = 0;
 };

@@ -4,7 +4,9 @@
 #include <torch/optim/adamw.h>
 #include <torch/optim/rmsprop.h>
 #include <torch/optim/sgd.h>
+#include <torch/torch.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -168,6 +170,48 @@ std::map<std::string, Fields> sort_entries(const std::vector<NamedTensor>& state
   return sorted;
 }
 
+/// One Adam or AdamW step of a group in LibTorch's fused kernel: one pass over all its tensors in place of about eight operators for each. The
+/// states are those of torch::optim, so either way of stepping can follow the other.
+template <class Options, class State, class Kernel>
+void fused_step(torch::optim::Optimizer& optimizer, torch::optim::OptimizerParamGroup& group, Kernel kernel) {
+  std::vector<torch::Tensor> params, grads, means, squares, steps;
+  std::map<int64_t, torch::Tensor> counts;  // few: parameters differ only when one had no gradient in some step
+  for (torch::Tensor& parameter : group.params()) {
+    if (!parameter.grad().defined()) continue;
+    auto& state = optimizer.state()[parameter.unsafeGetTensorImpl()];
+    if (!state) {
+      auto fresh = std::make_unique<State>();
+      fresh->exp_avg(torch::zeros_like(parameter));
+      fresh->exp_avg_sq(torch::zeros_like(parameter));
+      state = std::move(fresh);
+    }
+    auto& own = static_cast<State&>(*state);
+    own.step(own.step() + 1);
+    torch::Tensor& count = counts[own.step()];
+    if (!count.defined()) count = torch::full({}, static_cast<double>(own.step()), parameter.options().dtype(torch::kFloat32).requires_grad(false));
+    params.push_back(parameter);
+    grads.push_back(parameter.grad().contiguous());
+    means.push_back(own.exp_avg());
+    squares.push_back(own.exp_avg_sq());
+    steps.push_back(count);
+  }
+  if (params.empty()) return;
+  const auto& options = static_cast<const Options&>(group.options());
+  kernel(params, grads, means, squares, {}, steps, options.get_lr(), std::get<0>(options.betas()), std::get<1>(options.betas()),
+         options.weight_decay(), options.eps(), /*amsgrad=*/false, /*maximize=*/false, std::nullopt, std::nullopt);
+}
+
+/// The fused kernel walks through memory: tensors of one dtype and device, each in one piece.
+bool can_be_fused(const std::vector<torch::Tensor>& params) {
+  return std::all_of(params.begin(), params.end(), [&](const torch::Tensor& p) {
+    return p.is_contiguous() && p.scalar_type() == params.front().scalar_type() && p.device() == params.front().device() &&
+           (p.scalar_type() == torch::kFloat32 || p.scalar_type() == torch::kFloat64) && (p.is_cpu() || p.is_cuda());
+  });
+}
+
+using FusedKernel = void (*)(at::TensorList, at::TensorList, at::TensorList, at::TensorList, at::TensorList, at::TensorList, double, double, double,
+                             double, double, bool, bool, const std::optional<torch::Tensor>&, const std::optional<torch::Tensor>&);
+
 }  // namespace
 
 std::vector<std::string> optimizer_names() {
@@ -196,10 +240,24 @@ void GroupOptimizer::step() {
     if (group.orthonormal)
       for (const auto& [name, value] : group.params)
         if (value.grad().defined()) value.grad().copy_(tangent_part(value, value.grad()));
-  optimizer_->step();
+  take_step();
   for (const auto& group : groups_)
     if (group.orthonormal)
       for (auto [name, value] : group.params) value.copy_(polar_factor(value));
+}
+
+void GroupOptimizer::take_step() {
+  using namespace torch::optim;
+  auto& groups = optimizer_->param_groups();
+  const bool adam = name_ == "adam", adamw = name_ == "adamw";
+  if (!(adam || adamw) || !std::all_of(groups.begin(), groups.end(), [](OptimizerParamGroup& g) { return can_be_fused(g.params()); })) {
+    optimizer_->step();
+    return;
+  }
+  for (auto& group : groups) {
+    if (adam) fused_step<AdamOptions, AdamParamState>(*optimizer_, group, static_cast<FusedKernel>(at::_fused_adam_));
+    else fused_step<AdamWOptions, AdamWParamState>(*optimizer_, group, static_cast<FusedKernel>(at::_fused_adamw_));
+  }
 }
 
 std::vector<NamedTensor> GroupOptimizer::state() const {

@@ -48,6 +48,7 @@ class GroupOptimizer {
   const std::vector<ParamGroup>& groups() const { return groups_; }
 
  private:
+  void take_step();
   std::string name_;
   std::vector<ParamGroup> groups_;
   std::unique_ptr<torch::optim::Optimizer> optimizer_;

@@ -24,6 +24,7 @@ Json of_config(const TrainConfig& config) {
           {"train.eval_every", config.eval_every ? Json(*config.eval_every) : Json(nullptr)},
           {"train.keep", config.keep},
           {"train.early_stopping", config.early_stopping},
+          {"train.shuffle", config.shuffle},
           {"train.group_by_length", config.group_by_length},
           {"train.seed", config.seed}};
 }

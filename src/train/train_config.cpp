@@ -43,7 +43,10 @@ void read_course(const Config& train, TrainConfig& config) {
   train.read("epochs", config.epochs,
              "passes over the training rows, when steps is absent; may be a fraction");
   train.read("clip", config.clip, "largest global norm of the gradients; 0 switches clipping off");
-  train.read("group_by_length", config.group_by_length, "put rows of similar length into one batch");
+  train.read("shuffle", config.shuffle, "draw the order of rows anew in every epoch; false: the order of the file");
+  config.group_by_length = config.shuffle;
+  train.read("group_by_length", config.group_by_length, "put rows of similar length into one batch; false when shuffle is");
+  train.require(config.shuffle || !config.group_by_length, "group_by_length", "false with shuffle: false (rows stay in the order of the file)");
   train.read("gradient_checkpointing", config.gradient_checkpointing,
              "keep only each layer's input for the backward pass and compute the rest again: less memory for one more forward pass");
   train.read("seed", config.seed, "decides the order of rows, new weights and dropout");

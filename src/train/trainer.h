@@ -39,7 +39,8 @@ struct TrainConfig {
   std::optional<int64_t> save_every;  ///< steps between checkpoints; absent: at every evaluation
   int64_t keep_checkpoints = 2;
   int64_t log_every = 10;
-  bool group_by_length = true;
+  bool shuffle = true;          ///< false: rows in the order of the file, every epoch the same
+  bool group_by_length = true;  ///< never without shuffle
   bool gradient_checkpointing = false;
   int64_t seed = 1;
   int64_t threads = 0;  ///< 0: those of default_threads()

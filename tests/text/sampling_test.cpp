@@ -87,17 +87,17 @@ TEST_P(BatchOrderTest, EveryRowComesOnceAndOnlyTheLastBatchIsSmaller) {
   }
 }
 
-TEST_P(BatchOrderTest, SeedAndEpochDecideTheOrderUnlessItIsByLength) {
+TEST_P(BatchOrderTest, SeedAndEpochDecideTheOrderUnlessItIsFixed) {
   const auto lengths = some_lengths(500);
   const auto first = make_batches(lengths, 8, GetParam(), 1, 0);
   EXPECT_EQ(make_batches(lengths, 8, GetParam(), 1, 0), first);
-  const bool fixed = GetParam() == BatchOrder::sorted_by_length;
+  const bool fixed = GetParam() == BatchOrder::sorted_by_length || GetParam() == BatchOrder::given;
   EXPECT_EQ(make_batches(lengths, 8, GetParam(), 1, 1) == first, fixed);
   EXPECT_EQ(make_batches(lengths, 8, GetParam(), 2, 0) == first, fixed);
 }
 
 INSTANTIATE_TEST_SUITE_P(Orders, BatchOrderTest,
-                         testing::Values(BatchOrder::shuffled, BatchOrder::length_grouped,
+                         testing::Values(BatchOrder::given, BatchOrder::shuffled, BatchOrder::length_grouped,
                                          BatchOrder::sorted_by_length));
 
 TEST(SamplingTest, GroupedBatchesWasteLessPaddingAndStayInRandomOrder) {
@@ -116,6 +116,11 @@ TEST(SamplingTest, GroupedBatchesWasteLessPaddingAndStayInRandomOrder) {
   std::vector<int64_t> longest;
   for (const auto& batch : grouped) longest.push_back(lengths[batch[0]]);
   EXPECT_FALSE(std::is_sorted(longest.begin(), longest.begin() + 50, std::greater<>()));
+}
+
+TEST(SamplingTest, RowsCanStayAsTheyCome) {
+  const std::vector<std::vector<size_t>> expected = {{0, 1, 2}, {3, 4}};
+  EXPECT_EQ(make_batches(some_lengths(5), 3, BatchOrder::given, 1, 4), expected);
 }
 
 TEST(SamplingTest, EvaluationOrderIsLongestFirst) {

@@ -24,7 +24,7 @@ TEST(TrainConfigTest, EveryKeyReachesItsField) {
       "momentum: 0.6, schedule: cosine, warmup: 7, "
       "batch_size: 3, accumulate: 5, steps: 9, epochs: 1.5, clip: 2, eval_every: 11, eval_batch_size: 13, "
       "early_stopping: 15, save_every: 17, "
-      "keep_checkpoints: 19, log_every: 21, group_by_length: false, seed: 23, threads: 25}");
+      "keep_checkpoints: 19, log_every: 21, shuffle: false, group_by_length: false, seed: 23, threads: 25}");
   const TrainConfig t = TrainConfig::read(config.section("train"));
   config.finish();
   EXPECT_EQ(std::make_tuple(t.optimizer, t.lr, t.head_lr, t.beta1, t.beta2, t.eps, t.weight_decay, t.momentum,
@@ -34,8 +34,17 @@ TEST(TrainConfigTest, EveryKeyReachesItsField) {
                             t.eval_batch_size, t.early_stopping),
             std::make_tuple(3, 5, 9, 1.5, 2.0, 11, 13, 15));
   EXPECT_EQ(
-      std::make_tuple(t.save_every, t.keep_checkpoints, t.log_every, t.group_by_length, t.seed, t.threads),
-      std::make_tuple(17, 19, 21, false, 23, 25));
+      std::make_tuple(t.save_every, t.keep_checkpoints, t.log_every, t.shuffle, t.group_by_length, t.seed, t.threads),
+      std::make_tuple(17, 19, 21, false, false, 23, 25));
+}
+
+TEST(TrainConfigTest, RowsInTheOrderOfTheFileAreNotGroupedByLength) {
+  const Config config = Config::parse("train: {shuffle: false}");
+  EXPECT_FALSE(TrainConfig::read(config.section("train")).group_by_length);
+  config.finish();
+  const Config both = Config::parse("train: {shuffle: false, group_by_length: true}");
+  TrainConfig::read(both.section("train"));
+  EXPECT_NE(message_of([&] { both.finish(); }).find("train.group_by_length"), std::string::npos);
 }
 
 }  // namespace

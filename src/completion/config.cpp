@@ -115,6 +115,7 @@ int64_t ChainConfig::inner_width(int64_t rows, int64_t cols) const {
 
 CompletionConfig CompletionConfig::read(const Config& completion) {
   CompletionConfig out;
+  completion.read("title", out.title, "heading of the report");
   read_synthetic(completion.section("synthetic"), out.synthetic);
   const Config sensing = completion.section("sensing");
   sensing.read("measurements", out.sensing.measurements, "number of linear measurements <A_k, W> that replace observed entries; 0: entries");

@@ -56,6 +56,7 @@ struct SensingConfig {
 };
 
 struct CompletionConfig {
+  std::string title = "Matrix completion";  ///< heading of the report
   ChainConfig chain;
   FitConfig fit;
   SyntheticConfig synthetic;

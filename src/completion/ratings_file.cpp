@@ -99,7 +99,7 @@ std::string exact_number(double value) {
   return failed == std::errc() ? std::string(buffer, end) : "nan";
 }
 
-void save_ratings_model(const fs::path& folder, const RatingsModel& model, const Ratings& train, const std::map<std::string, std::string>& metadata) {
+void save_ratings_factors(const fs::path& file, const RatingsModel& model, const std::map<std::string, std::string>& metadata) {
   const int64_t m = model.rows, n = model.cols, r = model.rank;
   const std::vector<double> mean{model.mean};
   const std::vector<double> range = model.range ? std::vector<double>{model.range->first, model.range->second} : std::vector<double>{};
@@ -113,27 +113,26 @@ void save_ratings_model(const fs::path& folder, const RatingsModel& model, const
   auto information = metadata;
   information["format"] = "deeplora-ratings";
   information["penalty_per_rating"] = model.penalty_per_rating ? "1" : "0";
-  const SparseSide seen = SparseSide::make(m, train.row, train.col, train.value);
-  write_safetensors(folder / "seen.safetensors", std::vector<SafeTensorView>{view("begin", "I64", {m + 1}, seen.begin),
+  write_safetensors(file, tensors, information);
+}
+
+void save_ratings_model(const fs::path& folder, const RatingsModel& model, const Ratings& train, const std::map<std::string, std::string>& metadata) {
+  const SparseSide seen = SparseSide::make(model.rows, train.row, train.col, train.value);
+  write_safetensors(folder / "seen.safetensors", std::vector<SafeTensorView>{view("begin", "I64", {model.rows + 1}, seen.begin),
                                                                             view("col", "I32", {train.size()}, seen.other),
                                                                             view("value", "F64", {train.size()}, seen.value)});
   write_file_atomically(folder / "rows.txt", lines_of(train.rows));
   write_file_atomically(folder / "cols.txt", lines_of(train.cols));
-  write_safetensors(folder / "adapter.safetensors", tensors, information);
+  save_ratings_factors(folder / "adapter.safetensors", model, metadata);
 }
 
-NamedRatingsModel load_ratings_model(const fs::path& folder) {
-  const fs::path path = folder / "adapter.safetensors", seen_path = folder / "seen.safetensors";
-  check(fs::exists(path), folder.string(), ": no adapter.safetensors; expected the folder of a finished run of deeplora complete");
+RatingsModel load_ratings_factors(const fs::path& path, std::map<std::string, std::string>* metadata) {
   const SafeTensorsFile file = SafeTensorsFile::read(path);
   check(file.metadata().contains("format") && file.metadata().at("format") == "deeplora-ratings", path.string(),
         ": these factors are not a ratings model (a run on a synthetic target has no rows and columns with names)");
-  NamedRatingsModel out;
-  out.rows = ids_of(folder / "rows.txt");
-  out.cols = ids_of(folder / "cols.txt");
-  RatingsModel& model = out.model;
-  model.rows = out.rows.size();
-  model.cols = out.cols.size();
+  RatingsModel model;
+  model.rows = shape_of(file, path, "B", 2)[0];
+  model.cols = shape_of(file, path, "A", 2)[1];
   model.rank = shape_of(file, path, "B", 2)[1];
   check(model.rank <= std::max(model.rows, model.cols), path.string(), ": rank ", model.rank, " of a ", model.rows, " x ", model.cols, " matrix");
   const auto m = static_cast<size_t>(model.rows), n = static_cast<size_t>(model.cols), r = static_cast<size_t>(model.rank);
@@ -144,11 +143,27 @@ NamedRatingsModel load_ratings_model(const fs::path& folder) {
   model.mean = read("mean", 1)[0];
   model.row_bias = either("row_bias", m);
   model.col_bias = either("col_bias", n);
-  model.row_penalty = read("row_penalty", r + (model.biases() ? 1 : 0));
+  model.row_penalty = either("row_penalty", r + (model.biases() ? 1 : 0));
   model.row_link = either("row_link", n * (r + 1));
   if (const auto range = either("range", 2); !range.empty()) model.range = {range[0], range[1]};
   const auto per_rating = file.metadata().find("penalty_per_rating");
   model.penalty_per_rating = per_rating != file.metadata().end() && per_rating->second == "1";
+  if (metadata) *metadata = file.metadata();
+  return model;
+}
+
+NamedRatingsModel load_ratings_model(const fs::path& folder) {
+  const fs::path path = folder / "adapter.safetensors", seen_path = folder / "seen.safetensors";
+  check(fs::exists(path), folder.string(), ": no adapter.safetensors; expected the folder of a finished run of deeplora complete");
+  NamedRatingsModel out;
+  out.model = load_ratings_factors(path);
+  const RatingsModel& model = out.model;
+  out.rows = ids_of(folder / "rows.txt");
+  out.cols = ids_of(folder / "cols.txt");
+  check(out.rows.size() == model.rows && out.cols.size() == model.cols, path.string(), ": a model of ", model.rows, " x ", model.cols, ", but rows.txt and cols.txt name ",
+        out.rows.size(), " rows and ", out.cols.size(), " columns");
+  check(static_cast<int64_t>(model.row_penalty.size()) == model.rank + (model.biases() ? 1 : 0), path.string(), ": tensor 'row_penalty' is empty");
+  const auto m = static_cast<size_t>(model.rows);
   const SafeTensorsFile seen = SafeTensorsFile::read(seen_path);
   out.seen.begin = values_of<int64_t>(seen, seen_path, "begin", "I64", m + 1);
   check(out.seen.begin.front() == 0 && std::is_sorted(out.seen.begin.begin(), out.seen.begin.end()), seen_path.string(),

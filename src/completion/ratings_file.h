@@ -22,6 +22,12 @@ struct NamedRatingsModel {
 void save_ratings_model(const std::filesystem::path& folder, const RatingsModel& model, const Ratings& train,
                         const std::map<std::string, std::string>& metadata = {});
 
+/// The model alone, without names and ratings: what save_ratings_model() writes as adapter.safetensors.
+void save_ratings_factors(const std::filesystem::path& file, const RatingsModel& model, const std::map<std::string, std::string>& metadata = {});
+
+/// Throws Error when the file is no such file, or its tensors do not fit each other. `metadata` takes what was saved with it, if given.
+RatingsModel load_ratings_factors(const std::filesystem::path& file, std::map<std::string, std::string>* metadata = nullptr);
+
 /// Throws Error when a file is missing, cut, or does not fit the others.
 NamedRatingsModel load_ratings_model(const std::filesystem::path& folder);
 

@@ -108,7 +108,8 @@ nlohmann::ordered_json candidate_json(const RatingsCandidate& candidate, const R
 /// One choice among the grid: state that the steps share.
 class Choice {
  public:
-  Choice(const RatingsConfig& config, const RatingsCallbacks& callbacks) : config_(config), callbacks_(callbacks) {}
+  Choice(const RatingsConfig& config, const RatingsCallbacks& callbacks, std::string place)
+      : config_(config), callbacks_(callbacks), place_(std::move(place)) {}
 
   RatingsOutcome run(const Ratings& train, const Ratings& dev, const Ratings& everything) {
     range_ = range_of(config_, everything);
@@ -139,8 +140,10 @@ class Choice {
     out_.fit.dev.rmse = std::numeric_limits<double>::infinity();
     out_.candidates = nlohmann::ordered_json::array();
     for (const auto& candidate : config_.grid) {
-      RatingsFit fit = candidate.solver == "chain" ? callbacks_.chain(train, &dev, config_.biases ? out_.bias : out_.mean, candidate, 0)
-                                                   : fit_on_dev(config_, candidate, train, dev, range_, callbacks_.pulse);
+      RatingsFit fit = callbacks_.kept(cat(place_, "/", candidate.name()), [&] {
+        return candidate.solver == "chain" ? callbacks_.chain(train, &dev, config_.biases ? out_.bias : out_.mean, candidate, 0)
+                                           : fit_on_dev(config_, candidate, train, dev, range_, callbacks_.pulse);
+      });
       out_.candidates.push_back(candidate_json(candidate, fit));
       out_.sweeps += fit.sweeps_done;
       callbacks_.note(cat(candidate.name(), ": dev rmse ", fit.dev.rmse, ", mae ", fit.dev.mae, " after ", fit.sweeps,
@@ -154,17 +157,18 @@ class Choice {
 
   void refit(const Ratings& everything) {
     const int64_t sweeps = out_.fit.sweeps;
-    if (out_.chosen.solver == "chain") {
-      out_.fit.model = callbacks_.chain(everything, nullptr, config_.biases ? out_.bias : out_.mean, out_.chosen, sweeps).model;
-    } else {
-      out_.fit.model = fit_exactly(config_, out_.chosen, everything, sweeps);
-    }
+    RatingsFit fit = callbacks_.kept(place_ + "/refit", [&]() -> RatingsFit {
+      if (out_.chosen.solver == "chain") return callbacks_.chain(everything, nullptr, config_.biases ? out_.bias : out_.mean, out_.chosen, sweeps);
+      return {.model = fit_exactly(config_, out_.chosen, everything, sweeps), .sweeps = sweeps, .sweeps_done = sweeps, .dev = {}, .curve = {}};
+    });
+    out_.fit.model = std::move(fit.model);
     out_.fit.model.range = range_;
     out_.sweeps += sweeps;
   }
 
   const RatingsConfig& config_;
   const RatingsCallbacks& callbacks_;
+  const std::string place_;
   std::pair<double, double> range_;
   RatingsOutcome out_;
 };
@@ -193,8 +197,8 @@ RatingsData load_ratings(const RatingsConfig& config) {
 }
 
 RatingsOutcome choose_ratings_model(const RatingsConfig& config, const Ratings& train, const std::optional<Ratings>& dev,
-                                    const RatingsCallbacks& callbacks) {
-  Choice choice(config, callbacks);
+                                    const RatingsCallbacks& callbacks, const std::string& place) {
+  Choice choice(config, callbacks, place);
   if (dev) return choice.run(train, *dev, joined(train, *dev));
   // A stream of its own, so that dev is not what test was drawn as.
   const Split split = split_of(config, train, config.dev_share, config.seed + 0x5eed);
@@ -204,7 +208,7 @@ RatingsOutcome choose_ratings_model(const RatingsConfig& config, const Ratings& 
 std::vector<FoldScores> cross_validate(const RatingsConfig& config, const Ratings& ratings, const RatingsCallbacks& callbacks) {
   std::vector<FoldScores> out;
   for (const Split& fold : k_folds(ratings.size(), config.folds, config.seed)) {
-    const RatingsOutcome outcome = choose_ratings_model(config, ratings.subset(fold.train), std::nullopt, callbacks);
+    const RatingsOutcome outcome = choose_ratings_model(config, ratings.subset(fold.train), std::nullopt, callbacks, cat("fold-", out.size() + 1));
     out.push_back({outcome.chosen, outcome.low_rank_helps, outcome.sweeps, score_ratings(outcome, ratings.subset(fold.held_out))});
     const auto& [mean, bias, model, count] = out.back().scores;
     callbacks.note(cat("fold ", out.size(), " of ", config.folds, ": rmse ", model.rmse, ", mae ", model.mae, " (bias baseline ", bias.rmse, ", ", bias.mae, ")"));

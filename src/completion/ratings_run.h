@@ -55,11 +55,15 @@ struct RatingsCallbacks {
   ChainSolver chain;
   std::function<void(const std::string&)> note = [](const std::string&) {};  ///< a line per candidate
   std::function<void()> pulse = [] {};                                       ///< every sweep; may throw to end the run
+  /// The fit called `name` ("fold-2/als-r8"): makes it, or gives one that an interrupted run has kept.
+  std::function<RatingsFit(const std::string& name, const std::function<RatingsFit()>& make)> kept =
+      [](const std::string&, const std::function<RatingsFit()>& make) { return make(); };
 };
 
-/// Tries the grid on dev ratings, keeps the best by RMSE, compares it with the bias baseline, fits it again on everything.
+/// Tries the grid on dev ratings, keeps the best by RMSE, compares it with the bias baseline, fits it again on everything. `place` begins the
+/// names of its fits.
 RatingsOutcome choose_ratings_model(const RatingsConfig& config, const Ratings& train, const std::optional<Ratings>& dev,
-                                    const RatingsCallbacks& callbacks);
+                                    const RatingsCallbacks& callbacks, const std::string& place = "all");
 
 /// A fold's outcome, scored on what it held out.
 struct FoldScores {

@@ -132,7 +132,7 @@ def test_depth_five_on_a_wide_matrix(complete):
     compare_with_numpy(complete, {**SMALL, "method": "narrow", "depth": 5, "init_scale": 0.7, "synthetic": {"rows": 17, "cols": 31, "rank": 2, "observed": 0.6}})
 
 
-def test_recovery_error_is_the_mean_over_unobserved_entries(complete):
+def test_recovery_error_is_the_mean_over_unobserved_entries(complete, run):
     start, result, _ = complete({**SMALL, "method": "narrow", "steps": 0, "save_problem": True}, "start")
     model = Numpy(start)
     p = model.problem
@@ -146,6 +146,15 @@ def test_recovery_error_is_the_mean_over_unobserved_entries(complete):
     assert result["test"]["mae"] == pytest.approx(abs((w - target)[unseen]).mean(), rel=1e-9)  # small: the sample is everything
     mean = p["value"].mean()
     assert result["baselines"]["mean"]["rmse"] == pytest.approx(np.sqrt(((target - mean)[unseen] ** 2).mean()), rel=1e-9)
+    # The biases are those that a run on the same entries as ratings takes for its baseline.
+    entries = lambda where: "".join(f"{i},{j},{float(target[i, j])!r}\n" for i, j in np.argwhere(where))
+    (start / "train.csv").write_text(entries(~unseen))
+    (start / "test.csv").write_text(entries(unseen))
+    (start / "c.yaml").write_text(f"completion: {{train: {start}/train.csv, test: {start}/test.csv, rank: 1, range: [-100, 100], threads: 1}}\n")
+    run("complete", start / "c.yaml", "--run", start / "ratings")
+    as_ratings = json.loads((start / "ratings/result.json").read_text())["baselines"]["bias"]
+    assert result["baselines"]["bias"] == pytest.approx(as_ratings, rel=1e-6)
+    assert result["baselines"]["bias"]["rmse"] != pytest.approx(result["baselines"]["mean"]["rmse"], rel=1e-6)
     # The best rank-2 approximation of a Gaussian: two equal-sized singular values, orthogonal vectors.
     assert np.linalg.matrix_rank(target) == 2
 

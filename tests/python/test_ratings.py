@@ -4,6 +4,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -158,3 +160,26 @@ def test_deep_chain_beats_the_biases(run, tmp_path):
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert result["method"] == "chain" and result["chosen"]["depth"] == 3
     assert result["test"]["rmse"] < 0.7 * result["baselines"]["bias"]["rmse"]
+
+
+def test_a_killed_run_goes_on_with_the_next_fit(run, program, tmp_path):
+    write(tmp_path / "r.csv", ratings(5))
+    ranks, penalties = list(range(1, 9)), [0.01, 0.1, 1, 10, 100]
+    (tmp_path / "c.yaml").write_text("completion: {train: %s, solver: als, grid: {rank: %s, regularization: %s}, folds: 4, threads: 1}\n" %
+                                     (tmp_path / "r.csv", ranks, penalties))
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run("complete", tmp_path / "c.yaml", "--run", whole)
+    process = subprocess.Popen([program, "complete", tmp_path / "c.yaml", "--run", killed], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and len(list(killed.glob("fits/*.safetensors"))) < 5:
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait() != 0, "the run ended before it could be killed"
+    write(tmp_path / "other.csv", ratings(6))
+    refused = run("complete", "--resume", "--run", killed, "--set", f"completion.train={tmp_path / 'other.csv'}", code=1)
+    assert "training ratings was" in refused.stderr and "ratings, checksum" in refused.stderr
+    assert "completion.patience was" in run("complete", "--resume", "--run", killed, "--set", "completion.patience=3", code=1).stderr
+    done = run("complete", "--resume", "--run", killed)
+    assert done.stderr.count("kept from before") >= 5
+    for name in ("adapter.safetensors", "seen.safetensors", "metrics.jsonl"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+    assert not (killed / "fits").exists()

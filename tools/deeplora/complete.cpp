@@ -21,19 +21,15 @@ struct CompleteOptions : RunOptions {
 
 /// Keys that may change when a run goes on.
 bool may_change(const std::string& path) {
-  static const std::vector<std::string> kFree = {"completion.threads", "completion.log_every", "completion.save_every",
+  static const std::vector<std::string> kFree = {"completion.title", "completion.threads", "completion.log_every", "completion.save_every",
                                                  "completion.keep_checkpoints", "completion.steps", "completion.tolerance"};
   return std::find(kFree.begin(), kFree.end(), path) != kFree.end();
 }
 
 nlohmann::ordered_json identity_of(const Config& config) {
-  const Config resolved = Config::parse(config.dump());
   nlohmann::ordered_json out = nlohmann::ordered_json::object();
-  for (const auto& option : config.options()) {
-    std::string value;
-    resolved.read(option.path, value, "");
-    if (!may_change(option.path)) out[option.path] = value;
-  }
+  for (const auto& [path, value] : settings_of(config.dump()))
+    if (!may_change(path)) out[path] = value;
   return out;
 }
 
@@ -118,7 +114,7 @@ void run_sweep(const CompleteOptions& o, const Resolved& base, RunFolder& folder
       iterations += members[i].result["iterations"].get<int64_t>();
     }
     result["runs"].push_back(std::move(row));
-    folder.write(folder.report_file(), completion_report({members.begin(), members.begin() + static_cast<int64_t>(i) + 1}, "Matrix completion", base.whole));
+    folder.write(folder.report_file(), completion_report({members.begin(), members.begin() + static_cast<int64_t>(i) + 1}, base.completion.title, base.whole));
   }
   result["iterations"] = iterations;
   result["seconds"] = seconds;

@@ -10,6 +10,7 @@
 #include "completion/ratings_file.h"
 #include "core/log.h"
 #include "deeplora_version.h"
+#include "kept_fits.h"
 #include "ratings_report.h"
 
 namespace deeplora {
@@ -17,16 +18,17 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-RatingsCallbacks make_callbacks(const RatingsConfig& config, const CompletionConfig& common, const StopSignal& stop) {
+RatingsCallbacks make_callbacks(const RatingsConfig& config, const CompletionConfig& common, const StopSignal& stop, const KeptFits& fits) {
   RatingsCallbacks out;
   out.note = [](const std::string& line) { log_info(line); };
   out.pulse = [&stop] {
-    if (stop.requested()) throw Interrupted("stopped by a signal; a run on ratings keeps nothing of an unfinished fit, --resume starts it again");
+    if (stop.requested()) throw Interrupted("stopped by a signal; finished fits are kept, --resume goes on with the one that was cut off");
   };
   out.chain = [&config, &common, pulse = out.pulse](const Ratings& train, const Ratings* dev, const RatingsModel& biases,
                                                     const RatingsCandidate& candidate, int64_t iterations) {
     return fit_rating_chain(train, dev, biases, candidate, iterations, common, config.patience, pulse);
   };
+  out.kept = [&fits](const std::string& name, const std::function<RatingsFit()>& make) { return fits(name, make); };
   return out;
 }
 
@@ -169,14 +171,15 @@ void complete_ratings(const RatingsConfig& config, const CompletionConfig& commo
   check(!folder.finished(), folder.path().string(), ": this run is finished; use it (--predict, --top, --fold-in, --export), or name another folder with --run");
   const double began = clock_seconds();
   StopSignal stop;
-  const RatingsCallbacks callbacks = make_callbacks(config, common, stop);
   RatingsRun run;
   run.data = load_ratings(config);
   run.remarks = run.data.remarks;
   announce(run);
   folder.lock();  // before the work, so that a second process does not do it in vain
+  const KeptFits fits(folder.path(), ratings_identity(resolved, run.data));
   folder.write(folder.config_file(), resolved);
   folder.truncate_metrics(0);  // of a run that was killed while it wrote them
+  const RatingsCallbacks callbacks = make_callbacks(config, common, stop, fits);
   const double fitting = clock_seconds();
   if (config.folds > 0) {
     run.folds = cross_validate(config, run.data.train, callbacks);
@@ -192,8 +195,9 @@ void complete_ratings(const RatingsConfig& config, const CompletionConfig& commo
   write_metrics(run, folder);
   save_ratings_model(folder.path(), run.outcome.fit.model, run.data.train, {{"deeplora", kVersion}});
   const Json result = result_json(run, config);
-  folder.write(folder.report_file(), ratings_report(result, run.outcome.candidates, resolved));
+  folder.write(folder.report_file(), ratings_report(result, run.outcome.candidates, common.title, resolved));
   folder.write(folder.result_file(), result.dump(2) + "\n");
+  fits.remove();
   print_summary(run, folder);
 }
 

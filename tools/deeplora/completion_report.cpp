@@ -79,6 +79,15 @@ LineSeries thinned(const std::string& name, const std::vector<double>& x, const 
   return out;
 }
 
+/// Iterations are better seen on a logarithmic axis when some runs end ten times before others.
+bool lengths_differ(const std::vector<LineSeries>& series) {
+  constexpr double kMuch = 10;
+  double shortest = std::numeric_limits<double>::infinity(), longest = 0;
+  for (const auto& one : series)
+    if (!one.x.empty()) shortest = std::min(shortest, one.x.back()), longest = std::max(longest, one.x.back());
+  return shortest > 0 && longest > kMuch * shortest;
+}
+
 void add_course_charts(Page& page, const std::vector<Course>& courses) {
   std::vector<LineSeries> by_step, by_time, losses;
   for (const Course& c : courses) {
@@ -89,9 +98,10 @@ void add_course_charts(Page& page, const std::vector<Course>& courses) {
   }
   page.heading("Course");
   if (courses.size() > kMostLines) page.paragraph(cat("The first ", kMostLines, " of ", courses.size(), " runs are drawn."));
-  page.chart(LineChart{.title = "Recovery error by iteration", .x_label = "iteration", .y_label = "recovery error", .series = std::move(by_step), .log_y = true});
-  page.chart(LineChart{.title = "Recovery error by time", .x_label = "seconds of iterations", .y_label = "recovery error", .series = std::move(by_time), .log_y = true});
-  page.chart(LineChart{.title = "Training loss", .x_label = "iteration", .y_label = "loss", .series = std::move(losses), .log_y = true});
+  const bool log_steps = lengths_differ(by_step), log_time = lengths_differ(by_time);
+  page.chart(LineChart{.title = "Recovery error by iteration", .x_label = "iteration", .y_label = "recovery error", .series = std::move(by_step), .log_x = log_steps, .log_y = true});
+  page.chart(LineChart{.title = "Recovery error by time", .x_label = "seconds of iterations", .y_label = "recovery error", .series = std::move(by_time), .log_x = log_time, .log_y = true});
+  page.chart(LineChart{.title = "Training loss", .x_label = "iteration", .y_label = "loss", .series = std::move(losses), .log_x = log_steps, .log_y = true});
 }
 
 /// Lines of one number per entry of the tracked rows.
@@ -219,11 +229,59 @@ void add_swept_charts(Page& page, const std::vector<CompletionMember>& members) 
   }
 }
 
+/// Recovery error of a model without factors ("mean", "bias"); no number where there is none.
+double baseline_error(const Json& result, const std::string& name) {
+  if (!result.contains("baselines") || !result["baselines"].contains(name)) return kNothing;
+  const double rmse = number(result["baselines"][name]["rmse"]);
+  return rmse * rmse / 2;
+}
+
+/// The settings of a member without its trial, as one text.
+std::string setting_of(const CompletionMember& member) {
+  std::string out;
+  for (const auto& [key, value] : member.values)
+    if (key != "trial") out += cat(out.empty() ? "" : ", ", key == "variant" ? "" : key + "=", value);
+  return out.empty() ? "run" : out;
+}
+
+bool has_trials(const std::vector<CompletionMember>& members) {
+  return std::any_of(members.front().values.begin(), members.front().values.end(), [](const auto& value) { return value.first == "trial"; });
+}
+
+/// One row for each setting: what came out over its trials.
+void add_trials(Page& page, const std::vector<CompletionMember>& members) {
+  std::vector<std::string> order;
+  std::map<std::string, std::vector<const CompletionMember*>> groups;
+  for (const auto& member : members) {
+    auto& group = groups[setting_of(member)];
+    if (group.empty()) order.push_back(setting_of(member));
+    group.push_back(&member);
+  }
+  std::vector<std::vector<std::string>> rows;
+  for (const auto& name : order) {
+    std::vector<double> iterations, errors;
+    int64_t reached = 0;
+    for (const CompletionMember* member : groups[name]) {
+      if (member->result.is_null()) continue;
+      reached += member->result.value("stopped", Json()) == "tolerance";
+      iterations.push_back(number(member->result.value("iterations", Json())));
+      errors.push_back(number(member->result.value("recovery_error", Json())));
+    }
+    std::sort(errors.begin(), errors.end());
+    const Spread spread = spread_of(iterations);
+    rows.push_back({name, cat(groups[name].size()), cat(reached), number_text(spread.mean), number_text(spread.deviation), errors.empty() ? "" : number_text(errors.front()),
+                    errors.empty() ? "" : number_text(errors[errors.size() / 2]), errors.empty() ? "" : number_text(errors.back())});
+  }
+  page.heading("Over trials");
+  page.table({"setting", "trials", "reached the tolerance", "iterations, mean", "standard deviation", "error, least", "median", "most"}, rows);
+}
+
 void add_table(Page& page, const std::vector<CompletionMember>& members) {
   const std::vector<std::string> fields = {"iterations", "stopped", "recovery_error", "loss", "seconds_per_iteration", "training_seconds", "width", "trainable_parameters"};
   std::vector<std::string> header;
   for (const auto& [key, value] : members.front().values) header.push_back(key);
   header.insert(header.end(), fields.begin(), fields.end());
+  header.insert(header.end(), {"error of the mean alone", "of mean and biases"});
   std::vector<std::vector<std::string>> rows;
   for (const auto& member : members) {
     std::vector<std::string> row;
@@ -236,9 +294,10 @@ void add_table(Page& page, const std::vector<CompletionMember>& members) {
       const Json value = member.result.value(field, Json());
       row.push_back(value.is_string() ? value.get<std::string>() : value.is_number_integer() ? value.dump() : number_text(number(value), 4));
     }
+    for (const char* name : {"mean", "bias"}) row.push_back(member.result.is_null() ? "" : number_text(baseline_error(member.result, name), 4));
     rows.push_back(std::move(row));
   }
-  page.heading("Result");
+  page.heading(members.size() > 1 ? "Every run" : "Result");
   page.table(header, rows);
 }
 
@@ -254,12 +313,20 @@ std::string completion_report(const std::vector<CompletionMember>& members, cons
                      {"seconds of iterations", number_text(number(first["training_seconds"]), 3)},
                      {"microseconds an iteration", number_text(1e6 * number(first["seconds_per_iteration"]), 3)}});
   page.paragraph("Recovery error: the mean over the unobserved entries of 1/2 (W - M)^2 (over all entries where everything is observed, or measurements replace entries).");
-  add_table(page, members);
+  const bool trials = has_trials(members);
+  if (trials) add_trials(page, members);
   add_swept_charts(page, members);
   std::vector<Course> courses;
-  for (const auto& member : members) courses.push_back(read_course(member));
+  std::set<std::string> drawn;
+  for (const auto& member : members) {
+    if (!drawn.insert(trials ? setting_of(member) : member.name).second) continue;
+    courses.push_back(read_course(member));
+    if (trials) courses.back().name = setting_of(member);
+  }
+  if (trials) page.paragraph("Below, the first trial of each setting is drawn.");
   add_course_charts(page, courses);
   add_tracks(page, courses);
+  add_table(page, members);
   page.heading("Configuration");
   page.code("config.yaml", config_yaml);
   return page.html();

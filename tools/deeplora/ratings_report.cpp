@@ -61,8 +61,8 @@ void add_folds(Page& page, const Json& cross) {
 
 }  // namespace
 
-std::string ratings_report(const Json& result, const Json& candidates, const std::string& resolved) {
-  Page page("Matrix completion of ratings", cat(cell_text(result["ratings"]["train"]), " ratings of ", cell_text(result["rows"]), " rows and ", cell_text(result["cols"]), " columns"));
+std::string ratings_report(const Json& result, const Json& candidates, const std::string& title, const std::string& resolved) {
+  Page page(title, cat(cell_text(result["ratings"]["train"]), " ratings of ", cell_text(result["rows"]), " rows and ", cell_text(result["cols"]), " columns"));
   const Json& model = result["test"].empty() ? result["best"] : result["test"];
   page.highlights({{"rmse", cell_text(model["rmse"])}, {"rmse of the biases", cell_text(result["baselines"]["bias"]["rmse"])}, {"seconds", cell_text(result["seconds"])}});
   add_errors(page, result);

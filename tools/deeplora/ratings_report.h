@@ -8,6 +8,6 @@
 namespace deeplora {
 
 /// The page: errors beside the baselines, the dev curves of the grid, the folds, the configuration. `candidates` with their curves.
-std::string ratings_report(const nlohmann::ordered_json& result, const nlohmann::ordered_json& candidates, const std::string& resolved);
+std::string ratings_report(const nlohmann::ordered_json& result, const nlohmann::ordered_json& candidates, const std::string& title, const std::string& resolved);
 
 }  // namespace deeplora

@@ -1,0 +1,109 @@
+#include "kept_fits.h"
+
+#include <cctype>
+#include <cmath>
+#include <set>
+
+#include "completion/ratings_file.h"
+#include "core/config.h"
+#include "core/files.h"
+#include "core/fingerprint.h"
+#include "core/log.h"
+#include "train/checkpoint.h"
+
+namespace deeplora {
+namespace fs = std::filesystem;
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string ratings_checksum(const Ratings& ratings) {
+  Fingerprint print;
+  for (const IdIndex* ids : {&ratings.rows, &ratings.cols})
+    for (const auto& name : ids->names()) print.add(std::string_view(name));
+  for (size_t i = 0; i < ratings.value.size(); ++i) {
+    print.add(static_cast<int64_t>(ratings.row[i]));
+    print.add(static_cast<int64_t>(ratings.col[i]));
+    print.add(ratings.value[i]);
+  }
+  for (const double time : ratings.time) print.add(time);
+  return cat(ratings.size(), " ratings, checksum ", print.hex());
+}
+
+Json course_of(const RatingsFit& fit) {
+  return {{"sweeps", fit.sweeps}, {"sweeps_done", fit.sweeps_done}, {"rmse", fit.dev.rmse}, {"mae", fit.dev.mae}, {"curve", fit.curve}};
+}
+
+/// Throws what nlohmann::json and SafeTensorsFile throw.
+RatingsFit read_fit(const fs::path& file) {
+  std::map<std::string, std::string> metadata;
+  RatingsFit fit;
+  fit.model = load_ratings_factors(file, &metadata);
+  const Json course = Json::parse(metadata.at("course"));
+  fit.sweeps = course.at("sweeps").get<int64_t>();
+  fit.sweeps_done = course.at("sweeps_done").get<int64_t>();
+  fit.dev = {course.at("rmse").get<double>(), course.at("mae").get<double>()};
+  fit.curve = course.at("curve").get<std::vector<double>>();
+  return fit;
+}
+
+bool all_finite(const RatingsFit& fit) {
+  bool out = std::isfinite(fit.dev.rmse) && std::isfinite(fit.dev.mae);
+  for (const double value : fit.curve) out = out && std::isfinite(value);
+  return out;
+}
+
+}  // namespace
+
+Json ratings_identity(const std::string& resolved, const RatingsData& data) {
+  static const std::set<std::string> kFree = {"completion.title", "completion.threads", "completion.log_every", "completion.save_every", "completion.keep_checkpoints",
+                                              "completion.train", "completion.dev", "completion.test"};
+  Json out = Json::object();
+  for (const auto& [path, value] : settings_of(resolved))
+    if (kFree.count(path) == 0) out[path] = value;
+  out["training ratings"] = ratings_checksum(data.train);
+  if (data.dev) out["dev ratings"] = ratings_checksum(*data.dev);
+  return out;
+}
+
+KeptFits::KeptFits(const fs::path& run, Json identity) : folder_(run / "fits"), identity_(std::move(identity)) {
+  const fs::path file = folder_ / "identity.json";
+  if (!fs::exists(file)) return;
+  const Json saved = Json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
+  check(saved.is_object(), file.string(), ": not a list of settings; remove the folder ", folder_.string(), " to begin the fits again");
+  check_same_identity(saved, identity_);
+}
+
+void KeptFits::begin() const {
+  if (fs::exists(folder_ / "identity.json")) return;
+  std::error_code ignored;
+  fs::remove_all(folder_, ignored);  // without its identity a fit is no one's
+  fs::create_directories(folder_);
+  write_file_atomically(folder_ / "identity.json", identity_.dump(2) + "\n");
+}
+
+RatingsFit KeptFits::operator()(const std::string& name, const std::function<RatingsFit()>& make) const {
+  std::string safe;
+  for (const char c : name) safe += std::isalnum(static_cast<unsigned char>(c)) || std::string_view("=.+-_").find(c) != std::string_view::npos ? c : '_';
+  begin();
+  const fs::path file = folder_ / (safe + ".safetensors");
+  if (fs::exists(file)) {
+    try {
+      RatingsFit fit = read_fit(file);
+      log_info(name, ": kept from before");
+      return fit;
+    } catch (const std::exception& e) {
+      log_warning(file.string(), " is damaged and made again: ", e.what());
+    }
+  }
+  RatingsFit fit = make();
+  if (all_finite(fit)) save_ratings_factors(file, fit.model, {{"course", course_of(fit).dump()}});
+  return fit;
+}
+
+void KeptFits::remove() const {
+  std::error_code ignored;
+  fs::remove_all(folder_, ignored);
+}
+
+}  // namespace deeplora

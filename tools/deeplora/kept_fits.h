@@ -1,0 +1,33 @@
+// The finished fits of a run on ratings, on disk until the run ends, so that a run which was killed goes on with the next one.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "completion/ratings_run.h"
+
+namespace deeplora {
+
+/// The part of a run on ratings that must be the same when it goes on: settings (not the places of files) and the ratings themselves.
+nlohmann::ordered_json ratings_identity(const std::string& resolved, const RatingsData& data);
+
+class KeptFits {
+ public:
+  /// Fits lie in RUN/fits. Throws Error, naming the differences, when those there are of another `identity`; writes nothing yet.
+  KeptFits(const std::filesystem::path& run, nlohmann::ordered_json identity);
+
+  /// The fit `name` from disk (doubles come back with all their bits), else what `make` gives, which is kept.
+  RatingsFit operator()(const std::string& name, const std::function<RatingsFit()>& make) const;
+
+  /// The run is finished: nothing is needed any more.
+  void remove() const;
+
+ private:
+  void begin() const;
+  std::filesystem::path folder_;
+  nlohmann::ordered_json identity_;
+};
+
+}  // namespace deeplora

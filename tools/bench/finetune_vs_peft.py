@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""deeplora and PEFT + transformers in alternation: same model, rows, steps, batch size, threads and dtype. Prints ratios.
+"""deeplora and PEFT + transformers in alternation: same model, start, rows, batches, steps, threads and dtype. Prints ratios.
 
   .venv/bin/python tools/bench/finetune_vs_peft.py [--pairs 3] [--steps 50] [--rows 800] [--batch 16] [--threads N] [--bf16]
-                                                [--model FOLDER | --random WIDTH,LAYERS]
+                                 [--data sentiment|stsb] [--model FOLDER | --random WIDTH,LAYERS | --causal FOLDER] [--curve]
 
 Each side runs as a process of its own, in turn (A B A B ...), on nothing but this machine's processor; a ratio is taken pair by
-pair and the median is printed with the smallest and the largest. Steady state leaves the first step out. The last line sets a step
-beside the time that its frozen matrix products take alone (tools/bench/roofline.py).
+pair and the median is printed with the smallest and the largest. Steady state leaves the first step out. Both start from the same
+factors and take the same batches (rows of similar length together, in an order fixed beforehand). --causal trains a language model on
+the same sentences. --curve adds one pair without dropout and prints how far the losses are apart, step by step; under --bf16 the peer of
+this pair stays in float32. The last line sets a step beside the time that its frozen matrix products take alone
+(tools/bench/roofline.py).
 """
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ import csv
 import importlib.util
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -47,10 +51,40 @@ def random_encoder(folder: Path, shape: str) -> str:
     return str(folder)
 
 
-def write_rows(path: Path, count: int) -> None:
-    with open(ROOT / "data/sentiment-amazon/train.tsv", encoding="utf-8", newline="\n") as source, open(path, "w", encoding="utf-8") as out:
-        for row, _ in zip(csv.reader(source, delimiter="\t", quoting=csv.QUOTE_NONE), range(count)):
-            out.write(json.dumps({"text": row[2], "label": float(row[1])}) + "\n")
+def length_grouped(lengths: list[int], batch: int, rng: random.Random) -> list[int]:
+    """transformers' group_by_length: shuffled, then sorted by length within stretches of 50 batches; full batches in random order."""
+    order = list(range(len(lengths)))
+    rng.shuffle(order)
+    grouped = []
+    for i in range(0, len(order), 50 * batch):
+        grouped += sorted(order[i:i + 50 * batch], key=lambda k: lengths[k], reverse=True)
+    batches = [grouped[i:i + batch] for i in range(0, len(grouped), batch)]
+    full = [b for b in batches if len(b) == batch]
+    rng.shuffle(full)
+    return [k for b in full + [b for b in batches if len(b) < batch] for k in b]
+
+
+def read_rows(data: str, count: int) -> list[dict]:
+    """The first rows of a shipped data set: text, text_pair for pairs, label."""
+    name = {"sentiment": "sentiment-amazon", "stsb": "stsb-captions"}[data]
+    with open(ROOT / f"data/{name}/train.tsv", encoding="utf-8", newline="\n") as source:
+        rows = [row for row, _ in zip(csv.reader(source, delimiter="\t", quoting=csv.QUOTE_NONE), range(count))]
+    if data == "sentiment":
+        return [{"text": row[2], "label": float(row[1])} for row in rows]
+    return [{"text": row[2], "text_pair": row[3], "label": float(row[1])} for row in rows]
+
+
+def write_rows(path: Path, folder: str, options) -> None:
+    """The rows in the order in which both sides train on them; for a language model as token ids with an end token."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    rows = read_rows(options.data, options.rows)
+    ids = [tokenizer(row["text"], row.get("text_pair"))["input_ids"] for row in rows]
+    if options.causal:
+        rows = [{"input_ids": one[:127] + [tokenizer.eos_token_id]} for one in ids]
+    order = length_grouped([len(one) for one in ids], options.batch, random.Random(1))
+    path.write_text("".join(json.dumps(rows[k]) + "\n" for k in order), encoding="utf-8")
 
 
 def measured(command: list[str], environment: dict) -> tuple[float, str]:
@@ -61,50 +95,84 @@ def measured(command: list[str], environment: dict) -> tuple[float, str]:
     return time.perf_counter() - began, done.stdout
 
 
+def write_config(path: Path, model: Path, rows: Path, start: Path | None, options, dropout: bool, steps: int) -> Path:
+    task = "causal-lm" if options.causal else "regression"
+    pair = ", text_pair: text_pair" if options.data == "stsb" and not options.causal else ""
+    head = "" if options.causal else f"head: {{dropout: {0.1 if dropout else 0}}}\n"
+    path.write_text(
+        f"model: {{path: {model}, precision: {'bfloat16' if options.bf16 else 'float32'}{'' if dropout else ', dropout: 0'}}}\n"
+        f"data: {{task: {task}, train: {rows}, max_length: 128{pair}}}\n"
+        + (f"adapter: {{path: {start}}}\n" if start else "adapter: {method: lora, rank: 8, alpha: 16, targets: all-linear}\n") + head +
+        f"train: {{steps: {steps}, batch_size: {options.batch}, lr: 1e-3, shuffle: false, log_every: {1000 if dropout else 1}, "
+        f"threads: {options.threads}}}\n")
+    return path
+
+
+class Pair:
+    """Both sides on the same model, rows and start."""
+
+    def __init__(self, place: Path, folder: str, options, environment: dict):
+        self.place, self.folder, self.options, self.environment = place, folder, options, environment
+        self.model, self.rows, self.start = place / "model.pt", place / "rows.jsonl", place / "start"
+        write_rows(self.rows, folder, options)
+        task = ["--task", "causal-lm"] if options.causal else []
+        measured([sys.executable, "tools/export_torchscript.py", folder, str(self.model), *task], environment)
+        fresh = place / "fresh"
+        measured([options.program, "finetune", str(write_config(place / "start.yaml", self.model, self.rows, None, options, True, 0)),
+                  "--run", str(fresh)], environment)
+        measured([options.program, "export", str(fresh), "--to", "peft", "--output", str(self.start)], environment)
+
+    def ours(self, name: str, dropout: bool = True) -> dict:
+        run = self.place / name
+        config = write_config(self.place / f"{name}.yaml", self.model, self.rows, self.start, self.options, dropout, self.options.steps)
+        wall, _ = measured([self.options.program, "finetune", str(config), "--run", str(run)], self.environment)
+        metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        return {**json.loads((run / "result.json").read_text()), "wall": wall, "losses": [row["loss"] for row in metrics if "loss" in row]}
+
+    def peft(self, dropout: bool = True) -> dict:
+        o = self.options
+        command = [sys.executable, "tools/bench/peft_worker.py", self.folder, str(self.rows), str(self.start), "--steps", str(o.steps),
+                   "--batch", str(o.batch), "--threads", str(o.threads)]
+        command += ["--causal"] * bool(o.causal) + ["--bf16"] * (o.bf16 and dropout) + ["--no-dropout"] * (not dropout)
+        wall, out = measured(command, self.environment)
+        return {**json.loads(out.splitlines()[-1]), "wall": wall}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", default=str(ROOT / "build/deeplora"))
-    parser.add_argument("--model", default=None, help="Hugging Face folder (default: all-MiniLM-L6-v2)")
-    parser.add_argument("--random", metavar="WIDTH,LAYERS", help="a BERT of these sizes with random weights, e.g. 768,12")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--model", default=None, help="Hugging Face folder of an encoder (default: all-MiniLM-L6-v2)")
+    which.add_argument("--random", metavar="WIDTH,LAYERS", help="a BERT of these sizes with random weights, e.g. 768,12")
+    which.add_argument("--causal", metavar="FOLDER", help="Hugging Face folder of a causal language model")
+    parser.add_argument("--data", choices=["sentiment", "stsb"], default="sentiment")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--rows", type=int, default=800)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--curve", action="store_true", help="compare the losses step by step, without dropout")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(options.threads), "TOKENIZERS_PARALLELISM": "false"}
-    pairs = []
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
-        folder = options.model or (random_encoder(place / "random", options.random) if options.random else minilm())
-        write_rows(place / "rows.jsonl", options.rows)
-        measured([sys.executable, "tools/export_torchscript.py", folder, str(place / "model.pt")], environment)
-        (place / "config.yaml").write_text(
-            f"model: {{path: {place}/model.pt, precision: {'bfloat16' if options.bf16 else 'float32'}}}\n"
-            f"data: {{task: regression, train: {place}/rows.jsonl, max_length: 128}}\n"
-            "adapter: {method: lora, rank: 8, alpha: 16, targets: all-linear}\n"
-            f"train: {{steps: {options.steps}, batch_size: {options.batch}, lr: 1e-3, log_every: 1000, threads: {options.threads}}}\n")
-        for i in range(options.pairs):
-            run = place / f"run{i}"
-            wall, _ = measured([options.program, "finetune", str(place / "config.yaml"), "--run", str(run)], environment)
-            ours = {**json.loads((run / "result.json").read_text()), "wall": wall}
-            command = [sys.executable, "tools/bench/peft_worker.py", folder, str(place / "rows.jsonl"), "--steps", str(options.steps),
-                       "--batch", str(options.batch), "--threads", str(options.threads)] + (["--bf16"] if options.bf16 else [])
-            wall, out = measured(command, environment)
-            pairs.append((ours, {**json.loads(out.splitlines()[-1]), "wall": wall}))
+        folder = options.causal or options.model or (random_encoder(place / "random", options.random) if options.random else minilm())
+        pair = Pair(place, folder, options, environment)
+        pairs = [(pair.ours(f"run{i}"), pair.peft()) for i in range(options.pairs)]
+        curves = (pair.ours("curve", dropout=False)["losses"], pair.peft(dropout=False)["losses"]) if options.curve else None
         tokens = round(pairs[0][1]["tokens_per_step"])
         _, out = measured([sys.executable, "tools/bench/roofline.py", folder, str(tokens), "--threads", str(options.threads)] +
-                          (["--bf16"] if options.bf16 else []), environment)
-    report(pairs, options, tokens, json.loads(out))
+                          ["--bf16"] * options.bf16 + ["--causal"] * bool(options.causal), environment)
+    report(pairs, options, tokens, json.loads(out), curves)
 
 
-def report(pairs, options, tokens: int, roofline: dict) -> None:
+def report(pairs, options, tokens: int, roofline: dict, curves) -> None:
     lines = [("samples/s, steady state", "samples_per_second", True), ("peak memory, MB", "peak_rss_mb", False),
              ("start to first step, s", "seconds_to_first_step", False), ("whole process, s", "wall", False)]
     table = {}
-    print(f"{options.pairs} pairs, {options.steps} steps of {options.batch}, {options.threads} threads, {'bf16' if options.bf16 else 'float32'}")
+    print(f"{options.pairs} pairs, {options.steps} steps of {options.batch}, {options.threads} threads, {options.data}, {'bf16' if options.bf16 else 'float32'}")
     print(f"{'':26}{'deeplora':>10}{'PEFT':>10}   ratio (median, least .. most)")
     for title, key, higher in lines:
         ours, peft = [a[key] for a, _ in pairs], [b[key] for _, b in pairs]
@@ -115,6 +183,11 @@ def report(pairs, options, tokens: int, roofline: dict) -> None:
     table["roofline"] = {**roofline, "tokens": tokens, "step_over_roofline": step / roofline["seconds"]}
     print(f"a step of {tokens} tokens: {1e3 * step:.0f} ms; its frozen products alone {1e3 * roofline['seconds']:.0f} ms "
           f"({roofline['gflops']:.0f} GFLOP/s): {step / roofline['seconds']:.2f}x")
+    if curves:
+        apart = [abs(a - b) for a, b in zip(*curves, strict=True)]
+        table["curve"] = {"deeplora": curves[0], "peft": curves[1], "largest_difference": max(apart)}
+        print(f"losses without dropout, {len(apart)} steps: {curves[0][0]:.4f} to {curves[0][-1]:.4f}, PEFT in float32 {curves[1][0]:.4f} to "
+              f"{curves[1][-1]:.4f}; largest difference {max(apart):.1e} (step {apart.index(max(apart)) + 1}), mean {statistics.mean(apart):.1e}")
     if options.json:
         print(json.dumps(table, indent=2))
 

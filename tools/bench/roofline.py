@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Seconds that the frozen matrix products of one training step take alone, at the speed this machine gives them: what no way of
-training by back-propagation through an encoder can go below.
+training by back-propagation through the model can go below.
 
-  .venv/bin/python tools/bench/roofline.py HF_FOLDER TOKENS [--threads N] [--bf16]
+  .venv/bin/python tools/bench/roofline.py HF_FOLDER TOKENS [--threads N] [--bf16] [--causal]
 
 TOKENS is the number of real tokens of a step (padding left out). For every linear layer x W^T is timed, and for all but the first
 layer's query, key and value also the gradient g W of its input; each layer has weights of its own, so caches hold what they hold in
@@ -17,12 +17,21 @@ import time
 from pathlib import Path
 
 
+def layer_shapes(config: dict) -> list[tuple[int, int]]:
+    """[out, in] of one layer's products, those of one input as one: query, key and value first."""
+    width, inner, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
+    size = config.get("head_dim") or width // heads
+    gated = config["model_type"] in ("llama", "qwen2", "mistral")
+    return [((heads + 2 * config.get("num_key_value_heads", heads)) * size, width), (width, heads * size), (inner * (1 + gated), width), (width, inner)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("tokens", type=int)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--causal", action="store_true", help="with the product that gives the logits of every token")
     parser.add_argument("--repeats", type=int, default=20)
     options = parser.parse_args()
 
@@ -31,20 +40,17 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     config = json.loads((Path(options.folder) / "config.json").read_text(encoding="utf-8"))
-    width, inner, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
+    shapes = layer_shapes(config) * config["num_hidden_layers"] + [(config["vocab_size"], config["hidden_size"])] * options.causal
     dtype = torch.bfloat16 if options.bf16 else torch.float32
     make = lambda *shape: torch.randn(*shape).to(dtype)  # noqa: E731
-    weights = [[make(3 * width, width), make(width, width), make(inner, width), make(width, inner)] for _ in range(layers)]  # q, k, v as one
-    inputs = {n: make(options.tokens, n) for n in (width, inner, 3 * width)}
+    weights = [make(*shape) for shape in shapes]
+    inputs = {n: make(options.tokens, n) for shape in shapes for n in shape}
 
     def step() -> None:
-        for layer in weights:
-            for weight in layer:
-                torch.mm(inputs[weight.shape[1]], weight.t())
-        for i, layer in reversed(list(enumerate(weights))):
-            for weight in reversed(layer):
-                if i > 0 or weight.shape[0] != 3 * width:
-                    torch.mm(inputs[weight.shape[0]], weight)
+        for weight in weights:
+            torch.mm(inputs[weight.shape[1]], weight.t())
+        for weight in reversed(weights[1:]):
+            torch.mm(inputs[weight.shape[0]], weight)
 
     times = []
     for i in range(options.repeats + 3):
@@ -53,7 +59,7 @@ def main() -> None:
         if i >= 3:
             times.append(time.perf_counter() - at)
     seconds = statistics.median(times)
-    operations = 2 * options.tokens * (sum(w.numel() for layer in weights for w in layer) * 2 - weights[0][0].numel())
+    operations = 2 * options.tokens * (sum(w.numel() for w in weights) * 2 - weights[0].numel())
     print(json.dumps({"seconds": seconds, "gflops": operations / seconds / 1e9}))
 
 

@@ -83,3 +83,17 @@ def test_setup_lists_what_is_missing_and_installs_nothing(tmp_path):
     assert all(line.startswith("missing: ") for line in lines)
     assert "missing: LibTorch: torch 2.13.0 into .venv" in lines
     assert not (tmp_path / ".venv").exists()
+
+
+def test_sections_of_a_results_page_are_replaced_added_and_left_alone(tmp_path):
+    page = tmp_path / "results.md"
+    page.write_text("# Results\n\nHello.\n\n## Old\n\n```\nbuild/deeplora compare a\n```\n\nold\n\n## By hand\n\nkept\n")
+    for name, title in (("a", "Old"), ("b", "New")):
+        (tmp_path / f"{name}.yaml").write_text(f"# Run: build/deeplora compare {name}\n")
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "report.md").write_text(f"# {title}\n\nnumbers of {name}\n\n## Learned updates\n\n## Configuration\n\nleft out\n")
+    subprocess.run([sys.executable, ROOT / "tools/collect_results.py", page, f"{tmp_path / 'a'}.yaml={tmp_path / 'a'}",
+                    f"{tmp_path / 'b'}.yaml={tmp_path / 'b'}=--set 'x=[1,2]'"], check=True)
+    assert page.read_text() == (
+        "# Results\n\nHello.\n\n## Old\n\n```\nbuild/deeplora compare a\n```\n\nnumbers of a\n\n### Learned updates\n\n"
+        "## New\n\n```\nbuild/deeplora compare b --set 'x=[1,2]'\n```\n\nnumbers of b\n\n### Learned updates\n\n## By hand\n\nkept\n")

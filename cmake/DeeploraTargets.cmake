@@ -59,3 +59,20 @@ function(deeplora_use_torch_header target)
     target_precompile_headers(${target} REUSE_FROM deeplora_core)
   endif()
 endfunction()
+
+# The innermost loops in FOLDER, compiled once per instruction set; the program chooses when it starts. No LibTorch in there, and optimised as
+# nothing else needs to be.
+function(deeplora_loops target folder options)
+  set(names choose loops_portable)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    target_compile_definitions(${target} PRIVATE DEEPLORA_X86_LOOPS)
+    set(flags_of_loops_avx2 -mavx2 -mfma)
+    set(flags_of_loops_avx512 -mavx2 -mfma -mavx512f -mavx512dq -mavx512vl -mprefer-vector-width=512)
+    list(APPEND names loops_avx2 loops_avx512)
+  endif()
+  foreach(name ${names})
+    target_sources(${target} PRIVATE ${folder}/${name}.cpp)
+    set_source_files_properties(${folder}/${name}.cpp PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON SKIP_PRECOMPILE_HEADERS ON
+      COMPILE_OPTIONS "${options};${flags_of_${name}}")
+  endforeach()
+endfunction()

@@ -1,18 +1,11 @@
-// The inner loops of attention and dropout, free of LibTorch and compiled for several instruction sets.
+// Attention of one head and dropout, free of LibTorch. Their inner loops (models/loops) are compiled for several instruction sets.
 #pragma once
 
 #include <cstdint>
 
-namespace deeplora {
+#include "models/mix_bits.h"
 
-/// 32 well-mixed bits of a counter (Wellons' lowbias32): what decides about one element of a dropout mask.
-inline uint32_t mix_bits(uint32_t x) {
-  x ^= x >> 16;
-  x *= 0x7feb352dU;
-  x ^= x >> 15;
-  x *= 0x846ca68bU;
-  return x ^ (x >> 16);
-}
+namespace deeplora {
 
 /// An element is dropped when its bits are below this.
 inline uint32_t drop_threshold(double p) { return static_cast<uint32_t>(p * 4294967296.0); }

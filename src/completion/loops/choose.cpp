@@ -1,17 +1,17 @@
 #include "completion/loops/loops.h"
 
+#include "core/instruction_set.h"
+
 namespace deeplora::loops {
 namespace {
 
 template <class T>
 const Table<T>& choose() {
 #ifdef DEEPLORA_X86_LOOPS
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-    return avx512::table<T>();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2::table<T>();
-#endif
+  return choose_loops(portable::table<T>, avx2::table<T>, avx512::table<T>)();
+#else
   return portable::table<T>();
+#endif
 }
 
 }  // namespace

@@ -53,11 +53,13 @@ class Encoder:
         self.encoded = self.tokenizer([row["text"] for row in rows], pairs if pairs[0] is not None else None, truncation=True,
                                       max_length=options.max_length)
         labels = torch.tensor([float(row["label"]) for row in rows])
-        self.labels = (labels - labels.mean()) / labels.std(unbiased=False)
+        mean, spread = labels.mean(), labels.std(unbiased=False)
+        self.labels = (labels - mean) / spread
         base = AutoModel.from_pretrained(options.folder, attn_implementation="sdpa", add_pooling_layer=False)
         self.model = PeftModel.from_pretrained(base, options.start, is_trainable=True)
         self.head = torch.nn.Linear(base.config.hidden_size, 1)
-        self.head.load_state_dict({name.removeprefix("head."): value for name, value in load_file(Path(options.start) / "head.safetensors").items()})
+        saved = load_file(Path(options.start) / "head.safetensors")  # in the labels' own units
+        self.head.load_state_dict({"weight": saved["weight"] / spread, "bias": (saved["bias"] - mean) / spread})
         self.dropout = torch.nn.Dropout(0.1)
 
     def modules(self):

@@ -5,13 +5,9 @@
 
 #include <string>
 
-#include "lm/archive.h"
-
 namespace deeplora {
 
-/// Throws Error naming the archive when the function is not known.
-void check_activation(const TorchScriptArchive& archive, const std::string& name);
-
+/// `name` is one that models/settings.h lets pass.
 torch::Tensor activate(const torch::Tensor& x, const std::string& name);
 
 }  // namespace deeplora

@@ -192,11 +192,8 @@ class EncoderModel : public LanguageModel {
 
 /// Reads config.json; sizes that the weights show are taken from the weights.
 EncoderConfig read_config(const TorchScriptArchive& archive, const std::string& family, const std::string& prefix) {
-  EncoderConfig c;
-  const auto& json = archive.config();
   const bool distil = family == "distilbert";
-  c.family = family;
-  c.names = distil ? kDistilNames : kBertNames;
+  EncoderConfig c{EncoderSettings::read(archive.config(), family), family, distil ? kDistilNames : kBertNames};
   const auto words = archive.tensor(prefix + kWordTable + ".weight");
   const auto positions = archive.tensor(prefix + "embeddings.position_embeddings.weight");
   c.vocabulary = words.size(0);
@@ -207,26 +204,17 @@ EncoderConfig read_config(const TorchScriptArchive& archive, const std::string& 
   while (archive.has(prefix + c.names.layers + std::to_string(c.layers) + "." + c.names.query + ".weight")) ++c.layers;
   const std::string mlp = prefix + c.names.layers + "0." + c.names.mlp_in + ".weight";
   if (archive.has(mlp)) c.mlp_width = archive.tensor(mlp).size(0);
-  c.heads = json.value(distil ? "n_heads" : "num_attention_heads", int64_t{0});
   check(c.heads > 0 && c.width % c.heads == 0, "model ", archive.file().string(), ": its config.json gives no usable number of attention heads (",
         distil ? "n_heads" : "num_attention_heads", " = ", c.heads, ", width ", c.width, "); export it with tools/export_torchscript.py");
-  c.norm_eps = json.value("layer_norm_eps", 1e-12);
-  c.activation = json.value(distil ? "activation" : "hidden_act", std::string("gelu"));
-  check_activation(archive, c.activation);
-  c.hidden_dropout = json.value(distil ? "dropout" : "hidden_dropout_prob", 0.1);
-  c.attention_dropout = json.value(distil ? "attention_dropout" : "attention_probs_dropout_prob", 0.1);
-  const char* classifier = distil ? "seq_classif_dropout" : "classifier_dropout";
-  c.classifier_dropout = json.contains(classifier) && json[classifier].is_number() ? json[classifier].get<double>()
-                         : distil                                                  ? 0.2
-                                                                                   : c.hidden_dropout;
-  if (family == "roberta") c.first_position = json.value("pad_token_id", int64_t{1}) + 1;
+  check(c.first_position < c.positions, "model ", archive.file().string(), ": its config.json's pad_token_id ", c.first_position - 1,
+        " leaves none of its ", c.positions, " positions");
   return c;
 }
 
 ModelFamily encoder_family(std::string family, std::vector<std::string> model_types) {
   ModelFamily out;
   out.recognises = [model_types](const TorchScriptArchive& archive) {
-    const std::string type = archive.config().value("model_type", std::string());
+    const std::string type = model_type_of(archive.config());
     return std::find(model_types.begin(), model_types.end(), type) != model_types.end() &&
            WeightMap::prefix_of(archive, std::string(kWordTable) + ".weight").has_value();
   };

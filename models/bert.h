@@ -4,6 +4,7 @@
 #include "lm/archive.h"
 #include "models/packing.h"
 #include "models/projection.h"
+#include "models/settings.h"
 #include "models/weight_map.h"
 
 namespace deeplora {
@@ -13,16 +14,12 @@ struct EncoderNames {
   std::string layers, query, key, value, attention_output, attention_norm, mlp_in, mlp_out, mlp_norm;
 };
 
-/// What the archive's config.json says, under one set of names.
-struct EncoderConfig {
+/// What the archive's config.json says, and the sizes of its weights.
+struct EncoderConfig : EncoderSettings {
   std::string family;
   EncoderNames names;
-  int64_t layers = 0, width = 0, heads = 0, mlp_width = 0, vocabulary = 0, positions = 0;
-  int64_t segments = 0;         ///< rows of the token type table; 0 when there is none
-  int64_t first_position = 0;   ///< RoBERTa starts counting at padding_idx + 1
-  double norm_eps = 1e-12;
-  std::string activation = "gelu";
-  double hidden_dropout = 0.1, attention_dropout = 0.1, classifier_dropout = 0.1;
+  int64_t layers = 0, width = 0, mlp_width = 0, vocabulary = 0, positions = 0;
+  int64_t segments = 0;  ///< rows of the token type table; 0 when there is none
 };
 
 void register_bert_families(ModelFamilies& families);

@@ -6,18 +6,15 @@
 #include "models/dropout.h"
 #include "models/norms.h"
 #include "models/registration.h"
+#include "models/settings.h"
 
 namespace deeplora {
 namespace {
 
 constexpr const char* kWordTable = "wte.weight";
 
-struct Gpt2Config {
-  int64_t layers = 0, width = 0, heads = 0, mlp_width = 0, vocabulary = 0, positions = 0;
-  double norm_eps = 1e-5;
-  std::string activation = "gelu_new";
-  bool scale_scores = true, scale_by_layer = false;
-  double embedding_dropout = 0.1, residual_dropout = 0.1, attention_dropout = 0.1;
+struct Gpt2Config : Gpt2Settings {
+  int64_t layers = 0, width = 0, mlp_width = 0, vocabulary = 0, positions = 0;
 };
 
 class Gpt2Layer : public CausalLayer {
@@ -98,26 +95,16 @@ class Gpt2Model : public CausalModel {
 
 /// Sizes that the weights show are taken from the weights.
 Gpt2Config read_config(const TorchScriptArchive& archive, const std::string& prefix, const ModelOptions& options) {
-  const auto& json = archive.config();
-  Gpt2Config c;
+  Gpt2Config c{Gpt2Settings::read(archive.config())};
   const torch::Tensor words = archive.tensor(prefix + kWordTable);
   c.vocabulary = words.size(0);
   c.width = words.size(1);
   c.positions = archive.tensor(prefix + "wpe.weight").size(0);
   while (archive.has(cat(prefix, "h.", c.layers, ".attn.c_attn.weight"))) ++c.layers;
   if (archive.has(prefix + "h.0.mlp.c_fc.weight")) c.mlp_width = archive.tensor(prefix + "h.0.mlp.c_fc.weight").size(1);
-  c.heads = json.value("n_head", int64_t{0});
   check(c.heads > 0 && c.width % c.heads == 0, "model ", archive.file().string(), ": its config.json gives no usable n_head (", c.heads,
         ", width ", c.width, "); export it with tools/export_torchscript.py");
-  check(!json.value("add_cross_attention", false), "model ", archive.file().string(), ": a GPT-2 with cross-attention has no native family");
-  c.norm_eps = json.value("layer_norm_epsilon", 1e-5);
-  c.activation = json.value("activation_function", std::string("gelu_new"));
-  check_activation(archive, c.activation);
-  c.scale_scores = json.value("scale_attn_weights", true);
-  c.scale_by_layer = json.value("scale_attn_by_inverse_layer_idx", false);
-  c.embedding_dropout = options.dropout.value_or(json.value("embd_pdrop", 0.1));
-  c.residual_dropout = options.dropout.value_or(json.value("resid_pdrop", 0.1));
-  c.attention_dropout = options.dropout.value_or(json.value("attn_pdrop", 0.1));
+  if (options.dropout) c.embedding_dropout = c.residual_dropout = c.attention_dropout = *options.dropout;
   return c;
 }
 
@@ -126,7 +113,7 @@ Gpt2Config read_config(const TorchScriptArchive& archive, const std::string& pre
 void register_gpt2_family(ModelFamilies& families) {
   ModelFamily family;
   family.recognises = [](const TorchScriptArchive& archive) {
-    return archive.config().value("model_type", std::string()) == "gpt2" && WeightMap::prefix_of(archive, kWordTable) &&
+    return model_type_of(archive.config()) == "gpt2" && WeightMap::prefix_of(archive, kWordTable) &&
            WeightMap::prefix_of(archive, "wpe.weight");
   };
   family.build = [](const TorchScriptArchive& archive, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {

@@ -8,6 +8,7 @@
 #include "models/causal_model.h"
 #include "models/norms.h"
 #include "models/registration.h"
+#include "models/settings.h"
 
 namespace deeplora {
 namespace {
@@ -15,14 +16,10 @@ namespace {
 constexpr const char* kWordTable = "embed_tokens.weight";
 const std::vector<std::string> kModelTypes{"llama", "mistral", "qwen2"};
 
-struct LlamaConfig {
+struct LlamaConfig : LlamaSettings {
   std::string family = "llama";
-  int64_t layers = 0, width = 0, heads = 0, kv_heads = 0, head_width = 0, mlp_width = 0, vocabulary = 0;
-  std::vector<int64_t> windows;  ///< of each layer; 0: none
-  double norm_eps = 1e-6;
-  std::string activation = "silu";
-  double attention_dropout = 0;
-  torch::Tensor frequencies;  ///< [d / 2] radians per position
+  int64_t layers = 0, width = 0, mlp_width = 0, vocabulary = 0;
+  torch::Tensor frequencies = {};  ///< [d / 2] radians per position
 };
 
 /// Rotary positions (Su et al. 2021, arXiv 2104.09864): x [N, H*d] turned by the tokens' angles.
@@ -113,81 +110,39 @@ class LlamaModel : public CausalModel {
   FrozenRmsNorm norm_{nullptr};
 };
 
-/// Slow rotations are stretched by `factor`, fast ones kept, those between interpolated (Llama 3.1).
-torch::Tensor llama3_frequencies(const torch::Tensor& plain, const nlohmann::json& rope, int64_t trained_length) {
-  const double factor = rope.at("factor"), low = rope.at("low_freq_factor"), high = rope.at("high_freq_factor");
-  const double length = static_cast<double>(trained_length);
+/// Slow rotations are stretched by the factor, fast ones kept, those between interpolated (Llama 3.1).
+torch::Tensor llama3_frequencies(const torch::Tensor& plain, const RotarySettings& rotary) {
+  const double length = static_cast<double>(rotary.trained_length), longest = length / rotary.low, shortest = length / rotary.high;
   const torch::Tensor wavelength = 2 * M_PI / plain;
-  const torch::Tensor slow = torch::where(wavelength > length / low, plain / factor, plain);
-  const torch::Tensor share = (length / wavelength - low) / (high - low);
-  const torch::Tensor between = (1 - share) * slow / factor + share * slow;
-  return torch::where((wavelength >= length / high) & (wavelength <= length / low), between, slow);
+  const torch::Tensor slow = torch::where(wavelength > longest, plain / rotary.factor, plain);
+  const torch::Tensor share = (length / wavelength - rotary.low) / (rotary.high - rotary.low);
+  const torch::Tensor between = (1 - share) * slow / rotary.factor + share * slow;
+  return torch::where((wavelength >= shortest) & (wavelength <= longest), between, slow);
 }
 
-/// [d / 2]. Configurations of transformers 5 have `rope_parameters`, older ones `rope_theta` and `rope_scaling`.
-torch::Tensor rotary_frequencies(const TorchScriptArchive& archive, int64_t head_width) {
-  const auto& json = archive.config();
-  nlohmann::json rope = nlohmann::json::object();
-  for (const char* key : {"rope_scaling", "rope_parameters"})
-    if (json.contains(key) && json[key].is_object()) rope = json[key];
-  const double theta = rope.value("rope_theta", json.value("rope_theta", 10000.0));
-  const std::string type = rope.value("rope_type", rope.value("type", std::string("default")));
-  const double part = rope.value("partial_rotary_factor", json.value("partial_rotary_factor", 1.0));
-  const std::string where = cat("model ", archive.file().string(), ": ");
-  check(part == 1.0, where, "rotary positions on a part of each head (partial_rotary_factor ", part, ") have no native family");
-  const torch::Tensor plain = 1.0 / torch::pow(theta, torch::arange(0, head_width, 2, torch::kFloat32) / static_cast<double>(head_width));
-  try {
-    if (type == "default") return plain;
-    if (type == "linear") return plain / rope.at("factor").get<double>();
-    if (type == "llama3") {
-      const int64_t length = rope.value("original_max_position_embeddings", json.value("max_position_embeddings", int64_t{8192}));
-      return llama3_frequencies(plain, rope, length);
-    }
-  } catch (const nlohmann::json::exception& e) {
-    fail(where, "its config.json's rope scaling '", type, "' is incomplete: ", e.what());
-  }
-  fail(where, "rope scaling '", type, "' has no native family; known: default, linear, llama3; use model.backend: graph");
-}
-
-/// Mistral: one window everywhere; Qwen2: use_sliding_window, from max_window_layers on; layer_types where given.
-std::vector<int64_t> sliding_windows(const nlohmann::json& json, const std::string& type, int64_t layers) {
-  std::vector<int64_t> out(static_cast<size_t>(layers), 0);
-  const bool window = json.contains("sliding_window") && json["sliding_window"].is_number_integer();
-  const bool used = type == "mistral" || (type == "qwen2" && json.value("use_sliding_window", false));
-  if (!window || !used) return out;
-  const bool listed = json.contains("layer_types") && json["layer_types"].is_array();
-  const int64_t first = type == "qwen2" ? json.value("max_window_layers", int64_t{28}) : 0;
-  for (size_t i = 0; i < out.size(); ++i) {
-    const bool slides = listed && i < json["layer_types"].size() ? json["layer_types"][i] == "sliding_attention" : static_cast<int64_t>(i) >= first;
-    if (slides) out[i] = json["sliding_window"].get<int64_t>();
-  }
-  return out;
+/// [d / 2]
+torch::Tensor rotary_frequencies(const RotarySettings& rotary, int64_t head_width) {
+  const torch::Tensor plain = 1.0 / torch::pow(rotary.theta, torch::arange(0, head_width, 2, torch::kFloat32) / static_cast<double>(head_width));
+  if (rotary.type == "linear") return plain / rotary.factor;
+  return rotary.type == "llama3" ? llama3_frequencies(plain, rotary) : plain;
 }
 
 /// Sizes that the weights show are taken from the weights.
 LlamaConfig read_config(const TorchScriptArchive& archive, const std::string& prefix, const ModelOptions& options) {
-  const auto& json = archive.config();
-  LlamaConfig c;
-  const torch::Tensor words = archive.tensor(prefix + kWordTable);
+  int64_t layers = 0;
+  while (archive.has(cat(prefix, "layers.", layers, ".self_attn.q_proj.weight"))) ++layers;
+  LlamaConfig c{LlamaSettings::read(archive.config(), layers)};
+  c.layers = layers;
+  const torch::Tensor words = archive.tensor(prefix + kWordTable), queries = archive.tensor(prefix + "layers.0.self_attn.q_proj.weight");
   c.vocabulary = words.size(0);
   c.width = words.size(1);
-  while (archive.has(cat(prefix, "layers.", c.layers, ".self_attn.q_proj.weight"))) ++c.layers;
   if (archive.has(prefix + "layers.0.mlp.up_proj.weight")) c.mlp_width = archive.tensor(prefix + "layers.0.mlp.up_proj.weight").size(0);
-  const auto whole = [&json](const char* key, int64_t otherwise) {
-    return json.contains(key) && json[key].is_number_integer() ? json[key].get<int64_t>() : otherwise;
-  };
-  c.heads = whole("num_attention_heads", 0);
-  check(c.heads > 0, "model ", archive.file().string(), ": its config.json gives no num_attention_heads; export it with tools/export_torchscript.py");
-  c.kv_heads = whole("num_key_value_heads", c.heads);
-  c.head_width = whole("head_dim", c.width / c.heads);
-  check(c.kv_heads > 0 && c.heads % c.kv_heads == 0 && c.head_width > 0 && c.head_width % 2 == 0, "model ", archive.file().string(),
-        ": its config.json's heads do not fit: num_attention_heads ", c.heads, ", num_key_value_heads ", c.kv_heads, ", head_dim ", c.head_width);
-  c.norm_eps = json.value("rms_norm_eps", 1e-6);
-  c.activation = json.value("hidden_act", std::string("silu"));
-  check_activation(archive, c.activation);
-  c.attention_dropout = options.dropout.value_or(json.value("attention_dropout", 0.0));
-  c.windows = sliding_windows(json, json.value("model_type", std::string()), c.layers);
-  c.frequencies = rotary_frequencies(archive, c.head_width);
+  if (c.head_width == 0) c.head_width = c.width / c.heads;
+  check(c.heads % c.kv_heads == 0 && c.head_width % 2 == 0 && c.heads * c.head_width == queries.size(0), "model ", archive.file().string(),
+        ": its config.json's heads do not fit: num_attention_heads ", c.heads, ", num_key_value_heads ", c.kv_heads, ", head_dim ", c.head_width,
+        ", where q_proj has ", queries.size(0), " rows");
+  if (options.dropout) c.attention_dropout = *options.dropout;
+  c.frequencies = rotary_frequencies(c.rotary, c.head_width);
   return c;
 }
 
@@ -196,7 +151,7 @@ LlamaConfig read_config(const TorchScriptArchive& archive, const std::string& pr
 void register_llama_family(ModelFamilies& families) {
   ModelFamily family;
   family.recognises = [](const TorchScriptArchive& archive) {
-    const std::string type = archive.config().value("model_type", std::string());
+    const std::string type = model_type_of(archive.config());
     return std::find(kModelTypes.begin(), kModelTypes.end(), type) != kModelTypes.end() && WeightMap::prefix_of(archive, kWordTable) &&
            WeightMap::prefix_of(archive, "layers.0.self_attn.q_proj.weight");
   };

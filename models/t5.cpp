@@ -10,6 +10,7 @@
 #include "models/dropout.h"
 #include "models/norms.h"
 #include "models/registration.h"
+#include "models/settings.h"
 
 namespace deeplora {
 namespace {
@@ -18,12 +19,8 @@ constexpr const char* kWordTable = "shared.weight";
 // Added to the score of a key that must not be seen; exp() of it is 0, and a row without any visible key stays finite.
 constexpr double kHidden = -1e30;
 
-struct T5Config {
-  int64_t encoder_layers = 0, decoder_layers = 0, width = 0, heads = 0, head_width = 0, mlp_width = 0, vocabulary = 0;
-  int64_t buckets = 32, max_distance = 128;
-  bool gated = false, scale_output = true;
-  double norm_eps = 1e-6, dropout = 0.1;
-  std::string activation = "relu";
+struct T5Config : T5Settings {
+  int64_t encoder_layers = 0, decoder_layers = 0, width = 0, head_width = 0, mlp_width = 0, vocabulary = 0;
 };
 
 /// Buckets of memory - query distances [T, S]: exact up to a quarter (bidirectional) or half of them, then logarithmic.
@@ -321,37 +318,20 @@ std::unique_ptr<DecodingState> T5Model::begin_decoding(const Batch& prompt) {
   return std::make_unique<T5Decoding>(*this, prompt);
 }
 
-/// "gated-gelu" -> {true, "gelu_new"}, as transformers reads it.
-void read_feed_forward(const nlohmann::json& json, T5Config& c) {
-  const std::string kind = json.value("feed_forward_proj", std::string("relu"));
-  c.gated = kind.rfind("gated-", 0) == 0;
-  c.activation = kind == "gated-gelu" ? "gelu_new" : c.gated ? kind.substr(6) : kind;
-}
-
 /// Sizes that the weights show are taken from the weights.
 T5Config read_config(const TorchScriptArchive& archive, const std::string& prefix, const ModelOptions& options) {
-  const auto& json = archive.config();
-  T5Config c;
+  T5Config c{T5Settings::read(archive.config())};
   const auto size = [&](const std::string& name, int64_t side) { return archive.has(prefix + name) ? archive.tensor(prefix + name).size(side) : 0; };
   c.vocabulary = size(kWordTable, 0);
   c.width = size(kWordTable, 1);
   while (archive.has(cat(prefix, "encoder.block.", c.encoder_layers, ".layer.0.SelfAttention.q.weight"))) ++c.encoder_layers;
   while (archive.has(cat(prefix, "decoder.block.", c.decoder_layers, ".layer.0.SelfAttention.q.weight"))) ++c.decoder_layers;
   c.mlp_width = size("encoder.block.0.layer.1.DenseReluDense.wo.weight", 1);
-  c.heads = json.value("num_heads", int64_t{0});
-  c.buckets = json.value("relative_attention_num_buckets", int64_t{32});
-  c.max_distance = json.value("relative_attention_max_distance", int64_t{128});
   const int64_t inner = size("encoder.block.0.layer.0.SelfAttention.q.weight", 0);
   check(c.heads > 0 && inner % c.heads == 0, "model ", archive.file().string(), ": its config.json gives no usable num_heads (", c.heads,
         ", inner width ", inner, "); export it with tools/export_torchscript.py");
   c.head_width = inner / c.heads;
-  read_feed_forward(json, c);
-  check_activation(archive, c.activation);
-  c.norm_eps = json.value("layer_norm_epsilon", 1e-6);
-  c.dropout = options.dropout.value_or(json.value("dropout_rate", 0.1));
-  // Newer configurations say it outright; in older ones only models with tied tables scale. mT5 never does.
-  const bool tied = json.value("model_type", std::string()) == "t5" && json.value("tie_word_embeddings", true);
-  c.scale_output = json.value("scale_decoder_outputs", tied);
+  if (options.dropout) c.dropout = *options.dropout;
   return c;
 }
 
@@ -360,7 +340,7 @@ T5Config read_config(const TorchScriptArchive& archive, const std::string& prefi
 void register_t5_family(ModelFamilies& families) {
   ModelFamily family;
   family.recognises = [](const TorchScriptArchive& archive) {
-    const std::string type = archive.config().value("model_type", std::string());
+    const std::string type = model_type_of(archive.config());
     return (type == "t5" || type == "mt5") && WeightMap::prefix_of(archive, kWordTable) &&
            WeightMap::prefix_of(archive, "decoder.block.0.layer.1.EncDecAttention.q.weight");
   };

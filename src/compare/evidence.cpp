@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "compare/cell_files.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "report/axis.h"
@@ -35,23 +36,10 @@ LearningCurve read_curve(const fs::path& run, int64_t seed) {
 }
 
 std::vector<LearnedUpdate> read_updates(const fs::path& run, int64_t seed) {
-  std::vector<LearnedUpdate> out;
+  const fs::path file = run / "updates.json";
   std::error_code absent;
-  if (!fs::exists(run / "updates.json", absent)) return out;
-  const Json read = Json::parse(read_file(run / "updates.json"), nullptr, /*allow_exceptions=*/false);
-  check(read.is_array(), (run / "updates.json").string(), " is not valid JSON");
-  for (const Json& site : read) {
-    LearnedUpdate update{.seed = seed, .path = site.at("path"), .role = site.at("role")};
-    update.layer = layer_of(update.path);
-    update.out = site.at("shape").at(0);
-    update.in = site.at("shape").at(1);
-    update.numerical_rank = site.at("numerical_rank");
-    update.update_norm = number(site.at("update_norm"));
-    update.weight_norm = number(site.at("weight_norm"));
-    for (const Json& value : site.at("singular_values")) update.singular_values.push_back(number(value));
-    out.push_back(std::move(update));
-  }
-  return out;
+  if (!fs::exists(file, absent)) return {};
+  return read_cell_updates(file.string(), read_file(file), seed);
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ std::vector<ParamGroup> all_factors(const FactorChainImpl& chain) {
   return groups;
 }
 
-bool better(const Scores& now, const std::optional<TrainResult::Evaluation>& best) {
+bool better(const Scores& now, const std::optional<StepScores>& best) {
   if (std::isnan(now.headline())) return false;
   if (!best) return true;
   return now.higher_is_better ? now.headline() > best->scores.headline() : now.headline() < best->scores.headline();
@@ -168,7 +168,7 @@ class FitRun {
     write_checkpoint(folder_,
                      {.state = state_,
                       .identity = setup_.identity,
-                      .movement = nlohmann::ordered_json::object(),
+                      .movement = {},
                       .parameters = copy_parameters(groups),
                       .optimizer = stepper_->state(),
                       .generators = {}},

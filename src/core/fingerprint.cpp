@@ -36,4 +36,10 @@ std::string Fingerprint::hex() const {
   return out;
 }
 
+std::string fingerprint(std::string_view bytes) {
+  Fingerprint print;
+  print.add(bytes);
+  return print.hex();
+}
+
 }  // namespace deeplora

@@ -24,4 +24,7 @@ class Fingerprint {
   uint64_t hash_ = 0xcbf29ce484222325ULL;
 };
 
+/// Of the bytes alone.
+std::string fingerprint(std::string_view bytes);
+
 }  // namespace deeplora

@@ -9,7 +9,6 @@
 
 #include "core/files.h"
 #include "core/fingerprint.h"
-#include "core/json_text.h"
 #include "core/zip_directory.h"
 
 namespace deeplora {
@@ -59,19 +58,6 @@ std::map<std::string, std::string> read_extras(const fs::path& file) {
   return extras;
 }
 
-nlohmann::json parse_extra(const std::map<std::string, std::string>& extras, const std::string& name, const fs::path& file) {
-  const auto found = extras.find(name);
-  if (found == extras.end()) return nlohmann::json::object();
-  check(!nests_too_deep(found->second), "model ", file.string(), ": its ", name, " nests deeper than ", kDeepestJson, " levels");
-  try {
-    auto parsed = nlohmann::json::parse(found->second);
-    check(parsed.is_object(), "model ", file.string(), ": its ", name, " is not a JSON object");
-    return parsed;
-  } catch (const nlohmann::json::exception&) {
-    fail("model ", file.string(), ": its ", name, " is not valid JSON");
-  }
-}
-
 }  // namespace
 
 std::string short_reason(const std::exception& error) {
@@ -93,9 +79,9 @@ TorchScriptArchive TorchScriptArchive::load(const fs::path& file, torch::Device 
   TorchScriptArchive archive;
   archive.file_ = file;
   archive.extras_ = read_extras(file);
-  archive.config_ = parse_extra(archive.extras_, "config.json", file);
-  archive.export_info_ = parse_extra(archive.extras_, "export.json", file);
-  archive.deeplora_info_ = parse_extra(archive.extras_, "deeplora.json", file);
+  archive.config_ = archive.json("config.json");
+  archive.export_info_ = archive.json("export.json");
+  archive.deeplora_info_ = archive.json("deeplora.json");
   try {
     archive.module_ = torch::jit::load(file.string(), device);
   } catch (const c10::Error& e) {
@@ -170,6 +156,12 @@ std::optional<std::string> TorchScriptArchive::extra(const std::string& name) co
   return found->second;
 }
 
+JsonFile TorchScriptArchive::json(const std::string& name) const {
+  const std::string where = cat("model ", file_.string(), ": ", name);
+  const auto found = extras_.find(name);
+  return found == extras_.end() ? JsonFile{where} : JsonFile::parse(where, found->second);
+}
+
 const std::string& TorchScriptArchive::fingerprint() const {
   if (!fingerprint_.empty()) return fingerprint_;
   Fingerprint print;
@@ -206,11 +198,11 @@ void TorchScriptArchive::save(const torch::jit::Module& module, const std::map<s
 
 bool gives_logits(const TorchScriptArchive& archive) {
   if (archive.deeplora_info().value("token_logits", false)) return true;
-  const auto& info = archive.export_info();
-  if (info.contains("output")) return info.value("output", std::string()) == "logits";
-  const auto& names = archive.config().contains("architectures") ? archive.config()["architectures"] : nlohmann::json();
-  if (!names.is_array() || names.empty() || !names[0].is_string()) return false;
-  const std::string name = names[0].get<std::string>();
+  const JsonFile& info = archive.export_info();
+  if (info.has("output")) return info.at<std::string>("output") == "logits";
+  const auto names = archive.config().value("architectures", std::vector<std::string>());
+  if (names.empty()) return false;
+  const std::string& name = names.front();
   const bool language_model = name.ends_with("ForCausalLM") || name.ends_with("LMHeadModel") || name.ends_with("ForConditionalGeneration");
   return language_model && archive.output_type() == "Tensor";
 }

@@ -5,11 +5,11 @@
 
 #include <filesystem>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "core/json_file.h"
 #include "core/optimizer.h"
 #include "lm/language_model.h"
 
@@ -47,12 +47,14 @@ class TorchScriptArchive {
   /// Content of the extra file, if it is there.
   std::optional<std::string> extra(const std::string& name) const;
   const std::map<std::string, std::string>& extras() const { return extras_; }
+  /// That extra file as a JSON object; empty when it is not there. Throws Error when it is something else.
+  JsonFile json(const std::string& name) const;
   /// config.json (Hugging Face), or an empty object.
-  const nlohmann::json& config() const { return config_; }
+  const JsonFile& config() const { return config_; }
   /// export.json of tools/export_torchscript.py, or an empty object.
-  const nlohmann::json& export_info() const { return export_info_; }
+  const JsonFile& export_info() const { return export_info_; }
   /// deeplora.json: what our own export wrote (task, labels), or an empty object.
-  const nlohmann::json& deeplora_info() const { return deeplora_info_; }
+  const JsonFile& deeplora_info() const { return deeplora_info_; }
 
   /// 16 hexadecimal digits over names, shapes, dtypes and bytes of all tensors: the identity of the weights.
   const std::string& fingerprint() const;
@@ -68,7 +70,7 @@ class TorchScriptArchive {
   std::map<std::string, size_t> index_;
   std::vector<std::string> inputs_;
   std::map<std::string, std::string> extras_;
-  nlohmann::json config_, export_info_, deeplora_info_;
+  JsonFile config_, export_info_, deeplora_info_;
   mutable std::string fingerprint_;
 };
 

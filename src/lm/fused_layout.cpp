@@ -11,21 +11,22 @@ struct GroupedRows {
   int64_t groups, query, key_value;
 };
 
-int64_t number_of(const nlohmann::json& config, std::initializer_list<const char*> keys, int64_t otherwise = 0) {
-  for (const char* key : keys)
-    if (const auto found = config.find(key); found != config.end() && found->is_number_integer()) return found->get<int64_t>();
+/// Of the first key that is there. Larger numbers than any model's would only overflow what is computed from them.
+int64_t number_of(const JsonFile& config, std::initializer_list<const char*> keys, int64_t otherwise = 0) {
+  constexpr int64_t kMost = int64_t{1} << 20;
+  for (const char* key : keys) {
+    if (!config.has(key)) continue;
+    const auto number = config.at<int64_t>(key);
+    check(number >= 0 && number <= kMost, config.name, ": ", key, ": expected a number from 0 to ", kMost, ", found ", number);
+    return number;
+  }
   return otherwise;
-}
-
-bool flag_of(const nlohmann::json& config, const char* key, bool otherwise) {
-  const auto found = config.find(key);
-  return found != config.end() && found->is_boolean() ? found->get<bool>() : otherwise;
 }
 
 struct HeadCounts {
   int64_t heads, key_value_heads, width;
 
-  explicit HeadCounts(const nlohmann::json& config)
+  explicit HeadCounts(const JsonFile& config)
       : heads(number_of(config, {"num_attention_heads", "n_head", "n_heads"})),
         key_value_heads(number_of(config, {"num_key_value_heads", "kv_n_heads", "num_kv_heads"}, heads)),
         width(number_of(config, {"head_dim"})) {
@@ -38,13 +39,13 @@ struct HeadCounts {
 };
 
 /// Falcon: new_decoder_architecture groups by key-value head; else multi_query has one key and value for all.
-GroupedRows falcon(const nlohmann::json& config, const HeadCounts& counts) {
-  if (flag_of(config, "new_decoder_architecture", false)) return counts.per_key_value_head();
-  if (flag_of(config, "multi_query", true)) return {1, counts.heads * counts.width, counts.width};
+GroupedRows falcon(const JsonFile& config, const HeadCounts& counts) {
+  if (config.value("new_decoder_architecture", false)) return counts.per_key_value_head();
+  if (config.value("multi_query", true)) return {1, counts.heads * counts.width, counts.width};
   return counts.per_head();
 }
 
-std::optional<GroupedRows> of_family(const nlohmann::json& config) {
+std::optional<GroupedRows> of_family(const JsonFile& config) {
   static const std::set<std::string> in_blocks{"gpt2", "openai-gpt", "imagegpt", "modernbert", "mpt", "phi3"};
   static const std::set<std::string> by_head{"gpt_neox", "gpt_neox_japanese", "bloom", "persimmon"};
   const std::string type = config.value("model_type", std::string());
@@ -54,18 +55,18 @@ std::optional<GroupedRows> of_family(const nlohmann::json& config) {
   if (by_head.count(type)) return counts.per_head();
   if (type == "falcon") return falcon(config, counts);
   if (type == "gpt_bigcode")
-    return flag_of(config, "multi_query", true) ? GroupedRows{1, counts.heads * counts.width, counts.width} : counts.per_head();
+    return config.value("multi_query", true) ? GroupedRows{1, counts.heads * counts.width, counts.width} : counts.per_head();
   return std::nullopt;
 }
 
-std::string unknown_layout(const nlohmann::json& config) {
+std::string unknown_layout(const JsonFile& config) {
   const std::string type = config.value("model_type", std::string());
   return cat("how its rows are shared among query, key and value is not known (",
              type.empty() ? "the archive holds no config.json with a model_type" : cat("model_type '", type, "'"),
              "); say so with adapter.fused_layout: blocks or per-head, or adapt the whole weight (query_key_value)");
 }
 
-void describe_rows(AdapterSite& site, const nlohmann::json& config, FusedLayout layout) {
+void describe_rows(AdapterSite& site, const JsonFile& config, FusedLayout layout) {
   const int64_t out = site.weight.size(0);
   std::optional<GroupedRows> rows;
   const bool torch_nn = site.path.ends_with("in_proj_weight");
@@ -98,7 +99,7 @@ FusedLayout parse_fused_layout(const std::string& name) {
   fail("unknown fused_layout '", name, "'; known: auto, blocks, per-head");
 }
 
-void find_row_blocks(std::vector<AdapterSite>& sites, const nlohmann::json& config, FusedLayout layout) {
+void find_row_blocks(std::vector<AdapterSite>& sites, const JsonFile& config, FusedLayout layout) {
   for (auto& site : sites)
     if (site.role == "query_key_value") describe_rows(site, config, layout);
 }

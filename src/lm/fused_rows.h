@@ -1,10 +1,10 @@
 // Query, key and value in one weight: whose rows are which, and adapters at some of them.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "core/json_file.h"
 #include "lm/language_model.h"
 
 namespace deeplora {
@@ -19,7 +19,7 @@ FusedLayout parse_fused_layout(const std::string& name);
 
 /// Fills `blocks`, or `layout_unknown`, of every site with the role query_key_value. `config` is the archive's config.json.
 /// Sources of the layouts: the attention modules of transformers, one by one.
-void find_row_blocks(std::vector<AdapterSite>& sites, const nlohmann::json& config, FusedLayout layout);
+void find_row_blocks(std::vector<AdapterSite>& sites, const JsonFile& config, FusedLayout layout);
 
 /// "a.c_attn.weight", "query" -> "a.c_attn.query.weight"
 std::string block_path(const AdapterSite& whole, const std::string& role);

@@ -177,8 +177,7 @@ void GraphModel::check_probe(const TorchScriptArchive& archive, int64_t tokens, 
 bool GraphModel::ignores_padding(const TorchScriptArchive& archive) {
   constexpr int64_t kTokens = 12, kKept = 8;
   const Batch full = probe_batch(archive, *this, kTokens).to(lowered_.tensors.front().value.device());
-  const auto pad = archive.config().find("pad_token_id");
-  const int64_t pad_id = pad != archive.config().end() && pad->is_number_integer() ? pad->get<int64_t>() : 0;
+  const int64_t pad_id = archive.config().value("pad_token_id", int64_t{0});
   Batch padded = full, cut = full;
   padded.input_ids = full.input_ids.clone();
   padded.input_ids.slice(1, kKept).fill_(pad_id);

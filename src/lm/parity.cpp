@@ -80,9 +80,7 @@ Batch probe_batch(const TorchScriptArchive& archive, LanguageModel& model, int64
   }
   if (known > 0) vocabulary = known;
   if (vocabulary == 0) vocabulary = 32;
-  const auto& config = archive.config();
-  const int64_t pad = config.contains("pad_token_id") && config["pad_token_id"].is_number_integer()
-                          ? config["pad_token_id"].get<int64_t>() : 0;
+  const int64_t pad = archive.config().value("pad_token_id", int64_t{0});
   auto generator = make_generator(0, "probe");
   Batch batch;
   const int64_t lowest = vocabulary > 16 ? 5 : 1;  // special tokens come first in most vocabularies

@@ -2,42 +2,54 @@
 
 #include <algorithm>
 #include <cctype>
-#include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 
 #include "core/files.h"
-#include "core/json_text.h"
+#include "core/json_file.h"
 #include "core/safetensors.h"
 
 namespace deeplora {
 namespace fs = std::filesystem;
 namespace {
 
-nlohmann::json read_settings(const fs::path& folder) {
-  const fs::path file = folder / "adapter_config.json";
-  const std::string text = read_file(file, "PEFT configuration");
-  const auto parsed = nests_too_deep(text) ? nlohmann::json() : nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  check(parsed.is_object(), file.string(), " is not a JSON object");
-  return parsed;
-}
+/// What adapter_config.json says of the factors.
+struct PeftSettings {
+  int64_t rank = 0;
+  double alpha = 0;
+  std::optional<double> dropout;
+  std::string method = "lora";
+};
 
-bool is_true(const nlohmann::json& settings, const char* key) { return settings.contains(key) && settings[key].is_boolean() && settings[key].get<bool>(); }
-
-/// Keys that would change what the factors mean.
-void check_plain_lora(const nlohmann::json& settings, const fs::path& folder) {
+/// Throws one Error with every key that is of another type or would change what the factors mean.
+PeftSettings read_settings(const fs::path& folder) {
+  const JsonFile settings = JsonFile::parse("adapter_config.json", read_file(folder / "adapter_config.json", "PEFT configuration"));
   Errors errors;
-  const auto type = settings.find("peft_type");
-  if (type == settings.end() || *type != "LORA") errors.add("peft_type: expected \"LORA\", found ", type == settings.end() ? "nothing" : type->dump());
-  if (is_true(settings, "lora_bias")) errors.add("lora_bias: true is not supported");
-  if (is_true(settings, "use_dora") && is_true(settings, "use_rslora")) errors.add("use_dora together with use_rslora is not supported");
+  const auto collect = [&errors](const auto& read) {
+    try {
+      read();
+    } catch (const Error& e) {
+      errors.add(e.what());
+    }
+  };
+  const auto type = settings.root.find("peft_type");
+  if (type == settings.root.end() || *type != "LORA") errors.add("peft_type: expected \"LORA\", found ", type == settings.root.end() ? "nothing" : shown(*type));
   for (const char* key : {"rank_pattern", "alpha_pattern", "layer_replication", "trainable_token_indices"})
-    if (settings.contains(key) && !settings[key].is_null() && !settings[key].empty()) errors.add(key, " is not supported");
-  if (settings.contains("bias") && settings["bias"] != "none") errors.add("bias: expected none, found ", settings["bias"].dump());
-  if (!settings.contains("r") || !settings["r"].is_number_integer()) errors.add("r: a whole number is missing");
-  if (!settings.contains("lora_alpha") || !settings["lora_alpha"].is_number()) errors.add("lora_alpha: a number is missing");
-  if (settings.contains("lora_dropout") && !settings["lora_dropout"].is_number())
-    errors.add("lora_dropout: expected a number, found ", settings["lora_dropout"].dump());
-  errors.throw_if_any((folder / "adapter_config.json").string());
+    if (settings.has(key) && !settings.root[key].empty()) errors.add(key, " is not supported");
+  if (settings.root.contains("bias") && settings.root["bias"] != "none") errors.add("bias: expected none, found ", shown(settings.root["bias"]));
+  bool bias = false, dora = false, stabilised = false;
+  PeftSettings out;
+  collect([&] { bias = settings.value("lora_bias", false); });
+  collect([&] { dora = settings.value("use_dora", false); });
+  collect([&] { stabilised = settings.value("use_rslora", false); });
+  collect([&] { out.rank = settings.at<int64_t>("r"); });
+  collect([&] { out.alpha = settings.at<double>("lora_alpha"); });
+  collect([&] { if (settings.has("lora_dropout")) out.dropout = settings.at<double>("lora_dropout"); });
+  if (bias) errors.add("lora_bias: true is not supported");
+  if (dora && stabilised) errors.add("use_dora together with use_rslora is not supported");
+  errors.throw_if_any(folder.string());
+  out.method = dora ? "dora" : stabilised ? "rslora" : "lora";
+  return out;
 }
 
 void set_unless_given(Config& config, const std::string& key, const std::string& value) {
@@ -77,12 +89,11 @@ void adopt_peft_settings(Config& config) {
   fs::path folder;
   config.section("adapter").read("path", folder, "");
   if (!is_peft_folder(folder)) return;
-  const auto settings = read_settings(folder);
-  check_plain_lora(settings, folder);
-  set_unless_given(config, "method", is_true(settings, "use_dora") ? "dora" : is_true(settings, "use_rslora") ? "rslora" : "lora");
-  set_unless_given(config, "rank", settings["r"].dump());
-  set_unless_given(config, "alpha", settings["lora_alpha"].dump());
-  if (settings.contains("lora_dropout")) set_unless_given(config, "dropout", settings["lora_dropout"].dump());
+  const PeftSettings settings = read_settings(folder);
+  set_unless_given(config, "method", settings.method);
+  set_unless_given(config, "rank", nlohmann::json(settings.rank).dump());
+  set_unless_given(config, "alpha", nlohmann::json(settings.alpha).dump());
+  if (settings.dropout) set_unless_given(config, "dropout", nlohmann::json(*settings.dropout).dump());
   std::vector<std::string> targets;
   for (const auto& module : modules_of(folder)) targets.push_back("'*" + module + "'");  // the archive's own prefix stands before it
   set_unless_given(config, "targets", "[" + join(targets, ", ", targets.size()) + "]");

@@ -5,6 +5,7 @@
 #include "core/log.h"
 #include "tasks/chat_template.h"
 #include "tasks/language_task.h"
+#include "tasks/task_state.h"
 #include "tasks/token_loss.h"
 #include "text/tokenizer_json.h"
 
@@ -85,8 +86,8 @@ class CausalLm : public LanguageTask {
     add_end_of_turn();
   }
   nlohmann::ordered_json state() const override { return {{"chat", chat_}}; }
-  void restore(const nlohmann::ordered_json& state) override {
-    chat_ = state.value("chat", false);
+  void restore(const OrderedJsonFile& state) override {
+    chat_ = read_chat(state);
     add_end_of_turn();
   }
 
@@ -94,7 +95,7 @@ class CausalLm : public LanguageTask {
     LanguageTask::use_model(model);
     positions_ = 0;
     for (const char* key : {"n_positions", "max_position_embeddings"})
-      if (positions_ == 0 && model.config.contains(key) && model.config[key].is_number_integer()) positions_ = model.config[key].get<int64_t>();
+      if (positions_ == 0) positions_ = model.config.value(key, int64_t{0});
     limit_length(positions_);
     find_template();
     add_end_of_turn();
@@ -168,11 +169,7 @@ class CausalLm : public LanguageTask {
       return;
     }
     std::string jinja = model_.tokenizer_files("chat_template.jinja").value_or("");
-    const auto& own = settings.root.contains("chat_template") ? settings.root["chat_template"] : nlohmann::json();
-    if (own.is_string()) jinja = own.get<std::string>();
-    if (own.is_array())
-      for (const auto& entry : own)
-        if (entry.value("name", "") == "default") jinja = entry.value("template", "");
+    if (const auto own = chat_template_of(settings)) jinja = *own;
     no_template_ = "the tokenizer brings no chat template; choose one with data.chat_template: " + join(ChatTemplate::names());
     if (jinja.empty()) return;
     try {

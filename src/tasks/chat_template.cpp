@@ -2,9 +2,6 @@
 
 #include <algorithm>
 
-#include "core/error.h"
-#include "core/json_text.h"
-
 namespace deeplora {
 namespace {
 
@@ -174,6 +171,17 @@ std::vector<ChatPart> ChatTemplate::render(const std::vector<ChatMessage>& messa
   }
   say(fixed(open ? form.open : form.close), false);
   return parts;
+}
+
+std::optional<std::string> chat_template_of(const JsonFile& settings) {
+  if (!settings.has("chat_template")) return std::nullopt;
+  const auto& own = settings.root["chat_template"];
+  if (!own.is_array()) return settings.at<std::string>("chat_template");
+  std::optional<std::string> found;
+  const std::string where = settings.name + ": chat_template";
+  for (const auto& entry : own)
+    if (json_at<std::string>(entry, "name", where) == "default") found = json_at<std::string>(entry, "template", where);
+  return found;
 }
 
 std::vector<ChatMessage> read_messages(const nlohmann::ordered_json& value, std::string_view where) {

@@ -1,11 +1,12 @@
 // Conversations as the text that chat models were trained on. Free of LibTorch.
 #pragma once
 
-#include <nlohmann/json.hpp>
-
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "core/json_file.h"
 
 namespace deeplora {
 
@@ -45,6 +46,9 @@ class ChatTemplate {
   std::string default_system_;  ///< put first where a conversation has no system message
   const Form* form_ = nullptr;
 };
+
+/// "chat_template" of tokenizer_config.json: a text, or the one called "default" of a list of {"name", "template"}.
+std::optional<std::string> chat_template_of(const JsonFile& settings);
 
 /// [{"role": ..., "content": ...}, ...], also as text; throws Error naming `where`.
 std::vector<ChatMessage> read_messages(const nlohmann::ordered_json& value, std::string_view where);

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "tasks/metrics.h"
+#include "tasks/task_state.h"
 #include "tasks/text_task.h"
 
 namespace deeplora {
@@ -42,9 +43,8 @@ class Classification : public TextTask {
   }
 
   nlohmann::ordered_json state() const override { return {{"labels", labels_}}; }
-  void restore(const nlohmann::ordered_json& state) override {
-    check(state.contains("labels") && state["labels"].is_array(), "the saved task holds no labels");
-    labels_ = state["labels"].get<std::vector<std::string>>();
+  void restore(const OrderedJsonFile& state) override {
+    labels_ = read_labels(state);
     index_labels();
   }
   int64_t outputs() const override { return static_cast<int64_t>(labels_.size()); }

@@ -6,15 +6,10 @@ namespace deeplora {
 namespace {
 
 /// A number or list of numbers under `key`.
-std::vector<int64_t> ids_of(const nlohmann::json& settings, const std::string& key) {
-  const auto found = settings.find(key);
-  if (found == settings.end()) return {};
-  if (found->is_number_integer()) return {found->get<int64_t>()};
-  std::vector<int64_t> out;
-  if (found->is_array())
-    for (const auto& id : *found)
-      if (id.is_number_integer()) out.push_back(id.get<int64_t>());
-  return out;
+std::vector<int64_t> ids_of(const JsonFile& settings, const std::string& key) {
+  if (!settings.has(key)) return {};
+  if (settings.root[key].is_array()) return settings.at<std::vector<int64_t>>(key);
+  return {settings.at<int64_t>(key)};
 }
 
 }  // namespace

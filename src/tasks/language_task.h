@@ -12,7 +12,7 @@ class LanguageTask : public Task {
   nlohmann::ordered_json settings() const override;
   void fit(std::span<const Row>, std::span<const Row>) override {}
   nlohmann::ordered_json state() const override { return nlohmann::ordered_json::object(); }
-  void restore(const nlohmann::ordered_json&) override {}
+  void restore(const OrderedJsonFile&) override {}
   void set_pad_id(int64_t id) override { pad_id_ = id; }
   void use_model(const ModelFiles& model) override;
   /// Leaves out examples without anything to predict, with a warning that names them.

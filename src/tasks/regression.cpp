@@ -2,8 +2,10 @@
 
 #include <cmath>
 #include <map>
+#include <tuple>
 
 #include "tasks/metrics.h"
+#include "tasks/task_state.h"
 #include "tasks/text_task.h"
 
 namespace deeplora {
@@ -37,11 +39,7 @@ class Regression : public TextTask {
   }
 
   nlohmann::ordered_json state() const override { return {{"mean", mean_}, {"spread", spread_}}; }
-  void restore(const nlohmann::ordered_json& state) override {
-    check(state.contains("mean") && state.contains("spread"), "the saved task holds no mean and spread of the targets");
-    mean_ = state["mean"].get<double>();
-    spread_ = state["spread"].get<double>();
-  }
+  void restore(const OrderedJsonFile& state) override { std::tie(mean_, spread_) = read_target_scale(state); }
   int64_t outputs() const override { return 1; }
   std::pair<double, double> output_scale() const override { return {mean_, spread_}; }
 

@@ -39,9 +39,7 @@ class Seq2Seq : public LanguageTask {
     LanguageTask::use_model(model);
     start_ = model_token(model, "decoder_start_token_id");
     check(start_ >= 0, "task seq2seq: the model's config.json names no decoder_start_token_id");
-    positions_ = 0;
-    const auto own = model.config.find("max_position_embeddings");
-    if (own != model.config.end() && own->is_number_integer()) positions_ = own->get<int64_t>();
+    positions_ = model.config.value("max_position_embeddings", int64_t{0});
     limit_length(positions_);
   }
 

@@ -11,9 +11,11 @@
 #include <vector>
 
 #include "core/config.h"
+#include "core/json_file.h"
 #include "core/process_group.h"
 #include "core/registry.h"
 #include "lm/language_model.h"
+#include "tasks/scores.h"
 #include "text/table.h"
 #include "text/tokenizer.h"
 
@@ -35,16 +37,6 @@ struct Example {
   bool truncated = false;
 };
 
-/// Named values, the headline metric first. NaN where the metric is undefined (constant predictions).
-struct Scores {
-  std::vector<std::pair<std::string, double>> values;
-  bool higher_is_better = true;
-
-  double headline() const { return values.front().second; }
-  const std::string& headline_name() const { return values.front().first; }
-  nlohmann::ordered_json json() const;  ///< NaN becomes null
-};
-
 /// How evaluate() runs the model.
 struct EvaluationOptions {
   int64_t batch_size = 64;
@@ -59,8 +51,8 @@ struct EvaluationOptions {
 
 /// What a task may read of the model it is for.
 struct ModelFiles {
-  nlohmann::json config;             ///< config.json, or an empty object
-  nlohmann::json generation_config;  ///< generation_config.json, or an empty object
+  JsonFile config;             ///< config.json, or an empty object
+  JsonFile generation_config;  ///< generation_config.json, or an empty object
   TokenizerFiles tokenizer_files;
   std::shared_ptr<const Tokenizer> tokenizer;  ///< null when there is none
   bool has_decoder = false;                    ///< takes decoder_input_ids
@@ -80,7 +72,7 @@ class Task {
   virtual void fit(std::span<const Row> train, std::span<const Row> all) = 0;
   /// What fit() learnt, kept in the run folder and in exports; restore() takes it back.
   virtual nlohmann::ordered_json state() const = 0;
-  virtual void restore(const nlohmann::ordered_json& state) = 0;
+  virtual void restore(const OrderedJsonFile& state) = 0;
   /// Id that fills cells beyond a text (masked out, but some models read it: RoBERTa counts positions by it).
   virtual void set_pad_id(int64_t id) = 0;
   /// Called before any row is encoded. Throws Error for a model of another kind.

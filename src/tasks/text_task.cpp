@@ -43,16 +43,6 @@ Example from_ids(const Row& row, int64_t max_length) {
 
 }  // namespace
 
-
-nlohmann::ordered_json Scores::json() const {
-  nlohmann::ordered_json out = nlohmann::ordered_json::object();
-  for (const auto& [name, value] : values) {
-    if (std::isfinite(value)) out[name] = value;
-    else out[name] = nullptr;
-  }
-  return out;
-}
-
 TextTask::TextTask(std::string name, const Config& data, TextColumns defaults) : name_(std::move(name)), columns_(std::move(defaults)) {
   data.read("text", columns_.text, "column of the text: name, or 0-based index");
   data.read("text_pair", columns_.text_pair, "column of the second text of a pair; empty: single texts");

@@ -111,7 +111,7 @@ enum class Style { t5, llama };
 
 /// tokenizer_class without "Fast"; "" for the generic classes, which say nothing.
 std::string tokenizer_class(const TokenizerConfig& config) {
-  auto name = config.get<std::string>("tokenizer_class", "");
+  auto name = config.value<std::string>("tokenizer_class", "");
   if (name.ends_with("Fast")) name.erase(name.size() - 4);
   return name == "PreTrainedTokenizer" || name == "TokenizersBackend" ? "" : name;
 }
@@ -184,7 +184,7 @@ std::vector<AddedToken> tokens_without_json(const SentencePieceProcessor& proces
     }
     return out;
   }
-  const int64_t extra = style == Style::t5 ? config.get<int64_t>("extra_ids", 100) : 0;
+  const int64_t extra = style == Style::t5 ? config.value<int64_t>("extra_ids", 100) : 0;
   check(extra >= 0 && extra <= 100000, config.name, ": extra_ids is ", extra, "; expected 0 to 100000");
   for (int64_t i = 0; i < extra; ++i)
     out.push_back(special_token(processor.GetPieceSize() + extra - 1 - i, cat("<extra_id_", i, ">")));
@@ -193,8 +193,8 @@ std::vector<AddedToken> tokens_without_json(const SentencePieceProcessor& proces
 
 SequenceTemplate make_layout(const std::string& file, const SpecialIds& special,
                              const TokenizerConfig& config, Style style) {
-  const bool bos = config.get<bool>("add_bos_token", style == Style::llama);
-  const bool eos = config.get<bool>("add_eos_token", style == Style::t5);
+  const bool bos = config.value<bool>("add_bos_token", style == Style::llama);
+  const bool eos = config.value<bool>("add_eos_token", style == Style::t5);
   check(!bos || special.bos >= 0, file, ": has no beginning-of-sequence token, which ", config.name,
         " asks for; set add_bos_token: false there");
   check(!eos || special.eos >= 0, file, ": has no end-of-sequence token, which ", config.name,
@@ -234,7 +234,7 @@ bool prefix_at_start_only(const std::optional<JsonFile>& tokenizer, const Tokeni
     if (splitter.is_object() && splitter.contains("prepend_scheme"))
       return splitter["prepend_scheme"] == "first";
   }
-  return style == Style::llama && !config.get<bool>("legacy", true);
+  return style == Style::llama && !config.value<bool>("legacy", true);
 }
 
 /// True when a text that begins with a space takes no second one: the tokenizers library's Metaspace, unlike sentencepiece.

@@ -1,8 +1,5 @@
 #include "text/tokenizer_json.h"
 
-#include "core/error.h"
-#include "core/json_text.h"
-
 namespace deeplora {
 namespace {
 
@@ -50,7 +47,8 @@ void read_layout_piece(const JsonFile& file, const json& processor, const json& 
   const json& ids = component(component(component(processor, "special_tokens"), id), "ids");
   check(what == "SpecialToken" && ids.is_array(), file.name, ": post_processor uses '", id,
         "', but its special_tokens have no ids for it");
-  for (const json& one : ids) out.push_back({Kind::special, one.get<int64_t>(), type_id});
+  for (const auto one : json_as<std::vector<int64_t>>(ids, cat(file.name, ": post_processor.special_tokens.", id, ".ids")))
+    out.push_back({Kind::special, one, type_id});
 }
 
 SequenceTemplate read_processor(const JsonFile& file, const json& processor) {
@@ -93,15 +91,7 @@ int64_t id_of_first(const Vocabulary& vocabulary, std::initializer_list<const ch
 std::optional<JsonFile> read_json(const TokenizerFiles& files, const std::string& name) {
   const std::optional<std::string> content = files(name);
   if (!content) return std::nullopt;
-  JsonFile out{name, {}};
-  check(!nests_too_deep(*content), name, ": nests deeper than ", kDeepestJson, " levels");
-  try {
-    out.root = json::parse(*content);
-  } catch (const json::exception& e) {
-    fail(name, ": not valid JSON: ", e.what());
-  }
-  check(out.root.is_object(), name, ": expected a JSON object, found ", out.root.type_name());
-  return out;
+  return JsonFile::parse(name, *content);
 }
 
 std::string component_type(const json& root, const std::string& key) {
@@ -178,7 +168,7 @@ std::string TokenizerConfig::token(const std::string& key, const std::string& fa
 }
 
 bool TokenizerConfig::cut_left() const {
-  const auto side = get<std::string>("truncation_side", "right");
+  const auto side = value<std::string>("truncation_side", "right");
   check(side == "left" || side == "right", name, ": truncation_side is '", side, "'; expected left or right");
   return side == "left";
 }

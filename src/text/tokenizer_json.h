@@ -1,12 +1,11 @@
 // Reading Hugging Face's tokenizer files: tokenizer.json, tokenizer_config.json, special_tokens_map.json.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "core/error.h"
+#include "core/json_file.h"
 #include "text/added_tokens.h"
 #include "text/sequence_template.h"
 #include "text/tokenizer.h"
@@ -14,28 +13,8 @@
 
 namespace deeplora {
 
-/// A parsed JSON file that names itself in errors.
-struct JsonFile {
-  std::string name;
-  nlohmann::json root;
-};
-
 /// The parsed file, or nothing when it is not there. Throws Error when it is not a JSON object.
 std::optional<JsonFile> read_json(const TokenizerFiles& files, const std::string& name);
-
-/// The value of `key` in `object`, or `fallback` when absent or null. Throws Error naming `file`, the key and
-/// what was expected.
-template <class T>
-T json_value(const nlohmann::json& object, const std::string& key, T fallback, const std::string& file) {
-  const auto found = object.find(key);
-  if (found == object.end() || found->is_null()) return fallback;
-  try {
-    return found->get<T>();
-  } catch (const nlohmann::json::exception& e) {
-    fail(file, ": '", key, "' is ", found->type_name(), " ", found->dump().substr(0, 40),
-         "; expected another type");
-  }
-}
 
 /// "type" of a component of tokenizer.json such as the normalizer; "" when it is null or absent.
 std::string component_type(const nlohmann::json& root, const std::string& component);
@@ -54,9 +33,8 @@ std::vector<AddedToken> read_added_tokens(const JsonFile& tokenizer, Vocabulary&
 SequenceTemplate read_template(const JsonFile& tokenizer);
 
 /// What tokenizer_config.json says, completed by special_tokens_map.json.
-struct TokenizerConfig {
-  nlohmann::json root = nlohmann::json::object();
-  std::string name = "tokenizer_config.json";
+struct TokenizerConfig : JsonFile {
+  TokenizerConfig() : JsonFile{"tokenizer_config.json"} {}
 
   static TokenizerConfig read(const TokenizerFiles& files);
   /// "pad_token" and the like: a text, or an object with "content". `fallback` when the file is silent; ""
@@ -64,10 +42,6 @@ struct TokenizerConfig {
   std::string token(const std::string& key, const std::string& fallback) const;
   /// "truncation_side": true when texts lose their beginning instead of their end.
   bool cut_left() const;
-  template <class T>
-  T get(const std::string& key, T fallback) const {
-    return json_value<T>(root, key, std::move(fallback), name);
-  }
 };
 
 /// Ids of the special tokens: named by the configuration, else by what such tokenizers usually call them.

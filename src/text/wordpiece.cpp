@@ -180,7 +180,7 @@ std::unique_ptr<Tokenizer> make_wordpiece(const JsonFile& tokenizer, const Token
   options.longest_word = json_value<int64_t>(model, "max_input_chars_per_word", 100, tokenizer.name);
   check(options.longest_word >= 1 && options.longest_word <= 10000, tokenizer.name, ": model.max_input_chars_per_word is ", options.longest_word,
         "; expected 1 to 10000");
-  options.clean_text = config.get<bool>("clean_up_tokenization_spaces", false);
+  options.clean_text = config.value<bool>("clean_up_tokenization_spaces", false);
   read_decoder(tokenizer, options);
   return std::make_unique<WordPieceTokenizer>(std::move(parts), std::move(options));
 }
@@ -189,16 +189,16 @@ std::unique_ptr<Tokenizer> make_wordpiece(const std::string& vocab_txt, const To
   TokenizerParts parts;
   parts.vocabulary = read_vocab_txt(vocab_txt);
   BertNormalizer normalizer;
-  normalizer.lowercase = config.get<bool>("do_lower_case", true);
-  normalizer.strip_accents = config.get<bool>("strip_accents", normalizer.lowercase);
-  normalizer.handle_chinese_chars = config.get<bool>("tokenize_chinese_chars", true);
+  normalizer.lowercase = config.value<bool>("do_lower_case", true);
+  normalizer.strip_accents = config.value<bool>("strip_accents", normalizer.lowercase);
+  normalizer.handle_chinese_chars = config.value<bool>("tokenize_chinese_chars", true);
   parts.added = AddedTokens(named_special_tokens(config, parts.vocabulary), Normalizer(normalizer));
   parts.layout = bert_layout(config, parts.vocabulary);
   parts.layout.cut_left = config.cut_left();
   parts.special = find_special_ids(config, parts.vocabulary);
   WordPieceOptions options;
   options.unknown = config.token("unk_token", "[UNK]");
-  options.clean_text = config.get<bool>("clean_up_tokenization_spaces", false);
+  options.clean_text = config.value<bool>("clean_up_tokenization_spaces", false);
   return std::make_unique<WordPieceTokenizer>(std::move(parts), std::move(options));
 }
 

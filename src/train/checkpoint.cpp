@@ -6,6 +6,7 @@
 #include <map>
 
 #include "core/files.h"
+#include "train/checkpoint_numbers.h"
 #include "train/fingerprint.h"
 
 namespace deeplora {
@@ -14,7 +15,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kVersion = 1;
 constexpr const char* kTensors = "state.pt";
 constexpr const char* kNumbers = "state.json";
 constexpr const char* kBest = "best.safetensors";
@@ -55,27 +55,20 @@ void copy_whole(const fs::path& from, const fs::path& to) {
   check(!failed, "cannot copy ", from.string(), " to ", to.string(), ": ", failed.message());
 }
 
-Json read_numbers(const fs::path& file) {
-  const Json whole = Json::parse(read_file(file, "checkpoint"), nullptr, /*allow_exceptions=*/false);
-  check(whole.is_object() && whole.contains("content") && whole.contains("checksum"), file.string(),
-        " is damaged");
-  check(whole["checksum"] == fingerprint(whole["content"].dump()), file.string(),
-        " is damaged: its checksum is wrong");
-  const Json& content = whole["content"];
-  check(content.value("version", 0) == kVersion, file.string(), ": checkpoint version ",
-        content.value("version", 0), ", expected ", kVersion,
-        "; finish the run with the program that began it");
-  return content;
+CheckpointNumbers read_numbers(const fs::path& folder) {
+  return CheckpointNumbers::parse((folder / kNumbers).string(), read_file(folder / kNumbers, "checkpoint"));
 }
 
 /// The bytes of each file that state.json names.
-std::map<std::string, std::string> read_checked_files(const fs::path& folder, const Json& content) {
+std::map<std::string, std::string> read_checked_files(const fs::path& folder, const CheckpointNumbers& numbers) {
   std::map<std::string, std::string> out;
-  for (const auto& [name, checksum] : content.at("files").items()) {
+  for (const auto& [name, checksum] : numbers.files) {
+    check(name == kTensors || name == kBest, (folder / kNumbers).string(), ": files: '", name, "' is no file of a checkpoint");
     std::string bytes = read_file(folder / name, "checkpoint");
     check(checksum == fingerprint(bytes), (folder / name).string(), " is damaged: its checksum is wrong");
     out.emplace(name, std::move(bytes));
   }
+  check(out.count(kTensors) > 0, (folder / kNumbers).string(), ": files: ", kTensors, " is missing");
   return out;
 }
 
@@ -108,18 +101,12 @@ void write_checkpoint(const RunFolder& folder, const Checkpoint& checkpoint, int
   write_folder_atomically(target, [&](const fs::path& temporary) {
     const std::string tensors = tensor_bytes(checkpoint);
     write_file_atomically(temporary / kTensors, tensors);
-    Json files = {{kTensors, fingerprint(tensors)}};
+    CheckpointNumbers numbers{checkpoint.state, checkpoint.identity, checkpoint.movement, {{kTensors, fingerprint(tensors)}}};
     if (checkpoint.state.best) {
       copy_whole(folder.adapter_file(), temporary / kBest);
-      files[kBest] = fingerprint(read_file(temporary / kBest, "checkpoint"));
+      numbers.files[kBest] = fingerprint(read_file(temporary / kBest, "checkpoint"));
     }
-    const Json content = {{"version", kVersion},
-                          {"state", to_json(checkpoint.state)},
-                          {"identity", checkpoint.identity},
-                          {"movement", checkpoint.movement},
-                          {"files", files}};
-    const Json whole = {{"content", content}, {"checksum", fingerprint(content.dump())}};
-    write_file_atomically(temporary / kNumbers, whole.dump(1) + "\n");
+    write_file_atomically(temporary / kNumbers, numbers.text());
     fs::remove_all(target, failed);  // a folder cannot be renamed over another
   });
   remove_outdated(folder, checkpoint.state.step, keep);
@@ -127,12 +114,12 @@ void write_checkpoint(const RunFolder& folder, const Checkpoint& checkpoint, int
 
 Checkpoint read_checkpoint(const fs::path& folder) {
   try {
-    const Json content = read_numbers(folder / kNumbers);
-    const auto files = read_checked_files(folder, content);
+    CheckpointNumbers numbers = read_numbers(folder);
+    const auto files = read_checked_files(folder, numbers);
     Checkpoint out;
-    out.state = train_state_from(content.at("state"));
-    out.identity = content.at("identity");
-    out.movement = content.at("movement");
+    out.state = std::move(numbers.state);
+    out.identity = std::move(numbers.identity);
+    out.movement = std::move(numbers.movement);
     const std::string& bytes = files.at(kTensors);
     const c10::IValue tensors = torch::pickle_load(std::vector<char>(bytes.begin(), bytes.end()));
     const auto groups = tensors.toGenericDict();
@@ -140,8 +127,6 @@ Checkpoint read_checkpoint(const fs::path& folder) {
     out.optimizer = unpack(groups.at("optimizer"));
     out.generators = unpack(groups.at("generators"));
     return out;
-  } catch (const Json::exception& e) {
-    fail((folder / kNumbers).string(), " is damaged: ", e.what());
   } catch (const c10::Error& e) {
     fail((folder / kTensors).string(), " is damaged: ", e.what_without_backtrace());
   } catch (const std::out_of_range&) {
@@ -162,12 +147,10 @@ void restore_best_adapter(const fs::path& checkpoint, const RunFolder& folder) {
 
 std::string checkpoint_defect(const fs::path& folder) {
   try {
-    read_checked_files(folder, read_numbers(folder / kNumbers));
+    read_checked_files(folder, read_numbers(folder));
     return "";
   } catch (const Error& e) {
     return e.what();
-  } catch (const Json::exception& e) {
-    return cat((folder / kNumbers).string(), " is damaged: ", e.what());
   }
 }
 

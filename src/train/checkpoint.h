@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -16,8 +17,8 @@ namespace deeplora {
 
 struct Checkpoint {
   TrainState state;
-  nlohmann::ordered_json identity;  ///< "train.lr": 0.001, ...: what must be the same when the run goes on
-  nlohmann::ordered_json movement;  ///< MovementGuard's
+  nlohmann::ordered_json identity;              ///< "train.lr": 0.001, ...: what must be the same when the run goes on
+  std::map<std::string, std::string> movement;  ///< MovementGuard's
   std::vector<NamedTensor> parameters;  ///< on the CPU
   std::vector<NamedTensor> optimizer;   ///< GroupOptimizer's state
   std::vector<NamedTensor> generators;  ///< state of the default generators ("cpu", "cuda:0"): byte tensors

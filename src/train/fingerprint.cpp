@@ -2,12 +2,6 @@
 
 namespace deeplora {
 
-std::string fingerprint(std::string_view bytes) {
-  Fingerprint print;
-  print.add(bytes);
-  return print.hex();
-}
-
 std::string fingerprint(const torch::Tensor& tensor) {
   const torch::Tensor whole = tensor.detach().to(torch::kCPU).contiguous();
   Fingerprint print;

@@ -5,15 +5,12 @@
 
 #include <span>
 #include <string>
-#include <string_view>
 
 #include "core/fingerprint.h"
 #include "tasks/task.h"
 
 namespace deeplora {
 
-/// Of the bytes alone.
-std::string fingerprint(std::string_view bytes);
 /// Of the bits of a tensor on any device; -0 and 0 differ.
 std::string fingerprint(const torch::Tensor& tensor);
 /// Of everything a model or a loss may see of the rows, in order.

@@ -23,13 +23,6 @@ MovementGuard::MovementGuard(const std::vector<ParamGroup>& groups) {
       for (const auto& [name, value] : group.params) starting_bits_[name] = fingerprint(value);
 }
 
-MovementGuard::MovementGuard(const nlohmann::ordered_json& saved)
-    : starting_bits_(saved.get<std::map<std::string, std::string>>()) {}
-
-nlohmann::ordered_json MovementGuard::json() const {
-  return nlohmann::ordered_json(starting_bits_);
-}
-
 void MovementGuard::check_moved(const std::vector<ParamGroup>& groups, int64_t steps, double lr) {
   std::vector<std::string> still;
   for (const auto& group : groups) {

@@ -2,10 +2,9 @@
 // moved.
 #pragma once
 
-#include <nlohmann/json.hpp>
-
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/optimizer.h"
@@ -17,9 +16,9 @@ namespace deeplora {
 class MovementGuard {
  public:
   explicit MovementGuard(const std::vector<ParamGroup>& groups);
-  /// Goes on with what json() kept.
-  explicit MovementGuard(const nlohmann::ordered_json& saved);
-  nlohmann::ordered_json json() const;
+  /// Goes on with what saved() gave.
+  explicit MovementGuard(std::map<std::string, std::string> saved) : starting_bits_(std::move(saved)) {}
+  const std::map<std::string, std::string>& saved() const { return starting_bits_; }
 
   bool passed() const { return starting_bits_.empty(); }
   /// Nothing when every group changed in at least one bit since the start; the guard is done then. Throws

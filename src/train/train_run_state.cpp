@@ -11,6 +11,7 @@
 #include "core/random.h"
 #include "core/scratch_folder.h"
 #include "core/system.h"
+#include "train/gradients.h"
 #include "train/run_identity.h"
 #include "train/train_run.h"
 
@@ -117,7 +118,7 @@ void TrainRun::write_state() {
   write_checkpoint(folder_,
                    {.state = state_,
                     .identity = identity(),
-                    .movement = movement_->json(),
+                    .movement = movement_->saved(),
                     .parameters = copy_parameters(setup_.groups),
                     .optimizer = optimizer_.state(),
                     .generators = generator_states(setup_.device)},

@@ -14,13 +14,13 @@ Json number(double value) {
   return value;
 }
 
-double number_from(const Json& json) {
-  if (!json.is_string()) return json.get<double>();
+double number_from(const Json& json, const std::string& where) {
   if (json == "nan") return std::numeric_limits<double>::quiet_NaN();
-  return json == "-inf" ? -std::numeric_limits<double>::infinity() : std::numeric_limits<double>::infinity();
+  if (json == "inf") return std::numeric_limits<double>::infinity();
+  return json == "-inf" ? -std::numeric_limits<double>::infinity() : json_as<double>(json, where);
 }
 
-Json evaluation(const std::optional<TrainResult::Evaluation>& evaluation) {
+Json evaluation(const std::optional<StepScores>& evaluation) {
   if (!evaluation) return nullptr;
   Json scores = Json::array();
   for (const auto& [name, value] : evaluation->scores.values) scores.push_back({name, number(value)});
@@ -29,13 +29,18 @@ Json evaluation(const std::optional<TrainResult::Evaluation>& evaluation) {
           {"higher_is_better", evaluation->scores.higher_is_better}};
 }
 
-std::optional<TrainResult::Evaluation> evaluation_from(const Json& json) {
-  if (json.is_null()) return std::nullopt;
-  TrainResult::Evaluation out;
-  out.step = json.at("step").get<int64_t>();
-  out.scores.higher_is_better = json.at("higher_is_better").get<bool>();
-  for (const auto& score : json.at("scores"))
-    out.scores.values.emplace_back(score.at(0).get<std::string>(), number_from(score.at(1)));
+std::optional<StepScores> evaluation_from(const OrderedJsonFile& state, const std::string& key) {
+  if (!state.has(key)) return std::nullopt;
+  const OrderedJsonFile json = state.section(key);
+  StepScores out;
+  out.step = json.at<int64_t>("step");
+  out.scores.higher_is_better = json.at<bool>("higher_is_better");
+  const std::string where = json.name + ": scores";
+  for (const Json& score : json_member(json.root, "scores", json.name)) {
+    check(score.is_array() && score.size() == 2, where, ": expected pairs of name and value, found ", shown(score));
+    out.scores.values.emplace_back(json_as<std::string>(score[0], where), number_from(score[1], where));
+  }
+  check(!out.scores.values.empty(), where, ": expected at least one score, found none");
   return out;
 }
 
@@ -60,24 +65,29 @@ Json to_json(const TrainState& state) {
           {"metrics_bytes", state.metrics_bytes}};
 }
 
-TrainState train_state_from(const Json& json) {
+TrainState train_state_from(const OrderedJsonFile& json) {
   TrainState state;
-  json.at("step").get_to(state.step);
-  json.at("epoch").get_to(state.epoch);
-  json.at("position").get_to(state.position);
-  json.at("samples").get_to(state.samples);
-  json.at("moving_steps").get_to(state.moving_steps);
-  json.at("evaluation_due").get_to(state.evaluation_due);
-  json.at("evaluations_since_best").get_to(state.evaluations_since_best);
-  state.best = evaluation_from(json.at("best"));
-  state.last = evaluation_from(json.at("last"));
-  state.seconds = number_from(json.at("seconds"));
-  state.training_seconds = number_from(json.at("training_seconds"));
-  state.seconds_to_first_step = number_from(json.at("seconds_to_first_step"));
-  state.last_loss = number_from(json.at("last_loss"));
-  state.window_loss = number_from(json.at("window_loss"));
-  json.at("window_count").get_to(state.window_count);
-  json.at("metrics_bytes").get_to(state.metrics_bytes);
+  const auto count = [&json](const char* key, int64_t& out) {
+    out = json.at<int64_t>(key);
+    check(out >= 0, json.name, ": ", key, ": expected a count, found ", out);
+  };
+  const auto number_at = [&json](const char* key) { return number_from(json_member(json.root, key, json.name), cat(json.name, ": ", key)); };
+  count("step", state.step);
+  count("epoch", state.epoch);
+  count("position", state.position);
+  count("samples", state.samples);
+  count("moving_steps", state.moving_steps);
+  state.evaluation_due = json.at<bool>("evaluation_due");
+  count("evaluations_since_best", state.evaluations_since_best);
+  state.best = evaluation_from(json, "best");
+  state.last = evaluation_from(json, "last");
+  state.seconds = number_at("seconds");
+  state.training_seconds = number_at("training_seconds");
+  state.seconds_to_first_step = number_at("seconds_to_first_step");
+  state.last_loss = number_at("last_loss");
+  state.window_loss = number_at("window_loss");
+  count("window_count", state.window_count);
+  state.metrics_bytes = json.at<uint64_t>("metrics_bytes");
   return state;
 }
 

@@ -1,12 +1,11 @@
-// Everything a run knows between two steps, apart from tensors; kept in a checkpoint's state.json.
+// Everything a run knows between two steps, apart from tensors; kept in a checkpoint's state.json. Free of LibTorch.
 #pragma once
-
-#include <nlohmann/json.hpp>
 
 #include <cstdint>
 #include <optional>
 
-#include "train/trainer.h"
+#include "core/json_file.h"
+#include "tasks/scores.h"
 
 namespace deeplora {
 
@@ -18,7 +17,7 @@ struct TrainState {
   int64_t moving_steps = 0;     ///< steps with a learning rate above 0
   bool evaluation_due = false;  ///< an evaluation belongs to this step and was not made yet
   int64_t evaluations_since_best = 0;
-  std::optional<TrainResult::Evaluation> best, last;
+  std::optional<StepScores> best, last;
   double seconds = 0;           ///< of all sessions, evaluations included
   double training_seconds = 0;  ///< of all sessions, without evaluations and checkpoints
   double seconds_to_first_step = 0;
@@ -30,7 +29,7 @@ struct TrainState {
 
 /// Floating-point numbers survive bit for bit, NaN and infinities included (as texts).
 nlohmann::ordered_json to_json(const TrainState& state);
-/// Throws nlohmann::json::exception when something is missing or of the wrong kind.
-TrainState train_state_from(const nlohmann::ordered_json& json);
+/// Throws Error when something is missing, of the wrong type, or a count below 0.
+TrainState train_state_from(const OrderedJsonFile& json);
 
 }  // namespace deeplora

@@ -52,10 +52,7 @@ struct TrainConfig {
 
 /// What finetune reports; metrics.jsonl holds the course of it.
 struct TrainResult {
-  struct Evaluation {
-    int64_t step = 0;
-    Scores scores;
-  };
+  using Evaluation = StepScores;
   std::optional<Evaluation> best, last;  ///< on dev; absent without a dev set
   int64_t steps = 0, epochs_started = 0;
   double seconds = 0;                ///< of training, evaluations included, all sessions of a resumed run

@@ -22,6 +22,10 @@ void matrix_market(std::string_view input);    ///< a .mtx file
 void npy(std::string_view input);              ///< a .npy file
 void ratings_model(std::string_view input);    ///< adapter.safetensors ---- seen.safetensors ---- rows.txt ---- cols.txt
 void zip_directory(std::string_view input);    ///< an archive's list of files
+void model_config(std::string_view input);     ///< config.json ---- tokenizer_config.json, as model families and tasks read them
+void task_json(std::string_view input);        ///< a run's task.json
+void checkpoint_numbers(std::string_view input);  ///< "content" of a checkpoint's state.json
+void cell_files(std::string_view input);       ///< result.json ---- diverged.json ---- updates.json of a comparison's cell
 
 struct Target {
   const char* name;
@@ -31,7 +35,8 @@ inline constexpr Target kTargets[] = {
     {"config", config},           {"table", table},         {"tokenizer", tokenizer},         {"vocab_txt", vocab_txt},
     {"sentencepiece", sentencepiece}, {"chat_template", chat_template}, {"safetensors", safetensors}, {"peft_folder", peft_folder},
     {"ratings", ratings},         {"matrix_market", matrix_market}, {"npy", npy},             {"ratings_model", ratings_model},
-    {"zip_directory", zip_directory}};
+    {"zip_directory", zip_directory}, {"model_config", model_config}, {"task_json", task_json}, {"checkpoint_numbers", checkpoint_numbers},
+    {"cell_files", cell_files}};
 
 /// The parts of an input that stands for several files, divided by lines "----"; at least `count`, the last ones empty.
 std::vector<std::string_view> parts_of(std::string_view input, size_t count);

@@ -144,7 +144,7 @@ TEST(MergeTest, ExportWithANewHeadGivesTheLiveLogitsForEveryPooling) {
     const auto merged = TorchScriptArchive::load(file);
     EXPECT_LT((ArchiveForward(merged, {})(tiny_batch()) - live).abs().max().item<double>(), 1e-5) << to_string(pooling);
     EXPECT_EQ(merged.inputs(), f.archive.inputs());
-    EXPECT_EQ(merged.deeplora_info().value("task", ""), "x");
+    EXPECT_EQ(merged.deeplora_info().at<std::string>("task"), "x");
   }
 }
 

@@ -25,7 +25,7 @@ TEST(ArchiveTest, ListsWeightsInputsAndExtraFiles) {
   EXPECT_EQ(archive.names(), (std::vector<std::string>{"table.weight", "dense.weight", "dense.bias"}));
   EXPECT_EQ(archive.inputs(), (std::vector<std::string>{"input_ids", "attention_mask"}));
   EXPECT_EQ(archive.parameter_count(), 66 + 36 + 6);
-  EXPECT_EQ(archive.config().value("model_type", ""), "tiny");
+  EXPECT_EQ(archive.config().at<std::string>("model_type"), "tiny");
   EXPECT_EQ(archive.extra("vocab.txt"), "a\nb\n");
   EXPECT_EQ(archive.extra("nothing"), std::nullopt);
   EXPECT_NE(error_of([&] { archive.tensor("dense.wight"); }).find("did you mean 'dense.weight'"), std::string::npos);

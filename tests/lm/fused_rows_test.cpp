@@ -206,7 +206,7 @@ TEST(FusedRowsTest, ANativeProjectionTakesBlocksToo) {
   torch::manual_seed(8);
   Projection fused("attn.qkv.weight", torch::randn({9, 5}), torch::randn({9}));
   std::vector<AdapterSite> sites{fused->site("query_key_value", SiteKind::linear)};
-  find_row_blocks(sites, nlohmann::json::object(), FusedLayout::blocks);
+  find_row_blocks(sites, {}, FusedLayout::blocks);
   const auto chosen = choose_sites(sites, {"value"});
   ASSERT_EQ(chosen.size(), 1u);
   AdapterContext context{.path = chosen[0].path, .kind = SiteKind::linear, .weight = chosen[0].weight, .generator = at::detail::createCPUGenerator(3), .leading_gradient = {}};
@@ -227,14 +227,14 @@ TEST(FusedRowsTest, AnUnknownLayoutIsAnErrorThatSaysWhatToDo) {
   site.role = "query_key_value";
   site.weight = torch::zeros({12, 4});
   std::vector<AdapterSite> sites{site};
-  find_row_blocks(sites, {{"model_type", "strange"}}, FusedLayout::automatic);
+  find_row_blocks(sites, {"config.json", {{"model_type", "strange"}}}, FusedLayout::automatic);
   const std::string message = error_of([&] { choose_sites(sites, {"query-value"}); });
   EXPECT_NE(message.find("layer.qkv.weight"), std::string::npos) << message;
   EXPECT_NE(message.find("model_type 'strange'"), std::string::npos) << message;
   EXPECT_NE(message.find("adapter.fused_layout"), std::string::npos) << message;
   EXPECT_EQ(choose_sites(sites, {"all-linear"}).size(), 1u);
   std::vector<AdapterSite> wrong{site};
-  find_row_blocks(wrong, {{"model_type", "gpt2"}, {"n_head", 2}, {"n_embd", 6}}, FusedLayout::automatic);
+  find_row_blocks(wrong, {"config.json", {{"model_type", "gpt2"}, {"n_head", 2}, {"n_embd", 6}}}, FusedLayout::automatic);
   EXPECT_NE(error_of([&] { choose_sites(wrong, {"query"}); }).find("its 12 rows are not"), std::string::npos);
 }
 
@@ -257,7 +257,7 @@ TEST(FusedRowsTest, LayoutsOfTheFamilies) {
     site.role = "query_key_value";
     site.weight = torch::zeros({c.rows, 16});
     std::vector<AdapterSite> sites{site};
-    find_row_blocks(sites, nlohmann::json::parse(c.config), FusedLayout::automatic);
+    find_row_blocks(sites, JsonFile::parse("config.json", c.config), FusedLayout::automatic);
     ASSERT_EQ(sites[0].blocks.size(), 3u) << c.config << sites[0].layout_unknown;
     const RowBlock &query = sites[0].blocks[0], &key = sites[0].blocks[1], &value = sites[0].blocks[2];
     EXPECT_EQ(query.groups, c.groups) << c.config;

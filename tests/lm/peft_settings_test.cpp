@@ -42,10 +42,12 @@ class PeftSettingsTest : public ::testing::Test {
 TEST_F(PeftSettingsTest, BecomeTheConfigurationWhereItIsSilent) { EXPECT_EQ(adopt(kSettings, names_), "rslora 2 9 *h.0.q"); }
 
 TEST_F(PeftSettingsTest, OtherLayoutsAreErrors) {
-  for (const char* settings : {"[]", "3", "{", "", R"({"peft_type": "LORA")"}) EXPECT_NE(adopt(settings, names_).find("is not a JSON object"), std::string::npos) << settings;
-  EXPECT_NE(adopt(std::string(100000, '[') + std::string(100000, ']'), names_).find("is not a JSON object"), std::string::npos);
+  for (const char* settings : {"[]", "3"}) EXPECT_NE(adopt(settings, names_).find("adapter_config.json: expected a JSON object"), std::string::npos) << settings;
+  for (const char* settings : {"{", "", R"({"peft_type": "LORA")"}) EXPECT_NE(adopt(settings, names_).find("adapter_config.json: not valid JSON"), std::string::npos) << settings;
+  EXPECT_NE(adopt(std::string(100000, '[') + std::string(100000, ']'), names_).find("adapter_config.json: nests deeper"), std::string::npos);
   const std::string all = adopt(R"({"peft_type": 5, "r": "2", "lora_alpha": [], "bias": {}, "lora_dropout": "x: {", "use_dora": 1})", names_);
-  for (const char* part : {"peft_type: expected \"LORA\", found 5", "r: a whole number", "lora_alpha: a number", "bias: expected none", "lora_dropout: expected a number"})
+  for (const char* part : {"peft_type: expected \"LORA\", found 5", "r: expected a whole number, found \"2\"", "lora_alpha: expected a number, found []", "bias: expected none, found {}",
+                           "lora_dropout: expected a number, found \"x: {\"", "use_dora: expected true or false, found 1"})
     EXPECT_NE(all.find(part), std::string::npos) << all;
 }
 

@@ -23,6 +23,7 @@ class Case(NamedTuple):
     sets: list[str] = []                      # --set key=value
     spoil: Callable | None = None             # anything else that is done to the folder before
     code: int = 1
+    writes: bool = False                      # what is found on the way leaves a run folder behind
 
 
 def jsonl(rows):
@@ -68,6 +69,7 @@ def good(run, tiny_archive, tmp_path_factory):
         shutil.copy(archive, folder / f"{name}.pt")
     run("finetune", "config.yaml", "--run", "done", cwd=folder)
     run("finetune", "lm.yaml", "--run", "done-lm", cwd=folder)
+    run("export", "done", "--to", "torchscript", "--output", "exported.pt", cwd=folder)
     return folder
 
 
@@ -97,13 +99,27 @@ def truncate(place):
     (place / "model.pt").write_bytes(data[: len(data) // 2])
 
 
-def other_config(place):
-    module = torch.jit.load(str(place / "model.pt"))
-    settings = json.loads(extra(place / "model.pt", "config.json"))
-    settings["num_attention_heads"] = 1
-    files = {name: extra(place / "model.pt", name) for name in ("tokenizer.json", "tokenizer_config.json")}
-    torch.jit.save(module, str(place / "other.pt"), _extra_files={**files, "config.json": json.dumps(settings)})
-    os.replace(place / "other.pt", place / "model.pt")
+def extra_files(path):
+    with zipfile.ZipFile(path) as archive:
+        return {n.partition("/extra/")[2]: archive.read(n) for n in archive.namelist() if "/extra/" in n}
+
+
+def with_extra(name, model="model.pt", **values):
+    """Keys of a JSON file that the archive brings along, set to `values`."""
+    def spoil(place):
+        files = extra_files(place / model)
+        files[name] = json.dumps({**json.loads(files.get(name, b"{}")), **values})
+        torch.jit.save(torch.jit.load(str(place / model)), str(place / "other.pt"), _extra_files=files)
+        os.replace(place / "other.pt", place / model)
+    return spoil
+
+
+def with_json(file, **values):
+    """The same for a file of a run."""
+    def spoil(place):
+        content = json.loads((place / file).read_text())
+        (place / file).write_text(json.dumps({**content, **values}))
+    return spoil
 
 
 def with_weight(value):
@@ -151,6 +167,38 @@ def folder_with_a_letter(place):
     (place / "foreign" / "letter.txt").write_text("dear")
 
 
+def spoil_extra(place, name, content):
+    files = {**extra_files(place / "model.pt"), name: content}
+    torch.jit.save(torch.jit.load(str(place / "model.pt")), str(place / "other.pt"), _extra_files=files)
+    os.replace(place / "other.pt", place / "model.pt")
+
+
+def cell_with(name, content):
+    def spoil(place):
+        cell = place / "run" / "cells" / "lora-n16-lr0.001-s1"
+        cell.mkdir(parents=True)
+        (cell / name).write_text(json.dumps(content))
+    return spoil
+
+
+def finished_part(result):
+    def spoil(place):
+        part = place / "sweep" / "runs" / "rank=2"
+        part.mkdir(parents=True)
+        for file in (part / "config.yaml", place / "sweep" / "config.yaml"):
+            file.write_text(CONFIGS["synthetic.yaml"])
+        (part / "result.json").write_text(json.dumps(result))
+    return spoil
+
+
+def peft_folder(**values):
+    def spoil(place):
+        (place / "peft").mkdir()
+        settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "bias": "none"}
+        (place / "peft" / "adapter_config.json").write_text(json.dumps({**settings, **values}))
+    return spoil
+
+
 FINETUNE, COMPARE, SYNTHETIC, RATING = ("finetune config.yaml --run run", "compare compare.yaml --run run", "complete synthetic.yaml --run run",
                                         "complete ratings.yaml --run run")
 
@@ -188,12 +236,61 @@ CASES = {
     "model is missing": finetune(["nowhere.pt", "does not exist"], "model.path=nowhere.pt"),
     "no tokenizer": finetune(["tokenizer", "input_ids", "model.tokenizer"], spoil=without_tokenizer),
     "tokenizer folder is missing": finetune(["model.tokenizer", "nowhere", "does not exist"], "model.tokenizer=nowhere"),
-    "config.json of another model": finetune(["does not compute what the archive computes", "layer 0"], "model.backend=native", spoil=other_config),
+    "config.json of another model": finetune(["does not compute what the archive computes", "layer 0"], "model.backend=native", spoil=with_extra("config.json", num_attention_heads=1)),
     "a NaN among the weights": finetune(["model.pt", "model.encoder.layer.1.output.dense.weight", "nan at [3, 5]", "1 of 2048"], spoil=with_weight(float("nan"))),
     "an infinity among the weights": finetune(["model.encoder.layer.1.output.dense.weight", "inf at [3, 5]"], spoil=with_weight(float("inf"))),
     "no such device": finetune(["model.device", "expected cpu, cuda or cuda:N"], "model.device=gpu"),
     "unknown precision": finetune(["model.precision", "bfloat16", "float16"], "model.precision=float16"),
     "unknown output": finetune(["model.output", "nonsense"], "model.output=nonsense"),
+    # values of another type in what an archive brings along
+    "config.json: a word for a number": finetune(['model.pt: config.json: num_attention_heads: expected a whole number, found "four"'],
+                                                 "model.backend=native", spoil=with_extra("config.json", num_attention_heads="four")),
+    "config.json: a number for a word": finetune(["model.pt: config.json: model_type: expected a text, found 5"], "model.backend=native",
+                                                 spoil=with_extra("config.json", model_type=5)),
+    "config.json: a list for a share": finetune(["config.json: hidden_dropout_prob: expected a number, found [0.1]"], "model.backend=native",
+                                                spoil=with_extra("config.json", hidden_dropout_prob=[0.1])),
+    "config.json: a share above 1": finetune(["config.json: attention_probs_dropout_prob: expected a number from 0 to 1, found 7"],
+                                             "model.backend=native", spoil=with_extra("config.json", attention_probs_dropout_prob=7)),
+    "config.json: heads beyond 64 bits": finetune(["config.json: num_attention_heads: expected a whole number, found 1e+30"], "model.backend=native",
+                                                  spoil=with_extra("config.json", num_attention_heads=1e30)),
+    "config.json: a word for an id": finetune(['config.json: pad_token_id: expected a whole number, found "none"'],
+                                              spoil=with_extra("config.json", pad_token_id="none")),
+    "config.json: not JSON": finetune(["model.pt: config.json: not valid JSON"], spoil=lambda place: spoil_extra(place, "config.json", "{")),
+    "export.json: a list for a word": finetune(['export.json: output: expected a text, found ["hidden"]'],
+                                               spoil=with_extra("export.json", output=["hidden"])),
+    "generation_config.json: a word for an id": language(['gpt2.pt: generation_config.json: eos_token_id: expected a whole number, found "end"'],
+                                                         spoil=with_extra("generation_config.json", "gpt2.pt", eos_token_id="end")),
+    "generation_config.json: a list of words": language(["generation_config.json: eos_token_id: expected a list of whole numbers"],
+                                                        spoil=with_extra("generation_config.json", "gpt2.pt", eos_token_id=["end"])),
+    "tokenizer_config.json: a template that is a number": language(["tokenizer_config.json: chat_template: expected a text, found 5"],
+                                                                   spoil=with_extra("tokenizer_config.json", "gpt2.pt", chat_template=5)),
+    "tokenizer_config.json: a list of numbers": language(["tokenizer_config.json: chat_template: name is missing"],
+                                                         spoil=with_extra("tokenizer_config.json", "gpt2.pt", chat_template=[5])),
+    "deeplora.json: a number for the task": Case("predict exported.pt --text x", ["exported.pt: deeplora.json: task: expected a text, found 5"],
+                                                 spoil=with_extra("deeplora.json", "exported.pt", task=5)),
+    "deeplora.json: a list for settings": Case("predict exported.pt --text x", ["deeplora.json: data: expected an object, found [1]"],
+                                               spoil=with_extra("deeplora.json", "exported.pt", data=[1])),
+    "deeplora.json: numbers for names": Case("predict exported.pt --text x", ['deeplora.json: inputs: expected an object of texts, found {"input_ids":1}'],
+                                             spoil=with_extra("deeplora.json", "exported.pt", inputs={"input_ids": 1})),
+    "deeplora.json: no state of the task": Case("predict exported.pt --text x", ["deeplora.json: task_state: mean is missing"],
+                                                spoil=with_extra("deeplora.json", "exported.pt", task_state={"spread": 1})),
+    # and in a run's own files
+    "task.json: a word for a number": Case("evaluate done", ['task.json: state: mean: expected a number, found "high"'],
+                                           spoil=with_json("done/task.json", state={"mean": "high", "spread": 1})),
+    "task.json: no spread": Case("evaluate done", ["task.json: state: spread: expected a number above 0, found 0"],
+                                 spoil=with_json("done/task.json", state={"mean": 1, "spread": 0})),
+    "task.json: a list for the state": Case("predict done --text x", ["task.json: state: expected an object, found []"],
+                                            spoil=with_json("done/task.json", state=[])),
+    "task.json: a number for the fingerprint": Case("evaluate done", ["task.json: fingerprint: expected a text, found 7"],
+                                                    spoil=with_json("done/task.json", fingerprint=7)),
+    "result.json of a compared cell": Case(COMPARE, ["lora-n16-lr0.001-s1/result.json: best: rmse: expected a number", "to run that cell again"],
+                                           spoil=cell_with("result.json", {"metric": "rmse", "best": {"rmse": "low"}}), writes=True),
+    "diverged.json of a compared cell": Case(COMPARE, ["diverged.json: message: expected a text, found 3", "to run that cell again"],
+                                             spoil=cell_with("diverged.json", {"message": 3}), writes=True),
+    "result.json of a part of a sweep": Case("complete synthetic.yaml --run sweep --resume", ["result.json: seconds: expected a number", "to run that part again"],
+                                             sets=["completion.sweep={rank: [2, 3]}"], spoil=finished_part({"seconds": "long"}), writes=True),
+    "adapter_config.json: a word for the rank": finetune(['adapter_config.json: r: expected a whole number, found "2"'], "adapter.path=peft",
+                                                         spoil=peft_folder(r="2")),
     # the configuration
     "unknown key": finetune(["train.learning_rate", "unknown key"], "train.learning_rate=1"),
     "unknown key in the file": rows("model: {path: model.pt}\nadaptor: {rank: 3}\n", ["config.yaml:2: adaptor: unknown key", "did you mean 'adapter'"],
@@ -282,7 +379,7 @@ CASES = {
     "complete: a variant without a value": synthetic(["completion.variants", "key=value"], "completion.variants=[method]"),
     "complete: rank above the matrix": synthetic(["completion.synthetic.rank", "24"], "completion.synthetic.rank=30"),
     "complete: nothing observed": synthetic(["completion.synthetic.observed"], "completion.synthetic.observed=0"),
-    "complete: steps that blow up": synthetic(["the loss is", "at iteration", "last good checkpoint: none", "completion.lr"], "completion.lr=1e6", "completion.steps=100"),
+    "complete: steps that blow up": synthetic(["the loss is", "at iteration", "last good checkpoint: none", "completion.lr"], "completion.lr=1e6", "completion.steps=100", writes=True),
     "ratings: file is missing": ratings(["completion.train nowhere.csv", "does not exist"], "completion.train=nowhere.csv"),
     "ratings: range upside down": ratings(["completion.range", "[lowest, highest]"], "completion.range=[5, 1]"),
     "ratings: outside the range": ratings(["lie outside the declared range [1, 2]", "out_of_range"], "completion.range=[1, 2]"),
@@ -339,7 +436,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(name, run, place):
     assert message
     for word in case.words:
         assert word in message, message
-    if case.words[:1] != ["the loss is"]:  # what stops on the way has a run folder
+    if not case.writes:
         assert listing(place) == before
 
 

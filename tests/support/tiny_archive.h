@@ -9,6 +9,7 @@
 
 #include "adapters/registration.h"
 #include "lm/archive.h"
+#include "support/errors.h"
 #include "support/temp_folder.h"
 
 namespace deeplora::testing {
@@ -51,17 +52,6 @@ inline AdapterFactory factory_of(const std::string& method, const std::string& y
   auto factory = methods.at(method).configure(config);
   config.finish();
   return factory;
-}
-
-/// The message of the Error that `action` throws, or "no error".
-template <class Action>
-std::string error_of(Action action) {
-  try {
-    action();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
 }
 
 }  // namespace deeplora::testing

@@ -71,7 +71,7 @@ std::unique_ptr<Task> make(const std::string& name, const std::string& yaml, nlo
   const bool decoder = name == "seq2seq";
   if (decoder) config["decoder_start_token_id"] = 7;
   task->set_pad_id(0);
-  task->use_model({.config = config, .generation_config = nlohmann::json::object(),
+  task->use_model({.config = {"config.json", config}, .generation_config = {},
                    .tokenizer_files = [files](const std::string& file) {
                      return file == "tokenizer_config.json" ? std::optional(files) : std::nullopt;
                    },
@@ -198,7 +198,7 @@ TEST(CausalLmTest, EveryAnswerOfAConversationIsLearnt) {
   const Ids prompt = encode(*task, {{"prompt", "a"}}, false).prompt_ids;
   EXPECT_EQ(prompt.front(), 3);
   const auto restored = make("causal-lm", "{}");
-  restored->restore(task->state());
+  restored->restore({"task.json", task->state()});
   EXPECT_EQ(encode(*restored, {{"prompt", "a"}}, false).prompt_ids, prompt);
 }
 
@@ -259,7 +259,7 @@ TEST(Seq2SeqTest, TargetsAreNotCutUnasked) {
 TEST(LanguageTaskTest, ModelsOfTheOtherKindAreRefused) {
   Tasks tasks("task");
   register_tasks(tasks);
-  ModelFiles decoder{.config = {{"decoder_start_token_id", 0}}, .generation_config = {}, .tokenizer_files = {}, .tokenizer = nullptr, .has_decoder = true};
+  ModelFiles decoder{.config = {"config.json", {{"decoder_start_token_id", 0}}}, .generation_config = {}, .tokenizer_files = {}, .tokenizer = nullptr, .has_decoder = true};
   EXPECT_NE(error_of([&] { tasks.at("causal-lm")(Config::parse("{}"))->use_model(decoder); }).find("use seq2seq"), std::string::npos);
   decoder.has_decoder = false;
   EXPECT_NE(error_of([&] { tasks.at("seq2seq")(Config::parse("{}"))->use_model(decoder); }).find("use causal-lm"), std::string::npos);

@@ -83,8 +83,8 @@ std::unique_ptr<Task> make_task(const std::string& name, const Config& data) {
   auto task = tasks.at(name)(data);
   data.finish();
   const bool decoder = name == "seq2seq";
-  task->use_model({.config = {{"n_positions", 64}, {"decoder_start_token_id", 0}, {"eos_token_id", 7}},
-                   .generation_config = nlohmann::json::object(),
+  task->use_model({.config = {"config.json", {{"n_positions", 64}, {"decoder_start_token_id", 0}, {"eos_token_id", 7}}},
+                   .generation_config = {},
                    .tokenizer_files = [](const std::string&) { return std::optional<std::string>(); },
                    .tokenizer = std::make_shared<WordTokenizer>(),
                    .has_decoder = decoder});
@@ -139,7 +139,7 @@ TEST_P(EveryTask, EncodesCollatesTakesLossesAndScores) {
 
   // What an export carries makes the same task again.
   const auto again = make_task(GetParam(), Config::parse(task->settings().dump()));
-  again->restore(task->state());
+  again->restore({"task.json", task->state()});
   EXPECT_EQ(again->predict(*model, examples, {}), task->predict(*model, examples, {}));
 }
 

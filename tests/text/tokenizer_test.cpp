@@ -112,7 +112,7 @@ TEST(TokenizerTest, BrokenFilesAreNamed) {
   EXPECT_CONTAINS(error_of({{"vocab.txt", "\xFF\n"}}), "vocab.txt is not valid UTF-8");
   EXPECT_CONTAINS(error_of({{"spiece.model", "not a model"}}), "spiece.model: not a sentencepiece model");
   EXPECT_CONTAINS(error_of({{"vocab.txt", kVocab}, {"tokenizer_config.json", R"({"do_lower_case": "yes"})"}}),
-                  "tokenizer_config.json: 'do_lower_case' is string \"yes\"");
+                  "tokenizer_config.json: do_lower_case: expected true or false, found \"yes\"");
   EXPECT_CONTAINS(
       error_of({{"vocab.txt", kVocab}, {"tokenizer_config.json", R"({"truncation_side": "top"})"}}),
       "truncation_side is 'top'; expected left or right");

@@ -139,7 +139,7 @@ Checkpoint some_checkpoint(int64_t step) {
   out.state.last = TrainResult::Evaluation{
       step, {.values = {{"f1", std::nan("")}, {"loss", 1.0 / 3.0}}, .higher_is_better = true}};
   out.identity = {{"train.lr", 0.1}};
-  out.movement = nlohmann::ordered_json::object();
+  out.movement = {{"a.b", "0123456789abcdef"}};
   const auto storage = torch::arange(100, torch::kFloat32);
   out.parameters = {{"a.b", storage.slice(0, 3, 7)}, {"half", torch::ones({2, 2}, torch::kBFloat16)}};
   out.optimizer = {{"a.b/step", torch::tensor(int64_t{7})}};
@@ -159,6 +159,7 @@ TEST(CheckpointTest, AllOfItReadsBackBitForBit) {
   EXPECT_EQ(read.state.last->scores.values[1].second, 1.0 / 3.0);
   EXPECT_EQ(read.state.window_loss, written.state.window_loss);
   EXPECT_EQ(read.identity, written.identity);
+  EXPECT_EQ(read.movement, written.movement);
   ASSERT_EQ(read.parameters.size(), 2u);
   EXPECT_TRUE(torch::equal(read.parameters[0].value, torch::arange(3, 7, torch::kFloat32)));
   EXPECT_EQ(read.parameters[0].value.storage().nbytes(), 16u) << "a view drags its storage along";

@@ -80,7 +80,7 @@ class TokenTask : public Task {
   nlohmann::ordered_json settings() const override { return nlohmann::ordered_json::object(); }
   void fit(std::span<const Row>, std::span<const Row>) override {}
   nlohmann::ordered_json state() const override { return nlohmann::ordered_json::object(); }
-  void restore(const nlohmann::ordered_json&) override {}
+  void restore(const OrderedJsonFile&) override {}
   void set_pad_id(int64_t) override {}
   Example encode(const Row&, const Tokenizer*, bool) const override { return {}; }
   int64_t outputs() const override { return kClasses; }

@@ -6,8 +6,10 @@
 #include <iterator>
 #include <thread>
 
+#include "compare/cell_files.h"
 #include "compare_run.h"
 #include "core/fingerprint.h"
+#include "core/json_file.h"
 #include "core/leftovers.h"
 #include "core/scratch_folder.h"
 
@@ -17,15 +19,13 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-double number(const Json& json, const char* key) {
-  return json.contains(key) && json[key].is_number() ? json[key].get<double>() : std::nan("");
-}
-
-Json read_json(const fs::path& file) {
+/// `read` of a cell's file; the message of what is wrong with it says what to do.
+template <class Read>
+auto from_cell(const fs::path& file, const Read& read) {
   try {
-    return Json::parse(read_file(file));
-  } catch (const nlohmann::json::exception&) {
-    fail(file.string(), " is not valid JSON; remove the folder ", file.parent_path().string(), " to run that cell again");
+    return read(file.string(), read_file(file));
+  } catch (const Error& e) {
+    fail(e.what(), "; remove the folder ", file.parent_path().string(), " to run that cell again");
   }
 }
 
@@ -137,9 +137,9 @@ void CompareRun::check_inputs() {
   const fs::path record = folder_ / "inputs.json";
   std::error_code ignored;
   if (fs::exists(record, ignored)) {
-    const Json before = read_json(record);
+    const auto before = OrderedJsonFile::parse(record.string(), read_file(record));
     for (const auto& item : now.items())
-      check(!before.contains(item.key()) || before[item.key()] == item.value(), item.key(),
+      check(before.value(item.key(), item.value().get<std::string>()) == item.value(), item.key(),
             " is not the file that the finished cells of ", folder_.string(), " used; put it back, or choose another --run");
   }
   write_file_atomically(record, now.dump(2) + "\n");
@@ -173,24 +173,15 @@ bool CompareRun::load_finished(size_t cell) {
   const fs::path result_file = cell_folder(cell) / "result.json", diverged_file = cell_folder(cell) / "diverged.json";
   CellOutcome outcome;
   if (fs::exists(result_file, ignored)) {
-    const Json result = read_json(result_file);
-    metric_ = result.value("metric", metric_);
-    comparison_.set_better(result.value("higher_is_better", true));
-    outcome.state = CellState::done;
-    outcome.dev = number(result["best"], metric_.c_str());
-    outcome.test = number(result["test"], metric_.c_str());
-    outcome.best_step = number(result["best"], "step");
-    outcome.steps = number(result, "steps");
-    outcome.seconds = number(result, "seconds");
-    outcome.samples_per_second = number(result, "samples_per_second");
-    outcome.peak_rss_mb = number(result, "peak_rss_mb");
-    outcome.parameters = number(result, "trainable_parameters");
+    const CellResult result = from_cell(result_file, [&](const auto& file, const auto& text) { return read_cell_result(file, text, metric_); });
+    metric_ = result.metric;
+    comparison_.set_better(result.higher_is_better);
+    outcome = result.outcome;
     fs::remove_all(cell_folder(cell) / "checkpoints",
                    ignored);  // hundreds of cells would fill the disk; a finished one needs none
   } else if (fs::exists(diverged_file, ignored)) {
     outcome.state = CellState::diverged;
-    const std::string message = read_json(diverged_file).value("message", "");
-    outcome.message = message.substr(0, std::min(message.find(" (rows"), message.find("; ")));  // the rest is in the cell's log
+    outcome.message = from_cell(diverged_file, read_cell_message);
     fs::remove_all(cell_folder(cell) / "checkpoints", ignored);
   } else {
     return false;

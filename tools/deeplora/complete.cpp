@@ -6,6 +6,7 @@
 #include "completion/config.h"
 #include "completion_report.h"
 #include "completion_sweep.h"
+#include "core/json_file.h"
 #include "core/log.h"
 #include "core/system.h"
 #include "run_options.h"
@@ -73,13 +74,29 @@ fs::path member_folder(const RunFolder& folder, const std::string& name) {
   return folder.path() / "runs" / safe;
 }
 
+/// The result of a finished member, with everything that the whole sweep reads of it.
+nlohmann::ordered_json finished_result(const RunFolder& folder) {
+  const auto result = OrderedJsonFile::parse(folder.result_file().string(), read_file(folder.result_file()));
+  try {
+    for (const char* key : {"seconds", "training_seconds"}) result.at<double>(key);
+    result.at<int64_t>("iterations");
+    for (const char* key : {"recovery_error", "seconds_per_iteration"}) json_member(result.root, key, result.name);
+  } catch (const Error& e) {
+    fail(e.what(), "; remove the folder ", folder.path().string(), " to run that part again");
+  }
+  return result.root;
+}
+
 /// Runs or resumes a member; a finished one is read. A run that fails for its numbers is kept as a failure.
 void run_member(CompletionMember& member, const Resolved& resolved, const StopSignal& stop) {
   const bool begun = fs::exists(member.folder / "config.yaml");
   RunFolder folder = begun ? RunFolder::open(member.folder) : RunFolder::create(member.folder);
+  if (folder.finished()) {
+    member.result = finished_result(folder);
+    return;
+  }
   try {
-    member.result = folder.finished() ? nlohmann::ordered_json::parse(read_file(folder.result_file()))
-                                      : run_synthetic(resolved.completion, resolved.yaml, resolved.identity, folder, begun, &stop, member.name);
+    member.result = run_synthetic(resolved.completion, resolved.yaml, resolved.identity, folder, begun, &stop, member.name);
   } catch (const Error& e) {
     member.failure = e.what();
     log_warning(member.name, ": ", e.what());

@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/json_file.h"
 #include "report/axis.h"
 #include "report/html_page.h"
 
@@ -29,11 +30,40 @@ std::optional<double> as_number(const std::string& text) {
   return value;
 }
 
+/// What a row of metrics.jsonl says of W and its factors.
+struct Track {
+  struct Factor {
+    std::string name;
+    std::vector<double> singular_values;
+    double smallest, tail_change, angle;  ///< the last two NaN where no subspace is watched
+  };
+  std::vector<double> singular_values;
+  double numerical_rank, effective_rank;
+  std::vector<Factor> factors;
+};
+
+Track read_track(const OrderedJsonFile& row) {
+  const OrderedJsonFile json = row.section("track");
+  Track out{.singular_values = json.at<std::vector<double>>("singular_values"),
+            .numerical_rank = json.value("numerical_rank", kNothing),
+            .effective_rank = json.value("effective_rank", kNothing)};
+  for (const Json& item : json_member(json.root, "factors", json.name)) {
+    const OrderedJsonFile factor{json.name + ": factors", item};
+    out.factors.push_back({.name = json_at<std::string>(item, "name", factor.name),
+                           .singular_values = factor.at<std::vector<double>>("singular_values"),
+                           .smallest = factor.value("smallest", kNothing),
+                           .tail_change = factor.value("tail_change", kNothing),
+                           .angle = factor.value("angle", kNothing)});
+  }
+  check(!out.factors.empty(), json.name, ": factors: expected at least one, found none");
+  return out;
+}
+
 /// The rows of a member's metrics.jsonl.
 struct Course {
   std::string name;
   std::vector<double> eval_steps, eval_seconds, error, loss_steps, loss, track_steps;
-  std::vector<Json> track;
+  std::vector<Track> track;
 };
 
 Course read_course(const CompletionMember& member) {
@@ -44,7 +74,9 @@ Course read_course(const CompletionMember& member) {
   if (!std::filesystem::exists(file, ignored)) return out;
   std::istringstream lines(read_file(file));
   double seconds = 0;
+  size_t number_of_line = 0;
   for (std::string line; std::getline(lines, line);) {
+    ++number_of_line;
     const Json row = Json::parse(line, nullptr, /*allow_exceptions=*/false);
     if (!row.is_object() || !row.contains("step")) continue;
     const double step = number(row["step"]);
@@ -60,7 +92,7 @@ Course read_course(const CompletionMember& member) {
     }
     if (row.contains("track")) {
       out.track_steps.push_back(step);
-      out.track.push_back(row["track"]);
+      out.track.push_back(read_track({cat(file.string(), ":", number_of_line), row}));
     }
   }
   return out;
@@ -105,7 +137,7 @@ void add_course_charts(Page& page, const std::vector<Course>& courses) {
 }
 
 /// Lines of one number per entry of the tracked rows.
-LineSeries tracked(const Course& course, const std::string& name, const std::function<double(const Json&)>& value) {
+LineSeries tracked(const Course& course, const std::string& name, const std::function<double(const Track&)>& value) {
   LineSeries out{.name = name};
   for (size_t i = 0; i < course.track.size(); ++i) {
     out.x.push_back(course.track_steps[i]);
@@ -114,26 +146,28 @@ LineSeries tracked(const Course& course, const std::string& name, const std::fun
   return out;
 }
 
+/// NaN where a row has fewer values than the first.
+double entry(const std::vector<double>& values, size_t k) { return k < values.size() ? values[k] : kNothing; }
+
 void add_spectra(Page& page, const Course& course) {
   constexpr size_t kValues = 12;
+  const Track& first = course.track.front();
   std::vector<LineSeries> values;
-  const size_t count = std::min(kValues, course.track.front()["singular_values"].size());
-  for (size_t k = 0; k < count; ++k)
-    values.push_back(tracked(course, cat("value ", k + 1), [k](const Json& t) { return number(t["singular_values"][k]); }));
+  for (size_t k = 0; k < std::min(kValues, first.singular_values.size()); ++k)
+    values.push_back(tracked(course, cat("value ", k + 1), [k](const Track& t) { return entry(t.singular_values, k); }));
   page.chart(LineChart{.title = cat("Singular values of W: ", course.name), .x_label = "iteration", .y_label = "singular value", .series = std::move(values), .log_y = true});
-  const auto& factors = course.track.front()["factors"];
   std::vector<LineSeries> tails, angles, of_factor;
-  for (size_t f = 0; f < factors.size(); ++f) {
-    const std::string name = factors[f]["name"];
-    if (factors[f].contains("tail_change")) {
-      tails.push_back(tracked(course, name, [f](const Json& t) { return number(t["factors"][f]["tail_change"]); }));
-      angles.push_back(tracked(course, name, [f](const Json& t) { return number(t["factors"][f]["angle"]); }));
-    }
+  for (size_t f = 0; f < first.factors.size(); ++f) {
+    if (std::isnan(first.factors[f].tail_change)) continue;
+    const auto watched = [&course, &first, f](double Track::Factor::* what) {
+      return tracked(course, first.factors[f].name, [f, what](const Track& t) { return f < t.factors.size() ? t.factors[f].*what : kNothing; });
+    };
+    tails.push_back(watched(&Track::Factor::tail_change));
+    angles.push_back(watched(&Track::Factor::angle));
   }
-  const size_t shown = std::min(kValues, factors[0]["singular_values"].size());
-  for (size_t k = 0; k < shown; ++k)
-    of_factor.push_back(tracked(course, cat("value ", k + 1), [k](const Json& t) { return number(t["factors"][0]["singular_values"][k]); }));
-  of_factor.push_back(tracked(course, "smallest", [](const Json& t) { return number(t["factors"][0]["smallest"]); }));
+  for (size_t k = 0; k < std::min(kValues, first.factors[0].singular_values.size()); ++k)
+    of_factor.push_back(tracked(course, cat("value ", k + 1), [k](const Track& t) { return entry(t.factors[0].singular_values, k); }));
+  of_factor.push_back(tracked(course, "smallest", [](const Track& t) { return t.factors[0].smallest; }));
   page.chart(LineChart{.title = cat("Singular values of the first factor: ", course.name), .x_label = "iteration", .y_label = "singular value", .series = std::move(of_factor), .log_y = true});
   if (tails.empty()) return;
   page.chart(LineChart{.title = cat("Change outside the invariant subspace: ", course.name), .x_label = "iteration", .y_label = "relative to the start", .series = std::move(tails), .log_y = true});
@@ -146,8 +180,8 @@ void add_tracks(Page& page, const std::vector<Course>& courses) {
   for (const Course& c : courses)
     if (!c.track.empty() && with.size() < kMostLines) {
       with.push_back(&c);
-      ranks.push_back(tracked(c, c.name, [](const Json& t) { return number(t["numerical_rank"]); }));
-      effective.push_back(tracked(c, c.name, [](const Json& t) { return number(t["effective_rank"]); }));
+      ranks.push_back(tracked(c, c.name, [](const Track& t) { return t.numerical_rank; }));
+      effective.push_back(tracked(c, c.name, [](const Track& t) { return t.effective_rank; }));
     }
   if (with.empty()) return;
   page.heading("Spectra over training");

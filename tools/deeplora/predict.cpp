@@ -34,17 +34,17 @@ Predictor of_export(const std::filesystem::path& file, const Registries& registr
   Predictor out;
   const TorchScriptArchive archive = TorchScriptArchive::load(file);
   archive.check_finite();
-  const auto& info = archive.deeplora_info();
-  check(!info.empty(), "model ", file.string(), " was not exported by deeplora (it holds no deeplora.json), so its task and labels are unknown; ",
+  const JsonFile& info = archive.deeplora_info();
+  check(!info.root.empty(), "model ", file.string(), " was not exported by deeplora (it holds no deeplora.json), so its task and labels are unknown; ",
         "name a run folder");
-  const std::string task = info.at("task").get<std::string>();
-  Config data = Config::parse(info.at("data").dump(), file.string() + ": deeplora.json");
+  const std::string task = info.at<std::string>("task");
+  Config data = Config::parse(info.section("data").root.dump(), file.string() + ": deeplora.json");
   for (const auto& assignment : overrides) data.set(assignment.substr(std::string("data.").size()));
   out.exported_task = registries.tasks.at(task)(data);
   data.finish();
-  const ArchiveInterface interface{info.at("inputs").get<std::map<std::string, std::string>>(), info.at("output").get<std::string>()};
+  const ArchiveInterface interface{info.at<std::map<std::string, std::string>>("inputs"), info.at<std::string>("output")};
   out.tokenizer = load_tokenizer_for(*out.exported_task, {}, archive, interface);
-  out.exported_task->restore(info.at("task_state"));
+  out.exported_task->restore({info.name + ": task_state", info.section("task_state").root});
   out.exported = std::make_shared<ArchiveModel>(archive, interface);
   return out;
 }

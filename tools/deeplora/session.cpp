@@ -15,6 +15,7 @@
 #include "lm/targets.h"
 #include "lm/tensor_file.h"
 #include "start_gradients.h"
+#include "tasks/task_state.h"
 #include "text/sampling.h"
 
 namespace deeplora {
@@ -39,16 +40,6 @@ std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& path, const TorchScrip
   return made;
 }
 
-namespace {
-
-nlohmann::json json_file(const TokenizerFiles& files, const std::string& name) {
-  const auto content = files(name);
-  const auto json = content ? nlohmann::json::parse(*content, nullptr, /*allow_exceptions=*/false) : nlohmann::json();
-  return json.is_object() ? json : nlohmann::json::object();
-}
-
-}  // namespace
-
 std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const fs::path& path, const TorchScriptArchive& archive, const ArchiveInterface& interface) {
   std::shared_ptr<Tokenizer> tokenizer;
   try {
@@ -57,18 +48,16 @@ std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const fs::path& path, 
     if (!path.empty()) throw;
     log_warning("the archive's tokenizer cannot be used, so rows must carry input_ids: ", e.what());
   }
-  const auto& settings = archive.config();
   int64_t pad = tokenizer ? tokenizer->special().pad : -1;
-  if (pad < 0 && settings.contains("pad_token_id") && settings["pad_token_id"].is_number_integer()) pad = settings["pad_token_id"].get<int64_t>();
+  if (pad < 0) pad = archive.config().value("pad_token_id", int64_t{-1});
   task.set_pad_id(std::max<int64_t>(pad, 0));
-  const auto own = [&archive](const std::string& name) { return archive.extra(name); };
   // The task keeps what it is given: files by value, so that the archive may move.
   std::map<std::string, std::string> files;
   const auto from = tokenizer_files(path, archive);
   for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"})
     if (auto content = from(name)) files[name] = std::move(*content);
   task.use_model({.config = archive.config(),
-                  .generation_config = json_file(own, "generation_config.json"),
+                  .generation_config = archive.json("generation_config.json"),
                   .tokenizer_files = [files](const std::string& name) {
                     const auto found = files.find(name);
                     return found == files.end() ? std::nullopt : std::optional(found->second);
@@ -99,7 +88,7 @@ std::shared_ptr<LanguageModel> build_native(const TorchScriptArchive& archive, c
 std::shared_ptr<LanguageModel> build_graph(const TorchScriptArchive& archive, const ArchiveInterface& interface, const ModelOptions& options,
                                            double* difference, bool language_model) {
   auto model = std::make_shared<GraphModel>(archive, interface, options);
-  if (language_model && !archive.export_info().contains("output")) model->take_output_as_logits();
+  if (language_model && !archive.export_info().has("output")) model->take_output_as_logits();
   model->probe(archive);
   const ParityResult parity = compare_with_archive(archive, interface, *model);
   check(parity.equal, "model ", archive.file().string(), ": its graph does not compute what its forward computes: ", parity.message);
@@ -265,17 +254,11 @@ Session Session::of_run(const RunFolder& folder, const Registries& registries, b
   Config saved = Config::load(folder.config_file());
   for (const auto& assignment : overrides) saved.set(assignment);
   Session session(RunConfig::read(saved, registries));
-  nlohmann::ordered_json state;
-  try {
-    state = nlohmann::ordered_json::parse(read_file(folder.task_file(), "task of the run"));
-  } catch (const nlohmann::json::exception&) {
-    fail(folder.task_file().string(), " is not valid JSON");
-  }
+  const SavedTask saved_task = SavedTask::parse(folder.task_file().string(), read_file(folder.task_file(), "task of the run"));
   session.load_model_files();
-  const std::string trained_on = state.value("fingerprint", "");
-  check(trained_on == session.archive.fingerprint(), "run ", folder.path().string(), " was trained on a model with fingerprint ", trained_on,
+  check(saved_task.fingerprint == session.archive.fingerprint(), "run ", folder.path().string(), " was trained on a model with fingerprint ", saved_task.fingerprint,
         ", but ", session.config.model.path.string(), " has ", session.archive.fingerprint(), "; put the original model back");
-  session.task().restore(state.at("state"));
+  session.task().restore(saved_task.state);
   session.build(registries, false);
   const fs::path file = last ? folder.last_adapter_file() : folder.adapter_file();
   check(fs::exists(file), "run ", folder.path().string(), " holds no ", file.filename().string(),

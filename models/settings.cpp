@@ -1,0 +1,149 @@
+#include "models/settings.h"
+
+#include <algorithm>
+
+namespace deeplora {
+namespace {
+
+/// Larger than any model's numbers; products of a few such sizes still fit.
+constexpr int64_t kLargest = int64_t{1} << 30;
+
+int64_t whole(const JsonFile& json, const std::string& key, int64_t fallback, int64_t lowest) {
+  const int64_t value = json.value(key, fallback);
+  check(!json.has(key) || (value >= lowest && value <= kLargest), json.name, ": ", key, ": expected a whole number from ", lowest, " to ",
+        kLargest, ", found ", value);
+  return value;
+}
+
+double above_zero(const JsonFile& json, const std::string& key, double fallback) {
+  const double value = json.value(key, fallback);
+  check(value > 0, json.name, ": ", key, ": expected a number above 0, found ", value);
+  return value;
+}
+
+/// What a norm adds to the variance.
+double epsilon(const JsonFile& json, const std::string& key, double fallback) {
+  const double value = json.value(key, fallback);
+  check(value >= 0, json.name, ": ", key, ": expected a number from 0, found ", value);
+  return value;
+}
+
+double share(const JsonFile& json, const std::string& key, double fallback) {
+  const double value = json.value(key, fallback);
+  check(value >= 0 && value <= 1, json.name, ": ", key, ": expected a number from 0 to 1, found ", value);
+  return value;
+}
+
+void check_activation(const JsonFile& json, const std::string& key, const std::string& name) {
+  static const std::vector<std::string> kKnown{"gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "quick_gelu", "relu", "silu", "swish", "tanh"};
+  check(std::find(kKnown.begin(), kKnown.end(), name) != kKnown.end(), json.name, ": ", key, ": activation '", name, "' is not known; known: ",
+        join(kKnown, ", ", kKnown.size()));
+}
+
+std::string activation(const JsonFile& json, const std::string& key, const std::string& fallback) {
+  std::string name = json.value(key, fallback);
+  check_activation(json, key, name);
+  return name;
+}
+
+/// Mistral: one window everywhere; Qwen2: use_sliding_window, from max_window_layers on; layer_types where given.
+std::vector<int64_t> sliding_windows(const JsonFile& json, int64_t layers) {
+  const std::string type = model_type_of(json);
+  std::vector<int64_t> out(static_cast<size_t>(layers), 0);
+  const bool used = type == "mistral" || (type == "qwen2" && json.value("use_sliding_window", false));
+  if (!json.has("sliding_window") || !used) return out;
+  const int64_t window = whole(json, "sliding_window", 0, 1), first = type == "qwen2" ? whole(json, "max_window_layers", 28, 0) : 0;
+  const auto types = json.value("layer_types", std::vector<std::string>());
+  for (size_t i = 0; i < out.size(); ++i) {
+    const bool slides = i < types.size() ? types[i] == "sliding_attention" : static_cast<int64_t>(i) >= first;
+    if (slides) out[i] = window;
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string model_type_of(const JsonFile& config) { return config.value("model_type", std::string()); }
+
+EncoderSettings EncoderSettings::read(const JsonFile& json, const std::string& family) {
+  const bool distil = family == "distilbert";
+  EncoderSettings out;
+  out.heads = whole(json, distil ? "n_heads" : "num_attention_heads", 0, 1);
+  out.norm_eps = epsilon(json, "layer_norm_eps", 1e-12);
+  out.activation = deeplora::activation(json, distil ? "activation" : "hidden_act", "gelu");
+  out.hidden_dropout = share(json, distil ? "dropout" : "hidden_dropout_prob", 0.1);
+  out.attention_dropout = share(json, distil ? "attention_dropout" : "attention_probs_dropout_prob", 0.1);
+  out.classifier_dropout = share(json, distil ? "seq_classif_dropout" : "classifier_dropout", distil ? 0.2 : out.hidden_dropout);
+  if (family == "roberta") out.first_position = whole(json, "pad_token_id", 1, 0) + 1;
+  return out;
+}
+
+Gpt2Settings Gpt2Settings::read(const JsonFile& json) {
+  Gpt2Settings out;
+  out.heads = whole(json, "n_head", 0, 1);
+  check(!json.value("add_cross_attention", false), json.name, ": a GPT-2 with cross-attention has no native family");
+  out.norm_eps = epsilon(json, "layer_norm_epsilon", 1e-5);
+  out.activation = deeplora::activation(json, "activation_function", "gelu_new");
+  out.scale_scores = json.value("scale_attn_weights", true);
+  out.scale_by_layer = json.value("scale_attn_by_inverse_layer_idx", false);
+  out.embedding_dropout = share(json, "embd_pdrop", 0.1);
+  out.residual_dropout = share(json, "resid_pdrop", 0.1);
+  out.attention_dropout = share(json, "attn_pdrop", 0.1);
+  return out;
+}
+
+RotarySettings RotarySettings::read(const JsonFile& json) {
+  const JsonFile rope = json.section(json.has("rope_parameters") ? "rope_parameters" : "rope_scaling");
+  RotarySettings out;
+  out.theta = above_zero(rope, "rope_theta", above_zero(json, "rope_theta", out.theta));
+  out.type = rope.value("rope_type", rope.value("type", out.type));
+  const double part = rope.value("partial_rotary_factor", json.value("partial_rotary_factor", 1.0));
+  check(part == 1.0, json.name, ": rotary positions on a part of each head (partial_rotary_factor ", part, ") have no native family");
+  check(out.type == "default" || out.type == "linear" || out.type == "llama3", json.name, ": rope scaling '", out.type,
+        "' has no native family; known: default, linear, llama3; use model.backend: graph");
+  if (out.type == "default") return out;
+  const auto required = [&rope](const char* key) { return above_zero(rope, key, rope.at<double>(key)); };
+  out.factor = required("factor");
+  if (out.type == "linear") return out;
+  out.low = required("low_freq_factor");
+  out.high = required("high_freq_factor");
+  check(out.high > out.low, rope.name, ": high_freq_factor: expected more than low_freq_factor (", out.low, "), found ", out.high);
+  out.trained_length = whole(rope, "original_max_position_embeddings", whole(json, "max_position_embeddings", out.trained_length, 1), 1);
+  return out;
+}
+
+LlamaSettings LlamaSettings::read(const JsonFile& json, int64_t layers) {
+  LlamaSettings out;
+  out.heads = whole(json, "num_attention_heads", 0, 1);
+  check(out.heads > 0, json.name, ": gives no num_attention_heads; export it with tools/export_torchscript.py");
+  out.kv_heads = whole(json, "num_key_value_heads", out.heads, 1);
+  out.head_width = whole(json, "head_dim", 0, 1);
+  out.norm_eps = epsilon(json, "rms_norm_eps", 1e-6);
+  out.activation = deeplora::activation(json, "hidden_act", "silu");
+  out.attention_dropout = share(json, "attention_dropout", 0.0);
+  out.windows = sliding_windows(json, layers);
+  out.rotary = RotarySettings::read(json);
+  return out;
+}
+
+T5Settings T5Settings::read(const JsonFile& json) {
+  T5Settings out;
+  out.heads = whole(json, "num_heads", 0, 1);
+  // Fewer than four would leave no bucket for exact distances; a distance beyond them, none for the logarithm.
+  out.buckets = whole(json, "relative_attention_num_buckets", 32, 4);
+  out.max_distance = whole(json, "relative_attention_max_distance", 128, 1);
+  check(out.max_distance > out.buckets / 2, json.name, ": relative_attention_max_distance: expected more than half of relative_attention_num_buckets (",
+        out.buckets, "), found ", out.max_distance);
+  // "gated-gelu" -> {true, "gelu_new"}, as transformers reads it.
+  const std::string kind = json.value("feed_forward_proj", std::string("relu"));
+  out.gated = kind.starts_with("gated-");
+  out.activation = kind == "gated-gelu" ? "gelu_new" : out.gated ? kind.substr(6) : kind;
+  check_activation(json, "feed_forward_proj", out.activation);
+  out.norm_eps = epsilon(json, "layer_norm_epsilon", 1e-6);
+  out.dropout = share(json, "dropout_rate", 0.1);
+  // Newer configurations say it outright; in older ones only models with tied tables scale. mT5 never does.
+  out.scale_output = json.value("scale_decoder_outputs", model_type_of(json) == "t5" && json.value("tie_word_embeddings", true));
+  return out;
+}
+
+}  // namespace deeplora

@@ -1,0 +1,29 @@
+#include "tasks/task_state.h"
+
+#include <set>
+
+namespace deeplora {
+
+std::pair<double, double> read_target_scale(const OrderedJsonFile& state) {
+  const auto mean = state.at<double>("mean"), spread = state.at<double>("spread");
+  check(spread > 0, state.name, ": spread: expected a number above 0, found ", spread);
+  return {mean, spread};
+}
+
+std::vector<std::string> read_labels(const OrderedJsonFile& state) {
+  auto labels = state.at<std::vector<std::string>>("labels");
+  const std::set<std::string> different(labels.begin(), labels.end());
+  check(labels.size() >= 2 && different.size() == labels.size(), state.name, ": labels: expected at least two different texts, found ",
+        shown(state.root["labels"]));
+  return labels;
+}
+
+bool read_chat(const OrderedJsonFile& state) { return state.value("chat", false); }
+
+SavedTask SavedTask::parse(const std::string& file, std::string_view text) {
+  const auto whole = OrderedJsonFile::parse(file, text);
+  check(whole.has("state"), file, ": state is missing");
+  return {whole.value("fingerprint", std::string()), whole.section("state")};
+}
+
+}  // namespace deeplora

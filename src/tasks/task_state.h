@@ -1,0 +1,29 @@
+// What tasks learn from the training rows, as task.json of a run and deeplora.json of an export keep it.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/json_file.h"
+
+namespace deeplora {
+
+/// {"mean", "spread"} of a regression's targets. Throws Error unless both are numbers and the spread is above 0.
+std::pair<double, double> read_target_scale(const OrderedJsonFile& state);
+
+/// {"labels"} of a classification. Throws Error unless it is a list of at least two different texts.
+std::vector<std::string> read_labels(const OrderedJsonFile& state);
+
+/// {"chat"} of a language model: whether it learnt conversations.
+bool read_chat(const OrderedJsonFile& state);
+
+/// A run's task.json.
+struct SavedTask {
+  std::string fingerprint;  ///< of the model it was trained on
+  OrderedJsonFile state;    ///< what Task::restore() takes
+
+  static SavedTask parse(const std::string& file, std::string_view text);
+};
+
+}  // namespace deeplora

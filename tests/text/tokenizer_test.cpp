@@ -157,14 +157,14 @@ TEST(TokenizerTest, OddlyLaidOutFilesAreErrorsToo) {
       "the layout of texts uses token 77, which the tokenizer does not have; its ids are 0 to 4");
   EXPECT_CONTAINS(
       error_of({{"tokenizer.json", with(R"(, "normalizer": {"type": "Sequence", "normalizers": [3]})")}}),
-      "normalizer '' is not supported");
+      "tokenizer.json: expected an object with type, found 3");
   EXPECT_CONTAINS(
       error_of(
           {{"tokenizer.json",
             with(
                 R"(, "post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>"}}],
                              "special_tokens": {"<s>": {"ids": ["x"]}}})")}}),
-      "not laid out as the tokenizers library writes it");
+      "post_processor.special_tokens.<s>.ids: expected a list of whole numbers, found [\"x\"]");
 }
 
 TEST(TokenizerTest, FilesThatAskForTooMuchAreErrors) {

@@ -8,6 +8,7 @@
 #include "core/config.h"
 #include "core/files.h"
 #include "core/fingerprint.h"
+#include "core/json_file.h"
 #include "core/log.h"
 #include "train/checkpoint.h"
 
@@ -34,16 +35,16 @@ Json course_of(const RatingsFit& fit) {
   return {{"sweeps", fit.sweeps}, {"sweeps_done", fit.sweeps_done}, {"rmse", fit.dev.rmse}, {"mae", fit.dev.mae}, {"curve", fit.curve}};
 }
 
-/// Throws what nlohmann::json and SafeTensorsFile throw.
+/// Throws Error for a damaged file.
 RatingsFit read_fit(const fs::path& file) {
   std::map<std::string, std::string> metadata;
   RatingsFit fit;
   fit.model = load_ratings_factors(file, &metadata);
-  const Json course = Json::parse(metadata.at("course"));
-  fit.sweeps = course.at("sweeps").get<int64_t>();
-  fit.sweeps_done = course.at("sweeps_done").get<int64_t>();
-  fit.dev = {course.at("rmse").get<double>(), course.at("mae").get<double>()};
-  fit.curve = course.at("curve").get<std::vector<double>>();
+  const JsonFile course = JsonFile::parse(file.string() + ": course", metadata["course"]);
+  fit.sweeps = course.at<int64_t>("sweeps");
+  fit.sweeps_done = course.at<int64_t>("sweeps_done");
+  fit.dev = {course.at<double>("rmse"), course.at<double>("mae")};
+  fit.curve = course.at<std::vector<double>>("curve");
   return fit;
 }
 
@@ -92,7 +93,7 @@ RatingsFit KeptFits::operator()(const std::string& name, const std::function<Rat
       RatingsFit fit = read_fit(file);
       log_info(name, ": kept from before");
       return fit;
-    } catch (const std::exception& e) {
+    } catch (const Error& e) {
       log_warning(file.string(), " is damaged and made again: ", e.what());
     }
   }

@@ -98,7 +98,7 @@ TEST(ArchiveTest, ExtraFilesAreCheckedBeforeTheyAreRead) {
   TempFolder folder;
   const std::string deep = std::string(100000, '[') + std::string(100000, ']');
   write_tiny_archive(folder / "deep.pt", {{"config.json", deep}});
-  EXPECT_NE(error_of([&] { TorchScriptArchive::load(folder / "deep.pt"); }).find("config.json nests deeper than"), std::string::npos);
+  EXPECT_NE(error_of([&] { TorchScriptArchive::load(folder / "deep.pt"); }).find("config.json: nests deeper than"), std::string::npos);
   write_tiny_archive(folder / "escape.pt", {{"../../outside.txt", "x"}});
   EXPECT_NE(error_of([&] { TorchScriptArchive::load(folder / "escape.pt"); }).find("could leave its folder"), std::string::npos);
 }

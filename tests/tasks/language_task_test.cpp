@@ -203,14 +203,14 @@ TEST(CausalLmTest, EveryAnswerOfAConversationIsLearnt) {
 }
 
 TEST(CausalLmTest, PromptsTakeAChatTemplateWhenAsked) {
-  const auto task = make("causal-lm", "{chat_template: chatml}", {}, "{}");
+  const auto task = make("causal-lm", "{chat_template: chatml}", nlohmann::json::object(), "{}");
   const Example e = encode(*task, {{"prompt", "a"}, {"completion", "b"}});
   EXPECT_EQ(e.input_ids.front(), 3);
   EXPECT_EQ(e.label_ids[e.label_ids.size() - 3], 11);
-  const auto without = make("causal-lm", "{}", {}, "{}");
+  const auto without = make("causal-lm", "{}", nlohmann::json::object(), "{}");
   const std::string error = error_of([&] { encode(*without, {{"messages", {{{"role", "user"}, {"content", "a"}}}}}, false); });
   EXPECT_NE(error.find("brings no chat template; choose one with data.chat_template: chatml"), std::string::npos) << error;
-  const auto strange = make("causal-lm", "{}", {}, R"({"chat_template": "{{ x }}"})");
+  const auto strange = make("causal-lm", "{}", nlohmann::json::object(), R"({"chat_template": "{{ x }}"})");
   EXPECT_NE(error_of([&] { encode(*strange, {{"messages", {{{"role", "user"}, {"content", "a"}}}}}, false); }).find("none of the known forms"), std::string::npos);
 }
 

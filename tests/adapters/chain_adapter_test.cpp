@@ -9,6 +9,7 @@
 #include "core/random.h"
 #include "factorization/initialization.h"
 #include "factorization/spectral.h"
+#include "support/errors.h"
 #include "tests/support/tensors.h"
 
 namespace deeplora {
@@ -51,14 +52,7 @@ void copy(const ChainAdapter& adapter, const std::string& name, const torch::Ten
   parameter(adapter, name).copy_(value);
 }
 
-std::string message_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
+using testing::error_of;
 
 TEST(ChainAdapterTest, LinearLayerWithPeftsFactorsEqualsPeft) {
   // Oracle: peft's lora.Linear holding the same A, B, weight and bias: output, gradients, scaling and merged
@@ -188,18 +182,18 @@ TEST(ChainAdapterTest, FrozenOuterFactorsAreSavedButNotTrained) {
 TEST(ChainAdapterTest, RanksAboveTheWeightAreErrorsThatNamePathShapeAndRemedy) {
   for (const char* method : {"lora", "rslora", "deep-lora"}) {
     EXPECT_NO_THROW(build(method, "rank: 10", linear_site(10, 30)));
-    const auto message = message_of([&] { build(method, "rank: 11", linear_site(10, 30)); });
+    const auto message = error_of([&] { build(method, "rank: 11", linear_site(10, 30)); });
     EXPECT_EQ(message,
               "run.yaml:1: rank: rank 11 is more than the smaller side of encoder.query.weight [10, 30]; use "
               "a rank of at most 10 "
               "or leave this weight out of adapter.targets");
   }
   EXPECT_NO_THROW(build("deep-lora", "{compress: true, rank: 5}", linear_site(10, 30)));
-  EXPECT_EQ(message_of([] { build("deep-lora", "{compress: true, rank: 6}", linear_site(30, 10)); }),
+  EXPECT_EQ(error_of([] { build("deep-lora", "{compress: true, rank: 6}", linear_site(30, 10)); }),
             "run.yaml:1: rank: rank 6 (inner width 12) is more than the smaller side of encoder.query.weight "
             "[30, 10]; use a rank "
             "of at most 5 or leave this weight out of adapter.targets");
-  EXPECT_NE(message_of([] {
+  EXPECT_NE(error_of([] {
               build("deep-lora", "compress: true", linear_site(1, 10));
             }).find("; leave this weight out"),
             std::string::npos);
@@ -209,7 +203,7 @@ TEST(ChainAdapterTest, ConfigurationMistakesAreCollectedWithPlaceAndExpectation)
   const auto site = linear_site(20, 20);
   const auto expect = [&](const std::string& method, const std::string& options,
                           const std::vector<std::string>& parts) {
-    const auto message = message_of([&] { build(method, options, site); });
+    const auto message = error_of([&] { build(method, options, site); });
     for (const auto& part : parts)
       EXPECT_NE(message.find(part), std::string::npos) << options << ": " << message;
   };

@@ -2,17 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include "support/errors.h"
+
 namespace deeplora {
 namespace {
 
-std::string message_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
+using testing::error_of;
 
 TEST(ConfigTest, FileOverDefaultAndOverrideOverFile) {
   Config config = Config::parse("train: {lr: 0.1, steps: 5}\n", "a.yaml");
@@ -55,7 +50,7 @@ TEST(ConfigTest, UnknownKeyNamesFileLineAndNearestKey) {
   const Config train = config.section("train");
   train.read("steps", steps, "");
   train.read("learning_rate", lr, "");
-  const std::string message = message_of([&] { config.finish(); });
+  const std::string message = error_of([&] { config.finish(); });
   EXPECT_NE(message.find("a.yaml:3: train.learning_rat: unknown key"), std::string::npos) << message;
   EXPECT_NE(message.find("did you mean 'learning_rate'"), std::string::npos) << message;
 }
@@ -69,22 +64,22 @@ TEST(ConfigTest, AllMistakesAreReportedAtOnce) {
   config.read("a", a, "");
   config.read("b", b, "");
   config.read_choice("c", c, {"yes", "no"}, "");
-  const std::string message = message_of([&] { config.finish(); });
+  const std::string message = error_of([&] { config.finish(); });
   EXPECT_NE(message.find("a.yaml:1: a: expected a whole number, found text"), std::string::npos) << message;
   EXPECT_NE(message.find("a.yaml:2: b: expected a list (each a whole number), found [1, x]"), std::string::npos) << message;
   EXPECT_NE(message.find("--set c: expected one of yes, no, found 'maybe'"), std::string::npos) << message;
 }
 
 TEST(ConfigTest, BrokenYamlAndBrokenUtf8AreErrorsWithTheLine) {
-  EXPECT_NE(message_of([] { Config::parse("a: 1\nb: [1\n", "a.yaml"); }).find("a.yaml:"), std::string::npos);
-  EXPECT_NE(message_of([] { Config::parse("a: \xff\n", "a.yaml"); }).find("UTF-8"), std::string::npos);
-  EXPECT_NE(message_of([] { Config::parse("- 1\n- 2\n", "a.yaml"); }).find("found a list"), std::string::npos);
+  EXPECT_NE(error_of([] { Config::parse("a: 1\nb: [1\n", "a.yaml"); }).find("a.yaml:"), std::string::npos);
+  EXPECT_NE(error_of([] { Config::parse("a: \xff\n", "a.yaml"); }).find("UTF-8"), std::string::npos);
+  EXPECT_NE(error_of([] { Config::parse("- 1\n- 2\n", "a.yaml"); }).find("found a list"), std::string::npos);
 }
 
 const char* kList = "base: {rank: 4}\nruns:\n  - {name: a, base: {rank: 8, odd: 1}}\n  - {name: b}\n";
 
 TEST(ConfigTest, ValuesWithoutAnEndAndKeysThatAreNoTextAreErrors) {
-  const auto reading = [](const std::string& yaml) { return message_of([&] { Config::parse(yaml, "a.yaml"); }); };
+  const auto reading = [](const std::string& yaml) { return error_of([&] { Config::parse(yaml, "a.yaml"); }); };
   EXPECT_NE(reading("a: &x [1, *x]\n").find("an anchor holds itself"), std::string::npos);
   std::string bomb = "a0: &a0 [1, 1]\n";
   for (int i = 1; i < 40; ++i) bomb += cat("a", i, ": &a", i, " [*a", i - 1, ", *a", i - 1, "]\n");
@@ -93,7 +88,7 @@ TEST(ConfigTest, ValuesWithoutAnEndAndKeysThatAreNoTextAreErrors) {
   EXPECT_NE(reading("b: 1\n? [a]\n: 1\n").find("a key is no text"), std::string::npos);
   EXPECT_NE(reading("b: 1\nc: 2\nb: 3\n").find("a.yaml:3: the key 'b' is given twice"), std::string::npos);
   Config config = Config::parse("whole: 1\n");
-  EXPECT_NE(message_of([&] { config.set("a=&x [*x]"); }).find("holds itself"), std::string::npos);
+  EXPECT_NE(error_of([&] { config.set("a=&x [*x]"); }).find("holds itself"), std::string::npos);
 }
 
 TEST(ConfigTest, NumbersBeyondWholeOnesAreNoWholeNumbers) {
@@ -101,7 +96,7 @@ TEST(ConfigTest, NumbersBeyondWholeOnesAreNoWholeNumbers) {
     const Config config = Config::parse(cat("whole: ", number, "\n"), "a.yaml");
     int64_t whole = 0;
     config.read("whole", whole, "");
-    EXPECT_NE(message_of([&] { config.finish(); }).find("expected a whole number"), std::string::npos) << number;
+    EXPECT_NE(error_of([&] { config.finish(); }).find("expected a whole number"), std::string::npos) << number;
   }
 }
 
@@ -124,8 +119,8 @@ TEST(ConfigTest, ListsOfMappingsAreReadStrictlyAndDumpedAsLists) {
   const Config strict = Config::parse("runs:\n  - {name: a}\n  - {nam: b}\n", "a.yaml");
   std::string name;
   for (const Config& item : strict.items("runs")) item.read("name", name, "");
-  EXPECT_NE(message_of([&] { strict.finish(); }).find("a.yaml:3: runs.1.nam: unknown key (did you mean 'name'?)"), std::string::npos);
-  EXPECT_NE(message_of([&] { config.set("runs.2.name=x"); }).find("there is no item 2"), std::string::npos);
+  EXPECT_NE(error_of([&] { strict.finish(); }).find("a.yaml:3: runs.1.nam: unknown key (did you mean 'name'?)"), std::string::npos);
+  EXPECT_NE(error_of([&] { config.set("runs.2.name=x"); }).find("there is no item 2"), std::string::npos);
 }
 
 TEST(ConfigTest, SettingsAreThePathsAndValuesOfWhatWasDumped) {
@@ -159,7 +154,7 @@ TEST(ConfigTest, AnOverlaidCopyKeepsLinesAndLeavesTheOriginalAlone) {
   copy.section("base").read("extra", extra, "");
   copy.section("base").require(rank > 0, "rank", "a rank of at least 1");
   EXPECT_EQ(extra, 1);
-  const std::string message = message_of([&] { copy.finish(); });
+  const std::string message = error_of([&] { copy.finish(); });
   EXPECT_NE(message.find("a.yaml: runs.ranks: expected a rank of at least 1, found -1"), std::string::npos) << message;
   EXPECT_NE(message.find("runs.0.base.odd: unknown key"), std::string::npos) << message;
   int64_t untouched = 0;

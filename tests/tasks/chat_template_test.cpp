@@ -3,10 +3,10 @@
 
 #include <gtest/gtest.h>
 
-#include <functional>
 
 #include "core/error.h"
 #include "core/files.h"
+#include "support/errors.h"
 
 namespace deeplora {
 namespace {
@@ -24,14 +24,7 @@ std::string answers(const std::vector<ChatPart>& parts) {
   return out;
 }
 
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
+using testing::error_of;
 
 TEST(ChatTemplateTest, PublishedTemplatesAreRecognisedAndRenderedAsTransformersDoes) {
   const auto golden = nlohmann::ordered_json::parse(read_file(DEEPLORA_TEST_DATA "/golden/chat_templates.json"));

@@ -227,7 +227,7 @@ TEST(DistributedTest, MissingProcessesAreCounted) {
   launch.size = 3;
   launch.master = "127.0.0.1";
   launch.port = free_port();
-  const std::string message = message_of([&] { Rendezvous(launch, std::chrono::milliseconds(300)); });
+  const std::string message = error_of([&] { Rendezvous(launch, std::chrono::milliseconds(300)); });
   EXPECT_NE(message.find("only 1 of 3 processes came to 127.0.0.1:"), std::string::npos) << message;
 }
 

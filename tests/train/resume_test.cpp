@@ -234,14 +234,14 @@ TEST(ResumeTest, AnotherConfigurationAdapterOrDataIsRefusedWithTheDifferencesNam
   const auto metrics = read_file(RunFolder::open(bench.path).metrics_file());
   bench.config.lr = 0.02;
   bench.config.batch_size = 3;
-  auto text = message_of([&] { bench.session(true); });
+  auto text = error_of([&] { bench.session(true); });
   for (const char* part :
        {"train.lr was 0.01, now 0.02", "train.batch_size was 2, now 3", "order of rows in epoch 1"})
     EXPECT_NE(text.find(part), std::string::npos) << part << " in: " << text;
   bench.config = broken_up_config();
   bench.train.pop_back();
   bench.dev[0].input_ids[0] ^= 1;
-  text = message_of([&] { bench.session(true); });
+  text = error_of([&] { bench.session(true); });
   for (const char* part : {"training data was \"11 rows", "now \"10 rows", "dev data was \"4 rows"})
     EXPECT_NE(text.find(part), std::string::npos) << part << " in: " << text;
   EXPECT_EQ(read_file(RunFolder::open(bench.path).metrics_file()), metrics)
@@ -262,9 +262,9 @@ TEST(ResumeTest, WhatTheCallerAddsToTheIdentityMustBeTheSame) {
     Trainer(setup).run(bench.train, bench.dev, folder, resume);
   };
   EXPECT_THROW(session(false, 8, true), Interrupted);
-  EXPECT_NE(message_of([&] { session(true, 4, true); }).find("adapter.rank was 8, now 4"), std::string::npos);
-  EXPECT_NE(message_of([&] { session(true, 8, false); }).find("learning-rate scales"), std::string::npos);
-  EXPECT_EQ(message_of([&] { session(true, 8, true); }), "no error");
+  EXPECT_NE(error_of([&] { session(true, 4, true); }).find("adapter.rank was 8, now 4"), std::string::npos);
+  EXPECT_NE(error_of([&] { session(true, 8, false); }).find("learning-rate scales"), std::string::npos);
+  EXPECT_EQ(error_of([&] { session(true, 8, true); }), "no error");
 }
 
 TEST(ResumeTest, SettingsThatDecideNothingMayChange) {

@@ -26,7 +26,7 @@ TEST(RunFolderTest, NothingIsCreatedBeforeTheFirstWrite) {
 TEST(RunFolderTest, AFolderWithARunIsRefusedWithTheWayOut) {
   const TemporaryFolder temporary;
   new_folder(temporary / "run");
-  const auto text = message_of([&] { RunFolder::create(temporary / "run"); });
+  const auto text = error_of([&] { RunFolder::create(temporary / "run"); });
   EXPECT_NE(text.find("holds a run already"), std::string::npos) << text;
   EXPECT_NE(text.find("--resume"), std::string::npos) << text;
 }
@@ -35,9 +35,9 @@ TEST(RunFolderTest, AFolderWithOtherFilesIsRefusedAndTheyAreNamed) {
   const TemporaryFolder temporary;
   fs::create_directories(temporary / "run");
   std::ofstream(temporary / "run/thesis.tex") << "x";
-  const auto text = message_of([&] { RunFolder::create(temporary / "run"); });
+  const auto text = error_of([&] { RunFolder::create(temporary / "run"); });
   EXPECT_NE(text.find("thesis.tex"), std::string::npos) << text;
-  EXPECT_NE(message_of([&] { RunFolder::create(temporary / "run/thesis.tex"); }).find("is a file"),
+  EXPECT_NE(error_of([&] { RunFolder::create(temporary / "run/thesis.tex"); }).find("is a file"),
             std::string::npos);
 }
 
@@ -55,25 +55,25 @@ TEST(RunFolderTest, WhatIsNotARunCannotBeOpened) {
   const TemporaryFolder temporary;
   fs::create_directories(temporary / "empty");
   std::ofstream(temporary / "file") << "x";
-  EXPECT_NE(message_of([&] { RunFolder::open(temporary / "absent"); }).find("does not exist"),
+  EXPECT_NE(error_of([&] { RunFolder::open(temporary / "absent"); }).find("does not exist"),
             std::string::npos);
-  EXPECT_NE(message_of([&] { RunFolder::open(temporary / "empty"); }).find("no config.yaml"),
+  EXPECT_NE(error_of([&] { RunFolder::open(temporary / "empty"); }).find("no config.yaml"),
             std::string::npos);
-  EXPECT_NE(message_of([&] { RunFolder::open(temporary / "file"); }).find("but a file"), std::string::npos);
+  EXPECT_NE(error_of([&] { RunFolder::open(temporary / "file"); }).find("but a file"), std::string::npos);
 }
 
 TEST(RunFolderTest, AFolderThatCannotBeWrittenIsAnError) {
   RunFolder folder = RunFolder::create("/proc/deeplora-run");  // refuses even root
-  EXPECT_NE(message_of([&] { folder.lock(); }).find("cannot create the run folder /proc/deeplora-run"),
+  EXPECT_NE(error_of([&] { folder.lock(); }).find("cannot create the run folder /proc/deeplora-run"),
             std::string::npos);
-  EXPECT_NE(message_of([&] { folder.write(folder.config_file(), ""); }).find("cannot create"),
+  EXPECT_NE(error_of([&] { folder.write(folder.config_file(), ""); }).find("cannot create"),
             std::string::npos);
   if (::geteuid() == 0) return;  // permissions bind everybody else
   const TemporaryFolder temporary;
   fs::create_directories(temporary / "locked");
   fs::permissions(temporary / "locked", fs::perms::owner_read | fs::perms::owner_exec);
   RunFolder closed = RunFolder::create(temporary / "locked/run");
-  EXPECT_NE(message_of([&] { closed.lock(); }).find("Permission denied"), std::string::npos);
+  EXPECT_NE(error_of([&] { closed.lock(); }).find("Permission denied"), std::string::npos);
 }
 
 TEST(RunFolderTest, TheLockKeepsAnotherProcessOutAndEndsWithIts) {
@@ -84,7 +84,7 @@ TEST(RunFolderTest, TheLockKeepsAnotherProcessOutAndEndsWithIts) {
   const auto locked_elsewhere = [&] {
     const pid_t child = ::fork();
     if (child == 0) {
-      const auto text = message_of([&] { RunFolder::open(temporary / "run").lock(); });
+      const auto text = error_of([&] { RunFolder::open(temporary / "run").lock(); });
       const bool named = text.find("in use") != std::string::npos && text.find(cat("(pid ", ::getppid(), ")")) != std::string::npos;
       ::_exit(text == "no error" ? 0 : named ? 1 : 2);
     }
@@ -104,9 +104,9 @@ TEST(RunFolderTest, OfTwoProcessesThatFoundAFolderEmptyOnlyOneMakesItsRun) {
     RunFolder quick = RunFolder::create(temporary / "run");
     quick.lock();
     quick.write(quick.config_file(), "a: 1\n");
-    EXPECT_NE(message_of([&] { RunFolder::create(temporary / "run"); }).find("in use by another deeplora process"), std::string::npos);
+    EXPECT_NE(error_of([&] { RunFolder::create(temporary / "run"); }).find("in use by another deeplora process"), std::string::npos);
   }
-  EXPECT_NE(message_of([&] { slow.lock(); }).find("holds a run already"), std::string::npos);
+  EXPECT_NE(error_of([&] { slow.lock(); }).find("holds a run already"), std::string::npos);
 }
 
 TEST(RunFolderTest, MetricsAreAppendedAndCutAtACheckpointsSize) {
@@ -185,13 +185,13 @@ TEST(CheckpointTest, ParametersThatDoNotFitAreAllNamedAndNothingIsChanged) {
   const std::vector<ParamGroup> groups = {{.params = {{"a.b", a}, {"new", b}}}};
   auto saved = some_checkpoint(1).parameters;
   saved.push_back({"new", torch::ones({3})});
-  const auto text = message_of([&] { restore_parameters(saved, groups); });
+  const auto text = error_of([&] { restore_parameters(saved, groups); });
   for (const char* part :
        {"new was [3] Float, now [2] Float", "half is in the checkpoint but not trained now"})
     EXPECT_NE(text.find(part), std::string::npos) << part << " in: " << text;
   EXPECT_TRUE(torch::equal(a, torch::zeros({4})));
   saved.erase(saved.begin());
-  EXPECT_NE(message_of([&] { restore_parameters(saved, groups); }).find("a.b is trained now but not"),
+  EXPECT_NE(error_of([&] { restore_parameters(saved, groups); }).find("a.b is trained now but not"),
             std::string::npos);
 }
 

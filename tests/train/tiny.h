@@ -13,6 +13,7 @@
 
 #include "core/files.h"
 #include "core/random.h"
+#include "support/errors.h"
 #include "support/temp_folder.h"
 #include "train/checkpoint.h"
 #include "train/trainer.h"
@@ -208,13 +209,6 @@ inline RunFolder new_folder(const std::filesystem::path& path) {
   return folder;
 }
 
-inline std::string message_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
+using testing::error_of;
 
 }  // namespace deeplora::tiny

@@ -12,7 +12,7 @@ TEST(TrainConfigTest, MistakesAreReportedTogether) {
       "0}",
       "a.yaml");
   TrainConfig::read(config.section("train"));
-  const auto text = message_of([&] { config.finish(); });
+  const auto text = error_of([&] { config.finish(); });
   for (const char* part : {"train.lr", "train.batch_size", "train.warmup", "did you mean 'linear'",
                            "train.epochs", "train.beta2", "train.keep_checkpoints"})
     EXPECT_NE(text.find(part), std::string::npos) << part << " in: " << text;
@@ -44,7 +44,7 @@ TEST(TrainConfigTest, RowsInTheOrderOfTheFileAreNotGroupedByLength) {
   config.finish();
   const Config both = Config::parse("train: {shuffle: false, group_by_length: true}");
   TrainConfig::read(both.section("train"));
-  EXPECT_NE(message_of([&] { both.finish(); }).find("train.group_by_length"), std::string::npos);
+  EXPECT_NE(error_of([&] { both.finish(); }).find("train.group_by_length"), std::string::npos);
 }
 
 }  // namespace

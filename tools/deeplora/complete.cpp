@@ -4,6 +4,7 @@
 #include "commands.h"
 #include "complete_ratings.h"
 #include "completion/config.h"
+#include "completion_identity.h"
 #include "completion_report.h"
 #include "completion_sweep.h"
 #include "core/json_file.h"
@@ -19,20 +20,6 @@ namespace fs = std::filesystem;
 struct CompleteOptions : RunOptions {
   RatingsUse use;
 };
-
-/// Keys that may change when a run goes on.
-bool may_change(const std::string& path) {
-  static const std::vector<std::string> kFree = {"completion.title", "completion.threads", "completion.log_every", "completion.save_every",
-                                                 "completion.keep_checkpoints", "completion.steps", "completion.tolerance"};
-  return std::find(kFree.begin(), kFree.end(), path) != kFree.end();
-}
-
-nlohmann::ordered_json identity_of(const Config& config) {
-  nlohmann::ordered_json out = nlohmann::ordered_json::object();
-  for (const auto& [path, value] : settings_of(config.dump()))
-    if (!may_change(path)) out[path] = value;
-  return out;
-}
 
 /// One configuration, read and checked.
 struct Resolved {
@@ -54,7 +41,7 @@ Resolved resolve(const Config& config) {
                     "completion: {synthetic: {rows: 100}}");
   section.require(!out.ratings || !out.completion.synthetic.given(), "synthetic.rows", "nothing when completion.train names a file");
   out.yaml = config.dump();
-  out.identity = identity_of(config);
+  out.identity = deciding_settings(out.yaml, {"completion.steps", "completion.tolerance"});
   out.sweep = CompletionSweep::read(section);
   config.finish();
   out.whole = config.dump();
@@ -68,11 +55,7 @@ void print_completion(const nlohmann::ordered_json& result, const RunFolder& fol
   std::cout << "run             " << folder.path().string() << "\nreport          " << folder.report_file().string() << "\n";
 }
 
-fs::path member_folder(const RunFolder& folder, const std::string& name) {
-  std::string safe;
-  for (const char c : name) safe += std::isalnum(static_cast<unsigned char>(c)) || std::string_view("=.+-_").find(c) != std::string_view::npos ? c : '_';
-  return folder.path() / "runs" / safe;
-}
+fs::path member_folder(const RunFolder& folder, const std::string& name) { return folder.path() / "runs" / file_name_of(name); }
 
 /// The result of a finished member, with everything that the whole sweep reads of it.
 nlohmann::ordered_json finished_result(const RunFolder& folder) {

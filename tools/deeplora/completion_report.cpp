@@ -59,6 +59,9 @@ Track read_track(const OrderedJsonFile& row) {
   return out;
 }
 
+/// What a line or row is called whose settings are nothing special.
+std::string named(const std::string& settings) { return settings.empty() ? "run" : settings; }
+
 /// The rows of a member's metrics.jsonl.
 struct Course {
   std::string name;
@@ -68,7 +71,7 @@ struct Course {
 
 Course read_course(const CompletionMember& member) {
   Course out;
-  out.name = member.name.empty() ? "run" : member.name;
+  out.name = named(member.name);
   const auto file = member.folder / "metrics.jsonl";
   std::error_code ignored;
   if (!std::filesystem::exists(file, ignored)) return out;
@@ -215,17 +218,23 @@ Spread spread_of(const std::vector<double>& values) {
   return out;
 }
 
+/// The settings of a member as one text, without its trial and without `key`.
+std::string setting_of(const CompletionMember& member, const std::string& key = {}) {
+  std::string out;
+  for (const auto& [name, value] : member.values)
+    if (name != "trial" && name != key) out += cat(out.empty() ? "" : ", ", name == "variant" ? "" : name + "=", value);
+  return out;
+}
+
 /// Mean and deviation of `field` by the swept number `key`, a line for each combination of the other values.
 LineChart chart_by(const std::vector<CompletionMember>& members, const std::string& key, const std::string& field, const std::string& title, bool log_y) {
   std::map<std::string, std::map<double, std::vector<double>>> lines;
   std::vector<std::string> order;
   for (const CompletionMember& member : members) {
-    std::string name;
+    const std::string name = setting_of(member, key);
     std::optional<double> x;
-    for (const auto& [k, value] : member.values) {
+    for (const auto& [k, value] : member.values)
       if (k == key) x = as_number(value);
-      else if (k != "trial") name += cat(name.empty() ? "" : ", ", k == "variant" ? "" : k + "=", value);
-    }
     if (!x || member.result.is_null()) continue;
     if (!lines.count(name)) order.push_back(name);
     lines[name][*x].push_back(number(member.result.value(field, Json())));
@@ -270,14 +279,6 @@ double baseline_error(const Json& result, const std::string& name) {
   return rmse * rmse / 2;
 }
 
-/// The settings of a member without its trial, as one text.
-std::string setting_of(const CompletionMember& member) {
-  std::string out;
-  for (const auto& [key, value] : member.values)
-    if (key != "trial") out += cat(out.empty() ? "" : ", ", key == "variant" ? "" : key + "=", value);
-  return out.empty() ? "run" : out;
-}
-
 bool has_trials(const std::vector<CompletionMember>& members) {
   return std::any_of(members.front().values.begin(), members.front().values.end(), [](const auto& value) { return value.first == "trial"; });
 }
@@ -303,7 +304,7 @@ void add_trials(Page& page, const std::vector<CompletionMember>& members) {
     }
     std::sort(errors.begin(), errors.end());
     const Spread spread = spread_of(iterations);
-    rows.push_back({name, cat(groups[name].size()), cat(reached), number_text(spread.mean), number_text(spread.deviation), errors.empty() ? "" : number_text(errors.front()),
+    rows.push_back({named(name), cat(groups[name].size()), cat(reached), number_text(spread.mean), number_text(spread.deviation), errors.empty() ? "" : number_text(errors.front()),
                     errors.empty() ? "" : number_text(errors[errors.size() / 2]), errors.empty() ? "" : number_text(errors.back())});
   }
   page.heading("Over trials");
@@ -355,7 +356,7 @@ std::string completion_report(const std::vector<CompletionMember>& members, cons
   for (const auto& member : members) {
     if (!drawn.insert(trials ? setting_of(member) : member.name).second) continue;
     courses.push_back(read_course(member));
-    if (trials) courses.back().name = setting_of(member);
+    if (trials) courses.back().name = named(setting_of(member));
   }
   if (trials) page.paragraph("Below, the first trial of each setting is drawn.");
   add_course_charts(page, courses);

@@ -1,11 +1,9 @@
 #include "kept_fits.h"
 
-#include <cctype>
 #include <cmath>
-#include <set>
 
 #include "completion/ratings_file.h"
-#include "core/config.h"
+#include "completion_identity.h"
 #include "core/files.h"
 #include "core/fingerprint.h"
 #include "core/json_file.h"
@@ -57,11 +55,7 @@ bool all_finite(const RatingsFit& fit) {
 }  // namespace
 
 Json ratings_identity(const std::string& resolved, const RatingsData& data) {
-  static const std::set<std::string> kFree = {"completion.title", "completion.threads", "completion.log_every", "completion.save_every", "completion.keep_checkpoints",
-                                              "completion.train", "completion.dev", "completion.test"};
-  Json out = Json::object();
-  for (const auto& [path, value] : settings_of(resolved))
-    if (kFree.count(path) == 0) out[path] = value;
+  Json out = deciding_settings(resolved, {"completion.train", "completion.dev", "completion.test"});
   out["training ratings"] = ratings_checksum(data.train);
   if (data.dev) out["dev ratings"] = ratings_checksum(*data.dev);
   return out;
@@ -84,10 +78,8 @@ void KeptFits::begin() const {
 }
 
 RatingsFit KeptFits::operator()(const std::string& name, const std::function<RatingsFit()>& make) const {
-  std::string safe;
-  for (const char c : name) safe += std::isalnum(static_cast<unsigned char>(c)) || std::string_view("=.+-_").find(c) != std::string_view::npos ? c : '_';
   begin();
-  const fs::path file = folder_ / (safe + ".safetensors");
+  const fs::path file = folder_ / (file_name_of(name) + ".safetensors");
   if (fs::exists(file)) {
     try {
       RatingsFit fit = read_fit(file);

@@ -196,22 +196,29 @@ YAML::Node to_yaml(const std::optional<T>& value) {
   return value ? to_yaml(*value) : YAML::Node(YAML::NodeType::Null);
 }
 
+/// The mapping that a whole file is, empty for an empty one. Throws Error for anything else.
+YAML::Node load_mapping(const std::string& yaml, const std::string& origin) {
+  check(is_valid_utf8(yaml), origin, ": not valid UTF-8; save the file as UTF-8");
+  YAML::Node root(YAML::NodeType::Map);
+  try {
+    const YAML::Node found = load_yaml(yaml, origin);
+    if (found.IsDefined() && !found.IsNull()) {
+      check(found.IsMap(), origin, ": expected 'key: value' lines, found ", found.IsSequence() ? "a list" : "a single value");
+      root.reset(found);
+    }
+  } catch (const YAML::Exception& e) {
+    fail(origin, ":", e.mark.line + 1, ": not valid YAML: ", e.msg);
+  }
+  return root;
+}
+
 }  // namespace
 
 Config Config::parse(const std::string& yaml, const std::string& origin) {
   auto state = std::make_shared<State>();
   state->origin = origin;
   state->text = yaml;
-  check(is_valid_utf8(yaml), origin, ": not valid UTF-8; save the file as UTF-8");
-  try {
-    const YAML::Node root = load_yaml(yaml, origin);
-    if (root.IsDefined() && !root.IsNull()) {
-      check(root.IsMap(), origin, ": expected 'key: value' lines, found ", root.IsSequence() ? "a list" : "a single value");
-      state->root = root;
-    }
-  } catch (const YAML::Exception& e) {
-    fail(origin, ":", e.mark.line + 1, ": not valid YAML: ", e.msg);
-  }
+  state->root = load_mapping(yaml, origin);
   return Config(state, "");
 }
 
@@ -497,9 +504,8 @@ void collect_settings(const YAML::Node& node, const std::string& path, std::vect
 }  // namespace
 
 std::vector<std::pair<std::string, std::string>> settings_of(const std::string& yaml) {
-  const Config checked = Config::parse(yaml);  // for its messages
   std::vector<std::pair<std::string, std::string>> out;
-  collect_settings(YAML::Load(yaml), "", out);
+  collect_settings(load_mapping(yaml, "configuration"), "", out);
   return out;
 }
 

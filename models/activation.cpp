@@ -13,4 +13,10 @@ torch::Tensor activate(const torch::Tensor& x, const std::string& name) {
   return at::tanh(x);
 }
 
+std::optional<InputFunction> input_function(const std::string& name) {
+  if (name == "gelu") return InputFunction::gelu;
+  if (name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast") return InputFunction::gelu_tanh;
+  return std::nullopt;
+}
+
 }  // namespace deeplora

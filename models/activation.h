@@ -3,11 +3,17 @@
 
 #include <torch/types.h>
 
+#include <optional>
 #include <string>
+
+#include "factorization/input_function.h"
 
 namespace deeplora {
 
 /// `name` is one that models/settings.h lets pass.
 torch::Tensor activate(const torch::Tensor& x, const std::string& name);
+
+/// The same as a layer's input function, for those that are one.
+std::optional<InputFunction> input_function(const std::string& name);
 
 }  // namespace deeplora

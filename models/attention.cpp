@@ -40,12 +40,19 @@ struct Layout {
   }
 };
 
+/// [rows, width], zeros in the rows behind the last sequence.
+torch::Tensor rows_for(const Layout& layout, int64_t rows, int64_t width, const torch::TensorOptions& options) {
+  torch::Tensor out = torch::empty({rows, width}, options);
+  out.narrow(0, layout.offsets.back(), rows - layout.offsets.back()).zero_();
+  return out;
+}
+
 class SequenceAttention : public torch::autograd::Function<SequenceAttention> {
  public:
   static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads,
                                const std::vector<int64_t>& offsets, double dropout, int64_t seed) {
     const Layout layout{offsets, heads, q.size(1) / heads, dropout, seed};
-    torch::Tensor out = torch::empty({q.size(0), q.size(1)}, q.options()), log_sums = torch::empty({q.size(0), heads}, q.options());
+    torch::Tensor out = rows_for(layout, q.size(0), q.size(1), q.options()), log_sums = torch::empty({q.size(0), heads}, q.options());
     float *to = out.mutable_data_ptr<float>(), *logs = log_sums.mutable_data_ptr<float>();
     layout.each([&](const HeadTask& task, int64_t row, int64_t head) {
       const auto view = [&](const torch::Tensor& x) { return head_of(x, row, head, layout.width); };
@@ -67,7 +74,7 @@ class SequenceAttention : public torch::autograd::Function<SequenceAttention> {
     const int64_t heads = ctx->saved_data["heads"].toInt();
     const Layout layout{offsets, heads, q.size(1) / heads, ctx->saved_data["dropout"].toDouble(), ctx->saved_data["seed"].toInt()};
     // Side by side, so that a joined projection takes them as one.
-    torch::Tensor joined = torch::empty({q.size(0), 3 * q.size(1)}, q.options());
+    torch::Tensor joined = rows_for(layout, q.size(0), 3 * q.size(1), q.options());
     auto to = at::unsafe_split(joined, q.size(1), 1);
     float *to_q = to[0].mutable_data_ptr<float>(), *to_k = to[1].mutable_data_ptr<float>(), *to_v = to[2].mutable_data_ptr<float>();
     const float* logs = log_sums.const_data_ptr<float>();

@@ -2,7 +2,6 @@
 
 #include <torch/torch.h>
 
-#include "models/activation.h"
 #include "models/checkpointing.h"
 #include "models/dropout.h"
 #include "models/norms.h"
@@ -39,8 +38,8 @@ class EncoderLayer : public torch::nn::Module {
     const auto qkv = query_key_value_.forward(x);
     const torch::Tensor mixed = packed_attention(qkv[0], qkv[1], qkv[2], config_.heads, packing, training ? config_.attention_dropout : 0.0);
     const double dropout = training ? config_.hidden_dropout : 0.0;
-    const torch::Tensor attended = attention_norm_(dropout_add(output_(mixed), x, dropout));
-    const torch::Tensor out = mlp_norm_(dropout_add(mlp_out_(activate(mlp_in_(attended), config_.activation)), attended, dropout));
+    const torch::Tensor attended = attention_norm_->of_sum(output_(mixed), x, dropout);
+    const torch::Tensor out = mlp_norm_->of_sum(mlp_out_->of_activated(mlp_in_(attended), config_.activation), attended, dropout);
     if (trace) trace->insert(trace->end(), {attended, out});
     return out;
   }

@@ -1,7 +1,6 @@
 // GPT-2: learned positions, fused query/key/value, weights stored [in, out] (Conv1D), output layer tied to the word table.
 #include <torch/torch.h>
 
-#include "models/activation.h"
 #include "models/causal_model.h"
 #include "models/dropout.h"
 #include "models/norms.h"
@@ -40,8 +39,8 @@ class Gpt2Layer : public CausalLayer {
     const torch::Tensor mixed = pass.attend(qkv[0], qkv[1], qkv[2], shape, cache);
     const double dropout = training ? config_.residual_dropout : 0.0;
     const torch::Tensor attended = dropout_add(output_(mixed), x, dropout);
-    const torch::Tensor inner = activate(mlp_in_(mlp_norm_(attended)), config_.activation);
-    return dropout_add(mlp_out_(inner), attended, dropout);
+    const torch::Tensor inner = mlp_in_(mlp_norm_(attended));
+    return dropout_add(mlp_out_->of_activated(inner, config_.activation), attended, dropout);
   }
 
   void add_sites(std::vector<AdapterSite>& sites) override {

@@ -2,7 +2,79 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
+
+#include "core/parallel.h"
+#include "models/dropout.h"
+#include "models/vector_loops.h"
+
 namespace deeplora {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+constexpr int64_t kStretch = 16384;  ///< elements that one thread takes at a time
+
+/// Calls run(task, first row) for stretches of rows, on all threads.
+template <class Run>
+void each_stretch(const torch::Tensor& weight, const torch::Tensor& bias, int64_t elements, double eps, double dropout, int64_t seed, const Run& run) {
+  const int64_t width = weight.size(0), rows = elements / width, per_part = std::max<int64_t>(1, kStretch / width);
+  const float *scales = weight.const_data_ptr<float>(), *shifts = bias.const_data_ptr<float>();
+  parallel_parts((rows + per_part - 1) / per_part, [&](int64_t part) {
+    const int64_t row = part * per_part;
+    run(NormTask{std::min(per_part, rows - row), width, scales, shifts, static_cast<float>(eps), row * width, static_cast<uint32_t>(seed),
+                 dropout > 0 ? drop_threshold(dropout) : 0U, static_cast<float>(1.0 / (1.0 - dropout))},
+        row);
+  });
+}
+
+/// LayerNorm(residual + dropout(x)), all [..., D] float32 on the CPU, weight and bias [D] frozen. Keeps the sum and two numbers for each row.
+class NormOfSum : public torch::autograd::Function<NormOfSum> {
+ public:
+  static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& x, const torch::Tensor& residual, const torch::Tensor& weight,
+                               const torch::Tensor& bias, double eps, double dropout, int64_t seed) {
+    torch::Tensor out = torch::empty_like(x), sums = torch::empty_like(x), stats = torch::empty({x.numel() / x.size(-1), 2}, x.options());
+    float *to = out.mutable_data_ptr<float>(), *sum = sums.mutable_data_ptr<float>(), *stat = stats.mutable_data_ptr<float>();
+    const float *from = x.const_data_ptr<float>(), *beside = residual.const_data_ptr<float>();
+    each_stretch(weight, bias, x.numel(), eps, dropout, seed, [&](const NormTask& task, int64_t row) {
+      const int64_t at = row * task.width;
+      norm_rows(task, to + at, sum + at, stat + 2 * row, from + at, beside + at);
+    });
+    ctx->save_for_backward({sums, stats, weight, bias});
+    ctx->saved_data["dropout"] = dropout;
+    ctx->saved_data["seed"] = seed;
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+    const auto saved = ctx->get_saved_variables();
+    const torch::Tensor &sums = saved[0], &stats = saved[1], g = gradients[0].contiguous();
+    const double dropout = ctx->saved_data["dropout"].toDouble();
+    torch::Tensor gr = torch::empty_like(sums), gx = dropout > 0 ? torch::empty_like(sums) : gr;
+    float *to_x = gx.mutable_data_ptr<float>(), *to_residual = gr.mutable_data_ptr<float>();
+    const float *down = g.const_data_ptr<float>(), *sum = sums.const_data_ptr<float>(), *stat = stats.const_data_ptr<float>();
+    each_stretch(saved[2], saved[3], sums.numel(), 0, dropout, ctx->saved_data["seed"].toInt(), [&](const NormTask& task, int64_t row) {
+      const int64_t at = row * task.width;
+      norm_rows_backward(task, to_x + at, to_residual + at, down + at, sum + at, stat + 2 * row);
+    });
+    return {gx, gr, {}, {}, {}, {}, {}};
+  }
+};
+
+bool is_contiguous_float(const torch::Tensor& x) {
+  return x.device().is_cpu() && x.scalar_type() == torch::kFloat32 && x.is_contiguous() && x.numel() > 0 && x.numel() <= INT32_MAX;
+}
+
+}  // namespace
+
+torch::Tensor norm_of_sum(const torch::Tensor& x, const torch::Tensor& residual, const torch::Tensor& weight, const torch::Tensor& bias, double eps,
+                          double p) {
+  const bool frozen = !weight.requires_grad() && !bias.requires_grad() && is_contiguous_float(weight) && is_contiguous_float(bias);
+  if (!frozen || !is_contiguous_float(x) || !is_contiguous_float(residual) || x.sizes() != residual.sizes())
+    return at::layer_norm(dropout_add(x, residual, p), {x.size(-1)}, weight, bias, eps);
+  return NormOfSum::apply(x, residual, weight, bias, eps, p, p > 0 ? draw_dropout_seed() : 0);
+}
 
 FrozenLayerNormImpl::FrozenLayerNormImpl(WeightMap& weights, const std::string& name, int64_t width, double eps) : eps_(eps) {
   weight_ = register_parameter("weight", weights.take(name + ".weight", {width}), /*requires_grad=*/false);

@@ -8,11 +8,18 @@
 
 namespace deeplora {
 
+/// LayerNorm(residual + dropout(x, p)) weight + bias for x and residual [..., D], weight and bias [D]. Frozen weights on the CPU in float32: in one
+/// pass over memory, keeping the sum and two numbers for each row for the backward pass.
+torch::Tensor norm_of_sum(const torch::Tensor& x, const torch::Tensor& residual, const torch::Tensor& weight, const torch::Tensor& bias, double eps,
+                          double p);
+
 /// (x - mean) / sqrt(var + eps) * weight + bias over the last dimension.
 class FrozenLayerNormImpl : public torch::nn::Module {
  public:
   FrozenLayerNormImpl(WeightMap& weights, const std::string& name, int64_t width, double eps);
-  torch::Tensor forward(const torch::Tensor& x) const;  ///< [..., D] -> [..., D]
+  torch::Tensor forward(const torch::Tensor& x) const;
+  /// forward(residual + dropout(x, p))
+  torch::Tensor of_sum(const torch::Tensor& x, const torch::Tensor& residual, double p) const { return norm_of_sum(x, residual, weight_, bias_, eps_, p); }  ///< [..., D] -> [..., D]
 
  private:
   torch::Tensor weight_, bias_;

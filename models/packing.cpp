@@ -1,5 +1,6 @@
 #include "models/packing.h"
 
+#include <ATen/autocast_mode.h>
 #include <torch/torch.h>
 
 #include <algorithm>
@@ -7,6 +8,16 @@
 #include "models/attention.h"
 
 namespace deeplora {
+namespace {
+
+constexpr int64_t kRowMultiple = 32;
+
+int64_t spare_rows(int64_t rows, torch::Device device) {
+  const bool compiles = device.is_cpu() && at::autocast::is_autocast_enabled(at::kCPU);
+  return compiles ? (kRowMultiple - rows % kRowMultiple) % kRowMultiple : 0;
+}
+
+}  // namespace
 
 Packing::Packing(const torch::Tensor& mask, int64_t batch, int64_t tokens, torch::Device device) : batch_(batch), tokens_(tokens) {
   for (int64_t s = 0; s <= batch; ++s) offsets_.push_back(s * tokens);
@@ -14,7 +25,8 @@ Packing::Packing(const torch::Tensor& mask, int64_t batch, int64_t tokens, torch
   const torch::Tensor keep = mask.to(device) != 0;
   const torch::Tensor index = keep.reshape({-1}).nonzero().squeeze(1);
   if (index.size(0) == batch * tokens) return;
-  index_ = index;
+  spare_ = spare_rows(index.size(0), device);
+  index_ = spare_ > 0 ? at::cat({index, index.narrow(0, 0, 1).expand(spare_)}) : index;
   attention_mask_ = keep.view({batch, 1, 1, tokens});
   const torch::Tensor ends = keep.sum(1).cumsum(0).cpu();
   std::copy_n(ends.const_data_ptr<int64_t>(), batch, offsets_.begin() + 1);
@@ -28,13 +40,15 @@ torch::Tensor Packing::pack(const torch::Tensor& padded) const {
 torch::Tensor Packing::unpack(const torch::Tensor& packed) const {
   if (!index_.defined()) return packed.view({batch_, tokens_, packed.size(1)});
   torch::Tensor cells = torch::zeros({batch_ * tokens_, packed.size(1)}, packed.options());
-  return cells.index_copy_(0, index_, packed).view({batch_, tokens_, packed.size(1)});
+  const int64_t tokens = index_.size(0) - spare_;
+  return cells.index_copy_(0, index_.narrow(0, 0, tokens), packed.narrow(0, 0, tokens)).view({batch_, tokens_, packed.size(1)});
 }
 
 Packing Packing::rows(const torch::Tensor& rows) const {
   Packing out = *this;
   out.batch_ = rows.size(0);
   out.index_.reset();
+  out.spare_ = 0;
   out.offsets_.clear();
   if (attention_mask_.defined()) out.attention_mask_ = attention_mask_.index_select(0, rows);
   return out;

@@ -1,6 +1,9 @@
 #include "models/projection.h"
 
+#include <ATen/autocast_mode.h>
 #include <torch/torch.h>
+
+#include "models/activation.h"
 
 namespace deeplora {
 
@@ -12,6 +15,18 @@ void AdapterSlot::attach(std::shared_ptr<Adapter> adapter) {
   if (adapter_) unregister_module("adapter");
   adapter_ = std::move(adapter);
   if (adapter_) register_module("adapter", adapter_);
+}
+
+torch::Tensor AdapterSlot::multiply(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias) {
+  if (at::autocast::is_autocast_enabled(x.device().type())) {
+    // Methods that do more than add a chain (DoRA's norms) look at the weight itself.
+    const auto update = adapter_ ? adapter_->chain_update() : ChainUpdate{};
+    if (update && can_fuse_chain(x, weight, bias, update->factors)) {
+      const auto operand = copy_.of(weight);
+      return linear_with_chain(x, operand.weight, bias, update->factors, update->scale, operand.panels);
+    }
+  }
+  return adapter_ ? adapter_->linear(x, weight, bias) : at::linear(x, weight, bias);
 }
 
 AdapterSite AdapterSlot::site(const std::string& role, SiteKind kind, int64_t uses) {
@@ -48,11 +63,19 @@ AdapterSite ProjectionImpl::site(const std::string& role, SiteKind kind, int64_t
 torch::Tensor ProjectionImpl::forward(const torch::Tensor& x) {
   // `full` trains the archive's own tensor.
   const torch::Tensor weight = stored_.defined() && stored_.requires_grad() ? stored_.t() : weight_;
-  return adapter_ ? adapter_->linear(x, weight, bias_) : at::linear(x, weight, bias_);
+  return multiply(x, weight, bias_);
+}
+
+torch::Tensor ProjectionImpl::of_activated(const torch::Tensor& x, const std::string& activation) {
+  const auto function = input_function(activation);
+  const auto update = function ? chain_update() : std::nullopt;
+  if (!update || !can_apply(x) || !can_fuse_chain(x, weight_, bias_, update->factors)) return forward(activate(x, activation));
+  const auto operand = copy_.of(weight_);
+  return linear_with_chains(x, operand.weight, bias_, {{weight_.size(0), *update}}, *function, operand.panels).front();
 }
 
 std::optional<ChainUpdate> ProjectionImpl::chain_update() const {
-  if (stored_.defined() || weight_.requires_grad() || (bias_.defined() && bias_.requires_grad())) return std::nullopt;
+  if ((stored_.defined() && stored_.requires_grad()) || weight_.requires_grad() || (bias_.defined() && bias_.requires_grad())) return std::nullopt;
   return adapter_ ? adapter_->chain_update() : ChainUpdate{};
 }
 
@@ -103,7 +126,10 @@ std::vector<torch::Tensor> JoinedProjections::forward(const torch::Tensor& x) {
     factors.insert(factors.end(), update->factors.begin(), update->factors.end());
     layers.push_back({projection->weight().size(0), std::move(*update)});
   }
-  if (layers.size() == projections_.size() && can_fuse_chain(x, weight_, bias_, factors)) return linear_with_chains(x, weight_, bias_, layers);
+  if (layers.size() == projections_.size() && can_fuse_chain(x, weight_, bias_, factors)) {
+    const auto operand = copy_.of(weight_);
+    return linear_with_chains(x, operand.weight, bias_, layers, InputFunction::identity, operand.panels);
+  }
   for (Projection projection : projections_) out.push_back(projection(x));
   return out;
 }
@@ -116,7 +142,7 @@ torch::Tensor EmbeddingTableImpl::forward(const torch::Tensor& ids) {
 }
 
 torch::Tensor EmbeddingTableImpl::project(const torch::Tensor& x) {
-  return adapter_ ? adapter_->linear(x, weight_, {}) : at::linear(x, weight_);
+  return multiply(x, weight_, {});
 }
 
 }  // namespace deeplora

@@ -5,6 +5,7 @@
 #include <torch/nn/pimpl.h>
 
 #include "lm/language_model.h"
+#include "models/autocast_copy.h"
 
 namespace deeplora {
 
@@ -19,9 +20,12 @@ class AdapterSlot : public torch::nn::Module {
 
  protected:
   AdapterSlot(std::string path, torch::Tensor weight);
+  /// The layer [..., in] -> [..., out] with the adapter's change.
+  torch::Tensor multiply(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias);
   std::string path_;  ///< archive name of the weight
   torch::Tensor weight_;
   std::shared_ptr<Adapter> adapter_;
+  AutocastCopy copy_;
 };
 
 /// y = x W^T + b (+ the adapter's change). weight [out, in], bias [out] or undefined.
@@ -31,6 +35,8 @@ class ProjectionImpl : public AdapterSlot {
   /// A layer whose archive stores the weight as [in, out] (GPT-2's Conv1D); its site is [out, in] all the same.
   static std::shared_ptr<ProjectionImpl> of_transposed(std::string path, torch::Tensor stored, torch::Tensor bias);
   torch::Tensor forward(const torch::Tensor& x);  ///< [..., in] -> [..., out]
+  /// forward(activate(x, activation)), in fewer passes over memory where the activation can be part of the layer.
+  torch::Tensor of_activated(const torch::Tensor& x, const std::string& activation);
   const torch::Tensor& bias() const { return bias_; }
   /// The chain its adapter adds, no factors without one; nothing when the layer has to be computed on its own.
   std::optional<ChainUpdate> chain_update() const;
@@ -56,6 +62,7 @@ class JoinedProjections {
   void join(const std::vector<torch::Tensor>& owners);
   std::vector<Projection> projections_;
   torch::Tensor weight_, bias_;  ///< [sum out, in], [sum out] or undefined; undefined before the first join
+  AutocastCopy copy_;
 };
 
 /// Rows of W (+ the adapter's change). weight [V, D].

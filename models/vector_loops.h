@@ -1,9 +1,9 @@
-// Attention of one head and dropout, free of LibTorch. Their inner loops (models/loops) are compiled for several instruction sets.
+// Attention of one head, dropout and layer norms, free of LibTorch. Their inner loops (models/loops) are compiled for several instruction sets.
 #pragma once
 
 #include <cstdint>
 
-#include "models/mix_bits.h"
+#include "models/loop_tasks.h"
 
 namespace deeplora {
 
@@ -13,31 +13,18 @@ inline uint32_t drop_threshold(double p) { return static_cast<uint32_t>(p * 4294
 /// out[i] = (residual ? residual[i] : 0) + (kept(first + i) ? x[i] * scale : 0), for n elements.
 void masked_sum(float* out, const float* x, const float* residual, int64_t first, int64_t n, uint32_t seed, uint32_t threshold, float scale);
 
-/// One head of one sequence.
-struct HeadTask {
-  int64_t tokens, width;  ///< T, d
-  float scale;            ///< 1 / sqrt(d)
-  uint32_t seed, first;   ///< the mask of row i and column j is a function of these, i and j
-  uint32_t threshold;     ///< 0: nothing is dropped
-  float kept;             ///< 1 / (1 - dropout)
-};
-
-/// [T, d] with `stride` elements between rows.
-struct HeadView {
-  const float* data;
-  int64_t stride;
-};
-
 /// out [T, d] (rows out_stride apart) = dropout(softmax(scale q k^T)) v; log_sums: log of each row's softmax denominator.
 void attend_head(const HeadTask& task, HeadView q, HeadView k, HeadView v, float* out, int64_t out_stride, float* log_sums, int64_t log_stride);
-
-struct HeadGradients {
-  float *q, *k, *v;
-  int64_t stride;
-};
 
 /// Gradients of q, k and v from that of the output, g; `out` and `log_sums` are what attend_head() gave.
 void attend_head_backward(const HeadTask& task, HeadView q, HeadView k, HeadView v, HeadView g, HeadView out, const float* log_sums,
                           int64_t log_stride, const HeadGradients& to);
+
+/// out [rows, width] = the task's norm of x and residual; sums [rows, width]: what was normalised; stats [rows, 2]: mean and 1 / standard
+/// deviation of each row.
+void norm_rows(const NormTask& task, float* out, float* sums, float* stats, const float* x, const float* residual);
+
+/// Gradients of x and of the residual from that of the output, g. gx may be null when nothing was dropped: it is gr then.
+void norm_rows_backward(const NormTask& task, float* gx, float* gr, const float* g, const float* sums, const float* stats);
 
 }  // namespace deeplora

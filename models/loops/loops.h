@@ -1,40 +1,31 @@
-// The innermost loops of attention and dropout, compiled once per instruction set and chosen when the program runs.
+// The innermost loops of attention, dropout and layer norms, compiled once per instruction set and chosen when the program runs.
 // Includes nothing of LibTorch or the standard library's inline functions: code compiled for a newer machine must not
 // reach an older one through a shared inline function.
 #pragma once
 
 #include <cstdint>
 
+#include "core/fast_exp.h"
+#include "models/loop_tasks.h"
 #include "models/mix_bits.h"
 
 namespace deeplora::attention_loops {
 
 /// Rows of scores are filled up to whole vectors of the widest set, so that short sequences run at full width too.
 inline constexpr int64_t kWidest = 16;
-
-/// A matrix seen through two strides: element (i, j) is data[i * row + j * column].
-struct Strided {
-  const float* data;
-  int64_t row, column;
-};
+/// Rows of the score matrix that are worked on together.
+inline constexpr int64_t kRows = 16;
 
 struct Table {
-  /// C [rows, columns] (rows ldc apart) = A [rows, depth] B [depth, columns] (rows ldb apart)
-  void (*product)(float* c, int64_t ldc, Strided a, const float* b, int64_t ldb, int64_t rows, int64_t columns, int64_t depth);
-  /// C += A B
-  void (*add_product)(float* c, int64_t ldc, Strided a, const float* b, int64_t ldb, int64_t rows, int64_t columns, int64_t depth);
-  /// s[j] becomes exp(scale s[j] - log_sum)
-  void (*weights_of)(float* s, int64_t tokens, float scale, float log_sum);
-  /// log sum_j exp(scale s[j]) over `tokens`, a multiple of kWidest
-  float (*log_sum_of)(const float* s, int64_t tokens, float scale);
-  /// mask[j] = kept or 0
-  void (*mask_of)(float* mask, int64_t tokens, uint32_t seed, uint32_t threshold, float kept);
-  /// a[j] *= b[j]
-  void (*multiply)(float* a, const float* b, int64_t count);
-  /// p[j] = p[j] (dp[j] - mean) scale, the gradient of the scores
-  void (*score_gradients)(float* p, const float* dp, float mean, float scale, int64_t tokens);
-  /// masked_sum() of vector_loops.h
+  /// attend_head() and attend_head_backward() of vector_loops.h, with room for attend_scratch() and attend_backward_scratch() floats.
+  void (*attend)(const HeadTask& task, HeadView q, HeadView k, HeadView v, float* out, int64_t out_stride, float* log_sums, int64_t log_stride,
+                 float* scratch);
+  void (*attend_backward)(const HeadTask& task, HeadView q, HeadView k, HeadView v, HeadView g, HeadView out, const float* log_sums,
+                          int64_t log_stride, const HeadGradients& to, float* scratch);
+  /// Those of vector_loops.h.
   void (*masked_sum)(float* out, const float* x, const float* residual, int64_t first, int64_t n, uint32_t seed, uint32_t threshold, float scale);
+  void (*norm_rows)(const NormTask& task, float* out, float* sums, float* stats, const float* x, const float* residual);
+  void (*norm_rows_backward)(const NormTask& task, float* gx, float* gr, const float* g, const float* sums, const float* stats);
 };
 
 /// For the processor at hand.

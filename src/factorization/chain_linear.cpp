@@ -5,6 +5,8 @@
 
 #include <numeric>
 
+#include "factorization/products.h"
+
 namespace deeplora {
 namespace {
 
@@ -48,26 +50,29 @@ struct Layers {
 
   /// The first factors of the chains that have more than one, [sum d_1, n]; undefined where there are none. A chain of one factor is a
   /// full-width update that nothing is gained by joining.
-  torch::Tensor joined_first(at::TensorList factors, at::ScalarType dtype) const {
+  torch::Tensor joined_first(at::TensorList factors, const ProductTypes& types) const {
     std::vector<torch::Tensor> firsts;
     each(factors, [&](size_t i, size_t f, int64_t, int64_t) {
-      if (depths[i] > 1) firsts.push_back(factors[f].to(dtype));
+      if (depths[i] > 1) firsts.push_back(types.narrowed(factors[f]));
     });
     if (firsts.empty()) return {};
     return firsts.size() == 1 ? firsts.front() : at::cat(firsts);
   }
 };
 
-/// Saved in this order: weight, factors, input, and of every chain its products behind the second factor and beyond.
+/// Saved in this order: weight or its panels for the way back, factors, what the layer multiplies, of every chain its products behind the second factor and beyond, and x
+/// itself where a function stands before the layer.
 class ChainLinear : public torch::autograd::Function<ChainLinear> {
  public:
   static variable_list forward(AutogradContext* ctx, const torch::Tensor& x, at::TensorList factors, const torch::Tensor& weight,
-                               const std::optional<torch::Tensor>& bias, const Layers& layers, at::ScalarType dtype) {
+                               const std::optional<torch::Tensor>& bias, const Layers& layers, const ProductTypes& types,
+                               InputFunction function, const WeightPanels& panels) {
     const NoAutocast guard(c10::autocast_dispatch_keyset);
-    const torch::Tensor input = flat(x).to(dtype), wide = weight.to(dtype);
-    torch::Tensor y = bias ? at::addmm(bias->to(dtype), input, wide.t()) : at::mm(input, wide.t());
-    const torch::Tensor first = layers.joined_first(factors, dtype);
-    const torch::Tensor narrow = first.defined() ? at::mm(input, first.t()) : torch::Tensor();
+    const torch::Tensor input = applied(function, flat(x), types.operand), shift = bias ? *bias : torch::Tensor();
+    const torch::Tensor wide = panels.defined() ? panels.backward : types.narrowed(weight);
+    torch::Tensor y = panels.defined() ? panel_product(input, panels.forward, shift) : types.biased_product(shift, input, wide.t());
+    const torch::Tensor first = layers.joined_first(factors, types);
+    const torch::Tensor narrow = first.defined() ? types.narrowed(types.product(input, first.t())) : torch::Tensor();
     variable_list saved{wide};
     saved.insert(saved.end(), factors.begin(), factors.end());
     saved.push_back(input);
@@ -76,14 +81,18 @@ class ChainLinear : public torch::autograd::Function<ChainLinear> {
       torch::Tensor hidden = depth > 1 ? narrow.narrow(1, narrow_column, factors[f].size(0)) : input;
       for (size_t k = 1; k < depth; ++k) {
         saved.push_back(hidden);
-        if (k + 1 < depth) hidden = at::mm(hidden, factors[f + k].to(dtype).t());
+        if (k + 1 < depth) hidden = types.narrowed(types.product(hidden, types.narrowed(factors[f + k]).t()));
       }
-      y.narrow(1, column, layers.outs[i]).addmm_(hidden, factors[f + depth - 1].to(dtype).t(), 1, layers.scales[i]);
+      torch::Tensor part = y.narrow(1, column, layers.outs[i]);
+      types.add_product(part, hidden, types.narrowed(factors[f + depth - 1]).t(), layers.scales[i]);
     });
+    if (function != InputFunction::identity) saved.push_back(x);
     ctx->save_for_backward(saved);
+    ctx->saved_data["function"] = static_cast<int64_t>(function);
     layers.keep(ctx);
     ctx->saved_data["shape"] = x.sizes();
     ctx->saved_data["input_dtype"] = static_cast<int64_t>(x.scalar_type());
+    ctx->saved_data["result_dtype"] = static_cast<int64_t>(types.result);
     return outputs(y, layers, x.sizes().vec());
   }
 
@@ -93,12 +102,13 @@ class ChainLinear : public torch::autograd::Function<ChainLinear> {
     const Layers layers = Layers::kept(ctx);
     const torch::Tensor& weight = saved[0];
     const at::TensorList factors(saved.data() + 1, static_cast<size_t>(layers.factors()));
-    const at::ScalarType dtype = weight.scalar_type();
+    const ProductTypes types{weight.scalar_type(), static_cast<at::ScalarType>(ctx->saved_data["result_dtype"].toInt())};
     const torch::Tensor& input = saved[1 + factors.size()];
-    const torch::Tensor g = joined_gradient(gradients, layers, input.size(0), weight);
-    variable_list out(1 + factors.size() + 4);  // x, factors, then what is frozen or no tensor
-    const torch::Tensor first = layers.joined_first(factors, dtype);
-    torch::Tensor d = first.defined() ? torch::empty({input.size(0), first.size(0)}, input.options()) : torch::Tensor();  // of x W_1^T
+    const torch::Tensor g = types.narrowed(joined_gradient(gradients, layers, input.size(0), weight.options().dtype(types.result)));
+    variable_list out(1 + factors.size() + 6);  // x, factors, then what is frozen or no tensor
+    const torch::Tensor first = layers.joined_first(factors, types);
+    torch::Tensor d;  // of x W_1^T
+    if (first.defined()) d = torch::empty({input.size(0), first.size(0)}, input.options().dtype(types.result));
     size_t next_hidden = 2 + factors.size();
     bool firsts_train = false;
     layers.each(factors, [&](size_t i, size_t f, int64_t column, int64_t narrow_column) {
@@ -107,38 +117,41 @@ class ChainLinear : public torch::autograd::Function<ChainLinear> {
       next_hidden += depth - 1;
       torch::Tensor down = g.narrow(1, column, layers.outs[i]);
       for (size_t k = depth; k-- > 0;) {
-        const bool last = k + 1 == depth;
-        const double scale = last ? layers.scales[i] : 1.0;
+        const double scale = k + 1 == depth ? layers.scales[i] : 1.0;
         const bool trains = ctx->needs_input_grad(1 + f + k);
         if (k == 0 && depth > 1) {
           firsts_train |= trains;
           break;
         }
         if (trains) {
-          const torch::Tensor product = at::mm(down.t(), k == 0 ? input : hidden[k]).to(factors[f + k].scalar_type());
-          out[1 + f + k] = scale != 1 ? product * scale : product;
+          torch::Tensor product = torch::empty(factors[f + k].sizes(), input.options().dtype(types.result));
+          types.product_into(product, down.t(), k == 0 ? input : hidden[k], scale);
+          out[1 + f + k] = product.to(factors[f + k].scalar_type());
         }
         if (k == 0) break;
-        torch::Tensor below = k == 1 ? d.narrow(1, narrow_column, factors[f].size(0)) : torch::Tensor();
-        if (k == 1) at::mm_out(below, down, factors[f + k].to(dtype));
-        else below = at::mm(down, factors[f + k].to(dtype));
-        if (scale != 1) below.mul_(scale);
-        down = below;
+        const torch::Tensor factor = types.narrowed(factors[f + k]);
+        torch::Tensor below = k == 1 ? d.narrow(1, narrow_column, factors[f].size(0))
+                                     : torch::empty({input.size(0), factor.size(1)}, input.options().dtype(types.result));
+        types.product_into(below, down, factor, scale);
+        if (k > 1) down = types.narrowed(below);
       }
     });
+    const torch::Tensor narrow = d.defined() ? types.narrowed(d) : d;
     if (firsts_train) {
-      const torch::Tensor joined = at::mm(d.t(), input);
+      const torch::Tensor joined = types.product(narrow.t(), input);
       layers.each(factors, [&](size_t i, size_t f, int64_t, int64_t narrow_column) {
         if (layers.depths[i] > 1 && ctx->needs_input_grad(1 + f))
           out[1 + f] = joined.narrow(0, narrow_column, factors[f].size(0)).to(factors[f].scalar_type());
       });
     }
     if (ctx->needs_input_grad(0)) {
-      torch::Tensor gx = at::mm(g, weight);
-      if (first.defined()) gx.addmm_(d, first);
+      torch::Tensor gx = weight.dim() == 2 ? types.product(g, weight) : panel_product(g, weight, {});
+      if (first.defined()) types.add_product(gx, narrow, first);
       layers.each(factors, [&](size_t i, size_t f, int64_t column, int64_t) {
-        if (layers.depths[i] == 1) gx.addmm_(g.narrow(1, column, layers.outs[i]), factors[f].to(dtype), 1, layers.scales[i]);
+        if (layers.depths[i] == 1) types.add_product(gx, g.narrow(1, column, layers.outs[i]), types.narrowed(factors[f]), layers.scales[i]);
       });
+      const auto function = static_cast<InputFunction>(ctx->saved_data["function"].toInt());
+      multiply_by_derivative(function, gx, saved.back());
       out[0] = gx.view(ctx->saved_data["shape"].toIntVector()).to(static_cast<at::ScalarType>(ctx->saved_data["input_dtype"].toInt()));
     }
     return out;
@@ -152,19 +165,14 @@ class ChainLinear : public torch::autograd::Function<ChainLinear> {
     return at::unsafe_split_with_sizes(y.view(shape), layers.outs, -1);
   }
 
-  /// [N, sum m_i] in the weight's dtype; a layer whose output was not used counts as zeros.
-  static torch::Tensor joined_gradient(const variable_list& gradients, const Layers& layers, int64_t rows, const torch::Tensor& weight) {
+  /// [N, sum m_i]; a layer whose output was not used counts as zeros.
+  static torch::Tensor joined_gradient(const variable_list& gradients, const Layers& layers, int64_t rows, const torch::TensorOptions& options) {
     std::vector<torch::Tensor> parts;
     for (size_t i = 0; i < layers.count(); ++i)
-      parts.push_back(gradients[i].defined() ? flat(gradients[i]).to(weight.scalar_type()) : torch::zeros({rows, layers.outs[i]}, weight.options()));
+      parts.push_back(gradients[i].defined() ? flat(gradients[i]) : torch::zeros({rows, layers.outs[i]}, options));
     return side_by_side(parts);
   }
 };
-
-at::ScalarType computing_dtype(const torch::Tensor& x) {
-  const auto device = x.device().type();
-  return at::autocast::is_autocast_enabled(device) ? at::autocast::get_autocast_dtype(device) : x.scalar_type();
-}
 
 }  // namespace
 
@@ -189,7 +197,8 @@ bool can_fuse_chain(const torch::Tensor& x, const torch::Tensor& weight, const t
 }
 
 std::vector<torch::Tensor> linear_with_chains(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias,
-                                              const std::vector<ChainLayer>& layers) {
+                                              const std::vector<ChainLayer>& layers, InputFunction function,
+                                              const WeightPanels& panels) {
   Layers sizes;
   std::vector<torch::Tensor> factors;
   for (const auto& layer : layers) {
@@ -198,12 +207,12 @@ std::vector<torch::Tensor> linear_with_chains(const torch::Tensor& x, const torc
     sizes.scales.push_back(layer.update.scale);
     factors.insert(factors.end(), layer.update.factors.begin(), layer.update.factors.end());
   }
-  return ChainLinear::apply(x, at::TensorList(factors), weight, bias.defined() ? std::optional(bias) : std::nullopt, sizes, computing_dtype(x));
+  return ChainLinear::apply(x, at::TensorList(factors), weight, bias.defined() ? std::optional(bias) : std::nullopt, sizes, ProductTypes::of(x), function, panels);
 }
 
 torch::Tensor linear_with_chain(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias,
-                                const std::vector<torch::Tensor>& factors, double scale) {
-  return linear_with_chains(x, weight, bias, {{weight.size(0), {factors, scale}}}).front();
+                                const std::vector<torch::Tensor>& factors, double scale, const WeightPanels& panels) {
+  return linear_with_chains(x, weight, bias, {{weight.size(0), {factors, scale}}}, InputFunction::identity, panels).front();
 }
 
 }  // namespace deeplora

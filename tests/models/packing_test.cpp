@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include "lm/autocast.h"
+
 namespace deeplora {
 namespace {
 
@@ -50,6 +52,25 @@ TEST(PackingTest, LongSequencesWithDropoutKeepTheMeanAndPassGradientsThroughTheS
   constexpr int kRuns = 400;
   for (int i = 0; i < kRuns; ++i) mean += run(static_cast<uint64_t>(i), 0.25).detach() / kRuns;
   EXPECT_LT((mean - plain).abs().mean().item<double>(), 0.03);
+}
+
+TEST(PackingTest, UnderAutocastRowsComeInMultiplesOf32AndSpareOnesChangeNothing) {
+  const torch::Tensor mask = (torch::arange(40).unsqueeze(0) < torch::tensor({{40}, {25}})).to(torch::kInt64);
+  torch::manual_seed(3);
+  const torch::Tensor x = torch::randn({2, 40, 8}).set_requires_grad(true), g = torch::randn({2, 40, 8});
+  const auto run = [&] {
+    const Packing packing(mask, 2, 40, torch::kCPU);
+    const torch::Tensor packed = packing.pack(x);
+    const torch::Tensor out = packing.unpack(packed_attention(packed, packed.sin(), packed.cos(), 2, packing, 0.0) + packed);
+    return std::tuple(packed.size(0), out.detach(), torch::autograd::grad({(out * g).sum()}, {x})[0]);
+  };
+  const auto [rows, out, gradient] = run();
+  EXPECT_EQ(rows, 65);
+  const Autocast autocast(torch::kCPU, true);
+  const auto [more, same, same_gradient] = run();
+  EXPECT_EQ(more, 96);
+  EXPECT_TRUE(torch::equal(same, out));
+  EXPECT_TRUE(at::allclose(same_gradient, gradient, 1e-5, 1e-6));
 }
 
 TEST(PackingTest, WithoutPaddingNothingIsCopiedOrMasked) {

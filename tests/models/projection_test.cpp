@@ -5,6 +5,8 @@
 #include <torch/torch.h>
 
 #include "adapters/chain_adapter.h"
+#include "lm/autocast.h"
+#include "models/activation.h"
 
 namespace deeplora {
 namespace {
@@ -76,6 +78,36 @@ TEST(JoinedProjectionsTest, FollowWeightsThatAreMoved) {
   for (auto& projection : projections) projection->to(torch::kFloat64);  // new tensors, as with another device
   const torch::Tensor x = torch::randn({3, 6}, torch::kFloat64);
   EXPECT_TRUE(at::allclose(joined.forward(x)[2], projections[2](x), 1e-12, 1e-12));
+}
+
+TEST(ProjectionTest, AnActivationInsideTheLayerIsTheOneBeforeIt) {
+  auto projections = make_projections();
+  Projection projection = projections[0];
+  adapt(projection, 0.0);
+  for (const char* name : {"gelu", "gelu_new", "relu"}) {
+    const torch::Tensor x = torch::randn({3, 7, 6}).set_requires_grad(true);
+    const auto gradients = [&](const torch::Tensor& y) { return torch::autograd::grad({y.sin().sum()}, {x, projection->parameters()[2]}); };
+    const torch::Tensor ours = projection->of_activated(x, name), theirs = projection(activate(x, name));
+    EXPECT_TRUE(at::allclose(ours, theirs, 1e-5, 1e-6)) << name;
+    const auto a = gradients(ours), b = gradients(theirs);
+    for (size_t i = 0; i < 2; ++i) EXPECT_TRUE(at::allclose(a[i], b[i], 1e-4, 1e-5)) << name << " " << i;
+  }
+}
+
+TEST(AutocastCopyTest, IsMadeOnceAndAgainWhenTheWeightChanges) {
+  torch::Tensor weight = torch::randn({6, 4});  // no whole panels
+  AutocastCopy copy;
+  EXPECT_TRUE(copy.of(weight).weight.is_same(weight));
+  const Autocast autocast(torch::kCPU, true);
+  const torch::Tensor first = copy.of(weight).weight;
+  EXPECT_TRUE(torch::equal(first, weight.to(torch::kBFloat16)));
+  EXPECT_TRUE(copy.of(weight).weight.is_same(first));
+  weight.mul_(2);
+  EXPECT_TRUE(torch::equal(copy.of(weight).weight, weight.to(torch::kBFloat16)));
+  weight.set_data(torch::randn({6, 4}));
+  EXPECT_TRUE(torch::equal(copy.of(weight).weight, weight.to(torch::kBFloat16)));
+  weight.set_requires_grad(true);
+  EXPECT_TRUE(copy.of(weight).weight.is_same(weight));
 }
 
 }  // namespace

@@ -1,0 +1,41 @@
+// Rounding to bfloat16 and activation functions, compiled once per instruction set and chosen when the program runs. Includes nothing of LibTorch
+// or the standard library's inline functions: code compiled for a newer machine must not reach an older one through a shared inline function.
+#pragma once
+
+#include <cstdint>
+
+#include "core/fast_exp.h"
+
+namespace deeplora::elementwise_loops {
+
+/// One activation function.
+struct Function {
+  /// out[i] = f(x[i])
+  void (*to_float32)(float* out, const float* x, int64_t count);
+  /// The same, rounded to bfloat16.
+  void (*to_bfloat16)(uint16_t* out, const float* x, int64_t count);
+  /// g[i] *= f'(x[i])
+  void (*times_derivative)(float* g, const float* x, int64_t count);
+};
+
+struct Table {
+  /// out[i] = x[i] as bfloat16, to nearest and ties to even; NaN stays NaN.
+  void (*to_bfloat16)(uint16_t* out, const float* x, int64_t count);
+  Function gelu;       ///< x Phi(x)
+  Function gelu_tanh;  ///< its approximation by tanh, as GPT-2 has it
+};
+
+/// For the processor at hand.
+const Table& best();
+
+namespace portable {
+const Table& table();
+}
+namespace avx2 {
+const Table& table();
+}
+namespace avx512 {
+const Table& table();
+}
+
+}  // namespace deeplora::elementwise_loops

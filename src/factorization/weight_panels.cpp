@@ -1,0 +1,84 @@
+#include "factorization/weight_panels.h"
+
+#include <torch/torch.h>
+#if __has_include(<ATen/native/CPUBlas.h>)
+#include <ATen/native/CPUBlas.h>
+#endif
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/parallel.h"
+
+namespace deeplora {
+
+// LibTorch's door to oneDNN's kernels for one block; the macro says that it is there.
+#ifdef CPUBLAS_BRGEMM_BF16BF16F32
+
+namespace {
+
+namespace blocks = at::native::cpublas;
+
+/// Columns of a panel; 0 where none fits.
+int64_t panel_columns(int64_t columns) {
+  for (const int64_t width : {64, 32})
+    if (columns % width == 0) return width;
+  return 0;
+}
+
+/// The matrix [K, M] (rows side by side) as panels.
+torch::Tensor packed(const torch::Tensor& matrix) {
+  const int64_t rows = matrix.size(0), columns = matrix.size(1), width = panel_columns(columns);
+  torch::Tensor out = torch::empty({columns / width, rows / 2, width, 2}, matrix.options());
+  const auto* from = matrix.const_data_ptr<at::BFloat16>();
+  auto* to = out.mutable_data_ptr<at::BFloat16>();
+  for (int64_t j = 0; j < columns / width; ++j)
+    blocks::pack(rows, width, columns, width, at::kBFloat16, at::kBFloat16, from + j * width, to + j * rows * width);
+  return out;
+}
+
+constexpr int64_t kRows = 32;  ///< of a block
+
+}  // namespace
+
+WeightPanels WeightPanels::of(const torch::Tensor& weight) {
+  const bool fits = weight.device().is_cpu() && weight.dim() == 2 && panel_columns(weight.size(0)) > 0 && panel_columns(weight.size(1)) > 0;
+  if (!fits || !blocks::could_pack(at::kBFloat16)) return {};
+  const torch::NoGradGuard no_grad;
+  const torch::Tensor rounded = weight.detach().to(at::kBFloat16);
+  return {packed(rounded.t().contiguous()), packed(rounded.contiguous())};
+}
+
+torch::Tensor panel_product(const torch::Tensor& a, const torch::Tensor& panels, const torch::Tensor& bias) {
+  const int64_t rows = a.size(0), depth = a.size(1), width = panels.size(2), columns = panels.size(0) * width;
+  check(panels.size(1) * 2 == depth, "a product with panels of another shape");
+  const torch::Tensor side_by_side = a.contiguous();
+  torch::Tensor out = torch::empty({rows, columns}, a.options().dtype(at::kFloat));
+  const torch::Tensor shift = bias.defined() ? bias.to(at::kFloat).contiguous() : bias;
+  const float* from = shift.defined() ? shift.const_data_ptr<float>() : nullptr;
+  const auto *left = side_by_side.const_data_ptr<at::BFloat16>(), *right = panels.const_data_ptr<at::BFloat16>();
+  float* to = out.mutable_data_ptr<float>();
+  const int64_t down = (rows + kRows - 1) / kRows, parts = parallel_threads(), all = down * panels.size(0);
+  parallel_parts(parts, [&](int64_t part) {
+    // One panel after the other: it stays in the cache while all rows pass.
+    for (int64_t block = all * part / parts; block < all * (part + 1) / parts; ++block) {
+      const int64_t panel = block / down, row = block % down * kRows, count = std::min(kRows, rows - row);
+      float* corner = to + row * columns + panel * width;
+      if (from)
+        for (int64_t i = 0; i < count; ++i) std::copy_n(from + panel * width, width, corner + i * columns);
+      blocks::brgemm(count, width, depth, depth, width, columns, from != nullptr, left + row * depth, right + panel * depth * width, corner);
+    }
+    blocks::brgemm_release();
+  });
+  return out;
+}
+
+#else
+
+WeightPanels WeightPanels::of(const torch::Tensor&) { return {}; }
+
+torch::Tensor panel_product(const torch::Tensor&, const torch::Tensor&, const torch::Tensor&) { fail("LibTorch has no products with panels"); }
+
+#endif
+
+}  // namespace deeplora

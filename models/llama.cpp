@@ -62,7 +62,7 @@ class LlamaLayer : public CausalLayer {
     const torch::Tensor mixed = pass.attend(queries, keys, qkv[2], shape, cache);
     const torch::Tensor attended = x + output_(mixed);
     const auto gate_up = gate_up_.forward(mlp_norm_(attended));
-    return attended + mlp_out_(activate(gate_up[0], config_.activation) * gate_up[1]);
+    return attended + mlp_out_(activate_gate(gate_up[0], gate_up[1], config_.activation));
   }
 
   void add_sites(std::vector<AdapterSite>& sites) override {

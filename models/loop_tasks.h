@@ -35,4 +35,10 @@ struct NormTask {
   float kept;                  ///< 1 / (1 - dropout)
 };
 
+/// [rows, width] with `stride` elements between rows.
+struct RowsView {
+  const float* data;
+  int64_t stride;
+};
+
 }  // namespace deeplora

@@ -62,6 +62,43 @@ class NormOfSum : public torch::autograd::Function<NormOfSum> {
   }
 };
 
+/// Calls run(first row, rows) for stretches of rows, on all threads.
+template <class Run>
+void each_rows(int64_t rows, int64_t width, const Run& run) {
+  const int64_t per_part = std::max<int64_t>(1, kStretch / width);
+  parallel_parts((rows + per_part - 1) / per_part, [&](int64_t part) { run(part * per_part, std::min(per_part, rows - part * per_part)); });
+}
+
+/// x weight / sqrt(mean(x^2) + eps), x [..., D] float32 on the CPU, weight [D] frozen. Keeps x and one number for each row.
+class RmsNorm : public torch::autograd::Function<RmsNorm> {
+ public:
+  static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& x, const torch::Tensor& weight, double eps) {
+    const int64_t width = x.size(-1), rows = x.numel() / width;
+    torch::Tensor out = torch::empty_like(x), inverse = torch::empty({rows}, x.options());
+    float *to = out.mutable_data_ptr<float>(), *factors = inverse.mutable_data_ptr<float>();
+    const float *from = x.const_data_ptr<float>(), *scales = weight.const_data_ptr<float>();
+    each_rows(rows, width, [&](int64_t first, int64_t count) {
+      rms_rows(to + first * width, factors + first, from + first * width, scales, count, width, static_cast<float>(eps));
+    });
+    ctx->save_for_backward({x, weight, inverse});
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+    const auto saved = ctx->get_saved_variables();
+    const torch::Tensor &x = saved[0], g = gradients[0].contiguous();
+    const int64_t width = x.size(-1);
+    torch::Tensor gx = torch::empty_like(x);
+    float* to = gx.mutable_data_ptr<float>();
+    const float *down = g.const_data_ptr<float>(), *from = x.const_data_ptr<float>(), *scales = saved[1].const_data_ptr<float>();
+    const float* factors = saved[2].const_data_ptr<float>();
+    each_rows(x.numel() / width, width, [&](int64_t first, int64_t count) {
+      rms_rows_backward(to + first * width, down + first * width, from + first * width, factors + first, scales, count, width);
+    });
+    return {gx, {}, {}};
+  }
+};
+
 bool is_contiguous_float(const torch::Tensor& x) {
   return x.device().is_cpu() && x.scalar_type() == torch::kFloat32 && x.is_contiguous() && x.numel() > 0 && x.numel() <= INT32_MAX;
 }
@@ -89,8 +126,11 @@ FrozenRmsNormImpl::FrozenRmsNormImpl(WeightMap& weights, const std::string& name
   weight_ = register_parameter("weight", weights.take(name + ".weight", {width}), /*requires_grad=*/false);
 }
 
-torch::Tensor FrozenRmsNormImpl::forward(const torch::Tensor& x) const {
-  return x * (x.square().mean(-1, /*keepdim=*/true) + eps_).rsqrt() * weight_;
+torch::Tensor FrozenRmsNormImpl::forward(const torch::Tensor& x) const { return rms_norm(x, weight_, eps_); }
+
+torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double eps) {
+  if (is_contiguous_float(x) && is_contiguous_float(weight) && !weight.requires_grad()) return RmsNorm::apply(x, weight, eps);
+  return x * (x.square().mean(-1, /*keepdim=*/true) + eps).rsqrt() * weight;
 }
 
 }  // namespace deeplora

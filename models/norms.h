@@ -13,6 +13,9 @@ namespace deeplora {
 torch::Tensor norm_of_sum(const torch::Tensor& x, const torch::Tensor& residual, const torch::Tensor& weight, const torch::Tensor& bias, double eps,
                           double p);
 
+/// x / sqrt(mean(x^2) + eps) weight for x [..., D], weight [D]; a frozen one on the CPU in float32 in one pass over memory.
+torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double eps);
+
 /// (x - mean) / sqrt(var + eps) * weight + bias over the last dimension.
 class FrozenLayerNormImpl : public torch::nn::Module {
  public:

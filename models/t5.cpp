@@ -88,7 +88,7 @@ class T5FeedForward : public torch::nn::Module {
     out_ = register_module("out", weights.projection(at + "wo", c.width, c.mlp_width));
   }
   torch::Tensor forward(const torch::Tensor& x) {
-    torch::Tensor inner = gate_ ? activate(gate_(x), activation_) * in_(x) : activate(in_(x), activation_);
+    torch::Tensor inner = gate_ ? activate_gate(gate_(x), in_(x), activation_) : activate(in_(x), activation_);
     if (is_training()) inner = seeded_dropout(inner, dropout_);
     return out_(inner);
   }

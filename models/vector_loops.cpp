@@ -47,4 +47,18 @@ void norm_rows_backward(const NormTask& task, float* gx, float* gr, const float*
   loops().norm_rows_backward(task, gx, gr, g, sums, stats);
 }
 
+void rms_rows(float* out, float* inverse, const float* x, const float* weight, int64_t rows, int64_t width, float eps) {
+  loops().rms_rows(out, inverse, x, weight, rows, width, eps);
+}
+
+void rms_rows_backward(float* gx, const float* g, const float* x, const float* inverse, const float* weight, int64_t rows, int64_t width) {
+  loops().rms_rows_backward(gx, g, x, inverse, weight, rows, width);
+}
+
+void gate_rows(float* out, RowsView gate, RowsView up, int64_t rows, int64_t width) { loops().gate_rows(out, gate, up, rows, width); }
+
+void gate_rows_backward(float* to_gate, float* to_up, int64_t stride, const float* g, RowsView gate, RowsView up, int64_t rows, int64_t width) {
+  loops().gate_rows_backward(to_gate, to_up, stride, g, gate, up, rows, width);
+}
+
 }  // namespace deeplora

@@ -1,4 +1,4 @@
-// Attention of one head, dropout and layer norms, free of LibTorch. Their inner loops (models/loops) are compiled for several instruction sets.
+// Attention of one head, dropout, norms and gates, free of LibTorch. Their inner loops (models/loops) are compiled for several instruction sets.
 #pragma once
 
 #include <cstdint>
@@ -26,5 +26,15 @@ void norm_rows(const NormTask& task, float* out, float* sums, float* stats, cons
 
 /// Gradients of x and of the residual from that of the output, g. gx may be null when nothing was dropped: it is gr then.
 void norm_rows_backward(const NormTask& task, float* gx, float* gr, const float* g, const float* sums, const float* stats);
+
+/// out [rows, width] = x weight / sqrt(mean(x^2) + eps); inverse [rows]: 1 / that root.
+void rms_rows(float* out, float* inverse, const float* x, const float* weight, int64_t rows, int64_t width, float eps);
+/// The gradient of x from that of the output, g.
+void rms_rows_backward(float* gx, const float* g, const float* x, const float* inverse, const float* weight, int64_t rows, int64_t width);
+
+/// out [rows, width] = silu(gate) up
+void gate_rows(float* out, RowsView gate, RowsView up, int64_t rows, int64_t width);
+/// Gradients of gate and up, rows `stride` apart, from that of the output, g [rows, width].
+void gate_rows_backward(float* to_gate, float* to_up, int64_t stride, const float* g, RowsView gate, RowsView up, int64_t rows, int64_t width);
 
 }  // namespace deeplora

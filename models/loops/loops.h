@@ -26,6 +26,10 @@ struct Table {
   void (*masked_sum)(float* out, const float* x, const float* residual, int64_t first, int64_t n, uint32_t seed, uint32_t threshold, float scale);
   void (*norm_rows)(const NormTask& task, float* out, float* sums, float* stats, const float* x, const float* residual);
   void (*norm_rows_backward)(const NormTask& task, float* gx, float* gr, const float* g, const float* sums, const float* stats);
+  void (*rms_rows)(float* out, float* inverse, const float* x, const float* weight, int64_t rows, int64_t width, float eps);
+  void (*rms_rows_backward)(float* gx, const float* g, const float* x, const float* inverse, const float* weight, int64_t rows, int64_t width);
+  void (*gate_rows)(float* out, RowsView gate, RowsView up, int64_t rows, int64_t width);
+  void (*gate_rows_backward)(float* to_gate, float* to_up, int64_t stride, const float* g, RowsView gate, RowsView up, int64_t rows, int64_t width);
 };
 
 /// For the processor at hand.

@@ -58,5 +58,17 @@ TEST(NormOfSumTest, TrainedWeightsAndOtherPrecisionsGetTheirGradients) {
   EXPECT_LT((norm_of_sum(wide, wide, one, one, 1e-12, 0.0) - at::layer_norm(2 * wide, {16}, one, one, 1e-12)).abs().max().item<double>(), 1e-12);
 }
 
+TEST(RmsNormTest, ValuesAndGradientsAreThoseOfTheFormula) {
+  for (const int64_t width : {37, 64, 576}) {
+    const Case c = make_case(width);
+    const torch::Tensor wide = c.x.to(torch::kFloat64);
+    const torch::Tensor expected = wide * (wide.square().mean(-1, true) + 1e-5).rsqrt() * c.weight.to(torch::kFloat64);
+    const torch::Tensor y = rms_norm(c.x, c.weight, 1e-5), along = torch::arange(y.numel()).cos().view_as(y);
+    EXPECT_LT((y - expected).abs().max().item<double>(), 1e-5);
+    const auto ours = torch::autograd::grad({(y * along).sum()}, {c.x}), theirs = torch::autograd::grad({(expected * along).sum()}, {c.x});
+    EXPECT_LT((ours[0] - theirs[0]).abs().max().item<double>(), 1e-5);
+  }
+}
+
 }  // namespace
 }  // namespace deeplora

@@ -94,6 +94,18 @@ TEST(ProjectionTest, AnActivationInsideTheLayerIsTheOneBeforeIt) {
   }
 }
 
+TEST(ActivationTest, AGateInOnePassIsTheProductOfTheTwo) {
+  torch::manual_seed(6);
+  for (const int64_t width : {5, 48}) {
+    const torch::Tensor joined = (3 * torch::randn({70, 2 * width})).set_requires_grad(true);
+    const auto parts = joined.split(width, 1);
+    const torch::Tensor ours = activate_gate(parts[0], parts[1], "silu"), theirs = at::silu(parts[0].to(torch::kFloat64)) * parts[1];
+    EXPECT_LT((ours - theirs).abs().max().item<double>(), 1e-5);
+    const auto a = torch::autograd::grad({ours.sin().sum()}, {joined}, {}, true), b = torch::autograd::grad({theirs.sin().sum()}, {joined});
+    EXPECT_LT((a[0] - b[0]).abs().max().item<double>(), 1e-4);
+  }
+}
+
 TEST(AutocastCopyTest, IsMadeOnceAndAgainWhenTheWeightChanges) {
   torch::Tensor weight = torch::randn({6, 4});  // no whole panels
   AutocastCopy copy;

@@ -183,3 +183,8 @@ def test_a_killed_run_goes_on_with_the_next_fit(run, program, tmp_path):
     for name in ("adapter.safetensors", "seen.safetensors", "metrics.jsonl"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
     assert not (killed / "fits").exists()
+    # Killed behind its last file, before the fits were removed.
+    (killed / "fits").mkdir()
+    assert "this run is finished" in run("complete", "--resume", "--run", killed).stderr
+    assert not (killed / "fits").exists()
+    assert "completion.patience was" in run("complete", "--resume", "--run", killed, "--set", "completion.patience=3", code=1).stderr

@@ -8,10 +8,13 @@
 
 #include "completion/chain_ratings.h"
 #include "completion/ratings_file.h"
+#include "completion_identity.h"
+#include "core/files.h"
 #include "core/log.h"
 #include "deeplora_version.h"
 #include "kept_fits.h"
 #include "ratings_report.h"
+#include "train/checkpoint.h"
 
 namespace deeplora {
 namespace {
@@ -160,6 +163,15 @@ void write_metrics(const RatingsRun& run, RunFolder& folder) {
   }
 }
 
+/// A run may be killed after its last file: its result stands, unless it was asked for with other settings.
+void resume_finished(RunFolder& folder, const std::string& resolved) {
+  const std::set<std::string> files{"completion.train", "completion.dev", "completion.test"};
+  check_same_identity(deciding_settings(read_file(folder.config_file()), files), deciding_settings(resolved, files));
+  folder.lock();
+  KeptFits::remove(folder.path());
+  log_info(folder.path().string(), ": this run is finished; use it with --predict, --top, --fold-in or --export");
+}
+
 }  // namespace
 
 std::optional<RatingsConfig> read_ratings_config(const Config& completion, const CompletionConfig& common) {
@@ -168,7 +180,7 @@ std::optional<RatingsConfig> read_ratings_config(const Config& completion, const
 }
 
 void complete_ratings(const RatingsConfig& config, const CompletionConfig& common, const std::string& resolved, RunFolder& folder) {
-  check(!folder.finished(), folder.path().string(), ": this run is finished; use it (--predict, --top, --fold-in, --export), or name another folder with --run");
+  if (folder.finished()) return resume_finished(folder, resolved);
   const double began = clock_seconds();
   StopSignal stop;
   RatingsRun run;
@@ -197,7 +209,7 @@ void complete_ratings(const RatingsConfig& config, const CompletionConfig& commo
   const Json result = result_json(run, config);
   folder.write(folder.report_file(), ratings_report(result, run.outcome.candidates, common.title, resolved));
   folder.write(folder.result_file(), result.dump(2) + "\n");
-  fits.remove();
+  KeptFits::remove(folder.path());
   print_summary(run, folder);
 }
 

@@ -94,9 +94,9 @@ RatingsFit KeptFits::operator()(const std::string& name, const std::function<Rat
   return fit;
 }
 
-void KeptFits::remove() const {
+void KeptFits::remove(const fs::path& run) {
   std::error_code ignored;
-  fs::remove_all(folder_, ignored);
+  fs::remove_all(run / "fits", ignored);
 }
 
 }  // namespace deeplora

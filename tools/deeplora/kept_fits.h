@@ -22,7 +22,7 @@ class KeptFits {
   RatingsFit operator()(const std::string& name, const std::function<RatingsFit()>& make) const;
 
   /// The run is finished: nothing is needed any more.
-  void remove() const;
+  static void remove(const std::filesystem::path& run);
 
  private:
   void begin() const;

@@ -46,7 +46,8 @@ Track read_track(const OrderedJsonFile& row) {
   const OrderedJsonFile json = row.section("track");
   Track out{.singular_values = json.at<std::vector<double>>("singular_values"),
             .numerical_rank = json.value("numerical_rank", kNothing),
-            .effective_rank = json.value("effective_rank", kNothing)};
+            .effective_rank = json.value("effective_rank", kNothing),
+            .factors = {}};
   for (const Json& item : json_member(json.root, "factors", json.name)) {
     const OrderedJsonFile factor{json.name + ": factors", item};
     out.factors.push_back({.name = json_at<std::string>(item, "name", factor.name),
@@ -226,7 +227,7 @@ std::string setting_of(const CompletionMember& member, const std::string& key = 
   return out;
 }
 
-/// Mean and deviation of `field` by the swept number `key`, a line for each combination of the other values.
+/// Median and range of `field` (one trial that gets nowhere moves a mean by orders of magnitude) by the swept number `key`, a line for each combination of the other values.
 LineChart chart_by(const std::vector<CompletionMember>& members, const std::string& key, const std::string& field, const std::string& title, bool log_y) {
   std::map<std::string, std::map<double, std::vector<double>>> lines;
   std::vector<std::string> order;
@@ -236,18 +237,20 @@ LineChart chart_by(const std::vector<CompletionMember>& members, const std::stri
     for (const auto& [k, value] : member.values)
       if (k == key) x = as_number(value);
     if (!x || member.result.is_null()) continue;
+    const double value = number(member.result.value(field, Json()));
+    if (!std::isfinite(value)) continue;
     if (!lines.count(name)) order.push_back(name);
-    lines[name][*x].push_back(number(member.result.value(field, Json())));
+    lines[name][*x].push_back(value);
   }
   LineChart out{.title = title, .x_label = key, .y_label = field, .series = {}, .log_x = false, .log_y = log_y};
   for (const std::string& name : order) {
     LineSeries series{.name = name.empty() ? field : name};
-    for (const auto& [x, values] : lines[name]) {
-      const Spread s = spread_of(values);
+    for (auto& [x, values] : lines[name]) {
+      std::sort(values.begin(), values.end());
       series.x.push_back(x);
-      series.y.push_back(s.mean);
-      series.low.push_back(log_y ? *std::min_element(values.begin(), values.end()) : s.mean - s.deviation);
-      series.high.push_back(log_y ? *std::max_element(values.begin(), values.end()) : s.mean + s.deviation);
+      series.y.push_back(values[values.size() / 2]);
+      series.low.push_back(values.front());
+      series.high.push_back(values.back());
     }
     if (out.series.size() < kMostLines) out.series.push_back(std::move(series));
   }
@@ -267,8 +270,8 @@ void add_swept_charts(Page& page, const std::vector<CompletionMember>& members) 
     const bool numbers = key != "trial" && seen[key].size() > 1 && std::all_of(seen[key].begin(), seen[key].end(), [](const std::string& v) { return as_number(v).has_value(); });
     if (!numbers) continue;
     if (std::exchange(first, false)) page.heading("By what was varied");
-    page.chart(chart_by(members, key, "iterations", cat("Iterations by ", key, " (mean and standard deviation over trials)"), false));
-    page.chart(chart_by(members, key, "recovery_error", cat("Final recovery error by ", key, " (mean and range over trials)"), true));
+    page.chart(chart_by(members, key, "iterations", cat("Iterations by ", key, " (median and range over trials)"), false));
+    page.chart(chart_by(members, key, "recovery_error", cat("Final recovery error by ", key, " (median and range over trials)"), true));
   }
 }
 

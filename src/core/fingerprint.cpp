@@ -16,9 +16,10 @@ void Fingerprint::add(const void* bytes, size_t count) {
     std::memcpy(&word, at, 8);
     mix(word);
   }
+  if (count == 0) return;  // `at` may be null then
   uint64_t rest = 0;
   std::memcpy(&rest, at, count);
-  if (count > 0) mix(rest);
+  mix(rest);
 }
 
 void Fingerprint::add(std::string_view text) {

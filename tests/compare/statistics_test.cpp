@@ -10,9 +10,12 @@
 namespace deeplora {
 namespace {
 
-nlohmann::json golden() {
-  std::ifstream in(std::string(DEEPLORA_TEST_DATA) + "/golden/compare_statistics.json");
-  return nlohmann::json::parse(in);
+const nlohmann::json& golden() {
+  static const auto json = [] {
+    std::ifstream in(std::string(DEEPLORA_TEST_DATA) + "/golden/compare_statistics.json");
+    return nlohmann::json::parse(in);
+  }();
+  return json;
 }
 
 void expect_close(double found, double expected, double relative, const nlohmann::json& which) {
@@ -20,7 +23,7 @@ void expect_close(double found, double expected, double relative, const nlohmann
 }
 
 TEST(CompareStatisticsTest, StudentTAndIncompleteBetaAreSciPys) {
-  const auto all = golden();
+  const auto& all = golden();
   for (const auto& row : all["quantiles"]) {
     if (row["p"] == 0.5) EXPECT_EQ(student_t_quantile(0.5, row["dof"]), 0);
     // 1 - p loses digits far in the tail: relative to the probability, not to t.

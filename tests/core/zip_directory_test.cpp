@@ -11,7 +11,7 @@ namespace {
 
 std::string number(uint64_t value, size_t width) {
   std::string out;
-  for (size_t i = 0; i < width; ++i) out += static_cast<char>(value >> (8 * i));
+  for (size_t i = 0; i < width; ++i, value >>= 8) out += static_cast<char>(value);
   return out;
 }
 

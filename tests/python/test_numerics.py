@@ -61,6 +61,25 @@ def test_half_precision_archives_train_and_merge_with_one_rounding_and_ties_stay
     assert rounding == pytest.approx(largest, rel=1e-2) and rounding > 0
 
 
+@pytest.mark.parametrize("name, task", [("bert", "regression"), ("distilbert", "regression"), ("roberta", "regression"), ("llama", "causal-lm")])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_of_other_families_merges_with_one_rounding(dtype, name, task, run, rows, tiny_folder, tmp_path):
+    archive, merged = tmp_path / "model.pt", tmp_path / "merged.pt"
+    export_torchscript.export(str(tiny_folder(name)), str(archive), dtype=dtype)
+    path = configuration(tmp_path, archive, rows, "method: lora, rank: 2, alpha: 8, targets: all-linear", "steps: 4, lr: 0.01", task)
+    run("finetune", path, "--run", tmp_path / "run")
+    run("export", tmp_path / "run", "--to", "torchscript", "--output", merged)
+    old, new = (torch.jit.load(str(path)).state_dict() for path in (archive, merged))
+    factors = load_file(tmp_path / "run" / "adapter.safetensors")
+    paths = {key.split("/")[1] for key in factors if key.startswith("adapter/")}
+    assert len(paths) >= 6
+    for path in paths:
+        delta = 4.0 * (factors[f"adapter/{path}/B"].float() @ factors[f"adapter/{path}/A"].float())
+        before, after = (next(value for key, value in state.items() if key.endswith(path.removeprefix("model."))) for state in (old, new))
+        assert delta.abs().max() > 0 and after.dtype == before.dtype == getattr(torch, dtype)
+        torch.testing.assert_close(after.float(), before.float() + delta, rtol=2.0 ** (-8 if dtype == "bfloat16" else -11) * 1.001, atol=1e-7)
+
+
 def test_a_run_that_leaves_the_finite_numbers_names_step_place_and_checkpoint(run, rows, tiny_archive, tmp_path):
     folder = tmp_path / "run"
     path = configuration(tmp_path, tiny_archive("bert", "encoder"), rows, "method: lora, rank: 2",

@@ -8,7 +8,8 @@ Each side runs as a process of its own, in turn (A B A B ...), on nothing but th
 pair and the median is printed with the smallest and the largest. Steady state leaves the first step out. Both start from the same
 factors and take the same batches (rows of similar length together, in an order fixed beforehand). --causal trains a language model on
 the same sentences. --curve adds one pair without dropout and prints how far the losses are apart, step by step; under --bf16 the peer of
-this pair stays in float32. The last line sets a step beside the time that its frozen matrix products take alone
+this pair stays in float32. On a virtual machine that is given its memory as it touches it, run once for nothing: whoever is first
+would pay for the other (seen: 3 instead of 16 samples/s). The last line sets a step beside the time that its frozen matrix products take alone
 (tools/bench/roofline.py).
 """
 from __future__ import annotations
@@ -97,11 +98,11 @@ def measured(command: list[str], environment: dict) -> tuple[float, str]:
 
 def write_config(path: Path, model: Path, rows: Path, start: Path | None, options, dropout: bool, steps: int) -> Path:
     task = "causal-lm" if options.causal else "regression"
-    pair = ", text_pair: text_pair" if options.data == "stsb" and not options.causal else ""
+    more = ", pack: false" if options.causal else ", text_pair: text_pair" if options.data == "stsb" else ""
     head = "" if options.causal else f"head: {{dropout: {0.1 if dropout else 0}}}\n"
     path.write_text(
         f"model: {{path: {model}, precision: {'bfloat16' if options.bf16 else 'float32'}{'' if dropout else ', dropout: 0'}}}\n"
-        f"data: {{task: {task}, train: {rows}, max_length: 128{pair}}}\n"
+        f"data: {{task: {task}, train: {rows}, max_length: 128{more}}}\n"
         + (f"adapter: {{path: {start}}}\n" if start else "adapter: {method: lora, rank: 8, alpha: 16, targets: all-linear}\n") + head +
         f"train: {{steps: {steps}, batch_size: {options.batch}, lr: 1e-3, shuffle: false, log_every: {1000 if dropout else 1}, "
         f"threads: {options.threads}}}\n")

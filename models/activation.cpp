@@ -2,8 +2,6 @@
 
 #include <torch/torch.h>
 
-#include <algorithm>
-
 #include "core/parallel.h"
 #include "models/vector_loops.h"
 
@@ -13,13 +11,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// Calls run(first row, rows) for stretches of rows, on all threads.
-template <class Run>
-void each_stretch_of(const torch::Tensor& x, const Run& run) {
-  const int64_t per_part = std::max<int64_t>(1, 16384 / x.size(1));
-  parallel_parts((x.size(0) + per_part - 1) / per_part, [&](int64_t part) { run(part * per_part, std::min(per_part, x.size(0) - part * per_part)); });
-}
-
 RowsView from_row(const torch::Tensor& x, int64_t row) { return {x.const_data_ptr<float>() + row * x.stride(0), x.stride(0)}; }
 
 /// silu(gate) up
@@ -28,7 +19,7 @@ class SiluGate : public torch::autograd::Function<SiluGate> {
   static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& gate, const torch::Tensor& up) {
     torch::Tensor out = torch::empty({gate.size(0), gate.size(1)}, gate.options());
     float* to = out.mutable_data_ptr<float>();
-    each_stretch_of(gate, [&](int64_t row, int64_t rows) {
+    parallel_rows(gate.size(0), gate.size(1), [&](int64_t row, int64_t rows) {
       gate_rows(to + row * gate.size(1), from_row(gate, row), from_row(up, row), rows, gate.size(1));
     });
     ctx->save_for_backward({gate, up});
@@ -42,7 +33,7 @@ class SiluGate : public torch::autograd::Function<SiluGate> {
     torch::Tensor joined = torch::empty({gate.size(0), 2 * width}, gate.options());  // side by side: a joined projection takes them as one
     float* to = joined.mutable_data_ptr<float>();
     const float* down = g.const_data_ptr<float>();
-    each_stretch_of(gate, [&](int64_t row, int64_t rows) {
+    parallel_rows(gate.size(0), gate.size(1), [&](int64_t row, int64_t rows) {
       float* at = to + row * 2 * width;
       gate_rows_backward(at, at + width, 2 * width, down + row * width, from_row(gate, row), from_row(up, row), rows, width);
     });

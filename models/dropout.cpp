@@ -3,8 +3,6 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <torch/torch.h>
 
-#include <algorithm>
-
 #include "core/parallel.h"
 #include "models/vector_loops.h"
 
@@ -14,8 +12,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr int64_t kPart = 16384;  ///< elements that one thread takes at a time
-
 /// x (float32, CPU, contiguous) through the mask, plus residual where it is defined.
 torch::Tensor apply_mask(const torch::Tensor& x, const torch::Tensor& residual, double p, int64_t seed) {
   torch::Tensor out = torch::empty_like(x);
@@ -24,9 +20,7 @@ torch::Tensor apply_mask(const torch::Tensor& x, const torch::Tensor& residual, 
   const float* beside = residual.defined() ? residual.const_data_ptr<float>() : nullptr;
   const uint32_t threshold = drop_threshold(p);
   const auto scale = static_cast<float>(1.0 / (1.0 - p));
-  const int64_t count = x.numel();
-  parallel_parts((count + kPart - 1) / kPart, [&](int64_t part) {
-    const int64_t begin = part * kPart, size = std::min(kPart, count - begin);
+  parallel_rows(x.numel(), 1, [&](int64_t begin, int64_t size) {
     masked_sum(to + begin, from + begin, beside ? beside + begin : nullptr, begin, size, static_cast<uint32_t>(seed), threshold, scale);
   });
   return out;

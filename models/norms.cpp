@@ -2,8 +2,6 @@
 
 #include <torch/torch.h>
 
-#include <algorithm>
-
 #include "core/parallel.h"
 #include "models/dropout.h"
 #include "models/vector_loops.h"
@@ -14,16 +12,13 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr int64_t kStretch = 16384;  ///< elements that one thread takes at a time
-
 /// Calls run(task, first row) for stretches of rows, on all threads.
 template <class Run>
-void each_stretch(const torch::Tensor& weight, const torch::Tensor& bias, int64_t elements, double eps, double dropout, int64_t seed, const Run& run) {
-  const int64_t width = weight.size(0), rows = elements / width, per_part = std::max<int64_t>(1, kStretch / width);
+void each_norm_task(const torch::Tensor& weight, const torch::Tensor& bias, int64_t elements, double eps, double dropout, int64_t seed, const Run& run) {
+  const int64_t width = weight.size(0);
   const float *scales = weight.const_data_ptr<float>(), *shifts = bias.const_data_ptr<float>();
-  parallel_parts((rows + per_part - 1) / per_part, [&](int64_t part) {
-    const int64_t row = part * per_part;
-    run(NormTask{std::min(per_part, rows - row), width, scales, shifts, static_cast<float>(eps), row * width, static_cast<uint32_t>(seed),
+  parallel_rows(elements / width, width, [&](int64_t row, int64_t rows) {
+    run(NormTask{rows, width, scales, shifts, static_cast<float>(eps), row * width, static_cast<uint32_t>(seed),
                  dropout > 0 ? drop_threshold(dropout) : 0U, static_cast<float>(1.0 / (1.0 - dropout))},
         row);
   });
@@ -37,7 +32,7 @@ class NormOfSum : public torch::autograd::Function<NormOfSum> {
     torch::Tensor out = torch::empty_like(x), sums = torch::empty_like(x), stats = torch::empty({x.numel() / x.size(-1), 2}, x.options());
     float *to = out.mutable_data_ptr<float>(), *sum = sums.mutable_data_ptr<float>(), *stat = stats.mutable_data_ptr<float>();
     const float *from = x.const_data_ptr<float>(), *beside = residual.const_data_ptr<float>();
-    each_stretch(weight, bias, x.numel(), eps, dropout, seed, [&](const NormTask& task, int64_t row) {
+    each_norm_task(weight, bias, x.numel(), eps, dropout, seed, [&](const NormTask& task, int64_t row) {
       const int64_t at = row * task.width;
       norm_rows(task, to + at, sum + at, stat + 2 * row, from + at, beside + at);
     });
@@ -54,20 +49,13 @@ class NormOfSum : public torch::autograd::Function<NormOfSum> {
     torch::Tensor gr = torch::empty_like(sums), gx = dropout > 0 ? torch::empty_like(sums) : gr;
     float *to_x = gx.mutable_data_ptr<float>(), *to_residual = gr.mutable_data_ptr<float>();
     const float *down = g.const_data_ptr<float>(), *sum = sums.const_data_ptr<float>(), *stat = stats.const_data_ptr<float>();
-    each_stretch(saved[2], saved[3], sums.numel(), 0, dropout, ctx->saved_data["seed"].toInt(), [&](const NormTask& task, int64_t row) {
+    each_norm_task(saved[2], saved[3], sums.numel(), 0, dropout, ctx->saved_data["seed"].toInt(), [&](const NormTask& task, int64_t row) {
       const int64_t at = row * task.width;
       norm_rows_backward(task, to_x + at, to_residual + at, down + at, sum + at, stat + 2 * row);
     });
     return {gx, gr, {}, {}, {}, {}, {}};
   }
 };
-
-/// Calls run(first row, rows) for stretches of rows, on all threads.
-template <class Run>
-void each_rows(int64_t rows, int64_t width, const Run& run) {
-  const int64_t per_part = std::max<int64_t>(1, kStretch / width);
-  parallel_parts((rows + per_part - 1) / per_part, [&](int64_t part) { run(part * per_part, std::min(per_part, rows - part * per_part)); });
-}
 
 /// x weight / sqrt(mean(x^2) + eps), x [..., D] float32 on the CPU, weight [D] frozen. Keeps x and one number for each row.
 class RmsNorm : public torch::autograd::Function<RmsNorm> {
@@ -77,7 +65,7 @@ class RmsNorm : public torch::autograd::Function<RmsNorm> {
     torch::Tensor out = torch::empty_like(x), inverse = torch::empty({rows}, x.options());
     float *to = out.mutable_data_ptr<float>(), *factors = inverse.mutable_data_ptr<float>();
     const float *from = x.const_data_ptr<float>(), *scales = weight.const_data_ptr<float>();
-    each_rows(rows, width, [&](int64_t first, int64_t count) {
+    parallel_rows(rows, width, [&](int64_t first, int64_t count) {
       rms_rows(to + first * width, factors + first, from + first * width, scales, count, width, static_cast<float>(eps));
     });
     ctx->save_for_backward({x, weight, inverse});
@@ -92,7 +80,7 @@ class RmsNorm : public torch::autograd::Function<RmsNorm> {
     float* to = gx.mutable_data_ptr<float>();
     const float *down = g.const_data_ptr<float>(), *from = x.const_data_ptr<float>(), *scales = saved[1].const_data_ptr<float>();
     const float* factors = saved[2].const_data_ptr<float>();
-    each_rows(x.numel() / width, width, [&](int64_t first, int64_t count) {
+    parallel_rows(x.numel() / width, width, [&](int64_t first, int64_t count) {
       rms_rows_backward(to + first * width, down + first * width, from + first * width, factors + first, scales, count, width);
     });
     return {gx, {}, {}};

@@ -4,11 +4,7 @@
 namespace deeplora::attention_loops {
 
 const Table& best() {
-#ifdef DEEPLORA_X86_LOOPS
-  static const Table& chosen = choose_loops(portable::table, avx2::table, avx512::table)();
-#else
-  static const Table& chosen = portable::table();
-#endif
+  static const Table& chosen = DEEPLORA_CHOOSE_LOOPS(table)();
   return chosen;
 }
 

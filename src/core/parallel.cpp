@@ -42,4 +42,9 @@ void parallel_parts(int64_t parts, const std::function<void(int64_t)>& work) {
 #endif
 }
 
+void parallel_rows(int64_t rows, int64_t width, const std::function<void(int64_t, int64_t)>& work) {
+  const int64_t stretch = std::max<int64_t>(1, 16384 / std::max<int64_t>(1, width));
+  parallel_parts((rows + stretch - 1) / stretch, [&](int64_t part) { work(part * stretch, std::min(stretch, rows - part * stretch)); });
+}
+
 }  // namespace deeplora

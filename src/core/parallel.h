@@ -20,4 +20,8 @@ int64_t parallel_threads();
 /// arrive at the caller.
 void parallel_parts(int64_t parts, const std::function<void(int64_t)>& work);
 
+/// The same for `rows` rows of `width` elements: work(first row, rows) for stretches of about 16384 elements, whole rows, which depend on
+/// nothing but the two numbers.
+void parallel_rows(int64_t rows, int64_t width, const std::function<void(int64_t, int64_t)>& work);
+
 }  // namespace deeplora

@@ -2,25 +2,12 @@
 
 #include <torch/torch.h>
 
-#include <algorithm>
-
 #include "core/error.h"
 #include "core/parallel.h"
 #include "factorization/loops/loops.h"
 
 namespace deeplora {
 namespace {
-
-constexpr int64_t kStretch = 16384;  ///< elements that one thread takes at a time
-
-/// Calls run(first, count) for stretches of `count` elements, on all threads.
-template <class Run>
-void each_stretch(int64_t elements, const Run& run) {
-  parallel_parts((elements + kStretch - 1) / kStretch, [&](int64_t part) {
-    const int64_t first = part * kStretch;
-    run(first, std::min(kStretch, elements - first));
-  });
-}
 
 uint16_t* bfloat16_of(torch::Tensor& x) { return reinterpret_cast<uint16_t*>(x.mutable_data_ptr<at::BFloat16>()); }
 
@@ -37,7 +24,7 @@ torch::Tensor rounded_to(const torch::Tensor& x, at::ScalarType dtype) {
   torch::Tensor out = torch::empty(x.sizes(), x.options().dtype(dtype));
   uint16_t* to = bfloat16_of(out);
   const float* from = x.const_data_ptr<float>();
-  each_stretch(x.numel(), [&](int64_t first, int64_t count) { elementwise_loops::best().to_bfloat16(to + first, from + first, count); });
+  parallel_rows(x.numel(), 1, [&](int64_t first, int64_t count) { elementwise_loops::best().to_bfloat16(to + first, from + first, count); });
   return out;
 }
 
@@ -49,10 +36,10 @@ torch::Tensor applied(InputFunction function, const torch::Tensor& x, at::Scalar
   const float* from = x.const_data_ptr<float>();
   if (dtype == at::kFloat) {
     float* to = out.mutable_data_ptr<float>();
-    each_stretch(x.numel(), [&](int64_t first, int64_t count) { loops.to_float32(to + first, from + first, count); });
+    parallel_rows(x.numel(), 1, [&](int64_t first, int64_t count) { loops.to_float32(to + first, from + first, count); });
   } else {
     uint16_t* to = bfloat16_of(out);
-    each_stretch(x.numel(), [&](int64_t first, int64_t count) { loops.to_bfloat16(to + first, from + first, count); });
+    parallel_rows(x.numel(), 1, [&](int64_t first, int64_t count) { loops.to_bfloat16(to + first, from + first, count); });
   }
   return out;
 }
@@ -62,7 +49,7 @@ void multiply_by_derivative(InputFunction function, torch::Tensor& g, const torc
   const auto& loops = loops_of(function);
   float* to = g.mutable_data_ptr<float>();
   const float* from = x.const_data_ptr<float>();
-  each_stretch(x.numel(), [&](int64_t first, int64_t count) { loops.times_derivative(to + first, from + first, count); });
+  parallel_rows(x.numel(), 1, [&](int64_t first, int64_t count) { loops.times_derivative(to + first, from + first, count); });
 }
 
 }  // namespace deeplora

@@ -48,18 +48,15 @@ bool mkl_product(torch::Tensor& c, const torch::Tensor& a, const torch::Tensor& 
   return true;
 }
 
-constexpr int64_t kPart = 16384;  ///< elements that one thread takes at a time
-
 /// bias [N] in each of `rows` rows, float32 on the CPU; LibTorch's broadcast takes three times as long.
 torch::Tensor repeated(const torch::Tensor& bias, int64_t rows) {
   const torch::Tensor row = bias.contiguous();
-  const int64_t width = row.size(0), per_part = std::max<int64_t>(1, kPart / std::max<int64_t>(1, width));
+  const int64_t width = row.size(0);
   torch::Tensor out = torch::empty({rows, width}, bias.options());
   float* to = out.mutable_data_ptr<float>();
   const float* from = row.const_data_ptr<float>();
-  parallel_parts((rows + per_part - 1) / per_part, [&](int64_t part) {
-    const int64_t end = std::min(rows, (part + 1) * per_part);
-    for (int64_t i = part * per_part; i < end; ++i) std::copy_n(from, width, to + i * width);
+  parallel_rows(rows, width, [&](int64_t first, int64_t count) {
+    for (int64_t i = first; i < first + count; ++i) std::copy_n(from, width, to + i * width);
   });
   return out;
 }

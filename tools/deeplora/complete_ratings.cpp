@@ -8,7 +8,6 @@
 
 #include "completion/chain_ratings.h"
 #include "completion/ratings_file.h"
-#include "completion_identity.h"
 #include "core/files.h"
 #include "core/log.h"
 #include "deeplora_version.h"
@@ -165,8 +164,7 @@ void write_metrics(const RatingsRun& run, RunFolder& folder) {
 
 /// A run may be killed after its last file: its result stands, unless it was asked for with other settings.
 void resume_finished(RunFolder& folder, const std::string& resolved) {
-  const std::set<std::string> files{"completion.train", "completion.dev", "completion.test"};
-  check_same_identity(deciding_settings(read_file(folder.config_file()), files), deciding_settings(resolved, files));
+  check_same_identity(ratings_settings(read_file(folder.config_file())), ratings_settings(resolved));
   folder.lock();
   KeptFits::remove(folder.path());
   log_info(folder.path().string(), ": this run is finished; use it with --predict, --top, --fold-in or --export");

@@ -54,8 +54,10 @@ bool all_finite(const RatingsFit& fit) {
 
 }  // namespace
 
+Json ratings_settings(const std::string& resolved) { return deciding_settings(resolved, {"completion.train", "completion.dev", "completion.test"}); }
+
 Json ratings_identity(const std::string& resolved, const RatingsData& data) {
-  Json out = deciding_settings(resolved, {"completion.train", "completion.dev", "completion.test"});
+  Json out = ratings_settings(resolved);
   out["training ratings"] = ratings_checksum(data.train);
   if (data.dev) out["dev ratings"] = ratings_checksum(*data.dev);
   return out;

@@ -10,6 +10,9 @@
 
 namespace deeplora {
 
+/// The settings that must be the same when a run on ratings goes on; the places of its files may change.
+nlohmann::ordered_json ratings_settings(const std::string& resolved);
+
 /// The part of a run on ratings that must be the same when it goes on: settings (not the places of files) and the ratings themselves.
 nlohmann::ordered_json ratings_identity(const std::string& resolved, const RatingsData& data);
 

@@ -7,11 +7,7 @@ namespace {
 
 template <class T>
 const Table<T>& choose() {
-#ifdef DEEPLORA_X86_LOOPS
-  return choose_loops(portable::table<T>, avx2::table<T>, avx512::table<T>)();
-#else
-  return portable::table<T>();
-#endif
+  return DEEPLORA_CHOOSE_LOOPS(table<T>)();
 }
 
 }  // namespace

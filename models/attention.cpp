@@ -21,22 +21,52 @@ HeadView head_of(const torch::Tensor& x, int64_t row, int64_t head, int64_t widt
 /// What both passes share.
 struct Layout {
   const std::vector<int64_t>& offsets;
-  int64_t heads, width;
-  double dropout;
+  SequenceAttentionShape shape;
+  int64_t width;  ///< d
   int64_t seed;
 
-  int64_t tasks() const { return (static_cast<int64_t>(offsets.size()) - 1) * heads; }
-  /// Calls run(task, first row, head) for every head of every sequence, on all threads.
+  int64_t queries() const { return shape.heads * width; }
+  int64_t keys() const { return shape.kv_heads * width; }
+  /// Calls run(task, first row, head of q, head of k and v, whether that was met before) for every head of every sequence, on all threads; those
+  /// that share keys one after the other.
   template <class Run>
   void each(const Run& run) const {
-    parallel_parts(tasks(), [&](int64_t t) {
-      const auto sequence = static_cast<size_t>(t / heads);
-      const int64_t head = t % heads, row = offsets[sequence];
-      HeadTask task{offsets[sequence + 1] - row, width, static_cast<float>(1.0 / std::sqrt(static_cast<double>(width))),
-                    static_cast<uint32_t>(seed), static_cast<uint32_t>(t) * 0x85ebca6bU, dropout > 0 ? drop_threshold(dropout) : 0U,
-                    static_cast<float>(1.0 / (1.0 - dropout))};
-      if (task.tokens > 0) run(task, row, head);
+    const int64_t sharing = shape.heads / shape.kv_heads;
+    parallel_parts((static_cast<int64_t>(offsets.size()) - 1) * shape.kv_heads, [&](int64_t part) {
+      const int64_t sequence = part / shape.kv_heads, kv_head = part % shape.kv_heads, row = offsets[static_cast<size_t>(sequence)];
+      for (int64_t i = 0; i < sharing; ++i) {
+        const int64_t head = kv_head * sharing + i;
+        const HeadTask task{.tokens = offsets[static_cast<size_t>(sequence) + 1] - row,
+                            .width = width,
+                            .scale = static_cast<float>(shape.scale > 0 ? shape.scale : 1.0 / std::sqrt(static_cast<double>(width))),
+                            .seed = static_cast<uint32_t>(seed),
+                            .first = static_cast<uint32_t>(sequence * shape.heads + head) * 0x85ebca6bU,
+                            .threshold = shape.dropout > 0 ? drop_threshold(shape.dropout) : 0U,
+                            .kept = static_cast<float>(1.0 / (1.0 - shape.dropout)),
+                            .causal = shape.causal,
+                            .window = shape.window};
+        if (task.tokens > 0) run(task, row, head, kv_head, i > 0);
+      }
     });
+  }
+
+  void keep(AutogradContext* ctx) const {
+    ctx->saved_data["offsets"] = offsets;
+    ctx->saved_data["sizes"] = std::vector<int64_t>{shape.heads, shape.kv_heads, shape.causal, shape.window, width, seed};
+    ctx->saved_data["scale"] = shape.scale;
+    ctx->saved_data["dropout"] = shape.dropout;
+  }
+  static Layout kept(AutogradContext* ctx, const std::vector<int64_t>& offsets) {
+    const auto sizes = ctx->saved_data["sizes"].toIntVector();
+    return {offsets,
+            {.heads = sizes[0],
+             .kv_heads = sizes[1],
+             .scale = ctx->saved_data["scale"].toDouble(),
+             .causal = sizes[2] != 0,
+             .window = sizes[3],
+             .dropout = ctx->saved_data["dropout"].toDouble()},
+            sizes[4],
+            sizes[5]};
   }
 };
 
@@ -47,22 +77,38 @@ torch::Tensor rows_for(const Layout& layout, int64_t rows, int64_t width, const 
   return out;
 }
 
+/// out [N, heads d] (rows of any stride, may be x) = x turned by the angles, or turned back.
+void rotate(torch::Tensor& out, const torch::Tensor& x, const RotaryAngles& angles, float direction) {
+  const int64_t half = angles.cosines.size(1), heads = x.size(1) / (2 * half), to_stride = out.stride(0), from_stride = x.stride(0);
+  float* to = out.mutable_data_ptr<float>();
+  const float *from = x.const_data_ptr<float>(), *cosines = angles.cosines.const_data_ptr<float>(), *sines = angles.sines.const_data_ptr<float>();
+  parallel_rows(x.size(0), x.size(1), [&](int64_t row, int64_t rows) {
+    rotate_rows({rows, heads, half, cosines + row * half, sines + row * half, direction}, to + row * to_stride, to_stride,
+                {from + row * from_stride, from_stride});
+  });
+}
+
+torch::Tensor rotated(const torch::Tensor& x, const RotaryAngles& angles) {
+  if (!angles.cosines.defined()) return x;
+  torch::Tensor out = torch::empty(x.sizes(), x.options());
+  rotate(out, x, angles, 1);
+  return out;
+}
+
 class SequenceAttention : public torch::autograd::Function<SequenceAttention> {
  public:
-  static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads,
-                               const std::vector<int64_t>& offsets, double dropout, int64_t seed) {
-    const Layout layout{offsets, heads, q.size(1) / heads, dropout, seed};
+  static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const Layout& layout,
+                               const RotaryAngles& angles) {
+    const torch::Tensor queries = rotated(q, angles), keys = rotated(k, angles);
+    const int64_t heads = layout.shape.heads;
     torch::Tensor out = rows_for(layout, q.size(0), q.size(1), q.options()), log_sums = torch::empty({q.size(0), heads}, q.options());
     float *to = out.mutable_data_ptr<float>(), *logs = log_sums.mutable_data_ptr<float>();
-    layout.each([&](const HeadTask& task, int64_t row, int64_t head) {
-      const auto view = [&](const torch::Tensor& x) { return head_of(x, row, head, layout.width); };
-      attend_head(task, view(q), view(k), view(v), to + row * q.size(1) + head * layout.width, q.size(1), logs + row * heads + head, heads);
+    layout.each([&](const HeadTask& task, int64_t row, int64_t head, int64_t kv_head, bool) {
+      attend_head(task, head_of(queries, row, head, layout.width), head_of(keys, row, kv_head, layout.width), head_of(v, row, kv_head, layout.width),
+                  to + row * q.size(1) + head * layout.width, q.size(1), logs + row * heads + head, heads);
     });
-    ctx->save_for_backward({q, k, v, out, log_sums});
-    ctx->saved_data["heads"] = heads;
-    ctx->saved_data["offsets"] = offsets;
-    ctx->saved_data["dropout"] = dropout;
-    ctx->saved_data["seed"] = seed;
+    ctx->save_for_backward({queries, keys, v, out, log_sums, angles.cosines, angles.sines});
+    layout.keep(ctx);
     return out;
   }
 
@@ -71,29 +117,38 @@ class SequenceAttention : public torch::autograd::Function<SequenceAttention> {
     const torch::Tensor &q = saved[0], &k = saved[1], &v = saved[2], &out = saved[3], &log_sums = saved[4];
     const torch::Tensor g = gradients[0].contiguous();
     const auto offsets = ctx->saved_data["offsets"].toIntVector();
-    const int64_t heads = ctx->saved_data["heads"].toInt();
-    const Layout layout{offsets, heads, q.size(1) / heads, ctx->saved_data["dropout"].toDouble(), ctx->saved_data["seed"].toInt()};
+    const Layout layout = Layout::kept(ctx, offsets);
+    const int64_t heads = layout.shape.heads, queries = layout.queries(), keys = layout.keys();
     // Side by side, so that a joined projection takes them as one.
-    torch::Tensor joined = rows_for(layout, q.size(0), 3 * q.size(1), q.options());
-    auto to = at::unsafe_split(joined, q.size(1), 1);
+    torch::Tensor joined = rows_for(layout, q.size(0), queries + 2 * keys, q.options());
+    auto to = at::unsafe_split_with_sizes(joined, {queries, keys, keys}, 1);
     float *to_q = to[0].mutable_data_ptr<float>(), *to_k = to[1].mutable_data_ptr<float>(), *to_v = to[2].mutable_data_ptr<float>();
     const float* logs = log_sums.const_data_ptr<float>();
-    layout.each([&](const HeadTask& task, int64_t row, int64_t head) {
-      const auto view = [&](const torch::Tensor& x) { return head_of(x, row, head, layout.width); };
-      const int64_t at = row * joined.stride(0) + head * layout.width;
-      attend_head_backward(task, view(q), view(k), view(v), view(g), view(out), logs + row * heads + head, heads,
-                           {to_q + at, to_k + at, to_v + at, joined.stride(0)});
+    const int64_t width = layout.width, stride = joined.stride(0);
+    layout.each([&](const HeadTask& task, int64_t row, int64_t head, int64_t kv_head, bool met) {
+      const int64_t at = row * stride + head * width, kv_at = row * stride + kv_head * width;
+      attend_head_backward(task, head_of(q, row, head, width), head_of(k, row, kv_head, width), head_of(v, row, kv_head, width),
+                           head_of(g, row, head, width), head_of(out, row, head, width), logs + row * heads + head, heads,
+                           {to_q + at, to_k + kv_at, to_v + kv_at, stride, met});
     });
-    return {to[0], to[1], to[2], {}, {}, {}, {}};
+    if (saved[5].defined()) {
+      for (const size_t i : {0UL, 1UL}) rotate(to[i], to[i], {saved[5], saved[6]}, -1);
+    }
+    return {to[0], to[1], to[2], {}, {}};
   }
 };
 
 }  // namespace
 
-torch::Tensor sequence_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads,
-                                 const std::vector<int64_t>& offsets, double dropout) {
+torch::Tensor sequence_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const SequenceAttentionShape& shape,
+                                 const std::vector<int64_t>& offsets, const RotaryAngles& angles) {
   const auto rows = [](const torch::Tensor& x) { return x.stride(1) == 1 ? x : x.contiguous(); };
-  return SequenceAttention::apply(rows(q), rows(k), rows(v), heads, offsets, dropout, dropout > 0 ? draw_dropout_seed() : 0);
+  const Layout layout{offsets, shape, q.size(1) / shape.heads, shape.dropout > 0 ? draw_dropout_seed() : 0};
+  return SequenceAttention::apply(rows(q), rows(k), rows(v), layout, angles);
+}
+
+bool is_packed_float(const torch::Tensor& x) {
+  return x.device().is_cpu() && (x.scalar_type() == torch::kFloat32 || x.scalar_type() == torch::kBFloat16);
 }
 
 }  // namespace deeplora

@@ -7,12 +7,28 @@
 
 namespace deeplora {
 
-/// Softmax(q k^T / sqrt(d)) v, sequence by sequence and head by head. q, k, v [N, H d] float32 on the CPU, rows of equal stride; sequence s
-/// has the rows offsets[s] .. offsets[s + 1] - 1, so offsets has one more entry than there are sequences; rows behind
-/// the last are zero in the output and in the gradients. Each weight is dropped with probability
-/// `dropout` (mask from a drawn seed). Keeps q, k, v, the output and one number per row and head for the backward pass and computes the weights
-/// again there (Dao et al. 2022). [N, H d]
-torch::Tensor sequence_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads,
-                                 const std::vector<int64_t>& offsets, double dropout);
+/// cos and sin [N, d / 2] float32 of the tokens' rotary angles (Su et al. 2021, arXiv 2104.09864); undefined: none.
+struct RotaryAngles {
+  torch::Tensor cosines, sines;
+};
+
+/// How sequences attend.
+struct SequenceAttentionShape {
+  int64_t heads = 1, kv_heads = 1;  ///< heads of q, and of k and v; heads / kv_heads of q share one of theirs
+  double scale = 0;                 ///< of the scores; 0: 1 / sqrt(d)
+  bool causal = false;              ///< a token looks at itself and those before it
+  int64_t window = 0;               ///< and at none `window` or more tokens back; 0: at all of them
+  double dropout = 0;               ///< of the weights (mask from a drawn seed)
+};
+
+/// Softmax(scale q k^T) v, sequence by sequence and head by head, of q [N, H d] and k, v [N, G d] float32 on the CPU, rows of equal stride, q and k
+/// turned by their angles first. Sequence s has the rows offsets[s] .. offsets[s + 1] - 1, so offsets has one more entry than there are sequences;
+/// rows behind the last are zero in the output and in the gradients. Keeps q, k, v, the output and one number per row and head for the backward pass
+/// and computes the weights again there (Dao et al. 2022). [N, H d]
+torch::Tensor sequence_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const SequenceAttentionShape& shape,
+                                 const std::vector<int64_t>& offsets, const RotaryAngles& angles = {});
+
+/// Whether sequence_attention() takes it once it is float32: on the CPU, float32, or bfloat16 from autocast.
+bool is_packed_float(const torch::Tensor& x);
 
 }  // namespace deeplora

@@ -17,6 +17,14 @@ torch::Tensor repeat_heads(const torch::Tensor& x, int64_t times) {  // [B, G, S
   return x.unsqueeze(2).expand({x.size(0), x.size(1), times, x.size(2), x.size(3)}).flatten(1, 2);
 }
 
+/// Rotary positions: x [N, H*d] turned by the tokens' angles.
+torch::Tensor rotated(const torch::Tensor& x, int64_t heads, const RotaryAngles& angles) {
+  if (!angles.cosines.defined()) return x;
+  const torch::Tensor cosines = angles.cosines.unsqueeze(1), sines = angles.sines.unsqueeze(1);
+  const auto halves = x.view({x.size(0), heads, -1}).chunk(2, -1);
+  return torch::cat({halves[0] * cosines - halves[1] * sines, halves[1] * cosines + halves[0] * sines}, -1).to(x.scalar_type()).flatten(1);
+}
+
 class CausalDecoding : public DecodingState {
  public:
   CausalDecoding(CausalModel& model, const Batch& prompt) : model_(model), caches_(model.layer_count()) {
@@ -99,23 +107,29 @@ torch::Tensor CausalPass::mask(int64_t window) const {
   return masks_[hides_far ? window : 0] = look;
 }
 
-const std::pair<torch::Tensor, torch::Tensor>& CausalPass::rotation(const torch::Tensor& frequencies) const {
-  if (!rotation_.first.defined()) {
+const RotaryAngles& CausalPass::angles(const torch::Tensor& frequencies) const {
+  if (!angles_.cosines.defined()) {
     const torch::Tensor here = frequencies.to(positions_.device());
-    const torch::Tensor half = positions_.to(here.scalar_type()).unsqueeze(-1) * here;
-    const torch::Tensor angle = torch::cat({half, half}, -1).unsqueeze(1);
-    rotation_ = {angle.cos(), angle.sin()};
+    const torch::Tensor angle = positions_.to(here.scalar_type()).unsqueeze(-1) * here;
+    angles_ = {angle.cos(), angle.sin()};
   }
-  return rotation_;
+  return angles_;
 }
 
 torch::Tensor CausalPass::attend(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionShape& shape,
-                                 KeyValues* cache) const {
+                                 KeyValues* cache, const torch::Tensor& frequencies) const {
+  const RotaryAngles turn = frequencies.defined() ? angles(frequencies) : RotaryAngles{};
+  if (!cache && is_packed_float(q) && is_packed_float(k) && is_packed_float(v) && q.numel() > 0) {
+    const auto wide = [](const torch::Tensor& x) { return x.to(torch::kFloat32); };
+    return sequence_attention(wide(q), wide(k), wide(v),
+                              {.heads = shape.heads, .kv_heads = shape.kv_heads, .scale = shape.scale, .causal = true, .window = shape.window, .dropout = shape.dropout},
+                              packing_.offsets(), turn);
+  }
   const auto split = [&](const torch::Tensor& x, int64_t heads) {  // [N, H*d] -> [B, H, T, d]
     return packing_.unpack(x).view({packing_.batch(), tokens_, heads, -1}).transpose(1, 2);
   };
-  const torch::Tensor queries = split(q, shape.heads);
-  KeyValues here{split(k, shape.kv_heads), split(v, shape.kv_heads)};
+  const torch::Tensor queries = split(rotated(q, shape.heads, turn), shape.heads);
+  KeyValues here{split(rotated(k, shape.kv_heads, turn), shape.kv_heads), split(v, shape.kv_heads)};
   if (cache) {
     cache->append(here.keys, here.values);
     here = *cache;
@@ -132,6 +146,19 @@ ModelOutput CausalModel::forward(const Batch& batch) {
   const auto pass = std::make_shared<const CausalPass>(batch);
   const torch::Tensor hidden = run(pass->packing().pack(batch.input_ids), pass, nullptr);
   return {.hidden = {}, .logits = pass->packing().unpack(logits_of(hidden))};
+}
+
+torch::Tensor CausalModel::token_loss_sum(const Batch& batch) {
+  AdapterSlot& output = lm_head_ ? static_cast<AdapterSlot&>(*lm_head_) : *words_;
+  if (!output.can_give_loss()) return {};
+  check(batch.labels.dim() == 2 && batch.labels.sizes() == batch.input_ids.sizes(), "the loss needs labels [B, T] like the tokens, found ",
+        batch.labels.sizes(), " and ", batch.input_ids.sizes());
+  const auto pass = std::make_shared<const CausalPass>(batch);
+  // Rows behind the last sequence stand for no token.
+  const torch::Tensor labels = pass->packing().pack(batch.labels).narrow(0, 0, pass->packing().offsets().back());
+  const torch::Tensor places = labels.ne(kIgnored).nonzero().squeeze(1), wanted = labels.index_select(0, places);
+  const torch::Tensor states = run(pass->packing().pack(batch.input_ids), pass, nullptr).index_select(0, places);
+  return output.loss_sum(states, wanted);
 }
 
 torch::Tensor CausalModel::run(const torch::Tensor& ids, const std::shared_ptr<const CausalPass>& pass, std::vector<KeyValues>* caches) {

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "lm/archive.h"
+#include "models/attention.h"
 #include "models/packing.h"
 #include "models/projection.h"
 #include "models/weight_map.h"
@@ -38,23 +39,23 @@ class CausalPass {
   const Packing& packing() const { return packing_; }
   const torch::Tensor& positions() const { return positions_; }  ///< [N] int64
 
-  /// cos and sin [N, 1, d] of the tokens' rotary angles, alike in every head and layer; frequencies [d / 2] per position.
-  const std::pair<torch::Tensor, torch::Tensor>& rotation(const torch::Tensor& frequencies) const;
-
-  /// Softmax attention of q [N, H*d] over k, v [N, G*d], behind those in the cache when one is given -> [N, H*d].
-  torch::Tensor attend(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionShape& shape,
-                       KeyValues* cache) const;
+  /// Softmax attention of q [N, H*d] over k, v [N, G*d], behind those in the cache when one is given -> [N, H*d]. With frequencies [d / 2], in
+  /// radians per position, alike in every head and layer, q and k have rotary positions.
+  torch::Tensor attend(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionShape& shape, KeyValues* cache,
+                       const torch::Tensor& frequencies = {}) const;
 
  private:
   /// bool [B or 1, 1, T, S], true: look; undefined where the plain causal order says it all. Made once per window.
   torch::Tensor mask(int64_t window) const;
+  /// Of the tokens; made once.
+  const RotaryAngles& angles(const torch::Tensor& frequencies) const;
 
   int64_t tokens_, cells_;
   Packing packing_;
   torch::Tensor positions_;
   torch::Tensor seen_;  ///< [B, S] bool, undefined when every cell counts, or when causal order hides all padding
   mutable std::map<int64_t, torch::Tensor> masks_;
-  mutable std::pair<torch::Tensor, torch::Tensor> rotation_;
+  mutable RotaryAngles angles_;
 };
 
 class CausalLayer : public torch::nn::Module {
@@ -67,6 +68,7 @@ class CausalLayer : public torch::nn::Module {
 class CausalModel : public LanguageModel {
  public:
   ModelOutput forward(const Batch& batch) override;  ///< logits [B, T, V], zero at padding
+  torch::Tensor token_loss_sum(const Batch& batch) override;
   std::vector<AdapterSite> sites() override;
   std::vector<NamedTensor> base_parameters() override { return base_parameters_; }
   std::string family() const override { return family_; }

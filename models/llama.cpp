@@ -22,14 +22,6 @@ struct LlamaConfig : LlamaSettings {
   torch::Tensor frequencies = {};  ///< [d / 2] radians per position
 };
 
-/// Rotary positions (Su et al. 2021, arXiv 2104.09864): x [N, H*d] turned by the tokens' angles.
-torch::Tensor rotate(const torch::Tensor& x, int64_t heads, const CausalPass& pass, const torch::Tensor& frequencies) {
-  const auto& [cos, sin] = pass.rotation(frequencies);
-  const torch::Tensor split = x.view({x.size(0), heads, -1});
-  const auto halves = split.chunk(2, -1);
-  return (split * cos + torch::cat({-halves[1], halves[0]}, -1) * sin).to(x.scalar_type()).flatten(1);
-}
-
 class LlamaLayer : public CausalLayer {
  public:
   LlamaLayer(WeightMap& weights, const LlamaConfig& c, int64_t index) : config_(c) {
@@ -57,9 +49,7 @@ class LlamaLayer : public CausalLayer {
     shape.dropout = is_training() ? config_.attention_dropout : 0.0;
     const torch::Tensor normed = attention_norm_(x);
     const auto qkv = query_key_value_.forward(normed);
-    const torch::Tensor queries = rotate(qkv[0], shape.heads, pass, config_.frequencies);
-    const torch::Tensor keys = rotate(qkv[1], shape.kv_heads, pass, config_.frequencies);
-    const torch::Tensor mixed = pass.attend(queries, keys, qkv[2], shape, cache);
+    const torch::Tensor mixed = pass.attend(qkv[0], qkv[1], qkv[2], shape, cache, config_.frequencies);
     const torch::Tensor attended = x + output_(mixed);
     const auto gate_up = gate_up_.forward(mlp_norm_(attended));
     return attended + mlp_out_(activate_gate(gate_up[0], gate_up[1], config_.activation));

@@ -12,6 +12,8 @@ struct HeadTask {
   uint32_t seed, first;   ///< the mask of row i and column j is a function of these, i and j
   uint32_t threshold;     ///< 0: nothing is dropped
   float kept;             ///< 1 / (1 - dropout)
+  bool causal;            ///< row i looks at rows 0 .. i only
+  int64_t window;         ///< and at none `window` or more rows back; 0: at all of them
 };
 
 /// [T, d] with `stride` elements between rows.
@@ -23,6 +25,14 @@ struct HeadView {
 struct HeadGradients {
   float *q, *k, *v;
   int64_t stride;
+  bool add;  ///< k and v have gradients of another head already, to which these are added
+};
+
+/// Rotary positions of rows: element j of a head and element j + half turn by the row's angle j.
+struct RotationTask {
+  int64_t rows, heads, half;
+  const float *cosines, *sines;  ///< [rows, half]
+  float direction;               ///< 1, or -1 for the way back
 };
 
 /// Rows of a layer norm behind a residual sum: LayerNorm(residual + dropout(x)) weight + bias.

@@ -29,6 +29,10 @@ torch::Tensor AdapterSlot::multiply(const torch::Tensor& x, const torch::Tensor&
   return adapter_ ? adapter_->linear(x, weight, bias) : at::linear(x, weight, bias);
 }
 
+torch::Tensor AdapterSlot::loss_sum(const torch::Tensor& states, const torch::Tensor& labels) {
+  return output_loss_sum(states.to(torch::kFloat32), copy_.of(weight_), weight_.size(0), labels);
+}
+
 AdapterSite AdapterSlot::site(const std::string& role, SiteKind kind, int64_t uses) {
   AdapterSite site;
   site.path = path_;

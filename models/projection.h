@@ -6,6 +6,7 @@
 
 #include "lm/language_model.h"
 #include "models/autocast_copy.h"
+#include "models/output_loss.h"
 
 namespace deeplora {
 
@@ -17,9 +18,14 @@ class AdapterSlot : public torch::nn::Module {
   const torch::Tensor& weight() const { return weight_; }
   /// `uses`: how many operators of a forward pass read the weight.
   AdapterSite site(const std::string& role, SiteKind kind, int64_t uses = 1);
+  /// Whether the layer is its frozen weight and nothing else, so that loss_sum() serves it.
+  bool can_give_loss() const { return !adapter_ && !has_bias() && can_fuse_output_loss(weight_); }
+  /// The loss of tokens, labels [n], with this weight [V, D] as the output layer behind states [n, D] (models/output_loss.h).
+  torch::Tensor loss_sum(const torch::Tensor& states, const torch::Tensor& labels);
 
  protected:
   AdapterSlot(std::string path, torch::Tensor weight);
+  virtual bool has_bias() const { return false; }
   /// The layer [..., in] -> [..., out] with the adapter's change.
   torch::Tensor multiply(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias);
   std::string path_;  ///< archive name of the weight
@@ -43,6 +49,7 @@ class ProjectionImpl : public AdapterSlot {
   AdapterSite site(const std::string& role, SiteKind kind = SiteKind::linear, int64_t uses = 1);
 
  private:
+  bool has_bias() const override { return bias_.defined(); }
   torch::Tensor bias_;
   torch::Tensor stored_;  ///< [in, out], where the archive stores it so
 };

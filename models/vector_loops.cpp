@@ -61,4 +61,8 @@ void gate_rows_backward(float* to_gate, float* to_up, int64_t stride, const floa
   loops().gate_rows_backward(to_gate, to_up, stride, g, gate, up, rows, width);
 }
 
+void rotate_rows(const RotationTask& task, float* out, int64_t out_stride, RowsView x) { loops().rotate_rows(task, out, out_stride, x); }
+
+float token_loss(float* scores, int64_t label, int64_t count, bool gradient) { return loops().token_loss(scores, label, count, gradient); }
+
 }  // namespace deeplora

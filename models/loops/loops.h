@@ -30,6 +30,8 @@ struct Table {
   void (*rms_rows_backward)(float* gx, const float* g, const float* x, const float* inverse, const float* weight, int64_t rows, int64_t width);
   void (*gate_rows)(float* out, RowsView gate, RowsView up, int64_t rows, int64_t width);
   void (*gate_rows_backward)(float* to_gate, float* to_up, int64_t stride, const float* g, RowsView gate, RowsView up, int64_t rows, int64_t width);
+  void (*rotate_rows)(const RotationTask& task, float* out, int64_t out_stride, RowsView x);
+  float (*token_loss)(float* scores, int64_t label, int64_t count, bool gradient);
 };
 
 /// For the processor at hand.

@@ -62,10 +62,16 @@ void keep_freed_memory() {
 
 bool has_fast_bfloat16() {
 #if defined(__x86_64__)
-  std::ifstream cpu("/proc/cpuinfo");
-  for (std::string line; std::getline(cpu, line);)
-    if (line.starts_with("flags")) return (line + " ").find(" amx_bf16 ") != std::string::npos;
-  return false;
+  static const bool has = [] {
+    std::ifstream cpu("/proc/cpuinfo");
+    for (std::string line; std::getline(cpu, line);) {
+      if (!line.starts_with("flags")) continue;
+      line += ' ';
+      return line.find(" amx_bf16 ") != std::string::npos || line.find(" avx512_bf16 ") != std::string::npos;
+    }
+    return false;
+  }();
+  return has;
 #else
   return true;
 #endif

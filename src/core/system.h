@@ -25,7 +25,8 @@ double process_seconds();
 /// Now as "2026-01-31T23:59:59Z".
 std::string utc_timestamp();
 
-/// Whether the processor multiplies bfloat16 matrices faster than float32 ones: on x86 only with AMX (flag amx_bf16); others are taken to.
+/// Whether the processor multiplies bfloat16 matrices faster than float32 ones: on x86 only with AMX or AVX-512's products of pairs (flags amx_bf16,
+/// avx512_bf16); others are taken to.
 bool has_fast_bfloat16();
 
 /// Name of this machine, or "localhost" when it has none.

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "core/parallel.h"
+#include "factorization/block_products.h"
 
 /// MKL's product of bfloat16 matrices with float32 results, where the LibTorch in use brings it. Next to oneDNN's, which at::mm takes, it compiles
 /// nothing for a new shape, costs less per call and leaves the sums unrounded.
@@ -71,13 +72,14 @@ ProductTypes ProductTypes::of(const torch::Tensor& x) {
 }
 
 torch::Tensor ProductTypes::product(const torch::Tensor& a, const torch::Tensor& b) const {
-  if (!widens()) return at::mm(a, b);
+  if (!widens() && !(prefers_block_products() && result == at::kFloat)) return at::mm(a, b);
   torch::Tensor y = torch::empty({a.size(0), b.size(1)}, a.options().dtype(result));
   product_into(y, a, b);
   return y;
 }
 
 void ProductTypes::product_into(torch::Tensor& y, const torch::Tensor& a, const torch::Tensor& b, double scale) const {
+  if (prefers_block_products() && block_product(y, a, b, scale, /*add=*/false)) return;
   if (!widens()) {
     at::mm_out(y, a, b);
     if (scale != 1) y.mul_(scale);
@@ -88,6 +90,7 @@ void ProductTypes::product_into(torch::Tensor& y, const torch::Tensor& a, const 
 }
 
 void ProductTypes::add_product(torch::Tensor& y, const torch::Tensor& a, const torch::Tensor& b, double scale) const {
+  if (prefers_block_products() && block_product(y, a, b, scale, /*add=*/true)) return;
   if (!widens()) y.addmm_(a, b, 1, scale);
   else if (!mkl_product(y, a, b, scale, 1)) y.add_(at::mm(a, b), scale);
 }

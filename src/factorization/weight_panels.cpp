@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/parallel.h"
+#include "core/system.h"
 
 namespace deeplora {
 
@@ -26,15 +27,10 @@ int64_t panel_columns(int64_t columns) {
   return 0;
 }
 
-/// The matrix [K, M] (rows side by side) as panels.
+/// The matrix [K, M] as panels. By hand: LibTorch's own packing serves matrix units (AMX) only, its kernels every processor with products of bfloat16.
 torch::Tensor packed(const torch::Tensor& matrix) {
   const int64_t rows = matrix.size(0), columns = matrix.size(1), width = panel_columns(columns);
-  torch::Tensor out = torch::empty({columns / width, rows / 2, width, 2}, matrix.options());
-  const auto* from = matrix.const_data_ptr<at::BFloat16>();
-  auto* to = out.mutable_data_ptr<at::BFloat16>();
-  for (int64_t j = 0; j < columns / width; ++j)
-    blocks::pack(rows, width, columns, width, at::kBFloat16, at::kBFloat16, from + j * width, to + j * rows * width);
-  return out;
+  return matrix.reshape({rows / 2, 2, columns / width, width}).permute({2, 0, 3, 1}).contiguous();
 }
 
 constexpr int64_t kRows = 32;  ///< of a block
@@ -43,10 +39,10 @@ constexpr int64_t kRows = 32;  ///< of a block
 
 WeightPanels WeightPanels::of(const torch::Tensor& weight) {
   const bool fits = weight.device().is_cpu() && weight.dim() == 2 && panel_columns(weight.size(0)) > 0 && panel_columns(weight.size(1)) > 0;
-  if (!fits || !blocks::could_pack(at::kBFloat16)) return {};
+  if (!fits || !has_fast_bfloat16() || !at::globalContext().userEnabledMkldnn()) return {};
   const torch::NoGradGuard no_grad;
   const torch::Tensor rounded = weight.detach().to(at::kBFloat16);
-  return {packed(rounded.t().contiguous()), packed(rounded.contiguous())};
+  return {packed(rounded.t()), packed(rounded)};
 }
 
 torch::Tensor panel_product(const torch::Tensor& a, const torch::Tensor& panels, const torch::Tensor& bias) {

@@ -16,6 +16,9 @@
 
 namespace deeplora {
 
+/// Label of a token that is not predicted.
+constexpr int64_t kIgnored = -100;
+
 /// Right-padded token ids and what goes with them. Undefined tensors are absent inputs.
 struct Batch {
   torch::Tensor input_ids;          ///< [B, T] int64
@@ -23,7 +26,7 @@ struct Batch {
   torch::Tensor token_type_ids;     ///< [B, T] int64
   torch::Tensor position_ids;       ///< [B, T] int64
   torch::Tensor decoder_input_ids;  ///< [B, T'] int64; logits are [B, T', V] then
-  torch::Tensor labels;             ///< [B] int64 classes, [B] float targets or [B, T] int64 tokens with -100 ignored
+  torch::Tensor labels;             ///< [B] int64 classes, [B] float targets or [B, T] int64 tokens with kIgnored among them
 
   int64_t size() const { return input_ids.size(0); }
   Batch to(torch::Device device) const;
@@ -80,6 +83,9 @@ struct AdapterSite {
 class LanguageModel : public torch::nn::Module {
  public:
   virtual ModelOutput forward(const Batch& batch) = 0;
+  /// Sum of -log p(label) over the batch's labels [B, T] that are not kIgnored, scalar float32, for a language model that need not hold all its
+  /// logits for it. Undefined where it does: then the loss is to be taken from forward()'s.
+  virtual torch::Tensor token_loss_sum(const Batch& /*batch*/) { return {}; }
   /// Stable order; embeddings included.
   virtual std::vector<AdapterSite> sites() = 0;
   /// Every floating-point weight of the base model under its archive name; `full` trains these.

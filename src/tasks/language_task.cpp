@@ -221,6 +221,11 @@ torch::Tensor LanguageTask::loss_sum(const ModelOutput& output, const Batch& bat
   return token_loss_sum(output.logits, batch.labels);
 }
 
+torch::Tensor LanguageTask::loss_of(LanguageModel& model, const Batch& batch) const {
+  const torch::Tensor sum = model.token_loss_sum(batch);
+  return sum.defined() ? sum : loss_sum(model.forward(batch), batch);
+}
+
 std::pair<double, int64_t> LanguageTask::total_loss(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& o) const {
   constexpr int64_t kLogits = 1 << 27;  // half a GiB in float32
   const int64_t vocabulary = model_.tokenizer ? model_.tokenizer->vocabulary_size() : 1 << 15;
@@ -237,7 +242,7 @@ std::pair<double, int64_t> LanguageTask::total_loss(LanguageModel& model, std::s
     const Batch batch = collate(rows);
     count += loss_count(batch);
     const Batch here = batch.to(o.device);
-    sum += loss_sum(model.forward(here), here).item<double>();
+    sum += loss_of(model, here).item<double>();
   }
   if (o.group) {
     const torch::Tensor all = torch::tensor({sum, static_cast<double>(count)}, torch::kFloat64);

@@ -20,6 +20,7 @@ class LanguageTask : public Task {
   int64_t outputs() const override { return 0; }
   int64_t loss_count(const Batch& batch) const override;
   torch::Tensor loss_sum(const ModelOutput& output, const Batch& batch) const override;
+  torch::Tensor loss_of(LanguageModel& model, const Batch& batch) const override;
   Scores evaluate(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const override;
   /// {"text": ...}, or {"ids": [...]} without a tokenizer.
   std::vector<nlohmann::ordered_json> predict(LanguageModel& model, std::span<const Example> examples,

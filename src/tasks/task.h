@@ -92,6 +92,8 @@ class Task {
   virtual int64_t loss_count(const Batch& batch) const = 0;
   /// Scalar: the SUM over loss_count(batch) items.
   virtual torch::Tensor loss_sum(const ModelOutput& output, const Batch& batch) const = 0;
+  /// The same of what the model makes of the batch.
+  virtual torch::Tensor loss_of(LanguageModel& model, const Batch& batch) const { return loss_sum(model.forward(batch), batch); }
   /// Scores of the model (in eval mode, without gradients) on labelled examples; with a group, every process has the same
   /// examples and computes its part of the outputs.
   virtual Scores evaluate(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const = 0;

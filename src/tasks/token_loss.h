@@ -1,12 +1,9 @@
 // Cross-entropy of next tokens without copies of the logits.
 #pragma once
 
-#include <torch/types.h>
+#include "lm/language_model.h"
 
 namespace deeplora {
-
-/// Label of a token that is not predicted.
-constexpr int64_t kIgnored = -100;
 
 /// Sum of -log softmax(logits)[label] over all labels that are not kIgnored; scalar float32. logits [B, T, V] of any floating
 /// type, labels [B, T] int64: the label of a cell is what the logits of the same cell predict. Works through the predicted

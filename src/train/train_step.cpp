@@ -47,7 +47,7 @@ std::string first_bad_state(const StepSetup& setup, const Batch& batch) {
 
 torch::Tensor loss_of(const StepSetup& setup, const Batch& batch) {
   const Autocast autocast(setup.device, setup.bf16);
-  return setup.task.loss_sum(setup.model.forward(batch), batch);
+  return setup.task.loss_of(setup.model, batch);
 }
 
 }  // namespace

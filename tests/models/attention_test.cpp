@@ -9,6 +9,7 @@ namespace {
 
 const std::vector<int64_t> kOffsets{0, 1, 18, 34, 34, 105};  // lengths 1, 17, 16, 0, 71
 constexpr int64_t kHeads = 3, kWidth = 20;
+const SequenceAttentionShape kPlain{.heads = kHeads, .kv_heads = kHeads};
 
 torch::Tensor reference(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v) {
   torch::Tensor out = torch::zeros_like(q);
@@ -32,7 +33,7 @@ TEST(AttentionTest, ValuesAndGradientsAreThoseOfEverySequenceAndHeadAlone) {
   const auto x = random_inputs();
   std::vector<torch::Tensor> wide;
   for (const auto& t : x) wide.push_back(t.detach().to(torch::kFloat64).set_requires_grad(true));
-  const torch::Tensor out = sequence_attention(x[0], x[1], x[2], kHeads, kOffsets, 0.0), expected = reference(wide[0], wide[1], wide[2]);
+  const torch::Tensor out = sequence_attention(x[0], x[1], x[2], kPlain, kOffsets), expected = reference(wide[0], wide[1], wide[2]);
   EXPECT_LT((out - expected).abs().max().item<double>(), 2e-5);
   const torch::Tensor g = torch::randn_like(out);
   const auto ours = torch::autograd::grad({(out * g).sum()}, x);
@@ -44,8 +45,8 @@ TEST(AttentionTest, RowsOfAWiderMatrixAreReadInPlace) {
   const auto x = random_inputs();
   const torch::Tensor together = torch::cat(x, 1);
   const auto part = [&](int64_t i) { return together.narrow(1, i * kHeads * kWidth, kHeads * kWidth); };
-  EXPECT_TRUE(torch::equal(sequence_attention(part(0), part(1), part(2), kHeads, kOffsets, 0.0),
-                           sequence_attention(x[0], x[1], x[2], kHeads, kOffsets, 0.0)));
+  EXPECT_TRUE(torch::equal(sequence_attention(part(0), part(1), part(2), kPlain, kOffsets),
+                           sequence_attention(x[0], x[1], x[2], kPlain, kOffsets)));
 }
 
 TEST(AttentionTest, DropoutKeepsTheMeanAndItsBackwardPassSeesTheSameMask) {
@@ -53,7 +54,7 @@ TEST(AttentionTest, DropoutKeepsTheMeanAndItsBackwardPassSeesTheSameMask) {
   constexpr double kDropout = 0.3;
   const auto run = [&](const std::vector<torch::Tensor>& in, uint64_t seed) {
     torch::manual_seed(seed);
-    return sequence_attention(in[0], in[1], in[2], kHeads, kOffsets, kDropout);
+    return sequence_attention(in[0], in[1], in[2], {.heads = kHeads, .kv_heads = kHeads, .dropout = kDropout}, kOffsets);
   };
   EXPECT_TRUE(torch::equal(run(x, 5), run(x, 5)));
   EXPECT_FALSE(torch::equal(run(x, 5), run(x, 6)));
@@ -86,7 +87,65 @@ TEST(AttentionTest, NotANumberIsNotHidden) {
   auto x = random_inputs();
   const torch::NoGradGuard no_grad;
   x[0][50][0] = std::numeric_limits<float>::quiet_NaN();
-  EXPECT_TRUE(sequence_attention(x[0], x[1], x[2], kHeads, kOffsets, 0.0)[50].isnan().any().item<bool>());
+  EXPECT_TRUE(sequence_attention(x[0], x[1], x[2], kPlain, kOffsets)[50].isnan().any().item<bool>());
+}
+
+/// Causal attention of heads that share keys, with rotary positions and a window, as the definitions say.
+torch::Tensor causal_reference(const std::vector<torch::Tensor>& x, const SequenceAttentionShape& shape, const RotaryAngles& angles) {
+  const int64_t width = x[0].size(1) / shape.heads, sharing = shape.heads / shape.kv_heads;
+  const auto turned = [&](const torch::Tensor& t) {
+    if (!angles.cosines.defined()) return t;
+    const auto halves = t.view({t.size(0), -1, width}).chunk(2, -1);
+    const torch::Tensor c = angles.cosines.unsqueeze(1), s = angles.sines.unsqueeze(1);
+    return torch::cat({halves[0] * c - halves[1] * s, halves[1] * c + halves[0] * s}, -1).flatten(1);
+  };
+  const torch::Tensor q = turned(x[0]), k = turned(x[1]);
+  std::vector<torch::Tensor> sequences;
+  for (size_t s = 0; s + 1 < kOffsets.size(); ++s) {
+    const int64_t tokens = kOffsets[s + 1] - kOffsets[s];
+    const torch::Tensor distance = torch::arange(tokens).unsqueeze(1) - torch::arange(tokens);
+    torch::Tensor hidden = distance < 0;
+    if (shape.window > 0) hidden = hidden | (distance >= shape.window);
+    std::vector<torch::Tensor> heads;
+    for (int64_t h = 0; h < shape.heads; ++h) {
+      const auto part = [&](const torch::Tensor& t, int64_t head) { return t.slice(0, kOffsets[s], kOffsets[s + 1]).narrow(1, head * width, width); };
+      const torch::Tensor scores = shape.scale * part(q, h).matmul(part(k, h / sharing).t());
+      heads.push_back(scores.masked_fill(hidden, -std::numeric_limits<double>::infinity()).softmax(1).matmul(part(x[2], h / sharing)));
+    }
+    sequences.push_back(torch::cat(heads, 1));
+  }
+  return torch::cat(sequences);
+}
+
+TEST(AttentionTest, CausalWithSharedKeysRotaryPositionsAndAWindow) {
+  for (const int64_t window : {0, 5, 40})
+    for (const bool turns : {false, true}) {
+      torch::manual_seed(7);
+      const SequenceAttentionShape shape{.heads = 6, .kv_heads = 2, .scale = 0.3, .causal = true, .window = window};
+      const torch::Tensor angle = torch::randn({kOffsets.back(), kWidth / 2}, torch::kFloat64);
+      std::vector<torch::Tensor> x, wide;
+      for (const int64_t heads : {6, 2, 2}) {
+        x.push_back(torch::randn({kOffsets.back(), heads * kWidth}).set_requires_grad(true));
+        wide.push_back(x.back().detach().to(torch::kFloat64).set_requires_grad(true));
+      }
+      const auto with = [&](torch::Dtype type) { return turns ? RotaryAngles{angle.cos().to(type), angle.sin().to(type)} : RotaryAngles{}; };
+      const torch::Tensor out = sequence_attention(x[0], x[1], x[2], shape, kOffsets, with(torch::kFloat32));
+      const torch::Tensor expected = causal_reference(wide, shape, with(torch::kFloat64));
+      EXPECT_LT((out - expected).abs().max().item<double>(), 2e-5) << window << turns;
+      const torch::Tensor g = torch::randn_like(out);
+      const auto ours = torch::autograd::grad({(out * g).sum()}, x), theirs = torch::autograd::grad({(expected * g).sum()}, wide);
+      for (size_t i = 0; i < 3; ++i) EXPECT_LT((ours[i] - theirs[i]).abs().max().item<double>(), 5e-5) << window << turns << " input " << i;
+    }
+}
+
+TEST(AttentionTest, ATokenDoesNotSeeTheFuture) {
+  torch::manual_seed(8);
+  const SequenceAttentionShape shape{.heads = kHeads, .kv_heads = kHeads, .causal = true};
+  auto x = random_inputs();
+  const torch::NoGradGuard no_grad;
+  const torch::Tensor before = sequence_attention(x[0], x[1], x[2], shape, kOffsets).clone();
+  for (const auto& t : x) t.narrow(0, 70, 35).fill_(1e30);
+  EXPECT_TRUE(torch::equal(sequence_attention(x[0], x[1], x[2], shape, kOffsets).narrow(0, 0, 70), before.narrow(0, 0, 70)));
 }
 
 }  // namespace

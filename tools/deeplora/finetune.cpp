@@ -30,7 +30,7 @@ void announce(const Session& s) {
   log_info("data: ", s.train.rows.size(), " of ", s.train_rows_in_file, " training rows; task ", s.config.data.task);
   log_info("adapter: ", s.config.adapter.method, " at ", s.adapted->adapters().size(), " weights; ", s.adapted->trainable_parameters(), " trained parameters");
   if (s.config.model.precision == "bfloat16" && !s.in_bfloat16())
-    log_info("precision: float32, since this processor has no bfloat16 matrix units (AMX) and would be slower; model.precision: bfloat16-always insists");
+    log_info("precision: float32, since this processor has no products of bfloat16 (AMX, AVX512_BF16) and would be slower; model.precision: bfloat16-always insists");
 }
 
 /// What can only be known with the data in hand, said before any training.

@@ -27,7 +27,7 @@ void StartGradients::compute(int64_t k) {
       std::vector<const Example*> chosen;
       for (size_t i = start; i < std::min(rows, start + batch_size); ++i) chosen.push_back(&examples[i]);
       const Batch batch = session_.task().collate(chosen).to(session_.device);
-      take(session_.task().loss_sum(model.forward(batch), batch) / static_cast<double>(rows));
+      take(session_.task().loss_of(model, batch) / static_cast<double>(rows));
     }
   };
   pairs_ = leading_gradients(sites_, k, losses, static_cast<uint64_t>(session_.config.train.seed));

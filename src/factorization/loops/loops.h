@@ -1,4 +1,4 @@
-// Rounding to bfloat16 and activation functions, compiled once per instruction set and chosen when the program runs. Includes nothing of LibTorch
+// Transposition, rounding to bfloat16 and activation functions, compiled once per instruction set and chosen when the program runs. Includes nothing of LibTorch
 // or the standard library's inline functions: code compiled for a newer machine must not reach an older one through a shared inline function.
 #pragma once
 
@@ -19,6 +19,10 @@ struct Function {
 };
 
 struct Table {
+  /// out [words, rows] (rows `out_row` apart) = in [rows, words]^T (rows `in_row` apart).
+  void (*transpose)(uint32_t* out, int64_t out_row, const uint32_t* in, int64_t in_row, int64_t rows, int64_t words);
+  /// out[2 i] = even[i], out[2 i + 1] = odd[i]
+  void (*interleave)(uint16_t* out, const uint16_t* even, const uint16_t* odd, int64_t count);
   /// out[i] = x[i] as bfloat16, to nearest and ties to even; NaN stays NaN.
   void (*to_bfloat16)(uint16_t* out, const float* x, int64_t count);
   Function gelu;       ///< x Phi(x)

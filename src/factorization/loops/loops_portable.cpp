@@ -1,5 +1,8 @@
 #include "factorization/loops/loops.h"
 
+#pragma GCC diagnostic ignored "-Wpsabi"  // vectors pass between inlined functions of this file only
+
 namespace deeplora::elementwise_loops::portable {
+inline constexpr int kBytes = 16;  // a register
 #include "factorization/loops/loops.inc"
 }  // namespace deeplora::elementwise_loops::portable

@@ -1,0 +1,83 @@
+#include "models/output_loss.h"
+
+#include <ATen/autocast_mode.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/parallel.h"
+#include "factorization/products.h"
+#include "models/vector_loops.h"
+
+namespace deeplora {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+constexpr int64_t kCells = int64_t{1} << 22;  ///< logits in one stretch: 16 MiB of float32, which a processor's last cache holds
+
+/// The losses of a stretch's tokens, added up; scores [m, V] are overwritten, with `gradient` by the gradient of that.
+double losses_of(torch::Tensor& scores, const torch::Tensor& labels, bool gradient) {
+  const int64_t rows = scores.size(0), columns = scores.size(1);
+  std::vector<double> losses(static_cast<size_t>(rows));
+  float* cells = scores.mutable_data_ptr<float>();
+  const int64_t* wanted = labels.const_data_ptr<int64_t>();
+  parallel_rows(rows, columns, [&](int64_t first, int64_t count) {
+    for (int64_t i = first; i < first + count; ++i)
+      losses[static_cast<size_t>(i)] = static_cast<double>(token_loss(cells + i * columns, wanted[i], columns, gradient));
+  });
+  double sum = 0;
+  for (const double loss : losses) sum += loss;
+  return sum;
+}
+
+class OutputLoss : public torch::autograd::Function<OutputLoss> {
+ public:
+  static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& states, const AutocastCopy::Operand& operand, int64_t vocabulary,
+                               const torch::Tensor& labels, const ProductTypes& types, bool differentiate) {
+    const c10::impl::ExcludeDispatchKeyGuard guard(c10::autocast_dispatch_keyset);  // casts are chosen here
+    const WeightPanels& panels = operand.panels;
+    const torch::Tensor weight = panels.defined() ? torch::Tensor() : types.narrowed(operand.weight);
+    torch::Tensor gradient = differentiate ? torch::empty(states.sizes(), states.options()) : torch::Tensor();
+    // Whole blocks of the products' kernels.
+    const int64_t step = std::max<int64_t>(32, kCells / vocabulary / 32 * 32);
+    double sum = 0;
+    for (int64_t start = 0; start < states.size(0); start += step) {
+      const int64_t count = std::min(step, states.size(0) - start);
+      const torch::Tensor input = types.narrowed(states.narrow(0, start, count));
+      torch::Tensor scores = panels.defined() ? panel_product(input, panels.forward, {}) : types.product(input, weight.t());
+      sum += losses_of(scores, labels.narrow(0, start, count), differentiate);
+      if (!differentiate) continue;
+      const torch::Tensor down = types.narrowed(scores);
+      gradient.narrow(0, start, count).copy_(panels.defined() ? panel_product(down, panels.backward, {}) : types.product(down, weight));
+    }
+    ctx->save_for_backward({gradient});
+    return torch::tensor(sum, torch::kFloat32);
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& outer) {
+    return {ctx->get_saved_variables()[0] * outer[0], {}, {}, {}, {}, {}};
+  }
+};
+
+}  // namespace
+
+bool can_fuse_output_loss(const torch::Tensor& weight) {
+  return weight.device().is_cpu() && weight.scalar_type() == torch::kFloat32 && !weight.requires_grad() &&
+         ProductTypes::of(weight).result == torch::kFloat32;
+}
+
+torch::Tensor output_loss_sum(const torch::Tensor& states, const AutocastCopy::Operand& operand, int64_t vocabulary, const torch::Tensor& labels) {
+  const torch::Tensor wanted = labels.contiguous();
+  if (wanted.numel() > 0) {
+    const int64_t highest = wanted.max().item<int64_t>(), lowest = wanted.min().item<int64_t>();
+    check(lowest >= 0 && highest < vocabulary, "token ", lowest < 0 ? lowest : highest, " is beyond the model's vocabulary of ", vocabulary,
+          "; does the tokenizer belong to this model?");
+  }
+  const bool differentiate = torch::GradMode::is_enabled() && states.requires_grad();
+  return OutputLoss::apply(states.contiguous(), operand, vocabulary, wanted, ProductTypes::of(states), differentiate);
+}
+
+}  // namespace deeplora

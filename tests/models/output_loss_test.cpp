@@ -1,0 +1,77 @@
+// Oracle: LibTorch's cross-entropy of all logits in float64.
+#include "models/output_loss.h"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <limits>
+
+#include "core/error.h"
+#include "lm/autocast.h"
+#include "support/errors.h"
+
+namespace deeplora {
+namespace {
+
+struct Case {
+  int64_t tokens, width, vocabulary;
+};
+
+/// One token, an odd vocabulary, several stretches.
+const std::vector<Case> kCases{{1, 8, 5}, {33, 16, 1037}, {70, 24, 200'000}};
+
+torch::Tensor reference(const torch::Tensor& states, const torch::Tensor& weight, const torch::Tensor& labels) {
+  return torch::nn::functional::cross_entropy(states.matmul(weight.t()), labels, torch::nn::functional::CrossEntropyFuncOptions().reduction(torch::kSum));
+}
+
+TEST(OutputLossTest, ValueAndGradientAreThoseOfAllLogits) {
+  for (const auto& [tokens, width, vocabulary] : kCases) {
+    torch::manual_seed(1);
+    const torch::Tensor states = torch::randn({tokens, width}).set_requires_grad(true), weight = torch::randn({vocabulary, width});
+    const torch::Tensor labels = torch::randint(vocabulary, {tokens}, torch::kInt64);
+    const torch::Tensor wide = states.detach().to(torch::kFloat64).set_requires_grad(true), expected = reference(wide, weight.to(torch::kFloat64), labels);
+    ASSERT_TRUE(can_fuse_output_loss(weight));
+    const torch::Tensor loss = output_loss_sum(states, {weight, {}}, vocabulary, labels);
+    EXPECT_NEAR(loss.item<double>(), expected.item<double>(), 1e-6 * expected.item<double>());
+    const torch::Tensor ours = torch::autograd::grad({3 * loss}, {states})[0], theirs = torch::autograd::grad({3 * expected}, {wide})[0];
+    EXPECT_LT((ours - theirs).abs().max().item<double>(), 1e-5 * theirs.abs().max().item<double>());
+    const torch::NoGradGuard no_grad;
+    EXPECT_NEAR(output_loss_sum(states, {weight, {}}, vocabulary, labels).item<double>(), expected.item<double>(), 1e-6 * expected.item<double>());
+  }
+}
+
+TEST(OutputLossTest, UnderAutocastTheOperandsAreRounded) {
+  torch::manual_seed(2);
+  const torch::Tensor states = torch::randn({70, 64}).set_requires_grad(true), weight = torch::randn({4096, 64});
+  const torch::Tensor labels = torch::randint(4096, {70}, torch::kInt64);
+  const auto rounded = [](const torch::Tensor& x) { return x.detach().to(torch::kBFloat16).to(torch::kFloat64); };
+  const torch::Tensor wide = rounded(states).set_requires_grad(true), expected = reference(wide, rounded(weight), labels);
+  const torch::Tensor theirs = torch::autograd::grad({expected}, {wide})[0];
+  const Autocast autocast(torch::kCPU, true);
+  AutocastCopy copy;
+  const torch::Tensor loss = output_loss_sum(states, copy.of(weight), 4096, labels);
+  EXPECT_NEAR(loss.item<double>(), expected.item<double>(), 1e-5 * expected.item<double>());
+  const torch::Tensor ours = torch::autograd::grad({loss}, {states})[0];
+  EXPECT_LT((ours - theirs).abs().max().item<double>(), 1e-2 * theirs.abs().max().item<double>());
+}
+
+TEST(OutputLossTest, NothingToPredictIsZeroAndNotANumberIsNotHidden) {
+  torch::Tensor states = torch::randn({0, 8}).set_requires_grad(true);
+  const torch::Tensor weight = torch::randn({50, 8});
+  const torch::Tensor none = output_loss_sum(states, {weight, {}}, 50, torch::empty({0}, torch::kInt64));
+  EXPECT_EQ(none.item<float>(), 0.0F);
+  EXPECT_TRUE(none.requires_grad());
+  states = torch::randn({3, 8});
+  states[1][2] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_TRUE(output_loss_sum(states, {weight, {}}, 50, torch::zeros({3}, torch::kInt64)).isnan().item<bool>());
+}
+
+TEST(OutputLossTest, LabelsBeyondTheVocabularyAreSaid) {
+  const torch::Tensor weight = torch::randn({50, 8});
+  EXPECT_NE(testing::error_of([&] { output_loss_sum(torch::randn({1, 8}), {weight, {}}, 50, torch::full({1}, 50, torch::kInt64)); })
+                .find("token 50 is beyond the model's vocabulary of 50"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace deeplora

@@ -8,9 +8,11 @@
 namespace deeplora {
 namespace {
 
+constexpr const char *kAllLinear = "all-linear", *kAllDense = "all-dense", *kDenseOrLinear = "dense-or-linear";
+
 bool in_preset(const AdapterSite& site, const std::string& preset) {
   const bool linear = site.kind == SiteKind::linear && site.role != "head" && site.role != "lm_head";
-  if (preset == "all-linear") return linear;
+  if (preset == kAllLinear) return linear;
   if (preset == "query-value") return site.role == "query" || site.role == "value";
   if (preset == "attention-mlp")
     return site.role == "query" || site.role == "key" || site.role == "value" || site.role == "query_key_value" ||
@@ -59,7 +61,7 @@ bool choose(const AdapterSite& site, const std::string& target, Wanted& wanted, 
 }  // namespace
 
 std::vector<std::string> target_presets() {
-  return {"all-linear", "query-value", "attention-mlp", "all-dense"};
+  return {kAllLinear, "query-value", "attention-mlp", kAllDense, kDenseOrLinear};
 }
 
 std::string module_path(const std::string& weight_path) {
@@ -97,7 +99,9 @@ std::vector<AdapterSite> choose_sites(const std::vector<AdapterSite>& sites, con
     for (const auto& block : site.blocks) roles.insert(block.role);
     paths.push_back(module_path(site.path));
   }
-  for (const auto& target : targets) {
+  const bool any_dense = std::any_of(sites.begin(), sites.end(), [](const AdapterSite& site) { return in_preset(site, kAllDense); });
+  for (const auto& named : targets) {
+    const std::string target = named != kDenseOrLinear ? named : any_dense ? kAllDense : kAllLinear;
     bool any = false;
     for (size_t i = 0; i < sites.size(); ++i) any |= choose(sites[i], target, wanted[i], errors);
     if (any) continue;

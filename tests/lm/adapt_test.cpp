@@ -167,6 +167,19 @@ TEST(TargetsTest, PresetsRolesGlobsAndExpressionsChooseInTheModelsOrder) {
   EXPECT_NE(error_of([&] { paths({"re:("}); }).find("not a regular expression"), std::string::npos);
 }
 
+TEST(TargetsTest, DenseOrLinearIsThePapersRuleWhereItMatchesAnything) {
+  AdapterSite table{.path = "table.weight", .role = "embedding", .kind = SiteKind::embedding, .weight = torch::zeros({600, 512})};
+  AdapterSite wide{.path = "wide.weight", .role = "query", .weight = torch::zeros({512, 512})}, narrow{.path = "narrow.weight", .role = "key", .weight = torch::zeros({512, 384})};
+  const auto paths = [](const std::vector<AdapterSite>& sites) {
+    std::vector<std::string> out;
+    for (const auto& site : choose_sites(sites, {"dense-or-linear"})) out.push_back(site.path);
+    return out;
+  };
+  EXPECT_EQ(paths({table, wide, narrow}), (std::vector<std::string>{"table.weight", "wide.weight"}));
+  table.weight = torch::zeros({600, 384});
+  EXPECT_EQ(paths({table, narrow}), (std::vector<std::string>{"narrow.weight"}));
+}
+
 TEST(TargetsTest, GlobsMatchWholeTexts) {
   EXPECT_TRUE(glob_matches("*.layer.?.*query", "model.layer.3.attention.query"));
   EXPECT_FALSE(glob_matches("*.layer.?.query", "model.layer.31.query"));

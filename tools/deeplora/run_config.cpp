@@ -75,7 +75,7 @@ AdapterConfig AdapterConfig::read(const Config& adapter, const AdapterMethods& m
   out.trains = method->trains;
   out.default_lr = method->default_lr;
   if (method->trains == AdapterMethod::Trains::adapters) {
-    adapter.read("targets", out.targets, "which weights: all-linear, query-value, attention-mlp, all-dense, roles, path globs, re:REGEX");
+    adapter.read("targets", out.targets, "which weights: all-linear, query-value, attention-mlp, all-dense, dense-or-linear, roles, path globs, re:REGEX");
     adapter.read_choice("fused_layout", out.fused_layout, {"auto", "blocks", "per-head"},
                         "rows of fused query-key-value weights, for targets that take some of them; auto: by config.json's model_type");
     adapter.read("path", out.path, "start from these factors: an adapter.safetensors or a PEFT folder");

@@ -64,6 +64,7 @@ std::string tick_label(double value, double step, double largest) {
 std::string number_text(double value, int digits) {
   if (std::isnan(value)) return "undefined";
   if (std::isinf(value)) return value > 0 ? "infinite" : "-infinite";
+  if (value == 0) return "0";  // a rounded difference may be -0
   const double size = std::abs(value);
   // Whole numbers keep all their digits: steps and parameter counts are exact.
   if (size < 1e15 && value == std::floor(value)) return formatted("%.*f", 0, value);

@@ -92,6 +92,7 @@ TEST(AxisTest, AxisOfBarsHoldsZeroAndNothingBelowItWithoutNeed) {
 
 TEST(NumberTextTest, WritesNumbersForPeople) {
   EXPECT_EQ(number_text(0.5), "0.5");
+  EXPECT_EQ(number_text(-0.0), "0");
   EXPECT_EQ(number_text(0.123456), "0.1235");
   EXPECT_EQ(number_text(12345.678), "12346");
   EXPECT_EQ(number_text(184320), "184320");

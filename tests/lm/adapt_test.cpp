@@ -168,8 +168,16 @@ TEST(TargetsTest, PresetsRolesGlobsAndExpressionsChooseInTheModelsOrder) {
 }
 
 TEST(TargetsTest, DenseOrLinearIsThePapersRuleWhereItMatchesAnything) {
-  AdapterSite table{.path = "table.weight", .role = "embedding", .kind = SiteKind::embedding, .weight = torch::zeros({600, 512})};
-  AdapterSite wide{.path = "wide.weight", .role = "query", .weight = torch::zeros({512, 512})}, narrow{.path = "narrow.weight", .role = "key", .weight = torch::zeros({512, 384})};
+  const auto site_of = [](const std::string& path, SiteKind kind, int64_t out, int64_t in) {
+    AdapterSite site;
+    site.path = path;
+    site.role = kind == SiteKind::embedding ? "embedding" : "query";
+    site.kind = kind;
+    site.weight = torch::zeros({out, in});
+    return site;
+  };
+  AdapterSite table = site_of("table.weight", SiteKind::embedding, 600, 512);
+  const AdapterSite wide = site_of("wide.weight", SiteKind::linear, 512, 512), narrow = site_of("narrow.weight", SiteKind::linear, 512, 384);
   const auto paths = [](const std::vector<AdapterSite>& sites) {
     std::vector<std::string> out;
     for (const auto& site : choose_sites(sites, {"dense-or-linear"})) out.push_back(site.path);

@@ -131,7 +131,7 @@ bool can_serve(const torch::Tensor& y, const torch::Tensor& a, const torch::Tens
   const auto type = a.scalar_type();
   const bool kernels = at::globalContext().userEnabledMkldnn() &&
                        (type == at::kFloat ? instruction_set() == InstructionSet::avx512
-                                           : type == at::kBFloat16 && has_fast_bfloat16() && a.size(1) % 2 == 0);
+                                           : type == at::kBFloat16 && prefers_block_products() && has_fast_bfloat16() && a.size(1) % 2 == 0);
   const auto plain = [](const torch::Tensor& x) { return x.device().is_cpu() && (lies_by_rows(x) || lies_by_columns(x)); };
   return kernels && y.scalar_type() == at::kFloat && b.scalar_type() == type && y.stride(1) == 1 && plain(a) && plain(b) && y.device().is_cpu() &&
          y.numel() > 0 && a.size(1) > 0;

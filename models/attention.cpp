@@ -142,13 +142,19 @@ class SequenceAttention : public torch::autograd::Function<SequenceAttention> {
 
 torch::Tensor sequence_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const SequenceAttentionShape& shape,
                                  const std::vector<int64_t>& offsets, const RotaryAngles& angles) {
-  const auto rows = [](const torch::Tensor& x) { return x.stride(1) == 1 ? x : x.contiguous(); };
+  const auto rows = [](const torch::Tensor& x) {
+    const torch::Tensor wide = x.to(torch::kFloat32);
+    return wide.stride(1) == 1 ? wide : wide.contiguous();
+  };
   const Layout layout{offsets, shape, q.size(1) / shape.heads, shape.dropout > 0 ? draw_dropout_seed() : 0};
   return SequenceAttention::apply(rows(q), rows(k), rows(v), layout, angles);
 }
 
-bool is_packed_float(const torch::Tensor& x) {
-  return x.device().is_cpu() && (x.scalar_type() == torch::kFloat32 || x.scalar_type() == torch::kBFloat16);
+bool can_attend_packed(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v) {
+  const auto fits = [](const torch::Tensor& x) {
+    return x.device().is_cpu() && (x.scalar_type() == torch::kFloat32 || x.scalar_type() == torch::kBFloat16);
+  };
+  return fits(q) && fits(k) && fits(v) && q.numel() > 0;
 }
 
 }  // namespace deeplora

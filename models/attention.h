@@ -21,14 +21,14 @@ struct SequenceAttentionShape {
   double dropout = 0;               ///< of the weights (mask from a drawn seed)
 };
 
-/// Softmax(scale q k^T) v, sequence by sequence and head by head, of q [N, H d] and k, v [N, G d] float32 on the CPU, rows of equal stride, q and k
+/// Softmax(scale q k^T) v, sequence by sequence and head by head, of q [N, H d] and k, v [N, G d] that can_attend_packed() takes, q and k
 /// turned by their angles first. Sequence s has the rows offsets[s] .. offsets[s + 1] - 1, so offsets has one more entry than there are sequences;
 /// rows behind the last are zero in the output and in the gradients. Keeps q, k, v, the output and one number per row and head for the backward pass
 /// and computes the weights again there (Dao et al. 2022). [N, H d]
 torch::Tensor sequence_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const SequenceAttentionShape& shape,
                                  const std::vector<int64_t>& offsets, const RotaryAngles& angles = {});
 
-/// Whether sequence_attention() takes it once it is float32: on the CPU, float32, or bfloat16 from autocast.
-bool is_packed_float(const torch::Tensor& x);
+/// Whether sequence_attention() takes these: on the CPU, float32, or bfloat16 from autocast, which it widens; not empty.
+bool can_attend_packed(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v);
 
 }  // namespace deeplora

@@ -119,9 +119,8 @@ const RotaryAngles& CausalPass::angles(const torch::Tensor& frequencies) const {
 torch::Tensor CausalPass::attend(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionShape& shape,
                                  KeyValues* cache, const torch::Tensor& frequencies) const {
   const RotaryAngles turn = frequencies.defined() ? angles(frequencies) : RotaryAngles{};
-  if (!cache && is_packed_float(q) && is_packed_float(k) && is_packed_float(v) && q.numel() > 0) {
-    const auto wide = [](const torch::Tensor& x) { return x.to(torch::kFloat32); };
-    return sequence_attention(wide(q), wide(k), wide(v),
+  if (!cache && can_attend_packed(q, k, v)) {
+    return sequence_attention(q, k, v,
                               {.heads = shape.heads, .kv_heads = shape.kv_heads, .scale = shape.scale, .causal = true, .window = shape.window, .dropout = shape.dropout},
                               packing_.offsets(), turn);
   }

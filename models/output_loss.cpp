@@ -5,9 +5,9 @@
 
 #include <algorithm>
 
-#include "core/error.h"
 #include "core/parallel.h"
 #include "factorization/products.h"
+#include "lm/token_labels.h"
 #include "models/vector_loops.h"
 
 namespace deeplora {
@@ -71,11 +71,7 @@ bool can_fuse_output_loss(const torch::Tensor& weight) {
 
 torch::Tensor output_loss_sum(const torch::Tensor& states, const AutocastCopy::Operand& operand, int64_t vocabulary, const torch::Tensor& labels) {
   const torch::Tensor wanted = labels.contiguous();
-  if (wanted.numel() > 0) {
-    const int64_t highest = wanted.max().item<int64_t>(), lowest = wanted.min().item<int64_t>();
-    check(lowest >= 0 && highest < vocabulary, "token ", lowest < 0 ? lowest : highest, " is beyond the model's vocabulary of ", vocabulary,
-          "; does the tokenizer belong to this model?");
-  }
+  check_token_labels(wanted, vocabulary);
   const bool differentiate = torch::GradMode::is_enabled() && states.requires_grad();
   return OutputLoss::apply(states.contiguous(), operand, vocabulary, wanted, ProductTypes::of(states), differentiate);
 }

@@ -56,10 +56,8 @@ Packing Packing::rows(const torch::Tensor& rows) const {
 
 torch::Tensor packed_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads,
                                const Packing& packing, double dropout) {
-  const bool plain = is_packed_float(q) && is_packed_float(k) && is_packed_float(v) && q.numel() > 0;
-  if (plain) {
-    const auto wide = [](const torch::Tensor& x) { return x.to(torch::kFloat32); };
-    return sequence_attention(wide(q), wide(k), wide(v), {.heads = heads, .kv_heads = heads, .dropout = dropout}, packing.offsets());
+  if (can_attend_packed(q, k, v)) {
+    return sequence_attention(q, k, v, {.heads = heads, .kv_heads = heads, .dropout = dropout}, packing.offsets());
   }
   const auto split = [&](const torch::Tensor& x) {  // [N, D] -> [B, H, T, D/H]
     return packing.unpack(x).view({packing.batch(), packing.tokens(), heads, -1}).transpose(1, 2);

@@ -72,7 +72,6 @@ ProductTypes ProductTypes::of(const torch::Tensor& x) {
 }
 
 torch::Tensor ProductTypes::product(const torch::Tensor& a, const torch::Tensor& b) const {
-  if (!widens() && !(prefers_block_products() && result == at::kFloat)) return at::mm(a, b);
   torch::Tensor y = torch::empty({a.size(0), b.size(1)}, a.options().dtype(result));
   product_into(y, a, b);
   return y;

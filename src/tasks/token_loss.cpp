@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include "core/error.h"
+#include "lm/token_labels.h"
 
 namespace deeplora {
 namespace {
@@ -52,9 +53,7 @@ class TokenLoss : public torch::autograd::Function<TokenLoss> {
 torch::Tensor token_loss_sum(const torch::Tensor& logits, const torch::Tensor& labels) {
   check(logits.dim() == 3 && labels.dim() == 2 && logits.size(0) == labels.size(0) && logits.size(1) == labels.size(1),
         "the loss needs logits of every token [B, T, V] and labels [B, T], found ", logits.sizes(), " and ", labels.sizes());
-  const int64_t highest = labels.numel() > 0 ? labels.max().item<int64_t>() : 0;
-  check(highest < logits.size(2), "token ", highest, " is beyond the model's vocabulary of ", logits.size(2),
-        "; does the tokenizer belong to this model?");
+  check_token_labels(labels, logits.size(2));
   return TokenLoss::apply(logits, labels);
 }
 

@@ -11,6 +11,7 @@
 #endif
 
 #include <algorithm>
+#include <csignal>
 #include <cstdlib>
 
 #include "core/rendezvous_store.h"
@@ -101,6 +102,8 @@ std::string text_of(const torch::Tensor& bytes) {
 
 ProcessGroup::ProcessGroup(const Launch& launch, std::chrono::milliseconds timeout, torch::Device device)
     : meeting_(launch, timeout), backends_(std::make_unique<Backends>()) {
+  // Gloo's threads write to peers that may be gone: that is to be an error with a message, not the end of this process by SIGPIPE.
+  std::signal(SIGPIPE, SIG_IGN);
   try {
     backends_->cpu = make_gloo_backend(meeting_);
 #ifdef DEEPLORA_NCCL

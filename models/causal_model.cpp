@@ -154,10 +154,8 @@ torch::Tensor CausalModel::token_loss_sum(const Batch& batch) {
         batch.labels.sizes(), " and ", batch.input_ids.sizes());
   const auto pass = std::make_shared<const CausalPass>(batch);
   // Rows behind the last sequence stand for no token.
-  const torch::Tensor labels = pass->packing().pack(batch.labels).narrow(0, 0, pass->packing().offsets().back());
-  const torch::Tensor places = labels.ne(kIgnored).nonzero().squeeze(1), wanted = labels.index_select(0, places);
-  const torch::Tensor states = run(pass->packing().pack(batch.input_ids), pass, nullptr).index_select(0, places);
-  return output.loss_sum(states, wanted);
+  const int64_t tokens = pass->packing().offsets().back();
+  return output.loss_sum(run(pass->packing().pack(batch.input_ids), pass, nullptr).narrow(0, 0, tokens), pass->packing().pack(batch.labels).narrow(0, 0, tokens));
 }
 
 torch::Tensor CausalModel::run(const torch::Tensor& ids, const std::shared_ptr<const CausalPass>& pass, std::vector<KeyValues>* caches) {

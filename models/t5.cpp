@@ -229,12 +229,16 @@ class T5Model : public LanguageModel {
 
   /// Logits [B, T', V] of decoder_input_ids [B, T'].
   ModelOutput forward(const Batch& batch) override {
-    check(batch.decoder_input_ids.defined(), "a sequence-to-sequence model needs decoder_input_ids, which this task does not give");
-    const auto [source, source_packing] = encode(batch);
-    const torch::Tensor& ids = batch.decoder_input_ids;
-    const auto packing = std::make_shared<const Packing>(torch::Tensor(), ids.size(0), ids.size(1), ids.device());
-    const torch::Tensor x = decoder_->forward(words_(packing->pack(ids)), packing, 0, source, source_packing, nullptr, checkpointing_);
-    return {.hidden = {}, .logits = packing->unpack(logits_of(x))};
+    const torch::Tensor logits = logits_of(decode(batch));
+    return {.hidden = {}, .logits = logits.view({batch.decoder_input_ids.size(0), batch.decoder_input_ids.size(1), logits.size(1)})};
+  }
+
+  torch::Tensor token_loss_sum(const Batch& batch) override {
+    AdapterSlot& output = lm_head_ ? static_cast<AdapterSlot&>(*lm_head_) : *words_;
+    if (!output.can_give_loss()) return {};
+    check(batch.labels.dim() == 2 && batch.labels.sizes() == batch.decoder_input_ids.sizes(), "the loss needs labels [B, T'] like the decoder's tokens, found ",
+          batch.labels.sizes(), " and ", batch.decoder_input_ids.sizes());
+    return output.loss_sum(scaled(decode(batch)), batch.labels.flatten());
   }
 
   std::vector<AdapterSite> sites() override {
@@ -265,10 +269,17 @@ class T5Model : public LanguageModel {
   size_t decoder_layers() const { return decoder_->layer_count(); }
 
  private:
-  torch::Tensor logits_of(torch::Tensor x) {
-    if (config_.scale_output) x = x / std::sqrt(static_cast<double>(config_.width));
-    return lm_head_ ? lm_head_(x) : words_->project(x);
+  /// The decoder's states of decoder_input_ids [B, T'], every cell one row: [B T', D].
+  torch::Tensor decode(const Batch& batch) {
+    check(batch.decoder_input_ids.defined(), "a sequence-to-sequence model needs decoder_input_ids, which this task does not give");
+    const auto [source, source_packing] = encode(batch);
+    const torch::Tensor& ids = batch.decoder_input_ids;
+    const auto packing = std::make_shared<const Packing>(torch::Tensor(), ids.size(0), ids.size(1), ids.device());
+    return decoder_->forward(words_(packing->pack(ids)), packing, 0, source, source_packing, nullptr, checkpointing_);
   }
+  /// What the output layer reads.
+  torch::Tensor scaled(const torch::Tensor& x) const { return config_.scale_output ? x / std::sqrt(static_cast<double>(config_.width)) : x; }
+  torch::Tensor logits_of(const torch::Tensor& x) { return lm_head_ ? lm_head_(scaled(x)) : words_->project(scaled(x)); }
 
   T5Config config_;
   EmbeddingTable words_{nullptr};

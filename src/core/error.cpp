@@ -37,7 +37,7 @@ std::string nearest(std::string_view word, const std::vector<std::string>& known
 
 std::string did_you_mean(std::string_view word, const std::vector<std::string>& known) {
   const std::string near = nearest(word, known);
-  return near.empty() ? "" : cat(" (did you mean '", near, "'?)");
+  return near.empty() || near == word ? "" : cat(" (did you mean '", near, "'?)");
 }
 
 }  // namespace deeplora

@@ -101,6 +101,7 @@ def assert_equals_archive(found, decodes):
     # the same bits, but in T5 all decoder layers add to the gradient of the source and of the position biases, in another order
     assert found["checkpointing"] <= (5e-6 if found["family"] == "t5" else 0), found
     assert (0 <= found["decoding"] < 1e-5) if decodes else found["decoding"] == -1, found
+    assert (0 <= found["token_loss"] < 2e-5) if decodes else found["token_loss"] == -1, found
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -124,10 +124,9 @@ std::unique_ptr<AdaptedModel> adapted(const Model& model, const std::string& met
 }
 
 
-/// Gradients of all factors, by name of their place, after one forward pass with `seed`.
-std::map<std::string, torch::Tensor> factor_gradients(AdaptedModel& model, const Batch& batch, uint64_t seed) {
-  torch::manual_seed(seed);
-  loss_of(output_of(model.model().forward(batch)), batch).backward();
+/// Gradients of all factors of a loss, by name of their place.
+std::map<std::string, torch::Tensor> factor_gradients(AdaptedModel& model, const torch::Tensor& loss) {
+  loss.backward();
   std::map<std::string, torch::Tensor> out;
   for (const auto& group : model.param_groups(1.0))
     for (auto [name, value] : group.params) {
@@ -135,6 +134,12 @@ std::map<std::string, torch::Tensor> factor_gradients(AdaptedModel& model, const
       value.mutable_grad().reset();
     }
   return out;
+}
+
+/// After one forward pass with `seed`.
+std::map<std::string, torch::Tensor> factor_gradients(AdaptedModel& model, const Batch& batch, uint64_t seed) {
+  torch::manual_seed(seed);
+  return factor_gradients(model, loss_of(output_of(model.model().forward(batch)), batch));
 }
 
 double largest(const std::map<std::string, torch::Tensor>& ours, const std::map<std::string, torch::Tensor>& theirs) {
@@ -214,6 +219,23 @@ double checkpointing_difference(const TorchScriptArchive& archive, const std::st
   return largest(factor_gradients(*both, batch, 11), plain);
 }
 
+/// The model's own loss of tokens, and what it gives factors in the middle, against LibTorch's cross-entropy of all its logits; -1: it has none.
+double token_loss_difference(const TorchScriptArchive& archive) {
+  const Model model = native(archive);
+  const auto with = adapted(model, "lora", "rank: 2", {"attention_output"});
+  Batch batch = random_batch(archive, *model, 3, 9, Padding::right);
+  const torch::Tensor& ids = batch.decoder_input_ids.defined() ? batch.decoder_input_ids : batch.input_ids;
+  batch.labels = ids.roll(-1, 1).masked_fill(torch::rand(ids.sizes(), make_generator(3, "labels")) < 0.4, kIgnored);
+  if (!batch.decoder_input_ids.defined()) batch.labels.masked_fill_(batch.attention_mask == 0, kIgnored);
+  const torch::Tensor ours = model->token_loss_sum(batch);
+  if (!ours.defined()) return -1;
+  const torch::Tensor logits = model->forward(batch).logits;
+  const torch::Tensor theirs = at::cross_entropy_loss(logits.flatten(0, 1), batch.labels.flatten(), {}, at::Reduction::Sum, kIgnored);
+  const double value = std::abs(ours.item<double>() / theirs.item<double>() - 1);
+  const auto a = factor_gradients(*with, ours), b = factor_gradients(*with, theirs);
+  return std::max(value, largest(a, b));
+}
+
 ordered_json check(const std::string& file) {
   const TorchScriptArchive archive = TorchScriptArchive::load(file);
   const Model ours = native(archive), theirs = graph(archive);
@@ -234,6 +256,7 @@ ordered_json check(const std::string& file) {
   }
   out["factor_gradients"] = largest(factor_gradients(*a, batch, 1), factor_gradients(*b, batch, 1));
   out["decoding"] = decoding_difference(archive, *ours);
+  out["token_loss"] = token_loss_difference(archive);
   out["checkpointing"] = std::max(checkpointing_difference(archive, ""), checkpointing_difference(archive, "re:.*[.]1[.].*"  /* frozen layers below */));
   return out;
 }

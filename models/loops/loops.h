@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "core/fast_exp.h"
+#include "factorization/loops/loops.h"
 #include "models/loop_tasks.h"
 #include "models/mix_bits.h"
 

@@ -2,11 +2,12 @@
 """deeplora and PEFT + transformers in alternation: same model, start, rows, batches, steps, threads and dtype. Prints ratios.
 
   .venv/bin/python tools/bench/finetune_vs_peft.py [--pairs 3] [--steps 50] [--rows 800] [--batch 16] [--threads N] [--bf16]
-                                 [--data sentiment|stsb] [--model FOLDER | --random WIDTH,LAYERS | --causal FOLDER] [--curve]
+                                 [--data sentiment|stsb] [--order shuffled|grouped] [--model FOLDER | --random WIDTH,LAYERS | --causal FOLDER] [--curve]
 
 Each side runs as a process of its own, in turn (A B A B ...), on nothing but this machine's processor; a ratio is taken pair by
 pair and the median is printed with the smallest and the largest. Steady state leaves the first step out. Both start from the same
-factors and take the same batches (rows of similar length together, in an order fixed beforehand). --causal trains a language model on
+factors and take the same batches in the same order, drawn beforehand: shuffled, as transformers' Trainer does by default, or --order grouped, rows of
+similar length together (its group_by_length). The peer pads a batch to its longest row, deeplora does not pad. --causal trains a language model on
 the same sentences. --curve adds one pair without dropout and prints how far the losses are apart, step by step; under --bf16 the peer of
 this pair stays in float32. On a virtual machine that is given its memory as it touches it, run once for nothing: whoever is first
 would pay for the other (seen: 3 instead of 16 samples/s). The last line sets a step beside the time that its frozen matrix products take alone
@@ -52,10 +53,15 @@ def random_encoder(folder: Path, shape: str) -> str:
     return str(folder)
 
 
-def length_grouped(lengths: list[int], batch: int, rng: random.Random) -> list[int]:
-    """transformers' group_by_length: shuffled, then sorted by length within stretches of 50 batches; full batches in random order."""
+def shuffled(lengths: list[int], rng: random.Random) -> list[int]:
     order = list(range(len(lengths)))
     rng.shuffle(order)
+    return order
+
+
+def length_grouped(lengths: list[int], batch: int, rng: random.Random) -> list[int]:
+    """transformers' group_by_length: shuffled, then sorted by length within stretches of 50 batches; full batches in random order."""
+    order = shuffled(lengths, rng)
     grouped = []
     for i in range(0, len(order), 50 * batch):
         grouped += sorted(order[i:i + 50 * batch], key=lambda k: lengths[k], reverse=True)
@@ -84,7 +90,8 @@ def write_rows(path: Path, folder: str, options) -> None:
     ids = [tokenizer(row["text"], row.get("text_pair"))["input_ids"] for row in rows]
     if options.causal:
         rows = [{"input_ids": one[:127] + [tokenizer.eos_token_id]} for one in ids]
-    order = length_grouped([len(one) for one in ids], options.batch, random.Random(1))
+    lengths, rng = [len(one) for one in ids], random.Random(1)
+    order = length_grouped(lengths, options.batch, rng) if options.order == "grouped" else shuffled(lengths, rng)
     path.write_text("".join(json.dumps(rows[k]) + "\n" for k in order), encoding="utf-8")
 
 
@@ -147,6 +154,7 @@ def main() -> None:
     which.add_argument("--random", metavar="WIDTH,LAYERS", help="a BERT of these sizes with random weights, e.g. 768,12")
     which.add_argument("--causal", metavar="FOLDER", help="Hugging Face folder of a causal language model")
     parser.add_argument("--data", choices=["sentiment", "stsb"], default="sentiment")
+    parser.add_argument("--order", choices=["shuffled", "grouped"], default="shuffled")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--rows", type=int, default=800)
@@ -163,17 +171,17 @@ def main() -> None:
         pair = Pair(place, folder, options, environment)
         pairs = [(pair.ours(f"run{i}"), pair.peft()) for i in range(options.pairs)]
         curves = (pair.ours("curve", dropout=False)["losses"], pair.peft(dropout=False)["losses"]) if options.curve else None
-        tokens = round(pairs[0][1]["tokens_per_step"])
+        tokens, cells = (round(pairs[0][1][key]) for key in ("tokens_per_step", "cells_per_step"))
         _, out = measured([sys.executable, "tools/bench/roofline.py", folder, str(tokens), "--threads", str(options.threads)] +
                           ["--bf16"] * options.bf16 + ["--causal"] * bool(options.causal), environment)
-    report(pairs, options, tokens, json.loads(out), curves)
+    report(pairs, options, tokens, cells, json.loads(out), curves)
 
 
-def report(pairs, options, tokens: int, roofline: dict, curves) -> None:
+def report(pairs, options, tokens: int, cells: int, roofline: dict, curves) -> None:
     lines = [("samples/s, steady state", "samples_per_second", True), ("peak memory, MB", "peak_rss_mb", False),
              ("start to first step, s", "seconds_to_first_step", False), ("whole process, s", "wall", False)]
     table = {}
-    print(f"{options.pairs} pairs, {options.steps} steps of {options.batch}, {options.threads} threads, {options.data}, {'bf16' if options.bf16 else 'float32'}")
+    print(f"{options.pairs} pairs, {options.steps} steps of {options.batch}, {options.threads} threads, {options.data} {options.order}, {'bf16' if options.bf16 else 'float32'}")
     print(f"{'':26}{'deeplora':>10}{'PEFT':>10}   ratio (median, least .. most)")
     for title, key, higher in lines:
         ours, peft = [a[key] for a, _ in pairs], [b[key] for _, b in pairs]
@@ -181,8 +189,8 @@ def report(pairs, options, tokens: int, roofline: dict, curves) -> None:
         table[key] = {"deeplora": statistics.median(ours), "peft": statistics.median(peft), "ratio": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
         print(f"{title:26}{statistics.median(ours):10.1f}{statistics.median(peft):10.1f}   {statistics.median(ratios):.2f}x better ({min(ratios):.2f} .. {max(ratios):.2f})")
     step = options.batch / table["samples_per_second"]["deeplora"]
-    table["roofline"] = {**roofline, "tokens": tokens, "step_over_roofline": step / roofline["seconds"]}
-    print(f"a step of {tokens} tokens: {1e3 * step:.0f} ms; its frozen products alone {1e3 * roofline['seconds']:.0f} ms "
+    table["roofline"] = {**roofline, "tokens": tokens, "cells": cells, "step_over_roofline": step / roofline["seconds"]}
+    print(f"a step of {tokens} tokens (PEFT: {cells} cells, {100 * (1 - tokens / cells):.0f} % padding): {1e3 * step:.0f} ms; its frozen products alone {1e3 * roofline['seconds']:.0f} ms "
           f"({roofline['gflops']:.0f} GFLOP/s): {step / roofline['seconds']:.2f}x")
     if curves:
         apart = [abs(a - b) for a, b in zip(*curves, strict=True)]

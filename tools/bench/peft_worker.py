@@ -138,7 +138,7 @@ def main() -> None:
     schedule = get_linear_schedule_with_warmup(optimizer, 0, options.steps)
     for module in peer.modules():
         module.train(not options.no_dropout)
-    first, training, samples, tokens, losses = 0.0, 0.0, 0, 0, []
+    first, training, samples, tokens, cells, losses = 0.0, 0.0, 0, 0, 0, []
     began = process_start()
     for batch in batches(len(rows), options.batch, options.steps):
         at = time.perf_counter()
@@ -157,7 +157,8 @@ def main() -> None:
             training += time.perf_counter() - at
             samples += len(batch)
             tokens += int(inputs["attention_mask"].sum())
-    print(json.dumps({"samples_per_second": samples / training, "tokens_per_step": tokens / max(options.steps - 1, 1),
+            cells += inputs["attention_mask"].numel()
+    print(json.dumps({"samples_per_second": samples / training, "tokens_per_step": tokens / max(options.steps - 1, 1), "cells_per_step": cells / max(options.steps - 1, 1),
                       "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "seconds_to_first_step": first,
                       "seconds": time.time() - began, "losses": losses, "trained": sum(p.numel() for p in trained)}))
 

@@ -1,8 +1,9 @@
 # Finds what the project stands on. LibTorch: Torch_DIR or CMAKE_PREFIX_PATH first, then an importable Python torch.
+include(DeeploraTorch)
 find_package(Threads REQUIRED)
 
 if(NOT Torch_DIR)
-  find_package(Torch QUIET)
+  deeplora_find_torch()
   if(NOT Torch_FOUND)
     find_program(DEEPLORA_PYTHON NAMES python3 python HINTS ${CMAKE_CURRENT_SOURCE_DIR}/.venv/bin NO_DEFAULT_PATH)
     find_program(DEEPLORA_PYTHON NAMES python3 python)
@@ -16,7 +17,9 @@ else()
   # LibTorch's own parts (Caffe2) come from beside it, not from another LibTorch that happens to be found first.
   list(PREPEND CMAKE_PREFIX_PATH "${Torch_DIR}/../..")
 endif()
-find_package(Torch QUIET)
+if(NOT Torch_FOUND)
+  deeplora_find_torch()
+endif()
 if(NOT Torch_FOUND)
   message(FATAL_ERROR "LibTorch not found: run tools/setup, or pass -DTorch_DIR=.../share/cmake/Torch")
 endif()
@@ -45,10 +48,11 @@ endif()
 # NCCL only where a LibTorch for CUDA, nccl.h and CUDA's headers go together; else CUDA tensors travel by way of the CPU.
 set(DEEPLORA_NCCL OFF)
 if(DEEPLORA_GLOO AND TARGET torch_cuda)
-  find_path(DEEPLORA_NCCL_INCLUDE nccl.h HINTS ${TORCH_INSTALL_PREFIX}/../nvidia/nccl/include ${CUDA_INCLUDE_DIRS})
-  if(DEEPLORA_NCCL_INCLUDE)
-    file(GLOB deeplora_cuda_wheels ${TORCH_INSTALL_PREFIX}/../nvidia/cu*/include)  # headers that a toolkit may lack
-    set(deeplora_nccl_includes ${DEEPLORA_NCCL_INCLUDE} ${CUDA_INCLUDE_DIRS} ${deeplora_cuda_wheels})
+  file(GLOB deeplora_cuda_wheels ${TORCH_INSTALL_PREFIX}/../nvidia/cu*/include)  # headers that a toolkit may lack
+  find_path(DEEPLORA_CUDA_INCLUDE crt/host_config.h HINTS ENV CUDA_HOME ENV CUDA_PATH ${deeplora_cuda_wheels} PATHS /usr/local/cuda PATH_SUFFIXES include)
+  find_path(DEEPLORA_NCCL_INCLUDE nccl.h HINTS ${TORCH_INSTALL_PREFIX}/../nvidia/nccl/include ${DEEPLORA_CUDA_INCLUDE})
+  if(DEEPLORA_NCCL_INCLUDE AND DEEPLORA_CUDA_INCLUDE)
+    set(deeplora_nccl_includes ${DEEPLORA_NCCL_INCLUDE} ${DEEPLORA_CUDA_INCLUDE} ${deeplora_cuda_wheels})
     set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
     try_compile(deeplora_nccl_compiles ${CMAKE_BINARY_DIR}/nccl ${CMAKE_CURRENT_SOURCE_DIR}/src/core/process_group_nccl.cpp
                 CMAKE_FLAGS "-DINCLUDE_DIRECTORIES=${TORCH_INCLUDE_DIRS};${deeplora_nccl_includes}"

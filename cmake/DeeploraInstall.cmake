@@ -23,7 +23,7 @@ endforeach()
 configure_package_config_file(tools/packaging/deeplora-config.cmake.in ${PROJECT_BINARY_DIR}/deeplora-config.cmake
                               INSTALL_DESTINATION ${deeplora_package_folder})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/deeplora-config-version.cmake COMPATIBILITY SameMinorVersion)
-install(FILES ${PROJECT_BINARY_DIR}/deeplora-config.cmake ${PROJECT_BINARY_DIR}/deeplora-config-version.cmake
+install(FILES ${PROJECT_BINARY_DIR}/deeplora-config.cmake ${PROJECT_BINARY_DIR}/deeplora-config-version.cmake cmake/DeeploraTorch.cmake
         DESTINATION ${deeplora_package_folder})
 install(FILES LICENSE README.md DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/deeplora)
 install(DIRECTORY docs configs DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/deeplora)

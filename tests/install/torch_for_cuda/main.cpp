@@ -1,0 +1,5 @@
+#include <ATen/Parallel.h>
+
+#include <iostream>
+
+int main() { std::cout << at::get_num_threads() << " threads\n"; }

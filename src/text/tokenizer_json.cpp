@@ -1,5 +1,7 @@
 #include "text/tokenizer_json.h"
 
+#include <algorithm>
+
 namespace deeplora {
 namespace {
 
@@ -51,6 +53,24 @@ void read_layout_piece(const JsonFile& file, const json& processor, const json& 
     out.push_back({Kind::special, one, type_id});
 }
 
+bool places(const std::vector<LayoutPiece>& layout, Kind kind) {
+  return std::any_of(layout.begin(), layout.end(), [kind](const LayoutPiece& piece) { return piece.kind == kind; });
+}
+
+/// A layout that leaves a text out would drop it silently; the tokenizers library refuses to make one too.
+SequenceTemplate read_template(const JsonFile& file, const json& processor) {
+  SequenceTemplate out;
+  out.single.clear();
+  for (const json& place : component(processor, "single")) read_layout_piece(file, processor, place, out.single);
+  check(places(out.single, Kind::first) && !places(out.single, Kind::second), file.name,
+        ": post_processor.single places ", places(out.single, Kind::second) ? "a second text (B)" : "no text (A)", "; expected A alone");
+  if (component(processor, "pair").is_null()) return out;  // A and B, as the library has it
+  out.pair.clear();
+  for (const json& place : component(processor, "pair")) read_layout_piece(file, processor, place, out.pair);
+  check(places(out.pair, Kind::first) && places(out.pair, Kind::second), file.name, ": post_processor.pair places only one of the two texts; expected A and B");
+  return out;
+}
+
 SequenceTemplate read_processor(const JsonFile& file, const json& processor) {
   const std::string type =
       processor.is_null() ? "" : json_value<std::string>(processor, "type", "", file.name);
@@ -71,13 +91,7 @@ SequenceTemplate read_processor(const JsonFile& file, const json& processor) {
   }
   check(type == "TemplateProcessing", file.name, ": post_processor '", type, "' is not supported; known: ",
         "TemplateProcessing, BertProcessing, RobertaProcessing, ByteLevel, Sequence");
-  SequenceTemplate out;
-  out.single.clear();
-  out.pair.clear();
-  for (const json& place : component(processor, "single"))
-    read_layout_piece(file, processor, place, out.single);
-  for (const json& place : component(processor, "pair")) read_layout_piece(file, processor, place, out.pair);
-  return out;
+  return read_template(file, processor);
 }
 
 int64_t id_of_first(const Vocabulary& vocabulary, std::initializer_list<const char*> names) {

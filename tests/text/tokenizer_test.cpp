@@ -167,6 +167,18 @@ TEST(TokenizerTest, OddlyLaidOutFilesAreErrorsToo) {
       "post_processor.special_tokens.<s>.ids: expected a list of whole numbers, found [\"x\"]");
 }
 
+TEST(TokenizerTest, ALayoutPlacesEveryTextThatItIsGiven) {
+  const auto of = [](const std::string& layouts) {
+    return error_of({{"tokenizer.json", with(R"(, "post_processor": {"type": "TemplateProcessing", )" + layouts + "}")}});
+  };
+  const std::string a = R"({"Sequence": {"id": "A"}})", b = R"({"Sequence": {"id": "B"}})";
+  EXPECT_CONTAINS(of("\"single\": [" + a + "," + b + "]"), "post_processor.single places a second text (B); expected A alone");
+  EXPECT_CONTAINS(of("\"single\": []"), "post_processor.single places no text (A); expected A alone");
+  EXPECT_CONTAINS(of("\"single\": [" + a + "], \"pair\": [" + a + "]"), "post_processor.pair places only one of the two texts; expected A and B");
+  EXPECT_EQ(of("\"single\": [" + a + "]"), "no error");
+  EXPECT_EQ(of("\"single\": [" + a + "], \"pair\": [" + a + "," + b + "]"), "no error");
+}
+
 TEST(TokenizerTest, FilesThatAskForTooMuchAreErrors) {
   const std::string deep = std::string(1000000, '[') + std::string(1000000, ']');
   EXPECT_CONTAINS(error_of({{"tokenizer.json", with(", \"normalizer\": " + deep)}}), "nests deeper than");

@@ -2,6 +2,7 @@
 
 #include <torch/torch.h>
 
+#include "lm/token_labels.h"
 #include "models/checkpointing.h"
 
 namespace deeplora {
@@ -150,8 +151,7 @@ ModelOutput CausalModel::forward(const Batch& batch) {
 torch::Tensor CausalModel::token_loss_sum(const Batch& batch) {
   AdapterSlot& output = lm_head_ ? static_cast<AdapterSlot&>(*lm_head_) : *words_;
   if (!output.can_give_loss()) return {};
-  check(batch.labels.dim() == 2 && batch.labels.sizes() == batch.input_ids.sizes(), "the loss needs labels [B, T] like the tokens, found ",
-        batch.labels.sizes(), " and ", batch.input_ids.sizes());
+  check_labels_fit(batch.labels, batch.input_ids);
   const auto pass = std::make_shared<const CausalPass>(batch);
   // Rows behind the last sequence stand for no token.
   const int64_t tokens = pass->packing().offsets().back();

@@ -7,6 +7,7 @@
 
 #include "core/parallel.h"
 #include "factorization/products.h"
+#include "lm/language_model.h"
 #include "lm/token_labels.h"
 #include "models/vector_loops.h"
 
@@ -70,10 +71,10 @@ bool can_fuse_output_loss(const torch::Tensor& weight) {
 }
 
 torch::Tensor output_loss_sum(const torch::Tensor& states, const AutocastCopy::Operand& operand, int64_t vocabulary, const torch::Tensor& labels) {
-  const torch::Tensor wanted = labels.contiguous();
-  check_token_labels(wanted, vocabulary);
+  check_token_labels(labels, vocabulary);
+  const torch::Tensor places = labels.ne(kIgnored).nonzero().squeeze(1), wanted = labels.index_select(0, places);
   const bool differentiate = torch::GradMode::is_enabled() && states.requires_grad();
-  return OutputLoss::apply(states.contiguous(), operand, vocabulary, wanted, ProductTypes::of(states), differentiate);
+  return OutputLoss::apply(states.index_select(0, places), operand, vocabulary, wanted, ProductTypes::of(states), differentiate);
 }
 
 }  // namespace deeplora

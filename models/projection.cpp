@@ -30,8 +30,7 @@ torch::Tensor AdapterSlot::multiply(const torch::Tensor& x, const torch::Tensor&
 }
 
 torch::Tensor AdapterSlot::loss_sum(const torch::Tensor& states, const torch::Tensor& labels) {
-  const torch::Tensor places = labels.ne(kIgnored).nonzero().squeeze(1);
-  return output_loss_sum(states.index_select(0, places).to(torch::kFloat32), copy_.of(weight_), weight_.size(0), labels.index_select(0, places));
+  return output_loss_sum(states.to(torch::kFloat32), copy_.of(weight_), weight_.size(0), labels);
 }
 
 AdapterSite AdapterSlot::site(const std::string& role, SiteKind kind, int64_t uses) {

@@ -20,8 +20,7 @@ class AdapterSlot : public torch::nn::Module {
   AdapterSite site(const std::string& role, SiteKind kind, int64_t uses = 1);
   /// Whether the layer is its frozen weight and nothing else, so that loss_sum() serves it.
   bool can_give_loss() const { return !adapter_ && !has_bias() && can_fuse_output_loss(weight_); }
-  /// The loss of the tokens with a label, labels [N] with kIgnored among them, with this weight [V, D] as the output layer behind states [N, D]
-  /// (models/output_loss.h). The others are not multiplied.
+  /// output_loss_sum() of states [N, D] and labels [N] with this weight [V, D] as the output layer (models/output_loss.h).
   torch::Tensor loss_sum(const torch::Tensor& states, const torch::Tensor& labels);
 
  protected:

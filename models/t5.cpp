@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "lm/token_labels.h"
 #include "models/activation.h"
 #include "models/causal_model.h"
 #include "models/checkpointing.h"
@@ -236,9 +237,9 @@ class T5Model : public LanguageModel {
   torch::Tensor token_loss_sum(const Batch& batch) override {
     AdapterSlot& output = lm_head_ ? static_cast<AdapterSlot&>(*lm_head_) : *words_;
     if (!output.can_give_loss()) return {};
-    check(batch.labels.dim() == 2 && batch.labels.sizes() == batch.decoder_input_ids.sizes(), "the loss needs labels [B, T'] like the decoder's tokens, found ",
-          batch.labels.sizes(), " and ", batch.decoder_input_ids.sizes());
-    return output.loss_sum(scaled(decode(batch)), batch.labels.flatten());
+    const torch::Tensor states = scaled(decode(batch));
+    check_labels_fit(batch.labels, batch.decoder_input_ids);
+    return output.loss_sum(states, batch.labels.flatten());
   }
 
   std::vector<AdapterSite> sites() override {

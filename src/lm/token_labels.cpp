@@ -7,6 +7,10 @@
 
 namespace deeplora {
 
+void check_labels_fit(const torch::Tensor& labels, const torch::Tensor& ids) {
+  check(labels.dim() == 2 && labels.sizes() == ids.sizes(), "the loss needs labels [B, T] like the tokens, found ", labels.sizes(), " and ", ids.sizes());
+}
+
 void check_token_labels(const torch::Tensor& labels, int64_t vocabulary) {
   const torch::Tensor wanted = labels.masked_select(labels != kIgnored);
   if (wanted.numel() == 0) return;

@@ -1,12 +1,6 @@
 # cmake -D BUILD=... -D WORK=... -D GENERATOR=... -D COMPILER=... -D LAUNCHER=... -P install_consumer.cmake
 # Installs the build into an empty prefix, then configures, builds and runs the consumer against nothing but that prefix.
-function(run)
-  execute_process(COMMAND ${ARGN} RESULT_VARIABLE code OUTPUT_VARIABLE said ERROR_VARIABLE said)
-  if(NOT code EQUAL 0)
-    message(FATAL_ERROR "exit code ${code}: ${ARGN}\n${said}")
-  endif()
-  set(said "${said}" PARENT_SCOPE)
-endfunction()
+include(${CMAKE_CURRENT_LIST_DIR}/run.cmake)
 
 file(REMOVE_RECURSE ${WORK})
 run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${WORK}/prefix)

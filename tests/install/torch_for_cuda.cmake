@@ -1,13 +1,7 @@
 # cmake -D TORCH=... -D MODULES=... -D WORK=... -D GENERATOR=... -D COMPILER=... -P torch_for_cuda.cmake
 # A LibTorch that looks like a build for CUDA on a machine without CUDA's compiler, made of the one at hand: deeplora_find_torch() finds its
 # target although its own package would stop the configuration, and a program links and runs.
-function(run)
-  execute_process(COMMAND ${ARGN} RESULT_VARIABLE code OUTPUT_VARIABLE said ERROR_VARIABLE said)
-  if(NOT code EQUAL 0)
-    message(FATAL_ERROR "exit code ${code}: ${ARGN}\n${said}")
-  endif()
-  set(said "${said}" PARENT_SCOPE)
-endfunction()
+include(${CMAKE_CURRENT_LIST_DIR}/run.cmake)
 
 file(REMOVE_RECURSE ${WORK})
 set(fake ${WORK}/torch)

@@ -5,9 +5,11 @@
 #include <torch/torch.h>
 
 #include <limits>
+#include <vector>
 
 #include "core/error.h"
 #include "lm/autocast.h"
+#include "lm/language_model.h"
 #include "support/errors.h"
 
 namespace deeplora {
@@ -64,6 +66,19 @@ TEST(OutputLossTest, NothingToPredictIsZeroAndNotANumberIsNotHidden) {
   states = torch::randn({3, 8});
   states[1][2] = std::numeric_limits<float>::quiet_NaN();
   EXPECT_TRUE(output_loss_sum(states, {weight, {}}, 50, torch::zeros({3}, torch::kInt64)).isnan().item<bool>());
+}
+
+TEST(OutputLossTest, TokensWithoutALabelTakeNoPart) {
+  torch::manual_seed(4);
+  const torch::Tensor states = torch::randn({5, 8}).set_requires_grad(true), weight = torch::randn({50, 8});
+  const torch::Tensor labels = torch::tensor(std::vector<int64_t>{3, kIgnored, 49, kIgnored, 0}), kept = torch::tensor({0, 2, 4});
+  const torch::Tensor loss = output_loss_sum(states, {weight, {}}, 50, labels);
+  const torch::Tensor alone = states.detach().index_select(0, kept).set_requires_grad(true);
+  const torch::Tensor expected = reference(alone, weight, labels.index_select(0, kept));
+  EXPECT_NEAR(loss.item<double>(), expected.item<double>(), 1e-6 * expected.item<double>());
+  const torch::Tensor ours = torch::autograd::grad({loss}, {states})[0], theirs = torch::autograd::grad({expected}, {alone})[0];
+  EXPECT_LT((ours.index_select(0, kept) - theirs).abs().max().item<double>(), 1e-5);
+  EXPECT_EQ(ours.index_select(0, torch::tensor({1, 3})).abs().max().item<float>(), 0.0F);
 }
 
 TEST(OutputLossTest, LabelsBeyondTheVocabularyAreSaid) {

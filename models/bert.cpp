@@ -34,14 +34,18 @@ class EncoderLayer : public torch::nn::Module {
 
   /// x [N, D] -> [N, D]; `trace` collects the outputs of both norms when given.
   torch::Tensor forward(const torch::Tensor& x, const Packing& packing, std::vector<torch::Tensor>* trace) {
-    const bool training = is_training();
     const auto qkv = query_key_value_.forward(x);
-    const torch::Tensor mixed = packed_attention(qkv[0], qkv[1], qkv[2], config_.heads, packing, training ? config_.attention_dropout : 0.0);
-    const double dropout = training ? config_.hidden_dropout : 0.0;
-    const torch::Tensor attended = attention_norm_->of_sum(output_(mixed), x, dropout);
-    const torch::Tensor out = mlp_norm_->of_sum(mlp_out_->of_activated(mlp_in_(attended), config_.activation), attended, dropout);
+    const torch::Tensor mixed = packed_attention(qkv[0], qkv[1], qkv[2], config_.heads, packing, attention_dropout());
+    const torch::Tensor attended = attend(mixed, x), out = feed_forward(attended);
     if (trace) trace->insert(trace->end(), {attended, out});
     return out;
+  }
+
+  /// The same for the first token of every sequence alone: [N, D] -> [B, D]. Of the other tokens only keys and values are computed.
+  torch::Tensor first_tokens(const torch::Tensor& x, const Packing& packing) {
+    const torch::Tensor first = packing.first_tokens(x);
+    const auto kv = query_key_value_.without_first(x);
+    return feed_forward(attend(packed_attention(query_(first), kv[0], kv[1], config_.heads, packing, attention_dropout(), true), first));
   }
 
   void add_sites(std::vector<AdapterSite>& sites) {
@@ -54,6 +58,13 @@ class EncoderLayer : public torch::nn::Module {
   }
 
  private:
+  double attention_dropout() const { return is_training() ? config_.attention_dropout : 0.0; }
+  double hidden_dropout() const { return is_training() ? config_.hidden_dropout : 0.0; }
+  torch::Tensor attend(const torch::Tensor& mixed, const torch::Tensor& x) { return attention_norm_->of_sum(output_(mixed), x, hidden_dropout()); }
+  torch::Tensor feed_forward(const torch::Tensor& attended) {
+    return mlp_norm_->of_sum(mlp_out_->of_activated(mlp_in_(attended), config_.activation), attended, hidden_dropout());
+  }
+
   const EncoderConfig& config_;
   Projection query_{nullptr}, key_{nullptr}, value_{nullptr}, output_{nullptr}, mlp_in_{nullptr}, mlp_out_{nullptr};
   JoinedProjections query_key_value_;
@@ -123,18 +134,19 @@ class EncoderModel : public LanguageModel {
   }
 
   ModelOutput forward(const Batch& batch) override {
-    const int64_t size = batch.input_ids.size(0), tokens = batch.input_ids.size(1);
-    check(tokens + config_.first_position <= config_.positions, "a text of ", tokens, " tokens is longer than the model's ",
-          config_.positions - config_.first_position, " positions; lower data.max_length");
-    const Packing packing(batch.attention_mask, size, tokens, batch.input_ids.device());  // tensors inside are shared, so copies are cheap
-    torch::Tensor x = embed(batch, packing);
-    if (trace_) trace_->push_back(x);
-    if (is_training()) x = seeded_dropout(x, config_.hidden_dropout);
-    for (const auto& layer : layers_)
-      x = checkpointing_ ? recomputed(*layer, {x}, [layer, packing](const auto& in) { return layer->forward(in[0], packing, nullptr); })
-                         : layer->forward(x, packing, trace_);
-    if (!head_) return {.hidden = packing.unpack(x), .logits = {}};
-    return {.hidden = {}, .logits = head_->forward(packing.unpack(x).select(1, 0))};
+    if (head_) return {.hidden = {}, .logits = head_->forward(first_states(batch))};
+    const Packing packing = packing_of(batch);
+    return {.hidden = packing.unpack(run(batch, packing, layers_.size())), .logits = {}};
+  }
+
+  torch::Tensor first_states(const Batch& batch) override {
+    const Packing packing = packing_of(batch);
+    // A row that begins with padding has its first cell there, where no state is.
+    if (layers_.empty() || !packing.has_first_tokens()) return packing.unpack(run(batch, packing, layers_.size())).select(1, 0);
+    const auto& last = layers_.back();
+    const torch::Tensor x = run(batch, packing, layers_.size() - 1);
+    return checkpointing_ ? recomputed(*last, {x}, [last, packing](const auto& in) { return last->first_tokens(in[0], packing); })
+                          : last->first_tokens(x, packing);
   }
 
   std::vector<AdapterSite> sites() override {
@@ -153,11 +165,9 @@ class EncoderModel : public LanguageModel {
 
   std::vector<std::pair<std::string, torch::Tensor>> checkpoints(const Batch& batch) override {
     std::vector<torch::Tensor> trace;
-    trace_ = &trace;
-    forward(batch);
-    trace_ = nullptr;
+    const Packing packing = packing_of(batch);
+    run(batch, packing, layers_.size(), &trace);
     std::vector<std::pair<std::string, torch::Tensor>> out;
-    const Packing packing(batch.attention_mask, batch.input_ids.size(0), batch.input_ids.size(1), batch.input_ids.device());
     for (size_t i = 0; i < trace.size(); ++i) {
       const std::string name = i == 0 ? "the embeddings" : cat("layer ", (i - 1) / 2, i % 2 ? ", attention" : ", feed-forward");
       out.emplace_back(name, packing.unpack(trace[i]));
@@ -166,6 +176,27 @@ class EncoderModel : public LanguageModel {
   }
 
  private:
+  /// Tensors inside are shared, so copies are cheap.
+  Packing packing_of(const Batch& batch) const {
+    const int64_t size = batch.input_ids.size(0), tokens = batch.input_ids.size(1);
+    check(tokens + config_.first_position <= config_.positions, "a text of ", tokens, " tokens is longer than the model's ",
+          config_.positions - config_.first_position, " positions; lower data.max_length");
+    return Packing(batch.attention_mask, size, tokens, batch.input_ids.device());
+  }
+
+  /// [N, D]: the embeddings through the first `count` layers; `trace` collects the outputs of all norms when given.
+  torch::Tensor run(const Batch& batch, const Packing& packing, size_t count, std::vector<torch::Tensor>* trace = nullptr) {
+    torch::Tensor x = embed(batch, packing);
+    if (trace) trace->push_back(x);
+    if (is_training()) x = seeded_dropout(x, config_.hidden_dropout);
+    for (size_t i = 0; i < count; ++i) {
+      const auto& layer = layers_[i];
+      x = checkpointing_ && !trace ? recomputed(*layer, {x}, [layer, packing](const auto& in) { return layer->forward(in[0], packing, nullptr); })
+                         : layer->forward(x, packing, trace);
+    }
+    return x;
+  }
+
   /// [N, D]: the sum of the tables, normalised.
   torch::Tensor embed(const Batch& batch, const Packing& packing) {
     const torch::Tensor ids = packing.pack(batch.input_ids);
@@ -185,7 +216,6 @@ class EncoderModel : public LanguageModel {
   std::vector<std::shared_ptr<EncoderLayer>> layers_;
   std::shared_ptr<ArchiveHead> head_;
   std::vector<NamedTensor> base_parameters_;
-  std::vector<torch::Tensor>* trace_ = nullptr;
   bool checkpointing_ = false;
 };
 

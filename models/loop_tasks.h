@@ -7,6 +7,7 @@ namespace deeplora {
 
 /// One head of one sequence.
 struct HeadTask {
+  int64_t queries;        ///< rows of q, the output and log_sums, Q: T, or fewer for the first tokens alone (then not causal)
   int64_t tokens, width;  ///< T, d
   float scale;            ///< 1 / sqrt(d)
   uint32_t seed, first;   ///< the mask of row i and column j is a function of these, i and j
@@ -24,7 +25,7 @@ struct HeadView {
 
 struct HeadGradients {
   float *q, *k, *v;
-  int64_t stride;
+  int64_t q_stride, stride;  ///< of q, and of k and v
   bool add;  ///< k and v have gradients of another head already, to which these are added
 };
 

@@ -44,6 +44,15 @@ torch::Tensor Packing::unpack(const torch::Tensor& packed) const {
   return cells.index_copy_(0, index_.narrow(0, 0, tokens), packed.narrow(0, 0, tokens)).view({batch_, tokens_, packed.size(1)});
 }
 
+bool Packing::has_first_tokens() const {
+  return tokens_ > 0 && (!attention_mask_.defined() || attention_mask_.select(3, 0).all().item<bool>());
+}
+
+torch::Tensor Packing::first_tokens(const torch::Tensor& packed) const {
+  const torch::Tensor first = torch::tensor(std::vector<int64_t>(offsets_.begin(), offsets_.end() - 1));
+  return packed.index_select(0, first.to(packed.device()));
+}
+
 Packing Packing::rows(const torch::Tensor& rows) const {
   Packing out = *this;
   out.batch_ = rows.size(0);
@@ -55,17 +64,18 @@ Packing Packing::rows(const torch::Tensor& rows) const {
 }
 
 torch::Tensor packed_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads,
-                               const Packing& packing, double dropout) {
+                               const Packing& packing, double dropout, bool first_only) {
   if (can_attend_packed(q, k, v)) {
-    return sequence_attention(q, k, v, {.heads = heads, .kv_heads = heads, .dropout = dropout}, packing.offsets());
+    return sequence_attention(q, k, v, {.heads = heads, .kv_heads = heads, .first_only = first_only, .dropout = dropout}, packing.offsets());
   }
   const auto split = [&](const torch::Tensor& x) {  // [N, D] -> [B, H, T, D/H]
     return packing.unpack(x).view({packing.batch(), packing.tokens(), heads, -1}).transpose(1, 2);
   };
+  const torch::Tensor queries = first_only ? q.view({packing.batch(), heads, 1, -1}) : split(q);
   const torch::Tensor& seen = packing.attention_mask();
   const torch::Tensor out =
-      at::scaled_dot_product_attention(split(q), split(k), split(v), seen.defined() ? std::optional(seen) : std::nullopt, dropout);
-  return packing.pack(out.transpose(1, 2).flatten(2));
+      at::scaled_dot_product_attention(queries, split(k), split(v), seen.defined() ? std::optional(seen) : std::nullopt, dropout);
+  return first_only ? out.flatten(1) : packing.pack(out.transpose(1, 2).flatten(2));
 }
 
 }  // namespace deeplora

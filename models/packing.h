@@ -23,6 +23,10 @@ class Packing {
   const torch::Tensor& attention_mask() const { return attention_mask_; }
   /// What attention needs to look at these cells again from other rows, rows [B'] indices into the batch: only its mask is kept.
   Packing rows(const torch::Tensor& rows) const;
+  /// [N, D] -> [B, D]: the first token of every row. has_first_tokens() must hold.
+  torch::Tensor first_tokens(const torch::Tensor& packed) const;
+  /// Whether every row of the batch begins with a token.
+  bool has_first_tokens() const;
   int64_t batch() const { return batch_; }
   int64_t tokens() const { return tokens_; }
   /// Row s of the batch has the packed rows offsets()[s] .. offsets()[s + 1] - 1.
@@ -36,8 +40,9 @@ class Packing {
   std::vector<int64_t> offsets_;
 };
 
-/// Softmax attention over packed queries, keys and values [N, D] with `heads` heads -> [N, D].
+/// Softmax attention over packed queries, keys and values [N, D] with `heads` heads -> [N, D]; with `first_only` of the first tokens' queries
+/// [B, D] -> [B, D].
 torch::Tensor packed_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads,
-                               const Packing& packing, double dropout);
+                               const Packing& packing, double dropout, bool first_only = false);
 
 }  // namespace deeplora

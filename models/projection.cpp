@@ -119,22 +119,30 @@ void JoinedProjections::join(const std::vector<torch::Tensor>& owners) {
   if (biases.size() == projections_.size()) bias_ = join_in_place(biases, owners);
 }
 
-std::vector<torch::Tensor> JoinedProjections::forward(const torch::Tensor& x) {
+std::vector<torch::Tensor> JoinedProjections::from(size_t first, const torch::Tensor& x, AutocastCopy& copy) {
   // Moving the model to a device gives every weight a tensor of its own again.
   if (weight_.data_ptr() != projections_.front()->weight().data_ptr()) join({});
+  const auto rest = [&](const torch::Tensor& joined) {
+    if (first == 0 || !joined.defined()) return joined;
+    int64_t row = 0;
+    for (size_t i = 0; i < first; ++i) row += projections_[i]->weight().size(0);
+    return joined.narrow(0, row, joined.size(0) - row);
+  };
+  const torch::Tensor weight = rest(weight_), bias = rest(bias_);
   std::vector<ChainLayer> layers;
   std::vector<torch::Tensor> out, factors;
-  for (const auto& projection : projections_) {
+  for (size_t i = first; i < projections_.size(); ++i) {
+    const auto& projection = projections_[i];
     auto update = projection->chain_update();
     if (!update || (projection->bias().defined() && !bias_.defined())) break;
     factors.insert(factors.end(), update->factors.begin(), update->factors.end());
     layers.push_back({projection->weight().size(0), std::move(*update)});
   }
-  if (layers.size() == projections_.size() && can_fuse_chain(x, weight_, bias_, factors)) {
-    const auto operand = copy_.of(weight_);
-    return linear_with_chains(x, operand.weight, bias_, layers, InputFunction::identity, operand.panels);
+  if (first + layers.size() == projections_.size() && can_fuse_chain(x, weight, bias, factors)) {
+    const auto operand = copy.of(weight);
+    return linear_with_chains(x, operand.weight, bias, layers, InputFunction::identity, operand.panels);
   }
-  for (Projection projection : projections_) out.push_back(projection(x));
+  for (size_t i = first; i < projections_.size(); ++i) out.push_back(projections_[i](x));
   return out;
 }
 

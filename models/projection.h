@@ -63,13 +63,17 @@ class JoinedProjections {
   /// into it, so that nothing is held twice.
   JoinedProjections(std::vector<Projection> projections, const std::vector<torch::Tensor>& owners);
   /// [..., in] -> the projections' outputs.
-  std::vector<torch::Tensor> forward(const torch::Tensor& x);
+  std::vector<torch::Tensor> forward(const torch::Tensor& x) { return from(0, x, copy_); }
+  /// The same of all projections but the first.
+  std::vector<torch::Tensor> without_first(const torch::Tensor& x) { return from(1, x, rest_copy_); }
 
  private:
   void join(const std::vector<torch::Tensor>& owners);
+  /// Of projections[first] and those behind it, whose part of the joined weight `copy` keeps.
+  std::vector<torch::Tensor> from(size_t first, const torch::Tensor& x, AutocastCopy& copy);
   std::vector<Projection> projections_;
   torch::Tensor weight_, bias_;  ///< [sum out, in], [sum out] or undefined; undefined before the first join
-  AutocastCopy copy_;
+  AutocastCopy copy_, rest_copy_;
 };
 
 /// Rows of W (+ the adapter's change). weight [V, D].

@@ -13,7 +13,7 @@ inline uint32_t drop_threshold(double p) { return static_cast<uint32_t>(p * 4294
 /// out[i] = (residual ? residual[i] : 0) + (kept(first + i) ? x[i] * scale : 0), for n elements.
 void masked_sum(float* out, const float* x, const float* residual, int64_t first, int64_t n, uint32_t seed, uint32_t threshold, float scale);
 
-/// out [T, d] (rows out_stride apart) = dropout(softmax(scale q k^T)) v; log_sums: log of each row's softmax denominator.
+/// out [Q, d] (rows out_stride apart) = dropout(softmax(scale q k^T)) v; log_sums: log of each row's softmax denominator.
 void attend_head(const HeadTask& task, HeadView q, HeadView k, HeadView v, float* out, int64_t out_stride, float* log_sums, int64_t log_stride);
 
 /// Gradients of q, k and v from that of the output, g; `out` and `log_sums` are what attend_head() gave.

@@ -8,6 +8,7 @@
 
 #include "core/parallel.h"
 #include "factorization/block_products.h"
+#include "factorization/narrow_products.h"
 
 /// MKL's product of bfloat16 matrices with float32 results, where the LibTorch in use brings it. Next to oneDNN's, which at::mm takes, it compiles
 /// nothing for a new shape, costs less per call and leaves the sums unrounded.
@@ -62,6 +63,12 @@ torch::Tensor repeated(const torch::Tensor& bias, int64_t rows) {
   return out;
 }
 
+/// Where MKL is slow; false where it is left to it.
+bool own_product(torch::Tensor& y, const torch::Tensor& a, const torch::Tensor& b, double scale, bool add) {
+  if (prefers_block_products()) return block_product(y, a, b, scale, add);
+  return prefers_narrow_product(a, b) && narrow_product(y, a, b, scale, add);
+}
+
 }  // namespace
 
 ProductTypes ProductTypes::of(const torch::Tensor& x) {
@@ -78,7 +85,7 @@ torch::Tensor ProductTypes::product(const torch::Tensor& a, const torch::Tensor&
 }
 
 void ProductTypes::product_into(torch::Tensor& y, const torch::Tensor& a, const torch::Tensor& b, double scale) const {
-  if (prefers_block_products() && block_product(y, a, b, scale, /*add=*/false)) return;
+  if (own_product(y, a, b, scale, /*add=*/false)) return;
   if (!widens()) {
     at::mm_out(y, a, b);
     if (scale != 1) y.mul_(scale);
@@ -89,7 +96,7 @@ void ProductTypes::product_into(torch::Tensor& y, const torch::Tensor& a, const 
 }
 
 void ProductTypes::add_product(torch::Tensor& y, const torch::Tensor& a, const torch::Tensor& b, double scale) const {
-  if (prefers_block_products() && block_product(y, a, b, scale, /*add=*/true)) return;
+  if (own_product(y, a, b, scale, /*add=*/true)) return;
   if (!widens()) y.addmm_(a, b, 1, scale);
   else if (!mkl_product(y, a, b, scale, 1)) y.add_(at::mm(a, b), scale);
 }

@@ -48,8 +48,8 @@ ModelWithHead::ModelWithHead(std::shared_ptr<LanguageModel> base, int64_t width,
 }
 
 ModelOutput ModelWithHead::forward(const Batch& batch) {
-  const ModelOutput out = base_->forward(batch);
-  torch::Tensor pooled = pool(out.hidden, batch.attention_mask, options_.pooling);
+  torch::Tensor pooled = options_.pooling == Pooling::cls ? base_->first_states(batch) : torch::Tensor();
+  if (!pooled.defined()) pooled = pool(base_->forward(batch).hidden, batch.attention_mask, options_.pooling);
   if (options_.dropout > 0) pooled = at::dropout(pooled, options_.dropout, is_training());
   const torch::Tensor raw = at::linear(pooled.to(weight_.scalar_type()), weight_, bias_);
   return {.hidden = {}, .logits = raw * options_.scale + options_.shift};

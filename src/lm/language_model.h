@@ -86,6 +86,9 @@ class LanguageModel : public torch::nn::Module {
   /// Sum of -log p(label) over the batch's labels [B, T] that are not kIgnored, scalar float32, for a language model that need not hold all its
   /// logits for it. Undefined where it does: then the loss is to be taken from forward()'s.
   virtual torch::Tensor token_loss_sum(const Batch& /*batch*/) { return {}; }
+  /// Last hidden state of every row's first cell [B, D], for an encoder that need not compute the last layer of the others for it. Undefined where
+  /// it does: then it is to be taken from forward()'s.
+  virtual torch::Tensor first_states(const Batch& /*batch*/) { return {}; }
   /// Stable order; embeddings included.
   virtual std::vector<AdapterSite> sites() = 0;
   /// Every floating-point weight of the base model under its archive name; `full` trains these.

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include "support/errors.h"
+
 namespace deeplora {
 namespace {
 
@@ -81,6 +83,29 @@ TEST(AttentionTest, DropoutKeepsTheMeanAndItsBackwardPassSeesTheSameMask) {
     const double expected = (at(1e-2) - at(-1e-2)) / 2e-2, found = (gradients[i] * direction).sum(torch::kFloat64).item<double>();
     EXPECT_NEAR(found, expected, 2e-2 * std::abs(expected) + 2e-2) << "input " << i;
   }
+}
+
+TEST(AttentionTest, FirstTokensAloneGetWhatTheyGetAmongTheOthers) {
+  const auto x = random_inputs();
+  const torch::Tensor starts = torch::tensor(std::vector<int64_t>{0, 1, 18, 34}), filled = torch::tensor(std::vector<int64_t>{0, 1, 2, 4});
+  for (const double dropout : {0.0, 0.3}) {
+    const auto run = [&](const torch::Tensor& q, bool first_only) {
+      torch::manual_seed(5);
+      return sequence_attention(q, x[1], x[2], {.heads = kHeads, .kv_heads = kHeads, .first_only = first_only, .dropout = dropout}, kOffsets);
+    };
+    // The fourth sequence has no token: a row of NaN that nothing may read.
+    torch::Tensor q = torch::full({5, kHeads * kWidth}, std::numeric_limits<float>::quiet_NaN());
+    q = q.index_copy(0, filled, x[0].index_select(0, starts));
+    const torch::Tensor alone = run(q, true), among = run(x[0], false).index_select(0, starts);
+    EXPECT_LT((alone.index_select(0, filled) - among).abs().max().item<double>(), 1e-6) << dropout;
+    EXPECT_EQ(alone[3].abs().max().item<float>(), 0);
+    const torch::Tensor g = torch::randn_like(among);
+    const auto ours = torch::autograd::grad({(alone.index_select(0, filled) * g).sum()}, x), theirs = torch::autograd::grad({(among * g).sum()}, x);
+    for (size_t i = 0; i < 3; ++i) EXPECT_LT((ours[i] - theirs[i]).abs().max().item<double>(), 1e-5) << dropout << " input " << i;
+  }
+  EXPECT_NE(testing::error_of([&] { sequence_attention(x[0], x[1], x[2], {.heads = kHeads, .kv_heads = kHeads, .first_only = true, .causal = true}, kOffsets); })
+                .find("neither is causal"),
+            std::string::npos);
 }
 
 TEST(AttentionTest, NotANumberIsNotHidden) {

@@ -32,6 +32,22 @@ TEST(PackingTest, PackedAttentionEqualsPaddedAttentionPerSequence) {
   }
 }
 
+TEST(PackingTest, FirstTokensAloneGetWhatTheyGetAmongTheOthers) {
+  torch::manual_seed(4);
+  for (const bool pads : {true, false}) {
+    const torch::Tensor mask = pads ? torch::tensor({{1, 1, 1, 1, 1}, {1, 0, 0, 0, 0}, {1, 1, 1, 0, 0}}, torch::kInt64) : torch::Tensor();
+    const Packing packing(mask, 3, 5, torch::kCPU);
+    EXPECT_TRUE(packing.has_first_tokens());
+    for (const auto dtype : {torch::kFloat64, torch::kFloat32}) {  // LibTorch's attention and ours
+      const torch::Tensor x = packing.pack(torch::randn({3, 5, 8}, dtype)), k = torch::randn_like(x), v = torch::randn_like(x);
+      const torch::Tensor among = packing.first_tokens(packed_attention(x, k, v, 2, packing, 0.0));
+      const torch::Tensor alone = packed_attention(packing.first_tokens(x), k, v, 2, packing, 0.0, /*first_only=*/true);
+      EXPECT_LT((alone - among).abs().max().item<double>(), 1e-6) << pads << dtype;
+    }
+  }
+  EXPECT_FALSE(Packing(torch::tensor({{1, 1}, {0, 1}}), 2, 2, torch::kCPU).has_first_tokens());
+}
+
 TEST(PackingTest, LongSequencesWithDropoutKeepTheMeanAndPassGradientsThroughTheSameMask) {
   const torch::Tensor mask = (torch::arange(40).unsqueeze(0) < torch::tensor({{40}, {25}})).to(torch::kInt64);
   const Packing packing(mask, 2, 40, torch::kCPU);

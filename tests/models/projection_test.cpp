@@ -33,6 +33,9 @@ void expect_same(JoinedProjections& joined, const std::vector<Projection>& proje
     Projection alone = projections[i];
     EXPECT_TRUE(at::allclose(together[i], alone(x), 1e-5, 1e-6)) << i;
   }
+  const auto rest = joined.without_first(x);
+  ASSERT_EQ(rest.size() + 1, together.size());
+  for (size_t i = 0; i < rest.size(); ++i) EXPECT_TRUE(at::allclose(rest[i], together[i + 1], 1e-5, 1e-6)) << i;
 }
 
 TEST(JoinedProjectionsTest, GiveWhatEachGivesAlone) {

@@ -236,6 +236,25 @@ double token_loss_difference(const TorchScriptArchive& archive) {
   return std::max(value, largest(a, b));
 }
 
+/// The states of first cells that a model computes on their own, and what they give factors, against those in the middle of the whole result; with and
+/// without padding before the first token, with and without layers computed again. -1: it has none.
+double first_states_difference(const TorchScriptArchive& archive) {
+  const Model model = native(archive);
+  const auto with = adapted(model, "lora", "rank: 2", {"all-linear"});
+  double worst = -1;
+  for (const Padding padding : {Padding::none, Padding::left, Padding::right})
+    for (const bool again : {false, true}) {
+      const Batch batch = random_batch(archive, *model, 3, 9, padding);
+      model->set_gradient_checkpointing(again);
+      const torch::Tensor ours = model->first_states(batch);
+      if (!ours.defined()) return -1;
+      const torch::Tensor theirs = model->forward(batch).hidden.select(1, 0), weights = torch::randn(theirs.sizes(), make_generator(4, "weights"));
+      const double value = (ours - theirs).abs().max().item<double>() / theirs.abs().max().item<double>();
+      worst = std::max({worst, value, largest(factor_gradients(*with, (ours * weights).sum()), factor_gradients(*with, (theirs * weights).sum()))});
+    }
+  return worst;
+}
+
 ordered_json check(const std::string& file) {
   const TorchScriptArchive archive = TorchScriptArchive::load(file);
   const Model ours = native(archive), theirs = graph(archive);
@@ -257,6 +276,7 @@ ordered_json check(const std::string& file) {
   out["factor_gradients"] = largest(factor_gradients(*a, batch, 1), factor_gradients(*b, batch, 1));
   out["decoding"] = decoding_difference(archive, *ours);
   out["token_loss"] = token_loss_difference(archive);
+  out["first_states"] = first_states_difference(archive);
   out["checkpointing"] = std::max(checkpointing_difference(archive, ""), checkpointing_difference(archive, "re:.*[.]1[.].*"  /* frozen layers below */));
   return out;
 }

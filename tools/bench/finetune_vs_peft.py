@@ -2,12 +2,14 @@
 """deeplora and PEFT + transformers in alternation: same model, start, rows, batches, steps, threads and dtype. Prints ratios.
 
   .venv/bin/python tools/bench/finetune_vs_peft.py [--pairs 3] [--steps 50] [--rows 800] [--batch 16] [--threads N] [--bf16]
-                                 [--data sentiment|stsb] [--order shuffled|grouped] [--model FOLDER | --random WIDTH,LAYERS | --causal FOLDER] [--curve]
+                                 [--data sentiment|stsb] [--order shuffled|grouped] [--pooling mean|cls]
+                                 [--model FOLDER | --random WIDTH,LAYERS | --causal FOLDER] [--curve]
 
 Each side runs as a process of its own, in turn (A B A B ...), on nothing but this machine's processor; a ratio is taken pair by
 pair and the median is printed with the smallest and the largest. Steady state leaves the first step out. Both start from the same
 factors and take the same batches in the same order, drawn beforehand: shuffled, as transformers' Trainer does by default, or --order grouped, rows of
-similar length together (its group_by_length). The peer pads a batch to its longest row, deeplora does not pad. --causal trains a language model on
+similar length together (its group_by_length). The head reads the mean of a text's tokens, as sentence encoders are used, or --pooling cls, the first
+token alone, as BERT's own classifiers do: deeplora leaves the last layer of the others out then. The peer pads a batch to its longest row, deeplora does not pad. --causal trains a language model on
 the same sentences. --curve adds one pair without dropout and prints how far the losses are apart, step by step; under --bf16 the peer of
 this pair stays in float32. On a virtual machine that is given its memory as it touches it, run once for nothing: whoever is first
 would pay for the other (seen: 3 instead of 16 samples/s). The last line sets a step beside the time that its frozen matrix products take alone
@@ -107,8 +109,9 @@ def write_config(path: Path, model: Path, rows: Path, start: Path | None, option
     task = "causal-lm" if options.causal else "regression"
     more = ", pack: false" if options.causal else ", text_pair: text_pair" if options.data == "stsb" else ""
     head = "" if options.causal else f"head: {{dropout: {0.1 if dropout else 0}}}\n"
+    pooling = "" if options.causal else f", pooling: {options.pooling}"
     path.write_text(
-        f"model: {{path: {model}, precision: {'bfloat16' if options.bf16 else 'float32'}{'' if dropout else ', dropout: 0'}}}\n"
+        f"model: {{path: {model}, precision: {'bfloat16' if options.bf16 else 'float32'}{'' if dropout else ', dropout: 0'}{pooling}}}\n"
         f"data: {{task: {task}, train: {rows}, max_length: 128{more}}}\n"
         + (f"adapter: {{path: {start}}}\n" if start else "adapter: {method: lora, rank: 8, alpha: 16, targets: all-linear}\n") + head +
         f"train: {{steps: {steps}, batch_size: {options.batch}, lr: 1e-3, shuffle: false, log_every: {1000 if dropout else 1}, "
@@ -140,7 +143,7 @@ class Pair:
     def peft(self, dropout: bool = True) -> dict:
         o = self.options
         command = [sys.executable, "tools/bench/peft_worker.py", self.folder, str(self.rows), str(self.start), "--steps", str(o.steps),
-                   "--batch", str(o.batch), "--threads", str(o.threads)]
+                   "--batch", str(o.batch), "--threads", str(o.threads), "--pooling", o.pooling]
         command += ["--causal"] * bool(o.causal) + ["--bf16"] * (o.bf16 and dropout) + ["--no-dropout"] * (not dropout)
         wall, out = measured(command, self.environment)
         return {**json.loads(out.splitlines()[-1]), "wall": wall}
@@ -155,6 +158,7 @@ def main() -> None:
     which.add_argument("--causal", metavar="FOLDER", help="Hugging Face folder of a causal language model")
     parser.add_argument("--data", choices=["sentiment", "stsb"], default="sentiment")
     parser.add_argument("--order", choices=["shuffled", "grouped"], default="shuffled")
+    parser.add_argument("--pooling", choices=["mean", "cls"], default="mean", help="what the head of an encoder reads")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--rows", type=int, default=800)
@@ -172,8 +176,9 @@ def main() -> None:
         pairs = [(pair.ours(f"run{i}"), pair.peft()) for i in range(options.pairs)]
         curves = (pair.ours("curve", dropout=False)["losses"], pair.peft(dropout=False)["losses"]) if options.curve else None
         tokens, cells = (round(pairs[0][1][key]) for key in ("tokens_per_step", "cells_per_step"))
+        first = ["--first-tokens", str(options.batch)] * (options.pooling == "cls" and not options.causal)
         _, out = measured([sys.executable, "tools/bench/roofline.py", folder, str(tokens), "--threads", str(options.threads)] +
-                          ["--bf16"] * options.bf16 + ["--causal"] * bool(options.causal), environment)
+                          ["--bf16"] * options.bf16 + ["--causal"] * bool(options.causal) + first, environment)
     report(pairs, options, tokens, cells, json.loads(out), curves)
 
 
@@ -181,7 +186,7 @@ def report(pairs, options, tokens: int, cells: int, roofline: dict, curves) -> N
     lines = [("samples/s, steady state", "samples_per_second", True), ("peak memory, MB", "peak_rss_mb", False),
              ("start to first step, s", "seconds_to_first_step", False), ("whole process, s", "wall", False)]
     table = {}
-    print(f"{options.pairs} pairs, {options.steps} steps of {options.batch}, {options.threads} threads, {options.data} {options.order}, {'bf16' if options.bf16 else 'float32'}")
+    print(f"{options.pairs} pairs, {options.steps} steps of {options.batch}, {options.threads} threads, {options.data} {options.order}{'' if options.causal else f', {options.pooling} pooling'}, {'bf16' if options.bf16 else 'float32'}")
     print(f"{'':26}{'deeplora':>10}{'PEFT':>10}   ratio (median, least .. most)")
     for title, key, higher in lines:
         ours, peft = [a[key] for a, _ in pairs], [b[key] for _, b in pairs]

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One PEFT + transformers fine-tuning run, measured as deeplora measures its own: the peer of tools/bench/finetune_vs_peft.py.
 
-A sentence encoder with mean pooling and a linear head, or a causal language model; LoRA from a PEFT folder, AdamW, linear decay, gradient
+A sentence encoder with a linear head on the mean of its tokens or on the first, or a causal language model; LoRA from a PEFT folder, AdamW, linear decay, gradient
 clipping at 1, dynamic padding, rows in the order of the file, sdpa attention. Prints one JSON object.
 """
 from __future__ import annotations
@@ -40,7 +40,7 @@ def batches(count: int, size: int, steps: int):
 
 
 class Encoder:
-    """Sentence encoder with mean pooling and a linear head on standardised labels."""
+    """Sentence encoder with a linear head on standardised labels."""
 
     def __init__(self, options, rows):
         import torch
@@ -61,6 +61,7 @@ class Encoder:
         saved = load_file(Path(options.start) / "head.safetensors")  # in the labels' own units
         self.head.load_state_dict({"weight": saved["weight"] / spread, "bias": (saved["bias"] - mean) / spread})
         self.dropout = torch.nn.Dropout(0.1)
+        self.pooling = options.pooling
 
     def modules(self):
         return [self.model, self.head, self.dropout]
@@ -75,7 +76,8 @@ class Encoder:
     def loss(self, inputs, rows):
         hidden = self.model(**inputs).last_hidden_state
         mask = inputs["attention_mask"].unsqueeze(-1)
-        predicted = self.head(self.dropout((hidden * mask).sum(1) / mask.sum(1))).squeeze(-1)
+        pooled = hidden[:, 0] if self.pooling == "cls" else (hidden * mask).sum(1) / mask.sum(1)
+        predicted = self.head(self.dropout(pooled)).squeeze(-1)
         return (predicted.float() - self.labels[rows]).square().mean()
 
 
@@ -119,6 +121,7 @@ def main() -> None:
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--pooling", choices=["mean", "cls"], default="mean")
     parser.add_argument("--causal", action="store_true")
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--no-dropout", action="store_true")

@@ -2,11 +2,12 @@
 """Seconds that the frozen matrix products of one training step take alone, at the speed this machine gives them: what no way of
 training by back-propagation through the model can go below.
 
-  .venv/bin/python tools/bench/roofline.py HF_FOLDER TOKENS [--threads N] [--bf16] [--causal]
+  .venv/bin/python tools/bench/roofline.py HF_FOLDER TOKENS [--threads N] [--bf16] [--causal] [--first-tokens B]
 
 TOKENS is the number of real tokens of a step (padding left out). For every linear layer x W^T is timed, and for all but the first
 layer's query, key and value also the gradient g W of its input; each layer has weights of its own, so caches hold what they hold in
-training. Prints one JSON object.
+training. Where only the first tokens of B texts are read behind the last layer (--first-tokens), that layer's products but keys and values are
+of B rows. Prints one JSON object.
 """
 from __future__ import annotations
 
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--causal", action="store_true", help="with the product that gives the logits of every token")
+    parser.add_argument("--first-tokens", type=int, metavar="B", default=0)
     parser.add_argument("--repeats", type=int, default=20)
     options = parser.parse_args()
 
@@ -40,17 +42,22 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     config = json.loads((Path(options.folder) / "config.json").read_text(encoding="utf-8"))
-    shapes = layer_shapes(config) * config["num_hidden_layers"] + [(config["vocab_size"], config["hidden_size"])] * options.causal
+    layer = layer_shapes(config)
+    products = [(shape, options.tokens) for shape in layer * config["num_hidden_layers"]]
+    if options.first_tokens:
+        width = config["hidden_size"]
+        products[-len(layer):] = [((2 * width, width), options.tokens)] + [(shape, options.first_tokens) for shape in [(width, width), *layer[1:]]]
+    products += [((config["vocab_size"], config["hidden_size"]), options.tokens)] * options.causal
     dtype = torch.bfloat16 if options.bf16 else torch.float32
     make = lambda *shape: torch.randn(*shape).to(dtype)  # noqa: E731
-    weights = [make(*shape) for shape in shapes]
-    inputs = {n: make(options.tokens, n) for shape in shapes for n in shape}
+    weights = [(make(*shape), rows) for shape, rows in products]
+    inputs = {(rows, n): make(rows, n) for shape, rows in products for n in shape}
 
     def step() -> None:
-        for weight in weights:
-            torch.mm(inputs[weight.shape[1]], weight.t())
-        for weight in reversed(weights[1:]):
-            torch.mm(inputs[weight.shape[0]], weight)
+        for weight, rows in weights:
+            torch.mm(inputs[rows, weight.shape[1]], weight.t())
+        for weight, rows in reversed(weights[1:]):
+            torch.mm(inputs[rows, weight.shape[0]], weight)
 
     times = []
     for i in range(options.repeats + 3):
@@ -59,7 +66,7 @@ def main() -> None:
         if i >= 3:
             times.append(time.perf_counter() - at)
     seconds = statistics.median(times)
-    operations = 2 * options.tokens * (sum(w.numel() for w in weights) * 2 - weights[0].numel())
+    operations = 2 * (sum(w.numel() * rows for w, rows in weights) * 2 - weights[0][0].numel() * weights[0][1])
     print(json.dumps({"seconds": seconds, "gflops": operations / seconds / 1e9}))
 
 

@@ -1,4 +1,4 @@
-// Transposition, rounding to bfloat16 and activation functions, compiled once per instruction set and chosen when the program runs. Includes nothing of LibTorch
+// Small products, transposition, rounding to bfloat16 and activation functions, compiled once per instruction set and chosen when the program runs. Includes nothing of LibTorch
 // or the standard library's inline functions: code compiled for a newer machine must not reach an older one through a shared inline function.
 #pragma once
 
@@ -18,7 +18,21 @@ struct Function {
   void (*times_derivative)(float* g, const float* x, int64_t count);
 };
 
+/// c [rows, columns] = or += a [rows, depth] b [depth, columns], rows of b and c `b_row` and `c_row` apart, a read through both of its strides.
+struct ProductTask {
+  int64_t rows, columns, depth;
+  float* c;
+  int64_t c_row;
+  const float* a;
+  int64_t a_row, a_column;
+  const float* b;
+  int64_t b_row;
+  bool add;
+};
+
 struct Table {
+  /// Every element is one sum over depth from first to last, so the bits do not depend on how a product is cut into tasks.
+  void (*product)(const ProductTask& task);
   /// out [words, rows] (rows `out_row` apart) = in [rows, words]^T (rows `in_row` apart).
   void (*transpose)(uint32_t* out, int64_t out_row, const uint32_t* in, int64_t in_row, int64_t rows, int64_t words);
   /// out[2 i] = even[i], out[2 i + 1] = odd[i]

@@ -1,0 +1,87 @@
+#include "factorization/narrow_products.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+
+#include "core/instruction_set.h"
+#include "core/parallel.h"
+#include "factorization/loops/loops.h"
+
+namespace deeplora {
+namespace {
+
+constexpr int64_t kRegister = 8;           ///< floats in one of AVX2
+constexpr int64_t kStretch = 48;           ///< rows or columns that a thread takes at least: whole tiles of every instruction set
+constexpr int64_t kWorthAThread = 100'000;  ///< multiplications
+
+bool is_by_rows(const torch::Tensor& x) { return x.stride(1) == 1 && x.stride(0) >= x.size(1); }
+bool is_by_columns(const torch::Tensor& x) { return x.stride(0) == 1 && x.stride(1) >= x.size(0); }
+
+/// [K, N] by columns -> by rows.
+torch::Tensor turned(const torch::Tensor& b) {
+  torch::Tensor out = torch::empty(b.sizes(), b.options());
+  elementwise_loops::best().transpose(reinterpret_cast<uint32_t*>(out.mutable_data_ptr<float>()), out.stride(0),
+                                      reinterpret_cast<const uint32_t*>(b.const_data_ptr<float>()), b.stride(1), b.size(1), b.size(0));
+  return out;
+}
+
+/// b by rows; shared out among threads along the longer side of y.
+void run(torch::Tensor& y, const torch::Tensor& a, const torch::Tensor& b, bool add) {
+  const int64_t rows = y.size(0), columns = y.size(1), depth = a.size(1), longer = std::max(rows, columns);
+  const int64_t stretches = (longer + kStretch - 1) / kStretch;
+  const int64_t parts = rows * columns * depth < kWorthAThread ? 1 : std::min(parallel_threads(), stretches);
+  float* c = y.mutable_data_ptr<float>();
+  const float *left = a.const_data_ptr<float>(), *right = b.const_data_ptr<float>();
+  parallel_parts(parts, [&](int64_t part) {
+    const int64_t first = stretches * part / parts * kStretch, count = std::min(longer, stretches * (part + 1) / parts * kStretch) - first;
+    elementwise_loops::ProductTask task{.rows = rows, .columns = columns, .depth = depth, .c = c, .c_row = y.stride(0), .a = left, .a_row = a.stride(0),
+                                        .a_column = a.stride(1), .b = right, .b_row = b.stride(0), .add = add};
+    if (rows >= columns) {
+      task.rows = count;
+      task.c += first * task.c_row;
+      task.a += first * task.a_row;
+    } else {
+      task.columns = count;
+      task.c += first;
+      task.b += first;
+    }
+    elementwise_loops::best().product(task);
+  });
+}
+
+}  // namespace
+
+bool narrow_product(torch::Tensor& y, const torch::Tensor& a, const torch::Tensor& b, double scale, bool add) {
+  const auto fits = [](const torch::Tensor& x) { return x.device().is_cpu() && x.scalar_type() == at::kFloat && (is_by_rows(x) || is_by_columns(x)); };
+  if (!fits(a) || !fits(b) || !y.device().is_cpu() || y.scalar_type() != at::kFloat || y.stride(1) != 1 || y.numel() == 0 || a.size(1) == 0) return false;
+  const torch::NoGradGuard no_grad;
+  torch::Tensor left = a, right = b;
+  if (scale != 1) {
+    torch::Tensor& smaller = a.numel() < b.numel() ? left : right;
+    smaller = smaller.mul(scale);
+  }
+  if (!is_by_rows(left) && left.size(0) > right.size(1)) {  // along its rows a tile would read a line of memory for a few numbers
+    torch::Tensor other = torch::empty({y.size(1), y.size(0)}, y.options());
+    run(other, right.t(), left.t(), false);
+    if (add) y.add_(other.t());
+    else y.copy_(other.t());
+    return true;
+  }
+  run(y, left, is_by_rows(right) ? right : turned(right), add);
+  return true;
+}
+
+bool prefers_narrow_product(const torch::Tensor& a, const torch::Tensor& b) {
+#if defined(__x86_64__)
+  static const bool here = instruction_set() == InstructionSet::avx2 && !__builtin_cpu_is("intel");
+  const auto narrow = [](int64_t side) { return side <= kNarrow && side >= kRegister; };
+  // Few rows of a weight's product are MKL's: a is by columns where it is a factor's gradient.
+  return here && a.scalar_type() == at::kFloat &&
+         (narrow(b.size(1)) || narrow(a.size(1)) || (narrow(a.size(0)) && !is_by_rows(a) && is_by_rows(b)));
+#else
+  return false;
+#endif
+}
+
+}  // namespace deeplora

@@ -13,6 +13,7 @@ namespace {
 
 constexpr int64_t kRegister = 8;           ///< floats in one of AVX2
 constexpr int64_t kStretch = 48;           ///< rows or columns that a thread takes at least: whole tiles of every instruction set
+constexpr int64_t kLongestSum = 512;            ///< of a block: sums of sums round less than one long sum, and a block of b stays in the first cache
 constexpr int64_t kWorthAThread = 100'000;  ///< multiplications
 
 bool is_by_rows(const torch::Tensor& x) { return x.stride(1) == 1 && x.stride(0) >= x.size(1); }
@@ -35,7 +36,7 @@ void run(torch::Tensor& y, const torch::Tensor& a, const torch::Tensor& b, bool 
   const float *left = a.const_data_ptr<float>(), *right = b.const_data_ptr<float>();
   parallel_parts(parts, [&](int64_t part) {
     const int64_t first = stretches * part / parts * kStretch, count = std::min(longer, stretches * (part + 1) / parts * kStretch) - first;
-    elementwise_loops::ProductTask task{.rows = rows, .columns = columns, .depth = depth, .c = c, .c_row = y.stride(0), .a = left, .a_row = a.stride(0),
+    elementwise_loops::ProductTask task{.rows = rows, .columns = columns, .depth = 0, .c = c, .c_row = y.stride(0), .a = left, .a_row = a.stride(0),
                                         .a_column = a.stride(1), .b = right, .b_row = b.stride(0), .add = add};
     if (rows >= columns) {
       task.rows = count;
@@ -46,7 +47,13 @@ void run(torch::Tensor& y, const torch::Tensor& a, const torch::Tensor& b, bool 
       task.c += first;
       task.b += first;
     }
-    elementwise_loops::best().product(task);
+    for (int64_t start = 0; start < depth; start += kLongestSum) {
+      task.depth = std::min(kLongestSum, depth - start);
+      elementwise_loops::best().product(task);
+      task.a += task.depth * task.a_column;
+      task.b += task.depth * task.b_row;
+      task.add = true;
+    }
   });
 }
 

@@ -19,8 +19,8 @@ struct Shape {
   int64_t rows, depth, columns;
 };
 
-/// A factor's products at ranks that fill registers, half of them and none, and sizes around the tiles' edges.
-const std::vector<Shape> kShapes{{383, 384, 8}, {200, 8, 384}, {8, 342, 400}, {400, 342, 8}, {77, 66, 24}, {33, 3, 50}, {14, 5, 7}, {1, 2, 1}, {97, 40, 33}};
+/// A factor's products at ranks that fill registers, half of them and none, sizes around the tiles' edges, and a sum too long for one float32.
+const std::vector<Shape> kShapes{{383, 384, 8}, {200, 8, 384}, {8, 342, 400}, {400, 342, 8}, {77, 66, 24}, {33, 3, 50}, {14, 5, 7}, {1, 2, 1}, {97, 40, 33}, {9, 100'000, 8}};
 
 double error(const torch::Tensor& found, const torch::Tensor& expected) {
   return ((found.to(torch::kFloat64) - expected).norm() / expected.norm()).item<double>();
@@ -31,15 +31,16 @@ TEST(NarrowProductsTest, EveryLayoutSizeAndScaleGivesTheProduct) {
   for (const auto& [rows, depth, columns] : kShapes) {
     const torch::Tensor a = torch::randn({rows, depth}), b = torch::randn({depth, columns});
     const torch::Tensor expected = a.to(torch::kFloat64).matmul(b.to(torch::kFloat64));
+    const double allowed = depth > 1000 ? 3e-6 : 1e-6;  // one long sum is further off
     for (const auto& left : {a, by_columns(a), part(a)})
       for (const auto& right : {b, by_columns(b), part(b)}) {
         torch::Tensor around = torch::full({rows, columns + 3}, -7.0F), y = around.narrow(1, 1, columns);
         ASSERT_TRUE(narrow_product(y, left, right, 1, false));
-        EXPECT_LT(error(y, expected), 1e-6) << rows << " " << depth << " " << columns;
+        EXPECT_LT(error(y, expected), allowed) << rows << " " << depth << " " << columns;
         EXPECT_TRUE((around.select(1, 0) == -7).all().item<bool>() && (around.narrow(1, columns + 1, 2) == -7).all().item<bool>());
         torch::Tensor sum = torch::ones({rows, columns});
         ASSERT_TRUE(narrow_product(sum, left, right, 0.5, true));
-        EXPECT_LT(error(sum, 1 + 0.5 * expected), 1e-6) << rows << " " << depth << " " << columns;
+        EXPECT_LT(error(sum, 1 + 0.5 * expected), allowed) << rows << " " << depth << " " << columns;
       }
   }
 }
@@ -64,6 +65,7 @@ TEST(NarrowProductsTest, EveryInstructionSetGivesTheProduct) {
   torch::manual_seed(3);
   std::vector<const elementwise_loops::Table*> tables{&elementwise_loops::portable::table(), &elementwise_loops::best()};
   for (const auto& [rows, depth, columns] : kShapes) {
+    if (depth > 1000) continue;  // long sums are cut by narrow_product()
     const torch::Tensor a = torch::randn({rows, depth}), b = torch::randn({depth, columns});
     for (const auto* table : tables) {
       torch::Tensor y = torch::empty({rows, columns});

@@ -11,6 +11,7 @@
 #include "core/instruction_set.h"
 #include "core/parallel.h"
 #include "core/system.h"
+#include "factorization/layout.h"
 #include "factorization/loops/loops.h"
 
 namespace deeplora {
@@ -123,9 +124,6 @@ void run(torch::Tensor& y, const torch::Tensor& a, const torch::Tensor& b, bool 
   run(Task<T>{y.size(0), y.size(1), a.size(1), a.const_data_ptr<T>(), a.stride(0), b.const_data_ptr<T>(), by_rows ? b.stride(0) : 1,
               by_rows ? 1 : b.stride(1), y.mutable_data_ptr<float>(), y.stride(0), add});
 }
-
-bool lies_by_rows(const torch::Tensor& x) { return x.stride(1) == 1 && x.stride(0) >= x.size(1); }
-bool lies_by_columns(const torch::Tensor& x) { return x.stride(0) == 1 && x.stride(1) >= x.size(0); }
 
 bool can_serve(const torch::Tensor& y, const torch::Tensor& a, const torch::Tensor& b) {
   const auto type = a.scalar_type();

@@ -22,8 +22,8 @@ struct SequenceAttentionShape {
   double dropout = 0;               ///< of the weights (mask from a drawn seed)
 };
 
-/// Softmax(scale q k^T) v, sequence by sequence and head by head, of q [N, H d] (or [B, H d]: shape.first_only) and k, v [N, G d] that can_attend_packed() takes, q and k
-/// turned by their angles first. Sequence s has the rows offsets[s] .. offsets[s + 1] - 1, so offsets has one more entry than there are sequences;
+/// Softmax(scale q k^T) v, sequence by sequence and head by head, of q [N, H d] (or [B, H d]: shape.first_only) and k, v [N, G d] that
+/// can_attend_packed() takes, q and k turned by their angles first. Sequence s has the rows offsets[s] .. offsets[s + 1] - 1, so offsets has one more entry than there are sequences;
 /// rows behind the last are zero in the output and in the gradients. Keeps q, k, v, the output and one number per row and head for the backward pass
 /// and computes the weights again there (Dao et al. 2022). [N, H d], or [B, H d] of B first tokens, zeros for a sequence without any.
 torch::Tensor sequence_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const SequenceAttentionShape& shape,

@@ -4,6 +4,5 @@
 
 namespace deeplora::attention_loops::avx2 {
 inline constexpr int kBytes = 32;  // a register of AVX2: 16 of them
-inline constexpr int kTileRows = 6;
 #include "models/loops/loops.inc"
 }  // namespace deeplora::attention_loops::avx2

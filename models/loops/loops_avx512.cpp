@@ -4,6 +4,5 @@
 
 namespace deeplora::attention_loops::avx512 {
 inline constexpr int kBytes = 64;  // a register of AVX-512: 32 of them
-inline constexpr int kTileRows = 8;
 #include "models/loops/loops.inc"
 }  // namespace deeplora::attention_loops::avx512

@@ -4,6 +4,5 @@
 
 namespace deeplora::attention_loops::portable {
 inline constexpr int kBytes = 16;  // a register of what every x86-64 and ARM64 processor has: 16 of them on x86-64
-inline constexpr int kTileRows = 4;
 #include "models/loops/loops.inc"
 }  // namespace deeplora::attention_loops::portable

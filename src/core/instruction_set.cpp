@@ -11,4 +11,13 @@ InstructionSet instruction_set() {
   return InstructionSet::portable;
 }
 
+bool is_made_by_intel() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  return __builtin_cpu_is("intel") != 0;
+#else
+  return false;
+#endif
+}
+
 }  // namespace deeplora

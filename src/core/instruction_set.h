@@ -8,6 +8,9 @@ enum class InstructionSet { portable, avx2, avx512 };
 /// The widest one of these that the processor has (AVX2 with FMA; AVX-512 F, DQ and VL).
 InstructionSet instruction_set();
 
+/// The processor's maker, for whose own libraries (MKL) it matters.
+bool is_made_by_intel();
+
 /// The version for this processor.
 template <class T>
 T choose_loops(T portable, T avx2, T avx512) {

@@ -130,8 +130,7 @@ bool can_serve(const torch::Tensor& y, const torch::Tensor& a, const torch::Tens
   const bool kernels = at::globalContext().userEnabledMkldnn() &&
                        (type == at::kFloat ? instruction_set() == InstructionSet::avx512
                                            : type == at::kBFloat16 && prefers_block_products() && has_fast_bfloat16() && a.size(1) % 2 == 0);
-  const auto plain = [](const torch::Tensor& x) { return x.device().is_cpu() && (lies_by_rows(x) || lies_by_columns(x)); };
-  return kernels && y.scalar_type() == at::kFloat && b.scalar_type() == type && y.stride(1) == 1 && plain(a) && plain(b) && y.device().is_cpu() &&
+  return kernels && y.scalar_type() == at::kFloat && b.scalar_type() == type && y.stride(1) == 1 && lies_on_cpu(a) && lies_on_cpu(b) && y.device().is_cpu() &&
          y.numel() > 0 && a.size(1) > 0;
 }
 
@@ -140,31 +139,17 @@ bool can_serve(const torch::Tensor& y, const torch::Tensor& a, const torch::Tens
 bool block_product(torch::Tensor& y, const torch::Tensor& a, const torch::Tensor& b, double scale, bool add) {
   if (!can_serve(y, a, b)) return false;
   const torch::NoGradGuard no_grad;
-  torch::Tensor left = a, right = b;
-  if (scale != 1) {
-    torch::Tensor& smaller = a.numel() < b.numel() ? left : right;
-    smaller = smaller.mul(scale);
-  }
-  if (!lies_by_rows(left) && left.size(0) > right.size(1)) {  // the smaller one is turned
-    torch::Tensor turned = torch::empty({y.size(1), y.size(0)}, y.options());
-    if (!block_product(turned, right.t().contiguous(), left.t(), 1, false)) return false;
-    if (add) y.add_(turned.t());
-    else y.copy_(turned.t());
-    return true;
-  }
-  if (!lies_by_rows(left)) left = left.contiguous();
-  if (left.scalar_type() == at::kFloat) run<float>(y, left, right, add);
-  else run<at::BFloat16>(y, left, right, add);
+  arranged_product(y, a, b, scale, add, [](torch::Tensor& to, const torch::Tensor& left, const torch::Tensor& right, bool adds) {
+    const torch::Tensor rows = lies_by_rows(left) ? left : left.contiguous();
+    if (rows.scalar_type() == at::kFloat) run<float>(to, rows, right, adds);
+    else run<at::BFloat16>(to, rows, right, adds);
+  });
   return true;
 }
 
 bool prefers_block_products() {
-#if defined(__x86_64__)
-  static const bool prefers = instruction_set() == InstructionSet::avx512 && !__builtin_cpu_is("intel");
+  static const bool prefers = instruction_set() == InstructionSet::avx512 && !is_made_by_intel();
   return prefers;
-#else
-  return false;
-#endif
 }
 
 #else

@@ -12,9 +12,10 @@
 namespace deeplora {
 namespace {
 
-constexpr int64_t kRegister = 8;           ///< floats in one of AVX2
-constexpr int64_t kStretch = 48;           ///< rows or columns that a thread takes at least: whole tiles of every instruction set
-constexpr int64_t kLongestSum = 512;            ///< of a block: sums of sums round less than one long sum, and a block of b stays in the first cache
+constexpr int64_t kRegister = 8;            ///< floats in one of AVX2
+constexpr int64_t kNarrow = 32;             ///< sides up to this are narrow
+constexpr int64_t kStretch = 48;            ///< rows or columns that a thread takes at least: whole tiles of every instruction set
+constexpr int64_t kLongestSum = 512;        ///< of a block: sums of sums round less than one long sum, and a block of b stays in the first cache
 constexpr int64_t kWorthAThread = 100'000;  ///< multiplications
 
 /// [K, N] by columns -> by rows.
@@ -58,35 +59,21 @@ void run(torch::Tensor& y, const torch::Tensor& a, const torch::Tensor& b, bool 
 }  // namespace
 
 bool narrow_product(torch::Tensor& y, const torch::Tensor& a, const torch::Tensor& b, double scale, bool add) {
-  const auto fits = [](const torch::Tensor& x) { return x.device().is_cpu() && x.scalar_type() == at::kFloat && (lies_by_rows(x) || lies_by_columns(x)); };
+  const auto fits = [](const torch::Tensor& x) { return x.scalar_type() == at::kFloat && lies_on_cpu(x); };
   if (!fits(a) || !fits(b) || !y.device().is_cpu() || y.scalar_type() != at::kFloat || y.stride(1) != 1 || y.numel() == 0 || a.size(1) == 0) return false;
   const torch::NoGradGuard no_grad;
-  torch::Tensor left = a, right = b;
-  if (scale != 1) {
-    torch::Tensor& smaller = a.numel() < b.numel() ? left : right;
-    smaller = smaller.mul(scale);
-  }
-  if (!lies_by_rows(left) && left.size(0) > right.size(1)) {  // along its rows a tile would read a line of memory for a few numbers
-    torch::Tensor other = torch::empty({y.size(1), y.size(0)}, y.options());
-    run(other, right.t(), left.t(), false);
-    if (add) y.add_(other.t());
-    else y.copy_(other.t());
-    return true;
-  }
-  run(y, left, lies_by_rows(right) ? right : turned(right), add);
+  arranged_product(y, a, b, scale, add, [](torch::Tensor& to, const torch::Tensor& left, const torch::Tensor& right, bool adds) {
+    run(to, left, lies_by_rows(right) ? right : turned(right), adds);
+  });
   return true;
 }
 
 bool prefers_narrow_product(const torch::Tensor& a, const torch::Tensor& b) {
-#if defined(__x86_64__)
-  static const bool here = instruction_set() == InstructionSet::avx2 && !__builtin_cpu_is("intel");
+  static const bool here = instruction_set() == InstructionSet::avx2 && !is_made_by_intel();
   const auto narrow = [](int64_t side) { return side <= kNarrow && side >= kRegister; };
   // Few rows of a weight's product are MKL's: a is by columns where it is a factor's gradient.
   return here && a.scalar_type() == at::kFloat &&
          (narrow(b.size(1)) || narrow(a.size(1)) || (narrow(a.size(0)) && !lies_by_rows(a) && lies_by_rows(b)));
-#else
-  return false;
-#endif
 }
 
 }  // namespace deeplora

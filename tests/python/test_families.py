@@ -167,10 +167,9 @@ def test_checkpointing_lowers_the_peak_memory(families, tmp_path):
     torch.manual_seed(0)
     transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "deep")
     export_torchscript.export(str(tmp_path / "deep"), str(tmp_path / "deep.pt"), "causal-lm")
-    off, on = (families("memory", tmp_path / "deep.pt", 16, 64, switch) for switch in ("off", "on"))
-    # 1024 tokens x 12 layers x (about 14 x 64 + 4 x 256) floats are about 95 MB; one layer's share of it is 8
-    # (seen: 49 to 60 MB, since both have had the archive's loading as an earlier peak)
-    assert off - on > 40, (off, on)
+    off, on = (families("memory", tmp_path / "deep.pt", 32, 64, switch) for switch in ("off", "on"))
+    # what 2048 tokens keep in 12 layers beside their inputs: 91 to 97 MB where products run through MKL
+    assert off - on > 80, (off, on)
 
 
 # ---- through the program ----

@@ -4,6 +4,5 @@
 
 namespace deeplora::elementwise_loops::avx2 {
 inline constexpr int kBytes = 32;  // a register
-inline constexpr int kTileRows = 6;
 #include "factorization/loops/loops.inc"
 }  // namespace deeplora::elementwise_loops::avx2

@@ -4,6 +4,5 @@
 
 namespace deeplora::elementwise_loops::avx512 {
 inline constexpr int kBytes = 64;  // a register
-inline constexpr int kTileRows = 8;
 #include "factorization/loops/loops.inc"
 }  // namespace deeplora::elementwise_loops::avx512

@@ -4,6 +4,5 @@
 
 namespace deeplora::elementwise_loops::portable {
 inline constexpr int kBytes = 16;  // a register
-inline constexpr int kTileRows = 4;
 #include "factorization/loops/loops.inc"
 }  // namespace deeplora::elementwise_loops::portable

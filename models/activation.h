@@ -13,10 +13,12 @@ namespace deeplora {
 /// `name` is one that models/settings.h lets pass.
 torch::Tensor activate(const torch::Tensor& x, const std::string& name);
 
-/// activate(gate) * up, both [N, M] (rows of any stride); SiLU on the CPU in float32 in one pass over memory each way.
-torch::Tensor activate_gate(const torch::Tensor& gate, const torch::Tensor& up, const std::string& name);
+/// activate(gate) * up of [gate, up] side by side, [..., 2 M] -> [..., M]; SiLU on the CPU in float32 in one pass over memory each way.
+torch::Tensor activate_gate(const torch::Tensor& gate_up, const std::string& name);
 
-/// The same as a layer's input function, for those that are one.
+/// activate() as a layer's input function, for those that are one.
 std::optional<InputFunction> input_function(const std::string& name);
+/// activate_gate() likewise.
+std::optional<InputFunction> gate_function(const std::string& name);
 
 }  // namespace deeplora

@@ -97,10 +97,15 @@ void rotate(torch::Tensor& out, const torch::Tensor& x, const RotaryAngles& angl
   });
 }
 
-torch::Tensor rotated(const torch::Tensor& x, const RotaryAngles& angles) {
-  if (!angles.cosines.defined()) return x;
-  torch::Tensor out = torch::empty(x.sizes(), x.options());
-  rotate(out, x, angles, 1);
+/// Queries, keys and values as attention reads them and as they are kept: turned, then side by side in one tensor, so that those before them
+/// can go.
+std::vector<torch::Tensor> turned(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const RotaryAngles& angles) {
+  if (!angles.cosines.defined()) return {q, k, v};
+  const int64_t queries = q.size(1), keys = k.size(1);
+  auto out = at::unsafe_split_with_sizes(torch::empty({q.size(0), queries + 2 * keys}, q.options()), {queries, keys, keys}, 1);
+  rotate(out[0], q, angles, 1);
+  rotate(out[1], k, angles, 1);
+  out[2].copy_(v);
   return out;
 }
 
@@ -108,15 +113,16 @@ class SequenceAttention : public torch::autograd::Function<SequenceAttention> {
  public:
   static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const Layout& layout,
                                const RotaryAngles& angles) {
-    const torch::Tensor queries = rotated(q, angles), keys = rotated(k, angles);
+    const auto read = turned(q, k, v, angles);
+    const torch::Tensor &queries = read[0], &keys = read[1], &values = read[2];
     const int64_t heads = layout.shape.heads;
     torch::Tensor out = query_rows_for(layout, q.size(0), q.size(1), q.options()), log_sums = torch::empty({q.size(0), heads}, q.options());
     float *to = out.mutable_data_ptr<float>(), *logs = log_sums.mutable_data_ptr<float>();
     layout.each([&](const HeadTask& task, int64_t query, int64_t row, int64_t head, int64_t kv_head, bool) {
-      attend_head(task, head_of(queries, query, head, layout.width), head_of(keys, row, kv_head, layout.width), head_of(v, row, kv_head, layout.width),
+      attend_head(task, head_of(queries, query, head, layout.width), head_of(keys, row, kv_head, layout.width), head_of(values, row, kv_head, layout.width),
                   to + query * q.size(1) + head * layout.width, q.size(1), logs + query * heads + head, heads);
     });
-    ctx->save_for_backward({queries, keys, v, out, log_sums, angles.cosines, angles.sines});
+    ctx->save_for_backward({queries, keys, values, out, log_sums, angles.cosines, angles.sines});
     layout.keep(ctx);
     return out;
   }

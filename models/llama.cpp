@@ -51,8 +51,7 @@ class LlamaLayer : public CausalLayer {
     const auto qkv = query_key_value_.forward(normed);
     const torch::Tensor mixed = pass.attend(qkv[0], qkv[1], qkv[2], shape, cache, config_.frequencies);
     const torch::Tensor attended = x + output_(mixed);
-    const auto gate_up = gate_up_.forward(mlp_norm_(attended));
-    return attended + mlp_out_(activate_gate(gate_up[0], gate_up[1], config_.activation));
+    return attended + mlp_out_->of_gated(gate_up_.as_one(mlp_norm_(attended)), config_.activation);
   }
 
   void add_sites(std::vector<AdapterSite>& sites) override {

@@ -70,12 +70,21 @@ torch::Tensor ProjectionImpl::forward(const torch::Tensor& x) {
   return multiply(x, weight, bias_);
 }
 
-torch::Tensor ProjectionImpl::of_activated(const torch::Tensor& x, const std::string& activation) {
-  const auto function = input_function(activation);
+torch::Tensor ProjectionImpl::of_function(const torch::Tensor& x, std::optional<InputFunction> function) {
   const auto update = function ? chain_update() : std::nullopt;
-  if (!update || !can_apply(x) || !can_fuse_chain(x, weight_, bias_, update->factors)) return forward(activate(x, activation));
+  if (!update || !can_apply(x) || !can_fuse_chain(x, weight_, bias_, update->factors)) return {};
   const auto operand = copy_.of(weight_);
   return linear_with_chains(x, operand.weight, bias_, {{weight_.size(0), *update}}, *function, operand.panels).front();
+}
+
+torch::Tensor ProjectionImpl::of_activated(const torch::Tensor& x, const std::string& activation) {
+  const torch::Tensor y = of_function(x, input_function(activation));
+  return y.defined() ? y : forward(activate(x, activation));
+}
+
+torch::Tensor ProjectionImpl::of_gated(const torch::Tensor& gate_up, const std::string& activation) {
+  const torch::Tensor y = of_function(gate_up, gate_function(activation));
+  return y.defined() ? y : forward(activate_gate(gate_up, activation));
 }
 
 std::optional<ChainUpdate> ProjectionImpl::chain_update() const {
@@ -119,7 +128,7 @@ void JoinedProjections::join(const std::vector<torch::Tensor>& owners) {
   if (biases.size() == projections_.size()) bias_ = join_in_place(biases, owners);
 }
 
-std::vector<torch::Tensor> JoinedProjections::from(size_t first, const torch::Tensor& x, AutocastCopy& copy) {
+std::optional<JoinedProjections::Joined> JoinedProjections::joined_from(size_t first, const torch::Tensor& x) {
   // Moving the model to a device gives every weight a tensor of its own again.
   if (weight_.data_ptr() != projections_.front()->weight().data_ptr()) join({});
   const auto rest = [&](const torch::Tensor& joined) {
@@ -128,22 +137,35 @@ std::vector<torch::Tensor> JoinedProjections::from(size_t first, const torch::Te
     for (size_t i = 0; i < first; ++i) row += projections_[i]->weight().size(0);
     return joined.narrow(0, row, joined.size(0) - row);
   };
-  const torch::Tensor weight = rest(weight_), bias = rest(bias_);
-  std::vector<ChainLayer> layers;
-  std::vector<torch::Tensor> out, factors;
+  Joined out{rest(weight_), rest(bias_), {}};
+  std::vector<torch::Tensor> factors;
   for (size_t i = first; i < projections_.size(); ++i) {
     const auto& projection = projections_[i];
     auto update = projection->chain_update();
-    if (!update || (projection->bias().defined() && !bias_.defined())) break;
+    if (!update || (projection->bias().defined() && !bias_.defined())) return std::nullopt;
     factors.insert(factors.end(), update->factors.begin(), update->factors.end());
-    layers.push_back({projection->weight().size(0), std::move(*update)});
+    out.layers.push_back({projection->weight().size(0), std::move(*update)});
   }
-  if (first + layers.size() == projections_.size() && can_fuse_chain(x, weight, bias, factors)) {
-    const auto operand = copy.of(weight);
-    return linear_with_chains(x, operand.weight, bias, layers, InputFunction::identity, operand.panels);
+  if (!can_fuse_chain(x, out.weight, out.bias, factors)) return std::nullopt;
+  return out;
+}
+
+std::vector<torch::Tensor> JoinedProjections::from(size_t first, const torch::Tensor& x, AutocastCopy& copy) {
+  if (const auto joined = joined_from(first, x)) {
+    const auto operand = copy.of(joined->weight);
+    return linear_with_chains(x, operand.weight, joined->bias, joined->layers, InputFunction::identity, operand.panels);
   }
+  std::vector<torch::Tensor> out;
   for (size_t i = first; i < projections_.size(); ++i) out.push_back(projections_[i](x));
   return out;
+}
+
+torch::Tensor JoinedProjections::as_one(const torch::Tensor& x) {
+  if (const auto joined = joined_from(0, x)) {
+    const auto operand = copy_.of(joined->weight);
+    return linear_with_chains_as_one(x, operand.weight, joined->bias, joined->layers, operand.panels);
+  }
+  return at::cat(forward(x), -1);
 }
 
 EmbeddingTableImpl::EmbeddingTableImpl(std::string path, torch::Tensor weight)

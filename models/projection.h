@@ -43,6 +43,8 @@ class ProjectionImpl : public AdapterSlot {
   torch::Tensor forward(const torch::Tensor& x);  ///< [..., in] -> [..., out]
   /// forward(activate(x, activation)), in fewer passes over memory where the activation can be part of the layer.
   torch::Tensor of_activated(const torch::Tensor& x, const std::string& activation);
+  /// forward(activate_gate(gate_up, activation)) of [..., 2 in], likewise; then what is kept for the way back is gate_up alone.
+  torch::Tensor of_gated(const torch::Tensor& gate_up, const std::string& activation);
   const torch::Tensor& bias() const { return bias_; }
   /// The chain its adapter adds, no factors without one; nothing when the layer has to be computed on its own.
   std::optional<ChainUpdate> chain_update() const;
@@ -50,6 +52,8 @@ class ProjectionImpl : public AdapterSlot {
 
  private:
   bool has_bias() const override { return bias_.defined(); }
+  /// The layer of function(x); undefined where it is not one operator.
+  torch::Tensor of_function(const torch::Tensor& x, std::optional<InputFunction> function);
   torch::Tensor bias_;
   torch::Tensor stored_;  ///< [in, out], where the archive stores it so
 };
@@ -64,11 +68,20 @@ class JoinedProjections {
   JoinedProjections(std::vector<Projection> projections, const std::vector<torch::Tensor>& owners);
   /// [..., in] -> the projections' outputs.
   std::vector<torch::Tensor> forward(const torch::Tensor& x) { return from(0, x, copy_); }
+  /// [..., in] -> the projections' outputs side by side, [..., sum out].
+  torch::Tensor as_one(const torch::Tensor& x);
   /// The same of all projections but the first.
   std::vector<torch::Tensor> without_first(const torch::Tensor& x) { return from(1, x, rest_copy_); }
 
  private:
+  /// Projections that are one product.
+  struct Joined {
+    torch::Tensor weight, bias;
+    std::vector<ChainLayer> layers;
+  };
   void join(const std::vector<torch::Tensor>& owners);
+  /// projections[first] and those behind it; nothing where they have to be computed one by one.
+  std::optional<Joined> joined_from(size_t first, const torch::Tensor& x);
   /// Of projections[first] and those behind it, whose part of the joined weight `copy` keeps.
   std::vector<torch::Tensor> from(size_t first, const torch::Tensor& x, AutocastCopy& copy);
   std::vector<Projection> projections_;

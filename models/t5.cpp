@@ -87,9 +87,10 @@ class T5FeedForward : public torch::nn::Module {
     if (c.gated) gate_ = register_module("gate", weights.projection(at + "wi_0", c.mlp_width, c.width));
     in_ = register_module("in", weights.projection(at + (c.gated ? "wi_1" : "wi"), c.mlp_width, c.width));
     out_ = register_module("out", weights.projection(at + "wo", c.width, c.mlp_width));
+    if (c.gated) gate_in_ = weights.joined({gate_, in_});
   }
   torch::Tensor forward(const torch::Tensor& x) {
-    torch::Tensor inner = gate_ ? activate_gate(gate_(x), in_(x), activation_) : activate(in_(x), activation_);
+    torch::Tensor inner = gate_ ? activate_gate(gate_in_.as_one(x), activation_) : activate(in_(x), activation_);
     if (is_training()) inner = seeded_dropout(inner, dropout_);
     return out_(inner);
   }
@@ -103,6 +104,7 @@ class T5FeedForward : public torch::nn::Module {
   std::string activation_;
   double dropout_;
   Projection gate_{nullptr}, in_{nullptr}, out_{nullptr};
+  JoinedProjections gate_in_;
 };
 
 /// Keys and values of one decoder layer: its own tokens', and the source's, computed once.

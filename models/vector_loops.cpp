@@ -55,12 +55,6 @@ void rms_rows_backward(float* gx, const float* g, const float* x, const float* i
   loops().rms_rows_backward(gx, g, x, inverse, weight, rows, width);
 }
 
-void gate_rows(float* out, RowsView gate, RowsView up, int64_t rows, int64_t width) { loops().gate_rows(out, gate, up, rows, width); }
-
-void gate_rows_backward(float* to_gate, float* to_up, int64_t stride, const float* g, RowsView gate, RowsView up, int64_t rows, int64_t width) {
-  loops().gate_rows_backward(to_gate, to_up, stride, g, gate, up, rows, width);
-}
-
 void rotate_rows(const RotationTask& task, float* out, int64_t out_stride, RowsView x) { loops().rotate_rows(task, out, out_stride, x); }
 
 float token_loss(float* scores, int64_t label, int64_t count, bool gradient) { return loops().token_loss(scores, label, count, gradient); }

@@ -1,4 +1,4 @@
-// Attention of one head, dropout, norms, gates, rotary positions and a token's loss, free of LibTorch. Their inner loops (models/loops) are compiled for several instruction sets.
+// Attention of one head, dropout, norms, rotary positions and a token's loss, free of LibTorch. Their inner loops (models/loops) are compiled for several instruction sets.
 #pragma once
 
 #include <cstdint>
@@ -31,11 +31,6 @@ void norm_rows_backward(const NormTask& task, float* gx, float* gr, const float*
 void rms_rows(float* out, float* inverse, const float* x, const float* weight, int64_t rows, int64_t width, float eps);
 /// The gradient of x from that of the output, g.
 void rms_rows_backward(float* gx, const float* g, const float* x, const float* inverse, const float* weight, int64_t rows, int64_t width);
-
-/// out [rows, width] = silu(gate) up
-void gate_rows(float* out, RowsView gate, RowsView up, int64_t rows, int64_t width);
-/// Gradients of gate and up, rows `stride` apart, from that of the output, g [rows, width].
-void gate_rows_backward(float* to_gate, float* to_up, int64_t stride, const float* g, RowsView gate, RowsView up, int64_t rows, int64_t width);
 
 /// out (rows `out_stride` apart) = x turned by the task's angles; out may be x.
 void rotate_rows(const RotationTask& task, float* out, int64_t out_stride, RowsView x);

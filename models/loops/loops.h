@@ -29,8 +29,6 @@ struct Table {
   void (*norm_rows_backward)(const NormTask& task, float* gx, float* gr, const float* g, const float* sums, const float* stats);
   void (*rms_rows)(float* out, float* inverse, const float* x, const float* weight, int64_t rows, int64_t width, float eps);
   void (*rms_rows_backward)(float* gx, const float* g, const float* x, const float* inverse, const float* weight, int64_t rows, int64_t width);
-  void (*gate_rows)(float* out, RowsView gate, RowsView up, int64_t rows, int64_t width);
-  void (*gate_rows_backward)(float* to_gate, float* to_up, int64_t stride, const float* g, RowsView gate, RowsView up, int64_t rows, int64_t width);
   void (*rotate_rows)(const RotationTask& task, float* out, int64_t out_stride, RowsView x);
   float (*token_loss)(float* scores, int64_t label, int64_t count, bool gradient);
 };

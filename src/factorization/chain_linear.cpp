@@ -22,6 +22,7 @@ torch::Tensor flat(const torch::Tensor& x) { return x.reshape({-1, x.size(-1)});
 struct Layers {
   std::vector<int64_t> outs, depths;
   std::vector<double> scales;
+  bool split = true;  ///< one output for each layer, not one for all
 
   size_t count() const { return outs.size(); }
   int64_t out() const { return std::accumulate(outs.begin(), outs.end(), int64_t{0}); }
@@ -31,9 +32,11 @@ struct Layers {
     ctx->saved_data["outs"] = outs;
     ctx->saved_data["depths"] = depths;
     ctx->saved_data["scales"] = scales;
+    ctx->saved_data["split"] = split;
   }
   static Layers kept(AutogradContext* ctx) {
-    return {ctx->saved_data["outs"].toIntVector(), ctx->saved_data["depths"].toIntVector(), ctx->saved_data["scales"].toDoubleVector()};
+    return {ctx->saved_data["outs"].toIntVector(), ctx->saved_data["depths"].toIntVector(), ctx->saved_data["scales"].toDoubleVector(),
+            ctx->saved_data["split"].toBool()};
   }
 
   /// Calls visit(layer, number of its first factor, first column of y, first column of the joined first products).
@@ -60,22 +63,27 @@ struct Layers {
   }
 };
 
-/// Saved in this order: weight or its panels for the way back, factors, what the layer multiplies, of every chain its products behind the second factor and beyond, and x
-/// itself where a function stands before the layer.
+/// What a gate makes of its input is half of it: computed again on the way back, it need not be kept.
+bool is_made_again(InputFunction function) { return function == InputFunction::silu_gate; }
+
+/// Saved in this order: weight or its panels for the way back, factors, what the layer multiplies (undefined where no factor needs it, or where it is made again), of every
+/// chain its products behind the second factor and beyond, and x itself where a function stands before the layer.
 class ChainLinear : public torch::autograd::Function<ChainLinear> {
  public:
   static variable_list forward(AutogradContext* ctx, const torch::Tensor& x, at::TensorList factors, const torch::Tensor& weight,
                                const std::optional<torch::Tensor>& bias, const Layers& layers, const ProductTypes& types,
                                InputFunction function, const WeightPanels& panels) {
     const NoAutocast guard(c10::autocast_dispatch_keyset);
-    const torch::Tensor input = applied(function, flat(x), types.operand), shift = bias ? *bias : torch::Tensor();
+    // Rounded before the gate, so that what is made again is the same.
+    const torch::Tensor before = is_made_again(function) ? rounded_to(flat(x), types.operand) : flat(x);
+    const torch::Tensor input = applied(function, before, types.operand), shift = bias ? *bias : torch::Tensor();
     const torch::Tensor wide = panels.defined() ? panels.backward : types.narrowed(weight);
     torch::Tensor y = panels.defined() ? panel_product(input, panels.forward, shift) : types.biased_product(shift, input, wide.t());
     const torch::Tensor first = layers.joined_first(factors, types);
     const torch::Tensor narrow = first.defined() ? types.narrowed(types.product(input, first.t())) : torch::Tensor();
     variable_list saved{wide};
     saved.insert(saved.end(), factors.begin(), factors.end());
-    saved.push_back(input);
+    saved.push_back(factors.empty() || is_made_again(function) ? torch::Tensor() : input);
     layers.each(factors, [&](size_t i, size_t f, int64_t column, int64_t narrow_column) {
       const auto depth = static_cast<size_t>(layers.depths[i]);
       torch::Tensor hidden = depth > 1 ? narrow.narrow(1, narrow_column, factors[f].size(0)) : input;
@@ -86,10 +94,11 @@ class ChainLinear : public torch::autograd::Function<ChainLinear> {
       torch::Tensor part = y.narrow(1, column, layers.outs[i]);
       types.add_product(part, hidden, types.narrowed(factors[f + depth - 1]).t(), layers.scales[i]);
     });
-    if (function != InputFunction::identity) saved.push_back(x);
+    if (function != InputFunction::identity) saved.push_back(before);
     ctx->save_for_backward(saved);
     ctx->saved_data["function"] = static_cast<int64_t>(function);
     layers.keep(ctx);
+    ctx->saved_data["rows"] = y.size(0);
     ctx->saved_data["shape"] = x.sizes();
     ctx->saved_data["input_dtype"] = static_cast<int64_t>(x.scalar_type());
     ctx->saved_data["result_dtype"] = static_cast<int64_t>(types.result);
@@ -103,12 +112,14 @@ class ChainLinear : public torch::autograd::Function<ChainLinear> {
     const torch::Tensor& weight = saved[0];
     const at::TensorList factors(saved.data() + 1, static_cast<size_t>(layers.factors()));
     const ProductTypes types{weight.scalar_type(), static_cast<at::ScalarType>(ctx->saved_data["result_dtype"].toInt())};
-    const torch::Tensor& input = saved[1 + factors.size()];
-    const torch::Tensor g = types.narrowed(joined_gradient(gradients, layers, input.size(0), weight.options().dtype(types.result)));
+    const auto function = static_cast<InputFunction>(ctx->saved_data["function"].toInt());
+    const torch::Tensor input = !factors.empty() && is_made_again(function) ? applied(function, saved.back(), types.operand) : saved[1 + factors.size()];
+    const auto options = weight.options().dtype(types.result);
+    const torch::Tensor g = types.narrowed(joined_gradient(gradients, layers, ctx->saved_data["rows"].toInt(), options));
     variable_list out(1 + factors.size() + 6);  // x, factors, then what is frozen or no tensor
     const torch::Tensor first = layers.joined_first(factors, types);
     torch::Tensor d;  // of x W_1^T
-    if (first.defined()) d = torch::empty({input.size(0), first.size(0)}, input.options().dtype(types.result));
+    if (first.defined()) d = torch::empty({g.size(0), first.size(0)}, options);
     size_t next_hidden = 2 + factors.size();
     bool firsts_train = false;
     layers.each(factors, [&](size_t i, size_t f, int64_t column, int64_t narrow_column) {
@@ -124,14 +135,14 @@ class ChainLinear : public torch::autograd::Function<ChainLinear> {
           break;
         }
         if (trains) {
-          torch::Tensor product = torch::empty(factors[f + k].sizes(), input.options().dtype(types.result));
+          torch::Tensor product = torch::empty(factors[f + k].sizes(), options);
           types.product_into(product, down.t(), k == 0 ? input : hidden[k], scale);
           out[1 + f + k] = product.to(factors[f + k].scalar_type());
         }
         if (k == 0) break;
         const torch::Tensor factor = types.narrowed(factors[f + k]);
         torch::Tensor below = k == 1 ? d.narrow(1, narrow_column, factors[f].size(0))
-                                     : torch::empty({input.size(0), factor.size(1)}, input.options().dtype(types.result));
+                                     : torch::empty({g.size(0), factor.size(1)}, options);
         types.product_into(below, down, factor, scale);
         if (k > 1) down = types.narrowed(below);
       }
@@ -150,8 +161,7 @@ class ChainLinear : public torch::autograd::Function<ChainLinear> {
       layers.each(factors, [&](size_t i, size_t f, int64_t column, int64_t) {
         if (layers.depths[i] == 1) types.add_product(gx, g.narrow(1, column, layers.outs[i]), types.narrowed(factors[f]), layers.scales[i]);
       });
-      const auto function = static_cast<InputFunction>(ctx->saved_data["function"].toInt());
-      multiply_by_derivative(function, gx, saved.back());
+      gx = gradient_before(function, gx, saved.back());
       out[0] = gx.view(ctx->saved_data["shape"].toIntVector()).to(static_cast<at::ScalarType>(ctx->saved_data["input_dtype"].toInt()));
     }
     return out;
@@ -160,7 +170,7 @@ class ChainLinear : public torch::autograd::Function<ChainLinear> {
  private:
   static variable_list outputs(const torch::Tensor& y, const Layers& layers, std::vector<int64_t> shape) {
     shape.back() = y.size(1);
-    if (layers.count() == 1) return {y.view(shape)};
+    if (layers.count() == 1 || !layers.split) return {y.view(shape)};
     // Not ordinary views: autograd would answer each with a full-width gradient of zeros.
     return at::unsafe_split_with_sizes(y.view(shape), layers.outs, -1);
   }
@@ -168,11 +178,25 @@ class ChainLinear : public torch::autograd::Function<ChainLinear> {
   /// [N, sum m_i]; a layer whose output was not used counts as zeros.
   static torch::Tensor joined_gradient(const variable_list& gradients, const Layers& layers, int64_t rows, const torch::TensorOptions& options) {
     std::vector<torch::Tensor> parts;
-    for (size_t i = 0; i < layers.count(); ++i)
-      parts.push_back(gradients[i].defined() ? flat(gradients[i]) : torch::zeros({rows, layers.outs[i]}, options));
+    for (size_t i = 0; i < gradients.size(); ++i)
+      parts.push_back(gradients[i].defined() ? flat(gradients[i]) : torch::zeros({rows, layers.split ? layers.outs[i] : layers.out()}, options));
     return side_by_side(parts);
   }
 };
+
+variable_list apply_chains(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias, const std::vector<ChainLayer>& layers,
+                           InputFunction function, const WeightPanels& panels, bool split) {
+  Layers sizes;
+  sizes.split = split;
+  variable_list factors;
+  for (const auto& layer : layers) {
+    sizes.outs.push_back(layer.out);
+    sizes.depths.push_back(static_cast<int64_t>(layer.update.factors.size()));
+    sizes.scales.push_back(layer.update.scale);
+    factors.insert(factors.end(), layer.update.factors.begin(), layer.update.factors.end());
+  }
+  return ChainLinear::apply(x, at::TensorList(factors), weight, bias.defined() ? std::optional(bias) : std::nullopt, sizes, ProductTypes::of(x), function, panels);
+}
 
 }  // namespace
 
@@ -199,15 +223,12 @@ bool can_fuse_chain(const torch::Tensor& x, const torch::Tensor& weight, const t
 std::vector<torch::Tensor> linear_with_chains(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias,
                                               const std::vector<ChainLayer>& layers, InputFunction function,
                                               const WeightPanels& panels) {
-  Layers sizes;
-  std::vector<torch::Tensor> factors;
-  for (const auto& layer : layers) {
-    sizes.outs.push_back(layer.out);
-    sizes.depths.push_back(static_cast<int64_t>(layer.update.factors.size()));
-    sizes.scales.push_back(layer.update.scale);
-    factors.insert(factors.end(), layer.update.factors.begin(), layer.update.factors.end());
-  }
-  return ChainLinear::apply(x, at::TensorList(factors), weight, bias.defined() ? std::optional(bias) : std::nullopt, sizes, ProductTypes::of(x), function, panels);
+  return apply_chains(x, weight, bias, layers, function, panels, /*split=*/true);
+}
+
+torch::Tensor linear_with_chains_as_one(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias,
+                                        const std::vector<ChainLayer>& layers, const WeightPanels& panels) {
+  return apply_chains(x, weight, bias, layers, InputFunction::identity, panels, /*split=*/false).front();
 }
 
 torch::Tensor linear_with_chain(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias,

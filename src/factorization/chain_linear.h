@@ -33,6 +33,10 @@ std::vector<torch::Tensor> linear_with_chains(const torch::Tensor& x, const torc
                                               const std::vector<ChainLayer>& layers, InputFunction function = InputFunction::identity,
                                               const WeightPanels& panels = {});
 
+/// The same with the y_i side by side in one tensor [..., sum m_i].
+torch::Tensor linear_with_chains_as_one(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias,
+                                        const std::vector<ChainLayer>& layers, const WeightPanels& panels = {});
+
 /// The same for one layer.
 torch::Tensor linear_with_chain(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias,
                                 const std::vector<torch::Tensor>& factors, double scale, const WeightPanels& panels = {});

@@ -10,6 +10,7 @@ enum class InputFunction {
   identity,
   gelu,       ///< x Phi(x)
   gelu_tanh,  ///< its approximation by tanh (GPT-2)
+  silu_gate,  ///< silu(a) b of [a, b] side by side: half as wide (Llama)
 };
 
 /// x in `dtype`. On the CPU rounding to bfloat16 is our own loop: LibTorch's takes three times as long.
@@ -18,10 +19,10 @@ torch::Tensor rounded_to(const torch::Tensor& x, at::ScalarType dtype);
 /// Whether applied() serves x: float32 on the CPU, one row behind the other.
 bool can_apply(const torch::Tensor& x);
 
-/// f(x) in `dtype`, float32 or bfloat16.
+/// f(x) in `dtype`, float32 or bfloat16; x [..., n]. A gate's x may be bfloat16 too.
 torch::Tensor applied(InputFunction function, const torch::Tensor& x, at::ScalarType dtype);
 
-/// g (float32, contiguous) *= f'(x)
-void multiply_by_derivative(InputFunction function, torch::Tensor& g, const torch::Tensor& x);
+/// The gradient of x (float32) from g, that of f(x) (float32, contiguous), which it may overwrite.
+torch::Tensor gradient_before(InputFunction function, torch::Tensor g, const torch::Tensor& x);
 
 }  // namespace deeplora

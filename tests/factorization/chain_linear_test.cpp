@@ -82,6 +82,18 @@ TEST(ChainLinearTest, DoesNotServeTrainedWeightsOrMixedPrecision) {
   EXPECT_FALSE(can_fuse_chain(layer.x, layer.weight.clone().set_requires_grad(true), layer.bias, layer.factors));
 }
 
+TEST(ChainLinearTest, LayersAsOneHaveTheValuesAndGradientsOfTheLayersSideBySide) {
+  torch::manual_seed(5);
+  const torch::Tensor x = torch::randn({2, 5, 12}, torch::kFloat64).set_requires_grad(true), weight = torch::randn({9 + 6, 12}, torch::kFloat64);
+  const auto factor = [](int64_t out, int64_t in) { return torch::randn({out, in}, torch::kFloat64).set_requires_grad(true); };
+  const std::vector<ChainLayer> layers{{9, {{factor(3, 12), factor(9, 3)}, 1.5}}, {6, {}}};
+  const torch::Tensor apart = at::cat(linear_with_chains(x, weight, {}, layers), -1), one = linear_with_chains_as_one(x, weight, {}, layers);
+  EXPECT_TRUE(torch::equal(one, apart));
+  const std::vector<torch::Tensor> inputs{x, layers[0].update.factors[0], layers[0].update.factors[1]};
+  const auto ours = torch::autograd::grad({one.sin().sum()}, inputs), theirs = torch::autograd::grad({apart.sin().sum()}, inputs);
+  for (size_t i = 0; i < inputs.size(); ++i) EXPECT_TRUE(at::allclose(ours[i], theirs[i], 1e-12, 1e-12)) << i;
+}
+
 TEST(ChainLinearTest, LayersOfOneInputGiveTheSameTogetherAsAlone) {
   for (const bool input_gradient : {true, false}) {
     torch::manual_seed(3);

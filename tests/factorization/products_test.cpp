@@ -80,9 +80,23 @@ TEST(InputFunctionTest, GeluAndItsDerivativeAreLibTorchs) {
     EXPECT_LT((wide(applied(named.function, x, torch::kFloat32)) - expected).abs().div(1 + expected.abs()).max().item<double>(), 3e-7) << named.approximate;
     EXPECT_TRUE(torch::equal(applied(named.function, x, torch::kBFloat16), applied(named.function, x, torch::kFloat32).to(torch::kBFloat16)));
     torch::Tensor g = torch::full_like(x, 3);
-    multiply_by_derivative(named.function, g, x);
-    EXPECT_LT((wide(g) - 3 * torch::autograd::grad({expected.sum()}, {input})[0]).abs().max().item<double>(), 6e-6) << named.approximate;
+    EXPECT_LT((wide(gradient_before(named.function, g, x)) - 3 * torch::autograd::grad({expected.sum()}, {input})[0]).abs().max().item<double>(), 6e-6) << named.approximate;
     EXPECT_TRUE(applied(named.function, torch::full({3}, std::nanf("")), torch::kFloat32).isnan().all().item<bool>());
+  }
+}
+
+TEST(InputFunctionTest, AGateIsLibTorchsSiluTimesTheOtherHalf) {
+  for (const int64_t width : {5, 1200}) {  // less and more than one stretch
+    const torch::Tensor x = 20 * torch::randn({70, 2 * width});
+    for (const torch::Tensor& kept : {x, x.to(torch::kBFloat16)}) {
+      torch::Tensor input = wide(kept).set_requires_grad(true);
+      const auto halves = input.chunk(2, -1);
+      const torch::Tensor expected = at::silu(halves[0]) * halves[1], ours = applied(InputFunction::silu_gate, kept, torch::kFloat32);
+      EXPECT_LT((wide(ours) - expected).abs().div(1 + expected.abs()).max().item<double>(), 1e-6) << width;
+      EXPECT_TRUE(torch::equal(applied(InputFunction::silu_gate, kept, torch::kBFloat16), ours.to(torch::kBFloat16)));
+      const torch::Tensor g = torch::full({70, width}, 3.0F), theirs = 3 * torch::autograd::grad({expected.sum()}, {input})[0];
+      EXPECT_LT((wide(gradient_before(InputFunction::silu_gate, g, kept)) - theirs).abs().div(1 + theirs.abs()).max().item<double>(), 5e-6) << width;
+    }
   }
 }
 

@@ -33,6 +33,7 @@ void expect_same(JoinedProjections& joined, const std::vector<Projection>& proje
     Projection alone = projections[i];
     EXPECT_TRUE(at::allclose(together[i], alone(x), 1e-5, 1e-6)) << i;
   }
+  EXPECT_TRUE(torch::equal(joined.as_one(x), at::cat(together, -1)));
   const auto rest = joined.without_first(x);
   ASSERT_EQ(rest.size() + 1, together.size());
   for (size_t i = 0; i < rest.size(); ++i) EXPECT_TRUE(at::allclose(rest[i], together[i + 1], 1e-5, 1e-6)) << i;
@@ -101,11 +102,42 @@ TEST(ActivationTest, AGateInOnePassIsTheProductOfTheTwo) {
   torch::manual_seed(6);
   for (const int64_t width : {5, 48}) {
     const torch::Tensor joined = (3 * torch::randn({70, 2 * width})).set_requires_grad(true);
-    const auto parts = joined.split(width, 1);
-    const torch::Tensor ours = activate_gate(parts[0], parts[1], "silu"), theirs = at::silu(parts[0].to(torch::kFloat64)) * parts[1];
+    const auto parts = joined.to(torch::kFloat64).split(width, 1);
+    const torch::Tensor ours = activate_gate(joined, "silu"), theirs = at::silu(parts[0]) * parts[1];
     EXPECT_LT((ours - theirs).abs().max().item<double>(), 1e-5);
-    const auto a = torch::autograd::grad({ours.sin().sum()}, {joined}, {}, true), b = torch::autograd::grad({theirs.sin().sum()}, {joined});
+    const auto a = torch::autograd::grad({ours.sin().sum()}, {joined}), b = torch::autograd::grad({theirs.sin().sum()}, {joined});
     EXPECT_LT((a[0] - b[0]).abs().max().item<double>(), 1e-4);
+  }
+}
+
+/// Oracle: gate and product as two operators.
+void expect_gated(const Projection& projection, bool bfloat16, double tolerance) {
+  Projection layer = projection;
+  const torch::Tensor x = torch::randn({3, 7, 12}).set_requires_grad(true);
+  std::vector<torch::Tensor> inputs{x};
+  for (const auto& parameter : layer->parameters())
+    if (parameter.requires_grad()) inputs.push_back(parameter);
+  const auto run = [&](bool together) {
+    const Autocast autocast(torch::kCPU, bfloat16);
+    const torch::Tensor y = together ? layer->of_gated(x, "silu") : layer(activate_gate(x, "silu"));
+    auto out = torch::autograd::grad({y.to(torch::kFloat32).sin().sum()}, inputs);
+    out.push_back(y.detach());
+    return out;
+  };
+  const auto ours = run(true), theirs = run(false);
+  for (size_t i = 0; i < ours.size(); ++i)
+    EXPECT_LT((ours[i] - theirs[i]).norm().item<double>(), tolerance * theirs[i].norm().item<double>()) << i << " of " << inputs.size();
+}
+
+TEST(ProjectionTest, AGateInsideTheLayerIsTheOneBeforeIt) {
+  for (const bool bfloat16 : {false, true}) {
+    auto projections = make_projections();
+    expect_gated(projections[0], bfloat16, bfloat16 ? 3e-2 : 1e-5);  // frozen alone
+    adapt(projections[0], 0.0);
+    expect_gated(projections[0], bfloat16, bfloat16 ? 3e-2 : 1e-5);
+    adapt(projections[1], 0.5);  // no one operator: dropout stands between gate and chain
+    projections[1]->eval();
+    expect_gated(projections[1], bfloat16, bfloat16 ? 3e-2 : 1e-5);
   }
 }
 

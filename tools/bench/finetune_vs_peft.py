@@ -12,8 +12,8 @@ similar length together (its group_by_length). The head reads the mean of a text
 token alone, as BERT's own classifiers do: deeplora leaves the last layer of the others out then. The peer pads a batch to its longest row, deeplora does not pad. --causal trains a language model on
 the same sentences. --curve adds one pair without dropout and prints how far the losses are apart, step by step; under --bf16 the peer of
 this pair stays in float32. On a virtual machine that is given its memory as it touches it, run once for nothing: whoever is first
-would pay for the other (seen: 3 instead of 16 samples/s). The last line sets a step beside the time that its frozen matrix products take alone
-(tools/bench/roofline.py).
+would pay for the other (seen: 3 instead of 16 samples/s). The last lines set a step beside the time that its frozen matrix products take alone
+(tools/bench/roofline.py), and say how much faster than PEFT a program would be that did nothing else: no ratio can go beyond it without faster products.
 """
 from __future__ import annotations
 
@@ -197,6 +197,10 @@ def report(pairs, options, tokens: int, cells: int, roofline: dict, curves) -> N
     table["roofline"] = {**roofline, "tokens": tokens, "cells": cells, "step_over_roofline": step / roofline["seconds"]}
     print(f"a step of {tokens} tokens (PEFT: {cells} cells, {100 * (1 - tokens / cells):.0f} % padding): {1e3 * step:.0f} ms; its frozen products alone {1e3 * roofline['seconds']:.0f} ms "
           f"({roofline['gflops']:.0f} GFLOP/s): {step / roofline['seconds']:.2f}x")
+    bound = options.batch / table["samples_per_second"]["peft"] / roofline["seconds"]
+    whole = table["wall"]["peft"] / (options.steps * roofline["seconds"])
+    table["roofline"] |= {"bound": bound, "whole_process_bound": whole}
+    print(f"a program with nothing but these products would be {bound:.2f}x as fast as PEFT, {whole:.2f}x over the whole process")
     if curves:
         apart = [abs(a - b) for a, b in zip(*curves, strict=True)]
         table["curve"] = {"deeplora": curves[0], "peft": curves[1], "largest_difference": max(apart)}

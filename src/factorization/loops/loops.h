@@ -18,6 +18,14 @@ struct Function {
   void (*times_derivative)(float* g, const float* x, int64_t count);
 };
 
+/// One gate: silu(gate) up.
+struct Gate {
+  /// out[i] = silu(gate[i]) up[i]
+  void (*to_float32)(float* out, const float* gate, const float* up, int64_t count);
+  /// Gradients of gate and up from that of the output, g.
+  void (*backward)(float* to_gate, float* to_up, const float* g, const float* gate, const float* up, int64_t count);
+};
+
 /// c [rows, columns] = or += a [rows, depth] b [depth, columns], rows of b and c `b_row` and `c_row` apart, a read through both of its strides.
 struct ProductTask {
   int64_t rows, columns, depth;
@@ -39,8 +47,11 @@ struct Table {
   void (*interleave)(uint16_t* out, const uint16_t* even, const uint16_t* odd, int64_t count);
   /// out[i] = x[i] as bfloat16, to nearest and ties to even; NaN stays NaN.
   void (*to_bfloat16)(uint16_t* out, const float* x, int64_t count);
+  /// out[i] = x[i] in float32
+  void (*from_bfloat16)(float* out, const uint16_t* x, int64_t count);
   Function gelu;       ///< x Phi(x)
   Function gelu_tanh;  ///< its approximation by tanh, as GPT-2 has it
+  Gate silu_gate;
 };
 
 /// For the processor at hand.

@@ -4,18 +4,46 @@
 #include <torch/torch.h>
 
 namespace deeplora {
+namespace {
 
-AutocastCopy::Operand AutocastCopy::of(const torch::Tensor& weight) {
-  const auto device = weight.device().type();
-  if (weight.requires_grad() || weight.scalar_type() != torch::kFloat32 || !at::autocast::is_autocast_enabled(device)) return {weight, {}};
-  const int64_t version = weight._version();
-  if (!copy_.weight.defined() || data_ != weight.const_data_ptr() || version_ != version || copy_.weight.device() != weight.device()) {
+bool is_rounded(const torch::Tensor& weight) {
+  return !weight.requires_grad() && weight.scalar_type() == torch::kFloat32 && at::autocast::is_autocast_enabled(weight.device().type());
+}
+
+at::ScalarType autocast_type(const torch::Tensor& weight) { return at::autocast::get_autocast_dtype(weight.device().type()); }
+
+}  // namespace
+
+AutocastCopy::Origin AutocastCopy::origin_of(const std::vector<torch::Tensor>& weights) {
+  Origin out;
+  for (const auto& weight : weights) out.emplace_back(weight.const_data_ptr(), weight._version());
+  return out;
+}
+
+WeightPanels AutocastCopy::panels_of(const std::vector<torch::Tensor>& weights, const Leave& leave) {
+  const torch::Tensor& first = weights.front();
+  int64_t rows = 0;
+  for (const auto& weight : weights) {
+    if (!is_rounded(weight) || weight.dim() != 2 || weight.size(1) != first.size(1)) return {};
+    rows += weight.size(0);
+  }
+  if (autocast_type(first) != at::kBFloat16 || !WeightPanels::fit(rows, first.size(1), first.device())) return {};
+  if (!copy_.panels.defined() || origin_ != origin_of(weights)) {
     const torch::NoGradGuard no_grad;
-    const at::ScalarType dtype = at::autocast::get_autocast_dtype(device);
-    copy_.panels = dtype == at::kBFloat16 ? WeightPanels::of(weight) : WeightPanels{};
-    copy_.weight = copy_.panels.defined() ? weight : weight.to(dtype);
-    data_ = weight.const_data_ptr();
-    version_ = version;
+    copy_ = {first, WeightPanels::of(weights.size() == 1 ? first : at::cat(weights))};
+    if (leave) leave();
+    origin_ = origin_of(weights);
+  }
+  return copy_.panels;
+}
+
+AutocastCopy::Operand AutocastCopy::of(const torch::Tensor& weight, const Leave& leave) {
+  if (!is_rounded(weight)) return {weight, {}};
+  if (const WeightPanels panels = panels_of({weight}, leave); panels.defined()) return {weight, panels};
+  if (!copy_.weight.defined() || origin_ != origin_of({weight}) || copy_.weight.device() != weight.device()) {
+    const torch::NoGradGuard no_grad;
+    copy_ = {weight.to(autocast_type(weight)), {}};
+    origin_ = origin_of({weight});
   }
   return copy_;
 }

@@ -3,6 +3,10 @@
 
 #include <torch/types.h>
 
+#include <functional>
+#include <utility>
+#include <vector>
+
 #include "factorization/weight_panels.h"
 
 namespace deeplora {
@@ -15,13 +19,19 @@ class AutocastCopy {
     torch::Tensor weight;  ///< in autocast's dtype, unless there are panels
     WeightPanels panels;
   };
+  /// Called when there are panels: the weights will hardly be read any more, and their memory may be left. May change where they lie.
+  using Leave = std::function<void()>;
   /// Made again when the weight has changed; `weight` itself where autocast is off for its device, or when it trains.
-  Operand of(const torch::Tensor& weight);
+  Operand of(const torch::Tensor& weight, const Leave& leave = {});
+  /// Panels of weights [m_i, n] one below the other, which need not be joined for it; none where they cannot have any.
+  WeightPanels panels_of(const std::vector<torch::Tensor>& weights, const Leave& leave = {});
 
  private:
+  /// What a copy was made of: address and version of each weight.
+  using Origin = std::vector<std::pair<const void*, int64_t>>;
+  static Origin origin_of(const std::vector<torch::Tensor>& weights);
   Operand copy_;
-  const void* data_ = nullptr;  ///< what it was made of
-  int64_t version_ = -1;
+  Origin origin_;
 };
 
 }  // namespace deeplora

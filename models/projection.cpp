@@ -3,6 +3,8 @@
 #include <ATen/autocast_mode.h>
 #include <torch/torch.h>
 
+#include <algorithm>
+
 #include "models/activation.h"
 
 namespace deeplora {
@@ -17,12 +19,18 @@ void AdapterSlot::attach(std::shared_ptr<Adapter> adapter) {
   if (adapter_) register_module("adapter", adapter_);
 }
 
+AutocastCopy::Operand AdapterSlot::operand_of(const torch::Tensor& weight) {
+  return copy_.of(weight, [&] {
+    if (stored_in_) stored_in_->take_over(weight);
+  });
+}
+
 torch::Tensor AdapterSlot::multiply(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias) {
   if (at::autocast::is_autocast_enabled(x.device().type())) {
     // Methods that do more than add a chain (DoRA's norms) look at the weight itself.
     const auto update = adapter_ ? adapter_->chain_update() : ChainUpdate{};
     if (update && can_fuse_chain(x, weight, bias, update->factors)) {
-      const auto operand = copy_.of(weight);
+      const auto operand = operand_of(weight);
       return linear_with_chain(x, operand.weight, bias, update->factors, update->scale, operand.panels);
     }
   }
@@ -30,7 +38,7 @@ torch::Tensor AdapterSlot::multiply(const torch::Tensor& x, const torch::Tensor&
 }
 
 torch::Tensor AdapterSlot::loss_sum(const torch::Tensor& states, const torch::Tensor& labels) {
-  return output_loss_sum(states.to(torch::kFloat32), copy_.of(weight_), weight_.size(0), labels);
+  return output_loss_sum(states.to(torch::kFloat32), operand_of(weight_), weight_.size(0), labels);
 }
 
 AdapterSite AdapterSlot::site(const std::string& role, SiteKind kind, int64_t uses) {
@@ -73,7 +81,7 @@ torch::Tensor ProjectionImpl::forward(const torch::Tensor& x) {
 torch::Tensor ProjectionImpl::of_function(const torch::Tensor& x, std::optional<InputFunction> function) {
   const auto update = function ? chain_update() : std::nullopt;
   if (!update || !can_apply(x) || !can_fuse_chain(x, weight_, bias_, update->factors)) return {};
-  const auto operand = copy_.of(weight_);
+  const auto operand = operand_of(weight_);
   return linear_with_chains(x, operand.weight, bias_, {{weight_.size(0), *update}}, *function, operand.panels).front();
 }
 
@@ -94,77 +102,87 @@ std::optional<ChainUpdate> ProjectionImpl::chain_update() const {
 
 namespace {
 
-/// The tensors one below the other; each becomes a view of its part, and so does every owner of the same storage.
-torch::Tensor join_in_place(std::vector<torch::Tensor> parts, const std::vector<torch::Tensor>& owners) {
+/// `part` and every owner of the same memory look into `place`, which has its values.
+void move_to(torch::Tensor part, const torch::Tensor& place, const std::vector<torch::Tensor>& owners) {
+  for (torch::Tensor owner : owners)
+    if (owner.defined() && owner.data_ptr() == part.data_ptr() && owner.sizes() == part.sizes() && !owner.is_same(part)) owner.set_data(place);
+  part.set_data(place);
+}
+
+/// The tensors one below the other; each becomes a view of its part, and so does every owner of the same memory.
+torch::Tensor join_in_place(const std::vector<torch::Tensor>& parts, const std::vector<torch::Tensor>& owners) {
   const torch::NoGradGuard no_grad;
   torch::Tensor joined = at::cat(parts);
   int64_t row = 0;
-  for (torch::Tensor& part : parts) {
-    const torch::Tensor view = joined.narrow(0, row, part.size(0));
+  for (const torch::Tensor& part : parts) {
+    move_to(part, joined.narrow(0, row, part.size(0)), owners);
     row += part.size(0);
-    for (torch::Tensor owner : owners)
-      if (owner.defined() && owner.data_ptr() == part.data_ptr() && owner.sizes() == part.sizes() && !owner.is_same(part)) owner.set_data(view);
-    part.set_data(view);
   }
   return joined;
 }
 
 }  // namespace
 
-JoinedProjections::JoinedProjections(std::vector<Projection> projections, const std::vector<torch::Tensor>& owners)
-    : projections_(std::move(projections)) {
-  join(owners);
-}
-
-void JoinedProjections::join(const std::vector<torch::Tensor>& owners) {
-  std::vector<torch::Tensor> weights, biases;
+void JoinedProjections::leave_weights() {
   for (const auto& projection : projections_) {
-    weights.push_back(projection->weight());
-    if (projection->bias().defined()) biases.push_back(projection->bias());
+    const torch::Tensor place = projection->stored_in() ? projection->stored_in()->find(projection->weight()) : torch::Tensor();
+    if (place.defined()) move_to(projection->weight(), place, owners_);
   }
-  for (const auto& weight : weights)  // a misshapen archive is refused by others, with all that is wrong
-    if (weight.dim() != 2 || weight.size(1) != weights.front().size(1)) return;
-  weight_ = join_in_place(weights, owners);
-  if (biases.size() == projections_.size()) bias_ = join_in_place(biases, owners);
+  weight_ = torch::Tensor();
 }
 
-std::optional<JoinedProjections::Joined> JoinedProjections::joined_from(size_t first, const torch::Tensor& x) {
+torch::Tensor JoinedProjections::rows_from(size_t first, const torch::Tensor& joined) const {
+  int64_t row = 0;
+  for (size_t i = 0; i < first; ++i) row += projections_[i]->weight().size(0);
+  return row == 0 ? joined : joined.narrow(0, row, joined.size(0) - row);
+}
+
+torch::Tensor JoinedProjections::weight_from(size_t first) {
   // Moving the model to a device gives every weight a tensor of its own again.
-  if (weight_.data_ptr() != projections_.front()->weight().data_ptr()) join({});
-  const auto rest = [&](const torch::Tensor& joined) {
-    if (first == 0 || !joined.defined()) return joined;
-    int64_t row = 0;
-    for (size_t i = 0; i < first; ++i) row += projections_[i]->weight().size(0);
-    return joined.narrow(0, row, joined.size(0) - row);
-  };
-  Joined out{rest(weight_), rest(bias_), {}};
-  std::vector<torch::Tensor> factors;
+  if (!weight_.defined() || weight_.data_ptr() != projections_.front()->weight().data_ptr()) {
+    std::vector<torch::Tensor> weights;
+    for (const auto& projection : projections_) weights.push_back(projection->weight());
+    weight_ = join_in_place(weights, owners_);
+  }
+  return rows_from(first, weight_);
+}
+
+torch::Tensor JoinedProjections::bias_from(size_t first) {
+  std::vector<torch::Tensor> biases;
+  for (const auto& projection : projections_) biases.push_back(projection->bias());
+  if (!bias_.defined() || bias_.data_ptr() != biases.front().data_ptr()) bias_ = join_in_place(biases, owners_);
+  return rows_from(first, bias_);
+}
+
+std::optional<JoinedProjections::Joined> JoinedProjections::joined_from(size_t first, const torch::Tensor& x, AutocastCopy& copy) {
+  Joined out;
+  std::vector<torch::Tensor> weights, factors;
+  const bool biased = std::all_of(projections_.begin(), projections_.end(), [](const Projection& p) { return p->bias().defined(); });
   for (size_t i = first; i < projections_.size(); ++i) {
     const auto& projection = projections_[i];
     auto update = projection->chain_update();
-    if (!update || (projection->bias().defined() && !bias_.defined())) return std::nullopt;
+    if (!update || (projection->bias().defined() && !biased)) return std::nullopt;
     factors.insert(factors.end(), update->factors.begin(), update->factors.end());
+    weights.push_back(projection->weight());
     out.layers.push_back({projection->weight().size(0), std::move(*update)});
   }
-  if (!can_fuse_chain(x, out.weight, out.bias, factors)) return std::nullopt;
+  if (biased) out.bias = bias_from(first);
+  if (!can_fuse_chain(x, weights.front(), out.bias, factors)) return std::nullopt;
+  out.operand = {weights.front(), copy.panels_of(weights, [this] { leave_weights(); })};
+  if (!out.operand.panels.defined()) out.operand = copy.of(weight_from(first));
   return out;
 }
 
 std::vector<torch::Tensor> JoinedProjections::from(size_t first, const torch::Tensor& x, AutocastCopy& copy) {
-  if (const auto joined = joined_from(first, x)) {
-    const auto operand = copy.of(joined->weight);
-    return linear_with_chains(x, operand.weight, joined->bias, joined->layers, InputFunction::identity, operand.panels);
-  }
+  if (const auto joined = joined_from(first, x, copy))
+    return linear_with_chains(x, joined->operand.weight, joined->bias, joined->layers, InputFunction::identity, joined->operand.panels);
   std::vector<torch::Tensor> out;
   for (size_t i = first; i < projections_.size(); ++i) out.push_back(projections_[i](x));
   return out;
 }
 
 torch::Tensor JoinedProjections::as_one(const torch::Tensor& x) {
-  if (const auto joined = joined_from(0, x)) {
-    const auto operand = copy_.of(joined->weight);
-    return linear_with_chains_as_one(x, operand.weight, joined->bias, joined->layers, operand.panels);
-  }
+  if (const auto joined = joined_from(0, x, copy_)) return linear_with_chains_as_one(x, joined->operand.weight, joined->bias, joined->layers, joined->operand.panels);
   return at::cat(forward(x), -1);
 }
 

@@ -5,6 +5,7 @@
 #include <torch/nn/pimpl.h>
 
 #include "lm/language_model.h"
+#include "lm/stored_tensors.h"
 #include "models/autocast_copy.h"
 #include "models/output_loss.h"
 
@@ -18,6 +19,9 @@ class AdapterSlot : public torch::nn::Module {
   const torch::Tensor& weight() const { return weight_; }
   /// `uses`: how many operators of a forward pass read the weight.
   AdapterSite site(const std::string& role, SiteKind kind, int64_t uses = 1);
+  /// Where the weight's memory is left once there is a copy that serves its products.
+  void may_stay_in(std::shared_ptr<const StoredTensors> stored) { stored_in_ = std::move(stored); }
+  const std::shared_ptr<const StoredTensors>& stored_in() const { return stored_in_; }
   /// Whether the layer is its frozen weight and nothing else, so that loss_sum() serves it.
   bool can_give_loss() const { return !adapter_ && !has_bias() && can_fuse_output_loss(weight_); }
   /// output_loss_sum() of states [N, D] and labels [N] with this weight [V, D] as the output layer (models/output_loss.h).
@@ -26,12 +30,15 @@ class AdapterSlot : public torch::nn::Module {
  protected:
   AdapterSlot(std::string path, torch::Tensor weight);
   virtual bool has_bias() const { return false; }
+  /// The weight for autocast; its memory is left to the file it came from, where that serves.
+  AutocastCopy::Operand operand_of(const torch::Tensor& weight);
   /// The layer [..., in] -> [..., out] with the adapter's change.
   torch::Tensor multiply(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias);
   std::string path_;  ///< archive name of the weight
   torch::Tensor weight_;
   std::shared_ptr<Adapter> adapter_;
   AutocastCopy copy_;
+  std::shared_ptr<const StoredTensors> stored_in_;
 };
 
 /// y = x W^T + b (+ the adapter's change). weight [out, in], bias [out] or undefined.
@@ -63,9 +70,9 @@ TORCH_MODULE(Projection);
 class JoinedProjections {
  public:
   JoinedProjections() = default;
-  /// Puts the weights one below the other in one tensor and lets the projections, and whoever shares their storage in `owners`, look
-  /// into it, so that nothing is held twice.
-  JoinedProjections(std::vector<Projection> projections, const std::vector<torch::Tensor>& owners);
+  /// The first product puts the weights one below the other in one tensor and lets the projections, and whoever shares their storage in `owners`, look
+  /// into it, so that nothing is held twice. Panels for bfloat16 stand for the joined weight.
+  JoinedProjections(std::vector<Projection> projections, std::vector<torch::Tensor> owners) : projections_(std::move(projections)), owners_(std::move(owners)) {}
   /// [..., in] -> the projections' outputs.
   std::vector<torch::Tensor> forward(const torch::Tensor& x) { return from(0, x, copy_); }
   /// [..., in] -> the projections' outputs side by side, [..., sum out].
@@ -76,16 +83,22 @@ class JoinedProjections {
  private:
   /// Projections that are one product.
   struct Joined {
-    torch::Tensor weight, bias;
+    AutocastCopy::Operand operand;
+    torch::Tensor bias;
     std::vector<ChainLayer> layers;
   };
-  void join(const std::vector<torch::Tensor>& owners);
-  /// projections[first] and those behind it; nothing where they have to be computed one by one.
-  std::optional<Joined> joined_from(size_t first, const torch::Tensor& x);
-  /// Of projections[first] and those behind it, whose part of the joined weight `copy` keeps.
+  /// projections[first] and those behind it, of whose weights `copy` keeps what autocast reads; nothing where they have to be computed one by one.
+  std::optional<Joined> joined_from(size_t first, const torch::Tensor& x, AutocastCopy& copy);
   std::vector<torch::Tensor> from(size_t first, const torch::Tensor& x, AutocastCopy& copy);
+  /// The rows of projections[first] and those behind it.
+  torch::Tensor weight_from(size_t first);
+  torch::Tensor bias_from(size_t first);
+  torch::Tensor rows_from(size_t first, const torch::Tensor& joined) const;
+  /// Leaves the memory of the weights to the file they came from, where that serves.
+  void leave_weights();
   std::vector<Projection> projections_;
-  torch::Tensor weight_, bias_;  ///< [sum out, in], [sum out] or undefined; undefined before the first join
+  std::vector<torch::Tensor> owners_;
+  torch::Tensor weight_, bias_;  ///< [sum out, in], [sum out] or undefined; undefined before they are asked for
   AutocastCopy copy_, rest_copy_;
 };
 

@@ -20,18 +20,23 @@ torch::Tensor WeightMap::take(const std::string& name, std::vector<int64_t> shap
   return value;
 }
 
+Projection WeightMap::stored(Projection projection) const {
+  projection->may_stay_in(archive_.stored());
+  return projection;
+}
+
 Projection WeightMap::projection(const std::string& name, int64_t out, int64_t in) {
   torch::Tensor weight = take(name + ".weight", {out, in});
   torch::Tensor bias;
   if (has(name + ".bias")) bias = take(name + ".bias", {out});
-  return Projection(prefix_ + name + ".weight", weight, bias);
+  return stored(Projection(prefix_ + name + ".weight", weight, bias));
 }
 
 Projection WeightMap::transposed_projection(const std::string& name, int64_t out, int64_t in) {
-  const torch::Tensor stored = take(name + ".weight", {in, out});
+  const torch::Tensor weight = take(name + ".weight", {in, out});
   torch::Tensor bias;
   if (has(name + ".bias")) bias = take(name + ".bias", {out});
-  return Projection(ProjectionImpl::of_transposed(prefix_ + name + ".weight", stored, bias));
+  return stored(Projection(ProjectionImpl::of_transposed(prefix_ + name + ".weight", weight, bias)));
 }
 
 JoinedProjections WeightMap::joined(std::vector<Projection> projections) const {
@@ -42,7 +47,7 @@ JoinedProjections WeightMap::joined(std::vector<Projection> projections) const {
       const std::string name = path.substr(0, path.size() - std::string("weight").size()) + kind;
       if (archive_.has(name)) owners.push_back(archive_.tensor(name));
     }
-  return JoinedProjections(std::move(projections), owners);
+  return JoinedProjections(std::move(projections), std::move(owners));
 }
 
 bool WeightMap::tied(const std::string& name, const std::string& table) const {

@@ -34,6 +34,7 @@ class WeightMap {
   static std::optional<std::string> prefix_of(const TorchScriptArchive& archive, const std::string& name);
 
  private:
+  Projection stored(Projection projection) const;
   const TorchScriptArchive& archive_;
   std::string prefix_;
   std::vector<NamedTensor> taken_;

@@ -33,6 +33,13 @@ void on_signal(int number) {
   if (number == SIGINT && interrupts.fetch_add(1) > 0) ::_exit(130);
 }
 
+void on_lost_page(int) {
+  constexpr char kSaid[] =
+      "error: a model file was cut off while a run was reading it (written over in place?); put the original back and start again, a run with checkpoints by --resume\n";
+  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, kSaid, sizeof kSaid - 1);
+  ::_exit(1);
+}
+
 std::string first_line(const char* file) {
   std::ifstream in(file);
   std::string line;
@@ -58,6 +65,18 @@ void keep_freed_memory() {
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
   mallopt(M_TOP_PAD, kLargestBlock);
 #endif
+}
+
+void release_freed_memory() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+}
+
+void explain_lost_pages() {
+  struct sigaction action = {};
+  action.sa_handler = on_lost_page;
+  ::sigaction(SIGBUS, &action, nullptr);
 }
 
 bool has_fast_bfloat16() {

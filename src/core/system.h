@@ -16,6 +16,12 @@ double peak_memory_mb();
 /// that it hands out again, a seventh of a training step. Does nothing where the C library is not glibc.
 void keep_freed_memory();
 
+/// Gives the freed blocks back after all, once, when many of them will not be wanted again.
+void release_freed_memory();
+
+/// From now on a mapped file that was cut off ends the program with a sentence and exit code 1 when its missing part is read, not with SIGBUS.
+void explain_lost_pages();
+
 /// Seconds of a clock that never jumps; only differences mean anything.
 double clock_seconds();
 

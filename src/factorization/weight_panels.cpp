@@ -37,9 +37,12 @@ constexpr int64_t kRows = 32;  ///< of a block
 
 }  // namespace
 
+bool WeightPanels::fit(int64_t m, int64_t n, torch::Device device) {
+  return device.is_cpu() && panel_columns(m) > 0 && panel_columns(n) > 0 && has_fast_bfloat16() && at::globalContext().userEnabledMkldnn();
+}
+
 WeightPanels WeightPanels::of(const torch::Tensor& weight) {
-  const bool fits = weight.device().is_cpu() && weight.dim() == 2 && panel_columns(weight.size(0)) > 0 && panel_columns(weight.size(1)) > 0;
-  if (!fits || !has_fast_bfloat16() || !at::globalContext().userEnabledMkldnn()) return {};
+  if (weight.dim() != 2 || !fit(weight.size(0), weight.size(1), weight.device())) return {};
   const torch::NoGradGuard no_grad;
   const torch::Tensor rounded = weight.detach().to(at::kBFloat16);
   return {packed(rounded.t()), packed(rounded)};
@@ -70,6 +73,8 @@ torch::Tensor panel_product(const torch::Tensor& a, const torch::Tensor& panels,
 }
 
 #else
+
+bool WeightPanels::fit(int64_t, int64_t, torch::Device) { return false; }
 
 WeightPanels WeightPanels::of(const torch::Tensor&) { return {}; }
 

@@ -11,6 +11,8 @@ struct WeightPanels {
   torch::Tensor forward, backward;
 
   bool defined() const { return forward.defined(); }
+  /// Whether a weight [m, n] on `device` can have panels.
+  static bool fit(int64_t m, int64_t n, torch::Device device);
   /// None where the processor has no such units, LibTorch no kernels for them, or the sizes do not divide into panels.
   static WeightPanels of(const torch::Tensor& weight);
 };

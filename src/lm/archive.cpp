@@ -78,6 +78,7 @@ TorchScriptArchive TorchScriptArchive::load(const fs::path& file, torch::Device 
   const UnchangedFile same(file);
   TorchScriptArchive archive;
   archive.file_ = file;
+  archive.stored_ = std::make_shared<const StoredTensors>(file);
   archive.extras_ = read_extras(file);
   archive.config_ = archive.json("config.json");
   archive.export_info_ = archive.json("export.json");

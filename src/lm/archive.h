@@ -12,6 +12,7 @@
 #include "core/json_file.h"
 #include "core/optimizer.h"
 #include "lm/language_model.h"
+#include "lm/stored_tensors.h"
 
 namespace deeplora {
 
@@ -36,6 +37,8 @@ class TorchScriptArchive {
   void check_finite() const;
   /// Throws Error unless the weights are those of `other`: an export reads its archive again, and somebody may have replaced the file.
   void check_same(const TorchScriptArchive& other) const;
+  /// The file, for weights that are to be left in it.
+  const std::shared_ptr<const StoredTensors>& stored() const { return stored_; }
   /// Floating-point and other parameters together (buffers not counted).
   int64_t parameter_count() const;
 
@@ -66,6 +69,7 @@ class TorchScriptArchive {
  private:
   std::filesystem::path file_;
   torch::jit::Module module_;
+  std::shared_ptr<const StoredTensors> stored_;
   std::vector<NamedTensor> tensors_;
   std::map<std::string, size_t> index_;
   std::vector<std::string> inputs_;

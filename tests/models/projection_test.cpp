@@ -4,9 +4,13 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <algorithm>
+
 #include "adapters/chain_adapter.h"
+#include "lm/archive.h"
 #include "lm/autocast.h"
 #include "models/activation.h"
+#include "support/temp_folder.h"
 
 namespace deeplora {
 namespace {
@@ -66,11 +70,12 @@ TEST(JoinedProjectionsTest, HoldEveryWeightOnceAndKeepTheArchivesTensorsInStep) 
   auto projections = make_projections();
   const torch::Tensor owner = projections[1]->weight().detach(), value = owner.clone(), stranger = owner.clone();
   JoinedProjections joined(projections, {owner, stranger});
+  const torch::Tensor x = torch::randn({3, 6});
+  joined.forward(x);
   EXPECT_EQ(owner.data_ptr(), projections[1]->weight().data_ptr());
   EXPECT_NE(stranger.data_ptr(), owner.data_ptr());
   EXPECT_TRUE(torch::equal(owner, value));
   EXPECT_TRUE(owner.is_alias_of(projections[0]->weight()));
-  const torch::Tensor x = torch::randn({3, 6});
   torch::NoGradGuard no_grad;
   torch::Tensor(owner).mul_(2);  // what training the base does
   EXPECT_TRUE(at::allclose(joined.forward(x)[1], at::linear(x, 2 * value, projections[1]->bias()), 1e-5, 1e-6));
@@ -139,6 +144,77 @@ TEST(ProjectionTest, AGateInsideTheLayerIsTheOneBeforeIt) {
     projections[1]->eval();
     expect_gated(projections[1], bfloat16, bfloat16 ? 3e-2 : 1e-5);
   }
+}
+
+/// An archive of three weights [32, 64] and projections that look into it.
+struct StoredProjections {
+  explicit StoredProjections(const std::filesystem::path& file) : archive(TorchScriptArchive::load(written(file))) {
+    for (const char* name : {"q.weight", "k.weight", "v.weight"}) {
+      owners.push_back(archive.tensor(name));
+      projections.emplace_back(name, owners.back().detach(), torch::Tensor());
+      projections.back()->may_stay_in(archive.stored());
+    }
+  }
+  static std::filesystem::path written(const std::filesystem::path& file) {
+    torch::manual_seed(7);
+    torch::jit::Module module("__torch__.Weights");
+    for (const char* name : {"q", "k", "v"}) {
+      torch::jit::Module part(std::string("__torch__.") + name);
+      part.register_parameter("weight", torch::randn({32, 64}), /*is_buffer=*/false);
+      module.register_module(name, part);
+    }
+    module.define("def forward(self, input_ids):\n  return input_ids\n");
+    module.save(file.string());
+    return file;
+  }
+  bool all_in(const torch::Tensor& memory) const {
+    return std::all_of(projections.begin(), projections.end(), [&](const Projection& p) { return p->weight().is_alias_of(memory); });
+  }
+  TorchScriptArchive archive;
+  std::vector<torch::Tensor> owners;
+  std::vector<Projection> projections;
+};
+
+TEST(JoinedProjectionsTest, WithPanelsTheWeightsAreLeftToTheirFile) {
+  if (!WeightPanels::fit(96, 64, torch::kCPU)) GTEST_SKIP() << "this processor or LibTorch has no panels";
+  testing::TempFolder folder;
+  StoredProjections stored(folder / "m.pt");
+  JoinedProjections joined(stored.projections, stored.owners);
+  const torch::Tensor x = torch::randn({50, 64});
+  torch::NoGradGuard no_grad;
+  const auto wide = joined.forward(x);  // float32: joined
+  const torch::Tensor memory = stored.projections[0]->weight().detach(), before = torch::cat(stored.owners);
+  EXPECT_TRUE(stored.all_in(memory));
+  const Autocast autocast(torch::kCPU, true);
+  const auto narrow = joined.forward(x);
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_LT((narrow[i] - wide[i]).norm().item<double>(), 1e-2 * wide[i].norm().item<double>());
+    EXPECT_FALSE(stored.projections[i]->weight().is_alias_of(memory));
+    EXPECT_TRUE(stored.owners[i].is_alias_of(stored.projections[i]->weight()));
+  }
+  EXPECT_TRUE(torch::equal(torch::cat(stored.owners), before));
+  const auto again = joined.forward(x);
+  for (size_t i = 0; i < 3; ++i) EXPECT_TRUE(torch::equal(again[i], narrow[i]));
+  stored.projections[1]->weight().mul_(2);  // panels of a weight that changed are made again
+  const auto twice = joined.forward(x);
+  EXPECT_LT((twice[1] - 2 * narrow[1]).norm().item<double>(), 1e-2 * twice[1].norm().item<double>());
+}
+
+TEST(ProjectionTest, WithPanelsTheWeightIsLeftToItsFile) {
+  if (!WeightPanels::fit(32, 64, torch::kCPU)) GTEST_SKIP() << "this processor or LibTorch has no panels";
+  testing::TempFolder folder;
+  StoredProjections stored(folder / "m.pt");
+  Projection projection = stored.projections[0];
+  const torch::Tensor x = torch::randn({50, 64}), before = projection->weight().clone();
+  const void* place = projection->weight().const_data_ptr();
+  torch::NoGradGuard no_grad;
+  const torch::Tensor wide = projection(x);
+  EXPECT_EQ(projection->weight().const_data_ptr(), place);
+  const Autocast autocast(torch::kCPU, true);
+  EXPECT_LT((projection(x) - wide).norm().item<double>(), 1e-2 * wide.norm().item<double>());
+  EXPECT_NE(projection->weight().const_data_ptr(), place);
+  EXPECT_EQ(projection->weight().const_data_ptr(), stored.owners[0].const_data_ptr());
+  EXPECT_TRUE(torch::equal(stored.owners[0], before));
 }
 
 TEST(AutocastCopyTest, IsMadeOnceAndAgainWhenTheWeightChanges) {

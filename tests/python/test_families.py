@@ -167,9 +167,9 @@ def test_checkpointing_lowers_the_peak_memory(families, tmp_path):
     torch.manual_seed(0)
     transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "deep")
     export_torchscript.export(str(tmp_path / "deep"), str(tmp_path / "deep.pt"), "causal-lm")
-    off, on = (families("memory", tmp_path / "deep.pt", 32, 64, switch) for switch in ("off", "on"))
-    # what 2048 tokens keep in 12 layers beside their inputs: 91 to 97 MB where products run through MKL
-    assert off - on > 80, (off, on)
+    off, on = (families("memory", tmp_path / "deep.pt", 32, 128, switch) for switch in ("off", "on"))
+    # what 4096 tokens keep in 12 layers beside their inputs
+    assert off - on > 90, (off, on)
 
 
 # ---- through the program ----

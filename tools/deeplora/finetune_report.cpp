@@ -55,13 +55,14 @@ void read_curves(const RunFolder& folder, RunReport& report) {
 std::vector<RunSite> describe_sites(const Session& session) {
   torch::NoGradGuard no_grad;
   std::vector<RunSite> out;
-  for (const auto& [site, adapter] : session.adapted->adapters()) {
+  for (size_t i = 0; i < session.adapted->adapters().size(); ++i) {
+    const auto& [site, adapter] = session.adapted->adapters()[i];
     const torch::Tensor values = adapter->singular_values().to(torch::kCPU, torch::kFloat64).contiguous();
     RunSite row{.path = site.path, .role = site.role, .out = site.weight.size(0), .in = site.weight.size(1)};
     for (const auto& group : adapter->param_groups())
       for (const auto& [unused, value] : group.params) row.parameters += value.numel();
     row.update_norm = values.norm().item<double>();
-    row.weight_norm = site.weight.norm().item<double>();
+    row.weight_norm = session.weight_norms.at(i);
     row.numerical_rank = numerical_rank(values, 1e-2);
     row.singular_values.assign(values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel());
     out.push_back(std::move(row));

@@ -239,6 +239,22 @@ void Session::build(const Registries& registries, bool with_gradients) {
                           with_gradients ? LeadingGradient([&](const AdapterSite& site, int64_t k) { return gradients.at(site, k); }) : nullptr);
     if (!config.adapter.path.empty() && with_gradients) load_adapter(config.adapter.path);
   }
+  torch::NoGradGuard no_grad;
+  if (with_gradients)
+    for (const auto& [site, unused] : adapted->adapters()) weight_norms.push_back(site.weight.norm().item<double>());
+  if (in_bfloat16() && device.is_cpu()) settle_weights();
+}
+
+void Session::settle_weights() {
+  LanguageModel& model = adapted->model();
+  const bool was_training = model.is_training();
+  model.eval();
+  {
+    const Autocast autocast(device, true);
+    model.forward(probe_batch(archive, model));
+  }
+  model.train(was_training);
+  release_freed_memory();
 }
 
 Session Session::start(const Config& given, const Registries& registries) {

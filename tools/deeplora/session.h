@@ -45,6 +45,7 @@ class Session {
   LoadedData train;                      ///< rows drawn, of a new run
   int64_t train_rows_in_file = 0;
   double parity_difference = 0;
+  std::vector<double> weight_norms;  ///< of the adapted weights, in the order of adapted->adapters(); of a session that trains
   Task& task() const { return *config.task; }
   LanguageModel& model() const { return adapted->model(); }
 
@@ -53,6 +54,8 @@ class Session {
   void load_model_files();
   void load_training_rows();
   void build(const Registries& registries, bool with_gradients);
+  /// Lays the weights out for bfloat16 products before anything else takes memory.
+  void settle_weights();
   std::shared_ptr<LanguageModel> build_base(const Registries& registries);
   std::shared_ptr<ModelWithHead> add_head(const std::shared_ptr<LanguageModel>& base);
 };

@@ -8,6 +8,7 @@
 
 #include "core/parallel.h"
 #include "factorization/block_products.h"
+#include "factorization/layout.h"
 #include "factorization/narrow_products.h"
 
 /// MKL's product of bfloat16 matrices with float32 results, where the LibTorch in use brings it. Next to oneDNN's, which at::mm takes, it compiles
@@ -69,6 +70,12 @@ bool own_product(torch::Tensor& y, const torch::Tensor& a, const torch::Tensor& 
   return prefers_narrow_product(a, b) && narrow_product(y, a, b, scale, add);
 }
 
+/// g^T h, a last factor's gradient: MKL takes it at a third of the speed of h^T g (65 and 224 GFLOP/s on two cores with AVX-512).
+bool is_narrow_gradient(const torch::Tensor& a, const torch::Tensor& b) {
+  constexpr int64_t kNarrow = 32;
+  return a.device().is_cpu() && b.size(1) <= kNarrow && a.size(0) > kNarrow && lies_by_columns(a) && !lies_by_rows(a);
+}
+
 }  // namespace
 
 ProductTypes ProductTypes::of(const torch::Tensor& x) {
@@ -87,7 +94,8 @@ torch::Tensor ProductTypes::product(const torch::Tensor& a, const torch::Tensor&
 void ProductTypes::product_into(torch::Tensor& y, const torch::Tensor& a, const torch::Tensor& b, double scale) const {
   if (own_product(y, a, b, scale, /*add=*/false)) return;
   if (!widens()) {
-    at::mm_out(y, a, b);
+    if (is_narrow_gradient(a, b)) y.copy_(at::mm(b.t(), a.t()).t());
+    else at::mm_out(y, a, b);
     if (scale != 1) y.mul_(scale);
   } else if (!mkl_product(y, a, b, scale, 0)) {
     y.copy_(at::mm(a, b));

@@ -141,6 +141,11 @@ void TorchScriptArchive::check_same(const TorchScriptArchive& other) const {
         fingerprint(), "); put the original model back and start again");
 }
 
+void TorchScriptArchive::leave_widened(const std::vector<NamedTensor>& taken) const {
+  for (const auto& [name, value] : taken)
+    if (has(name) && tensor(name).scalar_type() != value.scalar_type()) stored_->take_over(tensor(name));
+}
+
 int64_t TorchScriptArchive::parameter_count() const {
   int64_t count = 0;
   for (const auto& parameter : module_.parameters()) count += parameter.numel();

@@ -39,6 +39,9 @@ class TorchScriptArchive {
   void check_same(const TorchScriptArchive& other) const;
   /// The file, for weights that are to be left in it.
   const std::shared_ptr<const StoredTensors>& stored() const { return stored_; }
+  /// Leaves those of the archive's tensors to the file of which `taken`, under their names, are copies in another dtype: a model that widened half precision
+  /// does not read them again.
+  void leave_widened(const std::vector<NamedTensor>& taken) const;
   /// Floating-point and other parameters together (buffers not counted).
   int64_t parameter_count() const;
 

@@ -70,6 +70,20 @@ TEST(StoredTensorsTest, WritingToATensorLeavesTheFileAsItIs) {
   EXPECT_FALSE(archive.stored()->find(weight).defined()) << "the file has other values";
 }
 
+TEST(StoredTensorsTest, WeightsThatWereWidenedAreLeftToTheFile) {
+  TempFolder folder;
+  const fs::path file = folder / "m.pt";
+  torch::jit::Module module = testing::tiny_module();
+  module.to(torch::kBFloat16);
+  TorchScriptArchive::save(module, {}, file);
+  const auto archive = TorchScriptArchive::load(file);
+  const torch::Tensor before = archive.tensor("dense.weight").detach().clone(), table = archive.tensor("table.weight").detach();
+  archive.leave_widened({{"dense.weight", before.to(torch::kFloat32)}, {"table.weight", table}, {"stranger", before}});
+  EXPECT_TRUE(lies_in(archive.tensor("dense.weight"), file));
+  EXPECT_TRUE(torch::equal(archive.tensor("dense.weight"), before));
+  EXPECT_FALSE(lies_in(table, file)) << "the model reads it";
+}
+
 TEST(StoredTensorsTest, LivesAsLongAsWhatLooksIntoIt) {
   TempFolder folder;
   const fs::path file = write_tiny_archive(folder / "m.pt");

@@ -217,6 +217,7 @@ std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageM
 
 void Session::build(const Registries& registries, bool with_gradients) {
   const auto base = build_base(registries);
+  if (device.is_cpu()) archive.leave_widened(base->base_parameters());
   base->set_gradient_checkpointing(config.train.gradient_checkpointing);
   const auto head = add_head(base);
   adapted = std::make_unique<AdaptedModel>(head ? std::static_pointer_cast<LanguageModel>(head) : base, head);
@@ -243,6 +244,7 @@ void Session::build(const Registries& registries, bool with_gradients) {
   if (with_gradients)
     for (const auto& [site, unused] : adapted->adapters()) weight_norms.push_back(site.weight.norm().item<double>());
   if (in_bfloat16() && device.is_cpu()) settle_weights();
+  release_freed_memory();  // of weights that were joined, widened or left to their file
 }
 
 void Session::settle_weights() {
@@ -254,7 +256,6 @@ void Session::settle_weights() {
     model.forward(probe_batch(archive, model));
   }
   model.train(was_training);
-  release_freed_memory();
 }
 
 Session Session::start(const Config& given, const Registries& registries) {

@@ -3,8 +3,6 @@
 #include <ATen/autocast_mode.h>
 #include <torch/torch.h>
 
-#include <algorithm>
-
 #include "models/activation.h"
 
 namespace deeplora {
@@ -131,45 +129,34 @@ void JoinedProjections::leave_weights() {
   weight_ = torch::Tensor();
 }
 
-torch::Tensor JoinedProjections::rows_from(size_t first, const torch::Tensor& joined) const {
+torch::Tensor JoinedProjections::rows_from(size_t first, const std::vector<torch::Tensor>& parts, torch::Tensor& joined) const {
+  // Moving the model to a device gives every part a tensor of its own again.
+  if (!joined.defined() || joined.data_ptr() != parts.front().data_ptr()) joined = join_in_place(parts, owners_);
   int64_t row = 0;
-  for (size_t i = 0; i < first; ++i) row += projections_[i]->weight().size(0);
+  for (size_t i = 0; i < first; ++i) row += parts[i].size(0);
   return row == 0 ? joined : joined.narrow(0, row, joined.size(0) - row);
 }
 
-torch::Tensor JoinedProjections::weight_from(size_t first) {
-  // Moving the model to a device gives every weight a tensor of its own again.
-  if (!weight_.defined() || weight_.data_ptr() != projections_.front()->weight().data_ptr()) {
-    std::vector<torch::Tensor> weights;
-    for (const auto& projection : projections_) weights.push_back(projection->weight());
-    weight_ = join_in_place(weights, owners_);
-  }
-  return rows_from(first, weight_);
-}
-
-torch::Tensor JoinedProjections::bias_from(size_t first) {
-  std::vector<torch::Tensor> biases;
-  for (const auto& projection : projections_) biases.push_back(projection->bias());
-  if (!bias_.defined() || bias_.data_ptr() != biases.front().data_ptr()) bias_ = join_in_place(biases, owners_);
-  return rows_from(first, bias_);
-}
-
 std::optional<JoinedProjections::Joined> JoinedProjections::joined_from(size_t first, const torch::Tensor& x, AutocastCopy& copy) {
+  std::vector<torch::Tensor> weights, biases, factors;
+  for (const auto& projection : projections_) {
+    weights.push_back(projection->weight());
+    if (projection->bias().defined()) biases.push_back(projection->bias());
+  }
+  const bool biased = biases.size() == projections_.size();
   Joined out;
-  std::vector<torch::Tensor> weights, factors;
-  const bool biased = std::all_of(projections_.begin(), projections_.end(), [](const Projection& p) { return p->bias().defined(); });
   for (size_t i = first; i < projections_.size(); ++i) {
     const auto& projection = projections_[i];
     auto update = projection->chain_update();
     if (!update || (projection->bias().defined() && !biased)) return std::nullopt;
     factors.insert(factors.end(), update->factors.begin(), update->factors.end());
-    weights.push_back(projection->weight());
-    out.layers.push_back({projection->weight().size(0), std::move(*update)});
+    out.layers.push_back({weights[i].size(0), std::move(*update)});
   }
-  if (biased) out.bias = bias_from(first);
-  if (!can_fuse_chain(x, weights.front(), out.bias, factors)) return std::nullopt;
-  out.operand = {weights.front(), copy.panels_of(weights, [this] { leave_weights(); })};
-  if (!out.operand.panels.defined()) out.operand = copy.of(weight_from(first));
+  if (biased) out.bias = rows_from(first, biases, bias_);
+  if (!can_fuse_chain(x, weights[first], out.bias, factors)) return std::nullopt;
+  const std::vector<torch::Tensor> rest(weights.begin() + static_cast<ptrdiff_t>(first), weights.end());
+  out.operand = {rest.front(), copy.panels_of(rest, [this] { leave_weights(); })};
+  if (!out.operand.panels.defined()) out.operand = copy.of(rows_from(first, weights, weight_));
   return out;
 }
 

@@ -90,10 +90,8 @@ class JoinedProjections {
   /// projections[first] and those behind it, of whose weights `copy` keeps what autocast reads; nothing where they have to be computed one by one.
   std::optional<Joined> joined_from(size_t first, const torch::Tensor& x, AutocastCopy& copy);
   std::vector<torch::Tensor> from(size_t first, const torch::Tensor& x, AutocastCopy& copy);
-  /// The rows of projections[first] and those behind it.
-  torch::Tensor weight_from(size_t first);
-  torch::Tensor bias_from(size_t first);
-  torch::Tensor rows_from(size_t first, const torch::Tensor& joined) const;
+  /// The rows of projections[first] and those behind it, of `parts` of all projections, which are put together in `joined` unless they lie there.
+  torch::Tensor rows_from(size_t first, const std::vector<torch::Tensor>& parts, torch::Tensor& joined) const;
   /// Leaves the memory of the weights to the file they came from, where that serves.
   void leave_weights();
   std::vector<Projection> projections_;

@@ -13,7 +13,7 @@ namespace {
 
 // PKWARE's APPNOTE, sections 4.3 and 4.5.3.
 constexpr uint64_t kEnd = 0x06054b50, kWideLocator = 0x07064b50, kWideEnd = 0x06064b50, kEntry = 0x02014b50;
-constexpr size_t kEndBytes = 22, kLocatorBytes = 20, kWideEndBytes = 56, kEntryBytes = 46, kLocalBytes = 30, kLongestComment = 65535;
+constexpr size_t kEndBytes = 22, kLocatorBytes = 20, kWideEndBytes = 56, kEntryBytes = 46, kLongestComment = 65535;
 constexpr uint64_t kWide = 0xffffffff;  // "see the wide fields"
 constexpr uint64_t kMostUnpacking = 1032;  // the densest that deflate can be
 
@@ -138,9 +138,9 @@ class DirectoryReader {
     uint64_t free = 0;
     for (const auto* entry : order) {
       sound(entry->offset >= free && entry->offset <= begin_ && entry->stored <= begin_ - entry->offset &&
-                begin_ - entry->offset - entry->stored >= kLocalBytes,
+                begin_ - entry->offset - entry->stored >= kZipLocalHeader,
             "'", entry->name, "' in it lies outside the file or over another entry");
-      free = entry->offset + kLocalBytes + entry->stored;
+      free = entry->offset + kZipLocalHeader + entry->stored;
     }
   }
 
@@ -154,5 +154,9 @@ class DirectoryReader {
 }  // namespace
 
 std::vector<ZipEntry> read_zip_directory(const fs::path& file, std::string_view what) { return DirectoryReader(file, what).read(); }
+
+uint64_t data_begin(const ZipEntry& entry, std::string_view local_header) {
+  return entry.offset + kZipLocalHeader + number(local_header, 26, 2) + number(local_header, 28, 2);  // behind its name and extra field
+}
 
 }  // namespace deeplora

@@ -21,4 +21,10 @@ struct ZipEntry {
 /// that could leave a folder (absolute, "..", backslash, NUL).
 std::vector<ZipEntry> read_zip_directory(const std::filesystem::path& file, std::string_view what);
 
+/// Bytes of the header that stands before an entry's name and data.
+inline constexpr size_t kZipLocalHeader = 30;
+
+/// Where the data of an entry begins, from the kZipLocalHeader bytes of the file at entry.offset.
+uint64_t data_begin(const ZipEntry& entry, std::string_view local_header);
+
 }  // namespace deeplora

@@ -13,7 +13,6 @@ namespace deeplora {
 namespace {
 
 constexpr int64_t kRegister = 8;            ///< floats in one of AVX2
-constexpr int64_t kNarrow = 32;             ///< sides up to this are narrow
 constexpr int64_t kStretch = 48;            ///< rows or columns that a thread takes at least: whole tiles of every instruction set
 constexpr int64_t kLongestSum = 512;        ///< of a block: sums of sums round less than one long sum, and a block of b stays in the first cache
 constexpr int64_t kWorthAThread = 100'000;  ///< multiplications

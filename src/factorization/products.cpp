@@ -72,7 +72,6 @@ bool own_product(torch::Tensor& y, const torch::Tensor& a, const torch::Tensor& 
 
 /// g^T h, a last factor's gradient: MKL takes it at a third of the speed of h^T g (65 and 224 GFLOP/s on two cores with AVX-512).
 bool is_narrow_gradient(const torch::Tensor& a, const torch::Tensor& b) {
-  constexpr int64_t kNarrow = 32;
   return a.device().is_cpu() && b.size(1) <= kNarrow && a.size(0) > kNarrow && lies_by_columns(a) && !lies_by_rows(a);
 }
 

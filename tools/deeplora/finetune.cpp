@@ -187,10 +187,11 @@ void train(const FinetuneOptions& o, const Config& config, const Registries& reg
   }
   const auto scores = score_test(session, folder, test, group);
   if (!leads) return;
-  folder.write(folder.updates_file(), updates_json(session).dump(1) + "\n");
+  const auto sites = describe_sites(session);
+  folder.write(folder.updates_file(), updates_json(sites).dump(1) + "\n");
   auto json = result_json(session, result, scores, dev, test);  // behind all that takes memory
   if (group) json.update({{"processes", group->size()}, {"backend", group->backend()}, {"bytes_per_step", result.bytes_per_step}});
-  folder.write(folder.report_file(), finetune_report(session, json, folder));
+  folder.write(folder.report_file(), finetune_report(session, sites, json, folder));
   folder.write(folder.result_file(), json.dump(2) + "\n");
   print_summary(json, folder);
 }

@@ -52,6 +52,20 @@ void read_curves(const RunFolder& folder, RunReport& report) {
   }
 }
 
+/// {"rows": {"train": 200}} -> {"train_rows": 200}: the page takes objects for columns of scores.
+nlohmann::ordered_json flat_counts(const nlohmann::ordered_json& result) {
+  nlohmann::ordered_json out;
+  for (const auto& item : result.items()) {
+    const bool counts = item.key() == "rows" || item.key() == "truncated";
+    if (!counts) out[item.key()] = item.value();
+    else
+      for (const auto& [split, count] : item.value().items()) out[split + "_" + item.key()] = count;
+  }
+  return out;
+}
+
+}  // namespace
+
 std::vector<RunSite> describe_sites(const Session& session) {
   torch::NoGradGuard no_grad;
   std::vector<RunSite> out;
@@ -70,33 +84,20 @@ std::vector<RunSite> describe_sites(const Session& session) {
   return out;
 }
 
-/// {"rows": {"train": 200}} -> {"train_rows": 200}: the page takes objects for columns of scores.
-nlohmann::ordered_json flat_counts(const nlohmann::ordered_json& result) {
-  nlohmann::ordered_json out;
-  for (const auto& item : result.items()) {
-    const bool counts = item.key() == "rows" || item.key() == "truncated";
-    if (!counts) out[item.key()] = item.value();
-    else
-      for (const auto& [split, count] : item.value().items()) out[split + "_" + item.key()] = count;
-  }
-  return out;
-}
-
-}  // namespace
-
-nlohmann::ordered_json updates_json(const Session& session) {
-  constexpr size_t kMostValues = 128;
+nlohmann::ordered_json updates_json(const std::vector<RunSite>& sites) {
+  constexpr ptrdiff_t kMostValues = 128;
   auto out = nlohmann::ordered_json::array();
-  for (RunSite& site : describe_sites(session)) {
-    site.singular_values.resize(std::min(site.singular_values.size(), kMostValues));
+  for (const RunSite& site : sites) {
+    const auto& values = site.singular_values;
+    const std::vector<double> leading(values.begin(), values.begin() + std::min(std::ssize(values), kMostValues));
     out.push_back({{"path", site.path}, {"role", site.role}, {"shape", {site.out, site.in}}, {"parameters", site.parameters},
                    {"update_norm", site.update_norm}, {"weight_norm", site.weight_norm}, {"numerical_rank", *site.numerical_rank},
-                   {"singular_values", site.singular_values}});
+                   {"singular_values", leading}});
   }
   return out;
 }
 
-std::string finetune_report(const Session& session, const nlohmann::ordered_json& result, const RunFolder& folder) {
+std::string finetune_report(const Session& session, std::vector<RunSite> sites, const nlohmann::ordered_json& result, const RunFolder& folder) {
   RunReport report;
   report.title = cat(session.config.adapter.method, " on ", session.config.data.task);
   report.subtitle = cat(session.config.model.path.filename().string(), ", ", session.train.rows.size(), " training rows");
@@ -113,7 +114,7 @@ std::string finetune_report(const Session& session, const nlohmann::ordered_json
   report.highlights.emplace_back("peak memory", cat(text(number(result["peak_rss_mb"])), " MB"));
   read_curves(folder, report);
   report.config_yaml = session.config.resolved;
-  report.sites = describe_sites(session);
+  report.sites = std::move(sites);
   return run_report(report);
 }
 

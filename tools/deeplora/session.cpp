@@ -185,13 +185,19 @@ std::shared_ptr<LanguageModel> Session::build_base(const Registries& registries)
   }
 }
 
+ModelOutput Session::run_probe(LanguageModel& model) const {
+  const torch::NoGradGuard no_grad;
+  const bool was_training = model.is_training();
+  model.eval();
+  ModelOutput out = model.forward(probe_batch(archive, model).to(device));
+  model.train(was_training);
+  return out;
+}
+
 std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageModel>& base) {
   torch::NoGradGuard no_grad;
-  const bool was_training = base->is_training();
-  base->eval();
-  const ModelOutput probed = base->forward(probe_batch(archive, *base).to(device));
+  const ModelOutput probed = run_probe(*base);
   const torch::Tensor probe = output_of(probed);
-  base->train(was_training);
   const int64_t outputs = task().outputs();
   if (outputs == 0) {
     check(probe.dim() == 3 && probed.logits.defined(), "model ", archive.file().string(), " gives ", probe.sizes(), ", but task ", task().name(),
@@ -243,19 +249,11 @@ void Session::build(const Registries& registries, bool with_gradients) {
   torch::NoGradGuard no_grad;
   if (with_gradients)
     for (const auto& [site, unused] : adapted->adapters()) weight_norms.push_back(site.weight.norm().item<double>());
-  if (in_bfloat16() && device.is_cpu()) settle_weights();
-  release_freed_memory();  // of weights that were joined, widened or left to their file
-}
-
-void Session::settle_weights() {
-  LanguageModel& model = adapted->model();
-  const bool was_training = model.is_training();
-  model.eval();
-  {
+  if (in_bfloat16() && device.is_cpu()) {  // lays the weights out before anything else takes memory
     const Autocast autocast(device, true);
-    model.forward(probe_batch(archive, model));
+    run_probe(model());
   }
-  model.train(was_training);
+  release_freed_memory();  // of weights that were joined, widened or left to their file
 }
 
 Session Session::start(const Config& given, const Registries& registries) {

@@ -54,8 +54,8 @@ class Session {
   void load_model_files();
   void load_training_rows();
   void build(const Registries& registries, bool with_gradients);
-  /// Lays the weights out for bfloat16 products before anything else takes memory.
-  void settle_weights();
+  /// What the model, as it is in evaluation, says to the probing batch.
+  ModelOutput run_probe(LanguageModel& model) const;
   std::shared_ptr<LanguageModel> build_base(const Registries& registries);
   std::shared_ptr<ModelWithHead> add_head(const std::shared_ptr<LanguageModel>& base);
 };

@@ -1,7 +1,7 @@
 // BERT and the encoders that differ from it in names and small constants only: MiniLM, RoBERTa, DistilBERT.
 #pragma once
 
-#include "lm/archive.h"
+#include "model_files/torchscript_file.h"
 #include "models/packing.h"
 #include "models/projection.h"
 #include "models/settings.h"

@@ -4,7 +4,7 @@
 #include <map>
 #include <memory>
 
-#include "lm/archive.h"
+#include "model_files/torchscript_file.h"
 #include "models/attention.h"
 #include "models/packing.h"
 #include "models/projection.h"

@@ -5,7 +5,7 @@
 #include <torch/nn/pimpl.h>
 
 #include "lm/language_model.h"
-#include "lm/stored_tensors.h"
+#include "model_files/stored_tensors.h"
 #include "models/autocast_copy.h"
 #include "models/output_loss.h"
 

@@ -3,7 +3,7 @@
 
 #include <set>
 
-#include "lm/archive.h"
+#include "model_files/torchscript_file.h"
 #include "models/projection.h"
 
 namespace deeplora {

@@ -3,8 +3,9 @@
 
 #include <string>
 
-#include "lm/archive.h"
+#include "graph/torchscript_forward.h"
 #include "lm/language_model.h"
+#include "model_files/torchscript_file.h"
 
 namespace deeplora {
 

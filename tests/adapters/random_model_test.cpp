@@ -6,11 +6,11 @@
 #include <random>
 
 #include "core/random.h"
+#include "graph/graph_model.h"
 #include "lm/adapt.h"
-#include "lm/graph_model.h"
 #include "lm/parity.h"
 #include "lm/targets.h"
-#include "lm/tensor_file.h"
+#include "model_files/tensor_file.h"
 #include "support/tensors.h"
 #include "support/tiny_archive.h"
 

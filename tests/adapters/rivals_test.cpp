@@ -1,5 +1,5 @@
 // DoRA, PiSSA, LoRA+, LoRA-One and PoLAR. Oracle: tests/golden/methods.json, PEFT's layers and the papers' formulas
-// (tools/make_method_golden.py).
+// (tests/golden/make/method.py).
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 

@@ -1,4 +1,4 @@
-// Oracle: SciPy, through tests/golden/compare_statistics.json (tools/make_compare_golden.py).
+// Oracle: SciPy, through tests/golden/compare_statistics.json (tests/golden/make/compare.py).
 #include "compare/statistics.h"
 
 #include <gtest/gtest.h>

@@ -1,13 +1,13 @@
 // Tensors, adapters' folders, ratings, archives.
 #include <stdexcept>
 
-#include "completion/matrix_files.h"
-#include "completion/ratings_file.h"
-#include "completion/ratings_reader.h"
 #include "core/error.h"
 #include "core/safetensors.h"
 #include "core/zip_directory.h"
-#include "lm/peft_settings.h"
+#include "interchange/peft_settings.h"
+#include "ratings/matrix_files.h"
+#include "ratings/ratings_file.h"
+#include "ratings/ratings_reader.h"
 #include "tests/fuzz/targets.h"
 
 namespace deeplora::fuzz {

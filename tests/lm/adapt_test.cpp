@@ -4,7 +4,7 @@
 #include <torch/torch.h>
 
 #include "core/random.h"
-#include "lm/merge.h"
+#include "interchange/merge.h"
 #include "lm/parity.h"
 #include "lm/targets.h"
 #include "models/projection.h"

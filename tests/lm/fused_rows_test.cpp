@@ -7,12 +7,12 @@
 
 #include <fstream>
 
+#include "graph/graph_model.h"
+#include "interchange/peft.h"
 #include "lm/adapt.h"
-#include "lm/graph_model.h"
 #include "lm/parity.h"
-#include "lm/peft.h"
 #include "lm/targets.h"
-#include "lm/tensor_file.h"
+#include "model_files/tensor_file.h"
 #include "models/projection.h"
 #include "support/tensors.h"
 #include "support/tiny_archive.h"

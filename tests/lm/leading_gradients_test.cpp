@@ -8,8 +8,8 @@
 
 #include "core/random.h"
 #include "factorization/diagnostics.h"
+#include "graph/graph_model.h"
 #include "lm/adapt.h"
-#include "lm/graph_model.h"
 #include "models/projection.h"
 #include "support/tensors.h"
 #include "support/tiny_archive.h"

@@ -7,8 +7,8 @@
 #include <algorithm>
 
 #include "adapters/chain_adapter.h"
-#include "lm/archive.h"
 #include "lm/autocast.h"
+#include "model_files/torchscript_file.h"
 #include "models/activation.h"
 #include "support/temp_folder.h"
 

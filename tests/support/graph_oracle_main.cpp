@@ -8,12 +8,12 @@
 #include <nlohmann/json.hpp>
 
 #include "core/random.h"
+#include "graph/graph_model.h"
 #include "lm/adapt.h"
 #include "lm/fused_rows.h"
-#include "lm/graph_model.h"
 #include "lm/parity.h"
 #include "lm/targets.h"
-#include "lm/tensor_file.h"
+#include "model_files/tensor_file.h"
 #include "support/tiny_archive.h"
 
 namespace deeplora {

@@ -1,4 +1,4 @@
-// Golden tensors written by tools/make_*_golden.py, and comparisons that say how far off a tensor is.
+// Golden tensors written by tests/golden/make, and comparisons that say how far off a tensor is.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "adapters/registration.h"
-#include "lm/archive.h"
+#include "model_files/torchscript_file.h"
 #include "support/errors.h"
 #include "support/temp_folder.h"
 

@@ -1,4 +1,4 @@
-// Oracle: tests/golden/chat_templates.json, transformers' apply_chat_template (tools/make_chat_golden.py).
+// Oracle: tests/golden/chat_templates.json, transformers' apply_chat_template (tests/golden/make/chat.py).
 #include "tasks/chat_template.h"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// Oracle: tests/golden/metrics.json, scores of scikit-learn and SciPy (tools/make_metrics_golden.py).
+// Oracle: tests/golden/metrics.json, scores of scikit-learn and SciPy (tests/golden/make/metrics.py).
 #include "tasks/metrics.h"
 
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // Oracle: tests/golden/text_metrics.json, scores of sacrebleu and rouge-score
-// (tools/make_text_metrics_golden.py).
+// (tests/golden/make/text_metrics.py).
 #include "tasks/text_metrics.h"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// Every kind of tokenizer against the reference libraries, on the cases that tools/make_tokenizer_golden.py
+// Every kind of tokenizer against the reference libraries, on the cases that tests/golden/make/tokenizer.py
 // wrote.
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // Oracle: tests/golden/optimizer.json, 20 steps of PyTorch's optimizers and clip_grad_norm_ in float64
-// (tools/make_train_golden.py).
+// (tests/golden/make/train.py).
 #include "train/optimizers.h"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// Oracle: tests/golden/schedule.json, the factors of transformers' schedules (tools/make_train_golden.py).
+// Oracle: tests/golden/schedule.json, the factors of transformers' schedules (tests/golden/make/train.py).
 #include "train/schedule.h"
 
 #include <gtest/gtest.h>

@@ -6,12 +6,12 @@
 #include <iomanip>
 #include <iostream>
 
-#include "completion/chain_ratings.h"
-#include "completion/ratings_file.h"
 #include "core/files.h"
 #include "core/log.h"
 #include "deeplora_version.h"
 #include "kept_fits.h"
+#include "ratings/chain_ratings.h"
+#include "ratings/ratings_file.h"
 #include "ratings_report.h"
 #include "train/checkpoint.h"
 

@@ -7,8 +7,8 @@
 #include <string>
 
 #include "completion/config.h"
-#include "completion/ratings_config.h"
 #include "core/system.h"
+#include "ratings/ratings_config.h"
 #include "train/run_folder.h"
 
 namespace deeplora {

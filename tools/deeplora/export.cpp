@@ -2,8 +2,8 @@
 
 #include "commands.h"
 #include "deeplora_version.h"
-#include "lm/merge.h"
-#include "lm/peft.h"
+#include "interchange/merge.h"
+#include "interchange/peft.h"
 #include "session.h"
 
 namespace deeplora {

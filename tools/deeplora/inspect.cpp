@@ -2,10 +2,10 @@
 
 #include "commands.h"
 #include "core/log.h"
-#include "lm/archive_code.h"
+#include "graph/graph_model.h"
 #include "lm/fused_rows.h"
-#include "lm/graph_model.h"
 #include "lm/targets.h"
+#include "model_files/torchscript_code.h"
 #include "session.h"
 
 namespace deeplora {

@@ -2,12 +2,12 @@
 
 #include <cmath>
 
-#include "completion/ratings_file.h"
 #include "completion_identity.h"
 #include "core/files.h"
 #include "core/fingerprint.h"
 #include "core/json_file.h"
 #include "core/log.h"
+#include "ratings/ratings_file.h"
 #include "train/checkpoint.h"
 
 namespace deeplora {

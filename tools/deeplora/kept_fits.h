@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "completion/ratings_run.h"
+#include "ratings/ratings_run.h"
 
 namespace deeplora {
 

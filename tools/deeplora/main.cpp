@@ -11,7 +11,7 @@
 #include "core/parallel.h"
 #include "core/system.h"
 #include "deeplora_version.h"
-#include "lm/archive.h"
+#include "model_files/torchscript_file.h"
 
 namespace {
 

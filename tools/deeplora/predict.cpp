@@ -4,7 +4,7 @@
 #include <iostream>
 
 #include "commands.h"
-#include "lm/merge.h"
+#include "interchange/merge.h"
 #include "session.h"
 
 namespace deeplora {

@@ -1,7 +1,7 @@
 #include "run_config.h"
 
 #include "adapters/registration.h"
-#include "lm/peft.h"
+#include "interchange/peft.h"
 #include "models/registration.h"
 #include "tasks/registration.h"
 

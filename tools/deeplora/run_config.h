@@ -1,8 +1,9 @@
 // The configuration of a fine-tuning run as plain structs.
 #pragma once
 
+#include "graph/torchscript_forward.h"
 #include "lm/adapter.h"
-#include "lm/archive.h"
+#include "model_files/torchscript_file.h"
 #include "tasks/task.h"
 #include "train/trainer.h"
 

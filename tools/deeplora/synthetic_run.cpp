@@ -7,16 +7,16 @@
 
 #include "completion/fit.h"
 #include "completion/halves.h"
-#include "completion/ratings_model.h"
 #include "completion/sensing.h"
 #include "completion/start.h"
 #include "completion/synthetic.h"
 #include "completion/tracking.h"
+#include "completion_report.h"
 #include "core/parallel.h"
 #include "core/random.h"
-#include "completion_report.h"
 #include "deeplora_version.h"
-#include "lm/tensor_file.h"
+#include "model_files/tensor_file.h"
+#include "ratings/ratings_model.h"
 
 namespace deeplora {
 namespace {

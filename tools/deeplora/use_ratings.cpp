@@ -3,9 +3,9 @@
 #include <unordered_map>
 
 #include "complete_ratings.h"
-#include "completion/ratings_file.h"
 #include "core/files.h"
 #include "core/log.h"
+#include "ratings/ratings_file.h"
 
 namespace deeplora {
 namespace {

@@ -1,0 +1,203 @@
+#include "graph/graph_model.h"
+
+#include <torch/csrc/jit/ir/ir.h>
+#include <torch/csrc/jit/runtime/graph_executor.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+
+#include "graph/dropout.h"
+#include "graph/roles.h"
+#include "lm/parity.h"
+
+namespace deeplora {
+
+namespace jit = torch::jit;
+
+/// Registered as a submodule, so that train() and eval() reach the adapter.
+struct GraphModel::Place : torch::nn::Module {
+  GraphSite graph;
+  AdapterSite site;
+  std::shared_ptr<Adapter> adapter;
+  torch::Tensor stored;  ///< the archive's tensor
+
+  /// What the graph reads: the site's own tensor while somebody asks for its gradient.
+  torch::Tensor argument() const {
+    return site.weight.requires_grad() && !site.weight.is_same(stored) ? site.as_stored(site.weight) : stored;
+  }
+};
+
+struct GraphModel::Plan {
+  jit::GraphExecutor executor;
+  std::vector<c10::IValue> slots;
+};
+
+GraphModel::GraphModel(const TorchScriptArchive& archive, const ArchiveInterface& interface,
+                       const ModelOptions& options)
+    : where_(cat("model ", archive.file().string())),
+      arguments_(archive, interface),
+      lowered_(lower_forward(archive)),
+      dropout_(options.dropout) {
+  logits_ = gives_logits(archive);
+  takes_padding_ = arguments_.takes("attention_mask");
+  const GraphSites found = find_sites(lowered_, *lowered_.graph);
+  for (const auto& [name, reason] : found.others) others_.emplace_back(name, reason);
+  std::map<std::string, size_t> order;
+  for (const auto& name : archive.names()) order.emplace(name, order.size());
+  for (const auto& use : found.sites) places_.push_back(place_of(use));
+  const auto renamed = interface.inputs.find("input_ids");
+  const auto& inputs = archive.inputs();
+  const auto ids = std::find(inputs.begin(), inputs.end(), renamed == interface.inputs.end() ? "input_ids" : renamed->second);
+  if (ids != inputs.end())
+    for (auto& place : places_)
+      place->site.reads_ids = looks_up(place->graph, lowered_.graph->inputs().at(static_cast<size_t>(ids - inputs.begin())));
+  std::stable_sort(places_.begin(), places_.end(),
+                   [&](const auto& a, const auto& b) { return order[a->site.path] < order[b->site.path]; });
+  for (size_t i = 0; i < places_.size(); ++i) register_module("site" + std::to_string(i), places_[i]);
+  std::vector<std::string> reasons;
+  for (const auto& [path, reason] : others_) reasons.push_back(cat(path, " ", reason));
+  check(!places_.empty(), where_, ": no weight can be adapted; ",
+        reasons.empty() ? "its code reads no matrix" : join(reasons, "; ", 4),
+        ". Adapters fit weights of linear, matmul, addmm, embedding and 1x1 convolution operators");
+  rebuild();
+}
+
+std::shared_ptr<GraphModel::Place> GraphModel::place_of(const GraphSite& use) {
+  const LiftedTensor& tensor = lowered_.tensors[use.tensor];
+  auto place = std::make_shared<Place>();
+  place->graph = use;
+  place->stored = tensor.value;
+  AdapterSite& site = place->site;
+  site.path = tensor.name;
+  site.kind = use.embedding ? SiteKind::embedding : SiteKind::linear;
+  site.role = guess_role(site.path, site.kind);
+  site.op = use.embedding ? "embedding" : to_string(use.uses.front().op);
+  site.uses = static_cast<int64_t>(use.uses.size());
+  site.transposed = use.transposed;
+  const bool convolution = tensor.value.dim() == 3;
+  if (convolution) site.stored_shape = tensor.value.sizes().vec();
+  const torch::Tensor matrix = convolution ? tensor.value.squeeze(-1) : tensor.value;
+  // Detached: a view would take part in its base's gradient when the whole model is trained.
+  site.weight = use.transposed ? matrix.t().detach() : convolution ? matrix.detach() : matrix;
+  site.attach = [this, slot = place.get()](std::shared_ptr<Adapter> adapter) {
+    if (slot->adapter) slot->unregister_module("adapter");
+    slot->adapter = std::move(adapter);
+    if (slot->adapter) slot->register_module("adapter", slot->adapter);
+    changed_ = true;
+  };
+  return place;
+}
+
+void GraphModel::rebuild() {
+  const auto graph = lowered_.graph->copy();
+  auto plan = std::make_shared<Plan>();
+  const GraphSites here = find_sites(lowered_, *graph);
+  for (const auto& place : places_) {
+    if (!place->adapter) continue;
+    const auto same = std::find_if(here.sites.begin(), here.sites.end(),
+                                   [&](const GraphSite& s) { return s.tensor == place->graph.tensor; });
+    jit::Value* slot = graph->addInput()->setType(c10::AnyType::get());
+    for (const auto& use : same->uses) splice_adapter(*graph, use, slot);
+    plan->slots.push_back(adapter_slot(place->adapter));
+  }
+  control_dropout(*graph, dropout_, where_);
+  plan->executor = jit::GraphExecutor(graph, "adapted", jit::SIMPLE);
+  plan_ = std::move(plan);
+  changed_ = false;
+}
+
+torch::Tensor GraphModel::output(const Batch& batch) {
+  if (changed_) rebuild();
+  jit::Stack stack = arguments_.arguments(batch);
+  const size_t first = stack.size();
+  for (const auto& tensor : lowered_.tensors) stack.emplace_back(tensor.value);
+  for (const auto& place : places_) stack[first + place->graph.tensor] = place->argument();
+  stack.insert(stack.end(), plan_->slots.begin(), plan_->slots.end());
+  stack.emplace_back(is_training());
+  stack.emplace_back(is_training() ? 1.0 : 0.0);
+  try {
+    plan_->executor.run(stack);
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& e) {
+    fail(where_, ": its forward fails on a batch of ", batch.input_ids.sizes(), ": ", short_reason(e),
+         " (ids or positions beyond its tables, or sizes baked in by tracing: export it again at dynamic "
+         "shapes)");
+  }
+  return arguments_.select(stack.size() == 1 ? stack.front()
+                                             : c10::IValue(c10::ivalue::Tuple::create(std::move(stack))));
+}
+
+ModelOutput GraphModel::forward(const Batch& batch) {
+  const bool padded =
+      !takes_padding_ && batch.attention_mask.defined() && batch.attention_mask.eq(0).any().item<bool>();
+  check(!padded, where_,
+        ": it takes no attention_mask and reads padding as text, so texts of one batch must have the same "
+        "length; ",
+        "set train.batch_size and train.eval_batch_size to 1, or export the model with an attention_mask "
+        "input");
+  const torch::Tensor out = output(batch);
+  if (out.dim() == 1) return {.hidden = {}, .logits = out.unsqueeze(-1)};
+  check(out.dim() == 2 || out.dim() == 3, where_,
+        ": expected hidden states [B, T, D] or logits [B, C], found ", out.sizes(),
+        "; choose with model.output");
+  if (out.dim() == 3 && !logits_) return {.hidden = out, .logits = {}};
+  return {.hidden = {}, .logits = out};
+}
+
+std::vector<AdapterSite> GraphModel::sites() {
+  std::vector<AdapterSite> out;
+  for (const auto& place : places_) out.push_back(place->site);
+  return out;
+}
+
+std::vector<NamedTensor> GraphModel::base_parameters() {
+  std::vector<NamedTensor> out;
+  for (const auto& tensor : lowered_.tensors)
+    if (tensor.parameter && tensor.value.is_floating_point()) out.push_back({tensor.name, tensor.value});
+  return out;
+}
+
+std::vector<std::pair<std::string, std::string>> GraphModel::other_weights() const {
+  return others_;
+}
+
+void GraphModel::check_probe(const TorchScriptArchive& archive, int64_t tokens, int64_t copies) {
+  Batch batch = probe_batch(archive, *this, tokens);
+  for (torch::Tensor* t : {&batch.input_ids, &batch.attention_mask, &batch.token_type_ids, &batch.decoder_input_ids})
+    if (t->defined()) *t = t->repeat({copies, 1});
+  const torch::Device device = lowered_.tensors.front().value.device();
+  const torch::Tensor out = output(batch.to(device));
+  const bool fits = out.dim() >= 1 && out.size(0) == 2 * copies && (out.dim() < 3 || out.size(1) == output_mask(batch).size(1));
+  check(fits, where_, ": a batch of ", batch.input_ids.sizes(), " gives an output of ", out.sizes(),
+        ": sizes were baked in by tracing; export it again at dynamic shapes (torch.jit.script, or "
+        "tools/export_torchscript.py)");
+}
+
+bool GraphModel::ignores_padding(const TorchScriptArchive& archive) {
+  constexpr int64_t kTokens = 12, kKept = 8;
+  const Batch full = probe_batch(archive, *this, kTokens).to(lowered_.tensors.front().value.device());
+  const int64_t pad_id = archive.config().value("pad_token_id", int64_t{0});
+  Batch padded = full, cut = full;
+  padded.input_ids = full.input_ids.clone();
+  padded.input_ids.slice(1, kKept).fill_(pad_id);
+  cut.input_ids = full.input_ids.slice(1, 0, kKept).contiguous();
+  cut.token_type_ids = full.token_type_ids.slice(1, 0, kKept).contiguous();
+  torch::Tensor with = output(padded);
+  const torch::Tensor without = output(cut);
+  if (with.dim() == 3) with = with.slice(1, 0, kKept);
+  const double scale = std::max(without.abs().max().item<double>(), 1e-12);
+  return with.sizes() == without.sizes() && (with - without).abs().max().item<double>() <= 1e-4 * scale;
+}
+
+void GraphModel::probe(const TorchScriptArchive& archive) {
+  const torch::NoGradGuard no_grad;
+  const bool was_training = is_training();
+  eval();
+  check_probe(archive, 12, 1);
+  check_probe(archive, 7, 2);
+  if (!takes_padding_) takes_padding_ = ignores_padding(archive);
+  train(was_training);
+}
+
+}  // namespace deeplora

@@ -1,0 +1,67 @@
+// Any TorchScript model with adapter slots: its own graph runs, and each adapted operator is replaced by a
+// call of the adapter.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "graph/sites.h"
+#include "graph/torchscript_forward.h"
+#include "lm/language_model.h"
+#include "model_files/torchscript_file.h"
+
+namespace deeplora {
+
+/// The fallback for models without a native family. Weights are aliases of the archive's; the archive's
+/// module stays untouched.
+///
+/// A weight that is stored [in, out] (GPT-2's Conv1D) has a site [out, in] on a transposed view. With
+/// half-precision weights an adapted layer computes in float32 and returns the archive's dtype.
+class GraphModel : public LanguageModel {
+ public:
+  /// Never runs the archive's code. Throws Error when the archive is frozen or quantised, has no weight that
+  /// an adapter can change, or was traced in training mode.
+  GraphModel(const TorchScriptArchive& archive, const ArchiveInterface& interface,
+             const ModelOptions& options);
+
+  /// 3-D outputs are hidden states unless export.json says logits; [B] becomes logits [B, 1]. Throws Error
+  /// for a batch with padding when the model neither takes an attention_mask nor ignores padding by itself.
+  ModelOutput forward(const Batch& batch) override;
+  /// In the archive's order of names. The model owns the slots: it must outlive the sites.
+  std::vector<AdapterSite> sites() override;
+  std::vector<NamedTensor> base_parameters() override;
+  std::string family() const override { return "graph"; }
+  bool takes_padding() const override { return takes_padding_; }
+
+  /// Takes a 3-D output as logits of every token [B, T, V], where the archive does not say what it is.
+  void take_output_as_logits() { logits_ = true; }
+
+  /// Matrices without a slot: {path, why}.
+  std::vector<std::pair<std::string, std::string>> other_weights() const;
+  /// Runs two batches of different sizes and, for a model without attention_mask, one text with and without
+  /// padding. Throws Error when sizes were baked in by tracing.
+  void probe(const TorchScriptArchive& archive);
+
+ private:
+  struct Place;  ///< a site with its slot
+  std::shared_ptr<Place> place_of(const GraphSite& use);
+  /// Graph with the attached adapters spliced in; the executor runs no optimisation of its own.
+  void rebuild();
+  void check_probe(const TorchScriptArchive& archive, int64_t tokens, int64_t copies);
+  /// Does the model find padding by itself, from its id?
+  bool ignores_padding(const TorchScriptArchive& archive);
+  torch::Tensor output(const Batch& batch);
+  std::string where_;
+  ArchiveForward arguments_;
+  LoweredForward lowered_;
+  std::optional<double> dropout_;
+  std::vector<std::shared_ptr<Place>> places_;
+  std::vector<std::pair<std::string, std::string>> others_;
+  bool logits_ = false, takes_padding_ = true, changed_ = true;
+
+  struct Plan;
+  std::shared_ptr<Plan> plan_;
+};
+
+}  // namespace deeplora

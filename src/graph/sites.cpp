@@ -1,0 +1,207 @@
+#include "graph/sites.h"
+
+#include <torch/csrc/jit/ir/constants.h>
+#include <torch/csrc/jit/ir/ir.h>
+
+#include <algorithm>
+#include <array>
+#include <set>
+
+namespace deeplora {
+namespace {
+
+namespace jit = torch::jit;
+
+/// Operators that only ask a weight for its type, place or sizes.
+const std::set<std::string>& metadata_ops() {
+  static const std::set<std::string> ops{"aten::size",
+                                         "aten::dim",
+                                         "aten::len",
+                                         "aten::numel",
+                                         "aten::is_floating_point",
+                                         "aten::device",
+                                         "aten::stride",
+                                         "prim::dtype",
+                                         "prim::device",
+                                         "prim::is_cuda",
+                                         "prim::layout",
+                                         "prim::requires_grad",
+                                         "aten::new_zeros",
+                                         "aten::new_ones",
+                                         "aten::new_full",
+                                         "aten::new_empty",
+                                         "aten::new_tensor",
+                                         "aten::is_cuda",
+                                         "aten::sym_size",
+                                         "aten::__is__",
+                                         "aten::__isnot__"};
+  return ops;
+}
+
+std::optional<int64_t> constant_int(const jit::Value* value) {
+  const auto constant = jit::toIValue(value);
+  if (constant && constant->isInt()) return constant->toInt();
+  if (constant && constant->isDouble() && constant->toDouble() == 1.0) return 1;
+  return std::nullopt;
+}
+
+/// Constant list of ints, also where it is built by prim::ListConstruct; empty when it is not constant.
+std::vector<int64_t> constant_ints(const jit::Value* value) {
+  const auto constant = jit::toIValue(value);
+  if (constant && constant->isIntList()) return constant->toIntVector();
+  std::vector<int64_t> out;
+  if (value->node()->kind() != c10::prim::ListConstruct) return out;
+  for (const jit::Value* element : value->node()->inputs()) {
+    const auto number = constant_int(element);
+    if (!number) return {};
+    out.push_back(*number);
+  }
+  return out;
+}
+
+/// aten::t and its other spellings on a matrix.
+bool swaps_sides(const jit::Node* node) {
+  const std::string kind = node->kind().toQualString();
+  if (kind == "aten::t" || kind == "aten::numpy_T") return true;
+  if (kind == "aten::transpose") {
+    const auto a = constant_int(node->input(1)), b = constant_int(node->input(2));
+    return a && b && (*a % 2 != 0) != (*b % 2 != 0);
+  }
+  return kind == "aten::permute" && constant_ints(node->input(1)) == std::vector<int64_t>{1, 0};
+}
+
+/// 1 x 1 convolution: a linear layer over channels.
+bool is_pointwise(const jit::Node* node) {
+  const bool full = std::string(node->kind().toQualString()) == "aten::_convolution";
+  const auto transposed = full ? jit::toIValue(node->input(6)) : std::optional<c10::IValue>(false);
+  const auto groups = constant_int(node->input(full ? 8 : 6));
+  return constant_ints(node->input(3)) == std::vector<int64_t>{1} &&
+         constant_ints(node->input(4)) == std::vector<int64_t>{0} && transposed && transposed->isBool() &&
+         !transposed->toBool() && groups == 1;
+}
+
+/// Collects what becomes of one weight.
+class Follower {
+ public:
+  explicit Follower(int64_t dim) : dim_(dim) {}
+
+  /// `flipped`: value is the stored weight transposed.
+  void follow(const jit::Value* value, bool flipped) {
+    for (const auto& use : value->uses()) {
+      const std::string kind = use.user->kind().toQualString();
+      if (dim_ == 2 && use.offset == 0 && swaps_sides(use.user)) {
+        follow(use.user->output(), !flipped);
+      } else if (const auto op = adaptable(use, kind, flipped)) {
+        const bool plain = *op == WeightOp::matmul || *op == WeightOp::addmm;
+        orientations_.insert(plain != flipped);
+        embedding_ |= *op == WeightOp::embedding;
+        uses_.push_back({use.user, *op});
+      } else if (!harmless(use, kind)) {
+        block(use.user);
+      }
+    }
+  }
+
+  std::string reason() const {
+    if (!blocked_.empty()) return cat("is read by ", join(blocked_));
+    if (uses_.empty()) return "is read by no operator";
+    return orientations_.size() > 1 ? "is read in both orientations" : "";
+  }
+  bool adaptable_uses() const { return !uses_.empty(); }
+  GraphSite site(size_t tensor) const { return {tensor, embedding_, *orientations_.begin(), uses_}; }
+
+ private:
+  std::optional<WeightOp> adaptable(const jit::Use& use, const std::string& kind, bool flipped) const {
+    const jit::Node* node = use.user;
+    if (dim_ == 3) {
+      const bool convolution =
+          (kind == "aten::conv1d" || kind == "aten::_convolution") && use.offset == 1 && is_pointwise(node);
+      return convolution ? std::optional(WeightOp::conv1d) : std::nullopt;
+    }
+    if (kind == "aten::linear" && use.offset == 1) return WeightOp::linear;
+    if ((kind == "aten::matmul" || kind == "aten::mm") && use.offset == 1) return WeightOp::matmul;
+    if (kind == "aten::addmm" && use.offset == 2 && constant_int(node->input(3)) == 1 &&
+        constant_int(node->input(4)) == 1)
+      return WeightOp::addmm;
+    if (kind == "aten::embedding" && use.offset == 0 && !flipped) return WeightOp::embedding;
+    return std::nullopt;
+  }
+
+  static bool harmless(const jit::Use& use, const std::string& kind) {
+    if ((kind == "aten::type_as" || kind == "aten::to") && use.offset == 1) return true;
+    if (kind.ends_with("_like") && use.offset == 0) return true;
+    return use.offset == 0 && metadata_ops().count(kind) != 0;
+  }
+
+  /// Names the operator behind a list of weights (aten::lstm) rather than the list.
+  void block(const jit::Node* node) {
+    if (node->kind() == c10::prim::ListConstruct && node->output()->hasUses())
+      node = node->output()->uses().front().user;
+    blocked_.insert(node->kind().toQualString());
+  }
+
+  int64_t dim_;
+  bool embedding_ = false;
+  std::set<bool> orientations_;
+  std::vector<WeightUse> uses_;
+  std::set<std::string> blocked_;
+};
+
+bool could_be_weight(const torch::Tensor& value) {
+  return value.is_floating_point() && (value.dim() == 2 || (value.dim() == 3 && value.size(2) == 1));
+}
+
+/// Weights that tracing or freezing made constants of the code.
+void list_constants(const jit::Block* block, std::vector<OtherWeight>& others) {
+  for (const jit::Node* node : block->nodes()) {
+    for (const jit::Block* inner : node->blocks()) list_constants(inner, others);
+    if (node->kind() != c10::prim::Constant || !node->output()->type()->isSubtypeOf(*c10::TensorType::get())) continue;
+    const auto constant = jit::toIValue(node->output());
+    if (!constant || !constant->isTensor() || !could_be_weight(constant->toTensor())) continue;
+    Follower follower(constant->toTensor().dim());
+    follower.follow(node->output(), false);
+    if (follower.adaptable_uses())
+      others.push_back({cat("constant ", constant->toTensor().sizes()),
+                        "is a constant of the code (from tracing a function that closes over the model, or from freezing), no parameter"});
+  }
+}
+
+}  // namespace
+
+std::string to_string(WeightOp op) {
+  constexpr std::array<const char*, 5> kNames{"linear", "matmul", "addmm", "embedding", "conv1d"};
+  return kNames.at(static_cast<size_t>(op));
+}
+
+bool looks_up(const GraphSite& site, const jit::Value* argument) {
+  static const std::set<std::string> shapes{"aten::view", "aten::reshape", "aten::to",      "aten::contiguous",
+                                            "aten::long", "aten::clone",   "aten::flatten", "aten::unsqueeze"};
+  for (const auto& use : site.uses) {
+    if (use.op != WeightOp::embedding) continue;
+    const jit::Value* ids = use.node->input(1);
+    while (ids != argument && shapes.count(ids->node()->kind().toQualString())) ids = ids->node()->input(0);
+    if (ids == argument) return true;
+  }
+  return false;
+}
+
+GraphSites find_sites(const LoweredForward& lowered, jit::Graph& graph) {
+  GraphSites out;
+  for (size_t i = 0; i < lowered.tensors.size(); ++i) {
+    const auto& [name, value, parameter] = lowered.tensors[i];
+    if (!could_be_weight(value)) continue;
+    Follower follower(value.dim());
+    follower.follow(graph.inputs().at(lowered.arguments + i), false);
+    const std::string reason = follower.reason();
+    if (!parameter && follower.adaptable_uses())
+      out.others.push_back({name, "is a buffer, not a parameter: it is not trained"});
+    else if (parameter && reason.empty())
+      out.sites.push_back(follower.site(i));
+    else if (parameter)
+      out.others.push_back({name, reason});
+  }
+  list_constants(graph.block(), out.others);
+  return out;
+}
+
+}  // namespace deeplora

@@ -1,0 +1,88 @@
+#include <ATen/ATen.h>
+#include <torch/csrc/jit/ir/ir.h>
+#include <torch/csrc/jit/runtime/custom_operator.h>
+#include <torch/custom_class.h>
+
+#include "graph/sites.h"
+
+namespace deeplora {
+namespace {
+
+namespace jit = torch::jit;
+
+struct Slot : torch::CustomClassHolder {
+  explicit Slot(std::shared_ptr<Adapter> a) : adapter(std::move(a)) {}
+  std::shared_ptr<Adapter> adapter;
+};
+
+/// The adapted layer for an operator's own arguments; `weight` is in the operator's layout.
+torch::Tensor run_adapted(Adapter& adapter, WeightOp op, const torch::Tensor& x, const torch::Tensor& weight,
+                          const torch::Tensor& bias) {
+  switch (op) {
+    case WeightOp::linear:
+      return adapter.linear(x, weight, bias);
+    case WeightOp::matmul:
+      return adapter.linear(x, weight.t(), {});
+    case WeightOp::addmm:
+      return bias.dim() == 1 ? adapter.linear(x, weight.t(), bias) : adapter.linear(x, weight.t(), {}) + bias;
+    case WeightOp::embedding:
+      return adapter.embedding(x, weight);
+    case WeightOp::conv1d:
+      return adapter.linear(x.transpose(1, 2), weight.squeeze(-1), bias).transpose(1, 2);
+  }
+  fail("unknown operator");
+}
+
+/// deeplora::adapted(slot, op, x, weight, bias). Runs eagerly inside the interpreter, so autograd and
+/// autocast see the adapter's own operators.
+void call_adapter(jit::Stack& stack) {
+  const torch::Tensor bias = jit::pop(stack).toOptional<torch::Tensor>().value_or(torch::Tensor());
+  torch::Tensor weight = jit::pop(stack).toTensor();
+  torch::Tensor x = jit::pop(stack).toTensor();
+  const auto op = static_cast<WeightOp>(jit::pop(stack).toInt());
+  const auto slot = c10::static_intrusive_pointer_cast<Slot>(jit::pop(stack).toCapsule());
+  const at::ScalarType stored = weight.scalar_type();
+  if (stored != at::kHalf && stored != at::kBFloat16) {
+    stack.emplace_back(run_adapted(*slot->adapter, op, x, weight, bias));
+    return;
+  }
+  // Factors are float32: so is this one layer of a half-precision model.
+  if (x.is_floating_point()) x = x.to(at::kFloat);
+  const torch::Tensor wide_bias = bias.defined() ? bias.to(at::kFloat) : bias;
+  stack.emplace_back(run_adapted(*slot->adapter, op, x, weight.to(at::kFloat), wide_bias).to(stored));
+}
+
+/// Known to TorchScript from the first use on.
+c10::Symbol adapted_operator() {
+  static const jit::RegisterOperators registered(
+      {jit::Operator("deeplora::adapted(Any slot, int op, Tensor x, Tensor weight, Tensor? bias) -> Tensor",
+                     call_adapter, c10::AliasAnalysisKind::CONSERVATIVE)});
+  return c10::Symbol::fromQualString("deeplora::adapted");
+}
+
+}  // namespace
+
+c10::IValue adapter_slot(std::shared_ptr<Adapter> adapter) {
+  return c10::IValue::make_capsule(c10::make_intrusive<Slot>(std::move(adapter)));
+}
+
+void splice_adapter(jit::Graph& graph, const WeightUse& use, jit::Value* slot) {
+  jit::Node* node = use.node;
+  const jit::WithInsertPoint here(node);
+  jit::Value *x = node->input(0), *weight = node->input(1), *bias = nullptr;
+  if (use.op == WeightOp::embedding) std::swap(x, weight);
+  if (use.op == WeightOp::linear || use.op == WeightOp::conv1d) bias = node->input(2);
+  if (use.op == WeightOp::addmm) {
+    bias = node->input(0);
+    x = node->input(1);
+    weight = node->input(2);
+  }
+  if (!bias) bias = graph.insertConstant(c10::IValue());
+  jit::Value* op = graph.insertConstant(static_cast<int64_t>(use.op));
+  jit::Node* call = graph.insertNode(graph.create(adapted_operator(), {slot, op, x, weight, bias}));
+  call->output()->setType(c10::TensorType::get());
+  node->output()->replaceAllUsesWith(call->output());
+  node->destroy();
+}
+
+}  // namespace deeplora

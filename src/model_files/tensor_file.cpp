@@ -1,0 +1,62 @@
+#include "model_files/tensor_file.h"
+
+#include <array>
+#include <cstring>
+
+#include "core/safetensors.h"
+
+namespace deeplora {
+namespace {
+
+constexpr std::array<std::pair<const char*, torch::ScalarType>, 10> kTypes{{{"F64", torch::kFloat64},
+                                                                            {"F32", torch::kFloat32},
+                                                                            {"F16", torch::kFloat16},
+                                                                            {"BF16", torch::kBFloat16},
+                                                                            {"I64", torch::kInt64},
+                                                                            {"I32", torch::kInt32},
+                                                                            {"I16", torch::kInt16},
+                                                                            {"I8", torch::kInt8},
+                                                                            {"U8", torch::kUInt8},
+                                                                            {"BOOL", torch::kBool}}};
+
+std::string name_of(torch::ScalarType type) {
+  for (const auto& [name, known] : kTypes)
+    if (known == type) return name;
+  fail("a tensor of type ", torch::toString(type), " cannot be written as safetensors");
+}
+
+torch::ScalarType type_of(const std::string& name) {
+  for (const auto& [known, type] : kTypes)
+    if (known == name) return type;
+  fail("unknown safetensors type ", name);
+}
+
+}  // namespace
+
+void save_tensors(const std::filesystem::path& file, const std::vector<NamedTensor>& tensors,
+                  const std::map<std::string, std::string>& metadata) {
+  std::vector<torch::Tensor> kept;  // contiguous copies must live until the file is written
+  std::vector<SafeTensorView> views;
+  for (const auto& [name, value] : tensors) {
+    kept.push_back(value.detach().to(torch::kCPU).contiguous());
+    const torch::Tensor& bytes = kept.back();
+    views.push_back({name, name_of(bytes.scalar_type()), bytes.sizes().vec(),
+                     {static_cast<const std::byte*>(bytes.const_data_ptr()), bytes.nbytes()}});
+  }
+  write_safetensors(file, views, metadata);
+}
+
+TensorFile load_tensors(const std::filesystem::path& file) {
+  const SafeTensorsFile read = SafeTensorsFile::read(file);
+  TensorFile out;
+  out.metadata = read.metadata();
+  for (const auto& [name, info] : read.tensors()) {
+    torch::Tensor value = torch::empty(info.shape, torch::TensorOptions(type_of(info.dtype)));
+    const auto bytes = read.data(name);
+    if (!bytes.empty()) std::memcpy(value.mutable_data_ptr(), bytes.data(), bytes.size());
+    out.tensors.emplace(name, value);
+  }
+  return out;
+}
+
+}  // namespace deeplora

@@ -1,0 +1,31 @@
+#include "model_files/torchscript_code.h"
+
+#include <caffe2/serialize/inline_container.h>
+
+#include <string_view>
+
+#include "core/error.h"
+#include "core/zip_directory.h"
+
+namespace deeplora {
+
+void check_loads_without_running(const std::filesystem::path& file) {
+  std::string found;
+  try {
+    read_zip_directory(file, "model");
+    caffe2::serialize::PyTorchStreamReader reader(file.string());
+    for (const auto& record : reader.getAllRecords()) {
+      if (record.rfind("code/", 0) != 0 || !record.ends_with(".py")) continue;
+      auto [data, size] = reader.getRecord(record);
+      if (std::string_view(static_cast<const char*>(data.get()), size).find("__setstate__") != std::string_view::npos) found = record;
+    }
+  } catch (const Error&) {
+    return;
+  } catch (const c10::Error&) {
+    return;
+  }
+  check(found.empty(), "model ", file.string(), " runs code while it is loaded (", found, " defines __setstate__), and inspect runs none; ",
+        "export the model without it, or use the archive in a run if you trust where it comes from");
+}
+
+}  // namespace deeplora

@@ -1,0 +1,216 @@
+#include "model_files/torchscript_file.h"
+
+#include <caffe2/serialize/inline_container.h>
+#include <torch/csrc/jit/serialization/export.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+
+#include "core/files.h"
+#include "core/fingerprint.h"
+#include "core/zip_directory.h"
+
+namespace deeplora {
+namespace fs = std::filesystem;
+namespace {
+
+/// A tokenizer and a configuration are a few MB; they are held in memory.
+constexpr uint64_t kLargestExtras = uint64_t{256} << 20;
+constexpr const char* kExportHint = "make one with torch.jit.trace or tools/export_torchscript.py";
+
+void check_zip(const fs::path& file) {
+  std::error_code ignored;
+  check(fs::exists(file, ignored), "model ", file.string(), " does not exist");
+  check(!fs::is_directory(file, ignored), "model ", file.string(), " is a folder; expected a TorchScript file: ", kExportHint);
+  std::ifstream in(file, std::ios::binary);
+  check(in.good(), "model ", file.string(), " cannot be read");
+  char magic[4] = {};
+  in.read(magic, sizeof magic);
+  check(in.gcount() == 4, "model ", file.string(), " is ", in.gcount(), " bytes long; expected a TorchScript archive: ", kExportHint);
+  check(std::memcmp(magic, "PK\x03\x04", 4) == 0, "model ", file.string(),
+        " is not a TorchScript file (a zip archive was expected): ", kExportHint);
+}
+
+std::map<std::string, std::string> read_extras(const fs::path& file) {
+  std::map<std::string, std::string> extras;
+  bool has_code = false, has_data = false, has_export = false;
+  uint64_t unpacked = 0;
+  for (const ZipEntry& entry : read_zip_directory(file, "model"))
+    if (entry.name.find("/extra/") != std::string::npos) unpacked += entry.size;
+  check(unpacked <= kLargestExtras, "model ", file.string(), ": its extra files unpack to ", unpacked, " bytes; at most ", kLargestExtras, " are read");
+  try {
+    caffe2::serialize::PyTorchStreamReader reader(file.string());
+    for (const auto& record : reader.getAllRecords()) {
+      has_code |= record.rfind("code/", 0) == 0;
+      has_data |= record == "data.pkl";
+      has_export |= record.rfind("models/", 0) == 0 || record == "serialized_exported_program.json";
+      if (record.rfind("extra/", 0) != 0) continue;
+      auto [data, size] = reader.getRecord(record);
+      extras.emplace(record.substr(6), std::string(static_cast<const char*>(data.get()), size));
+    }
+  } catch (const c10::Error&) {
+    fail("model ", file.string(), " is truncated or damaged: its zip directory cannot be read; copy or export it again");
+  }
+  check(!has_export, "model ", file.string(), " is a torch.export program, not TorchScript: ", kExportHint);
+  check(has_code || !has_data, "model ", file.string(), " is a torch.save checkpoint, not TorchScript (it holds no code): ", kExportHint);
+  check(has_code, "model ", file.string(), " is a zip archive but not TorchScript (it holds no code): ", kExportHint);
+  return extras;
+}
+
+}  // namespace
+
+std::string short_reason(const std::exception& error) {
+  std::string text = error.what();
+  if (const auto* torch_error = dynamic_cast<const c10::Error*>(&error)) text = torch_error->what_without_backtrace();
+  // A TorchScript failure buries the reason in its last "RuntimeError:" line.
+  const size_t runtime = text.rfind("RuntimeError: ");
+  if (runtime != std::string::npos) text = text.substr(runtime + 14);
+  const size_t trace = text.find("\nException raised from");
+  if (trace != std::string::npos) text.resize(trace);
+  const size_t first = text.find_first_not_of(" \n");
+  text = first == std::string::npos ? "" : text.substr(first);
+  return text.substr(0, text.find('\n'));
+}
+
+TorchScriptArchive TorchScriptArchive::load(const fs::path& file, torch::Device device) {
+  check_zip(file);
+  const UnchangedFile same(file);
+  TorchScriptArchive archive;
+  archive.file_ = file;
+  archive.stored_ = std::make_shared<const StoredTensors>(file);
+  archive.extras_ = read_extras(file);
+  archive.config_ = archive.json("config.json");
+  archive.export_info_ = archive.json("export.json");
+  archive.deeplora_info_ = archive.json("deeplora.json");
+  try {
+    archive.module_ = torch::jit::load(file.string(), device);
+  } catch (const c10::Error& e) {
+    same.verify("model");  // says more than what half a file made LibTorch say
+    fail("model ", file.string(), " cannot be loaded as TorchScript: ", short_reason(e));
+  }
+  same.verify("model");
+  archive.module_.eval();
+  check(archive.module_.find_method("forward").has_value(), "model ", file.string(), " has no forward method");
+  for (const auto& parameter : archive.module_.named_parameters()) archive.tensors_.push_back({parameter.name, parameter.value});
+  for (const auto& buffer : archive.module_.named_buffers()) archive.tensors_.push_back({buffer.name, buffer.value});
+  for (size_t i = 0; i < archive.tensors_.size(); ++i) archive.index_.emplace(archive.tensors_[i].name, i);
+  for (const auto& argument : archive.module_.get_method("forward").function().getSchema().arguments())
+    if (argument.name() != "self") archive.inputs_.push_back(argument.name());
+  return archive;
+}
+
+std::vector<std::string> TorchScriptArchive::names() const {
+  std::vector<std::string> out;
+  for (const auto& [name, unused] : tensors_) out.push_back(name);
+  return out;
+}
+
+const torch::Tensor& TorchScriptArchive::tensor(const std::string& name) const {
+  const auto found = index_.find(name);
+  if (found == index_.end()) fail("model ", file_.string(), " has no weight '", name, "'", did_you_mean(name, names()));
+  return tensors_[found->second].value;
+}
+
+void TorchScriptArchive::set_tensor(const std::string& name, const torch::Tensor& value) {
+  torch::NoGradGuard no_grad;
+  torch::Tensor target = tensor(name);
+  check(target.sizes() == value.sizes(), name, ": expected shape ", target.sizes(), ", found ", value.sizes());
+  target.copy_(value);
+}
+
+void TorchScriptArchive::check_finite() const {
+  torch::NoGradGuard no_grad;
+  for (const auto& [name, value] : module_.named_parameters()) {
+    if (!value.is_floating_point()) continue;
+    const torch::Tensor bad = torch::isfinite(value).logical_not().nonzero();
+    if (bad.size(0) == 0) continue;
+    std::vector<int64_t> place;
+    torch::Tensor entry = value;
+    for (int64_t d = 0; d < bad.size(1); ++d) {
+      place.push_back(bad[0][d].item<int64_t>());
+      entry = entry[place.back()];
+    }
+    fail("model ", file_.string(), ": weight ", name, " holds ", entry.item<double>(), " at [", join(place), "] (", bad.size(0), " of ", value.numel(),
+         " values are not finite); expected finite numbers: the file is damaged, or was saved after a training that diverged");
+  }
+}
+
+void TorchScriptArchive::check_same(const TorchScriptArchive& other) const {
+  check(fingerprint() == other.fingerprint(), "model ", file_.string(), " changed while it was in use (fingerprint ", other.fingerprint(), ", now ",
+        fingerprint(), "); put the original model back and start again");
+}
+
+void TorchScriptArchive::leave_widened(const std::vector<NamedTensor>& taken) const {
+  for (const auto& [name, value] : taken)
+    if (has(name) && tensor(name).scalar_type() != value.scalar_type()) stored_->take_over(tensor(name));
+}
+
+int64_t TorchScriptArchive::parameter_count() const {
+  int64_t count = 0;
+  for (const auto& parameter : module_.parameters()) count += parameter.numel();
+  return count;
+}
+
+std::string TorchScriptArchive::output_type() const {
+  return module_.get_method("forward").function().getSchema().returns().front().type()->annotation_str();
+}
+
+std::optional<std::string> TorchScriptArchive::extra(const std::string& name) const {
+  const auto found = extras_.find(name);
+  if (found == extras_.end()) return std::nullopt;
+  return found->second;
+}
+
+JsonFile TorchScriptArchive::json(const std::string& name) const {
+  const std::string where = cat("model ", file_.string(), ": ", name);
+  const auto found = extras_.find(name);
+  return found == extras_.end() ? JsonFile{where} : JsonFile::parse(where, found->second);
+}
+
+const std::string& TorchScriptArchive::fingerprint() const {
+  if (!fingerprint_.empty()) return fingerprint_;
+  Fingerprint print;
+  for (const auto& [name, value] : tensors_) {
+    const torch::Tensor bytes = value.detach().to(torch::kCPU).contiguous();
+    print.add(std::string_view(name));
+    print.add(std::span<const int64_t>(bytes.sizes().data(), bytes.sizes().size()));
+    print.add(static_cast<int64_t>(bytes.scalar_type()));
+    print.add(bytes.const_data_ptr(), bytes.nbytes());
+  }
+  return fingerprint_ = print.hex();
+}
+
+void TorchScriptArchive::save(const torch::jit::Module& module, const std::map<std::string, std::string>& extras, const fs::path& file) {
+  const torch::jit::ExtraFilesMap extra_files(extras.begin(), extras.end());
+  write_file_atomically(file, [&](const fs::path& temporary) {
+    std::ofstream out(temporary, std::ios::binary);
+    check(out.good(), "cannot write ", file.string(), ": ", std::strerror(errno));
+    int reason = 0;
+    // LibTorch's writer aborts the process when it learns of a full disk while it closes: it is never told.
+    const auto write = [&](const void* data, size_t size) {
+      if (reason == 0 && !out.write(static_cast<const char*>(data), static_cast<std::streamsize>(size))) reason = errno ? errno : EIO;
+      return size;
+    };
+    try {
+      torch::jit::ExportModule(module, write, extra_files);
+    } catch (const c10::Error& e) {
+      fail("cannot write ", file.string(), ": ", short_reason(e));
+    }
+    if (reason == 0 && !out.flush()) reason = errno ? errno : EIO;
+    check(reason == 0, "cannot write ", file.string(), ": ", std::strerror(reason));
+  });
+}
+
+bool gives_logits(const TorchScriptArchive& archive) {
+  if (archive.deeplora_info().value("token_logits", false)) return true;
+  const JsonFile& info = archive.export_info();
+  if (info.has("output")) return info.at<std::string>("output") == "logits";
+  const auto names = archive.config().value("architectures", std::vector<std::string>());
+  if (names.empty()) return false;
+  const std::string& name = names.front();
+  const bool language_model = name.ends_with("ForCausalLM") || name.ends_with("LMHeadModel") || name.ends_with("ForConditionalGeneration");
+  return language_model && archive.output_type() == "Tensor";
+}
+
+}  // namespace deeplora

@@ -1,0 +1,48 @@
+// The keys of `completion` that are about ratings. Free of LibTorch.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/config.h"
+#include "ratings/ratings_reader.h"
+
+namespace deeplora {
+
+/// One point of the grid.
+struct RatingsCandidate {
+  std::string solver = "bayes";          ///< bayes, als or chain
+  int64_t rank = 8;
+  int64_t depth = 2;                     ///< factors of the chain; 2 for bayes and als
+  std::optional<double> regularization;  ///< als: penalty; bayes: factor on the learned ones; chain: weight decay
+  std::string name() const;              ///< "bayes rank 8", "chain depth 3 rank 8 regularization 0.01"
+};
+
+struct RatingsConfig {
+  std::filesystem::path train, dev, test;
+  RatingsFormat format;
+  Duplicates duplicates = Duplicates::last;
+  std::optional<std::pair<double, double>> range;
+  OutOfRange out_of_range = OutOfRange::error;
+  std::string split = "random";
+  double dev_share = 0.1, test_share = 0;
+  int64_t folds = 0;
+  bool biases = true;
+  std::optional<double> row_bias_penalty, col_bias_penalty;
+  bool weighted = false, on_product = false;
+  std::string implicit = "none";
+  double implicit_regularization = 3;
+  int64_t sweeps = 100, patience = 8;
+  bool refit = true;
+  std::vector<RatingsCandidate> grid;  ///< at least one
+  uint64_t seed = 1;
+  int threads = 1;
+
+  /// Reads these keys, recording mistakes on the configuration. `rank`, `depth`, `seed` and `threads` are the section's own, read by others.
+  static RatingsConfig read(const Config& completion, int64_t rank, int64_t depth, int64_t seed, int64_t threads);
+};
+
+}  // namespace deeplora

@@ -1,0 +1,194 @@
+#include "ratings/ratings_file.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+
+#include "core/files.h"
+#include "core/safetensors.h"
+#include "text/text_lines.h"
+
+namespace deeplora {
+namespace fs = std::filesystem;
+namespace {
+
+template <class T>
+SafeTensorView view(std::string name, std::string dtype, std::vector<int64_t> shape, const std::vector<T>& values) {
+  return {std::move(name), std::move(dtype), std::move(shape), std::as_bytes(std::span(values))};
+}
+
+std::string lines_of(const IdIndex& ids) {
+  std::string text;
+  for (const auto& id : ids.names()) text += id + "\n";
+  return text;
+}
+
+IdIndex ids_of(const fs::path& file) {
+  const std::string text = read_text_file(file);
+  Lines lines(text);
+  IdIndex ids;
+  for (std::string_view line; lines.next(line);) ids.add(line);
+  return ids;
+}
+
+/// Sizes of a tensor of `dimensions`.
+const std::vector<int64_t>& shape_of(const SafeTensorsFile& file, const fs::path& path, const std::string& name, size_t dimensions) {
+  const auto& shape = file.info(name).shape;
+  check(shape.size() == dimensions, path.string(), ": tensor '", name, "' has ", shape.size(), " dimensions, expected ", dimensions);
+  return shape;
+}
+
+template <class T>
+std::vector<T> values_of(const SafeTensorsFile& file, const fs::path& path, const std::string& name, const std::string& dtype, size_t count) {
+  const auto& info = file.info(name);
+  const auto bytes = file.data(name);
+  check(info.dtype == dtype && bytes.size() % sizeof(T) == 0 && bytes.size() / sizeof(T) == count, path.string(), ": tensor '", name, "' is ", info.dtype, " of ", bytes.size(),
+        " bytes; expected ", count, " values of ", dtype);
+  std::vector<T> out(count);
+  if (count > 0) std::memcpy(out.data(), bytes.data(), bytes.size());
+  return out;
+}
+
+/// [n, r] <-> [r, n].
+std::vector<double> transposed(const std::vector<double>& values, size_t rows, size_t cols) {
+  std::vector<double> out(values.size());
+  for (size_t i = 0; i < rows; ++i)
+    for (size_t j = 0; j < cols; ++j) out[j * rows + i] = values[i * cols + j];
+  return out;
+}
+
+std::string npy(const std::vector<double>& values, const std::vector<int64_t>& shape) {
+  std::string header = "{'descr': '<f8', 'fortran_order': False, 'shape': (";
+  for (const int64_t size : shape) header += cat(size, ", ");
+  header += "), }";
+  header.append(63 - (header.size() + 10) % 64, ' ');
+  header += '\n';
+  std::string out("\x93NUMPY\x01\x00", 8);
+  out += static_cast<char>(header.size() & 0xff);
+  out += static_cast<char>(header.size() >> 8);
+  out += header;
+  out.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(double));
+  return out;
+}
+
+std::string factors_csv(const IdIndex& ids, const std::vector<double>& bias, const std::vector<double>& factor, int64_t rank) {
+  std::string text = bias.empty() ? "id" : "id,bias";
+  for (int64_t k = 0; k < rank; ++k) text += cat(",factor_", k);
+  text += "\n";
+  for (int64_t i = 0; i < ids.size(); ++i) {
+    text += csv_field(ids.name(i));
+    if (!bias.empty()) text += "," + exact_number(bias[static_cast<size_t>(i)]);
+    for (int64_t k = 0; k < rank; ++k) text += "," + exact_number(factor[static_cast<size_t>(i * rank + k)]);
+    text += "\n";
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string csv_field(const std::string& text) {
+  if (text.find_first_of(",\"\r\n") == std::string::npos && (text.empty() || (text.front() != ' ' && text.back() != ' '))) return text;
+  std::string out = "\"";
+  for (const char c : text) out += c == '"' ? "\"\"" : std::string(1, c);
+  return out + "\"";
+}
+
+std::string exact_number(double value) {
+  char buffer[32];
+  const auto [end, failed] = std::to_chars(buffer, buffer + sizeof(buffer), value);
+  return failed == std::errc() ? std::string(buffer, end) : "nan";
+}
+
+void save_ratings_factors(const fs::path& file, const RatingsModel& model, const std::map<std::string, std::string>& metadata) {
+  const int64_t m = model.rows, n = model.cols, r = model.rank;
+  const std::vector<double> mean{model.mean};
+  const std::vector<double> range = model.range ? std::vector<double>{model.range->first, model.range->second} : std::vector<double>{};
+  const std::vector<double> a = transposed(model.col_factor, static_cast<size_t>(n), static_cast<size_t>(r));
+  const auto length = [](const std::vector<double>& v) { return std::vector<int64_t>{static_cast<int64_t>(v.size())}; };
+  std::vector<SafeTensorView> tensors{view("B", "F64", {m, r}, model.row_factor), view("A", "F64", {r, n}, a), view("mean", "F64", {1}, mean),
+                                      view("range", "F64", length(range), range), view("row_bias", "F64", length(model.row_bias), model.row_bias),
+                                      view("col_bias", "F64", length(model.col_bias), model.col_bias),
+                                      view("row_penalty", "F64", length(model.row_penalty), model.row_penalty),
+                                      view("row_link", "F64", length(model.row_link), model.row_link)};
+  auto information = metadata;
+  information["format"] = "deeplora-ratings";
+  information["penalty_per_rating"] = model.penalty_per_rating ? "1" : "0";
+  write_safetensors(file, tensors, information);
+}
+
+void save_ratings_model(const fs::path& folder, const RatingsModel& model, const Ratings& train, const std::map<std::string, std::string>& metadata) {
+  const SparseSide seen = SparseSide::make(model.rows, train.row, train.col, train.value);
+  write_safetensors(folder / "seen.safetensors", std::vector<SafeTensorView>{view("begin", "I64", {model.rows + 1}, seen.begin),
+                                                                            view("col", "I32", {train.size()}, seen.other),
+                                                                            view("value", "F64", {train.size()}, seen.value)});
+  write_file_atomically(folder / "rows.txt", lines_of(train.rows));
+  write_file_atomically(folder / "cols.txt", lines_of(train.cols));
+  save_ratings_factors(folder / "adapter.safetensors", model, metadata);
+}
+
+RatingsModel load_ratings_factors(const fs::path& path, std::map<std::string, std::string>* metadata) {
+  const SafeTensorsFile file = SafeTensorsFile::read(path);
+  check(file.metadata().contains("format") && file.metadata().at("format") == "deeplora-ratings", path.string(),
+        ": these factors are not a ratings model (a run on a synthetic target has no rows and columns with names)");
+  RatingsModel model;
+  model.rows = shape_of(file, path, "B", 2)[0];
+  model.cols = shape_of(file, path, "A", 2)[1];
+  model.rank = shape_of(file, path, "B", 2)[1];
+  check(model.rank <= std::max(model.rows, model.cols), path.string(), ": rank ", model.rank, " of a ", model.rows, " x ", model.cols, " matrix");
+  const auto m = static_cast<size_t>(model.rows), n = static_cast<size_t>(model.cols), r = static_cast<size_t>(model.rank);
+  const auto read = [&](const std::string& name, size_t count) { return values_of<double>(file, path, name, "F64", count); };
+  const auto either = [&](const std::string& name, size_t count) { return read(name, shape_of(file, path, name, 1)[0] == 0 ? 0 : count); };
+  model.row_factor = read("B", m * r);
+  model.col_factor = transposed(read("A", r * n), r, n);
+  model.mean = read("mean", 1)[0];
+  model.row_bias = either("row_bias", m);
+  model.col_bias = either("col_bias", n);
+  model.row_penalty = either("row_penalty", r + (model.biases() ? 1 : 0));
+  model.row_link = either("row_link", n * (r + 1));
+  if (const auto range = either("range", 2); !range.empty()) model.range = {range[0], range[1]};
+  const auto per_rating = file.metadata().find("penalty_per_rating");
+  model.penalty_per_rating = per_rating != file.metadata().end() && per_rating->second == "1";
+  if (metadata) *metadata = file.metadata();
+  return model;
+}
+
+NamedRatingsModel load_ratings_model(const fs::path& folder) {
+  const fs::path path = folder / "adapter.safetensors", seen_path = folder / "seen.safetensors";
+  check(fs::exists(path), folder.string(), ": no adapter.safetensors; expected the folder of a finished run of deeplora complete");
+  NamedRatingsModel out;
+  out.model = load_ratings_factors(path);
+  const RatingsModel& model = out.model;
+  out.rows = ids_of(folder / "rows.txt");
+  out.cols = ids_of(folder / "cols.txt");
+  check(out.rows.size() == model.rows && out.cols.size() == model.cols, path.string(), ": a model of ", model.rows, " x ", model.cols, ", but rows.txt and cols.txt name ",
+        out.rows.size(), " rows and ", out.cols.size(), " columns");
+  check(static_cast<int64_t>(model.row_penalty.size()) == model.rank + (model.biases() ? 1 : 0), path.string(), ": tensor 'row_penalty' is empty");
+  const auto m = static_cast<size_t>(model.rows);
+  const SafeTensorsFile seen = SafeTensorsFile::read(seen_path);
+  out.seen.begin = values_of<int64_t>(seen, seen_path, "begin", "I64", m + 1);
+  check(out.seen.begin.front() == 0 && std::is_sorted(out.seen.begin.begin(), out.seen.begin.end()), seen_path.string(),
+        ": tensor 'begin' does not rise from 0");
+  const auto count = static_cast<size_t>(out.seen.begin.back());
+  out.seen.other = values_of<int32_t>(seen, seen_path, "col", "I32", count);
+  check(std::all_of(out.seen.other.begin(), out.seen.other.end(), [&](int32_t col) { return col >= 0 && col < model.cols; }), seen_path.string(),
+        ": tensor 'col' names a column beyond the ", model.cols, " of the model");
+  out.seen.value = values_of<double>(seen, seen_path, "value", "F64", count);
+  return out;
+}
+
+void export_ratings_model(const fs::path& folder, const NamedRatingsModel& named) {
+  const RatingsModel& model = named.model;
+  write_folder_atomically(folder, [&](const fs::path& into) {
+    write_file_atomically(into / "row_factors.npy", npy(model.row_factor, {model.rows, model.rank}));
+    write_file_atomically(into / "col_factors.npy", npy(model.col_factor, {model.cols, model.rank}));
+    if (model.biases()) {
+      write_file_atomically(into / "row_biases.npy", npy(model.row_bias, {model.rows}));
+      write_file_atomically(into / "col_biases.npy", npy(model.col_bias, {model.cols}));
+    }
+    write_file_atomically(into / "mean.npy", npy({model.mean}, {1}));
+    write_file_atomically(into / "rows.csv", factors_csv(named.rows, model.row_bias, model.row_factor, model.rank));
+    write_file_atomically(into / "cols.csv", factors_csv(named.cols, model.col_bias, model.col_factor, model.rank));
+  });
+}
+
+}  // namespace deeplora

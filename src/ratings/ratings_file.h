@@ -1,0 +1,43 @@
+// A ratings model in files: adapter.safetensors with its ids beside it, and exports for other programs. Free of LibTorch.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include "ratings/ratings_model.h"
+#include "ratings/sparse_side.h"
+
+namespace deeplora {
+
+/// A model with the names of its rows and columns and what each row has rated.
+struct NamedRatingsModel {
+  RatingsModel model;
+  IdIndex rows, cols;
+  SparseSide seen;  ///< the training ratings by row
+};
+
+/// Writes FOLDER/adapter.safetensors (A [r, n] and B [m, r] in float64, the halves of the factor chain, biases, mean, range, penalties),
+/// FOLDER/seen.safetensors, FOLDER/rows.txt and FOLDER/cols.txt (an id a line).
+void save_ratings_model(const std::filesystem::path& folder, const RatingsModel& model, const Ratings& train,
+                        const std::map<std::string, std::string>& metadata = {});
+
+/// The model alone, without names and ratings: what save_ratings_model() writes as adapter.safetensors.
+void save_ratings_factors(const std::filesystem::path& file, const RatingsModel& model, const std::map<std::string, std::string>& metadata = {});
+
+/// Throws Error when the file is no such file, or its tensors do not fit each other. `metadata` takes what was saved with it, if given.
+RatingsModel load_ratings_factors(const std::filesystem::path& file, std::map<std::string, std::string>* metadata = nullptr);
+
+/// Throws Error when a file is missing, cut, or does not fit the others.
+NamedRatingsModel load_ratings_model(const std::filesystem::path& folder);
+
+/// row_factors.npy [m, r], col_factors.npy [n, r], row_biases.npy [m], col_biases.npy [n] (float64), and rows.csv, cols.csv: id, bias, factor_0, ...
+void export_ratings_model(const std::filesystem::path& folder, const NamedRatingsModel& model);
+
+/// "text", in quotes where CSV needs them.
+std::string csv_field(const std::string& text);
+
+/// The shortest text that reads back as the same number.
+std::string exact_number(double value);
+
+}  // namespace deeplora

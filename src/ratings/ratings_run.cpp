@@ -1,0 +1,225 @@
+#include "ratings/ratings_run.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "ratings/rating_factors.h"
+
+namespace deeplora {
+namespace {
+
+std::pair<double, double> range_of(const RatingsConfig& config, const Ratings& train) {
+  if (config.range) return *config.range;
+  const auto [low, high] = std::minmax_element(train.value.begin(), train.value.end());
+  return {*low, *high};
+}
+
+Ratings read_clean(const RatingsConfig& config, const std::filesystem::path& file, std::string_view what) {
+  Ratings ratings = read_ratings(file, config.format, what);
+  merge_duplicates(ratings, config.duplicates, what);
+  if (config.range) apply_range(ratings, config.range->first, config.range->second, config.out_of_range, what);
+  check(ratings.size() > 0, what, " ", file.string(), ": no ratings are left");
+  return ratings;
+}
+
+void take_remarks(Ratings& from, std::vector<std::string>& to) {
+  to.insert(to.end(), from.remarks.begin(), from.remarks.end());
+  from.remarks.clear();
+}
+
+Split split_of(const RatingsConfig& config, const Ratings& ratings, double share, uint64_t seed) {
+  return config.split == "time" ? time_split(ratings, share) : random_split(ratings.size(), share, seed);
+}
+
+Ratings joined(const Ratings& a, const Ratings& b) {
+  Ratings out = a;
+  for (size_t i = 0; i < b.value.size(); ++i) {
+    if (b.row[i] < 0 || b.col[i] < 0) continue;  // names that train does not have cannot be learned from here
+    out.row.push_back(b.row[i]);
+    out.col.push_back(b.col[i]);
+    out.value.push_back(b.value[i]);
+    if (!out.time.empty()) out.time.push_back(b.time.empty() ? 0 : b.time[i]);
+  }
+  return out;
+}
+
+FactorOptions factor_options(const RatingsConfig& config, const RatingsCandidate& candidate) {
+  FactorOptions o;
+  o.rank = candidate.rank;
+  o.bayes = candidate.solver == "bayes";
+  o.biases = config.biases;
+  o.sweeps = config.sweeps;
+  o.regularization = candidate.regularization;
+  o.weighted = config.weighted;
+  o.on_product = config.on_product;
+  o.implicit_rows = config.implicit == "rows" || config.implicit == "both";
+  o.implicit_cols = config.implicit == "cols" || config.implicit == "both";
+  o.implicit_regularization = config.implicit_regularization;
+  o.seed = config.seed;
+  o.threads = config.threads;
+  return o;
+}
+
+/// Alternation until dev no longer gains; the model of the best sweep.
+RatingsFit fit_on_dev(const RatingsConfig& config, const RatingsCandidate& candidate, const Ratings& train, const Ratings& dev,
+                      const std::pair<double, double>& range, const std::function<void()>& pulse) {
+  FactorOptions o = factor_options(config, candidate);
+  RatingsFit fit;
+  fit.dev.rmse = std::numeric_limits<double>::infinity();
+  int64_t since_best = 0;
+  o.after_sweep = [&](int64_t sweep, const RatingsModel& model) {
+    pulse();
+    RatingsModel ranged = model;
+    ranged.range = range;
+    const RatingErrors errors = errors_of(ranged, dev);
+    fit.curve.push_back(errors.rmse);
+    fit.sweeps_done = sweep;
+    // A gain too small to matter must not keep a fit going for ever.
+    const bool better = errors.rmse < fit.dev.rmse * (1 - 1e-5);
+    since_best = better ? 0 : since_best + 1;
+    if (errors.rmse < fit.dev.rmse) {
+      fit.dev = errors;
+      fit.sweeps = sweep;
+      fit.model = std::move(ranged);
+    }
+    return since_best < config.patience;
+  };
+  fit_rating_factors(train, o);
+  return fit;
+}
+
+RatingsModel fit_exactly(const RatingsConfig& config, const RatingsCandidate& candidate, const Ratings& train, int64_t sweeps) {
+  FactorOptions o = factor_options(config, candidate);
+  o.sweeps = sweeps;
+  return fit_rating_factors(train, o);
+}
+
+nlohmann::ordered_json candidate_json(const RatingsCandidate& candidate, const RatingsFit& fit) {
+  nlohmann::ordered_json out{{"name", candidate.name()}, {"solver", candidate.solver}, {"rank", candidate.rank}, {"depth", candidate.depth}};
+  out["regularization"] = candidate.regularization ? nlohmann::ordered_json(*candidate.regularization) : nlohmann::ordered_json();
+  out["rmse"] = fit.dev.rmse;
+  out["mae"] = fit.dev.mae;
+  out["sweeps"] = fit.sweeps;
+  out["curve"] = fit.curve;
+  return out;
+}
+
+/// One choice among the grid: state that the steps share.
+class Choice {
+ public:
+  Choice(const RatingsConfig& config, const RatingsCallbacks& callbacks, std::string place)
+      : config_(config), callbacks_(callbacks), place_(std::move(place)) {}
+
+  RatingsOutcome run(const Ratings& train, const Ratings& dev, const Ratings& everything) {
+    range_ = range_of(config_, everything);
+    fit_baselines(train);
+    const RatingErrors bias = errors_of(out_.bias, dev);
+    try_grid(train, dev);
+    out_.dev = score_ratings(out_, dev);
+    out_.low_rank_helps = out_.fit.dev.rmse < bias.rmse;
+    if (config_.refit) fit_baselines(everything);
+    if (!out_.low_rank_helps) {
+      out_.fit.model = out_.bias;  // never worse than the baseline: the baseline itself
+      out_.fit.sweeps = 0;
+      out_.dev.model = out_.dev.bias;
+    } else if (config_.refit) {
+      refit(everything);
+    }
+    return std::move(out_);
+  }
+
+ private:
+  void fit_baselines(const Ratings& ratings) {
+    out_.mean = fit_mean(ratings);
+    out_.bias = fit_biases(ratings, {.row_penalty = config_.row_bias_penalty, .col_penalty = config_.col_bias_penalty});
+    out_.mean.range = out_.bias.range = range_;
+  }
+
+  void try_grid(const Ratings& train, const Ratings& dev) {
+    out_.fit.dev.rmse = std::numeric_limits<double>::infinity();
+    out_.candidates = nlohmann::ordered_json::array();
+    for (const auto& candidate : config_.grid) {
+      RatingsFit fit = callbacks_.kept(cat(place_, "/", candidate.name()), [&] {
+        return candidate.solver == "chain" ? callbacks_.chain(train, &dev, config_.biases ? out_.bias : out_.mean, candidate, 0)
+                                           : fit_on_dev(config_, candidate, train, dev, range_, callbacks_.pulse);
+      });
+      out_.candidates.push_back(candidate_json(candidate, fit));
+      out_.sweeps += fit.sweeps_done;
+      callbacks_.note(cat(candidate.name(), ": dev rmse ", fit.dev.rmse, ", mae ", fit.dev.mae, " after ", fit.sweeps,
+                candidate.solver == "chain" ? " iterations" : " sweeps"));
+      if (!(fit.dev.rmse < out_.fit.dev.rmse)) continue;
+      out_.fit = std::move(fit);
+      out_.chosen = candidate;
+    }
+    check(std::isfinite(out_.fit.dev.rmse), "no candidate of completion.grid reached a finite error; use more regularization or a lower completion.lr");
+  }
+
+  void refit(const Ratings& everything) {
+    const int64_t sweeps = out_.fit.sweeps;
+    RatingsFit fit = callbacks_.kept(place_ + "/refit", [&]() -> RatingsFit {
+      if (out_.chosen.solver == "chain") return callbacks_.chain(everything, nullptr, config_.biases ? out_.bias : out_.mean, out_.chosen, sweeps);
+      return {.model = fit_exactly(config_, out_.chosen, everything, sweeps), .sweeps = sweeps, .sweeps_done = sweeps, .dev = {}, .curve = {}};
+    });
+    out_.fit.model = std::move(fit.model);
+    out_.fit.model.range = range_;
+    out_.sweeps += sweeps;
+  }
+
+  const RatingsConfig& config_;
+  const RatingsCallbacks& callbacks_;
+  const std::string place_;
+  std::pair<double, double> range_;
+  RatingsOutcome out_;
+};
+
+}  // namespace
+
+RatingsData load_ratings(const RatingsConfig& config) {
+  RatingsData data;
+  data.train = read_clean(config, config.train, "completion.train");
+  take_remarks(data.train, data.remarks);
+  const auto other = [&](const std::filesystem::path& file, std::string_view what) {
+    Ratings ratings = read_clean(config, file, what);
+    align(ratings, data.train.rows, data.train.cols, what);
+    take_remarks(ratings, data.remarks);
+    return ratings;
+  };
+  if (!config.dev.empty()) data.dev = other(config.dev, "completion.dev");
+  if (!config.test.empty()) data.test = other(config.test, "completion.test");
+  if (config.test_share > 0) {
+    const Split split = split_of(config, data.train, config.test_share, config.seed);
+    data.test = data.train.subset(split.held_out);
+    data.train = data.train.subset(split.train);
+  }
+  if (!data.dev && config.split == "time") time_split(data.train, config.dev_share);  // what has no times is said before any work
+  return data;
+}
+
+RatingsOutcome choose_ratings_model(const RatingsConfig& config, const Ratings& train, const std::optional<Ratings>& dev,
+                                    const RatingsCallbacks& callbacks, const std::string& place) {
+  Choice choice(config, callbacks, place);
+  if (dev) return choice.run(train, *dev, joined(train, *dev));
+  // A stream of its own, so that dev is not what test was drawn as.
+  const Split split = split_of(config, train, config.dev_share, config.seed + 0x5eed);
+  return choice.run(train.subset(split.train), train.subset(split.held_out), train);
+}
+
+std::vector<FoldScores> cross_validate(const RatingsConfig& config, const Ratings& ratings, const RatingsCallbacks& callbacks) {
+  std::vector<FoldScores> out;
+  for (const Split& fold : k_folds(ratings.size(), config.folds, config.seed)) {
+    const RatingsOutcome outcome = choose_ratings_model(config, ratings.subset(fold.train), std::nullopt, callbacks, cat("fold-", out.size() + 1));
+    out.push_back({outcome.chosen, outcome.low_rank_helps, outcome.sweeps, score_ratings(outcome, ratings.subset(fold.held_out))});
+    const auto& [mean, bias, model, count] = out.back().scores;
+    callbacks.note(cat("fold ", out.size(), " of ", config.folds, ": rmse ", model.rmse, ", mae ", model.mae, " (bias baseline ", bias.rmse, ", ", bias.mae, ")"));
+  }
+  return out;
+}
+
+RatingsScores score_ratings(const RatingsOutcome& outcome, const Ratings& ratings) {
+  return {errors_of(outcome.mean, ratings), errors_of(outcome.bias, ratings), errors_of(outcome.fit.model, ratings), ratings.size()};
+}
+
+nlohmann::ordered_json errors_json(const RatingErrors& errors) { return {{"rmse", errors.rmse}, {"mae", errors.mae}}; }
+
+}  // namespace deeplora

@@ -1,0 +1,361 @@
+// Adapters in a graph. Oracle throughout: the archive's own module with W + delta written into it, and finite
+// differences.
+#include "graph/graph_model.h"
+
+#include <gtest/gtest.h>
+#include <torch/csrc/jit/passes/freeze_module.h>
+#include <torch/torch.h>
+
+#include "core/random.h"
+#include "graph/roles.h"
+#include "interchange/merge.h"
+#include "lm/adapt.h"
+#include "lm/parity.h"
+#include "lm/targets.h"
+#include "support/tensors.h"
+#include "support/tiny_archive.h"
+
+namespace deeplora {
+namespace {
+
+using testing::close;
+using testing::error_of;
+using testing::factory_of;
+using testing::finite_differences;
+using testing::TempFolder;
+using testing::tiny_batch;
+
+constexpr int64_t kWidth = 6, kInner = 8, kWords = 11;
+
+torch::jit::Module leaf(const std::string& name,
+                        std::vector<std::pair<std::string, torch::Tensor>> parameters) {
+  torch::jit::Module out("__torch__." + name);
+  for (const auto& [key, value] : parameters) out.register_parameter(key, value, false);
+  return out;
+}
+
+torch::Tensor random(std::vector<int64_t> shape) {
+  return 0.5 * torch::randn(shape, torch::kFloat64);
+}
+
+/// Every operator that an adapter can take the place of, in a loop and a branch; table tied to the last
+/// layer.
+torch::jit::Module every_operator() {
+  torch::manual_seed(5);
+  torch::jit::Module out("__torch__.EveryOperator");
+  out.register_module("table", leaf("Table", {{"weight", random({kWords, kWidth})}}));
+  out.register_module("query",
+                      leaf("Query", {{"weight", random({kWidth, kWidth})}, {"bias", random({kWidth})}}));
+  out.register_module("c_fc",
+                      leaf("Conv1D", {{"weight", random({kWidth, kInner})}, {"bias", random({kInner})}}));
+  out.register_module("plain", leaf("Plain", {{"weight", random({kInner, kWidth})}}));
+  out.register_module("turned", leaf("Turned", {{"weight", random({kWidth, kWidth})}}));
+  out.register_module(
+      "pointwise", leaf("Pointwise", {{"weight", random({kWidth, kWidth, 1})}, {"bias", random({kWidth})}}));
+  out.register_module("mixing", leaf("Mixing", {{"weight", random({kWidth, kWidth})}}));
+  out.define(R"(
+def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    x = torch.embedding(self.table.weight, input_ids)
+    size = x.size()
+    for i in range(2):
+        if i == 1 and bool(attention_mask.sum() > 2):
+            x = x + torch.tanh(torch.linear(x, self.query.weight, self.query.bias))
+        else:
+            h = torch.addmm(self.c_fc.bias, x.view(-1, size[-1]), self.c_fc.weight)
+            x = torch.matmul(torch.tanh(h), self.plain.weight).view(size)
+    x = x + torch.matmul(x, self.turned.weight.t())
+    x = torch.conv1d(x.transpose(1, 2), self.pointwise.weight, self.pointwise.bias).transpose(1, 2)
+    x = x + torch.einsum("btd,de->bte", [x, self.mixing.weight])
+    return torch.linear(torch.tanh(x), self.table.weight)
+)");
+  out.eval();
+  return out;
+}
+
+TorchScriptArchive archive_of(const torch::jit::Module& module, const std::filesystem::path& file) {
+  TorchScriptArchive::save(module, {}, file);
+  return TorchScriptArchive::load(file);
+}
+
+/// Factors far from their start, so that a missing update shows.
+void move_factors(AdaptedModel& model, double spread = 0.4) {
+  const torch::NoGradGuard no_grad;
+  torch::manual_seed(9);
+  for (auto& group : model.param_groups(1.0))
+    for (auto& [name, value] : group.params) value.normal_(0, spread);
+}
+
+struct Fixture {
+  TempFolder folder;
+  TorchScriptArchive archive = archive_of(every_operator(), folder / "m.pt");
+  std::shared_ptr<GraphModel> model =
+      std::make_shared<GraphModel>(archive, ArchiveInterface{}, ModelOptions{});
+
+  AdaptedModel adapted(const std::string& method, const std::string& yaml) {
+    AdaptedModel out(model, nullptr);
+    out.add_adapters(model->sites(), factory_of(method, yaml), 1, torch::kCPU, nullptr);
+    move_factors(out);
+    return out;
+  }
+};
+
+torch::Tensor out_of(LanguageModel& model, const Batch& batch) {
+  return output_of(model.forward(batch));
+}
+
+TEST(GraphModelTest, FindsEveryWeightOnceWithShapeOutIn) {
+  Fixture f;
+  std::map<std::string, AdapterSite> found;
+  for (const auto& site : f.model->sites()) found[site.path] = site;
+  ASSERT_EQ(found.size(), 6u);
+  EXPECT_EQ(found.at("table.weight").kind, SiteKind::embedding);
+  EXPECT_EQ(found.at("table.weight").uses, 2);
+  EXPECT_EQ(found.at("query.weight").op, "linear");
+  EXPECT_EQ(found.at("query.weight").role, "query");
+  EXPECT_EQ(found.at("c_fc.weight").op, "addmm");
+  EXPECT_EQ(found.at("c_fc.weight").weight.sizes(), (std::vector<int64_t>{kInner, kWidth}));
+  EXPECT_TRUE(found.at("c_fc.weight").transposed);
+  EXPECT_EQ(found.at("plain.weight").weight.sizes(), (std::vector<int64_t>{kWidth, kInner}));
+  EXPECT_FALSE(found.at("turned.weight").transposed);
+  EXPECT_EQ(found.at("pointwise.weight").op, "conv1d");
+  ASSERT_EQ(f.model->other_weights().size(), 1u);
+  EXPECT_EQ(f.model->other_weights()[0].first, "mixing.weight");
+  EXPECT_NE(f.model->other_weights()[0].second.find("aten::einsum"), std::string::npos);
+}
+
+TEST(GraphModelTest, UnadaptedModelIsTheArchive) {
+  Fixture f;
+  const torch::Tensor expected = ArchiveForward(f.archive, {})(tiny_batch());
+  // TorchScript's own executor may fuse operators: rounding in float64
+  EXPECT_TRUE(close(out_of(*f.model, tiny_batch()), expected, 1e-12));
+}
+
+TEST(GraphModelTest, AdaptedForwardIsTheArchiveWithMergedWeights) {
+  for (const char* method : {"lora", "deep-lora"}) {
+    Fixture f;
+    auto adapted = f.adapted(method, "rank: 3");
+    f.model->eval();
+    const torch::Tensor base = ArchiveForward(f.archive, {})(tiny_batch());
+    const torch::Tensor live = out_of(*f.model, tiny_batch());
+    TorchScriptArchive merged = TorchScriptArchive::load(f.folder / "m.pt");
+    for (const auto& [name, value] : adapted.merged_weights()) merged.set_tensor(name, value);
+    // float64: only the order of additions differs
+    EXPECT_TRUE(close(live, ArchiveForward(merged, {})(tiny_batch()), 1e-10)) << method;
+    EXPECT_GT((live - base).abs().max().item<double>(), 1e-2) << method;
+    adapted.detach();
+    EXPECT_TRUE(close(out_of(*f.model, tiny_batch()), base, 1e-12));
+    adapted.attach();
+    EXPECT_TRUE(torch::equal(out_of(*f.model, tiny_batch()), live));
+  }
+}
+
+TEST(GraphModelTest, GradientsOfAllFactorsAreThoseOfFiniteDifferences) {
+  Fixture f;
+  auto adapted = f.adapted("lora", "rank: 2");
+  const auto loss = [&] { return out_of(*f.model, tiny_batch()).pow(2).mean(); };
+  loss().backward();
+  for (const auto& group : adapted.param_groups(1.0))
+    for (const auto& [name, value] : group.params) {
+      ASSERT_TRUE(value.grad().defined()) << name;
+      EXPECT_TRUE(close(value.grad(), finite_differences(loss, value.detach(), 1e-6), 1e-7)) << name;
+    }
+}
+
+TEST(GraphModelTest, FullTrainingReachesEveryWeightThatForwardReads) {
+  Fixture f;
+  AdaptedModel adapted(f.model, nullptr);
+  adapted.train_base();
+  EXPECT_EQ(adapted.trained_base().size(), 10u);
+  const auto loss = [&] { return out_of(*f.model, tiny_batch()).pow(2).mean(); };
+  loss().backward();
+  for (const auto& [name, value] : adapted.trained_base())
+    EXPECT_TRUE(close(value.grad(), finite_differences(loss, value.detach(), 1e-6), 1e-7)) << name;
+}
+
+TEST(GraphModelTest, GradientInASiteIsThatOfTheTransposedStoredWeight) {
+  Fixture f;
+  for (const auto& site : f.model->sites()) {
+    site.weight.set_requires_grad(true);
+    const auto loss = [&] { return out_of(*f.model, tiny_batch()).pow(2).mean(); };
+    const torch::Tensor gradient = torch::autograd::grad({loss()}, {site.weight})[0];
+    site.weight.set_requires_grad(false);
+    const torch::Tensor stored = f.archive.tensor(site.path).detach();
+    torch::Tensor expected = finite_differences(loss, stored, 1e-6).reshape(stored.sizes());
+    if (stored.dim() == 3) expected = expected.squeeze(-1);
+    EXPECT_TRUE(close(gradient, site.transposed ? expected.t() : expected, 1e-7)) << site.path;
+  }
+}
+
+TEST(GraphModelTest, ExportWritesTheArchivesLayout) {
+  Fixture f;
+  auto adapted = f.adapted("lora", "rank: 2");
+  const MergeReport report =
+      export_torchscript(f.archive, {}, adapted, nlohmann::ordered_json::object(), f.folder / "merged.pt");
+  EXPECT_EQ(report.merged_weights, 6);
+  EXPECT_LE(report.difference, 1e-10);
+  EXPECT_EQ(TorchScriptArchive::load(f.folder / "merged.pt").tensor("c_fc.weight").sizes(),
+            (std::vector<int64_t>{kWidth, kInner}));
+}
+
+torch::jit::Module one_layer(const std::string& body) {
+  torch::manual_seed(6);
+  torch::jit::Module out("__torch__.OneLayer");
+  out.register_module("table", leaf("Table", {{"weight", random({kWords, kWidth})}}));
+  out.define(
+      "def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:\n    x = "
+      "torch.embedding(self.table.weight, input_ids)\n" +
+      body);
+  out.eval();
+  return out;
+}
+
+TEST(GraphModelTest, DropoutFollowsTrainAndEvalAndTheOption) {
+  TempFolder folder;
+  const auto archive = archive_of(one_layer("    return torch.dropout(x, 0.5, False)\n"), folder / "m.pt");
+  const torch::Tensor expected = ArchiveForward(archive, {})(tiny_batch());
+  GraphModel model(archive, {}, {});
+  model.eval();
+  EXPECT_TRUE(torch::equal(out_of(model, tiny_batch()), expected));
+  model.train();
+  const torch::Tensor dropped = out_of(model, tiny_batch());
+  // inverted dropout at 0.5: each cell is 0 or twice the input
+  EXPECT_TRUE(((dropped == 0) | (dropped == 2 * expected)).all().item<bool>());
+  EXPECT_FALSE(torch::equal(dropped, 2 * expected));
+  EXPECT_TRUE((dropped != 0).any().item<bool>());
+  GraphModel without(archive, {}, {.dropout = 0.0});
+  without.train();
+  EXPECT_TRUE(torch::equal(out_of(without, tiny_batch()), expected));
+}
+
+TEST(GraphModelTest, FusedAttentionDropsOnlyInTrainingAndWithTheOption) {
+  TempFolder folder;
+  const auto archive =
+      archive_of(one_layer("    return torch.scaled_dot_product_attention(x, x, x, None, 0.0, False)\n"),
+                 folder / "m.pt");
+  const torch::Tensor expected = ArchiveForward(archive, {})(tiny_batch());
+  GraphModel model(archive, {}, {.dropout = 0.5});
+  model.eval();
+  EXPECT_TRUE(torch::equal(out_of(model, tiny_batch()), expected));
+  model.train();
+  EXPECT_FALSE(torch::allclose(out_of(model, tiny_batch()), expected));
+}
+
+TEST(GraphModelTest, DropoutThatIsAlwaysOnIsRefused) {
+  TempFolder folder;
+  const auto archive = archive_of(one_layer("    return torch.dropout(x, 0.5, True)\n"), folder / "m.pt");
+  EXPECT_NE(error_of([&] { GraphModel(archive, {}, {}); }).find("traced in training mode"),
+            std::string::npos);
+}
+
+TEST(GraphModelTest, SizesBakedInAreFoundByTheProbe) {
+  TempFolder folder;
+  const auto by_length =
+      archive_of(one_layer("    return x + torch.ones([12, 1], dtype=x.dtype)\n"), folder / "a.pt");
+  GraphModel model(by_length, {}, {});
+  EXPECT_NE(error_of([&] { model.probe(by_length); }).find("sizes baked in"), std::string::npos);
+  const auto by_batch = archive_of(one_layer("    return x.reshape([2, -1, 6])\n"), folder / "b.pt");
+  GraphModel other(by_batch, {}, {});
+  EXPECT_NE(error_of([&] { other.probe(by_batch); }).find("sizes were baked in"), std::string::npos);
+}
+
+TEST(GraphModelTest, TheProbeStaysInTheVocabularyWherePositionsAreMore) {
+  TempFolder folder;
+  torch::jit::Module module("__torch__.Positions");
+  module.register_module("words", leaf("Words", {{"weight", random({kWords, kWidth})}}));
+  module.register_module("positions", leaf("Places", {{"weight", random({40 * kWords, kWidth})}}));
+  module.define(
+      "def forward(self, tokens: Tensor, attention_mask: Tensor) -> Tensor:\n"
+      "    places = torch.arange(tokens.size(1), device=tokens.device)\n"
+      "    return torch.embedding(self.words.weight, tokens.view(tokens.size())) + torch.embedding(self.positions.weight, places)\n");
+  module.eval();
+  const auto archive = archive_of(module, folder / "m.pt");
+  const ArchiveInterface renamed{.inputs = {{"input_ids", "tokens"}}, .output = ""};
+  GraphModel model(archive, renamed, {});
+  EXPECT_LT(probe_batch(archive, model).input_ids.max().item<int64_t>(), kWords);
+  EXPECT_EQ(error_of([&] { model.probe(archive); }), "no error");
+}
+
+TEST(GraphModelTest, FrozenArchivesAreRefused) {
+  TempFolder folder;
+  const auto archive = archive_of(torch::jit::freeze_module(every_operator()), folder / "m.pt");
+  const std::string message = error_of([&] { GraphModel(archive, {}, {}); });
+  EXPECT_NE(message.find("no parameters"), std::string::npos) << message;
+}
+
+TEST(GraphModelTest, PaddingIsRefusedWhereTheModelWouldReadItAsText) {
+  TempFolder folder;
+  torch::jit::Module reads("__torch__.Reads"), skips("__torch__.Skips");
+  for (auto* module : {&reads, &skips})
+    module->register_module("table", leaf("Table", {{"weight", random({kWords, kWidth})}}));
+  reads.define(
+      "def forward(self, input_ids: Tensor) -> Tensor:\n    return torch.embedding(self.table.weight, "
+      "input_ids).mean([1])\n");
+  skips.define(
+      "def forward(self, input_ids: Tensor) -> Tensor:\n    keep = (input_ids != "
+      "0).unsqueeze(-1).type_as(self.table.weight)\n"
+      "    return (torch.embedding(self.table.weight, input_ids) * keep).sum([1]) / keep.sum([1])\n");
+  const auto first = archive_of(reads, folder / "a.pt"), second = archive_of(skips, folder / "b.pt");
+  GraphModel reader(first, {}, {}), skipper(second, {}, {});
+  reader.probe(first);
+  skipper.probe(second);
+  EXPECT_FALSE(reader.takes_padding());
+  EXPECT_TRUE(skipper.takes_padding());
+  EXPECT_NE(error_of([&] { reader.forward(tiny_batch()); }).find("takes no attention_mask"),
+            std::string::npos);
+  EXPECT_EQ(out_of(skipper, tiny_batch()).size(0), 2);
+  Batch even = tiny_batch();
+  even.attention_mask = torch::ones_like(even.attention_mask);
+  EXPECT_EQ(out_of(reader, even).size(0), 2);
+}
+
+TEST(GraphModelTest, HalfPrecisionWeightsTakeFloatFactors) {
+  TempFolder folder;
+  torch::jit::Module module = every_operator();
+  module.to(torch::kBFloat16);
+  const auto narrow = archive_of(module, folder / "narrow.pt");
+  module.to(torch::kFloat);  // the same rounded weights, computed with in float32
+  const auto wide = archive_of(module, folder / "wide.pt");
+  std::vector<torch::Tensor> outputs;
+  for (const auto* archive : {&wide, &narrow}) {
+    auto model = std::make_shared<GraphModel>(*archive, ArchiveInterface{}, ModelOptions{});
+    AdaptedModel adapted(model, nullptr);
+    adapted.add_adapters(model->sites(), factory_of("lora", "rank: 2"), 1, torch::kCPU, nullptr);
+    move_factors(adapted, 0.1);
+    outputs.push_back(out_of(*model, tiny_batch()));
+    outputs.back().to(torch::kFloat).sum().backward();
+    for (const auto& group : adapted.param_groups(1.0))
+      for (const auto& [name, value] : group.params)
+        EXPECT_EQ(value.grad().scalar_type(), torch::kFloat) << name;
+  }
+  EXPECT_EQ(outputs[1].scalar_type(), torch::kBFloat16);
+  EXPECT_TRUE(close(outputs[1], outputs[0], 5e-2));  // 8 bits of mantissa through eight layers
+}
+
+TEST(GraphRolesTest, NamesOfManyFamiliesAreKnown) {
+  // Oracle: the modules' meaning in their own code.
+  const std::vector<std::pair<const char*, const char*>> cases{
+      {"bert.encoder.layer.0.attention.self.query.weight", "query"},
+      {"bert.encoder.layer.0.attention.output.dense.weight", "attention_output"},
+      {"bert.encoder.layer.0.intermediate.dense.weight", "mlp_in"},
+      {"bert.encoder.layer.0.output.dense.weight", "mlp_out"},
+      {"bert.pooler.dense.weight", "pooler"},
+      {"classifier.out_proj.weight", "head"},
+      {"score.weight", "head"},
+      {"transformer.h.0.attn.c_attn.weight", "query_key_value"},
+      {"transformer.h.0.attn.c_proj.weight", "attention_output"},
+      {"transformer.h.0.mlp.c_proj.weight", "mlp_out"},
+      {"encoder.block.0.layer.0.SelfAttention.q.weight", "query"},
+      {"encoder.block.0.layer.0.SelfAttention.o.weight", "attention_output"},
+      {"encoder.block.0.layer.1.DenseReluDense.wi_0.weight", "mlp_gate"},
+      {"encoder.block.0.layer.1.DenseReluDense.wo.weight", "mlp_out"},
+      {"model.layers.0.self_attn.o_proj.weight", "attention_output"},
+      {"model.layers.0.mlp.up_proj.weight", "mlp_in"},
+      {"lm_head.weight", "lm_head"},
+      {"layers.0.self_attn.in_proj_weight", "query_key_value"},
+      {"something.else.weight", "other"}};
+  for (const auto& [path, role] : cases) EXPECT_EQ(guess_role(path, SiteKind::linear), role) << path;
+  EXPECT_EQ(guess_role("bert.encoder.query.weight", SiteKind::embedding), "embedding");
+}
+
+}  // namespace
+}  // namespace deeplora

@@ -1,0 +1,231 @@
+// Oracle: the files' own formats, entry by entry, and the message of every mistake.
+#include "ratings/ratings_reader.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <sstream>
+
+#include "support/temp_folder.h"
+
+namespace deeplora {
+namespace {
+namespace fs = std::filesystem;
+
+class RatingsReaderTest : public ::testing::Test {
+ protected:
+  fs::path write(const std::string& name, const std::string& content) const { return folder_.write(name, content); }
+  Ratings read(const std::string& name, const std::string& content, const RatingsFormat& format = {}) const {
+    return read_ratings(write(name, content), format);
+  }
+  /// "row,col,value[@time] ..." in the order of the file.
+  static std::string entries(const Ratings& r) {
+    std::ostringstream out;
+    for (size_t i = 0; i < r.value.size(); ++i) {
+      out << (i ? " " : "") << r.rows.name(r.row[i]) << "," << r.cols.name(r.col[i]) << "," << r.value[i];
+      if (!r.time.empty()) out << "@" << static_cast<int64_t>(r.time[i]);
+    }
+    return out.str();
+  }
+  std::string text(const std::string& content, const RatingsFormat& format = {}, const std::string& name = "r.csv") const {
+    return entries(read(name, content, format));
+  }
+  std::string error(const std::string& name, const std::string& content, const RatingsFormat& format = {}) const {
+    try {
+      read(name, content, format);
+    } catch (const Error& e) {
+      return folder_.without_path(e.what());
+    }
+    return "no error";
+  }
+  const testing::TempFolder folder_;
+};
+
+template <class T>
+std::string npy(const std::string& descr, const std::string& shape, const std::vector<T>& values, bool fortran = false) {
+  std::string header = "{'descr': '" + descr + "', 'fortran_order': " + (fortran ? "True" : "False") + ", 'shape': " + shape + ", }";
+  header.append(63 - (header.size() + 10) % 64, ' ');
+  header += '\n';
+  std::string out("\x93NUMPY\x01\x00", 8);
+  out += static_cast<char>(header.size());
+  out += static_cast<char>(header.size() >> 8);
+  out += header;
+  out.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
+  return out;
+}
+
+TEST_F(RatingsReaderTest, ReadsMovieLensFilesAsTheyCome) {
+  EXPECT_EQ(text("userId,movieId,rating,timestamp\n1,31,2.5,1260759144\n1,1029,3.0,1260759179\n7,31,4,851866703\n"),
+            "1,31,2.5@1260759144 1,1029,3@1260759179 7,31,4@851866703");
+  EXPECT_EQ(text("196\t242\t3\t881250949\n186\t302\t3\t891717742\n", {}, "u.data"), "196,242,3@881250949 186,302,3@891717742");
+  EXPECT_EQ(text("1::1193::5::978300760\r\n1::661::3::978302109\r\n", {}, "ratings.dat"), "1,1193,5@978300760 1,661,3@978302109");
+  write("ratings.dat", "1::2::3::4\n");
+  EXPECT_EQ(entries(read_ratings(folder_.path(), {})), "1,2,3@4");
+}
+
+TEST_F(RatingsReaderTest, ReadsAnyDelimitedTriplets) {
+  EXPECT_EQ(text("ann,tea,1\nbob,coffee,2.5\nann,coffee,+3\n"), "ann,tea,1 bob,coffee,2.5 ann,coffee,3");
+  EXPECT_EQ(text("0 1 4.5\n  2   1\t3e0\n\n", {}, "m.coo"), "0,1,4.5 2,1,3");
+  EXPECT_EQ(text("\"User-ID\";\"ISBN\";\"Book-Rating\"\n\"276725\";\"034545104X\";\"0\"\n\"a;b\";\"say \"\"x\"\"\";\"7\"\n"),
+            "276725,034545104X,0 a;b,say \"x\",7");
+  EXPECT_EQ(text("rating,item,user\n5,i1,u1\n"), "u1,i1,5");
+  EXPECT_EQ(text("a,b,c,2005-09-06\nd,b,1,1970-01-02 00:00:01\n", {.header = "yes"}), "d,b,1@86401");
+}
+
+TEST_F(RatingsReaderTest, TakesNamedColumns) {
+  const RatingsFormat named{.row = "critic", .col = "film", .value = "stars", .time = "seen"};
+  EXPECT_EQ(text("film,seen,note,critic,stars\nHeat,12,good,Kim,5\n", named), "Kim,Heat,5@12");
+  EXPECT_EQ(read("r.csv", "film,seen,note,critic,stars\nHeat,12,good,Kim,5\n", named).remarks.size(), 1U);
+  EXPECT_EQ(text("5,x,y\n", {.header = "no", .row = "1", .col = "2", .value = "0"}), "x,y,5");
+}
+
+TEST_F(RatingsReaderTest, LeavesOutAndSaysMissingRatings) {
+  const Ratings r = read("r.csv", "u,i,r\na,b,nan\nc,b,2\nc,d,\nc,e,NA\n");
+  EXPECT_EQ(entries(r), "c,b,2");
+  ASSERT_EQ(r.remarks.size(), 1U);
+  EXPECT_NE(r.remarks[0].find("3 ratings are NaN or blank and were left out (first at line 2)"), std::string::npos) << r.remarks[0];
+}
+
+TEST_F(RatingsReaderTest, ReadsDenseTables) {
+  EXPECT_EQ(text("1,,3,4,5\n,2,NaN,na,-1\n"), "0,0,1 0,2,3 0,3,4 0,4,5 1,1,2 1,4,-1");
+  EXPECT_EQ(text("name,x,y,z,w\nann,1,,,4\nbob,,2,,\n"), "ann,x,1 ann,w,4 bob,y,2");
+  EXPECT_EQ(text("x,y,z,w\nann,1,,,4\nbob,,2,,\n"), "ann,x,1 ann,w,4 bob,y,2") << "no name above the rows' names";
+  EXPECT_EQ(text("1,2,3\n,5,6\n", {.format = "dense"}), "0,0,1 0,1,2 0,2,3 1,1,5 1,2,6");
+}
+
+TEST_F(RatingsReaderTest, ReadsJesterFilesAsTheyCome) {
+  std::string counted, plain;
+  for (int row = 0; row < 3; ++row) {
+    std::string values;
+    for (int joke = 0; joke < 100; ++joke) values += joke == row ? ",-7.82" : joke == 50 ? ",9.5" : ",99";
+    counted += "2" + values + "\n";
+    plain += values.substr(1) + "\n";
+  }
+  const std::string expected = "0,0,-7.82 0,50,9.5 1,1,-7.82 1,50,9.5 2,2,-7.82 2,50,9.5";
+  const Ratings with_count = read("jester-data-1.csv", counted);
+  EXPECT_EQ(entries(with_count), expected);
+  EXPECT_EQ(with_count.cols.size(), 100);
+  EXPECT_EQ(with_count.remarks.size(), 2U);
+  EXPECT_EQ(text(plain), expected);
+}
+
+TEST_F(RatingsReaderTest, ReadsMatrixMarket) {
+  const Ratings r = read("a.mtx", "%%MatrixMarket matrix coordinate real general\n% words\n3 4 2\n1 4 2.5\n3 1 -1\n");
+  EXPECT_EQ(entries(r), "1,4,2.5 3,1,-1");
+  EXPECT_EQ(r.rows.size(), 3);
+  EXPECT_EQ(r.cols.size(), 4);
+  EXPECT_EQ(text("%%MatrixMarket matrix coordinate integer symmetric\n3 3 2\n2 1 5\n3 3 1\n"), "2,1,5 1,2,5 3,3,1");
+  EXPECT_EQ(text("%%MatrixMarket matrix coordinate real skew-symmetric\n2 2 1\n2 1 5\n"), "2,1,5 1,2,-5");
+  EXPECT_EQ(text("%%MatrixMarket matrix array real general\n2 2\n1\n2\n3\nnan\n"), "1,1,1 2,1,2 1,2,3");
+  EXPECT_EQ(text("%%MatrixMarket matrix array real symmetric\n2 2\n1\n2\n3\n"), "1,1,1 2,1,2 1,2,2 2,2,3");
+}
+
+TEST_F(RatingsReaderTest, ReadsNpy) {
+  EXPECT_EQ(text(npy<double>("<f8", "(2, 2)", {1, NAN, 3, 4}), {}, "a.npy"), "0,0,1 1,0,3 1,1,4");
+  EXPECT_EQ(text(npy<float>("<f4", "(2, 2)", {1, 2, 3, 4}, true), {}, "a.npy"), "0,0,1 0,1,3 1,0,2 1,1,4");
+  EXPECT_EQ(text(npy<int64_t>("<i8", "(2, 3)", {7, 9, 5, 8, 9, 4}), {}, "a.npy"), "7,9,5 8,9,4");
+  EXPECT_EQ(text(npy<int64_t>("<i8", "(1, 3)", {7, 9, 5}), {.format = "dense"}, "a.npy"), "0,0,7 0,1,9 0,2,5");
+  EXPECT_EQ(text(npy<uint8_t>("|u1", "(1, 4)", {7, 9, 5, 2}), {}, "a.npy"), "7,9,5@2");
+}
+
+TEST_F(RatingsReaderTest, BrokenMatrixFilesAreErrors) {
+  const auto market = [&](const std::string& rest) { return error("m.mtx", "%%MatrixMarket " + rest); };
+  EXPECT_NE(market("matrix ar\"ray integer skew-symmetric\n0 3\n").find("m.mtx:1: expected"), std::string::npos);
+  EXPECT_NE(market("matrix coordinate real general\n2000000000 2 1\n1 1 1\n").find("in a file of"), std::string::npos);
+  const auto array = [&](const std::string& shape) { return error("a.npy", npy<double>("<f8", shape, {1, 2})); };
+  EXPECT_EQ(array("(\"2\", 1)"), "no error");  // the quotes are cut off into memory of their own
+  for (const char* shape : {"(1e300, 1)", "(nan, 1)", "(0.5, 4)", ")", "", "(2147483646, 2147483646)"})
+    EXPECT_NE(array(shape), "no error") << shape;
+}
+
+TEST_F(RatingsReaderTest, SaysWhatIsWrongWhere) {
+  const RatingsFormat any;
+  const std::vector<std::tuple<std::string, std::string, RatingsFormat, std::string>> cases{
+      {"r.csv", "", any, "r.csv: the file holds no ratings"},
+      {"r.csv", "u,i,r\n", any, "r.csv: the file holds no ratings"},
+      {"r.csv", "1,2,3\n1,2\n", any, "r.csv:2: 2 columns, expected 3 as in the first line; found '1 | 2'"},
+      {"r.csv", "1,2,3\n1,4,five\n2,2,x\n", any, "r.csv:2: expected a number as rating, found 'five'; r.csv:3: expected a number as rating, found 'x'"},
+      {"r.csv", "1,2,3\n,4,5\n", any, "r.csv:2: the row id is empty; found ' | 4 | 5'"},
+      {"r.csv", "1,2,inf\n", any, "r.csv:1: the rating is infinite"},
+      {"r.csv", "1,2,3,then\n1,2,3,now\n", {.time = "3"}, "r.csv:1: expected a number or a date like 2005-09-06 as time, found 'then'; "
+       "r.csv:2: expected a number or a date like 2005-09-06 as time, found 'now'"},
+      {"r.csv", "1,2,3\n\"1,2,3\n", any, "r.csv:2: a quote is opened and not closed on the line"},
+      {"r.csv", "1,2\n", any, "r.csv: a line has 2 columns, expected row, column, value; found '1 | 2' (completion.separator says where a line is cut)"},
+      {"r.csv", "user,item,rating\na,b,1\n", {.value = "ratng"},
+       "r.csv: no column 'ratng' (completion.columns.value) (did you mean 'rating'?); columns there: user, item, rating"},
+      {"r.csv", "1,2,3\n", {.separator = "pipe"}, "completion.separator: expected one of auto, comma, tab, semicolon, space, ::, found 'pipe'"},
+      {"r.csv", "1,2,3\n", {.format = "tripletts"}, "completion.format: expected one of auto, triplets, dense, matrix-market, npy, found 'tripletts' (did you mean 'triplets'?)"},
+      {"r.csv", "1,2,3,4,5\n1,2,x,4,5\n", {.header = "no"}, "r.csv:2: column 2: expected a number or a blank, found 'x'"},
+      {"r.csv", "1,2,3,4,5\n1,2,3,4\n", any, "r.csv:2: 4 columns, expected 5 as in the first line"},
+      {"r.gz", std::string("\x1f\x8b\x08\x00", 4), any, "r.gz: the file is compressed with gzip; unpack it first (gunzip)"},
+      {"r.xlsx", std::string("PK\x03\x04", 4), any, "r.xlsx: the file is a ZIP archive or an .xlsx table; unpack it, or save the table as CSV"},
+      {"a.mtx", "%%MatrixMarket matrix coordinate pattern general\n", any, "a.mtx:1: a matrix of type 'pattern' holds no ratings; expected real or integer"},
+      {"a.mtx", "%%MatrixMarket matrix coordinate real general\n2 2 1\n3 1 4\n", any,
+       "a.mtx:3: entry (3, 1) lies outside the 2 x 2 matrix (numbers begin at 1)"},
+      {"a.mtx", "%%MatrixMarket matrix coordinate real general\n2 2 2\n1 1 4\n", any, "a.mtx: the header promises 2 entries, the file holds 1"},
+      {"a.mtx", "%%MatrixMarket matrix array real general\n2 2\n1\n2\n", any, "a.mtx: the array ends before entry (1, 2) of a 2 x 2 matrix"},
+      {"a.npy", "no array", any, "a.npy: not an NPY file (it does not begin with \\x93NUMPY)"},
+      {"a.npy", npy<double>("<f8", "(2, 2)", {1, 2}), any, "a.npy: shape (2, 2) needs 32 bytes of data, the file holds 16"},
+      {"a.npy", npy<double>(">f8", "(1, 1)", {1}), any,
+       "a.npy: NPY dtype '>f8' is not read; expected one of <f8, <f4, <i8, <i4, <i2, |i1, <u8, <u4, <u2, |u1 (save it with array.astype('<f8'))"},
+      {"a.npy", npy<double>("<f8", "(1, 3)", {0.5, 1, 2}), any,
+       "a.npy: row 0: expected whole numbers as ids, found 0.5 and 1 (a dense matrix of 3 columns? set completion.format: dense)"},
+  };
+  for (const auto& [name, content, format, expected] : cases) EXPECT_EQ(error(name, content, format), expected) << name << ": " << content;
+  EXPECT_THROW(read_ratings(folder_ / "absent.csv", {}), Error);
+}
+
+TEST_F(RatingsReaderTest, ReadsPairsWithOrWithoutHeader) {
+  EXPECT_EQ(read_pairs(write("p.csv", "userId,movieId\n1,31\n"), {}).col, std::vector<std::string>{"31"});
+  EXPECT_EQ(read_pairs(write("p.csv", "ann\ttea\nbob\ttea\n"), {}).row, (std::vector<std::string>{"ann", "bob"}));
+  EXPECT_THROW(read_pairs(write("p.csv", "ann\n"), {}), Error);
+}
+
+TEST_F(RatingsReaderTest, MergesDuplicatesByTheDeclaredRule) {
+  const std::string twice = "a,x,1,10\nb,x,5,1\na,x,3,30\na,x,2,20\n";
+  const auto merged = [&](Duplicates rule) {
+    Ratings r = read("r.csv", twice);
+    merge_duplicates(r, rule, "train");
+    EXPECT_EQ(r.remarks.size(), 1U);
+    EXPECT_NE(r.remarks.at(0).find("1 pairs of row and column are rated more than once (2 surplus ratings), e.g. (a, x)"), std::string::npos) << r.remarks[0];
+    return entries(r);
+  };
+  EXPECT_EQ(merged(Duplicates::last), "a,x,3@30 b,x,5@1") << "the newest, which is not the one that stands last";
+  EXPECT_EQ(merged(Duplicates::mean), "a,x,2@30 b,x,5@1");
+  Ratings r = read("r.csv", twice);
+  EXPECT_THROW(merge_duplicates(r, Duplicates::error, "train"), Error);
+}
+
+TEST_F(RatingsReaderTest, AppliesTheDeclaredRange) {
+  const auto applied = [&](OutOfRange rule) {
+    Ratings r = read("r.csv", "a,x,1\na,y,7\n");
+    apply_range(r, 1, 5, rule, "train");
+    EXPECT_EQ(r.remarks.size(), 1U);
+    return entries(r);
+  };
+  EXPECT_EQ(applied(OutOfRange::clip), "a,x,1 a,y,5");
+  EXPECT_EQ(applied(OutOfRange::drop), "a,x,1");
+  EXPECT_THROW(applied(OutOfRange::error), Error);
+}
+
+TEST_F(RatingsReaderTest, SaysWhichIdsAreUnknown) {
+  const Ratings train = read("r.csv", "a,x,1\nb,y,2\n");
+  Ratings test = read("t.csv", "b,x,1\nc,y,2\nb,z,3\n");
+  align(test, train.rows, train.cols, "test");
+  EXPECT_EQ(test.row, (std::vector<int32_t>{1, -1, 1}));
+  EXPECT_EQ(test.col, (std::vector<int32_t>{0, 1, -1}));
+  ASSERT_EQ(test.remarks.size(), 2U);
+  EXPECT_NE(test.remarks[0].find("1 entries of 1 rows that were not trained on (c)"), std::string::npos) << test.remarks[0];
+}
+
+TEST(IdIndex, KeepsManyNamesApart) {
+  IdIndex ids;
+  for (int i = 0; i < 5000; ++i) EXPECT_EQ(ids.add("id" + std::to_string(i * 7)), i);
+  for (int i = 0; i < 5000; ++i) EXPECT_EQ(ids.find("id" + std::to_string(i * 7)), i);
+  EXPECT_EQ(ids.find("id1"), -1);
+  EXPECT_EQ(ids.add("id7"), 1);
+}
+
+}  // namespace
+}  // namespace deeplora

@@ -192,7 +192,7 @@ def extra_files(folder: str, wrapper: Wrapper, task: str, dtype: str) -> dict[st
 
     config = wrapper.model.config
     about = {
-        "prefix": "model.", "task": task, "architecture": type(wrapper.model).__name__,
+        "source": os.path.abspath(folder), "prefix": "model.", "task": task, "architecture": type(wrapper.model).__name__,
         "transformers": transformers.__version__, "torch": torch.__version__, "dtype": dtype,
         "inputs": input_names(wrapper), "output": "hidden" if task == "encoder" else "logits",
         "num_labels": config.num_labels if task == "classifier" else None}

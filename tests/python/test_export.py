@@ -82,7 +82,7 @@ def test_minilm_keeps_names_weights_and_files(minilm_folder, tmp_path):
     path = tmp_path / "minilm.pt"
     about = export_torchscript.export(str(minilm_folder), str(path))
     assert about == {
-        "prefix": "model.", "task": "encoder", "architecture": "BertModel", "transformers": transformers.__version__,
+        "source": str(minilm_folder), "prefix": "model.", "task": "encoder", "architecture": "BertModel", "transformers": transformers.__version__,
         "torch": torch.__version__, "dtype": "float32", "inputs": ["input_ids", "attention_mask", "token_type_ids"],
         "output": "hidden", "num_labels": None}
     original = transformers.AutoModel.from_pretrained(minilm_folder, add_pooling_layer=False)

@@ -96,7 +96,7 @@ class DoraAdapter : public Adapter {
 AdapterFactory configure_dora(const Config& config) {
   const PairOptions options = read_pair_options(config);
   return [options](const AdapterContext& site) -> std::shared_ptr<Adapter> {
-    return std::make_shared<DoraAdapter>(peft_pair(options, site), site, options.dropout);
+    return std::make_shared<DoraAdapter>(peft_pair(options.at(site), site), site, options.dropout);
   };
 }
 

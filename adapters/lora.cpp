@@ -12,7 +12,7 @@ namespace {
 
 AdapterFactory peft_factory(const PairOptions& options) {
   return [options](const AdapterContext& site) -> std::shared_ptr<Adapter> {
-    return std::make_shared<ChainAdapter>(peft_pair(options, site), options.dropout);
+    return std::make_shared<ChainAdapter>(peft_pair(options.at(site), site), options.dropout);
   };
 }
 

@@ -36,7 +36,7 @@ AdapterFactory configure_lora_one(const Config& config) {
               "the update starts at -alpha / sqrt(rank) / gamma x the leading part of the gradient over its norm");
   config.require(std::isfinite(gamma) && gamma > 0, "gamma", "a number above 0");
   return [options, gamma](const AdapterContext& site) -> std::shared_ptr<Adapter> {
-    return std::make_shared<ChainAdapter>(one_step_pair(options, gamma, site), options.dropout);
+    return std::make_shared<ChainAdapter>(one_step_pair(options.at(site), gamma, site), options.dropout);
   };
 }
 

@@ -16,7 +16,7 @@ AdapterFactory configure_lora_plus(const Config& config) {
   config.read("lr_ratio", ratio, "learning rate of B over that of A (train.lr)");
   config.require(std::isfinite(ratio) && ratio > 0, "lr_ratio", "a number above 0");
   return [options, ratio](const AdapterContext& site) -> std::shared_ptr<Adapter> {
-    FactorChain chain = peft_pair(options, site);
+    FactorChain chain = peft_pair(options.at(site), site);
     // The paper's argument is about the width that B's input sums over; a lookup sums over nothing, so both sides of
     // an embedding learn alike.
     if (site.kind == SiteKind::linear) {

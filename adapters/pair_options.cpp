@@ -3,11 +3,59 @@
 #include <torch/torch.h>
 
 #include <cmath>
+#include <cstdlib>
 
 #include "adapters/chain_adapter.h"
 #include "factorization/initialization.h"
+#include "lm/targets.h"
 
 namespace deeplora {
+namespace {
+
+std::vector<SiteValue> read_values(const Config& config, const std::string& key, std::string_view doc) {
+  std::vector<std::string> items;
+  config.read(key, items, doc);
+  std::vector<SiteValue> out;
+  for (const auto& item : items) {
+    const size_t equals = item.rfind('=');
+    const std::string number = equals == std::string::npos ? "" : item.substr(equals + 1);
+    char* end = nullptr;
+    const double value = std::strtod(number.c_str(), &end);
+    if (number.empty() || *end != '\0' || !std::isfinite(value) || equals == 0)
+      config.mistake(key, cat("expected PATTERN=NUMBER, e.g. \"*.query=4\", found '", item, "'"));
+    else
+      out.push_back({item.substr(0, equals), value});
+  }
+  return out;
+}
+
+const SiteValue* value_at(const std::vector<SiteValue>& values, const std::string& path) {
+  for (const auto& value : values)
+    if (glob_matches(value.pattern, path) || glob_matches(value.pattern, module_path(path))) return &value;
+  return nullptr;
+}
+
+}  // namespace
+
+SiteValues read_site_values(const Config& config) {
+  SiteValues out;
+  out.ranks = read_values(config, "ranks", "weights with a rank of their own: PATTERN=RANK, a path glob; the first that matches");
+  out.alphas = read_values(config, "alphas", "weights with an alpha of their own: PATTERN=ALPHA, a path glob; the first that matches");
+  for (const auto& [pattern, rank] : out.ranks)
+    if (rank < 1 || rank != std::floor(rank) || rank > 1e9) config.mistake("ranks", cat("expected a rank of at least 1 for '", pattern, "', found ", rank));
+  for (const auto& [pattern, alpha] : out.alphas)
+    if (alpha == 0) config.mistake("alphas", cat("expected a number other than zero for '", pattern, "'"));
+  return out;
+}
+
+PairOptions PairOptions::at(const AdapterContext& site) const {
+  PairOptions out = *this;
+  if (const SiteValue* value = value_at(own.ranks, site.path)) out.rank = static_cast<int64_t>(value->value);
+  if (const SiteValue* value = value_at(own.alphas, site.path)) out.alpha = value->value;
+  const auto r = static_cast<double>(out.rank);
+  out.scale = out.alpha / (scaling == Scaling::by_root_of_rank ? std::sqrt(r) : r);
+  return out;
+}
 
 PairOptions read_rank_and_dropout(const Config& config) {
   PairOptions options;
@@ -30,6 +78,8 @@ PairOptions read_pair_options(const Config& config, Scaling scaling) {
   config.require(std::isfinite(options.alpha) && options.alpha != 0, "alpha", "a number other than zero");
   const auto rank = static_cast<double>(options.rank);
   options.scale = options.alpha / (root ? std::sqrt(rank) : rank);
+  options.scaling = scaling;
+  options.own = read_site_values(config);
   return options;
 }
 

@@ -66,7 +66,7 @@ std::shared_ptr<Adapter> build(const PairOptions& options, const AdapterContext&
 AdapterFactory configure_pissa(const Config& config) {
   const PairOptions options = read_pair_options(config);
   config.require(options.alpha > 0, "alpha", "a number above 0");
-  return [options](const AdapterContext& site) { return build(options, site); };
+  return [options](const AdapterContext& site) { return build(options.at(site), site); };
 }
 
 }  // namespace

@@ -1,14 +1,17 @@
 #include "models/registration.h"
 
 #include "models/bert.h"
+#include "models/exported_head.h"
 
 namespace deeplora {
 
 void register_model_families(ModelFamilies& families) {
-  register_bert_families(families);
-  register_gpt2_family(families);
-  register_llama_family(families);
-  register_t5_family(families);
+  ModelFamilies plain("model family");
+  register_bert_families(plain);
+  register_gpt2_family(plain);
+  register_llama_family(plain);
+  register_t5_family(plain);
+  for (const auto& name : plain.names()) families.add(name, with_exported_head(plain.at(name)));
 }
 
 }  // namespace deeplora

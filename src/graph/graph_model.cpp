@@ -9,6 +9,7 @@
 #include "graph/dropout.h"
 #include "graph/roles.h"
 #include "lm/parity.h"
+#include "model_files/own_head.h"
 
 namespace deeplora {
 
@@ -45,6 +46,9 @@ GraphModel::GraphModel(const TorchScriptArchive& archive, const ArchiveInterface
   std::map<std::string, size_t> order;
   for (const auto& name : archive.names()) order.emplace(name, order.size());
   for (const auto& use : found.sites) places_.push_back(place_of(use));
+  if (const auto head = own_head_of(archive))
+    for (auto& place : places_)
+      if (place->site.path == head->module + ".weight") place->site.role = "head";
   const auto renamed = interface.inputs.find("input_ids");
   const auto& inputs = archive.inputs();
   const auto ids = std::find(inputs.begin(), inputs.end(), renamed == interface.inputs.end() ? "input_ids" : renamed->second);

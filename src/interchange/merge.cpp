@@ -5,7 +5,8 @@
 #include <set>
 
 #include "core/files.h"
-#include "interchange/peft.h"
+#include "interchange/head_module.h"
+#include "interchange/names.h"
 #include "lm/parity.h"
 #include "model_files/tensor_file.h"
 
@@ -13,167 +14,157 @@ namespace deeplora {
 namespace fs = std::filesystem;
 namespace {
 
-/// "Optional[Tensor] = None" and the like, for a compiled forward with the archive's own arguments.
-std::string signature(const TorchScriptArchive& archive) {
-  std::string out = "self";
-  for (const auto& argument : archive.module().get_method("forward").function().getSchema().arguments()) {
-    if (argument.name() == "self") continue;
-    out += cat(", ", argument.name(), ": ", argument.type()->annotation_str());
-    if (!argument.default_value()) continue;
-    const c10::IValue& value = *argument.default_value();
-    if (value.isNone()) out += " = None";
-    else if (value.isBool()) out += value.toBool() ? " = True" : " = False";
-    else if (value.isInt()) out += cat(" = ", value.toInt());
-    else if (value.isDouble()) out += cat(" = ", value.toDouble());
-    else fail("cannot export a head: the model's input '", argument.name(), "' has a default that cannot be written");
-  }
-  return out;
+/// Rows of several lengths, so that a pooling that reads padding is found out. Cells that are padding hold `padding`, and no others.
+Batch rows_of_several_lengths(const TorchScriptArchive& archive, LanguageModel& live, std::optional<int64_t> padding) {
+  Batch batch = probe_batch(archive, live, /*tokens=*/12, /*rows=*/9);
+  if (!padding) return batch;
+  const torch::Tensor other = batch.input_ids.masked_fill(batch.input_ids == *padding, *padding == 1 ? 2 : 1);
+  batch.input_ids = torch::where(batch.attention_mask == 0, torch::full_like(other, *padding), other);
+  return batch;
 }
 
-/// The path from forward's result to its chosen tensor as TorchScript: "[0]", "['last_hidden_state']".
-std::string selector(c10::IValue result, const std::string& output) {
-  std::string code;
-  size_t start = 0;
-  while (!output.empty() && start <= output.size()) {
-    const size_t dot = std::min(output.find('.', start), output.size());
-    const std::string key = output.substr(start, dot - start);
-    const bool index = !key.empty() && std::all_of(key.begin(), key.end(), ::isdigit);
-    code += index && !result.isGenericDict() ? "[" + key + "]" : "['" + key + "']";
-    if (result.isTuple()) result = result.toTupleRef().elements().at(std::stoul(key));
-    else if (result.isGenericDict()) result = result.toGenericDict().at(key);
-    start = dot + 1;
-  }
-  while (output.empty() && !result.isTensor()) {
-    if (result.isTuple()) {
-      result = result.toTupleRef().elements().at(0);
-      code += "[0]";
-    } else if (result.isTensorList()) {
-      return code + "[0]";
-    } else {
-      const auto first = result.toGenericDict().begin();
-      code += "['" + first->key().toStringRef() + "']";
-      result = first->value();
-    }
-  }
-  return code;
+/// In the archive, the archive again with its base one module further in.
+std::string info_of_wrapped(const TorchScriptArchive& archive, const ModelWithHead& head) {
+  nlohmann::json info = archive.export_info().root;
+  info["prefix"] = cat(kBaseModule, ".", archive.export_info().value("prefix", std::string()));
+  info["task"] = "classifier";
+  info["output"] = "logits";
+  info["num_labels"] = head.options().outputs;
+  info[kHeadInfo] = {{"module", kHeadModule}, {"pooling", to_string(head.options().pooling)}};
+  return info.dump(2);
 }
 
-std::string pooling_code(Pooling pooling) {
-  switch (pooling) {
-    case Pooling::mean: return "    pooled = (hidden * keep).sum(1) / keep.sum(1).clamp(min=1)\n";
-    case Pooling::cls: return "    pooled = hidden[:, 0]\n";
-    case Pooling::max: return "    pooled = hidden.masked_fill(keep == 0, float('-inf')).amax(1)\n";
-    case Pooling::last:
-      return "    last = (mask.sum(1) - 1).clamp(min=0)\n    pooled = hidden[torch.arange(hidden.size(0), device=hidden.device), last]\n";
-  }
-  return {};
+/// Largest difference, relative to the largest logit; of a regression, in units of the targets' spread, whatever their mean is.
+double difference_of(const torch::Tensor& found, const torch::Tensor& expected, const ModelWithHead* head, const torch::Tensor& mask) {
+  if (!head || (head->options().shift == 0 && head->options().scale == 1)) return relative_difference(found, expected, mask);
+  const auto standard = [&](const torch::Tensor& x) { return (x.to(torch::kCPU, torch::kFloat64) - head->options().shift) / head->options().scale; };
+  const torch::Tensor a = standard(found), b = standard(expected);
+  return (a - b).abs().max().item<double>() / std::max(1.0, b.abs().max().item<double>());
 }
 
-/// The archive's module inside a new one that pools and multiplies with the head.
-torch::jit::Module with_head(const TorchScriptArchive& archive, const ArchiveInterface& interface, const ModelWithHead& head, const Batch& probe) {
-  torch::NoGradGuard no_grad;
-  const ArchiveForward forward(archive, interface);
-  torch::jit::Module base = archive.module();
-  const c10::IValue result = base.forward(forward.arguments(probe));
-  torch::jit::Module out("__torch__.deeplora.ModelWithHead");
-  out.register_module("base", base);
-  const auto [weight, bias] = head.folded();
-  const torch::ScalarType dtype = forward.select(result).scalar_type();
-  out.register_parameter("head_weight", weight.to(torch::kCPU, dtype), false);
-  out.register_parameter("head_bias", bias.to(torch::kCPU, dtype), false);
-  const auto renamed = interface.inputs.find("attention_mask");
-  const std::string mask_name = renamed == interface.inputs.end() ? "attention_mask" : renamed->second;
-  const auto ids_renamed = interface.inputs.find("input_ids");
-  const std::string ids_name = ids_renamed == interface.inputs.end() ? "input_ids" : ids_renamed->second;
-  const bool has_mask = std::find(archive.inputs().begin(), archive.inputs().end(), mask_name) != archive.inputs().end();
-  const std::string code = cat("def forward(", signature(archive), ") -> Tensor:\n", "    result = self.base.forward(", join(archive.inputs(), ", ", 99), ")\n",
-                               "    hidden = result", selector(result, interface.output), "\n", "    mask = ",
-                               has_mask ? mask_name : cat("torch.ones_like(", ids_name, ")"), "\n",
-                               "    keep = mask.to(hidden.dtype).unsqueeze(-1)\n", pooling_code(head.options().pooling),
-                               "    return torch.linear(pooled, self.head_weight, self.head_bias)\n");
-  try {
-    out.define(code);
-  } catch (const std::exception& e) {
-    fail("cannot compile the new head around the model: ", short_reason(e));
-  }
-  out.eval();
-  return out;
-}
-
+/// Writes W + delta into the archive's tensors. Throws Error with every weight that its dtype cannot hold.
 double put_merged_weights(TorchScriptArchive& target, const std::vector<NamedTensor>& merged) {
   double rounding = 0;
+  Errors errors;
   for (const auto& [name, value] : merged) {
     target.set_tensor(name, value);
     const torch::Tensor stored = target.tensor(name).to(value.device(), value.scalar_type());
-    rounding = std::max(rounding, (stored - value).abs().max().item<double>());
+    const torch::Tensor lost = at::isfinite(value).logical_and(at::isfinite(stored).logical_not());
+    if (lost.any().item<bool>())
+      errors.add(name, ": W and the update sum to ", value.abs().max().item<double>(), ", more than the archive's ",
+                 c10::toString(target.tensor(name).scalar_type()), " holds (", lost.sum().item<int64_t>(), " of ", value.numel(), " values)");
+    else
+      rounding = std::max(rounding, (stored - value).abs().max().item<double>());
   }
+  errors.throw_if_any("the merged weights cannot be written; export a float32 or bfloat16 archive of the model and train on that");
   return rounding;
 }
 
-}  // namespace
-
-MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveInterface& interface, AdaptedModel& adapted,
-                               const nlohmann::ordered_json& info, const fs::path& output) {
-  torch::NoGradGuard no_grad;
-  LanguageModel& live = adapted.model();
-  const bool was_training = live.is_training();
-  live.eval();
-  const Batch probe = probe_batch(archive, live);
-  const torch::Device device = archive.tensors().empty() ? torch::Device(torch::kCPU) : archive.tensors().front().value.device();
-  const torch::Tensor expected = output_of(live.forward(probe.to(device)));
-  live.train(was_training);
-
-  MergeReport report;
+/// The archive once more, with the merged weights in it.
+TorchScriptArchive merged_archive(const TorchScriptArchive& archive, const AdaptedModel& adapted, MergeReport& report) {
   const auto merged = adapted.merged_weights();
   report.merged_weights = static_cast<int64_t>(merged.size());
   TorchScriptArchive target = TorchScriptArchive::load(archive.file());
   target.check_same(archive);
   report.rounding = put_merged_weights(target, merged);
-  const torch::jit::Module module = adapted.new_head() ? with_head(target, interface, *adapted.new_head(), probe) : target.module();
+  return target;
+}
+
+}  // namespace
+
+MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveInterface& interface, AdaptedModel& adapted,
+                               const nlohmann::ordered_json& info, const fs::path& output, std::optional<int64_t> padding) {
+  torch::NoGradGuard no_grad;
+  LanguageModel& live = adapted.model();
+  const ModelWithHead* head = adapted.new_head().get();
+  const bool was_training = live.is_training();
+  live.eval();
+  if (!live.takes_padding()) padding.reset();  // its rows have none
+  const Batch probe = rows_of_several_lengths(archive, live, padding);
+  const torch::Device device = archive.tensors().empty() ? torch::Device(torch::kCPU) : archive.tensors().front().value.device();
+  const torch::Tensor expected = output_of(live.forward(probe.to(device)));
+  live.train(was_training);
+
+  MergeReport report;
+  const TorchScriptArchive target = merged_archive(archive, adapted, report);
   auto extras = archive.extras();
   extras["deeplora.json"] = info.dump(2);
   ArchiveInterface merged_interface = interface;
-  if (adapted.new_head()) merged_interface.output.clear();
+  torch::jit::Module module = target.module();
+  if (head) {
+    const FoldedHead folded = fold(*head, expected.scalar_type());
+    report.rounding = std::max(report.rounding, folded.rounding);
+    module = module_with_head(target, interface, *head, folded, padding, probe);
+    extras["export.json"] = info_of_wrapped(archive, *head);
+    merged_interface.output.clear();
+  }
   write_file_atomically(output, [&](const fs::path& temporary) {
     TorchScriptArchive::save(module, extras, temporary);
     const TorchScriptArchive written = TorchScriptArchive::load(temporary);
     const torch::Tensor found = ArchiveForward(written, merged_interface)(probe);
     check(found.sizes() == expected.sizes(), "the merged model gives shape ", found.sizes(), ", the live model ", expected.sizes());
-    report.difference = relative_difference(found, expected, output_mask(probe));
+    report.difference = difference_of(found, expected, head, output_mask(probe));
     check(report.difference <= dtype_tolerance(archive, 3e-2, 2e-1), "the merged model's output differs from the live model's by ", report.difference,
           " (relative); nothing was written");
   });
   return report;
 }
 
-MergeReport export_safetensors(const TorchScriptArchive& archive, const AdaptedModel& adapted, const fs::path& output) {
+namespace {
+
+/// Buffers that transformers makes again by itself: they are in no file of its own.
+bool is_derived(const std::string& name) {
+  for (const char* end : {"inv_freq", "position_ids", "token_type_ids", "attn.bias", "attention.bias", "masked_bias"})
+    if (name.ends_with(end)) return true;
+  return false;
+}
+
+/// Weights under their Hugging Face names, tied ones once; a head that no model of transformers has goes to `head`.
+void collect_weights(const TorchScriptArchive& archive, std::vector<NamedTensor>& weights, std::vector<NamedTensor>& head) {
+  std::set<std::string> names;
+  const std::set<std::string> parameters = parameter_names(archive);
+  std::set<std::pair<const void*, std::vector<int64_t>>> places;
+  const std::string head_prefix = own_head_of(archive) ? own_head_of(archive)->module + "." : "";
+  for (const auto& [name, value] : archive.tensors()) {
+    const bool buffer = parameters.count(name) == 0;
+    if (buffer && (is_derived(name) || !value.is_floating_point())) continue;
+    if (!head_prefix.empty() && name.starts_with(head_prefix)) {
+      head.push_back({name.substr(head_prefix.size()), value});
+      continue;
+    }
+    const std::string hf = hugging_face_name(archive, name);
+    if (value.numel() > 0 && !places.insert({value.const_data_ptr(), value.sizes().vec()}).second) continue;
+    if (names.insert(hf).second) weights.push_back({hf, value});
+  }
+}
+
+}  // namespace
+
+std::vector<NamedTensor> head_tensors(const ModelWithHead& head) {
+  const FoldedHead folded = fold(head, head.options().shift == 0 && head.options().scale == 1 ? torch::kFloat32 : torch::kFloat64);
+  return {{"weight", folded.weight}, {"bias", folded.bias}};
+}
+
+MergeReport export_safetensors(const TorchScriptArchive& archive, const AdaptedModel& adapted, const fs::path& output, const ModelCard& card) {
   torch::NoGradGuard no_grad;
   MergeReport report;
-  const auto merged = adapted.merged_weights();
-  report.merged_weights = static_cast<int64_t>(merged.size());
-  TorchScriptArchive target = TorchScriptArchive::load(archive.file());
-  target.check_same(archive);
-  report.rounding = put_merged_weights(target, merged);
-  std::vector<NamedTensor> tensors;
-  std::set<std::string> names;
-  for (const auto& [name, value] : target.tensors()) {
-    const std::string hf = hugging_face_name(archive, name);
-    if (names.insert(hf).second) tensors.push_back({hf, value});
-  }
-  if (adapted.new_head()) {
-    const auto [weight, bias] = adapted.new_head()->folded();
-    tensors.push_back({"head.weight", weight});
-    tensors.push_back({"head.bias", bias});
-  }
+  const TorchScriptArchive target = merged_archive(archive, adapted, report);
+  std::vector<NamedTensor> weights, head;
+  collect_weights(target, weights, head);
+  if (adapted.new_head()) head = head_tensors(*adapted.new_head());
   if (output.extension() == ".safetensors") {
-    save_tensors(output, tensors, {{"format", "pt"}});
+    for (const auto& [name, value] : head) weights.push_back({cat("head.", name), value});
+    save_tensors(output, weights, {{"format", "pt"}});
     return report;
   }
   write_folder_atomically(output, [&](const fs::path& folder) {
-    save_tensors(folder / "model.safetensors", tensors, {{"format", "pt"}});
+    save_tensors(folder / "model.safetensors", weights, {{"format", "pt"}});
+    if (!head.empty()) save_tensors(folder / "head.safetensors", head, head_metadata(card));
     for (const auto& [name, content] : archive.extras())
       if (fs::path(name).filename() == name && name != "export.json" && name != "deeplora.json")  // never outside the folder
         write_file_atomically(folder / name, content);
+    if (archive.extra("config.json")) write_file_atomically(folder / "config.json", transformers_config(archive, card));
+    write_file_atomically(folder / "README.md", weights_readme(archive, card));
   });
   return report;
 }

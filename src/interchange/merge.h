@@ -2,9 +2,11 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "graph/torchscript_forward.h"
+#include "interchange/model_card.h"
 #include "lm/adapt.h"
 #include "model_files/torchscript_file.h"
 
@@ -12,20 +14,28 @@ namespace deeplora {
 
 /// What was checked before the file was given its name.
 struct MergeReport {
-  double difference = 0;  ///< merged file against the live adapted model on a probe batch, relative to the largest logit
+  /// Merged file against the live adapted model on rows of several lengths, relative to the largest logit; of a regression with a new head, in units of the
+  /// targets' spread.
+  double difference = 0;
   int64_t merged_weights = 0;
-  double rounding = 0;    ///< largest |cast(W + delta) - (W + delta)| over all weights: what the archive's dtype loses
+  double rounding = 0;  ///< largest |cast(W + delta) - (W + delta)| over all weights and a new head: what the file's dtypes lose
 };
 
-/// Writes the merged TorchScript file: code, names, dtypes and extra files of the archive, plus `info` as deeplora.json.
-/// `archive` is loaded again from its file, so the live model stays as it is. Throws Error, leaving nothing behind, when the
-/// reloaded file does not give the live model's logits.
+/// Writes the merged TorchScript file: code, names, dtypes and extra files of the archive, plus `info` as deeplora.json. A new head lies beside the archive's
+/// module, and export.json says so: the file is a model with a head for whoever trains it next.
+/// `archive` is loaded again from its file, so the live model stays as it is. `padding` is the id that rows are padded with: a new head around a model without
+/// attention_mask finds padding by it. Throws Error, leaving nothing behind, when a weight does not fit its dtype or the reloaded file does not give the live
+/// model's logits.
 MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveInterface& interface, AdaptedModel& adapted,
-                               const nlohmann::ordered_json& info, const std::filesystem::path& output);
+                               const nlohmann::ordered_json& info, const std::filesystem::path& output, std::optional<int64_t> padding = std::nullopt);
 
-/// Writes all merged weights under their Hugging Face names (and head.weight, head.bias of a new head). `output` ending in
-/// .safetensors is one file; else a new folder with model.safetensors, config.json and the tokenizer files.
-MergeReport export_safetensors(const TorchScriptArchive& archive, const AdaptedModel& adapted, const std::filesystem::path& output);
+/// Writes the merged parameters under their Hugging Face names, tied ones once, in the archive's dtypes. `output` ending in .safetensors is one file (with
+/// head.weight and head.bias of a new head); else a new folder as transformers opens it: model.safetensors, config.json, the tokenizer files, README.md, and
+/// head.safetensors (weight, bias) where the head is none of transformers'. Throws Error when a weight does not fit its dtype.
+MergeReport export_safetensors(const TorchScriptArchive& archive, const AdaptedModel& adapted, const std::filesystem::path& output, const ModelCard& card = {});
+
+/// "weight" [C, D] and "bias" [C] of a new head with the targets' mean and spread in them, as files hold them: float32, of a regression float64.
+std::vector<NamedTensor> head_tensors(const ModelWithHead& head);
 
 /// A TorchScript file used as it is: forward only, no adapter sites. What exported models are predicted with.
 class ArchiveModel : public LanguageModel {

@@ -55,21 +55,47 @@ void AdaptedModel::detach() {
   for (auto& [site, adapter] : adapters_) site.attach(nullptr);
 }
 
+void AdaptedModel::keep(const NamedTensor& parameter, bool train) {
+  const bool there = std::any_of(trained_base_.begin(), trained_base_.end(), [&](const NamedTensor& kept) { return kept.name == parameter.name; });
+  if (there) return;
+  trained_base_.push_back(parameter);
+  if (train) trained_base_.back().value.set_requires_grad(true);
+}
+
 void AdaptedModel::train_base() {
-  for (auto& parameter : model_->base_parameters()) {
-    parameter.value.set_requires_grad(true);
+  for (const auto& parameter : model_->base_parameters()) {
     trained_base_.push_back(parameter);
+    trained_base_.back().value.set_requires_grad(true);
   }
 }
 
-bool AdaptedModel::train_archive_head() {
+bool AdaptedModel::train_archive_head(const std::set<std::string>& adapted) {
   const std::set<std::string> heads = head_modules(*model_);
-  for (auto& parameter : model_->base_parameters()) {
-    if (!heads.count(module_of(parameter.name))) continue;
-    parameter.value.set_requires_grad(true);
-    trained_base_.push_back(parameter);
-  }
+  for (const auto& parameter : model_->base_parameters())
+    if (heads.count(module_of(parameter.name)) && !adapted.count(parameter.name)) keep(parameter, true);
   return !heads.empty();
+}
+
+void AdaptedModel::train_also(const std::vector<std::string>& patterns, const std::set<std::string>& adapted, bool heads) {
+  if (patterns.empty()) return;
+  const std::set<std::string> head = head_modules(*model_);
+  const auto parameters = model_->base_parameters();
+  Errors errors;
+  std::set<std::string> chosen;
+  for (const auto& pattern : patterns) {
+    bool any = false;
+    for (const auto& [name, unused] : parameters) {
+      if (!glob_matches(pattern, name)) continue;
+      any = true;
+      chosen.insert(name);
+    }
+    std::vector<std::string> names;
+    for (const auto& [name, unused] : parameters) names.push_back(name);
+    if (!any) errors.add("'", pattern, "' matches no weight", did_you_mean(pattern, names));
+  }
+  errors.throw_if_any("adapter.train_also");
+  for (const auto& parameter : parameters)
+    if (chosen.count(parameter.name) && !adapted.count(parameter.name)) keep(parameter, heads || !head.count(module_of(parameter.name)));
 }
 
 std::vector<ParamGroup> AdaptedModel::param_groups(double head_lr_scale) const {
@@ -86,6 +112,7 @@ std::vector<ParamGroup> AdaptedModel::param_groups(double head_lr_scale) const {
         group_of(group.lr_scale, group.decay, group.orthonormal).params.push_back({cat("adapter/", site.path, "/", name), value});
   const std::set<std::string> heads = head_modules(*model_);
   for (const auto& [name, value] : trained_base_) {
+    if (!value.requires_grad()) continue;
     const bool head = heads.count(module_of(name)) != 0;
     group_of(head ? head_lr_scale : 1.0, value.dim() > 1).params.push_back({"base/" + name, value});
   }

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -37,12 +38,17 @@ class AdaptedModel {
                     const LeadingGradient& leading_gradient);
   /// Trains every weight of the base.
   void train_base();
-  /// Trains the archive's own head (sites with role "head"); false when it has none.
-  bool train_archive_head();
+  /// Trains the archive's own head (sites with role "head"), but for the weights at the paths `adapted`: what has an adapter stays as it is. False when the
+  /// archive has no head.
+  bool train_archive_head(const std::set<std::string>& adapted = {});
+  /// Takes base weights whose archive names match a glob to what is trained and kept in files, but for those at the paths `adapted`. A head's are only kept
+  /// where `heads` is false. Throws Error with every pattern that matches nothing.
+  void train_also(const std::vector<std::string>& patterns, const std::set<std::string>& adapted, bool heads);
 
   LanguageModel& model() { return *model_; }
   const std::shared_ptr<ModelWithHead>& new_head() const { return new_head_; }
   const std::vector<AttachedAdapter>& adapters() const { return adapters_; }
+  /// Base weights that files hold: trained ones, and those that train_also() only keeps.
   const std::vector<NamedTensor>& trained_base() const { return trained_base_; }
 
   /// Everything that is trained. `head_lr_scale` is the head's learning rate over the adapters'.
@@ -62,6 +68,7 @@ class AdaptedModel {
   void attach();
 
  private:
+  void keep(const NamedTensor& parameter, bool train);
   std::shared_ptr<LanguageModel> model_;
   std::shared_ptr<ModelWithHead> new_head_;
   std::vector<AttachedAdapter> adapters_;

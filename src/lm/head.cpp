@@ -24,7 +24,9 @@ std::string to_string(Pooling pooling) {
   return "mean";
 }
 
-torch::Tensor pool(const torch::Tensor& hidden, const torch::Tensor& mask, Pooling pooling) {
+torch::Tensor pool(const torch::Tensor& states, const torch::Tensor& mask, Pooling pooling) {
+  // bfloat16 counts no more than 256 tokens.
+  const torch::Tensor hidden = states.to(c10::promoteTypes(states.scalar_type(), torch::kFloat32));
   const torch::Tensor keep = mask.to(hidden.scalar_type()).unsqueeze(-1);
   switch (pooling) {
     case Pooling::mean: return (hidden * keep).sum(1) / keep.sum(1).clamp_min(1);
@@ -57,7 +59,8 @@ ModelOutput ModelWithHead::forward(const Batch& batch) {
 
 std::pair<torch::Tensor, torch::Tensor> ModelWithHead::folded() const {
   torch::NoGradGuard no_grad;
-  return {weight_ * options_.scale, bias_ * options_.scale + options_.shift};
+  const torch::Tensor weight = weight_.to(torch::kFloat64), bias = bias_.to(torch::kFloat64);
+  return {weight * options_.scale, bias * options_.scale + options_.shift};
 }
 
 }  // namespace deeplora

@@ -12,8 +12,8 @@ enum class Pooling { mean /* over tokens that are not padding */, cls /* first t
 Pooling parse_pooling(const std::string& name);
 std::string to_string(Pooling pooling);
 
-/// hidden [B, T, D], mask [B, T] -> [B, D].
-torch::Tensor pool(const torch::Tensor& hidden, const torch::Tensor& mask, Pooling pooling);
+/// states [B, T, D], mask [B, T] -> [B, D], float32 or wider.
+torch::Tensor pool(const torch::Tensor& states, const torch::Tensor& mask, Pooling pooling);
 
 struct HeadOptions {
   int64_t outputs = 1;
@@ -41,7 +41,7 @@ class ModelWithHead : public LanguageModel {
   const HeadOptions& options() const { return options_; }
   /// "weight" [C, D] and "bias" [C], before shift and scale.
   std::vector<NamedTensor> head_parameters() const { return {{"weight", weight_}, {"bias", bias_}}; }
-  /// The same head without shift and scale, for exports: {weight [C, D], bias [C]}.
+  /// The same head without shift and scale, for exports: {weight [C, D], bias [C]} in float64.
   std::pair<torch::Tensor, torch::Tensor> folded() const;
   LanguageModel& base() { return *base_; }
 

@@ -71,7 +71,7 @@ double dtype_tolerance(const TorchScriptArchive& archive, double half, double bf
   return tolerance;
 }
 
-Batch probe_batch(const TorchScriptArchive& archive, LanguageModel& model, int64_t tokens) {
+Batch probe_batch(const TorchScriptArchive& archive, LanguageModel& model, int64_t tokens, int64_t rows) {
   int64_t vocabulary = 0, known = 0;  // a table of positions may be longer than that of the words
   for (const auto& site : model.sites()) {
     if (site.kind != SiteKind::embedding) continue;
@@ -84,12 +84,15 @@ Batch probe_batch(const TorchScriptArchive& archive, LanguageModel& model, int64
   auto generator = make_generator(0, "probe");
   Batch batch;
   const int64_t lowest = vocabulary > 16 ? 5 : 1;  // special tokens come first in most vocabularies
-  batch.input_ids = torch::randint(std::min(lowest, vocabulary - 1), vocabulary, {2, tokens}, generator, torch::kInt64);
+  batch.input_ids = torch::randint(std::min(lowest, vocabulary - 1), vocabulary, {rows, tokens}, generator, torch::kInt64);
   batch.input_ids = torch::where(batch.input_ids == pad, torch::full_like(batch.input_ids, std::min(vocabulary - 1, pad + 1)), batch.input_ids);
-  batch.attention_mask = torch::ones({2, tokens}, torch::kInt64);
-  if (model.takes_padding()) batch.attention_mask.index_put_({1, torch::indexing::Slice(tokens * 2 / 3)}, 0);
+  batch.attention_mask = torch::ones({rows, tokens}, torch::kInt64);
+  for (int64_t row = 1; row < rows && model.takes_padding(); ++row) {
+    const int64_t length = row == 1 ? tokens * 2 / 3 : 1 + (5 * row) % tokens;
+    batch.attention_mask[row].slice(0, length).zero_();
+  }
   batch.input_ids.masked_fill_(batch.attention_mask == 0, pad);
-  batch.token_type_ids = torch::zeros({2, tokens}, torch::kInt64);
+  batch.token_type_ids = torch::zeros({rows, tokens}, torch::kInt64);
   const auto& inputs = archive.inputs();
   if (std::find(inputs.begin(), inputs.end(), "decoder_input_ids") != inputs.end())
     batch.decoder_input_ids = batch.input_ids.flip({0, 1}).slice(1, 0, std::max<int64_t>(1, tokens - 3)).contiguous();

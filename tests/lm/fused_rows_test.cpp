@@ -184,7 +184,7 @@ TEST(FusedRowsTest, PeftPairsHaveZerosInTheOtherRows) {
     Adapted fused(folder, form, "deep-lora", "rank: 2", {"query-value"});
     torch::NoGradGuard no_grad;
     for (auto& [name, value] : fused.factors) value.normal_();
-    save_peft_folder(folder / "peft", fused.archive, *fused.adapted, "classification");
+    save_peft_folder(folder / "peft", fused.archive, *fused.adapted, {.task = "classification"});
     const auto files = load_tensors(folder / "peft/adapter_model.safetensors").tensors;
     std::string names;
     for (const auto& [key, unused] : files) names += key + " ";

@@ -304,7 +304,7 @@ void export_all(const std::string& file, const std::string& backend, const std::
   save_tensors(out / "live.safetensors", tensors, {});
   export_torchscript(archive, {}, *with, ordered_json::object(), out / "merged.pt");
   export_safetensors(archive, *with, out / "merged");
-  save_peft_folder(out / "peft", archive, *with, "causal-lm");
+  save_peft_folder(out / "peft", archive, *with, {.task = "causal-lm"});
   const bool pairs = method == "lora" || method == "rslora";  // others come back as another method
   if (pairs) {
     auto back = load_peft_state(out / "peft", archive, *with);

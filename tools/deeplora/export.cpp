@@ -1,6 +1,7 @@
 #include <iostream>
 
 #include "commands.h"
+#include "core/log.h"
 #include "deeplora_version.h"
 #include "interchange/merge.h"
 #include "interchange/peft.h"
@@ -10,7 +11,7 @@ namespace deeplora {
 namespace {
 
 struct ExportOptions {
-  std::string run, to, output;
+  std::string run, to, output, base;
   bool last = false;
 };
 
@@ -28,6 +29,28 @@ nlohmann::ordered_json export_info(const Session& s) {
           {"output", s.adapted->new_head() ? "" : s.config.model.interface.output}};
 }
 
+/// What the run and its folder say of the model.
+ModelCard card_of(const Session& s, const RunFolder& folder, const ExportOptions& o) {
+  ModelCard card{.task = s.config.data.task, .method = s.config.adapter.method, .version = kVersion};
+  card.base = o.base.empty() ? s.archive.export_info().value("source", std::string()) : o.base;
+  const auto state = s.task().state();
+  if (state.contains("labels")) card.labels = json_at<std::vector<std::string>>(state, "labels", "task");
+  card.regression = s.task().outputs() == 1 && card.labels.empty();
+  if (s.adapted->new_head()) card.pooling = to_string(s.adapted->new_head()->options().pooling);
+  else if (const auto own = own_head_of(s.archive)) card.pooling = own->pooling;
+  if (!folder.finished()) return card;
+  const JsonFile result = JsonFile::parse(folder.result_file().string(), read_file(folder.result_file(), "result of the run"));
+  for (const char* split : {"test", o.last ? "last" : "best"}) {
+    if (o.last && std::string(split) == "test") continue;  // that is of the best
+    const JsonFile scores = result.section(split);
+    for (const auto& [name, value] : scores.root.items())
+      if (name != "step" && value.is_number()) card.scores[name] = value.get<double>();
+    card.split = std::string(split) == "test" ? "test" : "dev";
+    if (!card.scores.empty()) break;
+  }
+  return card;
+}
+
 void export_run(const ExportOptions& o) {
   const std::filesystem::path output = o.output;
   std::error_code ignored;
@@ -37,14 +60,17 @@ void export_run(const ExportOptions& o) {
   const Registries registries = make_registries();
   const RunFolder folder = RunFolder::open(o.run);
   const Session session = Session::of_run(folder, registries, o.last);
+  const ModelCard card = card_of(session, folder, o);
   if (o.to == "peft") {
-    save_peft_folder(output, session.archive, *session.adapted, session.config.data.task);
+    save_peft_folder(output, session.archive, *session.adapted, card);
+    if (card.base.empty())
+      log_info("the archive does not say which model it was exported from, so adapter_config.json names none (base_model_name_or_path); --base NAME sets it");
     std::cout << "wrote " << o.output << " (PEFT adapter, " << session.adapted->adapters().size() << " weights)\n";
     return;
   }
   const MergeReport report = o.to == "torchscript"
-                                 ? export_torchscript(session.archive, session.config.model.interface, *session.adapted, export_info(session), output)
-                                 : export_safetensors(session.archive, *session.adapted, output);
+                                 ? export_torchscript(session.archive, session.config.model.interface, *session.adapted, export_info(session), output, session.pad_id)
+                                 : export_safetensors(session.archive, *session.adapted, output, card);
   std::cout << "wrote " << o.output << " (" << report.merged_weights << " weights merged, rounding at most " << report.rounding;
   if (o.to == "torchscript") std::cout << "; reloaded, equals the adapted model to " << report.difference;
   std::cout << ")\n";
@@ -58,6 +84,8 @@ void setup_export(CLI::App& app, Action& action) {
   command->add_option("RUN", o->run, "Run folder")->required();
   command->add_option("--to", o->to, "torchscript, safetensors or peft")->required()->check(CLI::IsMember({"torchscript", "safetensors", "peft"}));
   command->add_option("--output", o->output, "File or folder to write; must not exist")->required();
+  command->add_option("--base", o->base,
+                      "Folder or name of the base model, for adapter_config.json and README.md (default: the folder that the archive was exported from)");
   command->add_flag("--last", o->last, "The last adapter instead of the best");
   command->footer("Example:\n  deeplora export runs/lora --to torchscript --output merged.pt");
   command->callback([o, &action] { action = [o] { export_run(*o); }; });

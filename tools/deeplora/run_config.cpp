@@ -1,5 +1,8 @@
 #include "run_config.h"
 
+#include <algorithm>
+
+#include "adapters/pair_options.h"
 #include "adapters/registration.h"
 #include "interchange/peft.h"
 #include "models/registration.h"
@@ -79,8 +82,15 @@ AdapterConfig AdapterConfig::read(const Config& adapter, const AdapterMethods& m
     adapter.read_choice("fused_layout", out.fused_layout, {"auto", "blocks", "per-head"},
                         "rows of fused query-key-value weights, for targets that take some of them; auto: by config.json's model_type");
     adapter.read("path", out.path, "start from these factors: an adapter.safetensors or a PEFT folder");
+    adapter.read("train_also", out.train_also, "weights of the model that are trained themselves beside the adapters: globs over their names, e.g. '*.bias'");
   }
   out.factory = method->configure(adapter);
+  const auto options = adapter.options();
+  if (std::any_of(options.begin(), options.end(), [](const ConfigOption& option) { return option.path == "adapter.ranks"; })) {
+    const SiteValues own = read_site_values(adapter);
+    for (const auto& values : {own.ranks, own.alphas})
+      for (const auto& value : values) out.own_values.push_back(value.pattern);
+  }
   return out;
 }
 

@@ -48,6 +48,8 @@ struct AdapterConfig {
   std::vector<std::string> targets{"all-linear"};
   std::string fused_layout = "auto";
   std::filesystem::path path;  ///< factors to start from
+  std::vector<std::string> own_values;  ///< patterns of weights with a rank or alpha of their own
+  std::vector<std::string> train_also;  ///< globs over names of base weights that are trained themselves
   AdapterMethod::Trains trains = AdapterMethod::Trains::adapters;
   AdapterFactory factory;
   double default_lr = 1e-3;

@@ -3,6 +3,9 @@
 #include <ATen/Context.h>
 #include <torch/torch.h>
 
+#include <algorithm>
+#include <set>
+
 #include "core/log.h"
 #include "core/parallel.h"
 #include "core/random.h"
@@ -40,6 +43,12 @@ std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& path, const TorchScrip
   return made;
 }
 
+int64_t pad_id_of(const Tokenizer* tokenizer, const TorchScriptArchive& archive) {
+  int64_t pad = tokenizer ? tokenizer->special().pad : -1;
+  if (pad < 0) pad = archive.config().value("pad_token_id", int64_t{-1});
+  return std::max<int64_t>(pad, 0);
+}
+
 std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const fs::path& path, const TorchScriptArchive& archive, const ArchiveInterface& interface) {
   std::shared_ptr<Tokenizer> tokenizer;
   try {
@@ -48,9 +57,7 @@ std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const fs::path& path, 
     if (!path.empty()) throw;
     log_warning("the archive's tokenizer cannot be used, so rows must carry input_ids: ", e.what());
   }
-  int64_t pad = tokenizer ? tokenizer->special().pad : -1;
-  if (pad < 0) pad = archive.config().value("pad_token_id", int64_t{-1});
-  task.set_pad_id(std::max<int64_t>(pad, 0));
+  task.set_pad_id(pad_id_of(tokenizer.get(), archive));
   // The task keeps what it is given: files by value, so that the archive may move.
   std::map<std::string, std::string> files;
   const auto from = tokenizer_files(path, archive);
@@ -146,6 +153,7 @@ void Session::load_model_files() {
   archive.check_finite();
   archive.fingerprint();  // of the file's weights: later the model, which shares them, may be trained
   tokenizer = load_tokenizer_for(task(), config.model.tokenizer, archive, config.model.interface);
+  pad_id = pad_id_of(tokenizer.get(), archive);
 }
 
 void Session::load_training_rows() {
@@ -221,6 +229,27 @@ std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageM
   return std::make_shared<ModelWithHead>(base, probe.size(2), options, make_generator(static_cast<uint64_t>(config.train.seed), "init/head"), device);
 }
 
+std::vector<AdapterSite> Session::sites_to_adapt(bool starts) const {
+  auto all = adapted->model().sites();
+  find_row_blocks(all, archive.config(), parse_fused_layout(config.adapter.fused_layout));
+  std::vector<std::string> targets = config.adapter.targets;
+  if (!config.adapter.path.empty()) {
+    if (starts && is_peft_folder(config.adapter.path)) check_peft_folder(config.adapter.path, archive, all);
+    targets = at_tied_sites(targets, archive, all);
+  }
+  const auto sites = choose_sites(all, targets);
+  Errors errors;
+  for (const auto& pattern : config.adapter.own_values) {
+    const auto matches = [&](const AdapterSite& s) { return glob_matches(pattern, s.path) || glob_matches(pattern, module_path(s.path)); };
+    if (std::none_of(sites.begin(), sites.end(), matches)) errors.add("adapter.ranks, adapter.alphas: '", pattern, "' matches no adapted weight");
+  }
+  errors.throw_if_any();
+  if (starts && config.head.train && task().outputs() > 0)
+    for (const auto& site : sites)
+      if (site.role == "head") log_info("the head's ", site.path, " has an adapter, so it is not trained itself; leave it out of adapter.targets to train it");
+  return sites;
+}
+
 void Session::build(const Registries& registries, bool with_gradients) {
   const auto base = build_base(registries);
   if (device.is_cpu()) archive.leave_widened(base->base_parameters());
@@ -228,19 +257,20 @@ void Session::build(const Registries& registries, bool with_gradients) {
   const auto head = add_head(base);
   adapted = std::make_unique<AdaptedModel>(head ? std::static_pointer_cast<LanguageModel>(head) : base, head);
   using Trains = AdapterMethod::Trains;
+  const std::vector<AdapterSite> sites = config.adapter.trains == Trains::adapters ? sites_to_adapt(with_gradients) : std::vector<AdapterSite>{};
+  std::set<std::string> paths;
+  for (const auto& site : sites) paths.insert(site.archive_path());
   const bool language_model = task().outputs() == 0;  // whose output layer is a weight like others, not a head of the task
   check(!language_model || config.adapter.trains != Trains::head_only || config.train.steps == int64_t{0},
         "adapter.method: none trains the head only, but a language model has none; choose another method, or train.steps: 0 to score the model as it is");
   if (config.adapter.trains == Trains::base) {
     adapted->train_base();
   } else if (!head && config.head.train && !language_model) {
-    const bool found = adapted->train_archive_head();
+    const bool found = adapted->train_archive_head(paths);
     check(found || config.adapter.trains != Trains::head_only, "adapter.method: none trains the head only, but the model has no head");
   }
   if (config.adapter.trains == Trains::adapters) {
-    auto all = adapted->model().sites();
-    find_row_blocks(all, archive.config(), parse_fused_layout(config.adapter.fused_layout));
-    const auto sites = choose_sites(all, config.adapter.targets);
+    adapted->train_also(config.adapter.train_also, paths, config.head.train);
     StartGradients gradients(*this, sites);
     adapted->add_adapters(sites, config.adapter.factory, static_cast<uint64_t>(config.train.seed), device,
                           with_gradients ? LeadingGradient([&](const AdapterSite& site, int64_t k) { return gradients.at(site, k); }) : nullptr);

@@ -45,6 +45,7 @@ class Session {
   LoadedData train;                      ///< rows drawn, of a new run
   int64_t train_rows_in_file = 0;
   double parity_difference = 0;
+  int64_t pad_id = 0;                    ///< what rows are padded with
   std::vector<double> weight_norms;  ///< of the adapted weights, in the order of adapted->adapters(); of a session that trains
   Task& task() const { return *config.task; }
   LanguageModel& model() const { return adapted->model(); }
@@ -57,6 +58,8 @@ class Session {
   /// What the model, as it is in evaluation, says to the probing batch.
   ModelOutput run_probe(LanguageModel& model) const;
   std::shared_ptr<LanguageModel> build_base(const Registries& registries);
+  /// The weights that the configuration adapts; `starts`: of a new run, which may begin at a PEFT folder.
+  std::vector<AdapterSite> sites_to_adapt(bool starts) const;
   std::shared_ptr<ModelWithHead> add_head(const std::shared_ptr<LanguageModel>& base);
 };
 
@@ -74,6 +77,9 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path, con
 
 /// Tokenizer files from a folder, a file, or the archive's extra files when the path is empty; refers to the archive.
 TokenizerFiles tokenizer_files(const std::filesystem::path& path, const TorchScriptArchive& archive);
+
+/// The id that fills cells beyond a text: the tokenizer's, or config.json's, or 0.
+int64_t pad_id_of(const Tokenizer* tokenizer, const TorchScriptArchive& archive);
 
 /// load_tokenizer, and what the task may know of it and of the model. An archive's own tokenizer that cannot be used is a
 /// warning: rows may carry input_ids.

@@ -1,0 +1,63 @@
+#include "models/exported_head.h"
+
+#include <torch/torch.h>
+
+#include "lm/head.h"
+#include "model_files/own_head.h"
+#include "models/projection.h"
+
+namespace deeplora {
+namespace {
+
+class ExportedHead : public LanguageModel {
+ public:
+  ExportedHead(std::shared_ptr<LanguageModel> base, const TorchScriptArchive& archive, const OwnHead& head)
+      : base_(register_module("base", std::move(base))), name_(head.module), pooling_(parse_pooling(head.pooling)) {
+    head_ = register_module("head", Projection(name_ + ".weight", archive.tensor(name_ + ".weight").detach(), archive.tensor(name_ + ".bias").detach()));
+  }
+
+  ModelOutput forward(const Batch& batch) override {
+    torch::Tensor pooled = pooling_ == Pooling::cls ? base_->first_states(batch) : torch::Tensor();
+    if (!pooled.defined()) {
+      const torch::Tensor hidden = base_->forward(batch).hidden;
+      check(hidden.defined(), "the native family ", family(), " gives no hidden states that the head ", name_, " could pool");
+      pooled = pool(hidden, batch.attention_mask, pooling_);
+    }
+    return {.hidden = {}, .logits = head_->forward(pooled.to(head_->weight().scalar_type()))};
+  }
+  std::vector<AdapterSite> sites() override {
+    auto out = base_->sites();
+    out.push_back(head_->site("head"));
+    return out;
+  }
+  std::vector<NamedTensor> base_parameters() override {
+    auto out = base_->base_parameters();
+    out.push_back({name_ + ".weight", head_->weight()});
+    out.push_back({name_ + ".bias", head_->bias()});
+    return out;
+  }
+  void set_gradient_checkpointing(bool on) override { base_->set_gradient_checkpointing(on); }
+  bool takes_padding() const override { return base_->takes_padding(); }
+  std::string family() const override { return base_->family(); }
+  std::vector<std::pair<std::string, torch::Tensor>> checkpoints(const Batch& batch) override { return base_->checkpoints(batch); }
+
+ private:
+  std::shared_ptr<LanguageModel> base_;
+  std::string name_;
+  Pooling pooling_;
+  Projection head_{nullptr};
+};
+
+}  // namespace
+
+ModelFamily with_exported_head(const ModelFamily& family) {
+  ModelFamily out = family;
+  out.build = [build = family.build](const TorchScriptArchive& archive, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
+    auto base = build(archive, options);
+    const auto head = own_head_of(archive);
+    return head ? std::make_shared<ExportedHead>(std::move(base), archive, *head) : base;
+  };
+  return out;
+}
+
+}  // namespace deeplora

@@ -1,0 +1,181 @@
+#include "interchange/head_module.h"
+
+#include <torch/torch.h>
+
+#include <charconv>
+#include <cmath>
+
+namespace deeplora {
+namespace {
+
+std::string text_literal(const std::string& text) {
+  std::string out = "'";
+  for (const char c : text) {
+    if (c == '\\' || c == '\'') out += '\\';
+    if (c == '\n') out += "\\n";
+    else if (c == '\t') out += "\\t";
+    else if (c == '\r') out += "\\r";
+    else out += c;
+  }
+  return out + "'";
+}
+
+std::string number_literal(double value) {
+  if (std::isnan(value)) return "float('nan')";
+  if (std::isinf(value)) return value > 0 ? "float('inf')" : "-float('inf')";
+  char digits[40];
+  const auto end = std::to_chars(digits, digits + sizeof digits, value).ptr;
+  const std::string out(digits, end);
+  return out.find_first_of(".e") == std::string::npos ? out + ".0" : out;  // "1" would be another type
+}
+
+/// Arguments of forward behind the module itself.
+std::vector<c10::Argument> arguments_of(const torch::jit::Module& module) {
+  const auto& all = module.get_method("forward").function().getSchema().arguments();
+  return {all.begin() + 1, all.end()};
+}
+
+/// "input_ids: Tensor, scale: float = 1.0", for a compiled forward with the same arguments.
+std::string signature(const std::vector<c10::Argument>& arguments) {
+  std::string out = "self";
+  bool by_name = false;
+  for (const auto& argument : arguments) {
+    if (argument.kwarg_only() && !by_name) out += ", *";
+    by_name |= argument.kwarg_only();
+    out += cat(", ", argument.name(), ": ", argument.type()->annotation_str());
+    if (!argument.default_value()) continue;
+    const auto literal = torchscript_literal(*argument.default_value());
+    check(literal.has_value(), "cannot export a head: the model's input '", argument.name(), "' has a default (",
+          argument.default_value()->type()->annotation_str(), ") that cannot be written as TorchScript");
+    out += " = " + *literal;
+  }
+  return out;
+}
+
+std::string passed_on(const std::vector<c10::Argument>& arguments) {
+  std::vector<std::string> out;
+  for (const auto& argument : arguments) out.push_back(argument.kwarg_only() ? cat(argument.name(), "=", argument.name()) : argument.name());
+  return join(out, ", ", out.size());
+}
+
+/// The path from forward's result to its chosen tensor as TorchScript: "[0]", "['last_hidden_state']".
+std::string selector(c10::IValue result, const std::string& output) {
+  std::string code;
+  size_t start = 0;
+  while (!output.empty() && start <= output.size()) {
+    const size_t dot = std::min(output.find('.', start), output.size());
+    const std::string key = output.substr(start, dot - start);
+    const bool index = !result.isGenericDict();
+    code += index ? "[" + key + "]" : "[" + text_literal(key) + "]";
+    if (result.isTuple()) result = result.toTupleRef().elements().at(std::stoul(key));
+    else if (result.isTensorList()) result = result.toTensorList().get(std::stoul(key));
+    else if (result.isGenericDict()) result = result.toGenericDict().at(key);
+    start = dot + 1;
+  }
+  while (output.empty() && !result.isTensor()) {
+    if (result.isTuple()) {
+      result = result.toTupleRef().elements().at(0);
+      code += "[0]";
+    } else if (result.isTensorList()) {
+      return code + "[0]";
+    } else {
+      const auto first = result.toGenericDict().begin();
+      code += "[" + text_literal(first->key().toStringRef()) + "]";
+      result = first->value();
+    }
+  }
+  return code;
+}
+
+std::string pooling_code(Pooling pooling) {
+  switch (pooling) {
+    case Pooling::mean: return "    head_pooled = (head_states * head_keep).sum(1) / head_keep.sum(1).clamp(min=1)\n";
+    case Pooling::cls: return "    head_pooled = head_states[:, 0]\n";
+    case Pooling::max: return "    head_pooled = head_states.masked_fill(head_keep == 0, float('-inf')).amax(1)\n";
+    case Pooling::last:
+      return "    head_last = ((head_mask != 0).sum(1) - 1).clamp(min=0)\n"
+             "    head_pooled = head_states[torch.arange(head_states.size(0), device=head_states.device), head_last]\n";
+  }
+  return {};
+}
+
+/// Lines that make head_mask [B, T], not zero for the cells that are pooled.
+std::string mask_code(const std::vector<c10::Argument>& arguments, const ArchiveInterface& interface, std::optional<int64_t> padding) {
+  const auto argument_of = [&](const std::string& input) -> const c10::Argument* {
+    const auto renamed = interface.inputs.find(input);
+    const std::string& name = renamed == interface.inputs.end() ? input : renamed->second;
+    for (const auto& argument : arguments)
+      if (argument.name() == name) return &argument;
+    return nullptr;
+  };
+  const auto optional = [](const c10::Argument& argument) { return argument.type()->kind() == c10::TypeKind::OptionalType; };
+  const c10::Argument *mask = argument_of("attention_mask"), *ids = argument_of("input_ids");
+  const std::string refine = optional(*ids) ? cat("assert ", ids->name(), " is not None\n") : "";
+  const std::string all = cat("head_mask = torch.ones_like(", ids->name(), ")\n");
+  if (mask && optional(*mask))
+    return cat("    if ", mask->name(), " is None:\n", refine.empty() ? "" : "        " + refine, "        ", all,
+               "    else:\n        head_mask = ", mask->name(), "\n");
+  if (mask) return cat("    head_mask = ", mask->name(), "\n");
+  return cat(refine.empty() ? "" : "    " + refine, "    ", padding ? cat("head_mask = (", ids->name(), " != ", *padding, ")\n") : all);
+}
+
+torch::jit::Module linear_module(const FoldedHead& folded) {
+  torch::jit::Module out("__torch__.deeplora.Head");
+  out.register_parameter("weight", folded.weight, false);
+  out.register_parameter("bias", folded.bias, false);
+  out.define("def forward(self, pooled: Tensor) -> Tensor:\n    return torch.linear(pooled.to(self.weight.dtype), self.weight, self.bias)\n");
+  return out;
+}
+
+}  // namespace
+
+std::optional<std::string> torchscript_literal(const c10::IValue& value) {
+  if (value.isNone()) return "None";
+  if (value.isBool()) return value.toBool() ? "True" : "False";
+  if (value.isInt()) return cat(value.toInt());
+  if (value.isDouble()) return number_literal(value.toDouble());
+  if (value.isString()) return text_literal(value.toStringRef());
+  if (!value.isList()) return std::nullopt;
+  std::vector<std::string> items;
+  for (const c10::IValue& item : value.toListRef()) {
+    const auto literal = torchscript_literal(item);
+    if (!literal) return std::nullopt;
+    items.push_back(*literal);
+  }
+  return "[" + join(items, ", ", items.size()) + "]";
+}
+
+FoldedHead fold(const ModelWithHead& head, torch::ScalarType outputs) {
+  const auto [weight, bias] = head.folded();
+  const torch::ScalarType dtype = c10::promoteTypes(outputs, torch::kFloat32);
+  FoldedHead out{weight.to(torch::kCPU, dtype), bias.to(torch::kCPU, dtype)};
+  for (const auto& [wide, kept] : {std::pair{weight, out.weight}, {bias, out.bias}})
+    out.rounding = std::max(out.rounding, (kept.to(torch::kFloat64) - wide.to(torch::kCPU, torch::kFloat64)).abs().max().item<double>());
+  return out;
+}
+
+torch::jit::Module module_with_head(const TorchScriptArchive& base, const ArchiveInterface& interface, const ModelWithHead& head, const FoldedHead& folded,
+                                    std::optional<int64_t> padding, const Batch& probe) {
+  torch::NoGradGuard no_grad;
+  torch::jit::Module inner = base.module(), out("__torch__.deeplora.ModelWithHead");
+  const std::vector<c10::Argument> arguments = arguments_of(inner);
+  const std::string code_before = signature(arguments);
+  const c10::IValue result = inner.forward(ArchiveForward(base, interface).arguments(probe));
+  out.register_module(kBaseModule, inner);
+  out.register_module(kHeadModule, linear_module(folded));
+  // Half precision counts no more than 256 tokens, and rounds the targets' mean away: pooling and head are wider than the model.
+  const std::string code =
+      cat("def forward(", code_before, ") -> Tensor:\n    head_result = self.", kBaseModule, ".forward(", passed_on(arguments), ")",
+          selector(result, interface.output), "\n    assert head_result is not None\n    head_states = head_result.to(self.", kHeadModule,
+          ".weight.dtype)\n", mask_code(arguments, interface, padding), "    head_keep = (head_mask != 0).to(head_states.dtype).unsqueeze(-1)\n",
+          pooling_code(head.options().pooling), "    return self.", kHeadModule, ".forward(head_pooled)\n");
+  try {
+    out.define(code);
+  } catch (const std::exception& e) {
+    fail("cannot compile the new head around the model: ", short_reason(e));
+  }
+  out.eval();
+  return out;
+}
+
+}  // namespace deeplora

@@ -1,0 +1,118 @@
+#include "interchange/model_card.h"
+
+#include <sstream>
+
+namespace deeplora {
+namespace {
+
+/// The Auto class that opens the archive's own architecture.
+std::string auto_class(const TorchScriptArchive& archive, const ModelCard& card) {
+  const std::string architecture = archive.export_info().value("architecture", std::string());
+  if (card.task == "causal-lm") return "AutoModelForCausalLM";
+  if (card.task == "seq2seq") return "AutoModelForSeq2SeqLM";
+  const bool classifier = architecture.empty() ? card.pooling.empty() : architecture.ends_with("ForSequenceClassification");
+  return classifier ? "AutoModelForSequenceClassification" : "AutoModel";
+}
+
+/// A text as a Python literal.
+std::string quoted(const std::string& text) {
+  return nlohmann::json(text).dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace);
+}
+
+/// Arguments of from_pretrained behind the path. An encoder is exported without the pooler that some families make by themselves.
+std::string loading_options(const TorchScriptArchive& archive, const ModelCard& card) {
+  const std::string name = auto_class(archive, card), type = archive.config().value("model_type", std::string());
+  if (name == "AutoModelForSequenceClassification" && !card.labels.empty()) return cat(", num_labels=", card.labels.size());
+  if (name == "AutoModelForSequenceClassification" && card.regression) return ", num_labels=1";
+  bool pooler = false;
+  for (const char* family : {"bert", "roberta", "xlm-roberta", "camembert", "albert", "mpnet", "ernie", "data2vec-text", "big_bird", "nezha",
+                             "mobilebert"})
+    pooler |= type == family;
+  return name == "AutoModel" && pooler ? ", add_pooling_layer=False" : "";
+}
+
+std::string scores_line(const ModelCard& card) {
+  if (card.scores.empty()) return "";
+  std::ostringstream out;
+  out << "- scores on " << card.split << ":";
+  const char* between = " ";
+  for (const auto& [name, value] : card.scores) {
+    out << between << name << " " << value;
+    between = ", ";
+  }
+  out << "\n";
+  return out.str();
+}
+
+std::string facts(const TorchScriptArchive& archive, const ModelCard& card) {
+  std::string out = cat("- task ", card.task, ", method ", card.method, "\n", scores_line(card));
+  if (!card.base.empty()) out += cat("- base model: ", card.base, "\n");
+  if (!card.labels.empty()) out += cat("- labels, in the order of the logits: ", join(card.labels, ", ", card.labels.size()), "\n");
+  out += cat("- made by deeplora ", card.version);
+  const std::string transformers = archive.export_info().value("transformers", std::string()), torch = archive.export_info().value("torch", std::string());
+  if (!transformers.empty()) out += cat(", from an archive of transformers ", transformers, " and torch ", torch);
+  return out + "\n";
+}
+
+/// Lines that put the head of head.safetensors on hidden states; `folder` is a Python expression.
+std::string head_lines(const ModelCard& card) {
+  if (card.pooling.empty()) return "";
+  std::string pooled = "hidden[:, 0]";
+  if (card.pooling == "mean") pooled = "(hidden * keep).sum(1) / keep.sum(1).clamp(min=1)";
+  if (card.pooling == "max") pooled = "hidden.masked_fill(keep == 0, float(\"-inf\")).amax(1)";
+  if (card.pooling == "last") pooled = "hidden[torch.arange(len(hidden)), inputs[\"attention_mask\"].sum(1) - 1]";
+  return cat("\nThe head (", card.pooling, " pooling, then a linear layer) is none of transformers' and lies in head.safetensors:\n\n```python\n",
+             "import torch\nfrom safetensors.torch import load_file\n\nhead = load_file(FOLDER + \"/head.safetensors\")\n"
+             "hidden = model(**inputs)[0].float()\nkeep = inputs[\"attention_mask\"].unsqueeze(-1).float()\npooled = ", pooled,
+             "\nlogits = torch.nn.functional.linear(pooled.to(head[\"weight\"].dtype), head[\"weight\"], head[\"bias\"])\n```\n");
+}
+
+}  // namespace
+
+std::string transformers_config(const TorchScriptArchive& archive, const ModelCard& card) {
+  nlohmann::ordered_json config = nlohmann::ordered_json::parse(archive.extra("config.json").value());
+  const std::string architecture = archive.export_info().value("architecture", std::string());
+  if (!architecture.empty()) config["architectures"] = {architecture};
+  for (const auto& parameter : archive.module().named_parameters())
+    if (parameter.value.is_floating_point()) {
+      std::string dtype = c10::toString(parameter.value.scalar_type());
+      dtype = dtype == "Half" ? "float16" : dtype == "BFloat16" ? "bfloat16" : dtype == "Double" ? "float64" : "float32";
+      config[config.contains("dtype") ? "dtype" : "torch_dtype"] = dtype;
+      break;
+    }
+  if (card.task == "causal-lm" || card.task == "seq2seq" || auto_class(archive, card) == "AutoModel") return config.dump(2) + "\n";
+  const size_t count = card.regression ? 1 : card.labels.size();
+  if (count == 0) return config.dump(2) + "\n";
+  auto names = nlohmann::ordered_json::object(), ids = nlohmann::ordered_json::object();
+  for (size_t i = 0; i < count; ++i) {
+    const std::string label = card.regression ? "LABEL_0" : card.labels[i];
+    names[cat(i)] = label;
+    ids[label] = i;
+  }
+  config["num_labels"] = count;
+  config["id2label"] = names;
+  config["label2id"] = ids;
+  config["problem_type"] = card.regression ? "regression" : "single_label_classification";
+  return config.dump(2) + "\n";
+}
+
+std::string weights_readme(const TorchScriptArchive& archive, const ModelCard& card) {
+  const std::string name = auto_class(archive, card);
+  const std::string options = name == "AutoModel" ? loading_options(archive, card) : "";
+  return cat("---\nlibrary_name: transformers\n---\n# Merged weights of a ", card.task, " run\n\n", facts(archive, card),
+             "\n```python\nfrom transformers import ", name, ", AutoTokenizer\n\nFOLDER = \".\"  # this one\nmodel = ", name,
+             ".from_pretrained(FOLDER", options, ").eval()\ntokenizer = AutoTokenizer.from_pretrained(FOLDER)\n", "inputs = tokenizer([\"a text\"], return_tensors=\"pt\", padding=True)\n```\n", head_lines(card));
+}
+
+std::string peft_readme(const TorchScriptArchive& archive, const ModelCard& card) {
+  const std::string name = auto_class(archive, card), base = card.base.empty() ? "BASE_MODEL" : card.base;
+  return cat("---\nlibrary_name: peft\n---\n# Adapter of a ", card.task, " run\n\n", facts(archive, card),
+             "\n```python\nfrom peft import PeftModel\nfrom transformers import ", name, "\n\nFOLDER = \".\"  # this one\nbase = ", name, ".from_pretrained(", quoted(base), loading_options(archive, card),
+             ")\nmodel = PeftModel.from_pretrained(base, FOLDER).eval()\n```\n", head_lines(card));
+}
+
+std::map<std::string, std::string> head_metadata(const ModelCard& card) {
+  return {{"format", "pt"}, {"task", card.task}, {"pooling", card.pooling}};
+}
+
+}  // namespace deeplora

@@ -1,0 +1,36 @@
+// What an exported folder says of itself: README.md, and config.json as transformers reads it.
+#pragma once
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "model_files/torchscript_file.h"
+
+namespace deeplora {
+
+/// What a run knows of the model that it exports.
+struct ModelCard {
+  std::string task;                 ///< data.task
+  std::string method;               ///< adapter.method
+  std::string version;              ///< of this program
+  std::string base;                 ///< folder or name of the base model; empty: not known
+  std::vector<std::string> labels;  ///< of a classification, in the order of the logits
+  bool regression = false;
+  std::string pooling;              ///< of a head that is none of transformers'; empty: there is none
+  std::string split;                ///< what `scores` are of: "test" or "dev"
+  std::map<std::string, double> scores;
+};
+
+/// config.json of the archive for the model as it is now: architectures, labels, problem_type, dtype.
+std::string transformers_config(const TorchScriptArchive& archive, const ModelCard& card);
+
+/// README.md of a folder with merged weights, and of a PEFT folder: the lines that load it, method, scores, versions.
+std::string weights_readme(const TorchScriptArchive& archive, const ModelCard& card);
+std::string peft_readme(const TorchScriptArchive& archive, const ModelCard& card);
+
+/// Metadata of head.safetensors.
+std::map<std::string, std::string> head_metadata(const ModelCard& card);
+
+}  // namespace deeplora

@@ -1,0 +1,11 @@
+#include "model_files/own_head.h"
+
+namespace deeplora {
+
+std::optional<OwnHead> own_head_of(const TorchScriptArchive& archive) {
+  if (!archive.export_info().has(kHeadInfo)) return std::nullopt;
+  const JsonFile info = archive.export_info().section(kHeadInfo);
+  return OwnHead{info.at<std::string>("module"), info.at<std::string>("pooling")};
+}
+
+}  // namespace deeplora

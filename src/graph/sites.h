@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "graph/lowering.h"
+#include "lm/adapter.h"
 
 namespace deeplora {
 

@@ -112,9 +112,16 @@ class ArchiveHead : public torch::nn::Module {
 
 class EncoderModel : public LanguageModel {
  public:
-  EncoderModel(const TorchScriptArchive& archive, EncoderConfig config, const std::string& prefix) : config_(std::move(config)) {
+  EncoderModel(const ModelFiles& archive, EncoderConfig config, const std::string& prefix) : config_(std::move(config)) {
     WeightMap weights(archive, prefix);
     const EncoderConfig& c = config_;
+    const bool distil = c.family == "distilbert";
+    weights.expect_size("vocab_size", c.vocabulary);
+    weights.expect_size(distil ? "dim" : "hidden_size", c.width);
+    weights.expect_size(distil ? "n_layers" : "num_hidden_layers", c.layers);
+    weights.expect_size(distil ? "hidden_dim" : "intermediate_size", c.mlp_width);
+    weights.expect_size("max_position_embeddings", c.positions);
+    weights.expect_size("type_vocab_size", distil ? 0 : c.segments);
     words_ = register_module("words", weights.embedding(kWordTable, c.vocabulary, c.width));
     positions_ = register_module("positions", weights.embedding("embeddings.position_embeddings", c.positions, c.width));
     if (c.segments > 0)
@@ -220,7 +227,7 @@ class EncoderModel : public LanguageModel {
 };
 
 /// Reads config.json; sizes that the weights show are taken from the weights.
-EncoderConfig read_config(const TorchScriptArchive& archive, const std::string& family, const std::string& prefix) {
+EncoderConfig read_config(const ModelFiles& archive, const std::string& family, const std::string& prefix) {
   const bool distil = family == "distilbert";
   EncoderConfig c{EncoderSettings::read(archive.config(), family), family, distil ? kDistilNames : kBertNames};
   const auto words = archive.tensor(prefix + kWordTable + ".weight");
@@ -242,12 +249,12 @@ EncoderConfig read_config(const TorchScriptArchive& archive, const std::string& 
 
 ModelFamily encoder_family(std::string family, std::vector<std::string> model_types) {
   ModelFamily out;
-  out.recognises = [model_types](const TorchScriptArchive& archive) {
+  out.recognises = [model_types](const ModelFiles& archive) {
     const std::string type = model_type_of(archive.config());
     return std::find(model_types.begin(), model_types.end(), type) != model_types.end() &&
            WeightMap::prefix_of(archive, std::string(kWordTable) + ".weight").has_value();
   };
-  out.build = [family](const TorchScriptArchive& archive, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
+  out.build = [family](const ModelFiles& archive, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
     const std::string prefix = *WeightMap::prefix_of(archive, std::string(kWordTable) + ".weight");
     EncoderConfig config = read_config(archive, family, prefix);
     if (options.dropout) config.hidden_dropout = config.attention_dropout = config.classifier_dropout = *options.dropout;

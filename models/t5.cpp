@@ -219,9 +219,14 @@ class T5Stack : public torch::nn::Module {
 
 class T5Model : public LanguageModel {
  public:
-  T5Model(const TorchScriptArchive& archive, T5Config config, const std::string& prefix) : config_(std::move(config)) {
+  T5Model(const ModelFiles& archive, T5Config config, const std::string& prefix) : config_(std::move(config)) {
     WeightMap weights(archive, prefix);
     const T5Config& c = config_;
+    weights.expect_size("vocab_size", c.vocabulary);
+    weights.expect_size("d_model", c.width);
+    weights.expect_size("num_layers", c.encoder_layers);
+    weights.expect_size("num_decoder_layers", c.decoder_layers);
+    weights.expect_size("d_ff", c.mlp_width);
     words_ = register_module("words", weights.embedding("shared", c.vocabulary, c.width));
     encoder_ = register_module("encoder", std::make_shared<T5Stack>(weights, "encoder.", c, false));
     decoder_ = register_module("decoder", std::make_shared<T5Stack>(weights, "decoder.", c, true));
@@ -333,7 +338,7 @@ std::unique_ptr<DecodingState> T5Model::begin_decoding(const Batch& prompt) {
 }
 
 /// Sizes that the weights show are taken from the weights.
-T5Config read_config(const TorchScriptArchive& archive, const std::string& prefix, const ModelOptions& options) {
+T5Config read_config(const ModelFiles& archive, const std::string& prefix, const ModelOptions& options) {
   T5Config c{T5Settings::read(archive.config())};
   const auto size = [&](const std::string& name, int64_t side) { return archive.has(prefix + name) ? archive.tensor(prefix + name).size(side) : 0; };
   c.vocabulary = size(kWordTable, 0);
@@ -353,12 +358,12 @@ T5Config read_config(const TorchScriptArchive& archive, const std::string& prefi
 
 void register_t5_family(ModelFamilies& families) {
   ModelFamily family;
-  family.recognises = [](const TorchScriptArchive& archive) {
+  family.recognises = [](const ModelFiles& archive) {
     const std::string type = model_type_of(archive.config());
     return (type == "t5" || type == "mt5") && WeightMap::prefix_of(archive, kWordTable) &&
            WeightMap::prefix_of(archive, "decoder.block.0.layer.1.EncDecAttention.q.weight");
   };
-  family.build = [](const TorchScriptArchive& archive, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
+  family.build = [](const ModelFiles& archive, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
     const std::string prefix = *WeightMap::prefix_of(archive, kWordTable);
     return std::make_shared<T5Model>(archive, read_config(archive, prefix, options), prefix);
   };

@@ -3,7 +3,7 @@
 
 #include <set>
 
-#include "model_files/torchscript_file.h"
+#include "model_files/model_files.h"
 #include "models/projection.h"
 
 namespace deeplora {
@@ -12,7 +12,7 @@ class WeightMap {
  public:
   /// `prefix` stands before every name ("model.bert."). Weights keep the archive's storage when they are float32 already;
   /// half-precision ones are widened, since adapters are trained beside float32 activations.
-  WeightMap(const TorchScriptArchive& archive, std::string prefix) : archive_(archive), prefix_(std::move(prefix)) {}
+  WeightMap(const ModelFiles& archive, std::string prefix) : archive_(archive), prefix_(std::move(prefix)) {}
 
   bool has(const std::string& name) const { return archive_.has(prefix_ + name); }
   /// The weight, detached. A missing or misshapen one is recorded and replaced by an empty tensor; -1 fits any size.
@@ -23,19 +23,23 @@ class WeightMap {
   /// Projections that read one input, their weights moved into one tensor, the archive's with them.
   JoinedProjections joined(std::vector<Projection> projections) const;
   EmbeddingTable embedding(const std::string& name, int64_t rows, int64_t width);
+  /// Records a mistake when config.json declares another size than `found`. Only where no forward pass of the files proves
+  /// the sizes: an archive may carry any config.json that computes the same.
+  void expect_size(const std::string& key, int64_t found);
   /// True when the name is not there, or is another name of `table`: a language model whose output layer is its embedding.
-  bool tied(const std::string& name, const std::string& table) const;
+  /// Files that cannot run themselves must say so in config.json when the name is not there; a mistake is recorded else.
+  bool tied(const std::string& name, const std::string& table);
   /// Every weight taken so far under its archive name.
   const std::vector<NamedTensor>& taken() const { return taken_; }
   /// Throws Error with all that was missing or misshapen, and with floating-point weights below the prefix that nobody took.
   /// `may_stay`: what a name may begin with, or a glob over whole names; both below the prefix.
   void finish(const std::string& family, const std::vector<std::string>& may_stay) const;
   /// The prefix before `name` in the archive ("model.bert." for "embeddings.word_embeddings.weight"), or nothing.
-  static std::optional<std::string> prefix_of(const TorchScriptArchive& archive, const std::string& name);
+  static std::optional<std::string> prefix_of(const ModelFiles& archive, const std::string& name);
 
  private:
   Projection stored(Projection projection) const;
-  const TorchScriptArchive& archive_;
+  const ModelFiles& archive_;
   std::string prefix_;
   std::vector<NamedTensor> taken_;
   std::set<std::string> used_;

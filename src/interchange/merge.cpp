@@ -7,6 +7,7 @@
 #include "core/files.h"
 #include "interchange/peft.h"
 #include "lm/parity.h"
+#include "model_files/registration.h"
 #include "model_files/tensor_file.h"
 
 namespace deeplora {
@@ -100,7 +101,7 @@ torch::jit::Module with_head(const TorchScriptArchive& archive, const ArchiveInt
   return out;
 }
 
-double put_merged_weights(TorchScriptArchive& target, const std::vector<NamedTensor>& merged) {
+double put_merged_weights(ModelFiles& target, const std::vector<NamedTensor>& merged) {
   double rounding = 0;
   for (const auto& [name, value] : merged) {
     target.set_tensor(name, value);
@@ -146,17 +147,17 @@ MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveI
   return report;
 }
 
-MergeReport export_safetensors(const TorchScriptArchive& archive, const AdaptedModel& adapted, const fs::path& output) {
+MergeReport export_safetensors(const ModelFiles& archive, const AdaptedModel& adapted, const fs::path& output) {
   torch::NoGradGuard no_grad;
   MergeReport report;
   const auto merged = adapted.merged_weights();
   report.merged_weights = static_cast<int64_t>(merged.size());
-  TorchScriptArchive target = TorchScriptArchive::load(archive.file());
-  target.check_same(archive);
-  report.rounding = put_merged_weights(target, merged);
+  const auto target = open_model_files(archive.file());
+  target->check_same(archive);
+  report.rounding = put_merged_weights(*target, merged);
   std::vector<NamedTensor> tensors;
   std::set<std::string> names;
-  for (const auto& [name, value] : target.tensors()) {
+  for (const auto& [name, value] : target->tensors()) {
     const std::string hf = hugging_face_name(archive, name);
     if (names.insert(hf).second) tensors.push_back({hf, value});
   }

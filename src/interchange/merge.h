@@ -25,7 +25,7 @@ MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveI
 
 /// Writes all merged weights under their Hugging Face names (and head.weight, head.bias of a new head). `output` ending in
 /// .safetensors is one file; else a new folder with model.safetensors, config.json and the tokenizer files.
-MergeReport export_safetensors(const TorchScriptArchive& archive, const AdaptedModel& adapted, const std::filesystem::path& output);
+MergeReport export_safetensors(const ModelFiles& archive, const AdaptedModel& adapted, const std::filesystem::path& output);
 
 /// A TorchScript file used as it is: forward only, no adapter sites. What exported models are predicted with.
 class ArchiveModel : public LanguageModel {

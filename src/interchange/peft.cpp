@@ -13,7 +13,7 @@ namespace fs = std::filesystem;
 namespace {
 
 /// Other archive names of a site's weight (tied tables), without ".weight".
-std::vector<std::string> other_names(const TorchScriptArchive& archive, const AdapterSite& site) {
+std::vector<std::string> other_names(const ModelFiles& archive, const AdapterSite& site) {
   std::vector<std::string> out;
   if (site.kind != SiteKind::embedding || site.uses < 2) return out;
   const torch::Tensor& table = archive.tensor(site.path);
@@ -41,12 +41,12 @@ std::string task_type(const std::string& task, bool has_head) {
 
 }  // namespace
 
-std::string hugging_face_name(const TorchScriptArchive& archive, const std::string& name) {
+std::string hugging_face_name(const ModelFiles& archive, const std::string& name) {
   const std::string prefix = archive.export_info().value("prefix", std::string());
   return !prefix.empty() && name.rfind(prefix, 0) == 0 ? name.substr(prefix.size()) : name;
 }
 
-std::map<std::string, torch::Tensor> load_peft_state(const fs::path& folder, const TorchScriptArchive& archive, const AdaptedModel& model) {
+std::map<std::string, torch::Tensor> load_peft_state(const fs::path& folder, const ModelFiles& archive, const AdaptedModel& model) {
   std::map<std::string, std::pair<std::string, SiteKind>> sites;  // Hugging Face module -> archive weight
   for (const auto& [site, unused] : model.adapters()) {
     sites[module_path(hugging_face_name(archive, site.path))] = {site.path, site.kind};
@@ -139,7 +139,7 @@ std::vector<PeftFactors> peft_factors(const AdaptedModel& model) {
 
 }  // namespace
 
-void save_peft_folder(const fs::path& folder, const TorchScriptArchive& archive, const AdaptedModel& model, const std::string& task) {
+void save_peft_folder(const fs::path& folder, const ModelFiles& archive, const AdaptedModel& model, const std::string& task) {
   check(!model.adapters().empty(), "this run has no adapters (method none or full), so there is nothing to write for PEFT; export torchscript or safetensors");
   check(!fs::exists(folder), "output ", folder.string(), " exists already; choose another --output");
   std::vector<NamedTensor> tensors;

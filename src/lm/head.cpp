@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "model_files/model_files.h"
+
 namespace deeplora {
 
 Pooling parse_pooling(const std::string& name) {
@@ -22,6 +24,38 @@ std::string to_string(Pooling pooling) {
     case Pooling::last: return "last";
   }
   return "mean";
+}
+
+namespace {
+
+/// How sentence-transformers names its ways of pooling: in the file's truth values, and as one word.
+struct PoolingName {
+  const char* key;
+  const char* word;
+  std::optional<Pooling> pooling;
+};
+const PoolingName kPoolingNames[] = {{"pooling_mode_mean_tokens", "mean", Pooling::mean},
+                                     {"pooling_mode_cls_token", "cls", Pooling::cls},
+                                     {"pooling_mode_max_tokens", "max", Pooling::max},
+                                     {"pooling_mode_lasttoken", "lasttoken", Pooling::last},
+                                     {"pooling_mode_mean_sqrt_len_tokens", "mean_sqrt_len_tokens", std::nullopt},
+                                     {"pooling_mode_weightedmean_tokens", "weightedmean", std::nullopt}};
+
+}  // namespace
+
+std::optional<Pooling> pooling_of(const ModelFiles& files) {
+  const JsonFile file = files.json(files.extra("1_Pooling/config.json") ? "1_Pooling/config.json" : "pooling.json");
+  if (file.root.empty()) return std::nullopt;
+  const std::string word = file.value("pooling_mode", std::string());
+  std::vector<const PoolingName*> chosen;
+  for (const auto& name : kPoolingNames)
+    if (word == name.word || file.value(name.key, false)) chosen.push_back(&name);
+  std::vector<std::string> names;
+  for (const auto* name : chosen) names.emplace_back(name->word);
+  check(chosen.size() == 1 && chosen.front()->pooling, file.name, ": its pooling ",
+        names.empty() ? cat("'", word, "'") : join(names, " and "), " is not known here; choose one with model.pooling: ",
+        "mean, cls, max or last");
+  return chosen.front()->pooling;
 }
 
 torch::Tensor pool(const torch::Tensor& hidden, const torch::Tensor& mask, Pooling pooling) {

@@ -12,6 +12,11 @@ enum class Pooling { mean /* over tokens that are not padding */, cls /* first t
 Pooling parse_pooling(const std::string& name);
 std::string to_string(Pooling pooling);
 
+/// What the model's own 1_Pooling/config.json (of sentence-transformers; pooling.json in an archive) says; nothing where it
+/// has none. Throws Error for
+/// a pooling that this program does not know, and for several at once.
+std::optional<Pooling> pooling_of(const ModelFiles& files);
+
 /// hidden [B, T, D], mask [B, T] -> [B, D].
 torch::Tensor pool(const torch::Tensor& hidden, const torch::Tensor& mask, Pooling pooling);
 

@@ -1,8 +1,5 @@
 #include "lm/parity.h"
 
-#include <torch/csrc/jit/passes/inliner.h>
-#include <torch/csrc/jit/passes/lower_graph.h>
-#include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/torch.h>
 
 #include "core/random.h"
@@ -10,35 +7,9 @@
 namespace deeplora {
 namespace {
 
-/// Outputs of every layer_norm of the archive's forward, in order; empty where its graph cannot be flattened.
-std::vector<torch::Tensor> layer_norms(const TorchScriptArchive& archive, const std::vector<c10::IValue>& arguments) {
-  try {
-    auto graph = archive.module().get_method("forward").graph()->copy();
-    torch::jit::Inline(*graph);
-    auto [lowered, extra] = torch::jit::LowerGraph(*graph, archive.module()._ivalue());
-    size_t count = 0;
-    const size_t before = lowered->outputs().size();
-    for (auto* node : lowered->nodes()) {
-      if (node->kind() != c10::Symbol::fromQualString("aten::layer_norm")) continue;
-      lowered->registerOutput(node->output());
-      ++count;
-    }
-    torch::jit::GraphExecutor executor(lowered, "parity");
-    torch::jit::Stack stack(arguments.begin(), arguments.end());
-    stack.insert(stack.end(), extra.begin(), extra.end());
-    executor.run(stack);
-    std::vector<torch::Tensor> out;
-    for (size_t i = 0; i < count; ++i) out.push_back(stack.at(before + i).toTensor());
-    return out;
-  } catch (const std::exception&) {
-    return {};  // Only a better message depends on it.
-  }
-}
-
-std::string where_they_part(const TorchScriptArchive& archive, const ArchiveForward& forward, LanguageModel& model, const Batch& batch,
-                            double tolerance) {
+std::string where_they_part(const ReferenceForward& reference, LanguageModel& model, const Batch& batch, double tolerance) {
   const auto ours = model.checkpoints(batch);
-  const auto theirs = layer_norms(archive, forward.arguments(batch));
+  const auto theirs = reference.layer_norms(batch);
   for (size_t i = 0; i < ours.size() && i < theirs.size(); ++i) {
     if (ours[i].second.sizes() != theirs[i].sizes())
       return cat("they part at ", ours[i].first, ": expected shape ", theirs[i].sizes(), ", found ", ours[i].second.sizes());
@@ -62,7 +33,7 @@ double relative_difference(const torch::Tensor& a, const torch::Tensor& b, const
   return difference.max().item<double>() / std::max(size.max().item<double>(), 1e-12);
 }
 
-double dtype_tolerance(const TorchScriptArchive& archive, double half, double bfloat16) {
+double dtype_tolerance(const ModelFiles& archive, double half, double bfloat16) {
   double tolerance = 1e-4;
   for (const auto& [unused, value] : archive.tensors()) {
     if (value.scalar_type() == torch::kHalf) tolerance = std::max(tolerance, half);
@@ -71,7 +42,7 @@ double dtype_tolerance(const TorchScriptArchive& archive, double half, double bf
   return tolerance;
 }
 
-Batch probe_batch(const TorchScriptArchive& archive, LanguageModel& model, int64_t tokens) {
+Batch probe_batch(const ModelFiles& archive, LanguageModel& model, int64_t tokens) {
   int64_t vocabulary = 0, known = 0;  // a table of positions may be longer than that of the words
   for (const auto& site : model.sites()) {
     if (site.kind != SiteKind::embedding) continue;
@@ -101,14 +72,13 @@ torch::Tensor output_mask(const Batch& batch) {
   return batch.attention_mask.defined() ? batch.attention_mask : torch::ones_like(batch.input_ids);
 }
 
-ParityResult compare_with_archive(const TorchScriptArchive& archive, const ArchiveInterface& interface, LanguageModel& model) {
+ParityResult compare_with_reference(const ModelFiles& archive, const ReferenceForward& reference, LanguageModel& model) {
   torch::NoGradGuard no_grad;
   const bool was_training = model.is_training();
   model.eval();
   const double tolerance = dtype_tolerance(archive, 2e-2, 1e-1);
-  const ArchiveForward forward(archive, interface);
   const Batch batch = probe_batch(archive, model);
-  const torch::Tensor theirs = forward(batch);
+  const torch::Tensor theirs = reference(batch);
   const torch::Tensor ours = output_of(model.forward(batch));
   ParityResult result;
   if (ours.sizes() != theirs.sizes()) {
@@ -118,7 +88,7 @@ ParityResult compare_with_archive(const TorchScriptArchive& archive, const Archi
     result.equal = result.difference <= tolerance;
     if (!result.equal)
       result.message = cat("relative difference ", result.difference, ", allowed ", tolerance, "; ",
-                           where_they_part(archive, forward, model, batch, tolerance));
+                           where_they_part(reference, model, batch, tolerance));
   }
   model.train(was_training);
   return result;

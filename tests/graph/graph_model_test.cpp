@@ -9,6 +9,7 @@
 #include "core/random.h"
 #include "graph/roles.h"
 #include "interchange/merge.h"
+#include "graph/torchscript_forward.h"
 #include "lm/adapt.h"
 #include "lm/parity.h"
 #include "lm/targets.h"

@@ -1,3 +1,4 @@
+#include "graph/torchscript_forward.h"
 #include "lm/adapt.h"
 
 #include <gtest/gtest.h>

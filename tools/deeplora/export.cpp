@@ -21,7 +21,7 @@ nlohmann::ordered_json export_info(const Session& s) {
           {"task_state", s.task().state()},
           {"data", s.task().settings()},
           {"method", s.config.adapter.method},
-          {"base_fingerprint", s.archive.fingerprint()},
+          {"base_fingerprint", s.files->fingerprint()},
           {"inputs", s.config.model.interface.inputs},
           {"token_logits", s.task().outputs() == 0},
           {"new_head", s.adapted->new_head() != nullptr},
@@ -38,13 +38,13 @@ void export_run(const ExportOptions& o) {
   const RunFolder folder = RunFolder::open(o.run);
   const Session session = Session::of_run(folder, registries, o.last);
   if (o.to == "peft") {
-    save_peft_folder(output, session.archive, *session.adapted, session.config.data.task);
+    save_peft_folder(output, *session.files, *session.adapted, session.config.data.task);
     std::cout << "wrote " << o.output << " (PEFT adapter, " << session.adapted->adapters().size() << " weights)\n";
     return;
   }
   const MergeReport report = o.to == "torchscript"
-                                 ? export_torchscript(session.archive, session.config.model.interface, *session.adapted, export_info(session), output)
-                                 : export_safetensors(session.archive, *session.adapted, output);
+                                 ? export_torchscript(archive_of(*session.files, "export --to torchscript"), session.config.model.interface, *session.adapted, export_info(session), output)
+                                 : export_safetensors(*session.files, *session.adapted, output);
   std::cout << "wrote " << o.output << " (" << report.merged_weights << " weights merged, rounding at most " << report.rounding;
   if (o.to == "torchscript") std::cout << "; reloaded, equals the adapted model to " << report.difference;
   std::cout << ")\n";

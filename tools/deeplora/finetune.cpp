@@ -25,7 +25,7 @@ struct FinetuneOptions : RunOptions {
 };
 
 void announce(const Session& s) {
-  log_info("model: ", s.config.model.path.string(), " (", s.model().family(), ", ", s.archive.parameter_count(), " parameters; equals the archive to ",
+  log_info("model: ", s.config.model.path.string(), " (", s.model().family(), ", ", s.files->parameter_count(), " parameters; equals the archive to ",
            s.parity_difference, ")");
   log_info("data: ", s.train.rows.size(), " of ", s.train_rows_in_file, " training rows; task ", s.config.data.task);
   log_info("adapter: ", s.config.adapter.method, " at ", s.adapted->adapters().size(), " weights; ", s.adapted->trainable_parameters(), " trained parameters");
@@ -93,7 +93,7 @@ nlohmann::ordered_json result_json(const Session& s, const TrainResult& result, 
     out["higher_is_better"] = scores->higher_is_better;
   }
   out["trainable_parameters"] = s.adapted->trainable_parameters();
-  out["total_parameters"] = s.archive.parameter_count();
+  out["total_parameters"] = s.files->parameter_count();
   out["adapted_weights"] = s.adapted->adapters().size();
   out["steps"] = result.steps;
   out["stopped_early"] = result.stopped_early;
@@ -113,7 +113,7 @@ nlohmann::ordered_json result_json(const Session& s, const TrainResult& result, 
 /// What decides the course of the run and what the trainer does not know of. Files may move: what is in them counts.
 nlohmann::ordered_json identity_of(const Session& s) {
   const std::set<std::string> places = {"model.path", "model.tokenizer", "model.device", "adapter.path"};
-  nlohmann::ordered_json out = {{"weights of the model", s.archive.fingerprint()}};
+  nlohmann::ordered_json out = {{"weights of the model", s.files->fingerprint()}};
   for (const auto& [key, value] : settings_of(s.config.resolved))
     if ((key.starts_with("adapter.") || key.starts_with("head.") || key.starts_with("model.")) && places.count(key) == 0) out[key] = value;
   Fingerprint frozen;

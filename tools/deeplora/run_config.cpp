@@ -17,11 +17,11 @@ Registries make_registries() {
 
 ModelConfig ModelConfig::read(const Config& model) {
   ModelConfig out;
-  model.read("path", out.path, "TorchScript archive (.pt)");
-  if (out.path.empty()) model.mistake("path", "expected the path of a TorchScript archive, found nothing");
+  model.read("path", out.path, "TorchScript archive (.pt) or Hugging Face folder");
+  if (out.path.empty()) model.mistake("path", "expected the path of a TorchScript archive or of a Hugging Face folder, found nothing");
   model.read_choice("backend", out.backend, {"auto", "native", "graph"},
                     "native: a hand-written family; graph: the archive's own code; auto: native where a family fits");
-  model.read("tokenizer", out.tokenizer, "folder or file of tokenizer files; empty: those inside the archive");
+  model.read("tokenizer", out.tokenizer, "folder or file of tokenizer files; empty: those of the model itself");
   const Config inputs = model.section("inputs");
   for (const char* input : {"input_ids", "attention_mask", "token_type_ids", "position_ids", "decoder_input_ids"}) {
     std::string argument = input;
@@ -29,7 +29,7 @@ ModelConfig ModelConfig::read(const Config& model) {
     if (argument != input) out.interface.inputs[input] = argument;
   }
   model.read("output", out.interface.output, "part of the model's result: 1, logits, 0.logits; empty: its first tensor");
-  model.read_choice("pooling", out.pooling, {"auto", "mean", "cls", "max", "last"}, "how an encoder's tokens become one vector; auto: mean");
+  model.read_choice("pooling", out.pooling, {"auto", "mean", "cls", "max", "last"}, "how an encoder's tokens become one vector; auto: as the model's own pooling file says, else mean");
   model.read("dropout", out.dropout, "replaces every dropout probability of the model; absent: as the model says");
   model.require(!out.dropout || (*out.dropout >= 0 && *out.dropout < 1), "dropout", "a number from 0 to below 1");
   model.read("device", out.device, "cpu, cuda or cuda:N");

@@ -13,6 +13,7 @@
 #include "lm/autocast.h"
 #include "lm/fused_rows.h"
 #include "lm/targets.h"
+#include "model_files/registration.h"
 #include "model_files/tensor_file.h"
 #include "start_gradients.h"
 #include "tasks/task_state.h"
@@ -21,8 +22,8 @@
 namespace deeplora {
 namespace fs = std::filesystem;
 
-TokenizerFiles tokenizer_files(const fs::path& path, const TorchScriptArchive& archive) {
-  if (path.empty()) return [&archive](const std::string& name) { return archive.extra(name); };
+TokenizerFiles tokenizer_files(const fs::path& path, const ModelFiles& files) {
+  if (path.empty()) return [&files](const std::string& name) { return files.extra(name); };
   std::error_code ignored;
   check(fs::exists(path, ignored), "model.tokenizer: ", path.string(), " does not exist");
   const bool folder = fs::is_directory(path, ignored);
@@ -34,59 +35,63 @@ TokenizerFiles tokenizer_files(const fs::path& path, const TorchScriptArchive& a
   };
 }
 
-std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& path, const TorchScriptArchive& archive) {
-  auto made = make_tokenizer(tokenizer_files(path, archive));
+std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& path, const ModelFiles& files) {
+  auto made = make_tokenizer(tokenizer_files(path, files));
   check(path.empty() || made != nullptr, "model.tokenizer: ", path.string(), " holds no tokenizer; known files: ", join(tokenizer_file_names()));
   return made;
 }
 
-std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const fs::path& path, const TorchScriptArchive& archive, const ArchiveInterface& interface) {
+std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const fs::path& path, const ModelFiles& files, const ArchiveInterface& interface) {
   std::shared_ptr<Tokenizer> tokenizer;
   try {
-    tokenizer = load_tokenizer(path, archive);
+    tokenizer = load_tokenizer(path, files);
   } catch (const Error& e) {
     if (!path.empty()) throw;
-    log_warning("the archive's tokenizer cannot be used, so rows must carry input_ids: ", e.what());
+    log_warning("the model's tokenizer cannot be used, so rows must carry input_ids: ", e.what());
   }
   int64_t pad = tokenizer ? tokenizer->special().pad : -1;
-  if (pad < 0) pad = archive.config().value("pad_token_id", int64_t{-1});
+  if (pad < 0) pad = files.config().value("pad_token_id", int64_t{-1});
   task.set_pad_id(std::max<int64_t>(pad, 0));
   // The task keeps what it is given: files by value, so that the archive may move.
-  std::map<std::string, std::string> files;
-  const auto from = tokenizer_files(path, archive);
+  std::map<std::string, std::string> texts;
+  const auto from = tokenizer_files(path, files);
   for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"})
-    if (auto content = from(name)) files[name] = std::move(*content);
-  task.use_model({.config = archive.config(),
-                  .generation_config = archive.json("generation_config.json"),
-                  .tokenizer_files = [files](const std::string& name) {
-                    const auto found = files.find(name);
-                    return found == files.end() ? std::nullopt : std::optional(found->second);
+    if (auto content = from(name)) texts[name] = std::move(*content);
+  task.use_model({.config = files.config(),
+                  .generation_config = files.json("generation_config.json"),
+                  .tokenizer_files = [texts](const std::string& name) {
+                    const auto found = texts.find(name);
+                    return found == texts.end() ? std::nullopt : std::optional(found->second);
                   },
                   .tokenizer = tokenizer,
-                  .has_decoder = ArchiveForward(archive, interface).takes("decoder_input_ids"),
-                  .gives_hidden = interface.output.empty() && archive.export_info().value("output", std::string()) == "hidden"});
+                  .has_decoder = takes_input(files, interface, "decoder_input_ids"),
+                  .gives_hidden = interface.output.empty() && files.export_info().value("output", std::string()) == "hidden"});
   return tokenizer;
 }
 
-std::shared_ptr<LanguageModel> build_native(const TorchScriptArchive& archive, const ArchiveInterface& interface,
+std::shared_ptr<LanguageModel> build_native(const ModelFiles& files, const ArchiveInterface& interface,
                                             const ModelOptions& options, const ModelFamilies& families, double* difference) {
+  const auto reference = reference_forward(files, interface);
   for (const auto& name : families.names()) {
     const ModelFamily& family = families.at(name);
-    if (!family.recognises(archive)) continue;
-    auto model = family.build(archive, options);
-    const ParityResult parity = compare_with_archive(archive, interface, *model);
-    check(parity.equal, "model ", archive.file().string(), ": the native family ", name, " does not compute what the archive computes: ",
+    if (!family.recognises(files)) continue;
+    auto model = family.build(files, options);
+    if (!reference) return model;
+    const ParityResult parity = compare_with_reference(files, *reference, *model);
+    check(parity.equal, "model ", files.file().string(), ": the native family ", name, " does not compute what the archive computes: ",
           parity.message, "; its config.json may belong to another model");
     if (difference) *difference = parity.difference;
     return model;
   }
-  const std::string type = archive.config().value("model_type", std::string());
-  fail("model ", archive.file().string(), ": no native family fits (", type.empty() ? "its archive holds no config.json" : "model_type '" + type + "'",
-       "); families: ", join(families.names()), "; export with tools/export_torchscript.py");
+  const std::string type = files.config().value("model_type", std::string());
+  fail("model ", files.file().string(), ": no native family fits (", type.empty() ? "no config.json with a model_type" : "model_type '" + type + "'",
+       "); families: ", join(families.names(), ", ", families.names().size()), "; ",
+       reference ? "export with tools/export_torchscript.py" : "a TorchScript file of any model works: tools/export_torchscript.py makes one from the folder");
 }
 
-std::shared_ptr<LanguageModel> build_graph(const TorchScriptArchive& archive, const ArchiveInterface& interface, const ModelOptions& options,
+std::shared_ptr<LanguageModel> build_graph(const ModelFiles& files, const ArchiveInterface& interface, const ModelOptions& options,
                                            double* difference, bool language_model) {
+  const TorchScriptArchive& archive = archive_of(files, "model.backend: graph");
   auto model = std::make_shared<GraphModel>(archive, interface, options);
   if (language_model && !archive.export_info().has("output")) model->take_output_as_logits();
   model->probe(archive);
@@ -142,10 +147,12 @@ Session::Session(RunConfig read) : config(std::move(read)), device(config.model.
 }
 
 void Session::load_model_files() {
-  archive = TorchScriptArchive::load(config.model.path, device);
-  archive.check_finite();
-  archive.fingerprint();  // of the file's weights: later the model, which shares them, may be trained
-  tokenizer = load_tokenizer_for(task(), config.model.tokenizer, archive, config.model.interface);
+  files = open_model_files(config.model.path, device);
+  if (!config.model.interface.inputs.empty() || !config.model.interface.output.empty())
+    archive_of(*files, "what model.inputs and model.output name");
+  files->check_finite();
+  files->fingerprint();  // of the file's weights: later the model, which shares them, may be trained
+  tokenizer = load_tokenizer_for(task(), config.model.tokenizer, *files, config.model.interface);
 }
 
 void Session::load_training_rows() {
@@ -172,14 +179,14 @@ LoadedData Session::load(const fs::path& file, std::string_view what, bool label
 std::shared_ptr<LanguageModel> Session::build_base(const Registries& registries) {
   const ModelOptions options{config.model.dropout};
   const ArchiveInterface& interface = config.model.interface;
-  if (config.model.backend == "graph") return build_graph(archive, interface, options, &parity_difference, task().outputs() == 0);
+  if (config.model.backend == "graph") return build_graph(*files, interface, options, &parity_difference, task().outputs() == 0);
   try {
-    auto base = build_native(archive, interface, options, registries.families, &parity_difference);
+    auto base = build_native(*files, interface, options, registries.families, &parity_difference);
     base->to(device);
     return base;
   } catch (const Error& reason) {
-    if (config.model.backend == "native") throw;
-    auto base = build_graph(archive, interface, options, &parity_difference, task().outputs() == 0);
+    if (config.model.backend == "native" || !files->holds_code()) throw;
+    auto base = build_graph(*files, interface, options, &parity_difference, task().outputs() == 0);
     log_info("backend graph: ", reason.what());
     return base;
   }
@@ -189,9 +196,16 @@ ModelOutput Session::run_probe(LanguageModel& model) const {
   const torch::NoGradGuard no_grad;
   const bool was_training = model.is_training();
   model.eval();
-  ModelOutput out = model.forward(probe_batch(archive, model).to(device));
+  ModelOutput out = model.forward(probe_batch(*files, model).to(device));
   model.train(was_training);
   return out;
+}
+
+Pooling Session::choose_pooling() const {
+  if (config.model.pooling != "auto") return parse_pooling(config.model.pooling);
+  const auto own = pooling_of(*files);
+  if (own) log_info("pooling: ", to_string(*own), ", as the model's own pooling file says");
+  return own.value_or(Pooling::mean);
 }
 
 std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageModel>& base) {
@@ -200,21 +214,21 @@ std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageM
   const torch::Tensor probe = output_of(probed);
   const int64_t outputs = task().outputs();
   if (outputs == 0) {
-    check(probe.dim() == 3 && probed.logits.defined(), "model ", archive.file().string(), " gives ", probe.sizes(), ", but task ", task().name(),
+    check(probe.dim() == 3 && probed.logits.defined(), "model ", files->file().string(), " gives ", probe.sizes(), ", but task ", task().name(),
           " needs logits of every token [B, T, V]; export it with --task ", task().name());
     return nullptr;
   }
   if (probe.dim() == 2) {
-    check(probe.size(1) == outputs, "model ", archive.file().string(), " gives ", probe.size(1), " outputs, but the task needs ", outputs,
+    check(probe.size(1) == outputs, "model ", files->file().string(), " gives ", probe.size(1), " outputs, but the task needs ", outputs,
           "; export it with --num-labels ", outputs, ", or as an encoder (--task encoder) to get a new head");
     return nullptr;
   }
   check(probe.dim() == 3, "model.output: expected hidden states [B, T, D] or logits [B, C], found ", probe.sizes());
-  check(probed.hidden.defined(), "model ", archive.file().string(), " is a language model: it gives logits of every token ", probe.sizes(),
+  check(probed.hidden.defined(), "model ", files->file().string(), " is a language model: it gives logits of every token ", probe.sizes(),
         ", no hidden states; name those in model.output, or export an encoder or classifier");
   HeadOptions options;
   options.outputs = outputs;
-  options.pooling = parse_pooling(config.model.pooling == "auto" ? "mean" : config.model.pooling);
+  options.pooling = choose_pooling();
   options.dropout = config.model.dropout.value_or(config.head.dropout);
   options.train = config.head.train;
   std::tie(options.shift, options.scale) = task().output_scale();
@@ -223,7 +237,7 @@ std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageM
 
 void Session::build(const Registries& registries, bool with_gradients) {
   const auto base = build_base(registries);
-  if (device.is_cpu()) archive.leave_widened(base->base_parameters());
+  if (device.is_cpu()) files->leave_widened(base->base_parameters());
   base->set_gradient_checkpointing(config.train.gradient_checkpointing);
   const auto head = add_head(base);
   adapted = std::make_unique<AdaptedModel>(head ? std::static_pointer_cast<LanguageModel>(head) : base, head);
@@ -239,7 +253,7 @@ void Session::build(const Registries& registries, bool with_gradients) {
   }
   if (config.adapter.trains == Trains::adapters) {
     auto all = adapted->model().sites();
-    find_row_blocks(all, archive.config(), parse_fused_layout(config.adapter.fused_layout));
+    find_row_blocks(all, files->config(), parse_fused_layout(config.adapter.fused_layout));
     const auto sites = choose_sites(all, config.adapter.targets);
     StartGradients gradients(*this, sites);
     adapted->add_adapters(sites, config.adapter.factory, static_cast<uint64_t>(config.train.seed), device,
@@ -271,8 +285,8 @@ Session Session::of_run(const RunFolder& folder, const Registries& registries, b
   Session session(RunConfig::read(saved, registries));
   const SavedTask saved_task = SavedTask::parse(folder.task_file().string(), read_file(folder.task_file(), "task of the run"));
   session.load_model_files();
-  check(saved_task.fingerprint == session.archive.fingerprint(), "run ", folder.path().string(), " was trained on a model with fingerprint ", saved_task.fingerprint,
-        ", but ", session.config.model.path.string(), " has ", session.archive.fingerprint(), "; put the original model back");
+  check(saved_task.fingerprint == session.files->fingerprint(), "run ", folder.path().string(), " was trained on a model with fingerprint ", saved_task.fingerprint,
+        ", but ", session.config.model.path.string(), " has ", session.files->fingerprint(), "; put the original model back");
   session.task().restore(saved_task.state);
   session.build(registries, false);
   const fs::path file = last ? folder.last_adapter_file() : folder.adapter_file();
@@ -296,7 +310,7 @@ std::map<std::string, std::string> Session::adapter_metadata() const {
           {"deeplora", kVersion},
           {"method", config.adapter.method},
           {"task", config.data.task},
-          {"base_fingerprint", archive.fingerprint()}};
+          {"base_fingerprint", files->fingerprint()}};
 }
 
 void Session::save_adapter(const fs::path& file) const {
@@ -305,19 +319,19 @@ void Session::save_adapter(const fs::path& file) const {
 
 void Session::load_adapter(const fs::path& file) {
   if (is_peft_folder(file)) {
-    adapted->load_state(load_peft_state(file, archive, *adapted), file.string());
+    adapted->load_state(load_peft_state(file, *files, *adapted), file.string());
     return;
   }
   const TensorFile read = load_tensors(file);
   const auto found = read.metadata.find("base_fingerprint");
   check(found != read.metadata.end(), file.string(), " was not written by deeplora (no base_fingerprint in its metadata)");
-  check(found->second == archive.fingerprint(), file.string(), " belongs to a base model with fingerprint ", found->second, ", but ",
-        archive.file().string(), " has ", archive.fingerprint());
+  check(found->second == files->fingerprint(), file.string(), " belongs to a base model with fingerprint ", found->second, ", but ",
+        files->file().string(), " has ", files->fingerprint());
   adapted->load_state(read.tensors, file.string());
 }
 
 nlohmann::ordered_json Session::task_state() const {
-  return {{"task", config.data.task}, {"state", config.task->state()}, {"fingerprint", archive.fingerprint()},
+  return {{"task", config.data.task}, {"state", config.task->state()}, {"fingerprint", files->fingerprint()},
           {"columns", config.task->columns(true)}};
 }
 

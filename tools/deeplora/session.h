@@ -1,4 +1,4 @@
-// Configuration -> archive, tokenizer, data, model, adapters: what every subcommand on a run begins with.
+// Configuration -> model files, tokenizer, data, model, adapters: what every subcommand on a run begins with.
 #pragma once
 
 #include "lm/adapt.h"
@@ -38,7 +38,7 @@ class Session {
   nlohmann::ordered_json task_state() const;
 
   RunConfig config;
-  TorchScriptArchive archive;
+  std::shared_ptr<const ModelFiles> files;  ///< of the base model
   std::shared_ptr<Tokenizer> tokenizer;  ///< null when the model has none
   std::unique_ptr<AdaptedModel> adapted;
   torch::Device device = torch::kCPU;
@@ -57,27 +57,29 @@ class Session {
   /// What the model, as it is in evaluation, says to the probing batch.
   ModelOutput run_probe(LanguageModel& model) const;
   std::shared_ptr<LanguageModel> build_base(const Registries& registries);
+  Pooling choose_pooling() const;
   std::shared_ptr<ModelWithHead> add_head(const std::shared_ptr<LanguageModel>& base);
 };
 
-/// The native model of an archive, checked against it. Throws Error when no family fits or parity fails.
-std::shared_ptr<LanguageModel> build_native(const TorchScriptArchive& archive, const ArchiveInterface& interface,
+/// The native model of these files, checked against their own forward pass where they hold one. Throws Error when no
+/// family fits or parity fails.
+std::shared_ptr<LanguageModel> build_native(const ModelFiles& files, const ArchiveInterface& interface,
                                             const ModelOptions& options, const ModelFamilies& families, double* difference);
 
 /// The archive's own code with adapter slots, probed at two sizes and checked against the archive. Throws Error for archives
 /// that it cannot adapt. For a `language_model` task, the output of an archive that does not say what it gives is taken as logits.
-std::shared_ptr<LanguageModel> build_graph(const TorchScriptArchive& archive, const ArchiveInterface& interface, const ModelOptions& options,
+std::shared_ptr<LanguageModel> build_graph(const ModelFiles& files, const ArchiveInterface& interface, const ModelOptions& options,
                                            double* difference, bool language_model = false);
 
-/// Tokenizer from a path, or from the archive's extra files when the path is empty; null when there is none.
-std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path, const TorchScriptArchive& archive);
+/// Tokenizer from a path, or from the model's own files when the path is empty; null when there is none.
+std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path, const ModelFiles& files);
 
-/// Tokenizer files from a folder, a file, or the archive's extra files when the path is empty; refers to the archive.
-TokenizerFiles tokenizer_files(const std::filesystem::path& path, const TorchScriptArchive& archive);
+/// Tokenizer files from a folder, a file, or the model's own when the path is empty; refers to the model's files.
+TokenizerFiles tokenizer_files(const std::filesystem::path& path, const ModelFiles& files);
 
-/// load_tokenizer, and what the task may know of it and of the model. An archive's own tokenizer that cannot be used is a
+/// load_tokenizer, and what the task may know of it and of the model. A model's own tokenizer that cannot be used is a
 /// warning: rows may carry input_ids.
-std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const std::filesystem::path& path, const TorchScriptArchive& archive,
+std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const std::filesystem::path& path, const ModelFiles& files,
                                               const ArchiveInterface& interface);
 
 /// Examples of rows, arranged by the task where they are labelled; says how many texts were cut. Throws Error with every row that cannot be encoded; `what` names the rows.

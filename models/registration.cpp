@@ -9,6 +9,7 @@ void register_model_families(ModelFamilies& families) {
   register_gpt2_family(families);
   register_llama_family(families);
   register_t5_family(families);
+  register_bart_families(families);
 }
 
 }  // namespace deeplora

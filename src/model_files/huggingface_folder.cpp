@@ -19,7 +19,7 @@ constexpr const char* kSingle = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
 constexpr const char* kExpected = "expected config.json, model.safetensors (or shards with their index) and tokenizer files";
 
-bool exists(const fs::path& path) {
+bool is_there(const fs::path& path) {
   std::error_code ignored;
   return fs::exists(path, ignored);
 }
@@ -37,13 +37,13 @@ std::vector<std::string> plain_files(const fs::path& folder) {
 [[noreturn]] void fail_without_weights(const fs::path& folder) {
   const std::string name = folder.string();
   for (const char* pickle : {"pytorch_model.bin", "pytorch_model.bin.index.json"})
-    if (exists(folder / pickle))
+    if (is_there(folder / pickle))
       fail("model ", name, " holds its weights in ", pickle, " alone, a pickle that could run code when it is read; convert it once: ",
            "python -c \"from transformers import AutoModel; AutoModel.from_pretrained('", name, "').save_pretrained('", name,
            "', safe_serialization=True)\", with AutoModelForCausalLM, ForSeq2SeqLM or ForSequenceClassification in place of ",
            "AutoModel where its head counts");
   for (const char* other : {"tf_model.h5", "flax_model.msgpack", "model.ckpt.index"})
-    if (exists(folder / other))
+    if (is_there(folder / other))
       fail("model ", name, " holds its weights in ", other, " alone; load it in transformers (from_tf=True or from_flax=True) and ",
            "save it with save_pretrained");
   const auto names = plain_files(folder);
@@ -52,11 +52,11 @@ std::vector<std::string> plain_files(const fs::path& folder) {
 }
 
 void check_is_model_folder(const fs::path& folder) {
-  if (exists(folder / "config.json")) return;
+  if (is_there(folder / "config.json")) return;
   const std::string name = folder.string();
-  if (exists(folder / "adapter_config.json"))
+  if (is_there(folder / "adapter_config.json"))
     fail("model ", name, " is a PEFT folder: it holds an adapter; name it in adapter.path, and its base model in model.path");
-  if (exists(folder / "task.json") && exists(folder / "config.yaml"))
+  if (is_there(folder / "task.json") && is_there(folder / "config.yaml"))
     fail("model ", name, " is a run folder; name the model that it was trained on, or a folder that deeplora export wrote");
   fail("model ", name, " is a folder without config.json; ", kExpected, ", or a TorchScript file");
 }
@@ -84,7 +84,7 @@ std::vector<Shard> read_index(const fs::path& folder) {
     Shard& shard = shards[name];
     shard.file = name;
     shard.wanted.insert(tensor);
-    if (shard.wanted.size() == 1 && !exists(folder / name)) errors.add("shard ", name, " is not there");
+    if (shard.wanted.size() == 1 && !is_there(folder / name)) errors.add("shard ", name, " is not there");
   }
   errors.throw_if_any(where);
   std::vector<Shard> out;
@@ -141,7 +141,7 @@ void HuggingFaceFolder::read_small_files() {
   for (const auto& name : plain_files(file_))
     if (kExtensions.contains(fs::path(name).extension().string()) && !name.ends_with(".index.json")) names.push_back(name);
   for (const char* inner : {"1_Pooling/config.json", "2_Normalize/config.json", "2_Dense/config.json"})
-    if (exists(file_ / inner)) names.emplace_back(inner);
+    if (is_there(file_ / inner)) names.emplace_back(inner);
   for (const auto& name : plain_files(file_ / "additional_chat_templates")) names.push_back("additional_chat_templates/" + name);
   uint64_t bytes = 0;
   std::error_code ignored;
@@ -157,8 +157,8 @@ void HuggingFaceFolder::read_small_files() {
 void HuggingFaceFolder::read_weights(torch::Device device) {
   std::vector<Shard> shards;
   // transformers takes the single file where both are there.
-  if (exists(file_ / kSingle)) shards.push_back({kSingle, {}});
-  else if (exists(file_ / kIndex)) shards = read_index(file_);
+  if (is_there(file_ / kSingle)) shards.push_back({kSingle, {}});
+  else if (is_there(file_ / kIndex)) shards = read_index(file_);
   else fail_without_weights(file_);
 
   struct Found {

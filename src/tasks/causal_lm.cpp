@@ -91,7 +91,7 @@ class CausalLm : public LanguageTask {
     add_end_of_turn();
   }
 
-  void use_model(const ModelFiles& model) override {
+  void use_model(const TaskModel& model) override {
     LanguageTask::use_model(model);
     positions_ = 0;
     for (const char* key : {"n_positions", "max_position_embeddings"})

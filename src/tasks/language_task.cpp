@@ -94,7 +94,7 @@ nlohmann::ordered_json LanguageTask::settings() const {
           {"metric", metric_}, {"generate", generate_}, {"generation", generation_.settings()}};
 }
 
-void LanguageTask::use_model(const ModelFiles& model) {
+void LanguageTask::use_model(const TaskModel& model) {
   check(model.has_decoder == takes_decoder(), "data.task: ", name_, " needs a ",
         takes_decoder() ? "sequence-to-sequence model (decoder_input_ids); for this causal or encoder model use causal-lm"
                         : "causal language model; this one takes decoder_input_ids: use seq2seq");

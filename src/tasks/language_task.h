@@ -14,7 +14,7 @@ class LanguageTask : public Task {
   nlohmann::ordered_json state() const override { return nlohmann::ordered_json::object(); }
   void restore(const OrderedJsonFile&) override {}
   void set_pad_id(int64_t id) override { pad_id_ = id; }
-  void use_model(const ModelFiles& model) override;
+  void use_model(const TaskModel& model) override;
   /// Leaves out examples without anything to predict, with a warning that names them.
   std::vector<Example> arrange(std::vector<Example> examples, std::string_view what) const override;
   int64_t outputs() const override { return 0; }
@@ -60,7 +60,7 @@ class LanguageTask : public Task {
   int64_t eos_id_ = -1;                          ///< ends a text; -1 unknown
   std::vector<int64_t> text_prefix_, text_suffix_;  ///< special tokens that the tokenizer puts around a text
   GenerationConfig generation_;
-  ModelFiles model_;
+  TaskModel model_;
 
  private:
   void check_metric(const Config& data) const;

@@ -35,7 +35,7 @@ class Seq2Seq : public LanguageTask {
     options.stand_ins = {"input_ids", references_column_};
   }
 
-  void use_model(const ModelFiles& model) override {
+  void use_model(const TaskModel& model) override {
     LanguageTask::use_model(model);
     start_ = model_token(model, "decoder_start_token_id");
     check(start_ >= 0, "task seq2seq: the model's config.json names no decoder_start_token_id");

@@ -50,7 +50,7 @@ struct EvaluationOptions {
 };
 
 /// What a task may read of the model it is for.
-struct ModelFiles {
+struct TaskModel {
   JsonFile config;             ///< config.json, or an empty object
   JsonFile generation_config;  ///< generation_config.json, or an empty object
   TokenizerFiles tokenizer_files;
@@ -76,7 +76,7 @@ class Task {
   /// Id that fills cells beyond a text (masked out, but some models read it: RoBERTa counts positions by it).
   virtual void set_pad_id(int64_t id) = 0;
   /// Called before any row is encoded. Throws Error for a model of another kind.
-  virtual void use_model(const ModelFiles& /*model*/) {}
+  virtual void use_model(const TaskModel& /*model*/) {}
   /// How the task's files are read: columns, and what may stand in for them.
   virtual void table_options(TableOptions& options, bool labelled) const { options.wanted = columns(labelled); }
   /// Labelled rows as they are encoded: language modelling joins the lines of a document.

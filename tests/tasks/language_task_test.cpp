@@ -259,7 +259,7 @@ TEST(Seq2SeqTest, TargetsAreNotCutUnasked) {
 TEST(LanguageTaskTest, ModelsOfTheOtherKindAreRefused) {
   Tasks tasks("task");
   register_tasks(tasks);
-  ModelFiles decoder{.config = {"config.json", {{"decoder_start_token_id", 0}}}, .generation_config = {}, .tokenizer_files = {}, .tokenizer = nullptr, .has_decoder = true};
+  TaskModel decoder{.config = {"config.json", {{"decoder_start_token_id", 0}}}, .generation_config = {}, .tokenizer_files = {}, .tokenizer = nullptr, .has_decoder = true};
   EXPECT_NE(error_of([&] { tasks.at("causal-lm")(Config::parse("{}"))->use_model(decoder); }).find("use seq2seq"), std::string::npos);
   decoder.has_decoder = false;
   EXPECT_NE(error_of([&] { tasks.at("seq2seq")(Config::parse("{}"))->use_model(decoder); }).find("use causal-lm"), std::string::npos);

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "text/text_encoding.h"
 
 namespace deeplora {
 namespace fs = std::filesystem;
@@ -14,19 +15,20 @@ namespace {
 
 constexpr size_t kLargest = size_t{4} << 30;
 
-void check_utf8(const std::string& text, const fs::path& file) {
+void check_utf8(const std::string& text, const fs::path& file, const std::string& key) {
   if (is_valid_utf8(text)) return;
+  const std::string other = key.empty() ? "" : cat(", or name its encoding: ", key, ": latin-1 or cp1252");
   Errors errors;
   Lines lines(text);
   for (std::string_view line; errors.size() < 12 && lines.next(line);)
     if (!is_valid_utf8(line))
-      errors.add(file.string(), ":", lines.number(), ": not valid UTF-8; save the file as UTF-8");
+      errors.add(file.string(), ":", lines.number(), ": not valid UTF-8; save the file as UTF-8", other);
   errors.throw_if_any();
 }
 
 }  // namespace
 
-std::string read_text_file(const fs::path& file) {
+std::string read_text_file(const fs::path& file, const TextEncoding& encoding) {
   std::error_code ignored;
   check(fs::exists(file, ignored), "data file ", file.string(), " does not exist");
   check(!fs::is_directory(file, ignored), "data file ", file.string(), " is a folder; expected a file");
@@ -49,8 +51,9 @@ std::string read_text_file(const fs::path& file) {
   }
   check(!in.bad(), "data file ", file.string(), " cannot be read to its end");
   if (fs::is_regular_file(file, ignored)) same.verify("data file");  // a pipe looks different once it was read
-  if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);
-  check_utf8(text, file);
+  if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);            // a mark that only UTF-8 has
+  else text = decoded_text(std::move(text), encoding.name);
+  check_utf8(text, file, encoding.key);
   return text;
 }
 

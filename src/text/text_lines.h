@@ -9,10 +9,16 @@
 
 namespace deeplora {
 
-/// The whole file without byte order mark. Throws Error when it is missing or a folder, holds a NUL byte
-/// (file:line), is not UTF-8 (file:line) or is larger than 4 GiB; stops reading at the first NUL byte, so a
-/// device cannot fill the memory.
-std::string read_text_file(const std::filesystem::path& file);
+/// How a text file is written.
+struct TextEncoding {
+  std::string name = "utf-8";  ///< one of known_encodings()
+  std::string key = {};        ///< the setting that names another one, for the hint; empty: there is none
+};
+
+/// The whole file as UTF-8, without byte order mark. Throws Error when it is missing or a folder, holds a NUL byte
+/// (file:line), is not UTF-8 where that is expected (file:line) or is larger than 4 GiB; stops reading at the first NUL
+/// byte, so a device cannot fill the memory.
+std::string read_text_file(const std::filesystem::path& file, const TextEncoding& encoding = {});
 
 /// Walks over the lines of a text that outlives it.
 class Lines {

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import yaml_reader
 
 HELPER = os.environ["DEEPLORA_BASE_HELPER"]
-CASES = int(os.environ.get("DEEPLORA_CONFIG_CASES", "3000"))
+CASES = int(os.environ.get("DEEPLORA_CONFIG_CASES", "1500"))
 LEAVES = {"flag": "flag", "whole": "whole", "maybe": "maybe whole", "number": "number", "text": "text", "path": "path", "wholes": "wholes",
           "numbers": "numbers", "texts": "texts", "header": "auto|yes|no", "generate": "false|test|true", "solver": "bayes|als"}
 KEYS = {**LEAVES, **{f"one.{key}": kind for key, kind in LEAVES.items()}, **{f"one.two.{key}": kind for key, kind in LEAVES.items()},

@@ -3,6 +3,7 @@
 #include <unordered_map>
 
 #include "complete_ratings.h"
+#include "completion_sweep.h"
 #include "core/files.h"
 #include "core/log.h"
 #include "ratings/ratings_file.h"
@@ -23,9 +24,13 @@ class RatingsUser {
   RatingsUser(const fs::path& run, const RatingsUse& use) : use_(use), named_(load_ratings_model(run)) {
     const Config config = Config::load(run / "config.yaml");
     const Config completion = config.section("completion");
-    const RatingsConfig ratings = RatingsConfig::read(completion, 1, 2, 1, 1);
-    format_ = ratings.format;
-    if (!use.fold_in.empty()) fold(ratings);
+    const CompletionConfig common = CompletionConfig::read(completion);
+    const auto ratings = read_ratings_config(completion, common);
+    CompletionSweep::read(completion);
+    config.finish();
+    check(ratings.has_value(), config.where("completion.train"), ": expected a file of ratings, found nothing; only a run on ratings can be used so");
+    format_ = ratings->format;
+    if (!use.fold_in.empty()) fold(*ratings);
   }
 
   void run() {

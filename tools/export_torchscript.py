@@ -207,8 +207,14 @@ def extra_files(folder: str, wrapper: Wrapper, task: str, dtype: str) -> dict[st
 
 
 def save(traced, output: str, files: dict[str, bytes], wrapper: Wrapper, check: bool) -> None:
-    """Writes beside `output`, checks what was written, then renames: no half-made or wrong file is ever left."""
-    folder = os.path.dirname(os.path.abspath(output))
+    """Writes beside `output`, checks what was written, then renames: no half-made or wrong file is ever left. A link is followed, a file that is
+    there keeps its mode."""
+    output = os.path.realpath(output)
+    there = os.path.exists(output)
+    if there and not os.path.isfile(output):
+        raise ExportError(f"{output} is no file (a folder, a device, a pipe); an archive cannot be written there")
+    mode = os.stat(output).st_mode & 0o7777 if there else 0o644
+    folder = os.path.dirname(output)
     os.makedirs(folder, exist_ok=True)
     handle, scratch = tempfile.mkstemp(dir=folder, prefix=".export-", suffix=".pt")
     os.close(handle)
@@ -221,7 +227,7 @@ def save(traced, output: str, files: dict[str, bytes], wrapper: Wrapper, check: 
         wrong = difference(wrapper, torch.jit.load(scratch)) if check else None
         if wrong is not None:
             raise ExportError(f"the saved archive does not compute what the original does: {wrong}")
-        os.chmod(scratch, 0o644)
+        os.chmod(scratch, mode)
         os.replace(scratch, output)
     finally:
         if os.path.exists(scratch):

@@ -68,6 +68,7 @@ void TrainRun::begin(bool resume) {
     resume_from(*checkpoint);
   else
     begin_afresh();
+  if (setup_.accepted) setup_.accepted();
   if (!leads()) return;
   log_.emplace(folder_, TrainLog::Setup{.label = setup_.label,
                                         .progress = setup_.progress,

@@ -79,6 +79,8 @@ class Trainer {
     /// What else decides the course of the run ("adapter.rank": 8, "model.path": ...). Kept in every
     /// checkpoint; a run that is resumed with other values is refused with the differences named.
     nlohmann::ordered_json identity = nlohmann::ordered_json::object();
+    /// Called by run() once nothing speaks against this run any more, before its first step: a resumed run is refused before. May be empty.
+    std::function<void()> accepted{};
     bool progress = true;         ///< a bar or lines on standard error
     std::string label = "train";  ///< first word of them
     /// The processes that share the work of every step and evaluation; null: this one does all. They must agree

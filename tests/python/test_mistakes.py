@@ -330,7 +330,7 @@ CASES = {
     "resuming with another method": Case("finetune config.yaml --run done --resume", ["adapter.alpha was", "99"], sets=["adapter.alpha=99"], spoil=unfinished),
     "resuming with another learning rate": Case("finetune config.yaml --run done --resume", ["train.lr was"], sets=["train.lr=0.5"], spoil=unfinished),
     "resuming with another model": Case("finetune config.yaml --run done --resume", ["weights of the model was"], spoil=all_weights_moved),
-    "resuming with other rows": Case("finetune config.yaml --run done --resume", ["training data was"], files={"rows.jsonl": jsonl(GOOD_ROWS[1:])}),
+    "resuming with other rows": Case("finetune config.yaml --run done --resume", ["rows of data.train"], files={"rows.jsonl": jsonl(GOOD_ROWS[1:])}),
     "evaluate with another model": Case("evaluate done", ["fingerprint", "put the original model back"], spoil=all_weights_moved),
     "predict with another model": Case("predict done --text x", ["fingerprint"], spoil=all_weights_moved),
     "export with another model": Case("export done --to torchscript --output m.pt", ["fingerprint"], spoil=all_weights_moved),

@@ -2,12 +2,14 @@
 // mistake.
 #include <cstdio>
 #include <exception>
+#include <iostream>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "core/files.h"
 #include "core/safetensors.h"
+#include "tests/support/config_cases.h"
 #include "tests/support/sample_reports.h"
 #include "train/event_writer.h"
 
@@ -50,9 +52,17 @@ int run(const std::vector<std::string>& words) {
     write_file_atomically(words[1], words[0] == "sample-report" ? sample_report() : hard_charts());
     return 0;
   }
+  if (words.size() == 1 && words[0] == "config") {
+    read_config_cases(std::cin, std::cout);
+    return 0;
+  }
+  if (words.size() == 2 && words[0] == "write") {
+    write_file_atomically(words[1], std::string(std::istreambuf_iterator<char>(std::cin), {}));
+    return 0;
+  }
   std::fprintf(stderr,
                "usage: copy-safetensors IN OUT | events FOLDER FIRST_STEP TEXT [TAG=STEP=VALUE...] | "
-               "sample-report OUT | hard-charts OUT\n");
+               "sample-report OUT | hard-charts OUT | config < CASES | write OUT < CONTENT\n");
   return 2;
 }
 

@@ -242,8 +242,11 @@ TEST(ResumeTest, AnotherConfigurationAdapterOrDataIsRefusedWithTheDifferencesNam
   bench.train.pop_back();
   bench.dev[0].input_ids[0] ^= 1;
   text = error_of([&] { bench.session(true); });
-  for (const char* part : {"training data was \"11 rows", "now \"10 rows", "dev data was \"4 rows"})
+  for (const char* part : {"rows of data.train, as the tokenizer reads them was \"11 rows", "now \"10 rows", "rows of data.dev, as the tokenizer reads them was \"4 rows"})
     EXPECT_NE(text.find(part), std::string::npos) << part << " in: " << text;
+  bench.dev[0].input_ids[0] ^= 1;
+  bench.dev[0].references = {"another correct answer"};
+  EXPECT_NE(error_of([&] { bench.session(true); }).find("rows of data.dev"), std::string::npos);
   EXPECT_EQ(read_file(RunFolder::open(bench.path).metrics_file()), metrics)
       << "a refused run changes nothing";
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <set>
 
 namespace deeplora {
@@ -22,7 +23,7 @@ std::string shortest(double value) {
     std::ostringstream out;
     out.precision(digits);
     out << value;
-    if (std::stod(out.str()) == value) return out.str();
+    if (std::strtod(out.str().c_str(), nullptr) == value) return out.str();
   }
   return exact(value);
 }

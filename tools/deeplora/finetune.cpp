@@ -110,20 +110,36 @@ nlohmann::ordered_json result_json(const Session& s, const TrainResult& result, 
   return out;
 }
 
-/// What decides the course of the run and what the trainer does not know of. Files may move: what is in them counts.
+/// Keys that may change when a run goes on. All others decide its course or its scores: a new key is refused until it is named here.
+const std::set<std::string>& free_keys() {
+  static const std::set<std::string> keys = {
+      "model.path", "model.tokenizer", "adapter.path", "data.train", "data.dev", "data.test",  // places: what is in them counts
+      "model.device",                                                                         // the trainer compares its kind
+      "train.steps", "train.epochs",                                                          // the trainer compares the steps that come of them
+      "train.threads", "train.eval_batch_size", "train.log_every", "train.save_every", "train.keep_checkpoints", "train.gradient_checkpointing",
+      "train.distributed_timeout"};
+  return keys;
+}
+
+std::string checksum_of(const Session& s, bool frozen_only) {
+  Fingerprint print;
+  for (const auto& [name, value] : s.adapted->state()) {
+    if (frozen_only && value.requires_grad()) continue;
+    const torch::Tensor bytes = value.detach().to(torch::kCPU).contiguous();
+    print.add(std::string_view(name));
+    print.add(bytes.const_data_ptr(), bytes.nbytes());
+  }
+  return print.hex();
+}
+
+/// What decides the course of the run and what the trainer does not know of. Files may move: what is in them counts. Made before the first
+/// step, while the factors are where they start.
 nlohmann::ordered_json identity_of(const Session& s) {
-  const std::set<std::string> places = {"model.path", "model.tokenizer", "model.device", "adapter.path"};
   nlohmann::ordered_json out = {{"weights of the model", s.files->fingerprint()}};
   for (const auto& [key, value] : settings_of(s.config.resolved))
-    if ((key.starts_with("adapter.") || key.starts_with("head.") || key.starts_with("model.")) && places.count(key) == 0) out[key] = value;
-  Fingerprint frozen;
-  for (const auto& [name, value] : s.adapted->state()) {
-    if (value.requires_grad()) continue;
-    const torch::Tensor bytes = value.detach().to(torch::kCPU).contiguous();
-    frozen.add(std::string_view(name));
-    frozen.add(bytes.const_data_ptr(), bytes.nbytes());
-  }
-  out["frozen factors (they depend on train.threads)"] = frozen.hex();
+    if (free_keys().count(key) == 0) out[key] = value;
+  if (!s.config.adapter.path.empty()) out["factors to start from (adapter.path)"] = checksum_of(s, false);
+  out["frozen factors (they depend on train.threads)"] = checksum_of(s, true);
   return out;
 }
 
@@ -160,14 +176,11 @@ void train(const FinetuneOptions& o, const Config& config, const Registries& reg
     check_same_run(*group, session.task_state());
     share_state(session, *group);
   }
-  if (leads) {
-    folder.lock();
-    // What goes on keeps its files: the trainer may yet refuse these settings.
-    if (!o.resume || !folder.newest_checkpoint()) {
-      folder.write(folder.config_file(), session.config.resolved);
-      folder.write(folder.task_file(), session.task_state().dump(2) + "\n");
-    }
-  }
+  const auto describe = [&] {
+    if (!leads) return;
+    folder.write(folder.config_file(), session.config.resolved);
+    folder.write(folder.task_file(), session.task_state().dump(2) + "\n");
+  };
   Trainer trainer({.model = session.model(),
                    .task = session.task(),
                    .groups = session.adapted->param_groups(session.config.train.head_lr / *session.config.train.lr),
@@ -177,6 +190,7 @@ void train(const FinetuneOptions& o, const Config& config, const Registries& reg
                    .save_adapter = [&session](const fs::path& file) { session.save_adapter(file); },
                    .stop = &stop,
                    .identity = identity_of(session),
+                   .accepted = describe,  // what goes on keeps its files until then
                    .group = group});
   TrainResult result;
   try {

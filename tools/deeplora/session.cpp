@@ -161,8 +161,9 @@ void Session::load_training_rows() {
   train_rows_in_file = static_cast<int64_t>(all.size());
   if (config.data.samples) {
     const auto samples = static_cast<size_t>(*config.data.samples);
-    for (const size_t i : sample_rows(all.size(), samples, static_cast<uint64_t>(config.train.seed), config.data.train.string()))
-      train.rows.push_back(all[i]);
+    auto drawn = sample_rows(all.size(), samples, static_cast<uint64_t>(config.train.seed), config.data.train.string());
+    if (!config.train.shuffle) std::sort(drawn.begin(), drawn.end());  // the order of the file
+    for (const size_t i : drawn) train.rows.push_back(all[i]);
   } else {
     train.rows = all;
   }

@@ -59,10 +59,12 @@ class RatingsUser {
     }
     const Config completion = config.section("completion");
     const CompletionConfig common = CompletionConfig::read(completion);
-    RatingsConfig out = RatingsConfig::read(completion, common.chain.rank, common.chain.depth, common.fit.seed, 1);
+    const auto out = read_ratings_config(completion, common);
     CompletionSweep::read(completion);
-    if (!overrides.empty()) config.finish();
-    return out;
+    config.finish();
+    check(out.has_value(), config.where("completion.train"),
+          ": expected a file of ratings, found nothing; only a run on ratings can be used so");
+    return *out;
   }
 
   void take_titles() {

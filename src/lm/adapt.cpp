@@ -72,7 +72,7 @@ bool AdaptedModel::train_archive_head() {
   return !heads.empty();
 }
 
-std::vector<ParamGroup> AdaptedModel::param_groups(double head_lr_scale) const {
+std::vector<ParamGroup> AdaptedModel::param_groups(double made_head_scale, double own_head_scale) const {
   std::vector<ParamGroup> groups;
   const auto group_of = [&groups](double lr_scale, bool decay, bool orthonormal = false) -> ParamGroup& {
     for (auto& group : groups)
@@ -87,17 +87,17 @@ std::vector<ParamGroup> AdaptedModel::param_groups(double head_lr_scale) const {
   const std::set<std::string> heads = head_modules(*model_);
   for (const auto& [name, value] : trained_base_) {
     const bool head = heads.count(module_of(name)) != 0;
-    group_of(head ? head_lr_scale : 1.0, value.dim() > 1).params.push_back({"base/" + name, value});
+    group_of(head ? own_head_scale : 1.0, value.dim() > 1).params.push_back({"base/" + name, value});
   }
   if (new_head_ && new_head_->options().train)
     for (const auto& [name, value] : new_head_->head_parameters())
-      group_of(head_lr_scale, value.dim() > 1).params.push_back({"head/" + name, value});
+      group_of(made_head_scale, value.dim() > 1).params.push_back({"head/" + name, value});
   return groups;
 }
 
 int64_t AdaptedModel::trainable_parameters() const {
   int64_t count = 0;
-  for (const auto& group : param_groups(1.0))
+  for (const auto& group : param_groups())
     for (const auto& [unused, value] : group.params) count += value.numel();
   return count;
 }

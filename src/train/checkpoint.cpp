@@ -1,8 +1,12 @@
 #include "train/checkpoint.h"
 
+#include <fcntl.h>
 #include <torch/torch.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <map>
 #include <tuple>
 
@@ -90,6 +94,14 @@ void make_way(const fs::path& target) {
   check(!failed, "cannot write ", target.string(), ": ", failed.message());
 }
 
+/// Throws Error when the file is there, or may be, and does not open.
+void check_readable(const fs::path& file) {
+  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor >= 0) ::close(descriptor);
+  const bool absent = descriptor < 0 && (errno == ENOENT || errno == ENOTDIR);
+  check(descriptor >= 0 || absent, "checkpoint ", file.string(), " cannot be read: ", std::strerror(errno), "; it is kept");
+}
+
 void remove_outdated(const RunFolder& folder, int64_t step, int64_t keep) {
   const fs::path newest = checkpoint_path(folder, step);
   auto all = list_checkpoints(folder.checkpoints());
@@ -165,6 +177,7 @@ void restore_best_adapter(const fs::path& checkpoint, const RunFolder& folder) {
 }
 
 std::string checkpoint_defect(const fs::path& folder) {
+  for (const char* name : {kNumbers, kTensors, kBest}) check_readable(folder / name);
   try {
     read_checked_files(folder, read_numbers(folder));
     return "";

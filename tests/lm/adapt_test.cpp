@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <map>
+
 #include "core/random.h"
 #include "interchange/merge.h"
 #include "lm/parity.h"
@@ -117,6 +119,28 @@ TEST(AdaptTest, ParameterGroupsHoldAdaptersAndHeadUnderTheirOwnRates) {
     }
   EXPECT_EQ(count, adapted.trainable_parameters());
   EXPECT_EQ(count, 2 * (11 + 6) + 2 * (6 + 6) + 3 * 6 + 3);
+}
+
+/// The same model, whose last layer is its own head.
+class HeadedModel : public TinyModel {
+ public:
+  using TinyModel::TinyModel;
+  std::vector<AdapterSite> sites() override {
+    auto out = TinyModel::sites();
+    out.at(1).role = "head";
+    return out;
+  }
+};
+
+TEST(AdaptTest, TheModelsOwnHeadHasARateOfItsOwn) {
+  Fixture f;
+  const auto model = std::make_shared<HeadedModel>(f.archive);
+  AdaptedModel adapted(model, nullptr);
+  adapted.train_base();
+  std::map<std::string, double> scales;
+  for (const auto& group : adapted.param_groups(5.0, 3.0))
+    for (const auto& [name, value] : group.params) scales[name] = group.lr_scale;
+  EXPECT_EQ(scales, (std::map<std::string, double>{{"base/table.weight", 1.0}, {"base/dense.weight", 3.0}, {"base/dense.bias", 3.0}}));
 }
 
 TEST(HeadTest, PoolingFollowsItsDefinition) {

@@ -227,6 +227,8 @@ def language(words, *sets, command="finetune lm.yaml --run run", **more):
     return Case(command, words, sets=list(sets), **more)
 
 
+NO_RANKS = [f"compare.methods.{i}.adapter.rank=null" for i in (0, 1)]
+
 CASES = {
     # the model
     "not TorchScript": rows(b"hello, no model", ["model.pt", "not a TorchScript file", "export_torchscript.py"], name="model.pt"),
@@ -240,6 +242,7 @@ CASES = {
     "a NaN among the weights": finetune(["model.pt", "model.encoder.layer.1.output.dense.weight", "nan at [3, 5]", "1 of 2048"], spoil=with_weight(float("nan"))),
     "an infinity among the weights": finetune(["model.encoder.layer.1.output.dense.weight", "inf at [3, 5]"], spoil=with_weight(float("inf"))),
     "no such device": finetune(["model.device", "expected cpu, cuda or cuda:N"], "model.device=gpu"),
+    "two rates of the only head": finetune(["train.lr is 0.1", "train.head_lr 0.2", "give train.lr alone"], "adapter={method: none}", "train.lr=0.1", "train.head_lr=0.2"),
     "unknown precision": finetune(["model.precision", "bfloat16", "float16"], "model.precision=float16"),
     "unknown output": finetune(["model.output", "nonsense"], "model.output=nonsense"),
     # values of another type in what an archive brings along
@@ -356,17 +359,30 @@ CASES = {
     "compare: same name twice": compare(["two methods are called 'LoRA'"], "compare.methods.1.name=LoRA"),
     "compare: no seeds": compare(["compare.seeds: expected at least one seed"], "compare.seeds=[]"),
     "compare: a seed twice": compare(["compare.seeds: expected different values"], "compare.seeds=[1,1]"),
+    "compare: no count of seeds": compare(["compare.seeds", "how many"], "compare.seeds=0"),
+    "compare: seeds that are no numbers": compare(["compare.seeds"], "compare.seeds=many"),
+    "compare: seeds of two places": compare(["compare.seeds", "train.seed", "take one of them out"], "train.seed=77"),
+    "compare: a seed of a method": compare(["compare.seeds", "compare.methods.1.train.seed"], "compare.methods.1.train={seed: 3}"),
+    "compare: learning rates of a method in two places": compare(["compare.methods.0.lr", "compare.methods.0.train.lr"], "compare.methods.0.train={lr: 0.5}"),
+    "compare: learning rates of all in two places": compare(["compare.lr", "train.lr", "take one of them out"], "compare.lr=[1e-3,1e-2]", "train.lr=0.5"),
+    "compare: a learning rate that nobody takes": compare(["every method has learning rates of its own", "train.lr", "take it out"], "train.lr=0.5", "compare.methods.2.lr=0.1"),
+    "compare: learning rates that nobody takes": compare(["every method has learning rates of its own", "compare.lr"], "compare.lr=0.5", "compare.methods.2.lr=0.1"),
+    "compare: two rates of a head": compare(["compare.methods.2.lr", "compare.methods.2.train.head_lr"], "compare.methods.2.train={head_lr: 0.5}", "compare.methods.2.lr=0.1"),
+    "compare: steps of two places": compare(["compare.steps", "train.steps", "take one of them out"], "compare.steps=9"),
+    "compare: evaluations of two places": compare(["compare.evaluations", "train.eval_every"], "compare.evaluations=2", "train.eval_every=1"),
+    "compare: ranks of two places": compare(["compare.ranks", "compare.methods.0.adapter.rank"], "compare.ranks=[2,4]"),
+    "compare: samples of two places": compare(["compare.samples", "data.samples"], "data.samples=20"),
     "compare: negative learning rate": compare(["lr: expected numbers above 0"], "compare.methods.0.lr=[-1]"),
     "compare: steps for other sizes": compare(["compare.steps"], "compare.steps=[1,2,3]"),
     "compare: no methods": compare(["compare.methods: expected a list of methods"], "compare.methods=[]"),
     "compare: a method that is a word": compare(["compare.methods.0: expected keys below it"], "compare.methods=[lora]"),
     "compare: no test rows": compare(["data.test: a comparison scores on test rows"], "data.test="),
     "compare: no dev rows": compare(["data.dev: a comparison chooses learning rates on dev rows"], "data.dev="),
-    "compare: a rank that no weight has": compare(["rank", "4000"], "compare.ranks=[2,4000]"),
+    "compare: a rank that no weight has": compare(["rank", "4000"], "compare.ranks=[2,4000]", *NO_RANKS),
     "compare: more rows than there are": compare(["data.samples: 4000"], "compare.samples=[16,4000]"),
     "compare: a shared key that nobody has": compare(["adapter.gamma: no compared method has this key"], "adapter.gamma=1"),
     "compare: model is missing": compare(["nowhere.pt", "does not exist"], "model.path=nowhere.pt"),
-    "compare: half a rank": compare(["rank", "2.5"], "compare.ranks=[5]", "compare.methods.0.rank_scale=0.5"),
+    "compare: half a rank": compare(["rank", "2.5"], "compare.ranks=[5]", *NO_RANKS, "compare.methods.0.rank_scale=0.5"),
     # completion
     "complete: no target": Case(SYNTHETIC, ["completion.train", "synthetic: {rows: 100}"], files={"synthetic.yaml": "completion: {}\n"}),
     "complete: unknown key": synthetic(["optimiser", "optimizer"], "completion.optimiser=gd"),

@@ -190,7 +190,7 @@ void setup_complete(CLI::App& app, Action& action) {
   command->add_flag("--print-config", o->print_config, "Print the resolved configuration and stop");
   add_ratings_options(*command, o->use);
   command->footer("Example:\n  deeplora complete configs/completion/synthetic.yaml --set completion.synthetic.observed=0.1 --run runs/completion\n"
-                  "  deeplora complete configs/ratings/ratings.yaml --set completion.train=ratings.csv --run runs/ratings\n"
+                  "  deeplora complete configs/completion/ratings.yaml --set completion.train=ratings.csv --run runs/ratings\n"
                   "  deeplora complete --run runs/ratings --top 10 --output best.csv");
   command->callback([o, &action] {
     if (o->use.any()) {

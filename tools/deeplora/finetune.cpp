@@ -14,6 +14,7 @@
 #include "finetune_report.h"
 #include "run_options.h"
 #include "session.h"
+#include "train/checkpoint.h"
 #include "train/distributed.h"
 
 namespace deeplora {
@@ -21,7 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct FinetuneOptions : RunOptions {
-  bool dry_run = false;
+  bool dry_run = false, restart_refused = false;
 };
 
 void announce(const Session& s) {
@@ -44,6 +45,7 @@ std::unique_ptr<ProcessGroup> meet_others(Config& config, const Registries& regi
   if (!launch.several()) return nullptr;
   if (!launch.leads()) set_log_level(LogLevel::warning);
   const RunConfig run = RunConfig::read(config.copy(), registries);
+  check_device(run.model);
   if (run.model.device == "cuda" && launch.local_rank > 0) config.set(cat("model.device=cuda:", launch.local_rank));
   log_info("waiting for ", launch.size - 1, " other processes at ", launch.master, ":", launch.port);
   const std::chrono::milliseconds timeout(static_cast<int64_t>(run.train.distributed_timeout * 1000));
@@ -181,9 +183,11 @@ void train(const FinetuneOptions& o, const Config& config, const Registries& reg
     folder.write(folder.config_file(), session.config.resolved);
     folder.write(folder.task_file(), session.task_state().dump(2) + "\n");
   };
+  const double lr = *session.config.train.lr;
+  const HeadRates head = head_rates(session.config);
   Trainer trainer({.model = session.model(),
                    .task = session.task(),
-                   .groups = session.adapted->param_groups(session.config.train.head_lr / *session.config.train.lr),
+                   .groups = session.adapted->param_groups(head.made / lr, head.own / lr),
                    .config = session.config.train,
                    .device = session.device,
                    .bf16 = session.in_bfloat16(),
@@ -210,11 +214,22 @@ void train(const FinetuneOptions& o, const Config& config, const Registries& reg
   print_summary(json, folder);
 }
 
+/// The run from its start, in an empty folder.
+void begin_again(FinetuneOptions o, const Config& config, const Registries& registries) {
+  std::error_code failed;
+  fs::remove_all(run_folder_of(o), failed);
+  check(!failed, "cannot empty the run folder ", run_folder_of(o).string(), ": ", failed.message());
+  o.resume = false;
+  train(o, config, registries, nullptr);
+}
+
 void finetune(const FinetuneOptions& o) {
   const Registries registries = make_registries();
   Config config = given_config(o);
   if (o.print_config) {
-    std::cout << RunConfig::read(config, registries).resolved;
+    const RunConfig run = RunConfig::read(config, registries);
+    head_rates(run);
+    std::cout << run.resolved;
     return;
   }
   if (o.dry_run) {
@@ -225,7 +240,13 @@ void finetune(const FinetuneOptions& o) {
   }
   const auto group = meet_others(config, registries);
   try {
-    train(o, config, registries, group.get());
+    try {
+      train(o, config, registries, group.get());
+    } catch (const CheckpointRefused& e) {
+      if (!o.restart_refused || group) throw;
+      log_warning(e.what(), "; this run begins again");
+      begin_again(o, config, registries);
+    }
   } catch (const PeerLost&) {
     throw;
   } catch (const Interrupted&) {
@@ -245,6 +266,8 @@ void setup_finetune(CLI::App& app, Action& action) {
   command->add_option("--set", o->overrides, "Override a key: --set train.lr=1e-3 (may be repeated)")->take_all()->expected(1)->allow_extra_args(false);
   command->add_option("--run", o->run, "Run folder (default: runs/<configuration name>)");
   command->add_flag("--resume", o->resume, "Go on from the newest checkpoint of the run folder");
+  command->add_flag("--restart-refused", o->restart_refused,
+                    "With --resume: begin again when the run's checkpoint was made with other settings or data, instead of ending with an error");
   command->add_flag("--print-config", o->print_config, "Print the resolved configuration and stop");
   command->add_flag("--dry-run", o->dry_run, "Check configuration, model and data, build the adapters, train and write nothing");
   command->footer("Example:\n  deeplora finetune configs/sentiment_lora.yaml --set train.lr=1e-3 --run runs/lora");

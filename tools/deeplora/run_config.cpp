@@ -35,7 +35,6 @@ ModelConfig ModelConfig::read(const Config& model) {
   model.read("device", out.device, "cpu, cuda or cuda:N");
   try {
     const torch::Device device(out.device);
-    if (device.is_cuda() && !torch::cuda::is_available()) model.mistake("device", "this LibTorch sees no CUDA device; use cpu");
   } catch (const c10::Error&) {
     model.mistake("device", cat("expected cpu, cuda or cuda:N, found '", out.device, "'"));
   }
@@ -103,12 +102,29 @@ RunConfig RunConfig::read(const Config& given, const Registries& registries) {
   out.head = HeadConfig::read(config.section("head"));
   out.train = TrainConfig::read(config.section("train"));
   if (!out.train.lr) {
-    out.train.lr = out.adapter.default_lr;  // recorded, so that the resolved configuration says which one was used
+    const bool head_only = out.adapter.trains == AdapterMethod::Trains::head_only;
+    out.train.lr = head_only ? out.train.head_lr.value_or(out.adapter.default_lr) : out.adapter.default_lr;  // recorded, so that the resolved configuration says which one was used
     config.section("train").read("lr", out.train.lr, "peak learning rate; absent: the method's default");
   }
   config.finish();
   out.resolved = config.dump();
   return out;
+}
+
+void check_device(const ModelConfig& model) {
+  check(!torch::Device(model.device).is_cuda() || torch::cuda::is_available(), "model.device: ", model.device,
+        ": this LibTorch sees no CUDA device; use cpu");
+}
+
+HeadRates head_rates(const RunConfig& run) {
+  constexpr double kMadeHead = 5e-3;
+  const double lr = run.train.lr.value();
+  if (run.adapter.trains == AdapterMethod::Trains::head_only) {
+    check(!run.train.head_lr || *run.train.head_lr == lr, "train.lr is ", lr, " and train.head_lr ", run.train.head_lr.value_or(lr),
+          ", but adapter.method: none trains nothing but the head; give train.lr alone");
+    return {lr, lr};
+  }
+  return {run.train.head_lr.value_or(kMadeHead), run.train.head_lr.value_or(lr)};
 }
 
 std::vector<std::string> data_overrides(const std::vector<std::string>& assignments) {

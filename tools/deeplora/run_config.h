@@ -75,6 +75,18 @@ struct RunConfig {
   static RunConfig read(const Config& config, const Registries& registries);
 };
 
+/// Throws Error when this machine lacks the device. Asked when a run starts, not when its configuration is read.
+void check_device(const ModelConfig& model);
+
+/// Peak learning rates of the head: one that the run makes, and the model's own. train.head_lr is for both; without it a new head
+/// has 5e-3 and the model's own learns at train.lr, like the rest of its weights. With method none the head is all there is and
+/// learns at train.lr.
+struct HeadRates {
+  double made, own;
+};
+/// Throws Error when method none is given train.lr and another train.head_lr.
+HeadRates head_rates(const RunConfig& run);
+
 /// The assignments themselves; throws Error for one outside the `data` section: the rest of a finished run is fixed.
 std::vector<std::string> data_overrides(const std::vector<std::string>& assignments);
 

@@ -140,6 +140,7 @@ std::vector<Example> encode_rows(const Task& task, const Tokenizer* tokenizer, c
 }
 
 Session::Session(RunConfig read) : config(std::move(read)), device(config.model.device) {
+  check_device(config.model);
   use_threads(config.train.threads);  // also when a finished run is scored: the same threads give the same bits
   const bool deterministic = config.model.deterministic == "auto" ? device.is_cpu() : config.model.deterministic == "yes";
   at::globalContext().setDeterministicAlgorithms(deterministic, /*warn_only=*/true);
@@ -273,6 +274,7 @@ void Session::build(const Registries& registries, bool with_gradients) {
 
 Session Session::start(const Config& given, const Registries& registries) {
   Session session(RunConfig::read(given, registries));
+  head_rates(session.config);  // a contradiction is said before anything is loaded
   session.load_model_files();
   session.load_training_rows();
   session.train.examples = encode_rows(session.task(), session.tokenizer.get(), session.train.rows, "data.train", true, &session.train.truncated);

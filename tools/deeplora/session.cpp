@@ -54,7 +54,8 @@ std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const fs::path& path, 
   // The task keeps what it is given: files by value, so that the archive may move.
   std::map<std::string, std::string> files;
   const auto from = tokenizer_files(path, archive);
-  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"})
+  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "additional_chat_templates/tool_use.jinja",
+                           "additional_chat_templates/rag.jinja"})
     if (auto content = from(name)) files[name] = std::move(*content);
   task.use_model({.config = archive.config(),
                   .generation_config = archive.json("generation_config.json"),

@@ -161,6 +161,10 @@ def tokenizer_files(folder: str) -> dict[str, bytes]:
              if name in TEXT_FILES or name.endswith(SENTENCEPIECE_SUFFIXES)}
     if os.path.isfile(os.path.join(folder, "1_Pooling", "config.json")):
         files["pooling.json"] = read_bytes(folder, "1_Pooling", "config.json")
+    further = os.path.join(folder, "additional_chat_templates")
+    for name in sorted(os.listdir(further)) if os.path.isdir(further) else []:
+        if name.endswith(".jinja"):
+            files[f"additional_chat_templates/{name}"] = read_bytes(further, name)
     if "tokenizer.json" not in files:
         if any(n.startswith("vocab.") or n.endswith(SENTENCEPIECE_SUFFIXES) for n in files):
             files.update(fast_tokenizer(folder))

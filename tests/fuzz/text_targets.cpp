@@ -120,18 +120,23 @@ void chat_template(std::string_view input) {
   const auto parts = parts_of(input, 2);
   if (!is_valid_utf8(parts[1])) return;  // readers of rows have seen to that
   const auto json = nlohmann::ordered_json(std::string(parts[1]));
-  std::vector<ChatTemplate> forms;
+  const jinja::Variables tokens{{"bos_token", jinja::Value("<s>")}, {"eos_token", jinja::Value("</s>")}};
   try {
-    forms.push_back(ChatTemplate::recognise(std::string(parts[0]), "<s>", "</s>"));
-  } catch (const Error&) {
-    for (const auto& name : ChatTemplate::names()) forms.push_back(ChatTemplate::by_name(name, "<s>", ""));
-  }
-  for (const auto& form : forms) {
+    const auto chat = ChatTemplate::parse(std::string(parts[0]), "template", tokens);
+    Conversation conversation{{make_message("user", "Hi"), make_message("assistant", "Hello.")}, {}, {}};
     try {
-      const auto messages = read_messages(json, "line 1");
-      for (const bool open : {false, true}) form.render(messages, open);
+      conversation.messages = read_messages(json, "line 1");
+    } catch (const Error&) {  // then the template has these two
+    }
+    chat.end_of_turn();
+    try {
+      chat.prompt(conversation);
     } catch (const Error&) {
     }
+    const ChatText whole = chat.whole(conversation);
+    for (const auto& [begin, end] : whole.answers)
+      if (begin > end || end > whole.text.size()) throw std::logic_error("an answer outside of the text");
+  } catch (const Error&) {
   }
 }
 

@@ -55,7 +55,8 @@ std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const fs::path& path, 
   // The task keeps what it is given: files by value, so that the archive may move.
   std::map<std::string, std::string> texts;
   const auto from = tokenizer_files(path, files);
-  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"})
+  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
+                           "additional_chat_templates/tool_use.jinja", "additional_chat_templates/rag.jinja"})
     if (auto content = from(name)) texts[name] = std::move(*content);
   task.use_model({.config = files.config(),
                   .generation_config = files.json("generation_config.json"),

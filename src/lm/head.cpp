@@ -65,7 +65,7 @@ torch::Tensor pool(const torch::Tensor& hidden, const torch::Tensor& mask, Pooli
     case Pooling::cls: return hidden.select(1, 0);
     case Pooling::max: return hidden.masked_fill(keep == 0, -std::numeric_limits<float>::infinity()).amax(1);
     case Pooling::last: {
-      const torch::Tensor last = (mask.sum(1) - 1).clamp_min(0);
+      const torch::Tensor last = ((mask != 0) * torch::arange(1, mask.size(1) + 1, mask.options())).argmax(1);
       return hidden.index({torch::arange(hidden.size(0), last.options()), last});
     }
   }
@@ -86,7 +86,9 @@ ModelOutput ModelWithHead::forward(const Batch& batch) {
   if (!pooled.defined()) pooled = pool(base_->forward(batch).hidden, batch.attention_mask, options_.pooling);
   if (options_.dropout > 0) pooled = at::dropout(pooled, options_.dropout, is_training());
   const torch::Tensor raw = at::linear(pooled.to(weight_.scalar_type()), weight_, bias_);
-  return {.hidden = {}, .logits = raw * options_.scale + options_.shift};
+  if (options_.scale == 1 && options_.shift == 0) return {.hidden = {}, .logits = raw};
+  // In float64: float32 would round what was learnt to the step of numbers as large as the shift.
+  return {.hidden = {}, .logits = raw.to(torch::kFloat64) * options_.scale + options_.shift};
 }
 
 std::pair<torch::Tensor, torch::Tensor> ModelWithHead::folded() const {

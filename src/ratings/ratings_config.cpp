@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "ratings/ratings_file.h"
-#include "text/text_encoding.h"
+#include "text/encoding.h"
 
 namespace deeplora {
 namespace {
@@ -18,7 +18,7 @@ void read_files(const Config& config, RatingsConfig& out) {
   config.read_choice("header", out.format.header, {"auto", "yes", "no"}, "whether the first line names the columns");
   config.read_choice("row_names", out.format.row_names, {"auto", "yes", "no"},
                      "dense tables: whether the first column names the rows");
-  config.read_choice("encoding", out.format.encoding, known_encodings(), "of the files' characters");
+  config.read_choice("encoding", out.format.encoding, encoding_names(), "of the files' characters");
   const Config columns = config.section("columns");
   columns.read("row", out.format.row, "column of the rows' ids, by name or 0-based index");
   columns.read("col", out.format.col, "column of the columns' ids");

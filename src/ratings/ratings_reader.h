@@ -17,7 +17,7 @@ struct RatingsFormat {
   std::string separator = "auto";  ///< auto, comma, tab, semicolon, space or "::"
   std::string header = "auto";     ///< auto, yes or no
   std::string row_names = "auto";  ///< dense: whether the first column names the rows; auto, yes or no
-  std::string encoding = "utf-8";  ///< one of known_encodings()
+  std::string encoding = "utf-8";  ///< one of encoding_names()
   /// Columns of triplets by name or 0-based index; empty: found by usual names, else 0, 1, 2 and (if there) 3.
   std::string row = {}, col = {}, value = {}, time = {};
 };

@@ -70,6 +70,7 @@ class CausalLm : public LanguageTask {
     options.wanted = columns(labelled);
     options.known = {text_, prompt_, completion_, messages_, kShareGptColumn, "instruction", "output"};
     options.stand_ins = {"input_ids", messages_, kShareGptColumn, "instruction", references_column_};
+    options.keys = {{text_, "data.text"}, {prompt_, "data.prompt"}, {completion_, "data.completion"}};
   }
 
   /// Lines of plain text that follow each other without a blank line are one document.
@@ -132,8 +133,8 @@ class CausalLm : public LanguageTask {
 
   std::vector<Example> arrange(std::vector<Example> examples, std::string_view what) const override {
     auto kept = LanguageTask::arrange(std::move(examples), what);
-    const bool plain = std::all_of(kept.begin(), kept.end(), [](const Example& e) { return e.prompt_ids.empty(); });
-    return pack_ && plain ? packed(kept) : kept;
+    const bool joined = std::all_of(kept.begin(), kept.end(), [](const Example& e) { return e.joined; });
+    return pack_ && joined ? packed(kept) : kept;
   }
 
   Batch collate(std::span<const Example* const> examples) const override {
@@ -403,21 +404,22 @@ class CausalLm : public LanguageTask {
     }
     out.input_ids = ids;
     out.label_ids = ids;
-    if (!ids.empty()) out.label_ids.front() = kIgnored;
+    out.joined = true;
+    // In a block the token before is the end of another text, after which any text may begin.
+    if (!ids.empty() && !pack_) out.label_ids.front() = kIgnored;
     if (ids.size() == text_prefix_.size()) std::fill(out.label_ids.begin(), out.label_ids.end(), kIgnored);
   }
 
   void encode_ids(const Row& row, Example& out) const {
-    Row copy{row.source, {{"ids", row.fields.at("input_ids")}}};
-    out.input_ids = label_list(copy, "ids");
-    check(!out.input_ids.empty() && std::find(out.input_ids.begin(), out.input_ids.end(), kIgnored) == out.input_ids.end(), row.source,
-          ": input_ids: expected whole numbers from 0, at least one");
+    RowIds ids = read_model_ids(row, out.labelled);
     const bool own = row.fields.contains("labels");
-    out.label_ids = own ? label_list(row, "labels") : out.input_ids;
-    check(out.label_ids.size() == out.input_ids.size(), row.source, ": labels: expected ", out.input_ids.size(), " values as in input_ids, found ",
-          out.label_ids.size());
+    out.input_ids = std::move(ids.input_ids);
+    out.label_ids = own ? std::move(ids.labels) : out.input_ids;
+    if (out.label_ids.empty()) out.label_ids.assign(out.input_ids.size(), kIgnored);
+    out.joined = out.labelled && !own;
     const auto first = std::find_if(out.label_ids.begin(), out.label_ids.end(), [](int64_t id) { return id != kIgnored; }) - out.label_ids.begin();
     if (own || !out.labelled) out.prompt_ids.assign(out.input_ids.begin(), own ? out.input_ids.begin() + first : out.input_ids.end());
+    out.label_ids.front() = kIgnored;  // no token before it predicts it, least of all another row's
     if (static_cast<int64_t>(out.input_ids.size()) > max_length_ && (own || !pack_)) {
       check(!own || too_long_ != "error", row.source, ": input_ids has ", out.input_ids.size(), " tokens, but data.max_length is ", max_length_,
             "; raise it, or set data.too_long: cut or drop");
@@ -428,7 +430,8 @@ class CausalLm : public LanguageTask {
     }
   }
 
-  /// Documents one after the other, cut into blocks of max_length; the last block may be shorter.
+  /// Documents one after the other, cut into blocks of max_length; the last block may be shorter. Rows with labels of their own are
+  /// never among them.
   std::vector<Example> packed(const std::vector<Example>& documents) const {
     std::vector<Example> blocks;
     for (const auto& document : documents) {
@@ -438,10 +441,8 @@ class CausalLm : public LanguageTask {
           blocks.back().source = document.source;
           blocks.back().labelled = true;
         }
-        // Whether a document's first token is predicted from the one before it does not matter to it, but teaches what
-        // follows the end token.
+        blocks.back().label_ids.push_back(t == 0 && blocks.back().input_ids.empty() ? kIgnored : document.label_ids[t]);
         blocks.back().input_ids.push_back(document.input_ids[t]);
-        blocks.back().label_ids.push_back(t == 0 && !blocks.back().label_ids.empty() ? document.input_ids[0] : document.label_ids[t]);
       }
     }
     if (blocks.size() > 1 && blocks.back().input_ids.size() < 2) blocks.pop_back();  // one token predicts nothing

@@ -4,6 +4,7 @@
 
 #include "tasks/language_task.h"
 #include "tasks/token_loss.h"
+#include "text/row_errors.h"
 
 namespace deeplora {
 namespace {
@@ -33,6 +34,21 @@ class Seq2Seq : public LanguageTask {
   void table_options(TableOptions& options, bool labelled) const override {
     options.wanted = columns(labelled);
     options.stand_ins = {"input_ids", references_column_};
+    options.keys = {{text_, "data.text"}, {target_, "data.target"}};
+  }
+
+  std::vector<std::string> remarks(const std::vector<Row>& rows, bool labelled) const override {
+    auto out = LanguageTask::remarks(rows, labelled);
+    size_t empty = 0;
+    std::string first;
+    for (const auto& row : rows) {
+      const auto source = row.fields.find(text_);
+      if (row.fields.contains("input_ids") || source == row.fields.end() || *source != "") continue;
+      if (empty++ == 0) first = row.source;
+    }
+    if (empty > 0 && prompt_template_.empty())
+      out.push_back(cat(with_commas(empty), " of ", with_commas(rows.size()), " rows have an empty text, the first at ", first));
+    return out;
   }
 
   void use_model(const TaskModel& model) override {
@@ -57,6 +73,8 @@ class Seq2Seq : public LanguageTask {
       Encoding encoding = tokenizer(row).encode(source, std::nullopt, max_length_);
       out.input_ids = std::move(encoding.ids);
       out.truncated = encoding.truncated;
+      check(!out.input_ids.empty(), row.source, ": an empty source, and the tokenizer adds no token of its own; the model needs at least one ",
+            "token (leave the row out)");
       if (labelled) encode_target(row, out);
     } catch (const Error& e) {
       const std::string message = e.what();
@@ -116,16 +134,14 @@ class Seq2Seq : public LanguageTask {
   }
 
   void encode_ids(const Row& row, Example& out) const {
-    out.input_ids = label_list(row, "input_ids");
-    check(!out.input_ids.empty() && std::find(out.input_ids.begin(), out.input_ids.end(), kIgnored) == out.input_ids.end(), row.source,
-          ": input_ids: expected whole numbers from 0, at least one");
+    out.input_ids = read_model_ids(row, false).input_ids;
     if (static_cast<int64_t>(out.input_ids.size()) > max_length_) {
       out.truncated = true;
       out.input_ids.resize(static_cast<size_t>(max_length_));
     }
     if (!out.labelled) return;
     check(row.fields.contains("labels"), row.source, ": a row with input_ids needs labels, the target's ids");
-    out.label_ids = label_list(row, "labels");
+    out.label_ids = whole_numbers(row, "labels", true);
     fit_answer(out.label_ids, most_target(), out, "the target");
   }
 

@@ -96,7 +96,16 @@ void table(std::string_view input) {
   const MemoryFile file(content);
   try {
     const std::vector<std::string> wanted = options[2].empty() ? std::vector<std::string>{} : std::vector{options[2]};
-    for (const Row& row : read_table(file.path(), {.format = options[0], .header = options[1].empty() ? "auto" : options[1], .wanted = wanted, .known = {"label"}})) {
+    TableOptions how{.format = options[0], .header = options[1].empty() ? "auto" : options[1], .wanted = wanted, .known = {"label"}};
+    for (const char* encoding : {"utf-16", "cp1252"}) {
+      how.encoding = encoding;
+      try {
+        read_table(file.path(), how);
+      } catch (const Error&) {
+      }
+    }
+    how.encoding = "utf-8";
+    for (const Row& row : read_table(file.path(), how).rows) {
       row.fields.dump();
       if (row.fields.contains("messages")) read_messages(row.fields.at("messages"), row.source);
     }

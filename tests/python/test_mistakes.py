@@ -228,6 +228,7 @@ def language(words, *sets, command="finetune lm.yaml --run run", **more):
 
 
 NO_RANKS = [f"compare.methods.{i}.adapter.rank=null" for i in (0, 1)]
+TSV = ["data.train=data.tsv", "data.dev="]
 
 CASES = {
     # the model
@@ -318,6 +319,26 @@ CASES = {
     "NaN as JSON": rows(jsonl(GOOD_ROWS[:5]) + '{"text": "x", "label": NaN}\n', ["rows.jsonl:6", "JSON"]),
     "one label only": rows(jsonl([{"text": "x", "label": "a"}] * 9), ["only one label, 'a'"], "data.task=classification"),
     "missing column": finetune(["rows.jsonl", "sentense"], "data.text=sentense"),
+    "one mistake in every row": rows(jsonl([{"review": "x", "label": i} for i in range(50)]),
+                                     ["data.train: rows.jsonl:1: set data.text: ...; no field 'text'; fields there: review, label (50 rows, the last rows.jsonl:50)"]),
+    "one value in many rows": rows(jsonl(GOOD_ROWS + [{"text": "x", "label": "good"}] * 30), ["rows.jsonl:25: label: expected a number, found 'good'", "(30 rows"]),
+    "a header or a row": rows("kind\tphrase\n" + "a\tit is so\nb\tit is not\n" * 4, ["data.tsv:1: set data.header: true or false", "(kind | phrase)"], *TSV,
+                              "data.text=1", "data.label=0", name="data.tsv"),
+    "a table that several separators fit": rows("a;b,1\nc;d,2\n", ["set data.separator to one of ,, ;"], "data.train=data.csv", "data.dev=", "data.text=0", "data.label=1",
+                                                name="data.csv"),
+    "an unknown separator": finetune(["data.separator: expected auto, comma", "found 'comm'"], "data.separator=comm", *TSV, files={"data.tsv": "text\tlabel\n"}),
+    "a separator for JSON": finetune(["data.separator: ';' applies to TSV and CSV only", "rows.jsonl is read as jsonl"], "data.separator=;"),
+    "an unknown encoding": finetune(["data.encoding", "did you mean 'utf-8'"], "data.encoding=utf8"),
+    "Windows-1252": rows("text\tlabel\ncaf\u00e9\t1\n".encode("cp1252"), ["data.tsv:2: not valid UTF-8", "data.encoding: cp1252"], *TSV, name="data.tsv"),
+    "UTF-16 without a mark": rows("text\tlabel\na\t1\n".encode("utf-16-le"), ["data.tsv:1: a NUL byte", "data.encoding: utf-16"], *TSV, name="data.tsv"),
+    "an open quote": rows("text,label\n\"a,1\n", ["data.csv:2: a quote is opened and never closed", "data.quoting: none"], "data.train=data.csv", "data.dev=",
+                          name="data.csv"),
+    "short rows": rows("text\tlabel\n" + "a b\t1\n" * 30 + "c\n" * 2, ["data.tsv:32: 1 columns, expected 2 as in line 1 (2 rows, the last data.tsv:33)",
+                                                                     "data.bad_rows: skip"], *TSV, name="data.tsv"),
+    "too many bad rows": rows("text\tlabel\n" + "a b\t1\n" * 30 + "c\n" * 2, ["2 of 32 rows cannot be read, more than data.bad_rows_share: 0.01"], *TSV,
+                              "data.bad_rows=skip", name="data.tsv"),
+    "a share of all rows": finetune(["data.bad_rows_share", "from 0 to below 1"], "data.bad_rows_share=1"),
+    "an open list of rows": rows('[{"text": "a", "label": 1},', ["data.json:1: the list of rows is never closed"], "data.train=data.json", "data.dev=", name="data.json"),
     "missing label column": rows(jsonl([{"text": "x"}] * 9), ["rows.jsonl", "label"]),
     "empty file": rows(b"", ["rows.jsonl", "no rows"]),
     "too few rows": finetune(["data.samples", "24 rows", "5000"], "data.samples=5000"),

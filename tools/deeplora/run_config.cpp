@@ -4,6 +4,7 @@
 #include "interchange/peft.h"
 #include "models/registration.h"
 #include "tasks/registration.h"
+#include "text/encoding.h"
 
 namespace deeplora {
 
@@ -56,10 +57,28 @@ DataConfig DataConfig::read(const Config& data, const Tasks& tasks) {
   data.read("train", out.train, "training rows");
   data.read("dev", out.dev, "rows that choose the best checkpoint");
   data.read("test", out.test, "rows that are scored once, at the end");
-  data.read_choice("format", out.format, {"auto", "jsonl", "tsv", "csv", "text"}, "auto: by the file's extension");
-  data.read_choice("header", out.header, {"auto", "yes", "no"}, "whether TSV and CSV files begin with column names; auto: when a wanted name is there");
+  data.read_choice("format", out.format, {"auto", "jsonl", "json", "tsv", "csv", "text"}, "auto: by the file's extension, else by its content; json: one list of rows");
+  data.read_choice("header", out.header, {"auto", "true", "false", "yes", "no"}, "whether TSV and CSV files begin with column names; auto: when a wanted name is there");
+  data.read("separator", out.separator, "between the columns of TSV and CSV: auto (by content), comma, semicolon, tab, pipe or a character");
+  data.read_choice("quoting", out.quoting, {"auto", "none", "double"}, "of TSV and CSV: double: fields in \"\" as in RFC 4180; auto: CSV, and TSV whose quotes balance in every row");
+  data.read_choice("encoding", out.encoding, encoding_names(), "of data files; a byte order mark goes before it");
+  data.read_choice("bad_rows", out.bad_rows, {"error", "skip"}, "rows that cannot be read: stop, or leave them out (counted and named)");
+  data.read("bad_rows_share", out.bad_rows_share, "largest share of a file's rows that data.bad_rows: skip may leave out");
+  data.require(out.bad_rows_share >= 0 && out.bad_rows_share < 1, "bad_rows_share", "a number from 0 to below 1");
   data.read("samples", out.samples, "draw this many training rows by train.seed; absent: all");
   data.require(!out.samples || *out.samples >= 1, "samples", "a whole number from 1");
+  return out;
+}
+
+TableOptions DataConfig::table_options() const {
+  TableOptions out;
+  out.format = format;
+  out.header = header;
+  out.separator = separator;
+  out.quoting = quoting;
+  out.encoding = encoding;
+  out.bad_rows = bad_rows;
+  out.bad_rows_share = bad_rows_share;
   return out;
 }
 

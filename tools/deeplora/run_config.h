@@ -36,10 +36,13 @@ struct ModelConfig {
 struct DataConfig {
   std::string task;
   std::filesystem::path train, dev, test;
-  std::string format = "auto", header = "auto";
+  std::string format = "auto", header = "auto", separator = "auto", quoting = "auto", encoding = "utf-8", bad_rows = "error";
+  double bad_rows_share = 0.01;
   std::optional<int64_t> samples;
 
   static DataConfig read(const Config& data, const Tasks& tasks);
+  /// How its files are read; the task adds the columns.
+  TableOptions table_options() const;
 };
 
 /// The keys of `adapter` that every method has.

@@ -3,6 +3,8 @@
 #include <ATen/Context.h>
 #include <torch/torch.h>
 
+#include <algorithm>
+
 #include "core/log.h"
 #include "core/parallel.h"
 #include "core/random.h"
@@ -16,7 +18,9 @@
 #include "model_files/registration.h"
 #include "model_files/tensor_file.h"
 #include "start_gradients.h"
+#include "tasks/id_limits.h"
 #include "tasks/task_state.h"
+#include "text/row_errors.h"
 #include "text/sampling.h"
 
 namespace deeplora {
@@ -102,23 +106,41 @@ std::shared_ptr<LanguageModel> build_graph(const ModelFiles& files, const Archiv
   return model;
 }
 
-std::vector<Row> read_rows(const DataConfig& data, const Task& task, const fs::path& file, std::string_view what, bool labelled) {
-  TableOptions options;
-  options.format = data.format;
-  options.header = data.header;
-  task.table_options(options, labelled);
+Table read_rows(const TableOptions& options, const fs::path& file, std::string_view what) {
   try {
-    auto rows = read_table(file, options);
-    return labelled ? task.documents(std::move(rows)) : rows;
+    Table table = read_table(file, options);
+    if (table.skipped > 0) log_warning(what, ": ", table.skipped_rows);
+    return table;
   } catch (const Error& e) {
     fail(what, ": ", e.what());
   }
 }
 
+namespace {
+
+TableOptions options_for(const DataConfig& data, const Task& task, bool labelled) {
+  TableOptions out = data.table_options();
+  task.table_options(out, labelled);
+  return out;
+}
+
+/// The line that tells what a file was taken for.
+void say_what_was_read(const Task& task, const fs::path& file, const std::string& table, std::span<const Example> examples) {
+  if (examples.empty()) return;
+  std::vector<size_t> lengths;
+  for (const auto& example : examples) lengths.push_back(example.input_ids.size());
+  std::sort(lengths.begin(), lengths.end());
+  const std::string labels = task.label_summary(examples);
+  log_info("data: ", file.string(), ": ", table, labels.empty() ? "" : "; " + labels, "; lengths median ", lengths[lengths.size() / 2], ", longest ",
+           with_commas(lengths.back()), " tokens");
+}
+
+}  // namespace
+
 std::vector<Example> encode_rows(const Task& task, const Tokenizer* tokenizer, const std::vector<Row>& rows, std::string_view what, bool labelled,
                                  int64_t* truncated) {
   std::vector<Example> out;
-  Errors errors;
+  RowErrors errors;
   int64_t cut = 0;
   if (!tokenizer)  // said once, not for every row
     for (const auto& row : rows)
@@ -129,11 +151,11 @@ std::vector<Example> encode_rows(const Task& task, const Tokenizer* tokenizer, c
       out.push_back(task.encode(row, tokenizer, labelled));
       cut += out.back().truncated;
     } catch (const Error& e) {
-      errors.add(e.what());
+      errors.add_what(row.source, e.what());
     }
   }
   errors.throw_if_any(what);
-  if (labelled) out = task.arrange(std::move(out), what);
+  for (const auto& remark : task.remarks(rows, labelled)) log_warning(what, ": ", remark);
   if (cut > 0)
     log_warning(what, ": ", cut, " of ", rows.size(), " texts were cut to data.max_length tokens");
   if (truncated) *truncated = cut;
@@ -159,7 +181,9 @@ void Session::load_model_files() {
 
 void Session::load_training_rows() {
   check(!config.data.train.empty(), "data.train: expected a file of training rows, found nothing");
-  std::vector<Row> all = read_rows(config.data, task(), config.data.train, "data.train", true);
+  Table table = read_rows(options_for(config.data, task(), true), config.data.train, "data.train");
+  train_table = table.summary();
+  const std::vector<Row> all = task().documents(std::move(table.rows));
   train_rows_in_file = static_cast<int64_t>(all.size());
   if (config.data.samples) {
     const auto samples = static_cast<size_t>(*config.data.samples);
@@ -174,8 +198,13 @@ void Session::load_training_rows() {
 
 LoadedData Session::load(const fs::path& file, std::string_view what, bool labelled) const {
   LoadedData out;
-  out.rows = read_rows(config.data, task(), file, what, labelled);
+  Table table = read_rows(options_for(config.data, task(), labelled), file, what);
+  const std::string summary = table.summary();
+  out.rows = labelled ? task().documents(std::move(table.rows)) : std::move(table.rows);
   out.examples = encode_rows(task(), tokenizer.get(), out.rows, what, labelled, &out.truncated);
+  check_ids(task(), model(), out.examples, device, what);
+  if (labelled) say_what_was_read(task(), file, summary, out.examples);
+  if (labelled) out.examples = task().arrange(std::move(out.examples), what);
   return out;
 }
 
@@ -244,6 +273,11 @@ void Session::build(const Registries& registries, bool with_gradients) {
   base->set_gradient_checkpointing(config.train.gradient_checkpointing);
   const auto head = add_head(base);
   adapted = std::make_unique<AdaptedModel>(head ? std::static_pointer_cast<LanguageModel>(head) : base, head);
+  if (with_gradients) {  // of the training rows, before anything reads them
+    check_ids(task(), model(), train.examples, device, "data.train");
+    say_what_was_read(task(), config.data.train, train_table, train.examples);
+    train.examples = task().arrange(std::move(train.examples), "data.train");
+  }
   using Trains = AdapterMethod::Trains;
   const bool language_model = task().outputs() == 0;  // whose output layer is a weight like others, not a head of the task
   check(!language_model || config.adapter.trains != Trains::head_only || config.train.steps == int64_t{0},

@@ -18,7 +18,7 @@ struct LoadedData {
 
 class Session {
  public:
-  /// A new run: reads the training file first (its labels shape the head), then builds the model and its adapters.
+  /// A new run: reads the training file first (its labels shape the head), then builds the model and its adapters. `train` is arranged.
   static Session start(const Config& config, const Registries& registries);
   /// A finished or interrupted run: task and adapter from its folder. Throws Error when the model file's weights are not
   /// those the run was trained on. `overrides` ("data.generation.beams=4") change its configuration.
@@ -43,6 +43,7 @@ class Session {
   std::unique_ptr<AdaptedModel> adapted;
   torch::Device device = torch::kCPU;
   LoadedData train;                      ///< rows drawn, of a new run
+  std::string train_table;               ///< what the training file was read as
   int64_t train_rows_in_file = 0;
   double parity_difference = 0;
   std::vector<double> weight_norms;  ///< of the adapted weights, in the order of adapted->adapters(); of a session that trains
@@ -82,11 +83,12 @@ TokenizerFiles tokenizer_files(const std::filesystem::path& path, const ModelFil
 std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const std::filesystem::path& path, const ModelFiles& files,
                                               const ArchiveInterface& interface);
 
-/// Examples of rows, arranged by the task where they are labelled; says how many texts were cut. Throws Error with every row that cannot be encoded; `what` names the rows.
+/// Examples of rows, before check_ids() and Task::arrange(); says how many texts were cut and what the task remarks. Throws Error with every
+/// row that cannot be encoded, the same mistake once; `what` names the rows.
 std::vector<Example> encode_rows(const Task& task, const Tokenizer* tokenizer, const std::vector<Row>& rows, std::string_view what, bool labelled,
                                  int64_t* truncated = nullptr);
 
-/// Rows of a file (labelled: documents) as the run's `data` section says.
-std::vector<Row> read_rows(const DataConfig& data, const Task& task, const std::filesystem::path& file, std::string_view what, bool labelled);
+/// The rows of a file; `what` names it in messages, also in the one that tells which rows were left out.
+Table read_rows(const TableOptions& options, const std::filesystem::path& file, std::string_view what);
 
 }  // namespace deeplora

@@ -49,9 +49,9 @@ std::string read_text_file(const fs::path& file, const TextEncoding& encoding) {
     const auto part = std::string_view(chunk).substr(0, static_cast<size_t>(in.gcount()));
     text += part;
     const std::string mark = byte_order_mark(text).first;
-    const bool wide = (mark.empty() ? encoding : mark).starts_with("utf-16");
+    const bool wide = (mark.empty() ? encoding.name : mark).starts_with("utf-16");
     const size_t nul = wide ? std::string_view::npos : part.find('\0');
-    if (nul != std::string_view::npos) refuse_nul(text, text.size() - part.size() + nul, file);
+    if (nul != std::string_view::npos) refuse_nul(text, text.size() - part.size() + nul, file, encoding.key);
     check(text.size() <= kLargest, "data file ", file.string(), " is larger than 4 GiB; split it");
   }
   check(!in.bad(), "data file ", file.string(), " cannot be read to its end");

@@ -95,8 +95,9 @@ TorchScriptArchive TorchScriptArchive::load(const fs::path& file, torch::Device 
   for (const auto& parameter : archive.module_.named_parameters()) archive.tensors_.push_back({parameter.name, parameter.value});
   for (const auto& buffer : archive.module_.named_buffers()) archive.tensors_.push_back({buffer.name, buffer.value});
   for (size_t i = 0; i < archive.tensors_.size(); ++i) archive.index_.emplace(archive.tensors_[i].name, i);
-  for (const auto& argument : archive.module_.get_method("forward").function().getSchema().arguments())
-    if (argument.name() != "self") archive.inputs_.push_back(argument.name());
+  // The first is the object itself, whatever it is called.
+  const auto& arguments = archive.module_.get_method("forward").function().getSchema().arguments();
+  for (size_t i = 1; i < arguments.size(); ++i) archive.inputs_.push_back(arguments[i].name());
   return archive;
 }
 

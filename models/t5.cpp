@@ -237,16 +237,17 @@ class T5Model : public LanguageModel {
 
   /// Logits [B, T', V] of decoder_input_ids [B, T'].
   ModelOutput forward(const Batch& batch) override {
-    const torch::Tensor logits = logits_of(decode(batch));
-    return {.hidden = {}, .logits = logits.view({batch.decoder_input_ids.size(0), batch.decoder_input_ids.size(1), logits.size(1)})};
+    const auto [states, packing] = decode(batch);
+    return {.hidden = {}, .logits = packing->unpack(logits_of(states))};
   }
 
   torch::Tensor token_loss_sum(const Batch& batch) override {
     AdapterSlot& output = lm_head_ ? static_cast<AdapterSlot&>(*lm_head_) : *words_;
     if (!output.can_give_loss()) return {};
-    const torch::Tensor states = scaled(decode(batch));
+    const auto [states, packing] = decode(batch);
     check_labels_fit(batch.labels, batch.decoder_input_ids);
-    return output.loss_sum(states, batch.labels.flatten());
+    const int64_t tokens = batch.labels.numel();  // rows behind them stand for no token
+    return output.loss_sum(scaled(states.narrow(0, 0, tokens)), batch.labels.flatten());
   }
 
   std::vector<AdapterSite> sites() override {
@@ -277,13 +278,13 @@ class T5Model : public LanguageModel {
   size_t decoder_layers() const { return decoder_->layer_count(); }
 
  private:
-  /// The decoder's states of decoder_input_ids [B, T'], every cell one row: [B T', D].
-  torch::Tensor decode(const Batch& batch) {
+  /// The decoder's states of decoder_input_ids [B, T'], every cell one row [N, D], and how they are packed.
+  std::pair<torch::Tensor, std::shared_ptr<const Packing>> decode(const Batch& batch) {
     check(batch.decoder_input_ids.defined(), "a sequence-to-sequence model needs decoder_input_ids, which this task does not give");
     const auto [source, source_packing] = encode(batch);
     const torch::Tensor& ids = batch.decoder_input_ids;
-    const auto packing = std::make_shared<const Packing>(torch::Tensor(), ids.size(0), ids.size(1), ids.device());
-    return decoder_->forward(words_(packing->pack(ids)), packing, 0, source, source_packing, nullptr, checkpointing_);
+    const auto packing = std::make_shared<const Packing>(torch::ones_like(ids), ids.size(0), ids.size(1), ids.device());
+    return {decoder_->forward(words_(packing->pack(ids)), packing, 0, source, source_packing, nullptr, checkpointing_), packing};
   }
   /// What the output layer reads.
   torch::Tensor scaled(const torch::Tensor& x) const { return config_.scale_output ? x / std::sqrt(static_cast<double>(config_.width)) : x; }

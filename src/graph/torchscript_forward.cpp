@@ -70,8 +70,9 @@ ArchiveForward::ArchiveForward(const TorchScriptArchive& archive, const ArchiveI
       errors.add("model.inputs.", input, ": the model has no input '", argument, "'; it has ", join(names));
   }
   bool takes_ids = false;
-  for (const auto& argument : module_.get_method("forward").function().getSchema().arguments()) {
-    if (argument.name() == "self") continue;
+  const auto& arguments = module_.get_method("forward").function().getSchema().arguments();
+  for (size_t i = 1; i < arguments.size(); ++i) {  // the first is the object itself
+    const auto& argument = arguments[i];
     const auto role = role_of.find(argument.name());
     roles_.push_back(role == role_of.end() ? "" : role->second);
     defaults_.push_back(argument.default_value().value_or(c10::IValue()));

@@ -20,6 +20,55 @@ std::string where_they_part(const ReferenceForward& reference, LanguageModel& mo
   return ours.size() <= theirs.size() ? "they part after the last layer" : "they part in the output";
 }
 
+/// probe_batch() of exactly so many tokens.
+Batch batch_of(const ModelFiles& archive, LanguageModel& model, int64_t tokens) {
+  int64_t vocabulary = 0, known = 0;  // a table of positions may be longer than that of the words
+  for (const auto& site : model.sites()) {
+    if (site.kind != SiteKind::embedding) continue;
+    vocabulary = std::max(vocabulary, site.weight.size(0));
+    if (site.reads_ids) known = known == 0 ? site.weight.size(0) : std::min(known, site.weight.size(0));
+  }
+  if (known > 0) vocabulary = known;
+  if (vocabulary == 0) vocabulary = 32;
+  const int64_t pad = archive.config().value("pad_token_id", int64_t{0});
+  auto generator = make_generator(0, "probe");
+  Batch batch;
+  const int64_t lowest = vocabulary > 16 ? 5 : 1;  // special tokens come first in most vocabularies
+  batch.input_ids = torch::randint(std::min(lowest, vocabulary - 1), vocabulary, {2, tokens}, generator, torch::kInt64);
+  batch.input_ids = torch::where(batch.input_ids == pad, torch::full_like(batch.input_ids, std::min(vocabulary - 1, pad + 1)), batch.input_ids);
+  batch.attention_mask = torch::ones({2, tokens}, torch::kInt64);
+  if (model.takes_padding()) batch.attention_mask.index_put_({1, torch::indexing::Slice(std::max<int64_t>(1, tokens * 2 / 3))}, 0);
+  batch.input_ids.masked_fill_(batch.attention_mask == 0, pad);
+  batch.token_type_ids = torch::zeros({2, tokens}, torch::kInt64);
+  const auto& inputs = archive.inputs();
+  if (std::find(inputs.begin(), inputs.end(), "decoder_input_ids") != inputs.end())
+    batch.decoder_input_ids = batch.input_ids.flip({0, 1}).slice(1, 0, std::max<int64_t>(1, tokens - 3)).contiguous();
+  return batch;
+}
+
+/// Whether some table, parameter or buffer could be one of positions that end before `tokens`. Wrong ones (two segments, two classes) cost a pass.
+bool may_end_before(const ModelFiles& archive, int64_t tokens) {
+  constexpr int64_t kFirst = 2;  // RoBERTa and OPT begin behind the padding's
+  return std::any_of(archive.tensors().begin(), archive.tensors().end(), [&](const NamedTensor& tensor) {
+    const torch::Tensor& value = tensor.value;
+    return value.dim() >= 2 && std::min(value.size(0) > 1 ? value.size(0) : value.size(1), value.size(1)) < tokens + kFirst;
+  });
+}
+
+bool runs(LanguageModel& model, const Batch& batch) {
+  const torch::NoGradGuard no_grad;
+  const bool was_training = model.is_training();
+  model.eval();
+  bool out = true;
+  try {
+    model.forward(batch);
+  } catch (const std::exception&) {  // what the matter is will be said when it is probed in earnest
+    out = false;
+  }
+  model.train(was_training);
+  return out;
+}
+
 }  // namespace
 
 double relative_difference(const torch::Tensor& a, const torch::Tensor& b, const torch::Tensor& mask) {
@@ -43,28 +92,16 @@ double dtype_tolerance(const ModelFiles& archive, double half, double bfloat16) 
 }
 
 Batch probe_batch(const ModelFiles& archive, LanguageModel& model, int64_t tokens) {
-  int64_t vocabulary = 0, known = 0;  // a table of positions may be longer than that of the words
-  for (const auto& site : model.sites()) {
-    if (site.kind != SiteKind::embedding) continue;
-    vocabulary = std::max(vocabulary, site.weight.size(0));
-    if (site.reads_ids) known = known == 0 ? site.weight.size(0) : std::min(known, site.weight.size(0));
+  constexpr int64_t kTokens = 12;
+  if (tokens > 0) return batch_of(archive, model, tokens);
+  Batch wanted = batch_of(archive, model, kTokens);
+  if (!may_end_before(archive, kTokens)) return wanted;
+  const torch::Device device = archive.tensors().front().value.device();
+  for (const int64_t fewer : {kTokens, int64_t{8}, int64_t{6}, int64_t{4}, int64_t{3}, int64_t{2}, int64_t{1}}) {
+    Batch batch = fewer == kTokens ? wanted : batch_of(archive, model, fewer);
+    if (runs(model, batch.to(device))) return batch;
   }
-  if (known > 0) vocabulary = known;
-  if (vocabulary == 0) vocabulary = 32;
-  const int64_t pad = archive.config().value("pad_token_id", int64_t{0});
-  auto generator = make_generator(0, "probe");
-  Batch batch;
-  const int64_t lowest = vocabulary > 16 ? 5 : 1;  // special tokens come first in most vocabularies
-  batch.input_ids = torch::randint(std::min(lowest, vocabulary - 1), vocabulary, {2, tokens}, generator, torch::kInt64);
-  batch.input_ids = torch::where(batch.input_ids == pad, torch::full_like(batch.input_ids, std::min(vocabulary - 1, pad + 1)), batch.input_ids);
-  batch.attention_mask = torch::ones({2, tokens}, torch::kInt64);
-  if (model.takes_padding()) batch.attention_mask.index_put_({1, torch::indexing::Slice(tokens * 2 / 3)}, 0);
-  batch.input_ids.masked_fill_(batch.attention_mask == 0, pad);
-  batch.token_type_ids = torch::zeros({2, tokens}, torch::kInt64);
-  const auto& inputs = archive.inputs();
-  if (std::find(inputs.begin(), inputs.end(), "decoder_input_ids") != inputs.end())
-    batch.decoder_input_ids = batch.input_ids.flip({0, 1}).slice(1, 0, std::max<int64_t>(1, tokens - 3)).contiguous();
-  return batch;
+  return wanted;
 }
 
 torch::Tensor output_mask(const Batch& batch) {

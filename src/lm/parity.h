@@ -19,8 +19,8 @@ class ReferenceForward {
 };
 
 /// Two rows of token ids, one of them padded (if the model takes padding), the same for the same archive: [2, T]. An archive
-/// that takes decoder_input_ids gets some too, of another length.
-Batch probe_batch(const ModelFiles& archive, LanguageModel& model, int64_t tokens = 12);
+/// that takes decoder_input_ids gets some too, of another length. `tokens` 0: 12, or as many as a model with fewer positions takes.
+Batch probe_batch(const ModelFiles& archive, LanguageModel& model, int64_t tokens = 0);
 
 /// The chosen output of a model: hidden or logits.
 inline const torch::Tensor& output_of(const ModelOutput& out) { return out.hidden.defined() ? out.hidden : out.logits; }

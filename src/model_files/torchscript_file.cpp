@@ -92,8 +92,9 @@ TorchScriptArchive TorchScriptArchive::load(const fs::path& file, torch::Device 
   for (const auto& parameter : archive.module_.named_parameters()) archive.add_tensor(parameter.name, parameter.value);
   archive.parameters_ = archive.tensors().size();
   for (const auto& buffer : archive.module_.named_buffers()) archive.add_tensor(buffer.name, buffer.value);
-  for (const auto& argument : archive.module_.get_method("forward").function().getSchema().arguments())
-    if (argument.name() != "self") archive.inputs_.push_back(argument.name());
+  // The first is the object itself, whatever it is called.
+  const auto& arguments = archive.module_.get_method("forward").function().getSchema().arguments();
+  for (size_t i = 1; i < arguments.size(); ++i) archive.inputs_.push_back(arguments[i].name());
   return archive;
 }
 

@@ -220,5 +220,25 @@ TEST(TargetsTest, GlobsMatchWholeTexts) {
   EXPECT_TRUE(glob_matches("**", ""));
 }
 
+TEST(AdaptTest, WhetherARankIsTooLargeDoesNotDependOnTheOrderOfTheSites) {
+  Fixture f;
+  AdapterSite small = f.model->sites()[1], large = f.model->sites()[0];
+  small.path = "small.weight";
+  small.weight = torch::randn({2, 6});
+  for (const auto& sites : {std::vector{small, large}, std::vector{large, small}}) {
+    AdaptedModel adapted(f.model, nullptr);
+    adapted.add_adapters(sites, factory_of("lora", "rank: 5"), 1, torch::kCPU, nullptr);
+    for (size_t i = 0; i < 2; ++i) {
+      EXPECT_EQ(adapted.adapters()[i].site.path, sites[i].path);
+      EXPECT_EQ(adapted.adapters()[i].adapter->low_rank_pair()->a.size(0), sites[i].path == "small.weight" ? 2 : 5);
+    }
+    AdaptedModel refused(f.model, nullptr);
+    const std::string message = error_of([&] { refused.add_adapters(sites, factory_of("lora", "rank: 7"), 1, torch::kCPU, nullptr); });
+    EXPECT_NE(message.find("small.weight [2, 6]"), std::string::npos) << message;
+    EXPECT_NE(message.find("table.weight [11, 6]"), std::string::npos) << message;
+    EXPECT_EQ(message.find("small.weight") < message.find("table.weight"), sites[0].path == "small.weight") << message;
+  }
+}
+
 }  // namespace
 }  // namespace deeplora

@@ -98,6 +98,64 @@ TEST(CompareLevelTest, AtMostFivePercentOfTablesOfEqualMethodsShowAnything) {
   EXPECT_LE(sum / static_cast<double>(settings), kLevel);
 }
 
+/// Where the plain t test, or one that only leaves equal differences out, shows something in 6 to 7 % of the tables.
+TEST(CompareLevelTest, TheHardestSettingsStayBelow) {
+  constexpr size_t kTables = 40000;
+  const double most = kLevel + 4 * std::sqrt(kLevel * (1 - kLevel) / kTables);
+  std::mt19937_64 random(3);
+  for (const Setting& s : {Setting{20, 0.2, 5}, Setting{30, 0.1, 5}})
+    for (const double share : shares_of_findings(s, kTables, random)) EXPECT_LE(share, most) << s.rows << " rows";
+}
+
+/// Counts of two classes' rows that a run gets right: `ones` of the class that is asked for, `zeros` of the other.
+struct Counts {
+  double ones, zeros;
+};
+
+/// Scores of classes move in uneven steps: differences that are nearly equal are common, and the plain t test shows something in up
+/// to half of the tables.
+TEST(CompareLevelTest, ScoresOfClassesKeepTheLevelToo) {
+  constexpr size_t kTables = 1000;
+  const double most = kLevel + 4 * std::sqrt(kLevel * (1 - kLevel) / kTables);
+  const auto f1 = [](double right, double missed, double wrong) { return 2 * right / (2 * right + missed + wrong); };
+  const auto macro = [&](const Counts& c, double ones, double zeros) {
+    return (f1(c.ones, ones - c.ones, zeros - c.zeros) + f1(c.zeros, zeros - c.zeros, ones - c.ones)) / 2;
+  };
+  const auto matthews = [](const Counts& c, double ones, double zeros) {
+    const double said_one = c.ones + zeros - c.zeros, said_zero = c.zeros + ones - c.ones;
+    const double below = std::sqrt(said_one * said_zero * ones * zeros);
+    return below > 0 ? (c.ones * c.zeros - (ones - c.ones) * (zeros - c.zeros)) / below : 0;
+  };
+  std::mt19937_64 random(4);
+  for (const int half : {25, 50, 180})
+    for (const double differing : {0.02, 0.1})
+      for (const size_t seeds : {2, 3, 5}) {
+        const double flip = (1 - std::sqrt(1 - 2 * differing)) / 2;
+        const int right = half * 8 / 10;
+        const Binomial lost(right, flip), won(half - right, flip);
+        const auto draw = [&] { return static_cast<double>(right - lost(random) + won(random)); };
+        std::array<size_t, 2> found{};
+        for (size_t table = 0; table < kTables; ++table) {
+          std::vector<std::vector<Counts>> runs(kMost + 1, std::vector<Counts>(seeds));
+          for (auto& method : runs)
+            for (Counts& c : method) c = {draw(), draw()};
+          const auto shows = [&](const char* metric, const auto& score) {
+            std::vector<std::vector<double>> scores(runs.size());
+            for (size_t m = 0; m < runs.size(); ++m)
+              for (const Counts& c : runs[m]) scores[m].push_back(score(c, half, half));
+            std::vector<std::optional<PairedDifference>> differences(kMost);
+            for (size_t m = 0; m < kMost; ++m) differences[m] = paired_difference(scores[m + 1], scores[0], score_step(metric, 2 * half));
+            const auto adjusted = holm_adjusted(differences);
+            return std::any_of(adjusted.begin(), adjusted.end(), [](double p) { return p < kLevel; });
+          };
+          found[0] += shows("f1", macro);
+          found[1] += shows("matthews", matthews);
+        }
+        for (const size_t count : found)
+          EXPECT_LE(static_cast<double>(count) / kTables, most) << 2 * half << " rows, " << differing << " differing, " << seeds << " seeds";
+      }
+}
+
 TEST(CompareLevelTest, ATrueDifferenceIsFoundInMostTables) {
   constexpr size_t kTables = 2000, kSeeds = 5;
   constexpr int kRows = 365;

@@ -248,6 +248,16 @@ TEST_F(TableTest, ColumnsMayGoByTheirPublishedNames) {
   EXPECT_CONTAINS(error("a.tsv", "label\tb\tc\td\n1\ta\tb\tc\n", options), "no column 'sentence'");  // a header: no columns by number
 }
 
+TEST_F(TableTest, PublishedFilesMayHaveAnotherExtension) {
+  TableOptions options{"auto", "auto", {"sentence1", "sentence2", "label"}};
+  options.aliases = {{"sentence1", {"#1 String"}}, {"sentence2", {"#2 String"}}, {"label", {"Quality"}}};
+  const Table table = read_table(write("train.txt", "\xEF\xBB\xBFQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\r\n1\t70\t71\tHe said \"no\" .\t\"No , \" he said .\r\n0\t7\t8\t\"Yes\tno\r\n"), options);
+  EXPECT_EQ(table.summary(), "2 rows, columns Quality, #1 ID, #2 ID, #1 String, #2 String; separator tab");
+  EXPECT_EQ(table.rows[0].fields["sentence2"], "\"No , \" he said .");
+  EXPECT_EQ(table.rows[1].fields["sentence1"], "\"Yes");
+  EXPECT_EQ(table.rows[1].fields["label"], "0");
+}
+
 TEST_F(TableTest, EncodingsAreReadAsTold) {
   TableOptions options{"auto", "no", {}};
   options.encoding = "cp1252";

@@ -154,6 +154,10 @@ class Percent {
 
   std::string one() {
     std::optional<std::string> key;
+    if (peek() == '%') {
+      ++at_;
+      return "%";
+    }
     if (peek() == '(') {
       const size_t end = format_.find(')', at_);
       check(end != std::string::npos, "incomplete format key");
@@ -179,7 +183,6 @@ class Percent {
     while (peek() == 'l' || peek() == 'h' || peek() == 'L') ++at_;
     spec.type = peek();
     ++at_;
-    if (spec.type == '%') return "%";
     spec.align = left ? '<' : '>';
     if (!key) return shown(argument(), spec, zero && !left);
     check(values_.is_dict(), "format requires a mapping");

@@ -34,6 +34,7 @@ Dict dict_of(const char* function, Arguments arguments) {
   Dict out;
   if (!arguments.positional.empty()) {
     const Value& from = arguments.positional[0];
+    if (from.is_undefined()) from.fail_undefined();
     if (from.is_dict()) {
       out = from.dict();
     } else {

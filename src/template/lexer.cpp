@@ -311,7 +311,8 @@ class Lexer {
     const auto [last, error] = std::from_chars(text_.data() + from, text_.data() + end, code, base);
     const auto done = static_cast<size_t>(last - text_.data());
     if (done == from) complain(escape, "an escape without its number");
-    if (code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) complain(escape, "an escape that is no character");
+    if (code > 0x10FFFF) complain(escape, "an escape that is no character");
+    if (code >= 0xD800 && code < 0xE000) complain(escape, "escapes of half a surrogate pair are not supported");
     append_utf8(out, code);
     return done;
   }

@@ -205,7 +205,11 @@ const std::map<std::string, Method>& text_methods() {
       {"format", [](S s, A a) -> Value { return brace_format(s, a); }},
       {"isalnum", [](S s, A a) -> Value { none("isalnum", a); return all_are(s, [](char32_t c) { return pt::is_alphabetic(c) || pt::is_numeric(c); }); }},
       {"isalpha", [](S s, A a) -> Value { none("isalpha", a); return all_are(s, pt::is_alphabetic); }},
-      {"isascii", [](S s, A a) -> Value { none("isascii", a); return std::all_of(s.begin(), s.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; }); }},
+      {"isascii",
+       [](S s, A a) -> Value {
+         none("isascii", a);
+         return std::all_of(s.begin(), s.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+       }},
       {"isdecimal", [](S s, A a) -> Value { none("isdecimal", a); return all_are(s, pt::is_decimal); }},
       {"isdigit", [](S s, A a) -> Value { none("isdigit", a); return all_are(s, pt::is_digit); }},
       {"isnumeric", [](S s, A a) -> Value { none("isnumeric", a); return all_are(s, pt::is_numeric); }},
@@ -343,7 +347,10 @@ std::optional<Value> number_attribute(const Value& of, const std::string& name) 
   if (!of.is_float() && name == "denominator") return Value(1);
   if (of.is_float() && name == "is_integer") {
     const double real = of.real();
-    return make_function(name, [real](Arguments a) { return positional("is_integer", std::move(a), 0, 0), Value(std::isfinite(real) && real == std::trunc(real)); });
+    return make_function(name, [real](Arguments a) {
+      positional("is_integer", std::move(a), 0, 0);
+      return Value(std::isfinite(real) && real == std::trunc(real));
+    });
   }
   static const std::set<std::string> others{"as_integer_ratio", "bit_length", "bit_count", "conjugate", "from_bytes", "to_bytes", "fromhex", "hex"};
   if (!others.contains(name)) return std::nullopt;

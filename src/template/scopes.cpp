@@ -419,7 +419,8 @@ class Resolver {
     check_loop_is_kept(s);
     FunctionScope* function = s.recursive ? &function_in(frame) : frame.symbols->function;
     Symbols &own = inner(frame, function), &otherwise = inner(frame, function);
-    const bool extended = s.recursive || FreeNames({"loop"}).of(s.bodies[0]).contains("loop") || holds_scoped_block(s.bodies[0]) || holds_scoped_block(s.bodies[1]);
+    const bool shown = holds_scoped_block(s.bodies[0]) || holds_scoped_block(s.bodies[1]);
+    const bool extended = s.recursive || shown || FreeNames({"loop"}).of(s.bodies[0]).contains("loop");
     if (extended) own.declare("loop");
     Analysis analysis(own);
     analysis.expr(*s.parts[0], true);

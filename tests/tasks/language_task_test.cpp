@@ -60,7 +60,8 @@ class LetterTokenizer : public Tokenizer {
   bool ends_;
 };
 
-const char* kChatMl = R"({"chat_template": "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n'}}{% endfor %}"})";
+const char* kChatMl = R"({"chat_template": "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n'}}{% endfor %})"
+                      R"({% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"})";
 
 std::unique_ptr<Task> make(const std::string& name, const std::string& yaml, nlohmann::json config = {{"n_positions", 64}}, const std::string& files = kChatMl) {
   Tasks tasks("task");
@@ -254,7 +255,6 @@ TEST(CausalLmTest, WhatATemplateCannotTakeIsTheRowsError) {
 }
 
 TEST(CausalLmTest, LongConversationsLoseTheirOldestTurnsBehindTheSystemText) {
-  // <s> is id 2 of the letters' tokenizer only where a tokenizer writes it, so the template's first token is the chat mark here.
   const auto task = make("causal-lm", "{chat_template: chatml, max_length: 40, too_long: cut}", nlohmann::json::object(), "{}");
   std::vector<nlohmann::ordered_json> turns{said("system", "z")};
   for (const char* text : {"abc", "def", "ghi"}) {

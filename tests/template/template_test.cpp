@@ -69,6 +69,7 @@ TEST(TemplateTest, MistakesOfARunningTemplateAreNamedWithTheirPlace) {
   EXPECT_NE(error_in("{{ x.y }}").find("'x' is undefined"), std::string::npos);
   EXPECT_NE(error_in("{{ 'a' + 1 }}").find("unsupported operand type(s) for +: 'str' and 'int'"), std::string::npos);
   EXPECT_NE(error_in("{{ strftime_now('%Y') }}").find("data.chat_date"), std::string::npos);
+  EXPECT_NE(error_in("{{ dict(x) }}").find("'x' is undefined"), std::string::npos);
   EXPECT_NE(error_in("{{ [].append(1) }}").find("unsafe"), std::string::npos);
   EXPECT_NE(error_in("{{ 9223372036854775807 + 1 }}").find("beyond 64 bits"), std::string::npos);
   EXPECT_EQ(rendered("{{ ''.__class__ }}{{ x }}{{ [].append is defined }}"), "False");

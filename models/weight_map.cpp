@@ -1,5 +1,6 @@
 #include "models/weight_map.h"
 
+#include "graph/lookups.h"
 #include "lm/targets.h"
 
 namespace deeplora {
@@ -57,7 +58,10 @@ bool WeightMap::tied(const std::string& name, const std::string& table) const {
 }
 
 EmbeddingTable WeightMap::embedding(const std::string& name, int64_t rows, int64_t width) {
-  return EmbeddingTable(prefix_ + name + ".weight", take(name + ".weight", {rows, width}));
+  if (!lookups_) lookups_ = table_lookups(archive_);
+  const std::string path = prefix_ + name + ".weight";
+  const auto lookups = archive_.has(path) ? lookups_->find(archive_.tensor(path).const_data_ptr()) : lookups_->end();
+  return EmbeddingTable(path, take(name + ".weight", {rows, width}), lookups == lookups_->end() ? LookupOptions{} : lookups->second);
 }
 
 void WeightMap::finish(const std::string& family, const std::vector<std::string>& may_stay) const {

@@ -1,6 +1,7 @@
 // Takes weights out of an archive by their Hugging Face names, and says all that is missing or misshapen at once.
 #pragma once
 
+#include <map>
 #include <set>
 
 #include "model_files/torchscript_file.h"
@@ -22,6 +23,7 @@ class WeightMap {
   Projection transposed_projection(const std::string& name, int64_t out, int64_t in);
   /// Projections that read one input, their weights moved into one tensor, the archive's with them.
   JoinedProjections joined(std::vector<Projection> projections) const;
+  /// Looked up as the archive's own forward does.
   EmbeddingTable embedding(const std::string& name, int64_t rows, int64_t width);
   /// True when the name is not there, or is another name of `table`: a language model whose output layer is its embedding.
   bool tied(const std::string& name, const std::string& table) const;
@@ -39,6 +41,7 @@ class WeightMap {
   std::string prefix_;
   std::vector<NamedTensor> taken_;
   std::set<std::string> used_;
+  std::optional<std::map<const void*, LookupOptions>> lookups_;  ///< by the address of the table; once they are asked for
   Errors errors_;
 };
 

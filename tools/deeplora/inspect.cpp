@@ -3,6 +3,7 @@
 #include "commands.h"
 #include "core/log.h"
 #include "graph/graph_model.h"
+#include "graph/unknown_weights.h"
 #include "lm/fused_rows.h"
 #include "lm/targets.h"
 #include "model_files/torchscript_code.h"
@@ -28,6 +29,7 @@ bool look_native(const TorchScriptArchive& archive, const Registries& registries
     if (!registries.families.at(name).recognises(archive)) continue;
     try {
       keep = registries.families.at(name).build(archive, {});
+      check_reads_nothing_beside(archive, *keep);
     } catch (const Error& e) {
       out.reason = e.what();
       return false;

@@ -9,6 +9,7 @@
 #include "core/system.h"
 #include "deeplora_version.h"
 #include "graph/graph_model.h"
+#include "graph/unknown_weights.h"
 #include "interchange/peft.h"
 #include "lm/autocast.h"
 #include "lm/fused_rows.h"
@@ -74,6 +75,7 @@ std::shared_ptr<LanguageModel> build_native(const TorchScriptArchive& archive, c
     const ModelFamily& family = families.at(name);
     if (!family.recognises(archive)) continue;
     auto model = family.build(archive, options);
+    check_reads_nothing_beside(archive, *model);
     const ParityResult parity = compare_with_archive(archive, interface, *model);
     check(parity.equal, "model ", archive.file().string(), ": the native family ", name, " does not compute what the archive computes: ",
           parity.message, "; its config.json may belong to another model");

@@ -245,7 +245,7 @@ class BartModel : public LanguageModel {
     weights.expect_size("decoder_layers", c.decoder_layers);
     weights.expect_size("encoder_ffn_dim", c.encoder_mlp);
     weights.expect_size("decoder_ffn_dim", c.decoder_mlp);
-    words_ = register_module("words", weights.embedding("shared", c.vocabulary, c.width));
+    words_ = register_module("words", weights.embedding("shared", c.vocabulary, c.width, c.padding));
     encoder_ = register_module("encoder", std::make_shared<BartStack>(weights, "encoder.", c, false));
     decoder_ = register_module("decoder", std::make_shared<BartStack>(weights, "decoder.", c, true));
     if (!above.tied("lm_head.weight", prefix.substr(outside.size()) + kSharedTable))
@@ -277,8 +277,7 @@ class BartModel : public LanguageModel {
   }
 
   std::vector<AdapterSite> sites() override {
-    std::vector<AdapterSite> out{words_->site("embedding", SiteKind::embedding, lm_head_ ? 2 : 3)};
-    out.back().reads_ids = true;
+    std::vector<AdapterSite> out{words_->word_site(lm_head_ ? 2 : 3)};
     encoder_->add_embedding_sites(out);
     encoder_->add_sites(out);
     decoder_->add_embedding_sites(out);

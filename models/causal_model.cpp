@@ -195,7 +195,7 @@ torch::Tensor CausalModel::run(const torch::Tensor& ids, const std::shared_ptr<c
 
 std::vector<AdapterSite> CausalModel::sites() {
   std::vector<AdapterSite> out;
-  out.push_back(words_->site("embedding", SiteKind::embedding, lm_head_ ? 1 : 2));
+  out.push_back(words_->word_site(lm_head_ ? 1 : 2));
   add_embedding_sites(out);
   for (const auto& layer : layers_) layer->add_sites(out);
   if (lm_head_) out.push_back(lm_head_->site("lm_head"));

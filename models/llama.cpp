@@ -180,7 +180,7 @@ class LlamaModel : public CausalModel {
     weights.expect_size("hidden_size", c.width);
     weights.expect_size("num_hidden_layers", c.layers);
     weights.expect_size("intermediate_size", c.mlp_width);
-    words_ = register_module("words", weights.embedding("embed_tokens", c.vocabulary, c.width));
+    words_ = register_module("words", weights.embedding("embed_tokens", c.vocabulary, c.width, archive.config().value("pad_token_id", int64_t{-1})));
     for (int64_t i = 0; i < c.layers; ++i) add_layer(std::make_shared<LlamaLayer>(weights, c, i));
     norm_ = register_module("norm", FrozenRmsNorm(weights, "norm", c.width, c.norm_eps, c.norm_offset()));
     logits_cap_ = c.logits_cap;

@@ -82,6 +82,7 @@ EncoderSettings EncoderSettings::read(const JsonFile& json, const std::string& f
   out.hidden_dropout = share(json, distil ? "dropout" : "hidden_dropout_prob", 0.1);
   out.attention_dropout = share(json, distil ? "attention_dropout" : "attention_probs_dropout_prob", 0.1);
   out.classifier_dropout = share(json, distil ? "seq_classif_dropout" : "classifier_dropout", distil ? 0.2 : out.hidden_dropout);
+  out.padding = whole(json, "pad_token_id", family == "roberta" || family == "mpnet" ? 1 : 0, 0);
   if (family == "roberta") out.first_position = whole(json, "pad_token_id", 1, 0) + 1;
   return out;
 }
@@ -173,6 +174,7 @@ BartSettings BartSettings::read(const JsonFile& json, const std::string& family)
   out.encoder_heads = whole(json, "encoder_attention_heads", 0, 1);
   out.decoder_heads = whole(json, "decoder_attention_heads", 0, 1);
   out.positions = whole(json, "max_position_embeddings", 1024, 1);
+  out.padding = whole(json, "pad_token_id", family == "pegasus" ? 0 : family == "marian" ? 58100 : 1, 0);
   out.sinusoidal = family == "marian" || family == "pegasus";
   out.first_position = out.sinusoidal ? 0 : 2;
   out.norm_first = family == "mbart" || family == "pegasus";

@@ -12,6 +12,7 @@ namespace deeplora {
 /// BERT, RoBERTa and DistilBERT, under one set of names.
 struct EncoderSettings {
   int64_t heads = 0;           ///< 0: not given
+  int64_t padding = 0;         ///< id of the padding token
   int64_t first_position = 0;  ///< RoBERTa starts counting at padding_idx + 1
   double norm_eps = 1e-12;
   std::string activation = "gelu";
@@ -73,6 +74,7 @@ struct T5Settings {
 struct BartSettings {
   int64_t encoder_heads = 0, decoder_heads = 0;  ///< 0: not given
   int64_t positions = 1024;                      ///< rows of sinusoidal tables
+  int64_t padding = 1;                           ///< id of the padding token
   int64_t first_position = 0;                    ///< rows before the first position's
   bool norm_first = false, sinusoidal = false;
   double scale = 1;  ///< of the embeddings: 1, or anything else for sqrt(D)

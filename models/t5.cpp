@@ -251,7 +251,7 @@ class T5Model : public LanguageModel {
   }
 
   std::vector<AdapterSite> sites() override {
-    std::vector<AdapterSite> out{words_->site("embedding", SiteKind::embedding, lm_head_ ? 2 : 3)};
+    std::vector<AdapterSite> out{words_->word_site(lm_head_ ? 2 : 3)};
     encoder_->add_sites(out);
     decoder_->add_sites(out);
     if (lm_head_) out.push_back(lm_head_->site("lm_head"));

@@ -1,5 +1,7 @@
 #include "models/weight_map.h"
 
+#include "graph/lookups.h"
+#include "graph/torchscript_forward.h"
 #include "lm/targets.h"
 #include "model_files/huggingface_folder.h"
 
@@ -66,8 +68,12 @@ bool WeightMap::tied(const std::string& name, const std::string& table) {
   return a.is_same(b) || (a.sizes() == b.sizes() && a.data_ptr() == b.data_ptr());
 }
 
-EmbeddingTable WeightMap::embedding(const std::string& name, int64_t rows, int64_t width) {
-  return EmbeddingTable(prefix_ + name + ".weight", take(name + ".weight", {rows, width}));
+EmbeddingTable WeightMap::embedding(const std::string& name, int64_t rows, int64_t width, int64_t padding) {
+  const std::string path = prefix_ + name + ".weight";
+  if (!archive_.holds_code()) return EmbeddingTable(path, take(name + ".weight", {rows, width}), LookupOptions{.padding = padding});
+  if (!lookups_) lookups_ = table_lookups(archive_of(archive_, "how tables are looked up"));
+  const auto lookups = archive_.has(path) ? lookups_->find(archive_.tensor(path).const_data_ptr()) : lookups_->end();
+  return EmbeddingTable(path, take(name + ".weight", {rows, width}), lookups == lookups_->end() ? LookupOptions{} : lookups->second);
 }
 
 void WeightMap::finish(const std::string& family, const std::vector<std::string>& may_stay) const {

@@ -1,6 +1,7 @@
 // Takes weights out of an archive by their Hugging Face names, and says all that is missing or misshapen at once.
 #pragma once
 
+#include <map>
 #include <set>
 
 #include "model_files/model_files.h"
@@ -22,7 +23,9 @@ class WeightMap {
   Projection transposed_projection(const std::string& name, int64_t out, int64_t in);
   /// Projections that read one input, their weights moved into one tensor, the archive's with them.
   JoinedProjections joined(std::vector<Projection> projections) const;
-  EmbeddingTable embedding(const std::string& name, int64_t rows, int64_t width);
+  /// Looked up as the archive's own forward does; in files without code, row `padding` gets no gradient (-1: none), as
+  /// transformers makes its tables.
+  EmbeddingTable embedding(const std::string& name, int64_t rows, int64_t width, int64_t padding = -1);
   /// Records a mistake when config.json declares another size than `found`. Only where no forward pass of the files proves
   /// the sizes: an archive may carry any config.json that computes the same.
   void expect_size(const std::string& key, int64_t found);
@@ -43,6 +46,7 @@ class WeightMap {
   std::string prefix_;
   std::vector<NamedTensor> taken_;
   std::set<std::string> used_;
+  std::optional<std::map<const void*, LookupOptions>> lookups_;  ///< by the address of the table; once they are asked for
   Errors errors_;
 };
 

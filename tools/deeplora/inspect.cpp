@@ -3,6 +3,7 @@
 #include "commands.h"
 #include "core/log.h"
 #include "graph/graph_model.h"
+#include "graph/unknown_weights.h"
 #include "lm/fused_rows.h"
 #include "lm/targets.h"
 #include "model_files/registration.h"
@@ -29,6 +30,7 @@ bool look_native(const ModelFiles& archive, const Registries& registries, Inspec
     if (!registries.families.at(name).recognises(archive)) continue;
     try {
       keep = registries.families.at(name).build(archive, {});
+      if (archive.holds_code()) check_reads_nothing_beside(archive_of(archive, "a native family's check"), *keep);
     } catch (const Error& e) {
       out.reason = e.what();
       return false;

@@ -11,6 +11,7 @@
 #include "core/system.h"
 #include "deeplora_version.h"
 #include "graph/graph_model.h"
+#include "graph/unknown_weights.h"
 #include "interchange/peft.h"
 #include "lm/autocast.h"
 #include "lm/fused_rows.h"
@@ -82,6 +83,7 @@ std::shared_ptr<LanguageModel> build_native(const ModelFiles& files, const Archi
     if (!family.recognises(files)) continue;
     auto model = family.build(files, options);
     if (!reference) return model;
+    check_reads_nothing_beside(archive_of(files, "a native family's check"), *model);
     const ParityResult parity = compare_with_reference(files, *reference, *model);
     check(parity.equal, "model ", files.file().string(), ": the native family ", name, " does not compute what the archive computes: ",
           parity.message, "; its config.json may belong to another model");

@@ -34,8 +34,8 @@ TokenizerFiles tokenizer_files(const fs::path& path, const TorchScriptArchive& a
   };
 }
 
-std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& path, const TorchScriptArchive& archive) {
-  auto made = make_tokenizer(tokenizer_files(path, archive));
+std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& path, const TorchScriptArchive& archive, const Languages& languages) {
+  auto made = make_tokenizer(tokenizer_files(path, archive), languages);
   check(path.empty() || made != nullptr, "model.tokenizer: ", path.string(), " holds no tokenizer; known files: ", join(tokenizer_file_names()));
   return made;
 }
@@ -43,9 +43,9 @@ std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& path, const TorchScrip
 std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const fs::path& path, const TorchScriptArchive& archive, const ArchiveInterface& interface) {
   std::shared_ptr<Tokenizer> tokenizer;
   try {
-    tokenizer = load_tokenizer(path, archive);
+    tokenizer = load_tokenizer(path, archive, task.languages());
   } catch (const Error& e) {
-    if (!path.empty()) throw;
+    if (!path.empty() || !task.languages().source.empty() || !task.languages().target.empty()) throw;
     log_warning("the archive's tokenizer cannot be used, so rows must carry input_ids: ", e.what());
   }
   int64_t pad = tokenizer ? tokenizer->special().pad : -1;

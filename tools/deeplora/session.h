@@ -70,7 +70,7 @@ std::shared_ptr<LanguageModel> build_graph(const TorchScriptArchive& archive, co
                                            double* difference, bool language_model = false);
 
 /// Tokenizer from a path, or from the archive's extra files when the path is empty; null when there is none.
-std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path, const TorchScriptArchive& archive);
+std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path, const TorchScriptArchive& archive, const Languages& languages = {});
 
 /// Tokenizer files from a folder, a file, or the archive's extra files when the path is empty; refers to the archive.
 TokenizerFiles tokenizer_files(const std::filesystem::path& path, const TorchScriptArchive& archive);

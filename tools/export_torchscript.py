@@ -37,7 +37,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 HEAD_SEED = 0
 TEXT_FILES = (
     "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json",
-    "added_tokens.json", "sentence_bert_config.json", "chat_template.jinja", "generation_config.json")
+    "added_tokens.json", "target_vocab.json", "sentence_bert_config.json", "chat_template.jinja", "generation_config.json")
 SENTENCEPIECE_SUFFIXES = (".spm", ".model")
 
 

@@ -16,14 +16,19 @@ class Seq2Seq : public LanguageTask {
     data.read("text", text_, "column of the source text");
     data.read("target", target_, "column of the target text");
     data.read("max_target_length", max_target_length_, "longest target in tokens, special tokens included; absent: max_length");
+    data.read("source_language", languages_.source, "code of the source's language, for tokenizers that mark texts with it (en_XX, eng_Latn); empty: the tokenizer's own");
+    data.read("target_language", languages_.target, "code of the target's language; empty: the tokenizer's own");
     data.require(!max_target_length_ || *max_target_length_ >= 2, "max_target_length", "a whole number from 2");
   }
 
   nlohmann::ordered_json settings() const override {
     auto out = LanguageTask::settings();
-    out.update({{"text", text_}, {"target", target_}, {"max_target_length", most_target()}});
+    out.update({{"text", text_}, {"target", target_}, {"max_target_length", most_target()}, {"source_language", languages_.source},
+                {"target_language", languages_.target}});
     return out;
   }
+
+  Languages languages() const override { return languages_; }
 
   std::vector<std::string> columns(bool labelled) const override {
     std::vector<std::string> out = prompt_template_.empty() ? std::vector<std::string>{text_} : template_columns();
@@ -128,8 +133,10 @@ class Seq2Seq : public LanguageTask {
 
   void encode_target(const Row& row, Example& out) const {
     if (out.references.front().empty()) return;  // nothing to predict: arrange() reports it
-    out.label_ids = tokenizer(row).encode(out.references.front(), std::nullopt, 0).ids;
-    if (eos_id_ >= 0 && (out.label_ids.empty() || out.label_ids.back() != eos_id_)) out.label_ids.push_back(eos_id_);
+    auto& ids = out.label_ids = tokenizer(row).encode_target(out.references.front()).ids;
+    // A language code may stand behind the end token.
+    const auto last = ids.end() - static_cast<std::ptrdiff_t>(std::min<size_t>(ids.size(), 2));
+    if (eos_id_ >= 0 && std::find(last, ids.end(), eos_id_) == ids.end()) ids.push_back(eos_id_);
     fit_answer(out.label_ids, most_target(), out, "the target");
   }
 
@@ -146,6 +153,7 @@ class Seq2Seq : public LanguageTask {
   }
 
   std::string text_ = "text", target_ = "target";
+  Languages languages_;
   std::optional<int64_t> max_target_length_;
   int64_t start_ = 0, positions_ = 0;
 };

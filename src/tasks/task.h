@@ -76,6 +76,8 @@ class Task {
   virtual void restore(const OrderedJsonFile& state) = 0;
   /// Id that fills cells beyond a text (masked out, but some models read it: RoBERTa counts positions by it).
   virtual void set_pad_id(int64_t id) = 0;
+  /// Languages that a translator's tokenizer marks texts with; empty for everything else.
+  virtual Languages languages() const { return {}; }
   /// Called before any row is encoded. Throws Error for a model of another kind.
   virtual void use_model(const TaskModel& /*model*/) {}
   /// How the task's files are read: columns, and what may stand in for them.

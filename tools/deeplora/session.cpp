@@ -40,8 +40,8 @@ TokenizerFiles tokenizer_files(const fs::path& path, const ModelFiles& files) {
   };
 }
 
-std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& path, const ModelFiles& files) {
-  auto made = make_tokenizer(tokenizer_files(path, files));
+std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& path, const ModelFiles& files, const Languages& languages) {
+  auto made = make_tokenizer(tokenizer_files(path, files), languages);
   check(path.empty() || made != nullptr, "model.tokenizer: ", path.string(), " holds no tokenizer; known files: ", join(tokenizer_file_names()));
   return made;
 }
@@ -49,9 +49,9 @@ std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& path, const ModelFiles
 std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const fs::path& path, const ModelFiles& files, const ArchiveInterface& interface) {
   std::shared_ptr<Tokenizer> tokenizer;
   try {
-    tokenizer = load_tokenizer(path, files);
+    tokenizer = load_tokenizer(path, files, task.languages());
   } catch (const Error& e) {
-    if (!path.empty()) throw;
+    if (!path.empty() || !task.languages().source.empty() || !task.languages().target.empty()) throw;
     log_warning("the model's tokenizer cannot be used, so rows must carry input_ids: ", e.what());
   }
   int64_t pad = tokenizer ? tokenizer->special().pad : -1;

@@ -73,7 +73,7 @@ std::shared_ptr<LanguageModel> build_graph(const ModelFiles& files, const Archiv
                                            double* difference, bool language_model = false);
 
 /// Tokenizer from a path, or from the model's own files when the path is empty; null when there is none.
-std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path, const ModelFiles& files);
+std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path, const ModelFiles& files, const Languages& languages = {});
 
 /// Tokenizer files from a folder, a file, or the model's own when the path is empty; refers to the model's files.
 TokenizerFiles tokenizer_files(const std::filesystem::path& path, const ModelFiles& files);

@@ -27,12 +27,12 @@ void keep(std::vector<int64_t>& values, size_t begin, size_t end) {
 
 std::vector<int64_t> whole_numbers(const Row& row, const std::string& column, bool ignored) {
   const auto& value = row.fields.at(column);
-  check(value.is_array(), row.source, ": ", column, ": expected a list of whole numbers, found ", value.dump().substr(0, 80));
+  check(value.is_array(), row.source, ": ", column, ": expected a list of whole numbers, found ", shortened(value.dump(), 80));
   std::vector<int64_t> out;
   for (const auto& item : value) {
     const bool fits = item.is_number_integer() && (item.get<int64_t>() >= 0 || (ignored && item.get<int64_t>() == kNotLearnt));
     check(fits, row.source, ": ", column, ": expected whole numbers from 0", ignored ? " (or -100: not predicted)" : "", ", found ",
-          item.dump().substr(0, 80));
+          shortened(item.dump(), 80));
     out.push_back(item.get<int64_t>());
   }
   return out;

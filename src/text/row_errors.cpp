@@ -31,9 +31,19 @@ void RowErrors::throw_if_any(std::string_view prefix) const {
   if (!empty()) throw Error(cat(prefix, prefix.empty() ? "" : ": ", text()));
 }
 
+std::string shortened(std::string text, size_t most) {
+  if (text.size() <= most) return text;
+  while (most > 0 && (static_cast<unsigned char>(text[most]) & 0xC0) == 0x80) --most;
+  return text.substr(0, most) + "...";
+}
+
 std::string with_commas(size_t number) {
-  std::string out = std::to_string(number);
-  for (size_t at = out.size(); at > 3; at -= 3) out.insert(at - 3, ",");
+  const std::string digits = std::to_string(number);
+  std::string out;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) out += ',';
+    out += digits[i];
+  }
   return out;
 }
 

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "text/row_errors.h"
 
 namespace deeplora {
 namespace fs = std::filesystem;
@@ -222,7 +223,7 @@ Evidence header_evidence(const Names& first, const std::vector<ColumnBelow>& bel
 
 std::string shown_record(const std::vector<std::string>& values) {
   Names out;
-  for (const auto& value : values) out.push_back(value.size() > 40 ? value.substr(0, 40) + "..." : value);
+  for (const auto& value : values) out.push_back(shortened(value, 40));
   return join(out, " | ");
 }
 

@@ -75,7 +75,7 @@ void print_tables(const std::string& list) {
     try {
       print_table(words);
     } catch (const Error& e) {
-      std::printf("%s\n", nlohmann::json{{"error", e.what()}}.dump().c_str());
+      std::printf("%s\n", nlohmann::json{{"error", e.what()}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
     }
   }
 }

@@ -78,6 +78,8 @@ TEST(RowErrorsTest, TheSameMistakeIsSaidOnceWithItsFirstPlace) {
   for (int i = 3; i < 1203; ++i) errors.add_what(cat("a:", i), "no text");
   EXPECT_EQ(errors.rows(), 1202u);
   EXPECT_EQ(errors.text(), "a:1: no text (1,201 rows, the last a:1202); a:2: other");
+  EXPECT_EQ(shortened("ab\xC3\xA9", 3), "ab...");
+  EXPECT_EQ(shortened("ab\xC3\xA9", 4), "ab\xC3\xA9");
   EXPECT_EQ(with_commas(0), "0");
   EXPECT_EQ(with_commas(1234567), "1,234,567");
 }

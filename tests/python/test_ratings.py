@@ -311,7 +311,7 @@ def test_titles_stand_beside_recommendations(run, trained):
     assert "1 of 40 columns have no title there" in done.stderr
     latin = folder / "latin.csv"
     latin.write_bytes(f"{items[0].replace(chr(34), '')}".encode() + b";caf\xe9\n")
-    assert "completion.encoding: latin-1" in run("complete", "--run", folder / "run", "--top", 1, "--titles", latin, code=1).stderr
+    assert "completion.encoding: cp1252" in run("complete", "--run", folder / "run", "--top", 1, "--titles", latin, code=1).stderr
     assert "--titles adds titles to --top" in run("complete", "--run", folder / "run", "--export", folder / "no", "--titles", latin, code=1).stderr
 
 
@@ -396,7 +396,7 @@ def test_latin_1_is_read_by_name(run, tmp_path):
     (tmp_path / "t.csv").write_bytes("".join(f"{u};{i};{v}\n" for u, i, v in lines).encode("latin-1"))
     (tmp_path / "c.yaml").write_text("completion: {train: %s, %s}\n" % (tmp_path / "t.csv", QUICK))
     done = run("complete", tmp_path / "c.yaml", "--run", tmp_path / "run", code=1)
-    assert "t.csv:1: not valid UTF-8" in done.stderr and "completion.encoding: latin-1" in done.stderr
+    assert "t.csv:1: not valid UTF-8" in done.stderr and "completion.encoding: cp1252" in done.stderr
     assert read_back(run, tmp_path, ", encoding: latin-1")[2] == {(u, i): v for u, i, v in lines}
 
 

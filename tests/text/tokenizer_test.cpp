@@ -140,15 +140,15 @@ TEST(TokenizerTest, ExpressionsThatAreNotKnownExactlyAreNamed) {
     return error_of({{"tokenizer.json", with(R"(, "pre_tokenizer": {"type": "Split", "pattern": {"Regex": ")" + expression + R"("}, "behavior": "Isolated", "invert": false})")}});
   };
   EXPECT_CONTAINS(of("(a"), "pre_tokenizer Split: '(a' is no regular expression");
-  EXPECT_CONTAINS(of(R"(\p{Emoji})"), "names the set of characters 'Emoji', which is not supported");
+  EXPECT_CONTAINS(of(R"(\\p{Emoji})"), "names the set of characters 'Emoji', which is not supported");
   EXPECT_CONTAINS(of(R"([[:graph:]])"), "names the set of characters 'graph', which is not supported");
-  EXPECT_CONTAINS(of(R"((?i:\p{Lu}))"), R"(uses \p{Lu} where case is ignored)");
-  EXPECT_EQ(of(R"((?i:the)\p{Lu}[\p{^L}\d])"), "no error");
+  EXPECT_CONTAINS(of(R"((?i:\\p{Lu}))"), R"(uses \p{Lu} where case is ignored)");
+  EXPECT_EQ(of(R"((?i:the)\\p{Lu}[\\p{^L}\\d])"), "no error");
 }
 
 TEST(TokenizerTest, AnExpressionThatGoesBackForEverIsAnError) {
   const auto tokenizer = make_tokenizer(files_of({{"tokenizer.json", with(
-      R"(, "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a|a|b?)*c"}, "behavior": "Isolated", "invert": false})")}}));
+      R"(, "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(?:a|aa)+[bc]"}, "behavior": "Isolated", "invert": false})")}}));
   try {
     tokenizer->tokenize(std::string(64, 'a'));
     FAIL() << "no error";
@@ -196,7 +196,7 @@ TEST(TokenizerTest, FilesThatAskForTooMuchAreErrors) {
   wide.replace(wide.find("word\": 100"), 10, "word\": 1000000000");
   EXPECT_CONTAINS(error_of({{"tokenizer.json", wide}}), "max_input_chars_per_word");
   const char* bpe = R"({"model": {"type": "BPE", "unk_token": "a", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["ab"]}})";
-  EXPECT_CONTAINS(error_of({{"tokenizer.json", bpe}}), "model.merges holds 'ab'");
+  EXPECT_CONTAINS(error_of({{"tokenizer.json", bpe}}), R"(model.merges holds "ab")");
 }
 
 /// A sentencepiece model with this table of character replacements, beside pieces of one byte each.

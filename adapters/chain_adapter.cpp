@@ -58,16 +58,4 @@ torch::Tensor ChainAdapter::singular_values() const {
   return deeplora::singular_values(*chain_);
 }
 
-void check_rank(const std::string& where, int64_t rank, int64_t width_per_rank, const AdapterContext& site) {
-  const int64_t smaller = std::min(site.out(), site.in()), most = smaller / width_per_rank;
-  if (rank <= most) return;
-  const std::string need = width_per_rank == 1
-                               ? cat("rank ", rank)
-                               : cat("rank ", rank, " (inner width ", width_per_rank * rank, ")");
-  const std::string remedy =
-      most >= 1 ? cat("use a rank of at most ", most, " or leave") : std::string("leave");
-  fail(where, ": ", need, " is more than the smaller side of ", site.path, " [", site.out(), ", ", site.in(),
-       "]; ", remedy, " this weight out of adapter.targets");
-}
-
 }  // namespace deeplora

@@ -35,8 +35,4 @@ class ChainAdapter : public Adapter {
   double dropout_;
 };
 
-/// Throws Error naming the site and a hint when factors of inner `width` exceed the smaller side of its
-/// weight. `where` is the place of the rank in the configuration; width_per_rank is width / rank.
-void check_rank(const std::string& where, int64_t rank, int64_t width_per_rank, const AdapterContext& site);
-
 }  // namespace deeplora

@@ -6,6 +6,7 @@
 
 #include "adapters/chain_adapter.h"
 #include "adapters/registration.h"
+#include "adapters/site_ranks.h"
 #include "factorization/initialization.h"
 #include "factorization/spectral.h"
 
@@ -17,7 +18,7 @@ struct DeepLoraOptions {
   int64_t depth = 3;
   double init_scale = 1e-3;
   double dropout = 0;
-  double scale = 1;
+  std::optional<double> alpha;
   bool compress = false;
   double outer_lr_ratio = 1e-2;
 };
@@ -36,13 +37,14 @@ SingularPairs starting_pairs(const AdapterContext& site, int64_t k) {
   return pairs;
 }
 
-FactorChain build_chain(const DeepLoraOptions& options, const AdapterContext& site) {
+FactorChain build_chain(const DeepLoraOptions& options, int64_t rank, const AdapterContext& site) {
+  const double scale = options.alpha ? *options.alpha / static_cast<double>(rank) : 1;
   if (!options.compress)
-    return orthogonal_chain({site.out(), site.in(), options.rank, options.depth}, options.init_scale,
-                            site.generator, site.factor_options, options.scale);
-  const SingularPairs pairs = starting_pairs(site, options.rank);
+    return orthogonal_chain({site.out(), site.in(), rank, options.depth}, options.init_scale, site.generator,
+                            site.factor_options, scale);
+  const SingularPairs pairs = starting_pairs(site, rank);
   return compressed_chain(pairs.u, pairs.v, options.depth, options.init_scale, options.outer_lr_ratio,
-                          site.generator, options.scale);
+                          site.generator, scale);
 }
 
 void read_compression(const Config& config, DeepLoraOptions& options) {
@@ -60,7 +62,8 @@ void read_compression(const Config& config, DeepLoraOptions& options) {
 
 AdapterFactory configure_deep_lora(const Config& config) {
   DeepLoraOptions options;
-  config.read("rank", options.rank, "inner width of the update (twice that with compress: true)");
+  config.read("rank", options.rank,
+              "inner width of the update (twice that with compress: true); a weight whose smaller side is less gets what it has room for");
   config.require(options.rank >= 1, "rank", "a rank of at least 1");
   config.read("depth", options.depth, "number of factors; with compress: true, of the inner ones");
   config.require(options.depth >= 2, "depth", "a depth of at least 2");
@@ -71,14 +74,13 @@ AdapterFactory configure_deep_lora(const Config& config) {
   config.read("dropout", options.dropout,
               "probability of dropping an input of the update in training; embeddings take none");
   config.require(options.dropout >= 0 && options.dropout < 1, "dropout", "a probability in [0, 1)");
-  std::optional<double> alpha;
+  std::optional<double>& alpha = options.alpha;
   config.read("alpha", alpha, "the update is multiplied by alpha / rank; absent, it is not scaled");
   config.require(!alpha || (std::isfinite(*alpha) && *alpha != 0), "alpha", "a number other than zero");
-  if (alpha) options.scale = *alpha / static_cast<double>(options.rank);
   read_compression(config, options);
-  return [options, where = config.where("rank")](const AdapterContext& site) -> std::shared_ptr<Adapter> {
-    check_rank(where, options.rank, options.compress ? 2 : 1, site);
-    return std::make_shared<ChainAdapter>(build_chain(options, site), options.dropout);
+  const SiteRanks ranks(config.where("rank"), options.rank, options.compress ? 2 : 1);
+  return [options, ranks](const AdapterContext& site) -> std::shared_ptr<Adapter> {
+    return std::make_shared<ChainAdapter>(build_chain(options, ranks.of(site), site), options.dropout);
   };
 }
 

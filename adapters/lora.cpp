@@ -21,9 +21,9 @@ AdapterFactory gaussian_factory(const PairOptions& options, ZeroSide zero_side) 
     // Embeddings start the same in PEFT, microsoft/LoRA and the paper's code.
     if (site.kind == SiteKind::embedding)
       return std::make_shared<ChainAdapter>(peft_pair(options, site), options.dropout);
-    check_rank(options.where, options.rank, 1, site);
+    const int64_t rank = options.ranks.of(site);
     return std::make_shared<ChainAdapter>(
-        gaussian_zero_chain({site.out(), site.in(), options.rank, 2}, zero_side, 1, options.scale, site.generator,
+        gaussian_zero_chain({site.out(), site.in(), rank, 2}, zero_side, 1, options.scale(rank), site.generator,
                             site.factor_options),
         options.dropout);
   };
@@ -38,9 +38,8 @@ AdapterFactory configure_lora(const Config& config) {
   const bool gaussian = init == "gaussian";
   PairOptions options = gaussian ? read_rank_and_dropout(config) : read_pair_options(config);
   if (gaussian)
-    options.scale =
-        read_optional_alpha(config, options.rank,
-                            "the update is multiplied by alpha / rank; absent with init: gaussian, it is not scaled");
+    read_optional_alpha(config, options,
+                        "the update is multiplied by alpha / rank; absent with init: gaussian, it is not scaled");
   if (gaussian || config.has("zero_side")) {
     config.read_choice(
         "zero_side", zero_side, {"output", "input"},

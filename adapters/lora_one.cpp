@@ -14,11 +14,11 @@ namespace {
 /// With Gamma = U S V^T the gradient: B = -U (S / (gamma s_1))^(1/2), A = (S / (gamma s_1))^(1/2) V^T, as in the authors'
 /// code, so that B A = -Gamma_r / (gamma s_1). Zeros where there is no gradient: the values are then read from a file.
 FactorChain one_step_pair(const PairOptions& options, double gamma, const AdapterContext& site) {
-  check_rank(options.where, options.rank, 1, site);
+  const int64_t rank = options.ranks.of(site);
   const auto& dtype = site.factor_options;
-  torch::Tensor a = at::zeros({options.rank, site.in()}, dtype), b = at::zeros({site.out(), options.rank}, dtype);
+  torch::Tensor a = at::zeros({rank, site.in()}, dtype), b = at::zeros({site.out(), rank}, dtype);
   if (site.leading_gradient) {
-    const SingularPairs pairs = site.leading_gradient(options.rank);
+    const SingularPairs pairs = site.leading_gradient(rank);
     const double largest = pairs.s.max().item<double>();
     check(largest > 0, "the gradient of ", site.path,
           " at the start is zero, so lora-one has no direction to start in; leave it out of adapter.targets");
@@ -26,7 +26,7 @@ FactorChain one_step_pair(const PairOptions& options, double gamma, const Adapte
     a = (pairs.v * root).t().to(dtype);
     b = (-pairs.u * root).to(dtype);
   }
-  return FactorChain(std::vector<Factor>{{"A", a}, {"B", b}}, options.scale);
+  return FactorChain(std::vector<Factor>{{"A", a}, {"B", b}}, options.scale(rank));
 }
 
 AdapterFactory configure_lora_one(const Config& config) {

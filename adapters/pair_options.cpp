@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "adapters/chain_adapter.h"
 #include "factorization/initialization.h"
 #include "lm/targets.h"
 
@@ -50,52 +49,51 @@ SiteValues read_site_values(const Config& config) {
 
 PairOptions PairOptions::at(const AdapterContext& site) const {
   PairOptions out = *this;
-  if (const SiteValue* value = value_at(own.ranks, site.path)) out.rank = static_cast<int64_t>(value->value);
+  if (const SiteValue* value = value_at(own.ranks, site.path)) out.ranks = ranks.of_its_own(static_cast<int64_t>(value->value));
   if (const SiteValue* value = value_at(own.alphas, site.path)) out.alpha = value->value;
-  const auto r = static_cast<double>(out.rank);
-  out.scale = out.alpha / (scaling == Scaling::by_root_of_rank ? std::sqrt(r) : r);
   return out;
+}
+
+double PairOptions::scale(int64_t r) const {
+  const auto rank = static_cast<double>(r);
+  return scaling == Scaling::none ? 1 : alpha / (scaling == Scaling::by_rank ? rank : std::sqrt(rank));
 }
 
 PairOptions read_rank_and_dropout(const Config& config) {
   PairOptions options;
-  options.scale = 1;
-  config.read("rank", options.rank,
-              "rank r of the update B A; at most the smaller side of every adapted weight");
+  config.read("rank", options.rank, "rank r of the update B A; a weight whose smaller side is less gets that as its rank");
   config.require(options.rank >= 1, "rank", "a rank of at least 1");
   config.read("dropout", options.dropout,
               "probability of dropping an input of the update in training; embeddings take none");
   config.require(options.dropout >= 0 && options.dropout < 1, "dropout", "a probability in [0, 1)");
-  options.where = config.where("rank");
+  options.ranks = SiteRanks(config.where("rank"), options.rank);
   return options;
 }
 
 PairOptions read_pair_options(const Config& config, Scaling scaling) {
   PairOptions options = read_rank_and_dropout(config);
-  const bool root = scaling == Scaling::by_root_of_rank;
   config.read("alpha", options.alpha,
-              root ? "the update is multiplied by alpha / sqrt(rank)" : "the update is multiplied by alpha / rank");
+              scaling == Scaling::by_root_of_rank ? "the update is multiplied by alpha / sqrt(rank)" : "the update is multiplied by alpha / rank");
   config.require(std::isfinite(options.alpha) && options.alpha != 0, "alpha", "a number other than zero");
-  const auto rank = static_cast<double>(options.rank);
-  options.scale = options.alpha / (root ? std::sqrt(rank) : rank);
   options.scaling = scaling;
   options.own = read_site_values(config);
   return options;
 }
 
-double read_optional_alpha(const Config& config, int64_t rank, std::string_view doc) {
+void read_optional_alpha(const Config& config, PairOptions& options, std::string_view doc) {
   std::optional<double> alpha;
   config.read("alpha", alpha, doc);
   config.require(!alpha || (std::isfinite(*alpha) && *alpha != 0), "alpha", "a number other than zero");
-  return alpha ? *alpha / static_cast<double>(rank) : 1;
+  if (!alpha) return;
+  options.alpha = *alpha;
+  options.scaling = Scaling::by_rank;
 }
 
 FactorChain peft_pair(const PairOptions& options, const AdapterContext& site) {
-  check_rank(options.where, options.rank, 1, site);
-  const ChainShape shape{site.out(), site.in(), options.rank, 2};
-  return site.kind == SiteKind::embedding
-             ? gaussian_zero_chain(shape, ZeroSide::output, 1, options.scale, site.generator, site.factor_options)
-             : kaiming_zero_chain(shape, options.scale, site.generator, site.factor_options);
+  const ChainShape shape{site.out(), site.in(), options.ranks.of(site), 2};
+  const double scale = options.scale(shape.width);
+  return site.kind == SiteKind::embedding ? gaussian_zero_chain(shape, ZeroSide::output, 1, scale, site.generator, site.factor_options)
+                                          : kaiming_zero_chain(shape, scale, site.generator, site.factor_options);
 }
 
 }  // namespace deeplora

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "adapters/site_ranks.h"
 #include "factorization/factor_chain.h"
 #include "lm/adapter.h"
 
@@ -23,30 +24,32 @@ struct SiteValues {
 SiteValues read_site_values(const Config& config);
 
 /// How alpha scales the update.
-enum class Scaling { by_rank /* alpha / r */, by_root_of_rank /* alpha / sqrt r */ };
+enum class Scaling { none /* 1 */, by_rank /* alpha / r */, by_root_of_rank /* alpha / sqrt r */ };
 
+/// What the configuration says.
 struct PairOptions {
   int64_t rank = 8;
   double alpha = 16;
   double dropout = 0;
-  double scale = 2;   ///< what multiplies B A
-  std::string where;  ///< place of the rank in the configuration, for the factory's messages
-  Scaling scaling = Scaling::by_rank;
+  Scaling scaling = Scaling::none;
+  SiteRanks ranks{"", 8};
   SiteValues own;
 
-  /// The same with the rank, alpha and scale of one weight.
+  /// The same with the rank and alpha that the configuration gives one weight.
   PairOptions at(const AdapterContext& site) const;
+  /// What multiplies B A of a site that has rank r.
+  double scale(int64_t r) const;
 };
 
-/// Reads rank and dropout; the scale stays 1.
+/// Reads rank and dropout; updates are not scaled.
 PairOptions read_rank_and_dropout(const Config& config);
 /// Reads rank, dropout and alpha, and those of single weights.
 PairOptions read_pair_options(const Config& config, Scaling scaling = Scaling::by_rank);
-/// Reads an alpha that may be absent: alpha / rank, or 1.
-double read_optional_alpha(const Config& config, int64_t rank, std::string_view doc);
+/// Reads an alpha that may be absent: by rank, or not scaled.
+void read_optional_alpha(const Config& config, PairOptions& options, std::string_view doc);
 
 /// B A as PEFT starts it: A Kaiming-uniform and B = 0; of an embedding A N(0, 1) and B, the side read by ids, 0. Throws
-/// Error when the rank is above the smaller side.
+/// Error when the rank is above the smaller side of every site.
 FactorChain peft_pair(const PairOptions& options, const AdapterContext& site);
 
 }  // namespace deeplora

@@ -53,13 +53,14 @@ class PissaAdapter : public Adapter {
 };
 
 std::shared_ptr<Adapter> build(const PairOptions& options, const AdapterContext& site) {
-  check_rank(options.where, options.rank, 1, site);
-  check(options.scale > 0, options.where, ": pissa needs an alpha above 0");
-  const SingularPairs pairs = leading_singular_pairs(site.weight, options.rank, site.generator, /*iterations=*/8);
-  const torch::Tensor root = (pairs.s / options.scale).sqrt();
+  const int64_t rank = options.ranks.of(site);
+  const double scale = options.scale(rank);
+  check(scale > 0, site.path, ": pissa needs an alpha above 0");
+  const SingularPairs pairs = leading_singular_pairs(site.weight, rank, site.generator, /*iterations=*/8);
+  const torch::Tensor root = (pairs.s / scale).sqrt();
   const torch::Tensor a = (pairs.v * root).t().to(site.factor_options), b = (pairs.u * root).to(site.factor_options);
-  return std::make_shared<PissaAdapter>(FactorChain(std::vector<Factor>{{"A", a}, {"B", b}}, options.scale),
-                                        FactorChain(std::vector<Factor>{{"A0", a, 0}, {"B0", b, 0}}, options.scale),
+  return std::make_shared<PissaAdapter>(FactorChain(std::vector<Factor>{{"A", a}, {"B", b}}, scale),
+                                        FactorChain(std::vector<Factor>{{"A0", a, 0}, {"B0", b, 0}}, scale),
                                         options.dropout);
 }
 

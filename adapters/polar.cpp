@@ -11,20 +11,19 @@ namespace {
 
 /// X [out, r] and Y [in, r] uniformly random on the Stiefel manifold, Theta [r, r] zero.
 FactorChain polar_chain(const PairOptions& options, const AdapterContext& site) {
-  check_rank(options.where, options.rank, 1, site);
+  const int64_t rank = options.ranks.of(site);
   const auto& dtype = site.factor_options;
-  const torch::Tensor y = random_semi_orthogonal(options.rank, site.in(), site.generator, dtype),
-                      x = random_semi_orthogonal(site.out(), options.rank, site.generator, dtype);
+  const torch::Tensor y = random_semi_orthogonal(rank, site.in(), site.generator, dtype),
+                      x = random_semi_orthogonal(site.out(), rank, site.generator, dtype);
   return FactorChain(std::vector<Factor>{{"Y", y, 1, /*orthonormal=*/true},
-                                         {"Theta", at::zeros({options.rank, options.rank}, dtype)},
+                                         {"Theta", at::zeros({rank, rank}, dtype)},
                                          {"X", x, 1, /*orthonormal=*/true}},
-                     options.scale);
+                     options.scale(rank));
 }
 
 AdapterFactory configure_polar(const Config& config) {
   PairOptions options = read_rank_and_dropout(config);
-  options.scale =
-      read_optional_alpha(config, options.rank, "the update is multiplied by alpha / rank; absent, it is not scaled");
+  read_optional_alpha(config, options, "the update is multiplied by alpha / rank; absent, it is not scaled");
   return [options](const AdapterContext& site) -> std::shared_ptr<Adapter> {
     return std::make_shared<ChainAdapter>(polar_chain(options, site), options.dropout);
   };

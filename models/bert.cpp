@@ -60,7 +60,10 @@ class EncoderLayer : public torch::nn::Module {
  private:
   double attention_dropout() const { return is_training() ? config_.attention_dropout : 0.0; }
   double hidden_dropout() const { return is_training() ? config_.hidden_dropout : 0.0; }
-  torch::Tensor attend(const torch::Tensor& mixed, const torch::Tensor& x) { return attention_norm_->of_sum(output_(mixed), x, hidden_dropout()); }
+  /// DistilBERT has no dropout between its attention and the residual sum.
+  torch::Tensor attend(const torch::Tensor& mixed, const torch::Tensor& x) {
+    return attention_norm_->of_sum(output_(mixed), x, config_.family == "distilbert" ? 0.0 : hidden_dropout());
+  }
   torch::Tensor feed_forward(const torch::Tensor& attended) {
     return mlp_norm_->of_sum(mlp_out_->of_activated(mlp_in_(attended), config_.activation), attended, hidden_dropout());
   }
@@ -70,6 +73,12 @@ class EncoderLayer : public torch::nn::Module {
   JoinedProjections query_key_value_;
   FrozenLayerNorm attention_norm_{nullptr}, mlp_norm_{nullptr};
 };
+
+/// RoBERTa's positions [B, T]: tokens that are not the padding token count from padding + 1, whatever the mask says; the padding token has its own.
+torch::Tensor positions_by_id(const torch::Tensor& ids, int64_t padding) {
+  const torch::Tensor counts = ids.ne(padding).to(torch::kInt64);
+  return counts.cumsum(1) * counts + padding;
+}
 
 /// The classifier that an archive may bring along: [B, D] of the first token -> [B, C].
 class ArchiveHead : public torch::nn::Module {
@@ -112,11 +121,18 @@ class ArchiveHead : public torch::nn::Module {
 
 class EncoderModel : public LanguageModel {
  public:
-  EncoderModel(const TorchScriptArchive& archive, EncoderConfig config, const std::string& prefix) : config_(std::move(config)) {
+  EncoderModel(const ModelFiles& archive, EncoderConfig config, const std::string& prefix) : config_(std::move(config)) {
     WeightMap weights(archive, prefix);
     const EncoderConfig& c = config_;
-    words_ = register_module("words", weights.embedding(kWordTable, c.vocabulary, c.width));
-    positions_ = register_module("positions", weights.embedding("embeddings.position_embeddings", c.positions, c.width));
+    const bool distil = c.family == "distilbert";
+    weights.expect_size("vocab_size", c.vocabulary);
+    weights.expect_size(distil ? "dim" : "hidden_size", c.width);
+    weights.expect_size(distil ? "n_layers" : "num_hidden_layers", c.layers);
+    weights.expect_size(distil ? "hidden_dim" : "intermediate_size", c.mlp_width);
+    weights.expect_size("max_position_embeddings", c.positions);
+    weights.expect_size("type_vocab_size", distil ? 0 : c.segments);
+    words_ = register_module("words", weights.embedding(kWordTable, c.vocabulary, c.width, c.padding));
+    positions_ = register_module("positions", weights.embedding("embeddings.position_embeddings", c.positions, c.width, c.first_position - 1));
     if (c.segments > 0)
       segments_ = register_module("segments", weights.embedding("embeddings.token_type_embeddings", c.segments, c.width));
     norm_ = register_module("norm", FrozenLayerNorm(weights, "embeddings.LayerNorm", c.width, c.norm_eps));
@@ -151,7 +167,7 @@ class EncoderModel : public LanguageModel {
 
   std::vector<AdapterSite> sites() override {
     std::vector<AdapterSite> out;
-    out.push_back(words_->site("embedding", SiteKind::embedding));
+    out.push_back(words_->word_site());
     out.push_back(positions_->site("embedding", SiteKind::embedding));
     if (segments_) out.push_back(segments_->site("embedding", SiteKind::embedding));
     for (const auto& layer : layers_) layer->add_sites(out);
@@ -202,8 +218,8 @@ class EncoderModel : public LanguageModel {
     const torch::Tensor ids = packing.pack(batch.input_ids);
     torch::Tensor position;
     if (batch.position_ids.defined()) position = batch.position_ids;
-    else if (config_.first_position > 0 && batch.attention_mask.defined())
-      position = batch.attention_mask.cumsum(1) - 1 + config_.first_position;  // RoBERTa counts tokens, not cells
+    else if (config_.first_position > 0)
+      position = positions_by_id(batch.input_ids, config_.first_position - 1);
     else position = (torch::arange(batch.input_ids.size(1), ids.options()) + config_.first_position).expand_as(batch.input_ids);
     torch::Tensor x = words_(ids);
     if (segments_) x = x + segments_(batch.token_type_ids.defined() ? packing.pack(batch.token_type_ids) : torch::zeros_like(ids));
@@ -220,7 +236,7 @@ class EncoderModel : public LanguageModel {
 };
 
 /// Reads config.json; sizes that the weights show are taken from the weights.
-EncoderConfig read_config(const TorchScriptArchive& archive, const std::string& family, const std::string& prefix) {
+EncoderConfig read_config(const ModelFiles& archive, const std::string& family, const std::string& prefix) {
   const bool distil = family == "distilbert";
   EncoderConfig c{EncoderSettings::read(archive.config(), family), family, distil ? kDistilNames : kBertNames};
   const auto words = archive.tensor(prefix + kWordTable + ".weight");
@@ -242,12 +258,12 @@ EncoderConfig read_config(const TorchScriptArchive& archive, const std::string& 
 
 ModelFamily encoder_family(std::string family, std::vector<std::string> model_types) {
   ModelFamily out;
-  out.recognises = [model_types](const TorchScriptArchive& archive) {
+  out.recognises = [model_types](const ModelFiles& archive) {
     const std::string type = model_type_of(archive.config());
     return std::find(model_types.begin(), model_types.end(), type) != model_types.end() &&
            WeightMap::prefix_of(archive, std::string(kWordTable) + ".weight").has_value();
   };
-  out.build = [family](const TorchScriptArchive& archive, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
+  out.build = [family](const ModelFiles& archive, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
     const std::string prefix = *WeightMap::prefix_of(archive, std::string(kWordTable) + ".weight");
     EncoderConfig config = read_config(archive, family, prefix);
     if (options.dropout) config.hidden_dropout = config.attention_dropout = config.classifier_dropout = *options.dropout;

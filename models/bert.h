@@ -1,7 +1,7 @@
 // BERT and the encoders that differ from it in names and small constants only: MiniLM, RoBERTa, DistilBERT.
 #pragma once
 
-#include "model_files/torchscript_file.h"
+#include "model_files/model_files.h"
 #include "models/packing.h"
 #include "models/projection.h"
 #include "models/settings.h"

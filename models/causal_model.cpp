@@ -26,6 +26,13 @@ torch::Tensor rotated(const torch::Tensor& x, int64_t heads, const RotaryAngles&
   return torch::cat({halves[0] * cosines - halves[1] * sines, halves[1] * cosines + halves[0] * sines}, -1).to(x.scalar_type()).flatten(1);
 }
 
+/// Softmax attention whose scores are bounded (Gemma 2), q, k, v [B, H, T or S, d], look bool [B or 1, 1, T, S] -> [B, H, T, d].
+torch::Tensor capped_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const torch::Tensor& look, const AttentionShape& shape) {
+  const torch::Tensor scores = shape.cap * torch::tanh(torch::matmul(q, k.transpose(2, 3)) * (shape.scale / shape.cap));
+  const torch::Tensor weights = at::softmax(scores.to(torch::kFloat32).masked_fill(look.logical_not(), -std::numeric_limits<float>::infinity()), -1);
+  return torch::matmul(at::dropout(weights, shape.dropout, shape.dropout > 0).to(v.scalar_type()), v);
+}
+
 class CausalDecoding : public DecodingState {
  public:
   CausalDecoding(CausalModel& model, const Batch& prompt) : model_(model), caches_(model.layer_count()) {
@@ -108,19 +115,26 @@ torch::Tensor CausalPass::mask(int64_t window) const {
   return masks_[hides_far ? window : 0] = look;
 }
 
+torch::Tensor CausalPass::causal_mask(int64_t cells) const {
+  const auto options = positions_.options();
+  const torch::Tensor row = torch::arange(cells - tokens_, cells, options).unsqueeze(1), column = torch::arange(cells, options).unsqueeze(0);
+  return (column <= row).unsqueeze(0).unsqueeze(0);
+}
+
 const RotaryAngles& CausalPass::angles(const torch::Tensor& frequencies) const {
-  if (!angles_.cosines.defined()) {
+  RotaryAngles& angles = angles_[frequencies.const_data_ptr()];
+  if (!angles.cosines.defined()) {
     const torch::Tensor here = frequencies.to(positions_.device());
     const torch::Tensor angle = positions_.to(here.scalar_type()).unsqueeze(-1) * here;
-    angles_ = {angle.cos(), angle.sin()};
+    angles = {angle.cos(), angle.sin()};
   }
-  return angles_;
+  return angles;
 }
 
 torch::Tensor CausalPass::attend(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionShape& shape,
                                  KeyValues* cache, const torch::Tensor& frequencies) const {
   const RotaryAngles turn = frequencies.defined() ? angles(frequencies) : RotaryAngles{};
-  if (!cache && can_attend_packed(q, k, v)) {
+  if (!cache && shape.cap == 0 && can_attend_packed(q, k, v)) {
     return sequence_attention(q, k, v,
                               {.heads = shape.heads, .kv_heads = shape.kv_heads, .scale = shape.scale, .causal = true, .window = shape.window, .dropout = shape.dropout},
                               packing_.offsets(), turn);
@@ -136,6 +150,10 @@ torch::Tensor CausalPass::attend(const torch::Tensor& q, const torch::Tensor& k,
   }
   const int64_t times = shape.heads / shape.kv_heads;
   const torch::Tensor look = mask(shape.window);
+  if (shape.cap > 0) {
+    const torch::Tensor visible = look.defined() ? look : causal_mask(here.keys.size(2));
+    return packing_.pack(capped_attention(queries, repeat_heads(here.keys, times), repeat_heads(here.values, times), visible, shape).transpose(1, 2).flatten(2));
+  }
   const torch::Tensor out = at::scaled_dot_product_attention(queries, repeat_heads(here.keys, times), repeat_heads(here.values, times),
                                                              look.defined() ? std::optional(look) : std::nullopt, shape.dropout,
                                                              /*is_causal=*/!look.defined() && tokens_ > 1, shape.scale);
@@ -150,12 +168,17 @@ ModelOutput CausalModel::forward(const Batch& batch) {
 
 torch::Tensor CausalModel::token_loss_sum(const Batch& batch) {
   AdapterSlot& output = lm_head_ ? static_cast<AdapterSlot&>(*lm_head_) : *words_;
-  if (!output.can_give_loss()) return {};
+  if (logits_cap_ > 0 || !output.can_give_loss()) return {};
   check_labels_fit(batch.labels, batch.input_ids);
   const auto pass = std::make_shared<const CausalPass>(batch);
   // Rows behind the last sequence stand for no token.
   const int64_t tokens = pass->packing().offsets().back();
   return output.loss_sum(run(pass->packing().pack(batch.input_ids), pass, nullptr).narrow(0, 0, tokens), pass->packing().pack(batch.labels).narrow(0, 0, tokens));
+}
+
+torch::Tensor CausalModel::logits_of(const torch::Tensor& hidden) {
+  const torch::Tensor logits = lm_head_ ? lm_head_(hidden) : words_->project(hidden);
+  return logits_cap_ > 0 ? logits_cap_ * torch::tanh(logits / logits_cap_) : logits;
 }
 
 torch::Tensor CausalModel::run(const torch::Tensor& ids, const std::shared_ptr<const CausalPass>& pass, std::vector<KeyValues>* caches) {
@@ -172,7 +195,7 @@ torch::Tensor CausalModel::run(const torch::Tensor& ids, const std::shared_ptr<c
 
 std::vector<AdapterSite> CausalModel::sites() {
   std::vector<AdapterSite> out;
-  out.push_back(words_->site("embedding", SiteKind::embedding, lm_head_ ? 1 : 2));
+  out.push_back(words_->word_site(lm_head_ ? 1 : 2));
   add_embedding_sites(out);
   for (const auto& layer : layers_) layer->add_sites(out);
   if (lm_head_) out.push_back(lm_head_->site("lm_head"));

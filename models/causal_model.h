@@ -4,7 +4,7 @@
 #include <map>
 #include <memory>
 
-#include "model_files/torchscript_file.h"
+#include "model_files/model_files.h"
 #include "models/attention.h"
 #include "models/packing.h"
 #include "models/projection.h"
@@ -24,6 +24,7 @@ struct AttentionShape {
   int64_t heads = 1, kv_heads = 1;
   int64_t window = 0;   ///< keys `window` or more cells back are hidden; 0: none is
   double scale = 1;     ///< of the scores
+  double cap = 0;       ///< scores s become cap tanh(s / cap); 0: they stay
   double dropout = 0;   ///< of the attention probabilities, here and now
 };
 
@@ -40,14 +41,16 @@ class CausalPass {
   const torch::Tensor& positions() const { return positions_; }  ///< [N] int64
 
   /// Softmax attention of q [N, H*d] over k, v [N, G*d], behind those in the cache when one is given -> [N, H*d]. With frequencies [d / 2], in
-  /// radians per position, alike in every head and layer, q and k have rotary positions.
+  /// radians per position, alike in every head, q and k have rotary positions.
   torch::Tensor attend(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionShape& shape, KeyValues* cache,
                        const torch::Tensor& frequencies = {}) const;
 
  private:
   /// bool [B or 1, 1, T, S], true: look; undefined where the plain causal order says it all. Made once per window.
   torch::Tensor mask(int64_t window) const;
-  /// Of the tokens; made once.
+  /// bool [1, 1, T, cells]: the plain causal order, T tokens at the end of so many cells.
+  torch::Tensor causal_mask(int64_t cells) const;
+  /// Of the tokens; made once for each table of frequencies, which must outlive this object.
   const RotaryAngles& angles(const torch::Tensor& frequencies) const;
 
   int64_t tokens_, cells_;
@@ -55,7 +58,7 @@ class CausalPass {
   torch::Tensor positions_;
   torch::Tensor seen_;  ///< [B, S] bool, undefined when every cell counts, or when causal order hides all padding
   mutable std::map<int64_t, torch::Tensor> masks_;
-  mutable RotaryAngles angles_;
+  mutable std::map<const void*, RotaryAngles> angles_;  ///< by the frequencies' memory
 };
 
 class CausalLayer : public torch::nn::Module {
@@ -78,7 +81,7 @@ class CausalModel : public LanguageModel {
   /// Hidden states [N, D] of packed ids [N] before the output layer; `caches` one per layer or null.
   torch::Tensor run(const torch::Tensor& ids, const std::shared_ptr<const CausalPass>& pass, std::vector<KeyValues>* caches);
   /// [..., D] -> logits [..., V]
-  torch::Tensor logits_of(const torch::Tensor& hidden) { return lm_head_ ? lm_head_(hidden) : words_->project(hidden); }
+  torch::Tensor logits_of(const torch::Tensor& hidden);
   size_t layer_count() const { return layers_.size(); }
 
  protected:
@@ -95,6 +98,7 @@ class CausalModel : public LanguageModel {
 
   EmbeddingTable words_{nullptr};
   std::vector<NamedTensor> base_parameters_;
+  double logits_cap_ = 0;  ///< logits z become cap tanh(z / cap); 0: they stay
 
  private:
   std::string family_;

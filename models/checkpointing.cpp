@@ -75,15 +75,17 @@ struct Recompute : torch::autograd::Function<Recompute> {
 
   static variable_list backward(AutogradContext* ctx, const variable_list& outer) {
     const auto again = c10::static_intrusive_pointer_cast<Again>(ctx->saved_data["again"].toCapsule());
+    const at::AutoGradMode with_grad(true);
     variable_list inputs, wanted;
     for (const auto& saved : ctx->get_saved_variables()) {
       inputs.push_back(saved.detach());
       const bool wants = saved.requires_grad();
-      inputs.back().set_requires_grad(wants);
-      if (wants) wanted.push_back(inputs.back());
+      if (!wants) continue;
+      wanted.push_back(inputs.back().set_requires_grad(true));
+      // No leaf, as it was none before: of leaves autocast keeps one rounded copy, in which gradients would be added up rounded.
+      inputs.back() = wanted.back().view_as(wanted.back());
     }
     wanted.insert(wanted.end(), again->trained.begin(), again->trained.end());
-    const at::AutoGradMode with_grad(true);
     torch::Tensor out;
     {
       const RandomStateScope random(again->device, again->random);

@@ -11,7 +11,7 @@ namespace {
 
 class ExportedHead : public LanguageModel {
  public:
-  ExportedHead(std::shared_ptr<LanguageModel> base, const TorchScriptArchive& archive, const OwnHead& head)
+  ExportedHead(std::shared_ptr<LanguageModel> base, const ModelFiles& archive, const OwnHead& head)
       : base_(register_module("base", std::move(base))), name_(head.module), pooling_(parse_pooling(head.pooling)) {
     head_ = register_module("head", Projection(name_ + ".weight", archive.tensor(name_ + ".weight").detach(), archive.tensor(name_ + ".bias").detach()));
   }
@@ -52,7 +52,7 @@ class ExportedHead : public LanguageModel {
 
 ModelFamily with_exported_head(const ModelFamily& family) {
   ModelFamily out = family;
-  out.build = [build = family.build](const TorchScriptArchive& archive, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
+  out.build = [build = family.build](const ModelFiles& archive, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
     auto base = build(archive, options);
     const auto head = own_head_of(archive);
     return head ? std::make_shared<ExportedHead>(std::move(base), archive, *head) : base;

@@ -59,11 +59,15 @@ class Gpt2Layer : public CausalLayer {
 
 class Gpt2Model : public CausalModel {
  public:
-  Gpt2Model(const TorchScriptArchive& archive, Gpt2Config config, const std::string& prefix) : CausalModel("gpt2"), config_(std::move(config)) {
+  Gpt2Model(const ModelFiles& archive, Gpt2Config config, const std::string& prefix) : CausalModel("gpt2"), config_(std::move(config)) {
     WeightMap weights(archive, prefix);
     const std::string outside = prefix_above(prefix);
     WeightMap above(archive, outside);
     const Gpt2Config& c = config_;
+    weights.expect_size("vocab_size", c.vocabulary);
+    weights.expect_size("n_embd", c.width);
+    weights.expect_size("n_layer", c.layers);
+    weights.expect_size("n_positions", c.positions);
     words_ = register_module("words", weights.embedding("wte", c.vocabulary, c.width));
     positions_ = register_module("positions", weights.embedding("wpe", c.positions, c.width));
     for (int64_t i = 0; i < c.layers; ++i) add_layer(std::make_shared<Gpt2Layer>(weights, c, i));
@@ -93,7 +97,7 @@ class Gpt2Model : public CausalModel {
 };
 
 /// Sizes that the weights show are taken from the weights.
-Gpt2Config read_config(const TorchScriptArchive& archive, const std::string& prefix, const ModelOptions& options) {
+Gpt2Config read_config(const ModelFiles& archive, const std::string& prefix, const ModelOptions& options) {
   Gpt2Config c{Gpt2Settings::read(archive.config())};
   const torch::Tensor words = archive.tensor(prefix + kWordTable);
   c.vocabulary = words.size(0);
@@ -111,11 +115,11 @@ Gpt2Config read_config(const TorchScriptArchive& archive, const std::string& pre
 
 void register_gpt2_family(ModelFamilies& families) {
   ModelFamily family;
-  family.recognises = [](const TorchScriptArchive& archive) {
+  family.recognises = [](const ModelFiles& archive) {
     return model_type_of(archive.config()) == "gpt2" && WeightMap::prefix_of(archive, kWordTable) &&
            WeightMap::prefix_of(archive, "wpe.weight");
   };
-  family.build = [](const TorchScriptArchive& archive, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
+  family.build = [](const ModelFiles& archive, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
     const std::string prefix = *WeightMap::prefix_of(archive, kWordTable);
     return std::make_shared<Gpt2Model>(archive, read_config(archive, prefix, options), prefix);
   };

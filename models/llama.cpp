@@ -1,4 +1,5 @@
-// Llama and the decoders that differ from it by configuration only: SmolLM, Mistral (sliding window), Qwen2 (biases).
+// Llama and the decoders of its shape: SmolLM, Mistral (sliding window), Qwen2 (biases), Qwen3 (norms of queries and keys), Phi-3 (fused weights), Gemma
+// (norms of 1 + weight), Gemma 2 (norms behind each part too, bounded scores), Gemma 3 (two kinds of positions).
 #include <torch/torch.h>
 
 #include <algorithm>
@@ -6,6 +7,7 @@
 
 #include "models/activation.h"
 #include "models/causal_model.h"
+#include "models/dropout.h"
 #include "models/norms.h"
 #include "models/registration.h"
 #include "models/settings.h"
@@ -14,75 +16,174 @@ namespace deeplora {
 namespace {
 
 constexpr const char* kWordTable = "embed_tokens.weight";
-const std::vector<std::string> kModelTypes{"llama", "mistral", "qwen2"};
+const std::vector<std::string> kModelTypes{"llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "gemma2", "gemma3_text"};
 
 struct LlamaConfig : LlamaSettings {
   std::string family = "llama";
   int64_t layers = 0, width = 0, mlp_width = 0, vocabulary = 0;
-  torch::Tensor frequencies = {};  ///< [d / 2] radians per position
+  torch::Tensor frequencies = {}, local_frequencies = {};  ///< [d / 2] radians per position; local ones of layers with a window
+
+  double norm_offset() const { return gemma ? 1.0 : 0.0; }
+  const torch::Tensor& frequencies_of(int64_t layer) const {
+    return local_frequencies.defined() && windows.at(static_cast<size_t>(layer)) > 0 ? local_frequencies : frequencies;
+  }
+};
+
+/// Queries, keys and values of x, turned and attended: [N, D] -> [N, D].
+class LlamaAttention : public torch::nn::Module {
+ public:
+  LlamaAttention(WeightMap& weights, const std::string& at, const LlamaConfig& c, int64_t index) : config_(c), frequencies_(c.frequencies_of(index)) {
+    const int64_t q = c.heads * c.head_width, kv = c.kv_heads * c.head_width;
+    if (weights.has(at + "qkv_proj.weight")) {
+      fused_ = register_module("query_key_value", weights.projection(at + "qkv_proj", q + 2 * kv, c.width));
+    } else {
+      query_ = register_module("query", weights.projection(at + "q_proj", q, c.width));
+      key_ = register_module("key", weights.projection(at + "k_proj", kv, c.width));
+      value_ = register_module("value", weights.projection(at + "v_proj", kv, c.width));
+      query_key_value_ = weights.joined({query_, key_, value_});
+    }
+    output_ = register_module("output", weights.projection(at + "o_proj", c.width, q));
+    if (weights.has(at + "q_norm.weight")) {
+      query_norm_ = register_module("query_norm", FrozenRmsNorm(weights, at + "q_norm", c.head_width, c.norm_eps, c.norm_offset()));
+      key_norm_ = register_module("key_norm", FrozenRmsNorm(weights, at + "k_norm", c.head_width, c.norm_eps, c.norm_offset()));
+    }
+    shape_ = {.heads = c.heads,
+              .kv_heads = c.kv_heads,
+              .window = c.windows.at(static_cast<size_t>(index)),
+              .scale = 1.0 / std::sqrt(c.query_width > 0 ? c.query_width : static_cast<double>(c.head_width)),
+              .cap = c.scores_cap};
+  }
+
+  torch::Tensor forward(const torch::Tensor& x, const CausalPass& pass, KeyValues* cache) {
+    AttentionShape shape = shape_;
+    shape.dropout = is_training() ? config_.attention_dropout : 0.0;
+    auto qkv = fused_ ? split(fused_(x)) : query_key_value_.forward(x);
+    if (query_norm_) {
+      qkv[0] = by_head(qkv[0], query_norm_);
+      qkv[1] = by_head(qkv[1], key_norm_);
+    }
+    return output_(pass.attend(qkv[0], qkv[1], qkv[2], shape, cache, frequencies_));
+  }
+
+  void add_sites(std::vector<AdapterSite>& sites) {
+    if (fused_) {
+      sites.push_back(fused_->site("query_key_value"));
+    } else {
+      sites.push_back(query_->site("query"));
+      sites.push_back(key_->site("key"));
+      sites.push_back(value_->site("value"));
+    }
+    sites.push_back(output_->site("attention_output"));
+  }
+
+ private:
+  std::vector<torch::Tensor> split(const torch::Tensor& x) const {
+    const int64_t q = config_.heads * config_.head_width, kv = config_.kv_heads * config_.head_width;
+    return x.split_with_sizes({q, kv, kv}, -1);
+  }
+  torch::Tensor by_head(const torch::Tensor& x, const FrozenRmsNorm& norm) const {
+    return norm->forward(x.reshape({-1, config_.head_width})).view(x.sizes());
+  }
+
+  const LlamaConfig& config_;
+  const torch::Tensor& frequencies_;
+  AttentionShape shape_;
+  Projection query_{nullptr}, key_{nullptr}, value_{nullptr}, fused_{nullptr}, output_{nullptr};
+  FrozenRmsNorm query_norm_{nullptr}, key_norm_{nullptr};  ///< over the values of each head
+  JoinedProjections query_key_value_;
+};
+
+/// down(activate(gate x) * up x): [N, D] -> [N, D].
+class LlamaFeedForward : public torch::nn::Module {
+ public:
+  LlamaFeedForward(WeightMap& weights, const std::string& at, const LlamaConfig& c) : config_(c) {
+    if (weights.has(at + "gate_up_proj.weight")) {
+      fused_ = register_module("gate_up", weights.projection(at + "gate_up_proj", 2 * c.mlp_width, c.width));
+    } else {
+      gate_ = register_module("gate", weights.projection(at + "gate_proj", c.mlp_width, c.width));
+      in_ = register_module("in", weights.projection(at + "up_proj", c.mlp_width, c.width));
+      gate_up_ = weights.joined({gate_, in_});
+    }
+    out_ = register_module("out", weights.projection(at + "down_proj", c.width, c.mlp_width));
+  }
+
+  torch::Tensor forward(const torch::Tensor& x) { return out_->of_gated(fused_ ? fused_(x) : gate_up_.as_one(x), config_.activation); }
+
+  void add_sites(std::vector<AdapterSite>& sites) {
+    if (fused_) {
+      sites.push_back(fused_->site("mlp_in"));
+    } else {
+      sites.push_back(gate_->site("mlp_gate"));
+      sites.push_back(in_->site("mlp_in"));
+    }
+    sites.push_back(out_->site("mlp_out"));
+  }
+
+ private:
+  const LlamaConfig& config_;
+  Projection gate_{nullptr}, in_{nullptr}, fused_{nullptr}, out_{nullptr};
+  JoinedProjections gate_up_;
 };
 
 class LlamaLayer : public CausalLayer {
  public:
   LlamaLayer(WeightMap& weights, const LlamaConfig& c, int64_t index) : config_(c) {
     const std::string at = cat("layers.", index, ".");
-    const int64_t q = c.heads * c.head_width, kv = c.kv_heads * c.head_width;
-    attention_norm_ = register_module("attention_norm", FrozenRmsNorm(weights, at + "input_layernorm", c.width, c.norm_eps));
-    query_ = register_module("query", weights.projection(at + "self_attn.q_proj", q, c.width));
-    key_ = register_module("key", weights.projection(at + "self_attn.k_proj", kv, c.width));
-    value_ = register_module("value", weights.projection(at + "self_attn.v_proj", kv, c.width));
-    output_ = register_module("output", weights.projection(at + "self_attn.o_proj", c.width, q));
-    mlp_norm_ = register_module("mlp_norm", FrozenRmsNorm(weights, at + "post_attention_layernorm", c.width, c.norm_eps));
-    mlp_gate_ = register_module("mlp_gate", weights.projection(at + "mlp.gate_proj", c.mlp_width, c.width));
-    mlp_in_ = register_module("mlp_in", weights.projection(at + "mlp.up_proj", c.mlp_width, c.width));
-    mlp_out_ = register_module("mlp_out", weights.projection(at + "mlp.down_proj", c.width, c.mlp_width));
-    query_key_value_ = weights.joined({query_, key_, value_});
-    gate_up_ = weights.joined({mlp_gate_, mlp_in_});
-    shape_ = {.heads = c.heads,
-              .kv_heads = c.kv_heads,
-              .window = c.windows.at(static_cast<size_t>(index)),
-              .scale = 1.0 / std::sqrt(static_cast<double>(c.head_width))};
+    const auto norm = [&](const std::string& name) {
+      return register_module(name, FrozenRmsNorm(weights, at + name, c.width, c.norm_eps, c.norm_offset()));
+    };
+    attention_norm_ = norm("input_layernorm");
+    attention_ = register_module("attention", std::make_shared<LlamaAttention>(weights, at + "self_attn.", c, index));
+    // Gemma 2 and 3 have a norm behind each part as well; what Llama calls "post attention" stands before the next one.
+    if (weights.has(at + "pre_feedforward_layernorm.weight")) {
+      behind_attention_ = norm("post_attention_layernorm");
+      mlp_norm_ = norm("pre_feedforward_layernorm");
+      behind_mlp_ = norm("post_feedforward_layernorm");
+    } else {
+      mlp_norm_ = norm("post_attention_layernorm");
+    }
+    mlp_ = register_module("mlp", std::make_shared<LlamaFeedForward>(weights, at + "mlp.", c));
   }
 
   torch::Tensor forward(const torch::Tensor& x, const CausalPass& pass, KeyValues* cache) override {
-    AttentionShape shape = shape_;
-    shape.dropout = is_training() ? config_.attention_dropout : 0.0;
-    const torch::Tensor normed = attention_norm_(x);
-    const auto qkv = query_key_value_.forward(normed);
-    const torch::Tensor mixed = pass.attend(qkv[0], qkv[1], qkv[2], shape, cache, config_.frequencies);
-    const torch::Tensor attended = x + output_(mixed);
-    return attended + mlp_out_->of_gated(gate_up_.as_one(mlp_norm_(attended)), config_.activation);
+    const torch::Tensor attended = sum(x, attention_->forward(attention_norm_(x), pass, cache), behind_attention_);
+    return sum(attended, mlp_->forward(mlp_norm_(attended)), behind_mlp_);
   }
 
   void add_sites(std::vector<AdapterSite>& sites) override {
-    sites.push_back(query_->site("query"));
-    sites.push_back(key_->site("key"));
-    sites.push_back(value_->site("value"));
-    sites.push_back(output_->site("attention_output"));
-    sites.push_back(mlp_gate_->site("mlp_gate"));
-    sites.push_back(mlp_in_->site("mlp_in"));
-    sites.push_back(mlp_out_->site("mlp_out"));
+    attention_->add_sites(sites);
+    mlp_->add_sites(sites);
   }
 
  private:
+  torch::Tensor sum(const torch::Tensor& x, const torch::Tensor& change, const FrozenRmsNorm& behind) const {
+    const double dropout = is_training() ? config_.residual_dropout : 0.0;
+    const torch::Tensor normed = behind.is_empty() ? change : behind->forward(change);
+    return dropout > 0 ? dropout_add(normed, x, dropout) : x + normed;
+  }
+
   const LlamaConfig& config_;
-  AttentionShape shape_;
-  FrozenRmsNorm attention_norm_{nullptr}, mlp_norm_{nullptr};
-  Projection query_{nullptr}, key_{nullptr}, value_{nullptr}, output_{nullptr}, mlp_gate_{nullptr}, mlp_in_{nullptr}, mlp_out_{nullptr};
-  JoinedProjections query_key_value_, gate_up_;
+  std::shared_ptr<LlamaAttention> attention_;
+  std::shared_ptr<LlamaFeedForward> mlp_;
+  FrozenRmsNorm attention_norm_{nullptr}, mlp_norm_{nullptr}, behind_attention_{nullptr}, behind_mlp_{nullptr};
 };
 
 class LlamaModel : public CausalModel {
  public:
-  LlamaModel(const TorchScriptArchive& archive, LlamaConfig config, const std::string& prefix)
+  LlamaModel(const ModelFiles& archive, LlamaConfig config, const std::string& prefix)
       : CausalModel(config.family), config_(std::move(config)) {
     WeightMap weights(archive, prefix);
     const std::string outside = prefix_above(prefix);
     WeightMap above(archive, outside);
     const LlamaConfig& c = config_;
-    words_ = register_module("words", weights.embedding("embed_tokens", c.vocabulary, c.width));
+    weights.expect_size("vocab_size", c.vocabulary);
+    weights.expect_size("hidden_size", c.width);
+    weights.expect_size("num_hidden_layers", c.layers);
+    weights.expect_size("intermediate_size", c.mlp_width);
+    words_ = register_module("words", weights.embedding("embed_tokens", c.vocabulary, c.width, archive.config().value("pad_token_id", int64_t{-1})));
     for (int64_t i = 0; i < c.layers; ++i) add_layer(std::make_shared<LlamaLayer>(weights, c, i));
-    norm_ = register_module("norm", FrozenRmsNorm(weights, "norm", c.width, c.norm_eps));
+    norm_ = register_module("norm", FrozenRmsNorm(weights, "norm", c.width, c.norm_eps, c.norm_offset()));
+    logits_cap_ = c.logits_cap;
     take_output_layer(above, prefix.substr(outside.size()) + kWordTable, c.vocabulary, c.width);
     weights.finish(c.family, {"lm_head.", "rotary_emb.", "*.rotary_emb.inv_freq"});
     above.finish(c.family, {""});
@@ -91,7 +192,9 @@ class LlamaModel : public CausalModel {
   }
 
  protected:
-  torch::Tensor embed(const torch::Tensor& ids, const CausalPass&) override { return words_(ids); }
+  torch::Tensor embed(const torch::Tensor& ids, const CausalPass&) override {
+    return config_.gemma ? words_(ids) * std::sqrt(static_cast<double>(config_.width)) : words_(ids);
+  }
   torch::Tensor normalise(const torch::Tensor& x) override { return norm_(x); }
 
  private:
@@ -117,21 +220,26 @@ torch::Tensor rotary_frequencies(const RotarySettings& rotary, int64_t head_widt
 }
 
 /// Sizes that the weights show are taken from the weights.
-LlamaConfig read_config(const TorchScriptArchive& archive, const std::string& prefix, const ModelOptions& options) {
+LlamaConfig read_config(const ModelFiles& archive, const std::string& prefix, const ModelOptions& options) {
+  const auto rows = [&](const std::string& name) { return archive.has(prefix + name) ? archive.tensor(prefix + name).size(0) : 0; };
   int64_t layers = 0;
-  while (archive.has(cat(prefix, "layers.", layers, ".self_attn.q_proj.weight"))) ++layers;
+  while (archive.has(cat(prefix, "layers.", layers, ".self_attn.o_proj.weight"))) ++layers;
   LlamaConfig c{LlamaSettings::read(archive.config(), layers)};
   c.layers = layers;
-  const torch::Tensor words = archive.tensor(prefix + kWordTable), queries = archive.tensor(prefix + "layers.0.self_attn.q_proj.weight");
+  const torch::Tensor words = archive.tensor(prefix + kWordTable);
   c.vocabulary = words.size(0);
   c.width = words.size(1);
-  if (archive.has(prefix + "layers.0.mlp.up_proj.weight")) c.mlp_width = archive.tensor(prefix + "layers.0.mlp.up_proj.weight").size(0);
+  c.mlp_width = rows("layers.0.mlp.gate_up_proj.weight") / 2;
+  if (c.mlp_width == 0) c.mlp_width = rows("layers.0.mlp.up_proj.weight");
   if (c.head_width == 0) c.head_width = c.width / c.heads;
-  check(c.heads % c.kv_heads == 0 && c.head_width % 2 == 0 && c.heads * c.head_width == queries.size(0), "model ", archive.file().string(),
+  const int64_t fused = rows("layers.0.self_attn.qkv_proj.weight"), queries = rows("layers.0.self_attn.q_proj.weight");
+  const int64_t found = fused > 0 ? fused - 2 * c.kv_heads * c.head_width : queries;
+  check(c.heads % c.kv_heads == 0 && c.head_width % 2 == 0 && c.heads * c.head_width == found, "model ", archive.file().string(),
         ": its config.json's heads do not fit: num_attention_heads ", c.heads, ", num_key_value_heads ", c.kv_heads, ", head_dim ", c.head_width,
-        ", where q_proj has ", queries.size(0), " rows");
-  if (options.dropout) c.attention_dropout = *options.dropout;
+        ", where ", fused > 0 ? "qkv_proj leaves" : "q_proj has", " ", found, " rows for queries");
+  if (options.dropout) c.attention_dropout = c.residual_dropout = *options.dropout;
   c.frequencies = rotary_frequencies(c.rotary, c.head_width);
+  if (c.local_rotary) c.local_frequencies = rotary_frequencies(*c.local_rotary, c.head_width);
   return c;
 }
 
@@ -139,12 +247,12 @@ LlamaConfig read_config(const TorchScriptArchive& archive, const std::string& pr
 
 void register_llama_family(ModelFamilies& families) {
   ModelFamily family;
-  family.recognises = [](const TorchScriptArchive& archive) {
+  family.recognises = [](const ModelFiles& archive) {
     const std::string type = model_type_of(archive.config());
     return std::find(kModelTypes.begin(), kModelTypes.end(), type) != kModelTypes.end() && WeightMap::prefix_of(archive, kWordTable) &&
-           WeightMap::prefix_of(archive, "layers.0.self_attn.q_proj.weight");
+           WeightMap::prefix_of(archive, "layers.0.self_attn.o_proj.weight");
   };
-  family.build = [](const TorchScriptArchive& archive, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
+  family.build = [](const ModelFiles& archive, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
     const std::string prefix = *WeightMap::prefix_of(archive, kWordTable);
     return std::make_shared<LlamaModel>(archive, read_config(archive, prefix, options), prefix);
   };

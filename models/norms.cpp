@@ -110,11 +110,14 @@ torch::Tensor FrozenLayerNormImpl::forward(const torch::Tensor& x) const {
   return at::layer_norm(x, {x.size(-1)}, weight_, bias_, eps_);
 }
 
-FrozenRmsNormImpl::FrozenRmsNormImpl(WeightMap& weights, const std::string& name, int64_t width, double eps) : eps_(eps) {
+FrozenRmsNormImpl::FrozenRmsNormImpl(WeightMap& weights, const std::string& name, int64_t width, double eps, double offset)
+    : eps_(eps), offset_(offset) {
   weight_ = register_parameter("weight", weights.take(name + ".weight", {width}), /*requires_grad=*/false);
 }
 
-torch::Tensor FrozenRmsNormImpl::forward(const torch::Tensor& x) const { return rms_norm(x, weight_, eps_); }
+torch::Tensor FrozenRmsNormImpl::forward(const torch::Tensor& x) const {
+  return rms_norm(x, offset_ == 0 ? weight_ : weight_ + offset_, eps_);
+}
 
 torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double eps) {
   if (is_contiguous_float(x) && is_contiguous_float(weight) && !weight.requires_grad()) return RmsNorm::apply(x, weight, eps);

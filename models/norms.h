@@ -30,15 +30,15 @@ class FrozenLayerNormImpl : public torch::nn::Module {
 };
 TORCH_MODULE(FrozenLayerNorm);
 
-/// x / sqrt(mean(x^2) + eps) * weight over the last dimension.
+/// x / sqrt(mean(x^2) + eps) * (weight + offset) over the last dimension.
 class FrozenRmsNormImpl : public torch::nn::Module {
  public:
-  FrozenRmsNormImpl(WeightMap& weights, const std::string& name, int64_t width, double eps);
+  FrozenRmsNormImpl(WeightMap& weights, const std::string& name, int64_t width, double eps, double offset = 0);
   torch::Tensor forward(const torch::Tensor& x) const;  ///< [..., D] -> [..., D]
 
  private:
   torch::Tensor weight_;
-  double eps_;
+  double eps_, offset_;
 };
 TORCH_MODULE(FrozenRmsNorm);
 

@@ -24,9 +24,11 @@ Packing::Packing(const torch::Tensor& mask, int64_t batch, int64_t tokens, torch
   if (!mask.defined()) return;
   const torch::Tensor keep = mask.to(device) != 0;
   const torch::Tensor index = keep.reshape({-1}).nonzero().squeeze(1);
-  if (index.size(0) == batch * tokens) return;
+  const bool padded = index.size(0) < batch * tokens;
   spare_ = spare_rows(index.size(0), device);
+  if (!padded && spare_ == 0) return;
   index_ = spare_ > 0 ? at::cat({index, index.narrow(0, 0, 1).expand(spare_)}) : index;
+  if (!padded) return;
   attention_mask_ = keep.view({batch, 1, 1, tokens});
   const torch::Tensor ends = keep.sum(1).cumsum(0).cpu();
   std::copy_n(ends.const_data_ptr<int64_t>(), batch, offsets_.begin() + 1);
@@ -38,7 +40,7 @@ torch::Tensor Packing::pack(const torch::Tensor& padded) const {
 }
 
 torch::Tensor Packing::unpack(const torch::Tensor& packed) const {
-  if (!index_.defined()) return packed.view({batch_, tokens_, packed.size(1)});
+  if (!attention_mask_.defined()) return packed.narrow(0, 0, batch_ * tokens_).view({batch_, tokens_, packed.size(1)});
   torch::Tensor cells = torch::zeros({batch_ * tokens_, packed.size(1)}, packed.options());
   const int64_t tokens = index_.size(0) - spare_;
   return cells.index_copy_(0, index_.narrow(0, 0, tokens), packed.narrow(0, 0, tokens)).view({batch_, tokens_, packed.size(1)});

@@ -9,7 +9,8 @@ namespace deeplora {
 
 /// Which cells of a [B, T] batch hold tokens. Built once per forward, shared by every layer. Under the CPU's autocast N is rounded up to a
 /// multiple of 32, the rows of one block of the matrix units: oneDNN compiles a kernel for every number of rows that it has not met, milliseconds
-/// for each. The spare rows repeat the first token; nothing reads them, so their gradients are zero.
+/// for each. The spare rows, behind those of the last sequence, repeat the first token; nothing reads them, so their gradients are zero. Without a
+/// mask N is B T and nothing else.
 class Packing {
  public:
   /// mask [B, T], 1 for a token; undefined: every cell is one.
@@ -34,7 +35,7 @@ class Packing {
 
  private:
   int64_t batch_, tokens_;
-  torch::Tensor index_;  ///< [N] flat cells, undefined when nothing is padded
+  torch::Tensor index_;  ///< [N] flat cells, undefined when they are all cells in order
   int64_t spare_ = 0;    ///< rows at the end of N that stand for no token
   torch::Tensor attention_mask_;
   std::vector<int64_t> offsets_;

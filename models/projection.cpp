@@ -173,11 +173,18 @@ torch::Tensor JoinedProjections::as_one(const torch::Tensor& x) {
   return at::cat(forward(x), -1);
 }
 
-EmbeddingTableImpl::EmbeddingTableImpl(std::string path, torch::Tensor weight)
-    : AdapterSlot(std::move(path), std::move(weight)) {}
+EmbeddingTableImpl::EmbeddingTableImpl(std::string path, torch::Tensor weight, LookupOptions lookups)
+    : AdapterSlot(std::move(path), std::move(weight)), lookups_(lookups) {}
 
 torch::Tensor EmbeddingTableImpl::forward(const torch::Tensor& ids) {
-  return adapter_ ? adapter_->embedding(ids, weight_) : at::embedding(weight_, ids);
+  const LookupScope scope(lookups_);
+  return adapter_ ? adapter_->embedding(ids, weight_) : look_up(weight_, ids);
+}
+
+AdapterSite EmbeddingTableImpl::word_site(int64_t uses) {
+  AdapterSite out = site("embedding", SiteKind::embedding, uses);
+  out.reads_ids = true;
+  return out;
 }
 
 torch::Tensor EmbeddingTableImpl::project(const torch::Tensor& x) {

@@ -4,6 +4,7 @@
 #include <torch/nn/module.h>
 #include <torch/nn/pimpl.h>
 
+#include "factorization/lookup.h"
 #include "lm/language_model.h"
 #include "model_files/stored_tensors.h"
 #include "models/autocast_copy.h"
@@ -103,10 +104,15 @@ class JoinedProjections {
 /// Rows of W (+ the adapter's change). weight [V, D].
 class EmbeddingTableImpl : public AdapterSlot {
  public:
-  EmbeddingTableImpl(std::string path, torch::Tensor weight);
+  EmbeddingTableImpl(std::string path, torch::Tensor weight, LookupOptions lookups = {});
   torch::Tensor forward(const torch::Tensor& ids);  ///< [...] -> [..., D]
+  /// The site of the table that the model's own input_ids are looked up in.
+  AdapterSite word_site(int64_t uses = 1);
   /// The table as output layer of a language model with tied weights: x W^T, [..., D] -> [..., V]. One adapter changes both uses.
   torch::Tensor project(const torch::Tensor& x);
+
+ private:
+  LookupOptions lookups_;
 };
 TORCH_MODULE(EmbeddingTable);
 

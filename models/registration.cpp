@@ -11,6 +11,7 @@ void register_model_families(ModelFamilies& families) {
   register_gpt2_family(plain);
   register_llama_family(plain);
   register_t5_family(plain);
+  register_bart_families(plain);
   for (const auto& name : plain.names()) families.add(name, with_exported_head(plain.at(name)));
 }
 

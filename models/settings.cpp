@@ -46,16 +46,24 @@ std::string activation(const JsonFile& json, const std::string& key, const std::
   return name;
 }
 
-/// Mistral: one window everywhere; Qwen2: use_sliding_window, from max_window_layers on; layer_types where given.
+/// Whether layer `i` has a window where `layer_types` is silent. Mistral and Phi-3: all; Qwen2 and Qwen3: from max_window_layers on; Gemma 2: every
+/// other; Gemma 3: all but every sixth.
+bool slides_by_default(const JsonFile& json, const std::string& type, int64_t i) {
+  if (type == "gemma2") return i % 2 == 0;
+  if (type == "gemma3_text") return (i + 1) % whole(json, "sliding_window_pattern", 6, 1) != 0;
+  return type == "qwen2" || type == "qwen3" ? i >= whole(json, "max_window_layers", 28, 0) : true;
+}
+
 std::vector<int64_t> sliding_windows(const JsonFile& json, int64_t layers) {
   const std::string type = model_type_of(json);
   std::vector<int64_t> out(static_cast<size_t>(layers), 0);
-  const bool used = type == "mistral" || (type == "qwen2" && json.value("use_sliding_window", false));
-  if (!json.has("sliding_window") || !used) return out;
-  const int64_t window = whole(json, "sliding_window", 0, 1), first = type == "qwen2" ? whole(json, "max_window_layers", 28, 0) : 0;
+  const bool optional = type == "qwen2" || type == "qwen3", gemma = type == "gemma2" || type == "gemma3_text";
+  const bool used = type == "mistral" || type == "phi3" || gemma || (optional && json.value("use_sliding_window", false));
+  if (!used || (!gemma && !json.has("sliding_window"))) return out;
+  const int64_t window = whole(json, "sliding_window", 4096, 1);
   const auto types = json.value("layer_types", std::vector<std::string>());
   for (size_t i = 0; i < out.size(); ++i) {
-    const bool slides = i < types.size() ? types[i] == "sliding_attention" : static_cast<int64_t>(i) >= first;
+    const bool slides = i < types.size() ? types[i] == "sliding_attention" : slides_by_default(json, type, static_cast<int64_t>(i));
     if (slides) out[i] = window;
   }
   return out;
@@ -74,6 +82,7 @@ EncoderSettings EncoderSettings::read(const JsonFile& json, const std::string& f
   out.hidden_dropout = share(json, distil ? "dropout" : "hidden_dropout_prob", 0.1);
   out.attention_dropout = share(json, distil ? "attention_dropout" : "attention_probs_dropout_prob", 0.1);
   out.classifier_dropout = share(json, distil ? "seq_classif_dropout" : "classifier_dropout", distil ? 0.2 : out.hidden_dropout);
+  out.padding = whole(json, "pad_token_id", family == "roberta" || family == "mpnet" ? 1 : 0, 0);
   if (family == "roberta") out.first_position = whole(json, "pad_token_id", 1, 0) + 1;
   return out;
 }
@@ -92,10 +101,17 @@ Gpt2Settings Gpt2Settings::read(const JsonFile& json) {
   return out;
 }
 
-RotarySettings RotarySettings::read(const JsonFile& json) {
-  const JsonFile rope = json.section(json.has("rope_parameters") ? "rope_parameters" : "rope_scaling");
+RotarySettings RotarySettings::read(const JsonFile& json, const std::string& layers) {
+  JsonFile rope = json.section(json.has("rope_parameters") ? "rope_parameters" : "rope_scaling");
+  // transformers 5 has one section for each kind of layer where they differ.
+  const bool by_kind = !layers.empty() && rope.has(layers);
+  if (by_kind) rope = rope.section(layers);
   RotarySettings out;
-  out.theta = above_zero(rope, "rope_theta", above_zero(json, "rope_theta", out.theta));
+  if (!by_kind && layers == "sliding_attention") {
+    out.theta = above_zero(json, "rope_local_base_freq", out.theta);
+    return out;
+  }
+  out.theta = above_zero(rope, "rope_theta", above_zero(json, "rope_theta", layers.empty() ? out.theta : 1e6));
   out.type = rope.value("rope_type", rope.value("type", out.type));
   const double part = rope.value("partial_rotary_factor", json.value("partial_rotary_factor", 1.0));
   check(part == 1.0, json.name, ": rotary positions on a part of each head (partial_rotary_factor ", part, ") have no native family");
@@ -112,6 +128,26 @@ RotarySettings RotarySettings::read(const JsonFile& json) {
   return out;
 }
 
+namespace {
+
+void read_gemma(const JsonFile& json, const std::string& type, LlamaSettings& out) {
+  out.gemma = true;
+  check(!json.value("use_bidirectional_attention", false), json.name, ": a Gemma that looks both ways (use_bidirectional_attention) has no native family");
+  if (!json.has("head_dim")) out.head_width = 256;
+  out.activation = activation(json, json.has("hidden_activation") ? "hidden_activation" : "hidden_act", "gelu_pytorch_tanh");
+  if (type == "gemma") return;
+  out.query_width = above_zero(json, "query_pre_attn_scalar", 256);
+  const double scores = type == "gemma2" ? 50 : 0, logits = type == "gemma2" ? 30 : 0;
+  const auto cap = [&json](const char* key, double fallback) {
+    if (json.root.contains(key) && json.root[key].is_null()) return 0.0;
+    return json.has(key) ? above_zero(json, key, fallback) : fallback;
+  };
+  out.scores_cap = cap("attn_logit_softcapping", scores);
+  out.logits_cap = cap("final_logit_softcapping", logits);
+}
+
+}  // namespace
+
 LlamaSettings LlamaSettings::read(const JsonFile& json, int64_t layers) {
   LlamaSettings out;
   out.heads = whole(json, "num_attention_heads", 0, 1);
@@ -122,7 +158,32 @@ LlamaSettings LlamaSettings::read(const JsonFile& json, int64_t layers) {
   out.activation = deeplora::activation(json, "hidden_act", "silu");
   out.attention_dropout = share(json, "attention_dropout", 0.0);
   out.windows = sliding_windows(json, layers);
-  out.rotary = RotarySettings::read(json);
+  const std::string type = model_type_of(json);
+  out.rotary = RotarySettings::read(json, type == "gemma3_text" ? "full_attention" : "");
+  if (type == "gemma3_text") out.local_rotary = RotarySettings::read(json, "sliding_attention");
+  if (type == "phi3") {
+    out.residual_dropout = share(json, "resid_pdrop", 0.0);
+    check(share(json, "embd_pdrop", 0.0) == 0, json.name, ": dropout of the embeddings (embd_pdrop) has no native form here; use model.backend: graph");
+  }
+  if (type.starts_with("gemma")) read_gemma(json, type, out);
+  return out;
+}
+
+BartSettings BartSettings::read(const JsonFile& json, const std::string& family) {
+  BartSettings out;
+  out.encoder_heads = whole(json, "encoder_attention_heads", 0, 1);
+  out.decoder_heads = whole(json, "decoder_attention_heads", 0, 1);
+  out.positions = whole(json, "max_position_embeddings", 1024, 1);
+  out.padding = whole(json, "pad_token_id", family == "pegasus" ? 0 : family == "marian" ? 58100 : 1, 0);
+  out.sinusoidal = family == "marian" || family == "pegasus";
+  out.first_position = out.sinusoidal ? 0 : 2;
+  out.norm_first = family == "mbart" || family == "pegasus";
+  out.scale = json.value("scale_embedding", false) ? 0 : 1;
+  out.dropout = share(json, "dropout", 0.1);
+  out.attention_dropout = share(json, "attention_dropout", 0);
+  out.activation_dropout = share(json, "activation_dropout", 0);
+  out.layer_drop = std::max(share(json, "encoder_layerdrop", 0), share(json, "decoder_layerdrop", 0));
+  out.activation = deeplora::activation(json, "activation_function", "gelu");
   return out;
 }
 

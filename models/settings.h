@@ -1,6 +1,7 @@
 // What config.json says of a model family: every value by its type and within the range that the computation needs. Free of LibTorch.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@ namespace deeplora {
 /// BERT, RoBERTa and DistilBERT, under one set of names.
 struct EncoderSettings {
   int64_t heads = 0;           ///< 0: not given
+  int64_t padding = 0;         ///< id of the padding token
   int64_t first_position = 0;  ///< RoBERTa starts counting at padding_idx + 1
   double norm_eps = 1e-12;
   std::string activation = "gelu";
@@ -36,10 +38,11 @@ struct RotarySettings {
   double low = 1, high = 4;      ///< llama3: wavelengths between trained_length / these are interpolated
   int64_t trained_length = 8192;
 
-  static RotarySettings read(const JsonFile& json);
+  /// `layers`: "full_attention" or "sliding_attention" where a model has positions of two kinds, else empty.
+  static RotarySettings read(const JsonFile& json, const std::string& layers = "");
 };
 
-/// Llama, Mistral, Qwen2.
+/// Llama, Mistral, Qwen2, Qwen3, Phi-3, Gemma, Gemma 2 and Gemma 3 (text).
 struct LlamaSettings {
   int64_t heads = 0, kv_heads = 0;
   int64_t head_width = 0;  ///< 0: width / heads
@@ -47,6 +50,12 @@ struct LlamaSettings {
   std::string activation = "silu";
   std::vector<int64_t> windows;  ///< of each layer; 0: none
   RotarySettings rotary;
+  std::optional<RotarySettings> local_rotary;  ///< of the layers with a window, where it is another (Gemma 3)
+  bool gemma = false;              ///< norms multiply by 1 + weight, embeddings by sqrt(D)
+  double query_width = 0;          ///< scores are divided by its root; 0: the head's width
+  double scores_cap = 0;           ///< scores s become cap tanh(s / cap); 0: none
+  double logits_cap = 0;           ///< likewise
+  double residual_dropout = 0;
 
   static LlamaSettings read(const JsonFile& json, int64_t layers);
 };
@@ -59,6 +68,21 @@ struct T5Settings {
   std::string activation = "relu";
 
   static T5Settings read(const JsonFile& json);
+};
+
+/// BART, mBART, Marian, Pegasus.
+struct BartSettings {
+  int64_t encoder_heads = 0, decoder_heads = 0;  ///< 0: not given
+  int64_t positions = 1024;                      ///< rows of sinusoidal tables
+  int64_t padding = 1;                           ///< id of the padding token
+  int64_t first_position = 0;                    ///< rows before the first position's
+  bool norm_first = false, sinusoidal = false;
+  double scale = 1;  ///< of the embeddings: 1, or anything else for sqrt(D)
+  double dropout = 0.1, attention_dropout = 0, activation_dropout = 0;
+  double layer_drop = 0;  ///< chance that training leaves a layer out, the larger of both stacks'
+  std::string activation = "gelu";
+
+  static BartSettings read(const JsonFile& json, const std::string& family);
 };
 
 /// "model_type"; "" when config.json is silent.

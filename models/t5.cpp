@@ -219,9 +219,14 @@ class T5Stack : public torch::nn::Module {
 
 class T5Model : public LanguageModel {
  public:
-  T5Model(const TorchScriptArchive& archive, T5Config config, const std::string& prefix) : config_(std::move(config)) {
+  T5Model(const ModelFiles& archive, T5Config config, const std::string& prefix) : config_(std::move(config)) {
     WeightMap weights(archive, prefix);
     const T5Config& c = config_;
+    weights.expect_size("vocab_size", c.vocabulary);
+    weights.expect_size("d_model", c.width);
+    weights.expect_size("num_layers", c.encoder_layers);
+    weights.expect_size("num_decoder_layers", c.decoder_layers);
+    weights.expect_size("d_ff", c.mlp_width);
     words_ = register_module("words", weights.embedding("shared", c.vocabulary, c.width));
     encoder_ = register_module("encoder", std::make_shared<T5Stack>(weights, "encoder.", c, false));
     decoder_ = register_module("decoder", std::make_shared<T5Stack>(weights, "decoder.", c, true));
@@ -232,20 +237,21 @@ class T5Model : public LanguageModel {
 
   /// Logits [B, T', V] of decoder_input_ids [B, T'].
   ModelOutput forward(const Batch& batch) override {
-    const torch::Tensor logits = logits_of(decode(batch));
-    return {.hidden = {}, .logits = logits.view({batch.decoder_input_ids.size(0), batch.decoder_input_ids.size(1), logits.size(1)})};
+    const auto [states, packing] = decode(batch);
+    return {.hidden = {}, .logits = packing->unpack(logits_of(states))};
   }
 
   torch::Tensor token_loss_sum(const Batch& batch) override {
     AdapterSlot& output = lm_head_ ? static_cast<AdapterSlot&>(*lm_head_) : *words_;
     if (!output.can_give_loss()) return {};
-    const torch::Tensor states = scaled(decode(batch));
+    const auto [states, packing] = decode(batch);
     check_labels_fit(batch.labels, batch.decoder_input_ids);
-    return output.loss_sum(states, batch.labels.flatten());
+    const int64_t tokens = batch.labels.numel();  // rows behind them stand for no token
+    return output.loss_sum(scaled(states.narrow(0, 0, tokens)), batch.labels.flatten());
   }
 
   std::vector<AdapterSite> sites() override {
-    std::vector<AdapterSite> out{words_->site("embedding", SiteKind::embedding, lm_head_ ? 2 : 3)};
+    std::vector<AdapterSite> out{words_->word_site(lm_head_ ? 2 : 3)};
     encoder_->add_sites(out);
     decoder_->add_sites(out);
     if (lm_head_) out.push_back(lm_head_->site("lm_head"));
@@ -272,13 +278,13 @@ class T5Model : public LanguageModel {
   size_t decoder_layers() const { return decoder_->layer_count(); }
 
  private:
-  /// The decoder's states of decoder_input_ids [B, T'], every cell one row: [B T', D].
-  torch::Tensor decode(const Batch& batch) {
+  /// The decoder's states of decoder_input_ids [B, T'], every cell one row [N, D], and how they are packed.
+  std::pair<torch::Tensor, std::shared_ptr<const Packing>> decode(const Batch& batch) {
     check(batch.decoder_input_ids.defined(), "a sequence-to-sequence model needs decoder_input_ids, which this task does not give");
     const auto [source, source_packing] = encode(batch);
     const torch::Tensor& ids = batch.decoder_input_ids;
-    const auto packing = std::make_shared<const Packing>(torch::Tensor(), ids.size(0), ids.size(1), ids.device());
-    return decoder_->forward(words_(packing->pack(ids)), packing, 0, source, source_packing, nullptr, checkpointing_);
+    const auto packing = std::make_shared<const Packing>(torch::ones_like(ids), ids.size(0), ids.size(1), ids.device());
+    return {decoder_->forward(words_(packing->pack(ids)), packing, 0, source, source_packing, nullptr, checkpointing_), packing};
   }
   /// What the output layer reads.
   torch::Tensor scaled(const torch::Tensor& x) const { return config_.scale_output ? x / std::sqrt(static_cast<double>(config_.width)) : x; }
@@ -333,7 +339,7 @@ std::unique_ptr<DecodingState> T5Model::begin_decoding(const Batch& prompt) {
 }
 
 /// Sizes that the weights show are taken from the weights.
-T5Config read_config(const TorchScriptArchive& archive, const std::string& prefix, const ModelOptions& options) {
+T5Config read_config(const ModelFiles& archive, const std::string& prefix, const ModelOptions& options) {
   T5Config c{T5Settings::read(archive.config())};
   const auto size = [&](const std::string& name, int64_t side) { return archive.has(prefix + name) ? archive.tensor(prefix + name).size(side) : 0; };
   c.vocabulary = size(kWordTable, 0);
@@ -353,12 +359,12 @@ T5Config read_config(const TorchScriptArchive& archive, const std::string& prefi
 
 void register_t5_family(ModelFamilies& families) {
   ModelFamily family;
-  family.recognises = [](const TorchScriptArchive& archive) {
+  family.recognises = [](const ModelFiles& archive) {
     const std::string type = model_type_of(archive.config());
     return (type == "t5" || type == "mt5") && WeightMap::prefix_of(archive, kWordTable) &&
            WeightMap::prefix_of(archive, "decoder.block.0.layer.1.EncDecAttention.q.weight");
   };
-  family.build = [](const TorchScriptArchive& archive, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
+  family.build = [](const ModelFiles& archive, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
     const std::string prefix = *WeightMap::prefix_of(archive, kWordTable);
     return std::make_shared<T5Model>(archive, read_config(archive, prefix, options), prefix);
   };

@@ -1,6 +1,9 @@
 #include "models/weight_map.h"
 
+#include "graph/lookups.h"
+#include "graph/torchscript_forward.h"
 #include "lm/targets.h"
+#include "model_files/huggingface_folder.h"
 
 namespace deeplora {
 
@@ -50,14 +53,27 @@ JoinedProjections WeightMap::joined(std::vector<Projection> projections) const {
   return JoinedProjections(std::move(projections), std::move(owners));
 }
 
-bool WeightMap::tied(const std::string& name, const std::string& table) const {
+void WeightMap::expect_size(const std::string& key, int64_t found) {
+  const JsonFile& config = archive_.config();
+  if (archive_.holds_code() || !config.has(key)) return;
+  const int64_t declared = config.at<int64_t>(key);
+  if (declared != found) errors_.add("config.json: ", key, " is ", declared, ", but the weights show ", found);
+}
+
+bool WeightMap::tied(const std::string& name, const std::string& table) {
+  if (!has(name) && !archive_.holds_code() && !ties_word_embeddings(archive_.config()))
+    errors_.add("missing ", prefix_, name, ": config.json does not tie the output layer to the word table");
   if (!has(name) || !has(table)) return true;
   const torch::Tensor a = archive_.tensor(prefix_ + name), b = archive_.tensor(prefix_ + table);
   return a.is_same(b) || (a.sizes() == b.sizes() && a.data_ptr() == b.data_ptr());
 }
 
-EmbeddingTable WeightMap::embedding(const std::string& name, int64_t rows, int64_t width) {
-  return EmbeddingTable(prefix_ + name + ".weight", take(name + ".weight", {rows, width}));
+EmbeddingTable WeightMap::embedding(const std::string& name, int64_t rows, int64_t width, int64_t padding) {
+  const std::string path = prefix_ + name + ".weight";
+  if (!archive_.holds_code()) return EmbeddingTable(path, take(name + ".weight", {rows, width}), LookupOptions{.padding = padding});
+  if (!lookups_) lookups_ = table_lookups(archive_of(archive_, "how tables are looked up"));
+  const auto lookups = archive_.has(path) ? lookups_->find(archive_.tensor(path).const_data_ptr()) : lookups_->end();
+  return EmbeddingTable(path, take(name + ".weight", {rows, width}), lookups == lookups_->end() ? LookupOptions{} : lookups->second);
 }
 
 void WeightMap::finish(const std::string& family, const std::vector<std::string>& may_stay) const {
@@ -72,7 +88,7 @@ void WeightMap::finish(const std::string& family, const std::vector<std::string>
   errors.throw_if_any(cat("model ", archive_.file().string(), " does not fit the family ", family));
 }
 
-std::optional<std::string> WeightMap::prefix_of(const TorchScriptArchive& archive, const std::string& name) {
+std::optional<std::string> WeightMap::prefix_of(const ModelFiles& archive, const std::string& name) {
   for (const auto& [path, unused] : archive.tensors())
     if (path == name || (path.size() > name.size() && path.ends_with("." + name))) return path.substr(0, path.size() - name.size());
   return std::nullopt;

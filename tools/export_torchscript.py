@@ -37,7 +37,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 HEAD_SEED = 0
 TEXT_FILES = (
     "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json",
-    "added_tokens.json", "sentence_bert_config.json", "chat_template.jinja", "generation_config.json")
+    "added_tokens.json", "target_vocab.json", "sentence_bert_config.json", "chat_template.jinja", "generation_config.json")
 SENTENCEPIECE_SUFFIXES = (".spm", ".model")
 
 
@@ -161,6 +161,10 @@ def tokenizer_files(folder: str) -> dict[str, bytes]:
              if name in TEXT_FILES or name.endswith(SENTENCEPIECE_SUFFIXES)}
     if os.path.isfile(os.path.join(folder, "1_Pooling", "config.json")):
         files["pooling.json"] = read_bytes(folder, "1_Pooling", "config.json")
+    further = os.path.join(folder, "additional_chat_templates")
+    for name in sorted(os.listdir(further)) if os.path.isdir(further) else []:
+        if name.endswith(".jinja"):
+            files[f"additional_chat_templates/{name}"] = read_bytes(further, name)
     if "tokenizer.json" not in files:
         if any(n.startswith("vocab.") or n.endswith(SENTENCEPIECE_SUFFIXES) for n in files):
             files.update(fast_tokenizer(folder))
@@ -207,8 +211,14 @@ def extra_files(folder: str, wrapper: Wrapper, task: str, dtype: str) -> dict[st
 
 
 def save(traced, output: str, files: dict[str, bytes], wrapper: Wrapper, check: bool) -> None:
-    """Writes beside `output`, checks what was written, then renames: no half-made or wrong file is ever left."""
-    folder = os.path.dirname(os.path.abspath(output))
+    """Writes beside `output`, checks what was written, then renames: no half-made or wrong file is ever left. A link is followed, a file that is
+    there keeps its mode."""
+    output = os.path.realpath(output)
+    there = os.path.exists(output)
+    if there and not os.path.isfile(output):
+        raise ExportError(f"{output} is no file (a folder, a device, a pipe); an archive cannot be written there")
+    mode = os.stat(output).st_mode & 0o7777 if there else 0o644
+    folder = os.path.dirname(output)
     os.makedirs(folder, exist_ok=True)
     handle, scratch = tempfile.mkstemp(dir=folder, prefix=".export-", suffix=".pt")
     os.close(handle)
@@ -221,7 +231,7 @@ def save(traced, output: str, files: dict[str, bytes], wrapper: Wrapper, check: 
         wrong = difference(wrapper, torch.jit.load(scratch)) if check else None
         if wrong is not None:
             raise ExportError(f"the saved archive does not compute what the original does: {wrong}")
-        os.chmod(scratch, 0o644)
+        os.chmod(scratch, mode)
         os.replace(scratch, output)
     finally:
         if os.path.exists(scratch):

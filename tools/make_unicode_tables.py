@@ -3,20 +3,26 @@
 
 The library's crates follow different Unicode versions (its punctuation and accents are those of Unicode 8, its lower case
 is the newest), so no Unicode library agrees with it on every code point. Each class is therefore asked of the library itself,
-code point by code point. Canonical decompositions and simple lower case come from libutf8proc; exceptions are listed here.
+code point by code point: character classes of its regular expressions, of its normalizers, of its pre-tokenizers.
 
-    python tools/make_unicode_tables.py          # about a minute; then clang-format is not needed
+    python tools/make_unicode_tables.py          # two minutes; then clang-format is not needed
 """
-import ctypes
-import ctypes.util
+import base64
 import pathlib
+import struct
 import unicodedata
 
 import tokenizers
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 CODES = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+TEXT = "".join(map(chr, CODES))
 OUTPUT = pathlib.Path(__file__).resolve().parent.parent / "src/text/unicode_tables.cpp"
+CATEGORIES = ("Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Co Cn").split()
+# Further names that expressions may use between braces.
+SETS = {"word": r"\w", "alpha": "[[:alpha:]]", "upper": "[[:upper:]]", "lower": "[[:lower:]]", "punct": "[[:punct:]]"}
+SETS.update({name.lower(): r"\p{%s}" % name for name in
+             "Han Hiragana Katakana Hangul Latin Greek Cyrillic Arabic Hebrew Thai Devanagari".split()})
 
 
 def bert(**on):
@@ -36,13 +42,13 @@ def ranges(codes):
 
 def regex_class(pattern):
     """Code points that `pattern` matches in the library's regular expressions."""
-    split = pre_tokenizers.Split(Regex(pattern), "isolated")
-    found = []
-    for c in CODES:
-        # "-" is in none of the classes asked for, so a match stands alone between the two.
-        if len(split.pre_tokenize_str("-" + chr(c) + "-")) == 3:
-            found.append(c)
-    return found
+    kept = pre_tokenizers.Split(Regex(f"(?:{pattern})+"), "removed", invert=True)
+    return [ord(c) for part, _ in kept.pre_tokenize_str(TEXT) for c in part]
+
+
+def categories():
+    """code -> place in CATEGORIES, as the expressions see it."""
+    return {c: i for i, name in enumerate(CATEGORIES) for c in regex_class(r"\p{%s}" % name)}
 
 
 def punctuation_and_spaces():
@@ -68,6 +74,44 @@ def word_characters():
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
     tokenizer.add_tokens([AddedToken("-", single_word=True, normalized=False)])
     return [c for c in CODES if 1 not in tokenizer.encode(chr(c) + "-").ids]
+
+
+def scripts():
+    """code -> number of its script for UnicodeScripts; 0 for what belongs to the script before it."""
+    split = pre_tokenizers.UnicodeScripts()
+
+    def together(a, b):
+        return len(split.pre_tokenize_str(chr(a) + chr(b))) == 1
+
+    known, out, last = [ord("a"), 0x4E00], {}, 1
+    for c in CODES:
+        if together(known[0], c) and together(known[1], c):
+            out[c] = 0
+            continue
+        if not together(known[last - 1], c):
+            last = next((i + 1 for i, other in enumerate(known) if together(other, c)), 0)
+            if not last:
+                known.append(c)
+                last = len(known)
+        out[c] = last
+    return out
+
+
+def joins_the_character_before():
+    """Code points that stand in one grapheme with an "a" before them: a table of replacements sees them as one."""
+    # A double array that knows "a" alone, and its replacement "b".
+    units = [0] * 256
+    units[0] = 1 << 10  # children of the root at 1
+    units[1 ^ ord("a")] = (2 << 10 | ord("a") | 1 << 8)  # a leaf hangs at its own place ^ 2
+    units[1 ^ ord("a") ^ 2] = 1 << 31
+    table = struct.pack("<I", 1024) + struct.pack("<256I", *units) + b"b\0"
+    import json
+    normalizer = json.dumps({"type": "Precompiled", "precompiled_charsmap": base64.b64encode(table).decode()})
+    whole = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    whole = Tokenizer.from_str(whole.to_str().replace('"normalizer": null', '"normalizer": ' + normalizer).replace(
+        '"normalizer":null', '"normalizer":' + normalizer))
+    assert whole.normalizer.normalize_str("xa") == "xb"
+    return [c for c in CODES if whole.normalizer.normalize_str("a" + chr(c)) == "b"]
 
 
 def combining_classes():
@@ -111,30 +155,34 @@ def class_ranges(classes):
     return out
 
 
-def lowercase_exceptions():
-    utf8proc = ctypes.CDLL(ctypes.util.find_library("utf8proc"))
-    lower = bert(lowercase=True)
+def mapping(normalizer):
+    """code -> what the normalizer makes of it, where that is something else; Hangul syllables left out."""
     out = {}
     for c in CODES:
-        wanted = lower.normalize_str(chr(c))
-        newer = unicodedata.category(chr(c)) == "Cn"  # an older libutf8proc may not know it
-        if wanted != chr(utf8proc.utf8proc_tolower(c)) or (newer and wanted != chr(c)):
-            out[c] = [ord(x) for x in wanted]
-    assert all(len(x) <= 2 for x in out.values())
-    return {c: (x + [0])[:2] for c, x in out.items()}
+        if 0xAC00 <= c < 0xD7A4:
+            continue
+        made = normalizer.normalize_str(chr(c))
+        if made != chr(c):
+            out[c] = [ord(x) for x in made]
+    return out
 
 
-def check_decompositions(decomposing):
-    """The library's decompositions are those of Unicode wherever it has one at all."""
-    nfd = normalizers.NFD()
-    for c in decomposing:
-        assert nfd.normalize_str(chr(c)) == unicodedata.normalize("NFD", chr(c)), hex(c)
+def compositions(decompositions):
+    """(first, second, whole) for everything that NFC leaves whole."""
+    nfc, out = normalizers.NFC(), []
+    for c, parts in decompositions.items():
+        if len(parts) < 2 or nfc.normalize_str(chr(c)) != chr(c):
+            continue
+        first = nfc.normalize_str("".join(map(chr, parts[:-1])))
+        assert len(first) == 1, hex(c)
+        out.append([ord(first), parts[-1], c])
+    return out
 
 
 def lines(items):
     line = " "
     for item in items:
-        text = "{" + ", ".join(hex(x) for x in item) + "},"
+        text = "{" + ", ".join(hex(x) for x in item) + "}," if isinstance(item, list) else str(item) + ","
         if len(line) + 1 + len(text) > 110:
             yield line
             line = " "
@@ -148,17 +196,37 @@ def table(name, kind, items, comment):
                       "  return kTable;", "}", ""])
 
 
+def mapping_table(name, mappings, comment):
+    """The texts one after the other, each entry with its place and length there."""
+    pool, entries = [], []
+    for c, made in sorted(mappings.items()):
+        entries.append([c, len(pool), len(made)])
+        pool += made
+    return table(name, "Mapping", entries, comment) + "\n" + table(
+        name + "_text", "char32_t", [hex(x) for x in pool], "What the entries of the table above point into.")
+
+
+def sets_table():
+    out, names = [], []
+    for name, pattern in SETS.items():
+        out.append(table("set_" + name, "Range", ranges(regex_class(pattern)), f"The regular expression {pattern}"))
+        names.append('{"%s", set_%s()}' % (name, name))
+    body = ["namespace {", *out, "}  // namespace", "", "std::span<const NamedSet> expression_sets() {",
+            "  static const NamedSet kTable[] = {" + ", ".join(names) + "};", "  return kTable;", "}", ""]
+    return "\n".join(body)
+
+
 def main():
     clean, strip, nfd = bert(clean_text=True), bert(strip_accents=True), normalizers.NFD()
     removed = [c for c in CODES if clean.normalize_str(chr(c)) == ""]
     chinese = [c for c in CODES if bert_chinese.normalize_str(chr(c)) != chr(c)]
     # One mark hides in another's decomposition only when the whole vanishes; ask only for what stays itself in NFD.
     marks = [c for c in CODES if nfd.normalize_str(chr(c)) == chr(c) and strip.normalize_str(chr(c)) == ""]
-    decomposing = [c for c in CODES if nfd.normalize_str(chr(c)) != chr(c)]
-    check_decompositions(decomposing)
+    combining_marks = [c for c in CODES if normalizers.StripAccents().normalize_str(chr(c)) == ""]
     punctuation, spaces = punctuation_and_spaces()
-    numbers = regex_class(r"\p{N}")
-    assert set(spaces) == set(regex_class(r"\s")) and set(numbers) <= set(digits())
+    canonical, compatible = mapping(nfd), mapping(normalizers.NFKD())
+    compatible = {c: made for c, made in compatible.items() if canonical.get(c) != made}
+    assert set(spaces) == set(regex_class(r"\s"))
     text = [
         "// Generated by tools/make_unicode_tables.py from the character classes of the tokenizers library "
         f"{tokenizers.__version__}; do not edit.",
@@ -167,15 +235,20 @@ def main():
         table("removed", "Range", ranges(removed), "What BERT's text cleaning removes: control, format and private characters."),
         table("chinese", "Range", ranges(chinese), "Characters that BERT sets apart with spaces."),
         table("marks", "Range", ranges(marks), "Accents: non-spacing marks."),
+        table("combining_marks", "Range", ranges(combining_marks), "What StripAccents removes."),
         table("punctuation", "Range", ranges(punctuation), "Punctuation that BERT splits at."),
-        table("letters", "Range", ranges(regex_class(r"\p{L}")), "Regular expression class L."),
-        table("numbers", "Range", ranges(numbers), "Regular expression class N."),
-        table("newer_digits", "Range", ranges(set(digits()) - set(numbers)), "Digits that class N does not have yet."),
-        table("words", "Range", ranges(word_characters()), "Word characters, for added tokens that must stand alone."),
-        table("decomposing", "Range", ranges(decomposing), "Characters with a canonical decomposition."),
+        table("digits", "Range", ranges(digits()), "What the Digits pre-tokenizer splits at."),
+        table("words", "Range", ranges(word_characters()), "Word characters, for added tokens and the Whitespace pre-tokenizer."),
+        table("joins_before", "Range", ranges(joins_the_character_before()), "Stands in one grapheme with a letter before it."),
+        table("scripts", "Script", class_ranges({c: s for c, s in scripts().items() if s}), "Scripts of UnicodeScripts; 0 where none is listed."),
+        table("categories", "Category", class_ranges(categories()), "General categories of regular expressions, numbered as in category_names."),
+        table("category_names", "std::string_view", [f'"{name}"' for name in CATEGORIES], "Names of the general categories."),
+        sets_table(),
         table("combining", "CombiningRange", class_ranges(combining_classes()), "Canonical combining classes other than 0."),
-        table("lowercase", "Lowercase", [[c, *x] for c, x in sorted(lowercase_exceptions().items())],
-              "Lower case where it is not libutf8proc's simple mapping."),
+        mapping_table("canonical", canonical, "Canonical decompositions, Hangul syllables left out."),
+        mapping_table("compatibility", compatible, "Compatibility decompositions where they are not the canonical ones."),
+        table("compositions", "Composition", sorted(compositions(canonical)), "What NFC puts together."),
+        mapping_table("lowercase", mapping(bert(lowercase=True)), "Lower case where it is something else."),
         "}  // namespace deeplora::unicode_tables", ""]
     OUTPUT.write_text("\n".join(text), encoding="utf-8")
     print(f"{OUTPUT}: {OUTPUT.stat().st_size} bytes")

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "core/json_file.h"
 
@@ -30,6 +31,12 @@ LearnedUpdate read_update(const OrderedJsonFile& site, int64_t seed) {
 
 }  // namespace
 
+double score_step(const std::string& metric, double rows) {
+  static const std::set<std::string> kWithoutSteps = {"loss", "perplexity", "mse", "rmse", "mae", "pearson", "spearman", "margin"};
+  if (!(rows > 0) || kWithoutSteps.count(metric) > 0) return 0;
+  return (metric == "matthews" ? 2 : 1) / rows;
+}
+
 CellResult read_cell_result(const std::string& file, std::string_view text, const std::string& metric) {
   const auto result = OrderedJsonFile::parse(file, text);
   CellResult out;
@@ -39,6 +46,7 @@ CellResult read_cell_result(const std::string& file, std::string_view text, cons
   out.outcome.state = CellState::done;
   out.outcome.dev = number(best, out.metric);
   out.outcome.test = number(result.section("test"), out.metric);
+  out.outcome.test_step = score_step(out.metric, number(result.section("rows"), "test"));
   out.outcome.best_step = number(best, "step");
   out.outcome.steps = number(result, "steps");
   out.outcome.seconds = number(result, "seconds");

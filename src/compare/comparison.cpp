@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "core/error.h"
 #include "report/axis.h"
@@ -34,6 +35,7 @@ Comparison::Comparison(ComparePlan plan) : plan_(std::move(plan)) {
         index_[{group, lr, seed}] = cells_.size();
         cells_.push_back({group, lr, seed});
       }
+  settled_.resize(cells_.size());
   outcomes_.resize(cells_.size());
 }
 
@@ -56,7 +58,8 @@ std::string Comparison::title(const Cell& cell) const {
 }
 
 void Comparison::settle(size_t cell, CellOutcome outcome) {
-  outcomes_.at(cell) = std::move(outcome);
+  settled_.at(cell) = std::move(outcome);
+  outcomes_.at(cell) = settled_.at(cell);
 }
 
 size_t Comparison::count(CellState state) const {
@@ -64,18 +67,24 @@ size_t Comparison::count(CellState state) const {
       std::count_if(outcomes_.begin(), outcomes_.end(), [&](const CellOutcome& o) { return o.state == state; }));
 }
 
-void Comparison::drop_rest(const Group& group, size_t lr, size_t first_seed, const std::string& reason,
-                           std::vector<size_t>& dropped) {
+bool Comparison::better(double a, double b) const {
+  const double rounding = 1e-12 * std::max(std::abs(a), std::abs(b));
+  return higher_is_better_ ? a > b + rounding : a < b - rounding;
+}
+
+bool Comparison::diverged(const Group& group, size_t lr) const {
+  return std::any_of(plan_.seeds.begin(), plan_.seeds.end(), [&](int64_t seed) {
+    return settled_[index_of({group, lr, seed})].state == CellState::diverged;
+  });
+}
+
+void Comparison::drop_rest(const Group& group, size_t lr, size_t first_seed, const std::string& reason) {
   for (size_t s = 0; s < plan_.seeds.size(); ++s) {
     const size_t cell = index_of({group, lr, plan_.seeds[s]});
-    const bool open = outcomes_[cell].state == CellState::open;
     // A run that is there all the same (it is also another method's) must not change what the rule decides.
     const bool there_all_the_same = s >= first_seed && outcomes_[cell].state == CellState::done;
-    if (!open && !there_all_the_same) continue;
-    outcomes_[cell] = {};
-    outcomes_[cell].state = CellState::dropped;
-    outcomes_[cell].message = reason;
-    if (open) dropped.push_back(cell);
+    if (outcomes_[cell].state != CellState::open && !there_all_the_same) continue;
+    outcomes_[cell] = {.state = CellState::dropped, .message = reason};
   }
 }
 
@@ -96,7 +105,7 @@ std::vector<double> Comparison::dev_of(const Group& group, size_t lr, size_t see
   return out;
 }
 
-void Comparison::drop_far_from_best(const Group& group, std::vector<size_t>& dropped) {
+void Comparison::drop_far_from_best(const Group& group) {
   const auto early = static_cast<size_t>(plan_.early_stop.seeds);
   const MethodPlan& method = plan_.methods[group.method];
   std::vector<double> means;
@@ -105,37 +114,44 @@ void Comparison::drop_far_from_best(const Group& group, std::vector<size_t>& dro
     const std::vector<double> dev = dev_of(group, lr, early);
     // A failed cell may yet run: its learning rate is neither the best nor given up.
     means.push_back(dev.size() == early ? summarize(dev).mean : std::nan(""));
-    if (!std::isnan(means[lr]) && (!best || better(means[lr], means[*best]))) best = lr;
+    if (!std::isnan(means[lr]) && !diverged(group, lr) && (!best || better(means[lr], means[*best]))) best = lr;
   }
   if (!best) return;
-  const double allowed = plan_.early_stop.margin * (higher_is_better_ ? 1 : std::abs(means[*best]));
+  const double sign = higher_is_better_ ? 1 : -1;
+  const double least = means[*best] - sign * plan_.early_stop.margin * (higher_is_better_ ? 1 : std::abs(means[*best]));
   for (size_t lr = 0; lr < method.lr.size(); ++lr) {
+    if (diverged(group, lr)) continue;
     const std::string after = cat("after ", early, early == 1 ? " seed" : " seeds");
     if (std::isnan(means[lr])) {
       const bool ran = dev_of(group, lr, early).size() == early;
-      if (ran) drop_rest(group, lr, early, cat(after, ": its dev score is undefined (constant predictions)"), dropped);
-    } else if (std::abs(means[lr] - means[*best]) > allowed) {
+      if (ran) drop_rest(group, lr, early, cat(after, ": its dev score is undefined (constant predictions)"));
+    } else if (better(least, means[lr])) {
       drop_rest(group, lr, early,
                 cat(after, ": dev ", number_text(means[lr], 4), ", the best learning rate ", number_text(method.lr[*best], 6),
-                    " has ", number_text(means[*best], 4)),
-                dropped);
+                    " has ", number_text(means[*best], 4)));
     }
   }
 }
 
-std::vector<size_t> Comparison::drop_hopeless() {
-  std::vector<size_t> dropped;
+Comparison::Drops Comparison::drop_hopeless() {
+  const std::vector<CellOutcome> before = std::exchange(outcomes_, settled_);
   for (const Group& group : groups_) {
     const size_t rates = plan_.methods[group.method].lr.size();
     for (size_t lr = 0; lr < rates; ++lr)
       for (const int64_t seed : plan_.seeds)
-        if (outcomes_[index_of({group, lr, seed})].state == CellState::diverged)
-          drop_rest(group, lr, plan_.seeds.size(), cat("it diverged with seed ", seed), dropped);
+        if (settled_[index_of({group, lr, seed})].state == CellState::diverged)
+          drop_rest(group, lr, plan_.seeds.size(), cat("it diverged with seed ", seed));
     const bool decide =
         plan_.early_stop.seeds > 0 && static_cast<size_t>(plan_.early_stop.seeds) < plan_.seeds.size() && rates > 1;
-    if (decide && early_seeds_settled(group)) drop_far_from_best(group, dropped);
+    if (decide && early_seeds_settled(group)) drop_far_from_best(group);
   }
-  return dropped;
+  Drops out;
+  for (size_t cell = 0; cell < cells_.size(); ++cell) {
+    const bool was_dropped = before[cell].state == CellState::dropped;
+    if (before[cell].state == CellState::open && outcomes_[cell].state == CellState::dropped) out.given_up.push_back(cell);
+    if (was_dropped && outcomes_[cell].state == CellState::open) out.taken_back.push_back(cell);
+  }
+  return out;
 }
 
 std::optional<size_t> Comparison::next(const std::set<size_t>& running) const {
@@ -188,7 +204,8 @@ LrChoice Comparison::choice(const Group& group) const {
       continue;
     }
     const LrOutcome& before = out.tried[*out.chosen];
-    // More seeds first: means over different seeds are not comparable. An undefined mean loses to any other.
+    // More seeds first: means over different seeds are not comparable. An undefined mean loses to any other, and of equals the
+    // lowest learning rate is taken.
     if (now.dev.size() != before.dev.size() ? now.dev.size() > before.dev.size()
                                             : better(now.summary.mean, before.summary.mean) ||
                                                   (std::isnan(before.summary.mean) && !std::isnan(now.summary.mean)))
@@ -198,6 +215,14 @@ LrChoice Comparison::choice(const Group& group) const {
   LrOutcome& chosen = out.tried[*out.chosen];
   out.complete = chosen.dev.size() == plan_.seeds.size() && !open;
   if (chosen.fate == Fate::lost) chosen.fate = Fate::chosen;
+  for (LrOutcome& other : out.tried) {
+    if (other.fate != Fate::lost) continue;
+    const bool comparable = other.dev.size() == chosen.dev.size() && !std::isnan(chosen.summary.mean);
+    if (std::isnan(other.summary.mean))
+      other.reason = "its dev score is undefined (constant predictions)";
+    else if (comparable && !better(chosen.summary.mean, other.summary.mean))
+      other.fate = Fate::tied;
+  }
   if (out.tried.size() > 1 && *out.chosen == 0) out.edge = LrChoice::Edge::lowest;
   if (out.tried.size() > 1 && *out.chosen + 1 == out.tried.size()) out.edge = LrChoice::Edge::highest;
   return out;

@@ -60,6 +60,7 @@ struct CellOutcome {
   CellState state = CellState::open;
   std::string message = {};  ///< why it diverged, failed or was dropped
   double dev = std::numeric_limits<double>::quiet_NaN(), test = std::numeric_limits<double>::quiet_NaN();
+  double test_step = 0;  ///< smallest step of `test`; 0: it has none
   double best_step = 0, steps = 0, seconds = 0, samples_per_second = 0, peak_rss_mb = 0, parameters = 0;
 };
 
@@ -68,7 +69,8 @@ struct LrOutcome {
   double lr = 0;
   std::vector<double> dev = {};  ///< of the seeds that are done, in their order
   Summary summary = {};          ///< of `dev`
-  enum class Fate { chosen, lost, dropped, diverged, failed, open } fate = Fate::open;
+  /// tied: as good on dev as the chosen one, which is the lowest of them.
+  enum class Fate { chosen, tied, lost, dropped, diverged, failed, open } fate = Fate::open;
   std::string reason = {};
 };
 
@@ -101,17 +103,22 @@ class Comparison {
 
   void set_better(bool higher) { higher_is_better_ = higher; }
   bool higher_is_better() const { return higher_is_better_; }
+  /// What became of a cell, whether its learning rate was given up or not: drop_hopeless() decides anew what counts.
   void settle(size_t cell, CellOutcome outcome);
 
-  /// Gives up learning rates that cannot be chosen and returns the cells that need not run:
+  /// Cells that need not run any more, and cells that must run after all, since the last call.
+  struct Drops {
+    std::vector<size_t> given_up, taken_back;
+  };
+  /// Gives up learning rates that cannot be chosen:
   /// - the remaining seeds of a learning rate that diverged with one;
   /// - once the first early_stop.seeds seeds of every learning rate of the group have run to their end: the remaining seeds of
-  /// those
-  ///   whose mean dev score is undefined or more than margin worse than the group's best (score units; where lower is better,
-  ///   a share of the best).
+  ///   those whose mean dev score is undefined or more than margin worse than the group's best (score units; where lower is
+  ///   better, a share of the best). A learning rate that diverged with any seed is no yardstick: when it does so later, what
+  ///   was given up for it runs after all.
   /// The rule looks at dev only, at whole runs only (a method that starts slowly is not cut short), and compares learning rates
   /// of one group only, never methods; the outcome does not depend on which cell finished first.
-  std::vector<size_t> drop_hopeless();
+  Drops drop_hopeless();
   /// The next open cell that may run: not in `running`, and not waiting for drop_hopeless() to decide about its learning rate.
   std::optional<size_t> next(const std::set<size_t>& running) const;
   size_t count(CellState state) const;
@@ -121,14 +128,17 @@ class Comparison {
  private:
   bool early_seeds_settled(const Group& group) const;
   std::vector<double> dev_of(const Group& group, size_t lr, size_t seeds) const;
-  bool better(double a, double b) const { return higher_is_better_ ? a > b : a < b; }
-  void drop_rest(const Group& group, size_t lr, size_t first_seed, const std::string& reason, std::vector<size_t>& dropped);
-  void drop_far_from_best(const Group& group, std::vector<size_t>& dropped);
+  /// By more than rounding: means of the same scores in another order are as good as each other.
+  bool better(double a, double b) const;
+  bool diverged(const Group& group, size_t lr) const;
+  void drop_rest(const Group& group, size_t lr, size_t first_seed, const std::string& reason);
+  void drop_far_from_best(const Group& group);
   LrOutcome describe(const Group& group, size_t lr) const;
 
   ComparePlan plan_;
   std::vector<Cell> cells_;
-  std::vector<CellOutcome> outcomes_;
+  std::vector<CellOutcome> settled_;   ///< as the cells ended
+  std::vector<CellOutcome> outcomes_;  ///< what counts: those, or dropped
   std::vector<Group> groups_;
   std::map<Cell, size_t> index_;
   bool higher_is_better_ = true;

@@ -70,8 +70,10 @@ class Report {
     return where.empty() ? what : cat(what, ": ", where);
   }
   size_t row_at(size_t method, const Place& place) const {
+    const Group group = comparison_.group_at(method, place.rank, place.samples),
+                beside = comparison_.group_at(plan_.baseline, place.rank, place.samples);
     for (size_t i = 0; i < rows_.size(); ++i)
-      if (rows_[i].group.method == method && rows_[i].rank == place.rank && rows_[i].group.samples == place.samples) return i;
+      if (rows_[i].group == group && rows_[i].baseline == beside) return i;
     throw std::logic_error("no such row");
   }
 
@@ -333,14 +335,16 @@ class Report {
     page_.table(updates_header(), updates_cells(input_.evidence, rows_, comparison_));
     page_.paragraph(
         "Numerical rank (singular values above 1 % of the largest) of the learned updates by layer and role, mean over seeds:");
+    std::set<size_t> drawn;  // a method without a rank has one row at several places
     for (const Place& place : update_places())
       for (size_t m = 0; m < plan_.methods.size(); ++m)
-        if (const size_t row = row_at(m, place); !input_.evidence[row].updates.empty()) page_.chart(rank_map(row, highest));
+        if (const size_t row = row_at(m, place); !input_.evidence[row].updates.empty() && drawn.insert(row).second)
+          page_.chart(rank_map(row, highest));
   }
 
   void add_background() {
     page_.heading("How this was made");
-    for (const std::string& note : method_notes(comparison_, input_.metric)) page_.paragraph(note);
+    for (const std::string& note : method_notes(rows_, comparison_, input_.metric)) page_.paragraph(note);
     if (!input_.facts.empty()) page_.key_values(input_.facts);
     if (!input_.config_yaml.empty()) page_.code("Configuration", input_.config_yaml);
   }

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <numeric>
 #include <stdexcept>
+#include <utility>
 
 namespace deeplora {
 namespace {
@@ -39,6 +41,23 @@ double incomplete_beta_of(double a, double b, double x, double y) {
   const double front = std::exp(std::lgamma(a + b) - std::lgamma(a) - std::lgamma(b) + a * std::log(x) + b * std::log(y));
   if (x < (a + 1) / (a + b + 2)) return front * beta_fraction(a, b, x) / a;
   return 1 - front * beta_fraction(b, a, y) / b;
+}
+
+/// The t that the interval reaches. A table asks for the same few again and again.
+double critical_value(double confidence, size_t dof) {
+  thread_local std::map<std::pair<double, size_t>, double> known;
+  const auto [at, added] = known.emplace(std::pair(confidence, dof), 0.0);
+  if (added) at->second = student_t_quantile((1 + confidence) / 2, static_cast<double>(dof));
+  return at->second;
+}
+
+/// Differences that rounding alone keeps apart are the same.
+bool all_the_same(std::span<const double> differences, std::span<const double> a, std::span<const double> b) {
+  double largest = 0;
+  for (const auto& scores : {a, b})
+    for (const double score : scores) largest = std::max(largest, std::abs(score));
+  const auto [low, high] = std::minmax_element(differences.begin(), differences.end());
+  return *high - *low <= 1e-12 * largest;
 }
 
 void require_dof(double dof) {
@@ -93,10 +112,11 @@ double student_t_quantile(double p, double dof) {
   return (low + high) / 2;
 }
 
-PairedDifference paired_difference(std::span<const double> a, std::span<const double> b, double confidence) {
+PairedDifference paired_difference(std::span<const double> a, std::span<const double> b, double step, double confidence) {
   if (a.size() != b.size()) throw std::invalid_argument("paired values must have equal numbers");
   std::vector<double> differences;
-  PairedDifference out{.low = kNaN, .high = kNaN, .p = kNaN};
+  differences.reserve(a.size());
+  PairedDifference out{.low = kNaN, .high = kNaN, .p = kNaN, .step = step};
   for (size_t i = 0; i < a.size(); ++i) {
     differences.push_back(a[i] - b[i]);
     out.higher += a[i] > b[i];
@@ -108,11 +128,16 @@ PairedDifference paired_difference(std::span<const double> a, std::span<const do
   out.mean = summary.mean;
   out.sd = summary.sd;
   if (summary.n < 2 || !std::isfinite(summary.sd)) return out;
+  out.no_spread = out.equal < out.pairs && all_the_same(differences, a, b);
+  if (out.no_spread) {
+    out.sd = 0;
+    return out;
+  }
   const auto n = static_cast<double>(summary.n);
-  const double error = summary.sd / std::sqrt(n), half = student_t_quantile((1 + confidence) / 2, n - 1) * error;
+  const double error = std::hypot(summary.sd, step) / std::sqrt(n), half = critical_value(confidence, summary.n - 1) * error;
   out.low = out.mean - half;
   out.high = out.mean + half;
-  out.p = error > 0 ? student_t_two_sided(out.mean / error, n - 1) : out.mean == 0 ? 1 : 0;
+  out.p = out.equal == out.pairs ? 1 : student_t_two_sided(out.mean / error, n - 1);
   return out;
 }
 
@@ -127,6 +152,15 @@ std::vector<double> holm_adjusted(std::span<const double> p) {
     largest = std::max(largest, std::min(1.0, static_cast<double>(order.size() - k) * p[order[k]]));
     out[order[k]] = largest;
   }
+  return out;
+}
+
+std::vector<double> holm_adjusted(std::span<const std::optional<PairedDifference>> differences) {
+  std::vector<double> p;
+  for (const auto& difference : differences) p.push_back(!difference ? kNaN : difference->no_spread ? 1 : difference->p);
+  std::vector<double> out = holm_adjusted(p);
+  for (size_t i = 0; i < out.size(); ++i)
+    if (differences[i] && differences[i]->no_spread) out[i] = kNaN;
   return out;
 }
 

@@ -1,7 +1,9 @@
 #include "compare/table.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <set>
 
 #include "core/error.h"
 #include "report/axis.h"
@@ -23,8 +25,17 @@ std::string p_text(double p) {
   return p < 0.001 ? "<0.001" : fixed(p);
 }
 
-std::string rank_text(const ComparisonRow& row) {
-  return row.group.rank > 0 ? cat(row.group.rank) : "";
+/// "LoRA at rank 4" where a row without a rank stands beside one of several ranks of the baseline.
+std::string baseline_rank(const ComparisonRow& row, const Comparison& comparison) {
+  const ComparePlan& plan = comparison.plan();
+  if (row.group.rank > 0 || row.baseline.rank == 0 || plan.ranks.size() < 2) return "";
+  return cat(plan.methods.at(row.baseline.method).name, " at rank ", row.baseline.rank);
+}
+
+std::string rank_text(const ComparisonRow& row, const Comparison& comparison) {
+  if (row.group.rank > 0) return cat(row.group.rank);
+  const std::string beside = baseline_rank(row, comparison);
+  return beside.empty() ? "" : cat("none (", beside, ")");
 }
 
 std::string interval(const PairedDifference& d) {
@@ -36,10 +47,10 @@ std::string spread(const Summary& s) {
   return s.n < 2 ? fixed(s.mean) : cat(fixed(s.mean), " ± ", fixed(s.sd));
 }
 
-ComparisonRow make_row(const Comparison& comparison, const Group& group, int64_t rank) {
+ComparisonRow make_row(const Comparison& comparison, const Group& group, const Group& baseline) {
   ComparisonRow row;
   row.group = group;
-  row.rank = rank;
+  row.baseline = baseline;
   row.choice = comparison.choice(group);
   row.adjusted_p = std::nan("");
   std::vector<double> dev, seconds, peak, speed, steps;
@@ -49,6 +60,7 @@ ComparisonRow make_row(const Comparison& comparison, const Group& group, int64_t
     if (outcome.state != CellState::done) continue;
     row.seeds.push_back(seed);
     row.test_scores.push_back(outcome.test);
+    row.test_step = std::max(row.test_step, outcome.test_step);
     dev.push_back(outcome.dev);
     seconds.push_back(outcome.seconds);
     peak.push_back(outcome.peak_rss_mb);
@@ -73,7 +85,7 @@ PairedDifference difference_of(const ComparisonRow& row, const ComparisonRow& ba
         ours.push_back(row.test_scores[i]);
         theirs.push_back(baseline.test_scores[j]);
       }
-  return paired_difference(ours, theirs);
+  return paired_difference(ours, theirs, std::max(row.test_step, baseline.test_step));
 }
 
 /// "LoRA 0.01 (highest)" of every choice at the edge of its grid.
@@ -92,6 +104,8 @@ const char* fate_name(LrOutcome::Fate fate) {
   switch (fate) {
     case Fate::chosen:
       return "chosen";
+    case Fate::tied:
+      return "equal on dev";
     case Fate::lost:
       return "worse on dev";
     case Fate::dropped:
@@ -116,6 +130,8 @@ const char* finding_name(Finding found) {
       return "no difference shown";
     case Finding::not_after_adjustment:
       return "no difference shown after adjustment";
+    case Finding::no_spread:
+      return "cannot be judged: all differences equal";
     case Finding::unknown:
       break;
   }
@@ -133,35 +149,48 @@ double chosen_lr(const LrChoice& choice) {
 std::vector<ComparisonRow> comparison_rows(const Comparison& comparison) {
   const ComparePlan& plan = comparison.plan();
   std::vector<ComparisonRow> rows;
-  std::vector<double> p;
+  std::vector<std::optional<PairedDifference>> differences;
+  std::set<std::pair<Group, Group>> seen;
   for (const int64_t samples : plan.samples)
     for (const int64_t rank : plan.ranks) {
-      const ComparisonRow baseline = make_row(comparison, comparison.group_at(plan.baseline, rank, samples), rank);
+      const Group beside = comparison.group_at(plan.baseline, rank, samples);
+      const ComparisonRow baseline = make_row(comparison, beside, beside);
       for (size_t m = 0; m < plan.methods.size(); ++m) {
-        rows.push_back(make_row(comparison, comparison.group_at(m, rank, samples), rank));
+        const Group group = comparison.group_at(m, rank, samples);
+        if (!seen.emplace(group, beside).second) continue;
+        rows.push_back(make_row(comparison, group, beside));
         if (m != plan.baseline) {
           rows.back().difference = difference_of(rows.back(), baseline);
           rows.back().baseline_choice = baseline.choice;
         }
-        p.push_back(rows.back().difference ? rows.back().difference->p : std::nan(""));
+        differences.push_back(rows.back().difference);
       }
     }
-  const std::vector<double> adjusted = holm_adjusted(p);
+  const std::vector<double> adjusted = holm_adjusted(differences);
   for (size_t i = 0; i < rows.size(); ++i) rows[i].adjusted_p = adjusted[i];
   return rows;
 }
 
+size_t family_size(const std::vector<ComparisonRow>& rows) {
+  return static_cast<size_t>(std::count_if(rows.begin(), rows.end(), [](const ComparisonRow& row) {
+    return row.difference && (row.difference->no_spread || !std::isnan(row.difference->p));
+  }));
+}
+
 Finding finding(const ComparisonRow& row, bool higher_is_better) {
-  if (!row.difference || std::isnan(row.difference->p)) return Finding::unknown;
+  if (!row.difference) return Finding::unknown;
   const PairedDifference& d = *row.difference;
+  if (d.no_spread) return Finding::no_spread;
+  if (std::isnan(d.p)) return Finding::unknown;
   if (d.low <= 0 && d.high >= 0) return Finding::not_shown;
-  if (!(row.adjusted_p < 0.05)) return Finding::not_after_adjustment;
+  if (!(row.adjusted_p < kLevel)) return Finding::not_after_adjustment;
   return (d.mean > 0) == higher_is_better ? Finding::better : Finding::worse;
 }
 
 std::string row_title(const ComparisonRow& row, const Comparison& comparison) {
-  return cat(comparison.plan().methods.at(row.group.method).name, row.rank > 0 ? cat(", rank ", row.rank) : "",
-             row.group.samples > 0 ? cat(", ", row.group.samples, " rows") : "");
+  const std::string beside = baseline_rank(row, comparison);
+  return cat(comparison.plan().methods.at(row.group.method).name, row.group.rank > 0 ? cat(", rank ", row.group.rank) : "",
+             row.group.samples > 0 ? cat(", ", row.group.samples, " rows") : "", beside.empty() ? "" : cat(" (", beside, ")"));
 }
 
 std::string verdict(const ComparisonRow& row, const Comparison& comparison, const std::string& metric) {
@@ -175,6 +204,9 @@ std::string verdict(const ComparisonRow& row, const Comparison& comparison, cons
   if (d.pairs < 2)
     return cat(head, fixed(d.mean, true), " ", metric, " against ", theirs,
                " with one seed; one seed says nothing about chance.");
+  if (d.no_spread)
+    return cat(head, "cannot be judged: ", fixed(d.mean, true), " ", metric, " against ", theirs, " with each of ", d.pairs,
+               " seeds; differences that are all equal say nothing about chance. More seeds do.");
   if (std::isnan(d.p)) return cat(head, "cannot be compared with ", theirs, ", as the test score of some seed is undefined.");
   const std::string numbers = cat("95 % interval ", interval(d), ", ", d.higher, " of ", d.pairs, " seeds higher");
   const std::string size = fixed(std::abs(d.mean));
@@ -198,20 +230,24 @@ std::string verdict(const ComparisonRow& row, const Comparison& comparison, cons
 }
 
 std::string overall_verdict(const std::vector<ComparisonRow>& rows, const Comparison& comparison, const std::string& metric) {
-  size_t compared = 0, better = 0, worse = 0, edges = 0, unknown = 0;
+  size_t compared = 0, better = 0, worse = 0, edges = 0, unknown = 0, no_spread = 0;
   for (const ComparisonRow& row : rows) {
     if (!row.difference) continue;
     const Finding found = finding(row, comparison.higher_is_better());
-    unknown += found == Finding::unknown;
-    compared += found != Finding::unknown;
+    no_spread += found == Finding::no_spread;
+    const bool judged = found != Finding::unknown && found != Finding::no_spread;
+    unknown += !judged;
+    compared += judged;
     better += found == Finding::better;
     worse += found == Finding::worse;
     const bool at_edge = row.choice.edge != LrChoice::Edge::no || row.baseline_choice.edge != LrChoice::Edge::no;
-    edges += found != Finding::unknown && at_edge;
+    edges += judged && at_edge;
   }
   const std::string& baseline = comparison.plan().methods.at(comparison.plan().baseline).name;
   std::string out;
-  if (compared == 0) {
+  if (compared == 0 && no_spread > 0) {
+    out = cat("Nothing is shown: in no comparison with ", baseline, " do the seeds' differences vary.");
+  } else if (compared == 0) {
     out = cat("Nothing is shown: no comparison with ", baseline, " has two finished seeds.");
   } else if (better + worse == 0) {
     out = cat("No difference to ", baseline, " in ", metric, " is shown in any of ", compared,
@@ -246,10 +282,12 @@ std::vector<std::string> missing_cells(const Comparison& comparison) {
   return out;
 }
 
-std::vector<std::string> method_notes(const Comparison& comparison, const std::string& metric) {
+std::vector<std::string> method_notes(const std::vector<ComparisonRow>& rows, const Comparison& comparison,
+                                      const std::string& metric) {
   const ComparePlan& plan = comparison.plan();
-  size_t family = 0;
-  for (const ComparisonRow& row : comparison_rows(comparison)) family += row.difference && !std::isnan(row.difference->p);
+  const size_t family = family_size(rows);
+  double step = 0;
+  for (const ComparisonRow& row : rows) step = std::max(step, row.difference ? row.difference->step : 0);
   std::vector<std::string> out;
   out.push_back(
       cat("A seed draws the training rows, the new head, the adapters' start, the order of batches and dropout; every method "
@@ -257,19 +295,25 @@ std::vector<std::string> method_notes(const Comparison& comparison, const std::s
           plan.seeds.size(), plan.seeds.size() == 1 ? " seed" : " seeds",
           ". Each method's learning rate is the one with the best mean dev ", metric,
           " over the seeds, for each rank and number of training "
-          "rows by itself; the test rows are scored once per run and decide nothing."));
+          "rows by itself; of equals the lowest is taken. The test rows are scored once per run and decide nothing."));
   out.push_back(
       "± is the standard deviation over seeds. Differences are taken seed by seed; their 95 % interval is Student's t over "
       "those differences. It speaks of "
       "new seeds (other training rows and starts) on these same test rows, not of other test rows.");
-  out.push_back(cat("A difference counts as shown when its p value, adjusted by Holm's method for all ", family,
-                    " comparisons of this table, is below 0.05. The intervals themselves are not adjusted."));
+  if (step > 0)
+    out.push_back(cat("Test ", metric, " moves in steps of ", number_text(step, 3),
+                      ". Scores that coarse agree over a few seeds by chance, so the square of one step is added to the variance "
+                      "of the differences before interval and p value are computed."));
+  out.push_back(cat("A difference counts as shown when its p value, adjusted by Holm's method for ",
+                    family == 1 ? "the one comparison" : cat("all ", family, " comparisons"),
+                    " of this table, is below 0.05. The intervals themselves are not adjusted. Where every seed has the same "
+                    "difference there is no spread to judge by: nothing is said of that comparison, but it counts as one."));
   if (plan.early_stop.seeds > 0)
     out.push_back(cat("A learning rate is given up when its mean dev ", metric, " over the first ", plan.early_stop.seeds,
                       " seeds is more than ", number_text(plan.early_stop.margin),
                       comparison.higher_is_better() ? "" : " (as a share)",
-                      " worse than that of the best learning rate of the same method, rank and rows, or when it diverges. Only "
-                      "dev, whole runs and one method's own "
+                      " worse than that of the best learning rate of the same method, rank and rows that does not diverge, or when "
+                      "it diverges. Only dev, whole runs and one method's own "
                       "learning rates are looked at, so no method is judged by another and none for a slow start."));
   return out;
 }
@@ -287,7 +331,7 @@ std::vector<std::vector<std::string>> table_cells(const std::vector<ComparisonRo
     const bool interval_known = judged && !std::isnan(row.difference->p);
     std::string lr = row.choice.chosen ? number_text(chosen_lr(row.choice), 6) : "none";
     if (row.choice.edge != LrChoice::Edge::no) lr += cat(" (", edge_text(row.choice.edge), ")");
-    out.push_back({comparison.plan().methods.at(row.group.method).name, rank_text(row),
+    out.push_back({comparison.plan().methods.at(row.group.method).name, rank_text(row, comparison),
                    row.group.samples > 0 ? cat(row.group.samples) : "all", lr, cat(row.seeds.size()), spread(row.test),
                    spread(row.dev), judged ? fixed(row.difference->mean, true) : "",
                    interval_known ? interval(*row.difference) : "",
@@ -301,7 +345,7 @@ std::vector<std::vector<std::string>> table_cells(const std::vector<ComparisonRo
 }
 
 std::vector<std::string> rates_header() {
-  return {"method", "rank", "rows", "lr", "seeds", "dev", "", "why"};
+  return {"method", "rank", "rows", "lr", "seeds", "dev", "outcome", "why"};
 }
 
 std::vector<std::vector<std::string>> rates_cells(const Comparison& comparison) {

@@ -11,13 +11,14 @@
 
 namespace deeplora {
 
-/// One method at one rank and number of training rows, at its chosen learning rate.
+/// One method at one rank and number of training rows, at its chosen learning rate, beside the baseline at that rank.
 struct ComparisonRow {
   Group group;
-  int64_t rank = 0;  ///< of the row; a method without a rank has the same group at every rank
+  Group baseline;  ///< the same group in the baseline's own rows
   LrChoice choice;
   std::vector<int64_t> seeds;       ///< that are done
   std::vector<double> test_scores;  ///< of those seeds
+  double test_step = 0;             ///< smallest step of those scores
   Summary test, dev, seconds, peak_rss_mb, samples_per_second, best_step;
   double parameters = 0;
   std::optional<PairedDifference>
@@ -26,11 +27,13 @@ struct ComparisonRow {
   double adjusted_p = 0;     ///< Holm over all rows of the table; NaN without an interval
 };
 
-/// Rows by number of training rows, rank, method; the baseline's own included.
+/// Rows by number of training rows, rank, method; the baseline's own included. Every comparison once: a method without a rank has
+/// one row, not one for each rank of the others (but one for each rank of the baseline, when that has ranks).
 std::vector<ComparisonRow> comparison_rows(const Comparison& comparison);
 
-/// What a row's difference means: "better" or "worse" only when the adjusted p is below 5 %.
-enum class Finding { better, worse, not_shown, not_after_adjustment, unknown };
+/// What a row's difference means: "better" or "worse" only when the adjusted p is below 5 %. no_spread: every seed has the same
+/// difference, so that chance cannot be judged.
+enum class Finding { better, worse, not_shown, not_after_adjustment, no_spread, unknown };
 Finding finding(const ComparisonRow& row, bool higher_is_better);
 
 const char* finding_name(Finding found);
@@ -50,11 +53,16 @@ std::string overall_verdict(const std::vector<ComparisonRow>& rows, const Compar
 /// Cells that did not finish, one sentence each; empty when there are none.
 std::vector<std::string> missing_cells(const Comparison& comparison);
 
-/// "LoRA, rank 8, 64 rows"; ranks and rows only where the comparison varies or names them.
+/// How many comparisons the adjustment of p counts.
+size_t family_size(const std::vector<ComparisonRow>& rows);
+
+/// "LoRA, rank 8, 64 rows"; ranks and rows only where the comparison varies or names them. A method without a rank beside one of
+/// several ranks of the baseline: "full, 64 rows (LoRA at rank 4)".
 std::string row_title(const ComparisonRow& row, const Comparison& comparison);
 
 /// How the numbers were made and what the intervals mean, for the foot of a report.
-std::vector<std::string> method_notes(const Comparison& comparison, const std::string& metric);
+std::vector<std::string> method_notes(const std::vector<ComparisonRow>& rows, const Comparison& comparison,
+                                      const std::string& metric);
 
 /// Header and cells of the table, as text.
 std::vector<std::string> table_header(const std::string& metric);

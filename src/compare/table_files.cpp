@@ -63,6 +63,7 @@ nlohmann::ordered_json comparison_json(const std::vector<ComparisonRow>& rows, c
   out["higher_is_better"] = comparison.higher_is_better();
   out["baseline"] = plan.methods.at(plan.baseline).name;
   out["verdict"] = overall_verdict(rows, comparison, metric);
+  out["comparisons"] = family_size(rows);
   out["cells"] = {{"all", comparison.cells().size()}};
   for (const CellState state : {CellState::done, CellState::diverged, CellState::failed, CellState::dropped, CellState::open})
     out["cells"][state_name(state)] = comparison.count(state);
@@ -71,6 +72,7 @@ nlohmann::ordered_json comparison_json(const std::vector<ComparisonRow>& rows, c
     nlohmann::ordered_json json = {{"method", plan.methods.at(row.group.method).name},
                                    {"rank", row.group.rank},
                                    {"samples", row.group.samples},
+                                   {"baseline_rank", row.baseline.rank},
                                    {"lr", number(chosen_lr(row.choice))},
                                    {"lr_edge", edge_text(row.choice.edge)},
                                    {"complete", row.choice.complete},
@@ -88,6 +90,7 @@ nlohmann::ordered_json comparison_json(const std::vector<ComparisonRow>& rows, c
       const PairedDifference& d = *row.difference;
       json["difference"] = {{"pairs", d.pairs},
                             {"mean", number(d.mean)},
+                            {"step", number(d.step)},
                             {"sd", number(d.sd)},
                             {"low", number(d.low)},
                             {"high", number(d.high)},
@@ -96,6 +99,7 @@ nlohmann::ordered_json comparison_json(const std::vector<ComparisonRow>& rows, c
                             {"higher", d.higher},
                             {"lower", d.lower},
                             {"equal", d.equal},
+                            {"no_spread", d.no_spread},
                             {"finding", finding_name(finding(row, comparison.higher_is_better()))}};
       json["verdict"] = verdict(row, comparison, metric);
     }
@@ -139,7 +143,9 @@ std::string rows_csv(const std::vector<ComparisonRow>& rows, const Comparison& c
                               "trainable_parameters",
                               "seconds",
                               "samples_per_second",
-                              "peak_rss_mb"});
+                              "peak_rss_mb",
+                              "baseline_rank",
+                              "step"});
   for (const ComparisonRow& row : rows) {
     const bool compared = row.difference.has_value();
     const PairedDifference d = row.difference.value_or(PairedDifference{});
@@ -167,7 +173,9 @@ std::string rows_csv(const std::vector<ComparisonRow>& rows, const Comparison& c
                      exact(row.parameters),
                      exact(row.seconds.mean),
                      exact(row.samples_per_second.mean),
-                     exact(row.peak_rss_mb.mean)});
+                     exact(row.peak_rss_mb.mean),
+                     row.baseline.rank > 0 ? cat(row.baseline.rank) : "",
+                     of_difference(d.step)});
   }
   return out;
 }
@@ -216,7 +224,7 @@ std::string comparison_markdown(const std::vector<ComparisonRow>& rows, const Co
   for (const ComparisonRow& row : rows)
     if (row.difference) out += cat("- ", verdict(row, comparison, metric), "\n");
   out += "\n" + markdown_table(table_header(metric), table_cells(rows, comparison)) + "\n";
-  for (const std::string& note : method_notes(comparison, metric)) out += note + "\n\n";
+  for (const std::string& note : method_notes(rows, comparison, metric)) out += note + "\n\n";
   const auto missing = missing_cells(comparison);
   if (!missing.empty()) out += "## Cells without a result\n\n";
   for (const std::string& line : missing) out += cat("- ", line, "\n");

@@ -86,9 +86,13 @@ torch::Tensor precondition(const torch::Tensor& x, const torch::Tensor& gram, do
 class AutoStepper : public Stepper {
  public:
   AutoStepper(const Problem& problem, FactorChain chain, const FitConfig& config)
-      : problem_(problem), config_(config), chain_(std::move(chain)), width_(chain_->width()) {
+      : problem_(problem),
+        config_(config),
+        chain_(std::move(chain)),
+        width_(std::min({chain_->width(), problem.rows, problem.cols})) {
     for (const auto& factor : chain_->factors())
-      check(&factor == &chain_->factors().back() || factor.value.size(0) == width_, "completion.optimizer: auto needs one inner width");
+      check(&factor == &chain_->factors().back() || factor.value.size(0) == chain_->width(),
+            "completion.optimizer: auto needs one inner width");
     objective_ = problem.objective(width_, chain_->factors().front().value.scalar_type());
     check(2 * width_ <= std::min(problem.rows, problem.cols) || problem.rows * problem.cols <= 1 << 22,
           "completion.optimizer: auto works on the halves of a narrow chain, not on one of width ", width_,
@@ -105,6 +109,7 @@ class AutoStepper : public Stepper {
     if (rank_ == 0 || (exhausted() && rank_ < width_)) grow();
     const double data_loss = objective_->gradient();
     const torch::Tensor b = active(objective_->b()), a_t = active(objective_->a_t());
+    const double loss = data_loss + penalty(b, a_t);  // both of the point that the step starts from
     torch::Tensor gb = active(objective_->db()), ga = active(objective_->da_t());
     if (decay_ > 0) {
       gb = gb + decay_ * b;
@@ -118,7 +123,7 @@ class AutoStepper : public Stepper {
     } else {
       gz_ = 0;  // not a way down: start again from the gradient
     }
-    watch(data_loss + penalty(b, a_t));
+    watch(loss);
     return data_loss / divisor_;
   }
 
@@ -126,6 +131,7 @@ class AutoStepper : public Stepper {
   bool converged() const override { return converged_; }
 
   /// W = B A = U S V^T, shared evenly by the factors; the outer two of a compressed chain keep orthonormal columns.
+  /// What a chain is wider than the matrix stays zero.
   void settle() override {
     torch::NoGradGuard no_grad;
     const auto [qb, rb] = at::linalg_qr(objective_->b().to(torch::kFloat64), "reduced");
@@ -139,7 +145,9 @@ class AutoStepper : public Stepper {
       torch::Tensor value = torch::diag(root);
       if (i == 0) value = at::matmul(framed ? yt : root.unsqueeze(1) * yt, qa.t());
       if (i + 1 == factors.size()) value = at::matmul(qb, framed ? x : x * root);
-      factors[i].value.detach().copy_(value);
+      torch::Tensor factor = factors[i].value.detach();
+      if (factor.sizes() != value.sizes()) factor.zero_();
+      factor.narrow(0, 0, value.size(0)).narrow(1, 0, value.size(1)).copy_(value);
     }
   }
 
@@ -256,7 +264,9 @@ class AutoStepper : public Stepper {
   const Problem& problem_;
   FitConfig config_;
   FactorChain chain_;
-  int64_t width_, rank_ = 0;
+  int64_t width_,
+      rank_ =
+          0;  ///< columns of the halves: the chain's width, or the matrix' smaller side if that is less; those in use
   std::unique_ptr<Objective> objective_;
   double divisor_ = 1, decay_ = 0, first_loss_ = 0;
   torch::Tensor p_, q_;    ///< direction [m, w], [n, w]; zero beyond the rank

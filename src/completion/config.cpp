@@ -125,6 +125,10 @@ CompletionConfig CompletionConfig::read(const Config& completion) {
   read_optimizer(completion, out.fit);
   read_course(completion, out.fit);
   completion.require(out.sensing.measurements == 0 || out.fit.batch == 0, "batch", "0 with sensing");
+  const int64_t smaller = std::min(out.synthetic.rows, out.synthetic.cols);
+  completion.require(
+      !out.synthetic.given() || out.chain.method != "compressed" || out.chain.inner_width(smaller, smaller) <= smaller,
+      "rank", cat("at most ", smaller / 2, ", half of the smaller side, for method: compressed"));
   return out;
 }
 

@@ -107,8 +107,9 @@ class FitRun {
   [[noreturn]] void fail_on_loss() {
     log_->finish();
     const std::string saved = last_saved_ >= 0 ? checkpoint_path(folder_, last_saved_).string() : "none";
-    fail("the loss is ", state_.last_loss, " at iteration ", state_.step, "; last good checkpoint: ", saved,
-         config_.optimizer == "auto" ? "" : cat("; lower completion.lr (now ", lr_, ") or use optimizer: auto"));
+    throw Diverged(
+        cat("the loss is ", state_.last_loss, " at iteration ", state_.step, "; last good checkpoint: ", saved,
+            config_.optimizer == "auto" ? "" : cat("; lower completion.lr (now ", lr_, ") or use optimizer: auto")));
   }
 
   void evaluate() {
@@ -161,7 +162,9 @@ class FitRun {
     stepper_->settle();
     const auto groups = all_factors(*setup_.chain);
     const std::string bad = first_non_finite(groups);
-    check(bad.empty(), "after iteration ", state_.step, " ", bad, " holds a value that is not finite; nothing is saved");
+    if (!bad.empty())
+      throw Diverged(
+          cat("after iteration ", state_.step, " ", bad, " holds a value that is not finite; nothing is saved"));
     if (folder_.metrics_size() > 0) sync_path(folder_.metrics_file());
     state_.metrics_bytes = folder_.metrics_size();
     state_.seconds = seconds_so_far();

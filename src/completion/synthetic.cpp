@@ -23,20 +23,24 @@ torch::Tensor products_at(const torch::Tensor& left, const torch::Tensor& right,
   return out;
 }
 
-/// `wanted` of `all` positions, rising.
-torch::Tensor draw_places(int64_t all, int64_t wanted, at::Generator& generator) {
-  constexpr int64_t kListable = 1 << 25;
-  if (all <= kListable) return std::get<0>(at::sort(at::randperm(all, generator, torch::kInt64).narrow(0, 0, wanted)));
+torch::Tensor core_of(const torch::Tensor& columns) { return std::get<1>(at::linalg_qr(columns, "r")); }
+
+}  // namespace
+
+torch::Tensor draw_places(int64_t all, int64_t wanted, at::Generator generator, int64_t listable) {
+  if (all <= listable) return std::get<0>(at::sort(at::randperm(all, generator, torch::kInt64).narrow(0, 0, wanted)));
+  if (wanted > all / 2) {
+    // Drawing until nearly every place has come up would take for ever: draw those that are left out.
+    const torch::Tensor out = draw_places(all, all - wanted, std::move(generator), listable);
+    const torch::Tensor kept = torch::ones({all}, torch::kBool).index_fill_(0, out, false);
+    return at::nonzero(kept).squeeze(1);
+  }
   torch::Tensor drawn = torch::empty({0}, torch::kInt64);
   while (drawn.numel() < wanted)
     drawn = std::get<0>(at::_unique(
         at::cat({drawn, at::randint(all, {wanted - drawn.numel()}, generator, torch::kInt64)}), /*sorted=*/true, false));
   return drawn;
 }
-
-torch::Tensor core_of(const torch::Tensor& columns) { return std::get<1>(at::linalg_qr(columns, "r")); }
-
-}  // namespace
 
 torch::Tensor LowRankTarget::at(const Observations& observed) const { return products_at(u, v, observed); }
 

@@ -27,6 +27,10 @@ LowRankTarget gaussian_target(int64_t rows, int64_t cols, int64_t rank, at::Gene
 /// approximation lie, too, as m and n grow): O((m + n) k) memory, for matrices that are too large to be dense.
 LowRankTarget factor_target(int64_t rows, int64_t cols, int64_t rank, at::Generator generator);
 
+/// `wanted` of `all` positions, drawn without replacement, rising [wanted]. More than `listable` of them are not listed
+/// to be drawn from; memory then goes with `wanted`, or with `all` bytes where more than half is wanted.
+torch::Tensor draw_places(int64_t all, int64_t wanted, at::Generator generator, int64_t listable = int64_t{1} << 25);
+
 /// round(share m n) entries chosen uniformly without replacement, plus N(0, noise^2). share in (0, 1].
 Observations observe(const LowRankTarget& target, double share, double noise, at::Generator generator);
 

@@ -1,65 +1,28 @@
 #include "core/config.h"
 
-#include <yaml-cpp/yaml.h>
-
-#include <cmath>
+#include <algorithm>
+#include <array>
 #include <map>
+#include <optional>
 #include <set>
+#include <utility>
 
 #include "core/files.h"
+#include "core/yaml_value.h"
 
 namespace deeplora {
 
-namespace {
-
-/// The child of a mapping, or of a list by its number; undefined when there is none.
-constexpr int kDeepest = 64, kMostNodes = 100'000;
-
-/// Visits every value as printing and copying will. An anchor that holds itself has no end, aliases of aliases multiply.
-void check_tree(const YAML::Node& node, const std::string& origin, int depth, int& nodes) {
-  const auto here = [&] { return cat(origin, ":", std::max(node.Mark().line, 0) + 1); };
-  check(depth <= kDeepest, here(), ": values nest deeper than ", kDeepest, " levels (or an anchor holds itself)");
-  check(++nodes <= kMostNodes, here(), ": more than ", kMostNodes, " values (aliases counted as often as they are used)");
-  if (node.IsSequence())
-    for (const auto& item : node) check_tree(item, origin, depth + 1, nodes);
-  if (!node.IsMap()) return;
-  std::set<std::string> keys;
-  for (const auto& entry : node) {
-    check(entry.first.IsScalar(), here(), ": a key is no text; expected 'key: value' lines");
-    check(keys.insert(entry.first.Scalar()).second, cat(origin, ":", entry.first.Mark().line + 1), ": the key '", entry.first.Scalar(), "' is given twice");
-    check_tree(entry.second, origin, depth + 1, nodes);
-  }
-}
-
-/// One value from YAML text. Throws YAML::Exception for text that is none, Error for values that no one means.
-YAML::Node load_yaml(const std::string& text, const std::string& origin) {
-  const YAML::Node root = YAML::Load(text);
-  int nodes = 0;
-  if (root.IsDefined()) check_tree(root, origin, 0, nodes);
-  return root;
-}
-
-YAML::Node child_of(const YAML::Node& node, const std::string& key) {
-  if (node.IsMap()) return node[key];
-  size_t index = 0;
-  if (node.IsSequence() && YAML::convert<size_t>::decode(YAML::Node(key), index) && index < node.size()) return node[index];
-  return YAML::Node(YAML::NodeType::Undefined);
-}
-
-}  // namespace
-
 struct Config::State {
   std::string origin;
-  std::string text;                      // as parsed, for copy()
-  std::vector<std::string> assignments;  // of set(), in order
-  YAML::Node root{YAML::NodeType::Map};
+  YamlValue root = YamlValue::map();
+  YamlValue given = YamlValue::map();  // file and overrides alone, for copy()
   std::set<std::string> overridden;
   std::map<std::string, std::string> renamed;  // of overlay(): path -> where the file has it
   std::vector<std::string> mistakes;
   std::set<std::string> seen_mistakes;
   struct Resolved {
     std::string path;
-    YAML::Node value;
+    YamlValue value;
     std::string default_value;
     std::string doc;
   };
@@ -71,42 +34,23 @@ struct Config::State {
     if (seen_mistakes.insert(text).second) mistakes.push_back(text);
   }
 
-  YAML::Node find(const std::string& path) const {
-    YAML::Node node;
-    node.reset(root);
-    size_t start = 0;
-    while (start <= path.size() && !path.empty()) {
-      const size_t dot = path.find('.', start);
-      const std::string key = path.substr(start, dot == std::string::npos ? dot : dot - start);
-      const YAML::Node next = child_of(node, key);
-      if (!next.IsDefined()) return YAML::Node(YAML::NodeType::Undefined);
-      node.reset(next);
-      if (dot == std::string::npos) break;
-      start = dot + 1;
-    }
-    return node;
+  /// The value at a path, null pointer when it is absent; a null of YAML's counts as absent.
+  const YamlValue* find(const std::string& path) const {
+    const YamlValue* found = root.find(path);
+    return found && !found->is_null() ? found : nullptr;
   }
 
-  void record(const std::string& path, const YAML::Node& value, const std::string& default_value, std::string_view doc) {
+  void record(const std::string& path, YamlValue value, std::string default_value, std::string_view doc) {
     const auto [at, inserted] = index.emplace(path, resolved.size());
-    if (inserted) resolved.push_back({path, value, default_value, std::string(doc)});
-    else resolved[at->second].value = value;
+    if (inserted) resolved.push_back({path, std::move(value), std::move(default_value), std::string(doc)});
+    else resolved[at->second].value = std::move(value);
   }
 };
 
 namespace {
 
-std::string shown(const YAML::Node& node) {
-  YAML::Emitter out;
-  out.SetMapFormat(YAML::Flow);
-  out.SetSeqFormat(YAML::Flow);
-  out << node;
-  return out.c_str();
-}
-
 template <class T>
 struct Kind;
-constexpr double kLargestExact = 9007199254740992.0;  // 2^53: beyond it a number is not the whole number that was written
 template <> struct Kind<bool> { static constexpr const char* name = "true or false"; };
 template <> struct Kind<int64_t> { static constexpr const char* name = "a whole number"; };
 template <> struct Kind<double> { static constexpr const char* name = "a number"; };
@@ -114,45 +58,34 @@ template <> struct Kind<std::string> { static constexpr const char* name = "a te
 template <> struct Kind<std::filesystem::path> { static constexpr const char* name = "a path"; };
 
 template <class T>
-bool convert(const YAML::Node& node, T& out) {
-  if (!node.IsScalar()) return false;
-  if constexpr (std::is_same_v<T, std::filesystem::path>) {
-    out = node.as<std::string>();
-    return true;
-  } else if constexpr (std::is_same_v<T, int64_t>) {
-    if (YAML::convert<int64_t>::decode(node, out)) return true;
-    double number = 0;  // 1e3 is a whole number too
-    if (!YAML::convert<double>::decode(node, number) || !(std::abs(number) <= kLargestExact) || number != std::trunc(number)) return false;
-    out = static_cast<int64_t>(number);
-    return true;
+bool convert(const YamlValue& value, T& out) {
+  if constexpr (std::is_same_v<T, std::string> || std::is_same_v<T, std::filesystem::path>) {
+    if (value.is_scalar()) out = value.text;
+    return value.is_scalar();
   } else {
-    return YAML::convert<T>::decode(node, out);
+    return read_yaml(value, out);
   }
 }
 
 template <class T>
-bool convert(const YAML::Node& node, std::vector<T>& out) {
+bool convert(const YamlValue& value, std::vector<T>& out) {
   std::vector<T> read;
-  if (node.IsSequence()) {
-    for (const auto& item : node) {
-      T value{};
-      if (!convert(item, value)) return false;
-      read.push_back(std::move(value));
-    }
-  } else {
-    T value{};
-    if (!convert(node, value)) return false;
-    read.push_back(std::move(value));
-  }
+  const auto take = [&](const YamlValue& item) {
+    T one{};
+    if (!convert(item, one)) return false;
+    read.push_back(std::move(one));
+    return true;
+  };
+  if (!(value.is_list() ? std::all_of(value.items.begin(), value.items.end(), take) : take(value))) return false;
   out = std::move(read);
   return true;
 }
 
 template <class T>
-bool convert(const YAML::Node& node, std::optional<T>& out) {
-  T value{};
-  if (!convert(node, value)) return false;
-  out = std::move(value);
+bool convert(const YamlValue& value, std::optional<T>& out) {
+  T read{};
+  if (!convert(value, read)) return false;
+  out = std::move(read);
   return true;
 }
 
@@ -163,53 +96,76 @@ std::string kind_name(const std::vector<T>*) { return cat("a list (each ", Kind<
 template <class T>
 std::string kind_name(const std::optional<T>*) { return kind_name(static_cast<const T*>(nullptr)); }
 
-YAML::Node to_yaml(bool value) { return YAML::Node(value); }
-YAML::Node to_yaml(int64_t value) { return YAML::Node(value); }
-YAML::Node to_yaml(double value) {
-  for (int digits = 6; digits < 18; ++digits) {  // the shortest text that reads back as the same number
-    std::ostringstream out;
-    out.precision(digits);
-    out << value;
-    if (std::stod(out.str()) == value) return YAML::Node(out.str());
-  }
-  return YAML::Node(value);
-}
-YAML::Node to_yaml(const std::string& value) {
-  YAML::Node node(value);
-  double number = 0;
-  bool flag = false;
-  // Quote texts that would read back as another type.
-  if (value.empty() || value == "~" || value == "null" || YAML::convert<double>::decode(node, number) || YAML::convert<bool>::decode(node, flag))
-    node.SetTag("!");
-  return node;
-}
-YAML::Node to_yaml(const std::filesystem::path& value) { return YAML::Node(value.string()); }
+/// Whether a value of a type, or of its items, is free text.
 template <class T>
-YAML::Node to_yaml(const std::vector<T>& values) {
-  YAML::Node node(YAML::NodeType::Sequence);
-  node.SetStyle(YAML::EmitterStyle::Flow);
-  for (const auto& value : values) node.push_back(to_yaml(value));
-  return node;
+struct IsText : std::bool_constant<std::is_same_v<T, std::string> || std::is_same_v<T, std::filesystem::path>> {};
+template <class T>
+struct IsText<std::vector<T>> : IsText<T> {};
+template <class T>
+struct IsText<std::optional<T>> : IsText<T> {};
+
+YamlValue plain(std::string text) {
+  YamlValue out = YamlValue::scalar(std::move(text));
+  out.quoted = false;
+  return out;
+}
+YamlValue to_yaml(bool value) { return plain(value ? "true" : "false"); }
+YamlValue to_yaml(int64_t value) { return plain(std::to_string(value)); }
+YamlValue to_yaml(double value) { return plain(number_text(value)); }
+YamlValue to_yaml(const std::string& value) { return YamlValue::scalar(value); }
+YamlValue to_yaml(const std::filesystem::path& value) { return YamlValue::scalar(value.string()); }
+template <class T>
+YamlValue to_yaml(const std::vector<T>& values) {
+  YamlValue out = YamlValue::list();
+  for (const auto& value : values) out.items.push_back(to_yaml(value));
+  return out;
 }
 template <class T>
-YAML::Node to_yaml(const std::optional<T>& value) {
-  return value ? to_yaml(*value) : YAML::Node(YAML::NodeType::Null);
+YamlValue to_yaml(const std::optional<T>& value) {
+  return value ? to_yaml(*value) : YamlValue();
 }
 
 /// The mapping that a whole file is, empty for an empty one. Throws Error for anything else.
-YAML::Node load_mapping(const std::string& yaml, const std::string& origin) {
+YamlValue load_mapping(const std::string& yaml, const std::string& origin) {
   check(is_valid_utf8(yaml), origin, ": not valid UTF-8; save the file as UTF-8");
-  YAML::Node root(YAML::NodeType::Map);
-  try {
-    const YAML::Node found = load_yaml(yaml, origin);
-    if (found.IsDefined() && !found.IsNull()) {
-      check(found.IsMap(), origin, ": expected 'key: value' lines, found ", found.IsSequence() ? "a list" : "a single value");
-      root.reset(found);
-    }
-  } catch (const YAML::Exception& e) {
-    fail(origin, ":", e.mark.line + 1, ": not valid YAML: ", e.msg);
-  }
+  YamlValue root = parse_yaml(yaml, origin);
+  if (root.is_null()) return YamlValue::map();
+  check(root.is_map(), origin, ": expected 'key: value' lines, found ", root.is_list() ? "a list" : "a single value");
   return root;
+}
+
+/// Puts a value at a path, making the maps on the way. `said` begins the messages: "--set a.b=1".
+void assign(YamlValue& root, const std::string& path, YamlValue value, const std::string& said) {
+  YamlValue* node = &root;
+  for (size_t start = 0;;) {
+    const size_t dot = path.find('.', start);
+    const std::string key = path.substr(start, dot == std::string::npos ? dot : dot - start);
+    check(!key.empty(), said, ": an empty key");
+    YamlValue* next = nullptr;
+    if (node->is_list()) {
+      next = node->find(key);
+      check(next != nullptr, said, ": '", path.substr(0, start - 1), "' is a list of ", node->items.size(), " items, counted from 0; there is no item ", key);
+    } else {
+      next = &node->at_key(key);
+      if (dot != std::string::npos && next->is_null()) *next = YamlValue::map();
+    }
+    if (dot == std::string::npos) {
+      *next = std::move(value);
+      return;
+    }
+    check(!next->is_scalar() && !next->is_null(), said, ": '", path.substr(0, dot), "' holds a value, not keys");
+    node = next;
+    start = dot + 1;
+  }
+}
+
+/// Key and value of "train.lr=1e-3". Throws Error when it is none.
+std::pair<std::string, YamlValue> parse_assignment(const std::string& assignment) {
+  const size_t equals = assignment.find('=');
+  check(equals != std::string::npos && equals > 0, "--set ", assignment, ": expected key=value, e.g. --set train.lr=1e-3");
+  check(is_valid_utf8(assignment), "--set ", assignment.substr(0, equals), ": not valid UTF-8");
+  const std::string path = assignment.substr(0, equals);
+  return {path, parse_yaml_setting(assignment.substr(equals + 1), "--set " + path)};
 }
 
 }  // namespace
@@ -217,8 +173,7 @@ YAML::Node load_mapping(const std::string& yaml, const std::string& origin) {
 Config Config::parse(const std::string& yaml, const std::string& origin) {
   auto state = std::make_shared<State>();
   state->origin = origin;
-  state->text = yaml;
-  state->root = load_mapping(yaml, origin);
+  state->root = state->given = load_mapping(yaml, origin);
   return Config(state, "");
 }
 
@@ -227,94 +182,49 @@ Config Config::load(const std::filesystem::path& file) {
 }
 
 void Config::set(const std::string& assignment) {
-  const size_t equals = assignment.find('=');
-  check(equals != std::string::npos && equals > 0, "--set ", assignment, ": expected key=value, e.g. --set train.lr=1e-3");
-  const std::string path = assignment.substr(0, equals);
-  YAML::Node value;
-  try {
-    value = load_yaml(assignment.substr(equals + 1), "--set " + path);
-  } catch (const YAML::Exception& e) {
-    fail("--set ", assignment, ": the value is not valid YAML: ", e.msg);
-  }
-  YAML::Node node;
-  node.reset(state_->root);
-  size_t start = 0;
-  for (;;) {
-    const size_t dot = path.find('.', start);
-    const std::string key = path.substr(start, dot == std::string::npos ? dot : dot - start);
-    check(!key.empty(), "--set ", assignment, ": an empty key");
-    if (node.IsSequence()) {
-      YAML::Node item = child_of(node, key);
-      check(item.IsDefined(), "--set ", assignment, ": '", path.substr(0, start - 1), "' is a list of ", node.size(), " items, counted from 0; there is no item ", key);
-      if (dot == std::string::npos) {
-        node[std::stoul(key)] = value;
-        break;
-      }
-      check(item.IsMap(), "--set ", assignment, ": '", path.substr(0, dot), "' holds a value, not keys");
-      node.reset(item);
-      start = dot + 1;
-      continue;
-    }
-    if (dot == std::string::npos) {
-      node[key] = value;
-      break;
-    }
-    YAML::Node next = node[key];
-    if (!next.IsDefined() || next.IsNull()) {
-      node[key] = YAML::Node(YAML::NodeType::Map);
-      next.reset(node[key]);
-    }
-    check(next.IsMap() || next.IsSequence(), "--set ", assignment, ": '", path.substr(0, dot), "' holds a value, not keys");
-    node.reset(next);
-    start = dot + 1;
-  }
+  const auto [path, value] = parse_assignment(assignment);
+  assign(state_->root, path, value, "--set " + assignment);
+  assign(state_->given, path, value, "--set " + assignment);
   state_->overridden.insert(path);
-  state_->assignments.push_back(assignment);
 }
 
 std::vector<Config> Config::items(const std::string& key) const {
   const std::string path = full(key);
-  const YAML::Node node = state_->find(path);
+  const YamlValue* list = state_->find(path);
   std::vector<Config> out;
-  if (!node.IsDefined() || node.IsNull()) return out;
+  if (!list) return out;
   state_->lists.insert(path);
-  if (!node.IsSequence()) {
-    mistake(key, cat("expected a list with keys in every item, found ", shown(node)));
+  if (!list->is_list()) {
+    mistake(key, cat("expected a list with keys in every item, found ", yaml_line(*list)));
     return out;
   }
-  for (size_t i = 0; i < node.size(); ++i) {
-    const std::string item = cat(i);
-    out.push_back(Config(state_, path).section(item));
-  }
+  for (size_t i = 0; i < list->items.size(); ++i) out.push_back(Config(state_, path).section(cat(i)));
   return out;
 }
 
 Config Config::copy() const {
-  Config out = parse(state_->text, state_->origin);
-  for (const auto& assignment : state_->assignments) out.set(assignment);
-  return out;
+  auto state = std::make_shared<State>();
+  state->origin = state_->origin;
+  state->root = state->given = state_->given;
+  state->overridden = state_->overridden;
+  return Config(state, "");
 }
 
 void Config::overlay(const std::string& from, const std::string& to) {
-  const YAML::Node source = state_->find(from);
-  if (!source.IsDefined() || !source.IsMap()) return;
-  YAML::Node target = state_->find(to);
-  if (!target.IsDefined() || !target.IsMap()) {
-    set_from(to + "={}", from);
-    target.reset(state_->find(to));
-  }
-  for (const auto& entry : source) {
-    const auto key = entry.first.as<std::string>();
-    target[key] = entry.second;
-    state_->renamed[to + "." + key] = from + "." + key;
+  const YamlValue* found = state_->find(from);
+  if (!found || !found->is_map()) return;
+  const YamlValue source = *found;
+  const YamlValue* target = state_->find(to);
+  if (!target || !target->is_map()) set_from(to + "={}", from);
+  for (size_t i = 0; i < source.keys.size(); ++i) {
+    state_->root.find(to)->at_key(source.keys[i]) = source.items[i];
+    state_->renamed[to + "." + source.keys[i]] = from + "." + source.keys[i];
   }
 }
 
 void Config::set_from(const std::string& assignment, const std::string& source) {
-  set(assignment);
-  state_->assignments.pop_back();
-  const std::string path = assignment.substr(0, assignment.find('='));
-  state_->overridden.erase(path);
+  const auto [path, value] = parse_assignment(assignment);
+  assign(state_->root, path, value, "--set " + assignment);
   state_->renamed[path] = source;
 }
 
@@ -324,38 +234,38 @@ void Config::ignore(const std::string& key) const {
 
 void Config::erase(const std::string& path) {
   const size_t dot = path.rfind('.');
-  YAML::Node parent = state_->find(dot == std::string::npos ? "" : path.substr(0, dot));
-  if (parent.IsDefined() && parent.IsMap()) parent.remove(dot == std::string::npos ? path : path.substr(dot + 1));
+  YamlValue* parent = state_->root.find(dot == std::string::npos ? "" : path.substr(0, dot));
+  if (parent && parent->is_map()) parent->remove_key(dot == std::string::npos ? path : path.substr(dot + 1));
 }
 
 Config Config::section(const std::string& key) const {
   const std::string path = full(key);
   state_->sections.insert(path);
-  const YAML::Node node = state_->find(path);
-  if (node.IsDefined() && !node.IsNull() && !node.IsMap()) mistake(key, cat("expected keys below it, found ", shown(node)));
+  const YamlValue* value = state_->find(path);
+  if (value && !value->is_map()) mistake(key, cat("expected keys below it, found ", yaml_line(*value)));
   return Config(state_, path);
 }
 
 bool Config::has(const std::string& key) const {
-  const YAML::Node node = state_->find(full(key));
-  return node.IsDefined() && !node.IsNull();
+  return state_->find(full(key)) != nullptr;
 }
 
 std::vector<std::string> Config::keys() const {
-  std::vector<std::string> out;
-  const YAML::Node node = path_.empty() ? state_->root : state_->find(path_);
-  if (node.IsDefined() && node.IsMap())
-    for (const auto& entry : node) out.push_back(entry.first.as<std::string>());
-  return out;
+  const YamlValue* value = state_->find(path_);
+  return value && value->is_map() ? value->keys : std::vector<std::string>();
 }
 
 template <class T>
 void Config::read(const std::string& key, T& field, std::string_view doc) const {
-  const YAML::Node default_value = to_yaml(field);
-  const YAML::Node node = state_->find(full(key));
-  if (node.IsDefined() && !node.IsNull() && !convert(node, field))
-    mistake(key, cat("expected ", kind_name(static_cast<const T*>(nullptr)), ", found ", shown(node)));
-  state_->record(full(key), to_yaml(field), shown(default_value), doc);
+  const std::string path = full(key), default_value = yaml_line(to_yaml(field));
+  const YamlValue* value = state_->root.find(path);
+  const bool shouted = value && value->is_null() && value->text.starts_with('N');
+  if (shouted && IsText<T>::value)
+    mistake(key, cat("expected ", kind_name(static_cast<const T*>(nullptr)), ", found ", value->text, ", which YAML takes for no value; write \"", value->text,
+                     "\" in quotes for the text, null for the default"));
+  if (value && !value->is_null() && !convert(*value, field))
+    mistake(key, cat("expected ", kind_name(static_cast<const T*>(nullptr)), ", found ", yaml_line(*value), IsText<T>::value ? "" : number_hint(*value)));
+  state_->record(path, to_yaml(field), default_value, doc);
 }
 
 #define DEEPLORA_CONFIG_READ(...) template void Config::read<__VA_ARGS__>(const std::string&, __VA_ARGS__&, std::string_view) const;
@@ -375,15 +285,25 @@ DEEPLORA_CONFIG_READ(std::optional<std::string>)
 
 void Config::read_choice(const std::string& key, std::string& field, const std::vector<std::string>& choices,
                          std::string_view doc) const {
+  const auto known = [&](const std::string& word) { return std::find(choices.begin(), choices.end(), word) != choices.end(); };
   read(key, field, doc);
-  if (std::find(choices.begin(), choices.end(), field) == choices.end())
-    mistake(key, cat("expected one of ", join(choices), ", found '", field, "'", did_you_mean(field, choices)));
+  if (known(field)) return;
+  // Where yes and no are among the words, every spelling of YAML's is one of them: header: true.
+  bool flag = false;
+  if (read_yaml(YamlValue::scalar(field), flag))
+    for (const char* word : flag ? std::array{"yes", "true"} : std::array{"no", "false"})
+      if (known(word)) {
+        field = word;
+        state_->record(full(key), to_yaml(field), {}, {});
+        return;
+      }
+  mistake(key, cat("expected one of ", join(choices), ", found '", field, "'", did_you_mean(field, choices)));
 }
 
 void Config::require(bool ok, const std::string& key, const std::string& expected) const {
   if (ok) return;
-  const YAML::Node node = state_->find(full(key));
-  mistake(key, cat("expected ", expected, ", found ", node.IsDefined() ? shown(node) : std::string("nothing")));
+  const YamlValue* value = state_->root.find(full(key));
+  mistake(key, cat("expected ", expected, ", found ", value ? yaml_line(*value) : std::string("nothing")));
 }
 
 void Config::mistake(const std::string& key, const std::string& message) const {
@@ -395,43 +315,48 @@ std::string Config::where(const std::string& key) const {
   if (const auto from = state_->renamed.find(path); from != state_->renamed.end()) path = from->second;
   for (const auto& set : state_->overridden)
     if (path == set || path.rfind(set + ".", 0) == 0) return "--set " + path;
-  const YAML::Node node = state_->find(path);
-  if (node.IsDefined() && node.Mark().line >= 0 && !node.Mark().is_null())
-    return cat(state_->origin, ":", node.Mark().line + 1, ": ", path);
-  return cat(state_->origin, ": ", path);
+  const YamlValue* value = state_->root.find(path);
+  return cat(state_->origin, value && value->line > 0 ? cat(":", value->line) : "", ": ", path);
 }
 
 namespace {
 
-// Entries of a mapping, or of a list of mappings by their number.
-std::vector<std::pair<std::string, YAML::Node>> entries_of(const YAML::Node& node) {
-  std::vector<std::pair<std::string, YAML::Node>> out;
-  if (node.IsMap())
-    for (const auto& entry : node) out.emplace_back(entry.first.as<std::string>(), entry.second);
-  if (node.IsSequence())
-    for (size_t i = 0; i < node.size(); ++i) out.emplace_back(cat(i), node[i]);
-  return out;
+/// Calls visit(key, value) for the entries of a mapping, or of a list by their number.
+template <class Visit>
+void for_entries(const YamlValue& value, const Visit& visit) {
+  for (size_t i = 0; i < value.items.size(); ++i) visit(value.is_map() ? value.keys[i] : cat(i), value.items[i]);
 }
 
-void find_unknown(const YAML::Node& node, const std::string& path, const std::set<std::string>& sections,
-                  const std::map<std::string, size_t>& options, std::vector<std::string>& unknown) {
-  for (const auto& [key, value] : entries_of(node)) {
+struct Unknown {
+  std::string path;
+  bool twice;  ///< known, but another spelling of it was read
+};
+
+void find_unknown(const YamlValue& root, const YamlValue& value, const std::string& path, const std::set<std::string>& sections,
+                  const std::map<std::string, size_t>& options, std::vector<Unknown>& unknown) {
+  for_entries(value, [&](const std::string& key, const YamlValue& item) {
     const std::string child = (path.empty() ? "" : path + ".") + key;
-    if (options.count(child)) continue;
-    if (sections.count(child)) find_unknown(value, child, sections, options, unknown);
-    else unknown.push_back(child);
-  }
+    const bool known = options.count(child) > 0 || sections.count(child) > 0;
+    if (known && root.find(child) != &item) unknown.push_back({child, true});
+    else if (options.count(child)) return;
+    else if (known) find_unknown(root, item, child, sections, options, unknown);
+    else unknown.push_back({child, false});
+  });
 }
 
 }  // namespace
 
 void Config::finish() const {
-  std::vector<std::string> unknown;
+  std::vector<Unknown> unknown;
   std::set<std::string> sections = state_->sections;
   sections.insert(state_->lists.begin(), state_->lists.end());
-  find_unknown(state_->root, "", sections, state_->index, unknown);
-  std::erase_if(unknown, [&](const std::string& path) { return state_->ignored.count(path) > 0; });
-  for (const auto& path : unknown) {
+  find_unknown(state_->root, state_->root, "", sections, state_->index, unknown);
+  std::erase_if(unknown, [&](const Unknown& key) { return state_->ignored.count(key.path) > 0; });
+  for (const auto& [path, twice] : unknown) {
+    if (twice) {
+      state_->add_mistake(cat(Config(state_, "").where(path), ": given twice, once as a key with dots in quotes"));
+      continue;
+    }
     const size_t dot = path.rfind('.');
     const std::string parent = dot == std::string::npos ? "" : path.substr(0, dot);
     const std::string key = dot == std::string::npos ? path : path.substr(dot + 1);
@@ -454,24 +379,26 @@ void Config::finish() const {
 }
 
 std::string Config::dumped_over(bool given) const {
-  YAML::Node tree = given ? YAML::Clone(state_->root) : YAML::Node(YAML::NodeType::Map);
+  YamlValue tree = given ? state_->root : YamlValue::map();
   for (const auto& entry : state_->resolved) {
-    if (entry.value.IsNull()) continue;
-    YAML::Node node;
-    node.reset(tree);
-    size_t start = 0;
-    for (size_t dot = entry.path.find('.'); dot != std::string::npos; dot = entry.path.find('.', start)) {
-      const bool in_list = start > 0 && state_->lists.count(entry.path.substr(0, start - 1)) > 0;
-      const std::string key = entry.path.substr(start, dot - start);
-      YAML::Node next = in_list ? node[std::stoul(key)] : node[key];
-      node.reset(next);
-      start = dot + 1;
+    if (entry.value.is_null()) continue;
+    YamlValue* node = tree.find(entry.path);
+    if (!node) {
+      node = &tree;
+      for (size_t start = 0; start != std::string::npos;) {
+        const size_t dot = entry.path.find('.', start);
+        const std::string key = entry.path.substr(start, dot == std::string::npos ? dot : dot - start);
+        const bool in_list = start > 0 && state_->lists.count(entry.path.substr(0, start - 1)) > 0;
+        node->kind = in_list ? YamlValue::Kind::list : YamlValue::Kind::map;
+        if (!in_list) node = &node->at_key(key);
+        else if (YamlValue* item = node->find(key)) node = item;
+        else node = &node->items.emplace_back();
+        start = dot == std::string::npos ? dot : dot + 1;
+      }
     }
-    node[entry.path.substr(start)] = entry.value;
+    *node = entry.value;
   }
-  YAML::Emitter out;
-  out << tree;
-  return std::string(out.c_str()) + "\n";
+  return yaml_lines(tree);
 }
 
 std::string Config::dump() const {
@@ -490,15 +417,10 @@ std::vector<ConfigOption> Config::options() const {
 
 namespace {
 
-void collect_settings(const YAML::Node& node, const std::string& path, std::vector<std::pair<std::string, std::string>>& out) {
-  const auto below = [&](const std::string& key) { return path.empty() ? key : path + "." + key; };
-  if (node.IsMap()) {
-    for (const auto& entry : node) collect_settings(entry.second, below(entry.first.Scalar()), out);
-  } else if (node.IsSequence() && node.size() > 0 && node[0].IsMap()) {
-    for (size_t i = 0; i < node.size(); ++i) collect_settings(node[i], below(std::to_string(i)), out);
-  } else if (!node.IsNull()) {
-    out.emplace_back(path, shown(node));
-  }
+void collect_settings(const YamlValue& value, const std::string& path, std::vector<std::pair<std::string, std::string>>& out) {
+  const bool open = value.is_map() || (value.is_list() && !value.items.empty() && value.items[0].is_map());
+  if (open) for_entries(value, [&](const std::string& key, const YamlValue& item) { collect_settings(item, path.empty() ? key : path + "." + key, out); });
+  else if (!value.is_null()) out.emplace_back(path, yaml_line(value));
 }
 
 }  // namespace

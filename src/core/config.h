@@ -1,4 +1,4 @@
-// A run's configuration: YAML file under dotted overrides, read strictly. The only place that knows yaml-cpp.
+// A run's configuration: YAML file under dotted overrides, read strictly.
 #pragma once
 
 #include <filesystem>
@@ -60,7 +60,7 @@ class Config {
   template <class T>
   void read(const std::string& key, T& field, std::string_view doc) const;
 
-  /// Like read(), for one of a fixed list of words.
+  /// Like read(), for one of a fixed list of words. Where yes and no (or true and false) are among them, all of YAML's booleans are.
   void read_choice(const std::string& key, std::string& field, const std::vector<std::string>& choices, std::string_view doc) const;
 
   /// Says that another reader checks what is below `key`: finish() passes it over.

@@ -9,9 +9,13 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <iostream>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "core/leftovers.h"
+#include "core/scratch_folder.h"
 
 namespace deeplora {
 namespace fs = std::filesystem;
@@ -41,6 +45,73 @@ std::string first_number(int descriptor) {
   return std::string(all.substr(0, all.find_first_not_of("0123456789")));
 }
 
+/// An open file; closed with the object, or by close(), which says when the disk refuses.
+struct Descriptor {
+  Descriptor(int opened, const fs::path& file) : number(opened) { check(opened >= 0, "cannot write ", file.string(), ": ", std::strerror(errno)); }
+  ~Descriptor() {
+    if (number >= 0) ::close(number);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  void close(const fs::path& file) {
+    check(::close(std::exchange(number, -1)) == 0, "cannot write ", file.string(), ": ", std::strerror(errno));
+  }
+  int number;
+};
+
+/// Where the bytes for a path go: its links followed, and what is there.
+struct Target {
+  fs::path place;
+  std::optional<struct stat> there;
+  int descriptor = -1;  ///< of this process, which /dev/stdout and /dev/fd/N are other names of
+
+  /// A device, a pipe, a socket: nothing that a new file could take the place of.
+  bool takes_bytes_as_they_come() const { return descriptor >= 0 || (there && !S_ISREG(there->st_mode) && !S_ISDIR(there->st_mode)); }
+};
+
+/// The open descriptor that a path is another name of, else -1. Opening the path would start a file on standard output anew.
+int own_descriptor(const fs::path& file) {
+  const std::string name = fs::absolute(file).lexically_normal().string();
+  if (name == "/dev/stdout") return STDOUT_FILENO;
+  if (name == "/dev/stderr") return STDERR_FILENO;
+  for (const std::string& folder : {std::string("/dev/fd/"), std::string("/proc/self/fd/"), cat("/proc/", ::getpid(), "/fd/")}) {
+    if (!name.starts_with(folder)) continue;
+    const std::string digits = name.substr(folder.size());
+    if (!digits.empty() && digits.size() < 8 && digits.find_first_not_of("0123456789") == std::string::npos) return std::stoi(digits);
+  }
+  return -1;
+}
+
+Target target_of(const fs::path& file) {
+  constexpr int kMostLinks = 40;
+  Target target{file, std::nullopt};
+  for (int links = 0; links < kMostLinks; ++links) {
+    target.descriptor = own_descriptor(target.place);
+    struct stat found = {};
+    if (target.descriptor >= 0 || ::lstat(target.place.c_str(), &found) != 0) return target;
+    if (!S_ISLNK(found.st_mode)) {
+      target.there = found;
+      return target;
+    }
+    std::error_code failed;
+    const fs::path next = fs::read_symlink(target.place, failed);
+    check(!failed, "cannot write ", file.string(), ": ", failed.message());
+    target.place = parent_of(target.place) / next;
+  }
+  fail("cannot write ", file.string(), ": ", std::strerror(ELOOP));
+}
+
+/// Writes into what is there, a device or a pipe.
+void pass_on(const Target& target, const fs::path& file, std::string_view content) {
+  if (target.descriptor >= 0) {
+    std::cout.flush();  // what was printed before comes first
+    return write_all(target.descriptor, content, file);
+  }
+  Descriptor descriptor(::open(target.place.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY), file);
+  write_all(descriptor.number, content, file);
+  descriptor.close(file);
+}
+
 void rename_into_place(const fs::path& from, const fs::path& to) {
   std::error_code failed;
   fs::rename(from, to, failed);
@@ -48,6 +119,28 @@ void rename_into_place(const fs::path& from, const fs::path& to) {
   // Two hard links to one file: rename() says done and keeps both names.
   fs::remove(from, failed);
   sync_path(parent_of(to));
+}
+
+/// Fills a file beside the target and renames it over. A file that is there hands on its mode, and its owner where that is allowed; the new
+/// one is never open to more people than the old one, not even while it is written.
+void replace(const Target& target, const fs::path& file, const std::function<void(const fs::path&)>& write) {
+  check(!target.there || !S_ISDIR(target.there->st_mode), "cannot write ", file.string(), ": ", std::strerror(EISDIR));
+  const fs::path temporary = temporary_beside(target.place);
+  try {
+    const mode_t mode = target.there ? target.there->st_mode & 07777 : 0;
+    if (target.there) Descriptor(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode | S_IWUSR), file).close(file);
+    write(temporary);
+    if (target.there) {
+      [[maybe_unused]] const int not_ours = ::chown(temporary.c_str(), target.there->st_uid, target.there->st_gid);
+      check(::chmod(temporary.c_str(), mode) == 0, "cannot write ", file.string(), ": ", std::strerror(errno));
+    }
+    sync_path(temporary);
+    rename_into_place(temporary, target.place);
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove(temporary, ignored);
+    throw;
+  }
 }
 
 }  // namespace
@@ -85,41 +178,34 @@ void sync_path(const fs::path& path) {
 }
 
 void write_file_atomically(const fs::path& file, const std::function<void(const fs::path&)>& write) {
-  const fs::path temporary = temporary_beside(file);
-  try {
-    write(temporary);
-    sync_path(temporary);
-    rename_into_place(temporary, file);
-  } catch (...) {
-    std::error_code ignored;
-    fs::remove(temporary, ignored);
-    throw;
-  }
+  const Target target = target_of(file);
+  if (!target.takes_bytes_as_they_come()) return replace(target, file, write);
+  const ScratchFolder scratch("output");
+  const fs::path whole = scratch.path() / "whole";
+  write(whole);
+  pass_on(target, file, read_file(whole));
 }
 
 void write_file_atomically(const fs::path& file, std::string_view content) {
-  write_file_atomically(file, [&](const fs::path& temporary) {
-    const int descriptor = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-    check(descriptor >= 0, "cannot write ", file.string(), ": ", std::strerror(errno));
-    try {
-      write_all(descriptor, content, file);
-    } catch (...) {
-      ::close(descriptor);
-      throw;
-    }
-    check(::close(descriptor) == 0, "cannot write ", file.string(), ": ", std::strerror(errno));
+  const Target target = target_of(file);
+  if (target.takes_bytes_as_they_come()) return pass_on(target, file, content);
+  replace(target, file, [&](const fs::path& temporary) {
+    const int begin = target.there ? O_TRUNC : O_CREAT | O_EXCL;
+    Descriptor descriptor(::open(temporary.c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW | begin, 0666), file);
+    write_all(descriptor.number, content, file);
+    descriptor.close(file);
   });
 }
 
 void write_folder_atomically(const fs::path& folder, const std::function<void(const fs::path&)>& fill) {
-  const fs::path temporary = temporary_beside(folder);
+  const fs::path place = target_of(folder).place, temporary = temporary_beside(place);
   try {
     std::error_code failed;
     fs::create_directories(temporary, failed);
     check(!failed, "cannot create ", folder.string(), ": ", failed.message());
     fill(temporary);
     for (const auto& entry : fs::directory_iterator(temporary)) sync_path(entry.path());
-    rename_into_place(temporary, folder);
+    rename_into_place(temporary, place);
   } catch (...) {
     std::error_code ignored;
     fs::remove_all(temporary, ignored);
@@ -187,7 +273,9 @@ FolderLock::FolderLock(const fs::path& folder) {
 }
 
 FolderLock::~FolderLock() {
-  if (descriptor_ >= 0) ::close(descriptor_);
+  if (descriptor_ < 0) return;
+  [[maybe_unused]] const int kept = ::ftruncate(descriptor_, 0);  // the number is the holder's
+  ::close(descriptor_);
 }
 
 }  // namespace deeplora

@@ -201,7 +201,8 @@ SafeTensorsFile SafeTensorsFile::read(const fs::path& file) {
   auto [owner, all] = map_file(file);
   out.mapping_ = std::move(owner);
   const uint64_t length = header_length(all, out.file_);
-  out.bytes_ = all.subspan(kLengthBytes + length);
+  out.data_begin_ = kLengthBytes + length;
+  out.bytes_ = all.subspan(out.data_begin_);
   Errors errors;
   const std::string_view text(reinterpret_cast<const char*>(all.data()) + kLengthBytes, length);
   const nlohmann::json header = parse_header(text, out.file_, errors);

@@ -43,6 +43,8 @@ class SafeTensorsFile {
   /// Bytes of a tensor, valid while this object or a copy lives; not aligned to the element in files of other
   /// writers.
   std::span<const std::byte> data(std::string_view name) const;
+  /// Where the tensors' bytes begin in the file.
+  size_t data_begin() const { return data_begin_; }
   /// The `__metadata__` of the header.
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
@@ -50,6 +52,7 @@ class SafeTensorsFile {
   std::string file_;
   std::shared_ptr<const void> mapping_;
   std::span<const std::byte> bytes_;
+  size_t data_begin_ = 0;
   std::vector<std::pair<std::string, SafeTensorInfo>> tensors_;
   std::map<std::string, size_t, std::less<>> index_;
   std::map<std::string, std::string> metadata_;

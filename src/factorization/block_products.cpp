@@ -1,9 +1,6 @@
 #include "factorization/block_products.h"
 
 #include <torch/torch.h>
-#if __has_include(<ATen/native/CPUBlas.h>)
-#include <ATen/native/CPUBlas.h>
-#endif
 
 #include <algorithm>
 #include <vector>
@@ -11,14 +8,11 @@
 #include "core/instruction_set.h"
 #include "core/parallel.h"
 #include "core/system.h"
+#include "factorization/block_kernels.h"
 #include "factorization/layout.h"
 #include "factorization/loops/loops.h"
 
 namespace deeplora {
-
-// The macros say that LibTorch has the kernels.
-#if defined(CPUBLAS_BRGEMM_F32F32F32) && defined(CPUBLAS_BRGEMM_BF16BF16F32)
-
 namespace {
 
 constexpr int64_t kPanel = 64;       ///< columns worked on together
@@ -30,7 +24,7 @@ template <class T>
 struct Task {
   int64_t rows, columns, depth;
   const T* a;
-  int64_t a_row;
+  int64_t a_row, a_slab;  ///< elements from one row to the next, and from one stretch of kDepth columns to the next
   const T* b;
   int64_t b_row, b_column;  ///< strides; one of them is 1
   float* y;
@@ -38,27 +32,41 @@ struct Task {
   bool add;
 };
 
-/// Calls visit(first, count) for pieces of [0, all): whole blocks, multiples of `step` behind them, then powers of two. oneDNN compiles a kernel for
-/// every size that it meets, so there must not be as many sizes as there are numbers of tokens.
-template <class Visit>
-void pieces(int64_t all, int64_t block, int64_t step, const Visit& visit) {
-  int64_t first = 0;
-  const auto take = [&](int64_t count) {
-    visit(first, count);
-    first += count;
-  };
-  while (all - first >= block) take(block);
-  if (all - first >= step) take((all - first) / step * step);
-  for (int64_t count = step / 2; count > 0; count /= 2)
-    if (all - first >= count) take(count);
+/// The left side as rows: where it is, or, of a matrix by columns, copied in slabs of kDepth columns, one behind the other. The slabs' rows have one of
+/// three lengths: rows as long as the depth, a number of tokens, would be a new kernel for every batch.
+template <class T>
+struct Left {
+  torch::Tensor room;
+  const T* data;
+  int64_t row, slab;
+};
+
+/// to[m to_row + k] = from[k from_row + m]
+void turn(float* to, int64_t to_row, const float* from, int64_t from_row, int64_t rows, int64_t depth) {
+  elementwise_loops::best().transpose(reinterpret_cast<uint32_t*>(to), to_row, reinterpret_cast<const uint32_t*>(from), from_row, depth, rows);
+}
+void turn(at::BFloat16* to, int64_t to_row, const at::BFloat16* from, int64_t from_row, int64_t rows, int64_t depth) {
+  for (int64_t first = 0; first < rows; first += kRows)
+    for (int64_t k = 0; k < depth; ++k)
+      for (int64_t m = first; m < std::min(first + kRows, rows); ++m) to[m * to_row + k] = from[k * from_row + m];
 }
 
-void multiply(const Task<float>& t, int64_t rows, int64_t columns, int64_t depth, const float* a, const float* b, int64_t b_row, float* y, bool add) {
-  at::native::cpublas::brgemm(rows, columns, depth, t.a_row, b_row, t.y_row, add, a, b, y, /*is_vnni=*/false);
-}
-void multiply(const Task<at::BFloat16>& t, int64_t rows, int64_t columns, int64_t depth, const at::BFloat16* a, const at::BFloat16* b, int64_t b_row,
-              float* y, bool add) {
-  at::native::cpublas::brgemm(rows, columns, depth, t.a_row, b_row, t.y_row, add, a, b, y, /*is_vnni=*/true);
+template <class T>
+Left<T> left_of(const torch::Tensor& a) {
+  if (lies_by_rows(a)) return {{}, a.const_data_ptr<T>(), a.size(0) > 1 ? a.stride(0) : kDepth, kDepth};  // a single row has any stride
+  const int64_t rows = a.size(0), depth = a.size(1);
+  constexpr int64_t kApart = 16;  // rows a power of two apart would share the cache's places
+  const int64_t row = (depth <= 64 ? 64 : depth <= 256 ? 256 : kDepth) + kApart, slabs = (depth + kDepth - 1) / kDepth;
+  Left<T> out{torch::empty({slabs, rows, row}, a.options()), nullptr, row, rows * row};
+  T* to = out.room.template mutable_data_ptr<T>();
+  const T* from = a.const_data_ptr<T>();
+  const int64_t parts = std::min(slabs, parallel_threads());
+  parallel_parts(parts, [&](int64_t part) {
+    for (int64_t slab = slabs * part / parts; slab < slabs * (part + 1) / parts; ++slab)
+      turn(to + slab * rows * row, row, from + slab * kDepth * a.stride(1), a.stride(1), rows, std::min(kDepth, depth - slab * kDepth));
+  });
+  out.data = to;
+  return out;
 }
 
 /// Rows first .. first + depth - 1 of a panel as the kernels read it: where it is, or in `room`; with its row stride.
@@ -90,19 +98,22 @@ std::pair<const at::BFloat16*, int64_t> panel_of(const Task<at::BFloat16>& t, in
 /// Rows [first_row, end_row) of the columns [first, end).
 template <class T>
 void run(const Task<T>& t, int64_t first_row, int64_t end_row, int64_t first, int64_t end) {
+  constexpr bool kHalf = std::is_same_v<T, at::BFloat16>;
   thread_local std::vector<T> room;
   room.resize(kPanel * kDepth);
   for (int64_t column = first; column < end; column += kPanel) {
     const int64_t columns = std::min(kPanel, end - column);
-    pieces(t.depth, kDepth, 64, [&](int64_t start, int64_t depth) {
+    few_sized_pieces(t.depth, kDepth, 64, [&](int64_t start, int64_t depth) {
       const auto [panel, panel_row] = panel_of(t, column, columns, start, depth, room.data());
-      pieces(end_row - first_row, kRows, kRows, [&](int64_t row, int64_t rows) {
+      const T* left = t.a + start / kDepth * t.a_slab + start % kDepth;
+      few_sized_pieces(end_row - first_row, kRows, kRows, [&](int64_t row, int64_t rows) {
         row += first_row;
-        multiply(t, rows, columns, depth, t.a + row * t.a_row + start, panel, panel_row, t.y + row * t.y_row + column, t.add || start > 0);
+        block_kernel({rows, columns, depth, t.a_row, panel_row, t.y_row, t.add || start > 0, kHalf}, left + row * t.a_row, panel,
+                     t.y + row * t.y_row + column);
       });
     });
   }
-  at::native::cpublas::brgemm_release(std::is_same_v<T, at::BFloat16>);
+  release_block_kernels(kHalf);
 }
 
 /// All of it, shared out by panels, or by rows where there are too few of those.
@@ -121,13 +132,14 @@ void run(const Task<T>& t) {
 template <class T>
 void run(torch::Tensor& y, const torch::Tensor& a, const torch::Tensor& b, bool add) {
   const bool by_rows = b.stride(1) == 1;  // a single row or column has any stride
-  run(Task<T>{y.size(0), y.size(1), a.size(1), a.const_data_ptr<T>(), a.stride(0), b.const_data_ptr<T>(), by_rows ? b.stride(0) : 1,
+  const Left<T> left = left_of<T>(a);
+  run(Task<T>{y.size(0), y.size(1), a.size(1), left.data, left.row, left.slab, b.const_data_ptr<T>(), by_rows ? b.stride(0) : 1,
               by_rows ? 1 : b.stride(1), y.mutable_data_ptr<float>(), y.stride(0), add});
 }
 
 bool can_serve(const torch::Tensor& y, const torch::Tensor& a, const torch::Tensor& b) {
   const auto type = a.scalar_type();
-  const bool kernels = at::globalContext().userEnabledMkldnn() &&
+  const bool kernels = has_block_kernels(type) && at::globalContext().userEnabledMkldnn() &&
                        (type == at::kFloat ? instruction_set() == InstructionSet::avx512
                                            : type == at::kBFloat16 && prefers_block_products() && has_fast_bfloat16() && a.size(1) % 2 == 0);
   return kernels && y.scalar_type() == at::kFloat && b.scalar_type() == type && y.stride(1) == 1 && lies_on_cpu(a) && lies_on_cpu(b) && y.device().is_cpu() &&
@@ -140,23 +152,15 @@ bool block_product(torch::Tensor& y, const torch::Tensor& a, const torch::Tensor
   if (!can_serve(y, a, b)) return false;
   const torch::NoGradGuard no_grad;
   arranged_product(y, a, b, scale, add, [](torch::Tensor& to, const torch::Tensor& left, const torch::Tensor& right, bool adds) {
-    const torch::Tensor rows = lies_by_rows(left) ? left : left.contiguous();
-    if (rows.scalar_type() == at::kFloat) run<float>(to, rows, right, adds);
-    else run<at::BFloat16>(to, rows, right, adds);
+    if (left.scalar_type() == at::kFloat) run<float>(to, left, right, adds);
+    else run<at::BFloat16>(to, left, right, adds);
   });
   return true;
 }
 
 bool prefers_block_products() {
-  static const bool prefers = instruction_set() == InstructionSet::avx512 && !is_made_by_intel();
+  static const bool prefers = has_block_kernels(at::kFloat) && instruction_set() == InstructionSet::avx512 && !is_made_by_intel();
   return prefers;
 }
-
-#else
-
-bool block_product(torch::Tensor&, const torch::Tensor&, const torch::Tensor&, double, bool) { return false; }
-bool prefers_block_products() { return false; }
-
-#endif
 
 }  // namespace deeplora

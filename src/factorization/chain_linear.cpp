@@ -170,9 +170,11 @@ class ChainLinear : public torch::autograd::Function<ChainLinear> {
  private:
   static variable_list outputs(const torch::Tensor& y, const Layers& layers, std::vector<int64_t> shape) {
     shape.back() = y.size(1);
-    if (layers.count() == 1 || !layers.split) return {y.view(shape)};
-    // Not ordinary views: autograd would answer each with a full-width gradient of zeros.
-    return at::unsafe_split_with_sizes(y.view(shape), layers.outs, -1);
+    // No views in autograd's eyes: those of a function like this must not be changed in place, which a model's own code may do, and each of several would
+    // be answered with a full-width gradient of zeros.
+    const torch::Tensor whole = at::_unsafe_view(y, shape);
+    if (layers.count() == 1 || !layers.split) return {whole};
+    return at::unsafe_split_with_sizes(whole, layers.outs, -1);
   }
 
   /// [N, sum m_i]; a layer whose output was not used counts as zeros.

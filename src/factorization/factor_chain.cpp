@@ -9,6 +9,7 @@
 #include <stdexcept>
 
 #include "core/error.h"
+#include "factorization/lookup.h"
 
 namespace deeplora {
 namespace {
@@ -75,7 +76,7 @@ torch::Tensor FactorChainImpl::forward(const torch::Tensor& x) {
 }
 
 torch::Tensor FactorChainImpl::rows(const torch::Tensor& ids) {
-  torch::Tensor h = at::embedding(factors_.back().value, ids);
+  torch::Tensor h = look_up(factors_.back().value, ids);
   if (scale_ != 1) h = h * scale_;
   for (size_t i = factors_.size() - 1; i-- > 0;) h = at::matmul(h, factors_[i].value);
   return h;

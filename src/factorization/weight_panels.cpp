@@ -1,24 +1,17 @@
 #include "factorization/weight_panels.h"
 
 #include <torch/torch.h>
-#if __has_include(<ATen/native/CPUBlas.h>)
-#include <ATen/native/CPUBlas.h>
-#endif
 
 #include <algorithm>
 
 #include "core/error.h"
 #include "core/parallel.h"
 #include "core/system.h"
+#include "factorization/block_kernels.h"
 
 namespace deeplora {
 
-// LibTorch's door to oneDNN's kernels for one block; the macro says that it is there.
-#ifdef CPUBLAS_BRGEMM_BF16BF16F32
-
 namespace {
-
-namespace blocks = at::native::cpublas;
 
 /// Columns of a panel; 0 where none fits.
 int64_t panel_columns(int64_t columns) {
@@ -38,7 +31,8 @@ constexpr int64_t kRows = 32;  ///< of a block
 }  // namespace
 
 bool WeightPanels::fit(int64_t m, int64_t n, torch::Device device) {
-  return device.is_cpu() && panel_columns(m) > 0 && panel_columns(n) > 0 && has_fast_bfloat16() && at::globalContext().userEnabledMkldnn();
+  const bool kernels = has_block_kernels(at::kBFloat16) && has_fast_bfloat16() && at::globalContext().userEnabledMkldnn();
+  return kernels && device.is_cpu() && panel_columns(m) > 0 && panel_columns(n) > 0;
 }
 
 WeightPanels WeightPanels::of(const torch::Tensor& weight) {
@@ -65,21 +59,14 @@ torch::Tensor panel_product(const torch::Tensor& a, const torch::Tensor& panels,
       float* corner = to + row * columns + panel * width;
       if (from)
         for (int64_t i = 0; i < count; ++i) std::copy_n(from + panel * width, width, corner + i * columns);
-      blocks::brgemm(count, width, depth, depth, width, columns, from != nullptr, left + row * depth, right + panel * depth * width, corner);
+      few_sized_pieces(count, kRows, kRows, [&](int64_t first, int64_t some) {
+        block_kernel({some, width, depth, depth, width, columns, from != nullptr, /*bfloat16=*/true}, left + (row + first) * depth,
+                     right + panel * depth * width, corner + first * columns);
+      });
     }
-    blocks::brgemm_release();
+    release_block_kernels(/*bfloat16=*/true);
   });
   return out;
 }
-
-#else
-
-bool WeightPanels::fit(int64_t, int64_t, torch::Device) { return false; }
-
-WeightPanels WeightPanels::of(const torch::Tensor&) { return {}; }
-
-torch::Tensor panel_product(const torch::Tensor&, const torch::Tensor&, const torch::Tensor&) { fail("LibTorch has no products with panels"); }
-
-#endif
 
 }  // namespace deeplora

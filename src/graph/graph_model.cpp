@@ -22,10 +22,8 @@ struct GraphModel::Place : torch::nn::Module {
   std::shared_ptr<Adapter> adapter;
   torch::Tensor stored;  ///< the archive's tensor
 
-  /// What the graph reads: the site's own tensor while somebody asks for its gradient.
-  torch::Tensor argument() const {
-    return site.weight.requires_grad() && !site.weight.is_same(stored) ? site.as_stored(site.weight) : stored;
-  }
+  /// Whether the graph reads the site's own tensor: while somebody asks for its gradient.
+  bool lends_its_own() const { return site.weight.requires_grad() && !site.weight.is_same(stored); }
 };
 
 struct GraphModel::Plan {
@@ -49,12 +47,14 @@ GraphModel::GraphModel(const TorchScriptArchive& archive, const ArchiveInterface
   if (const auto head = own_head_of(archive))
     for (auto& place : places_)
       if (place->site.path == head->module + ".weight") place->site.role = "head";
-  const auto renamed = interface.inputs.find("input_ids");
   const auto& inputs = archive.inputs();
-  const auto ids = std::find(inputs.begin(), inputs.end(), renamed == interface.inputs.end() ? "input_ids" : renamed->second);
-  if (ids != inputs.end())
+  for (const char* input : {"input_ids", "decoder_input_ids"}) {
+    const auto renamed = interface.inputs.find(input);
+    const auto ids = std::find(inputs.begin(), inputs.end(), renamed == interface.inputs.end() ? input : renamed->second);
+    if (ids == inputs.end()) continue;
     for (auto& place : places_)
-      place->site.reads_ids = looks_up(place->graph, lowered_.graph->inputs().at(static_cast<size_t>(ids - inputs.begin())));
+      place->site.reads_ids |= looks_up(place->graph, lowered_.graph->inputs().at(static_cast<size_t>(ids - inputs.begin())));
+  }
   std::stable_sort(places_.begin(), places_.end(),
                    [&](const auto& a, const auto& b) { return order[a->site.path] < order[b->site.path]; });
   for (size_t i = 0; i < places_.size(); ++i) register_module("site" + std::to_string(i), places_[i]);
@@ -114,8 +114,9 @@ torch::Tensor GraphModel::output(const Batch& batch) {
   if (changed_) rebuild();
   jit::Stack stack = arguments_.arguments(batch);
   const size_t first = stack.size();
-  for (const auto& tensor : lowered_.tensors) stack.emplace_back(tensor.value);
-  for (const auto& place : places_) stack[first + place->graph.tensor] = place->argument();
+  for (const auto& tensor : lowered_.tensors) stack.emplace_back(tensor.value.to(tensor.type));
+  for (const auto& place : places_)
+    if (place->lends_its_own()) stack[first + place->graph.tensor] = place->site.as_stored(place->site.weight);
   stack.insert(stack.end(), plan_->slots.begin(), plan_->slots.end());
   stack.emplace_back(is_training());
   stack.emplace_back(is_training() ? 1.0 : 0.0);
@@ -166,8 +167,7 @@ std::vector<std::pair<std::string, std::string>> GraphModel::other_weights() con
   return others_;
 }
 
-void GraphModel::check_probe(const TorchScriptArchive& archive, int64_t tokens, int64_t copies) {
-  Batch batch = probe_batch(archive, *this, tokens);
+void GraphModel::check_probe(const TorchScriptArchive& archive, Batch batch, int64_t copies) {
   for (torch::Tensor* t : {&batch.input_ids, &batch.attention_mask, &batch.token_type_ids, &batch.decoder_input_ids})
     if (t->defined()) *t = t->repeat({copies, 1});
   const torch::Device device = lowered_.tensors.front().value.device();
@@ -179,17 +179,17 @@ void GraphModel::check_probe(const TorchScriptArchive& archive, int64_t tokens, 
 }
 
 bool GraphModel::ignores_padding(const TorchScriptArchive& archive) {
-  constexpr int64_t kTokens = 12, kKept = 8;
-  const Batch full = probe_batch(archive, *this, kTokens).to(lowered_.tensors.front().value.device());
+  const Batch full = probe_batch(archive, *this).to(lowered_.tensors.front().value.device());
+  const int64_t kept = std::max<int64_t>(1, full.input_ids.size(1) * 2 / 3);
   const int64_t pad_id = archive.config().value("pad_token_id", int64_t{0});
   Batch padded = full, cut = full;
   padded.input_ids = full.input_ids.clone();
-  padded.input_ids.slice(1, kKept).fill_(pad_id);
-  cut.input_ids = full.input_ids.slice(1, 0, kKept).contiguous();
-  cut.token_type_ids = full.token_type_ids.slice(1, 0, kKept).contiguous();
+  padded.input_ids.slice(1, kept).fill_(pad_id);
+  cut.input_ids = full.input_ids.slice(1, 0, kept).contiguous();
+  cut.token_type_ids = full.token_type_ids.slice(1, 0, kept).contiguous();
   torch::Tensor with = output(padded);
   const torch::Tensor without = output(cut);
-  if (with.dim() == 3) with = with.slice(1, 0, kKept);
+  if (with.dim() == 3) with = with.slice(1, 0, kept);
   const double scale = std::max(without.abs().max().item<double>(), 1e-12);
   return with.sizes() == without.sizes() && (with - without).abs().max().item<double>() <= 1e-4 * scale;
 }
@@ -198,8 +198,10 @@ void GraphModel::probe(const TorchScriptArchive& archive) {
   const torch::NoGradGuard no_grad;
   const bool was_training = is_training();
   eval();
-  check_probe(archive, 12, 1);
-  check_probe(archive, 7, 2);
+  const Batch batch = probe_batch(archive, *this);
+  const int64_t tokens = batch.input_ids.size(1);
+  check_probe(archive, batch, 1);
+  check_probe(archive, probe_batch(archive, *this, tokens > 7 ? 7 : std::max<int64_t>(1, tokens - 1)), 2);
   if (!takes_padding_) takes_padding_ = ignores_padding(archive);
   train(was_training);
 }

@@ -48,7 +48,7 @@ class GraphModel : public LanguageModel {
   std::shared_ptr<Place> place_of(const GraphSite& use);
   /// Graph with the attached adapters spliced in; the executor runs no optimisation of its own.
   void rebuild();
-  void check_probe(const TorchScriptArchive& archive, int64_t tokens, int64_t copies);
+  void check_probe(const TorchScriptArchive& archive, Batch batch, int64_t copies);
   /// Does the model find padding by itself, from its id?
   bool ignores_padding(const TorchScriptArchive& archive);
   torch::Tensor output(const Batch& batch);

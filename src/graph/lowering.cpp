@@ -124,7 +124,7 @@ class Lowering {
       const std::string name = known == names_.end() ? path : known->second;
       check(!tensor.is_quantized(), where_, ": ", name, " is quantised; ", kQuantisedHint);
       place->second = out_.graph->addInput()->setType(c10::TensorType::get());
-      out_.tensors.push_back({name, tensor.detach(), parameters_.count(name) != 0});
+      out_.tensors.push_back({name, tensor.detach(), tensor.scalar_type(), parameters_.count(name) != 0});
     }
     return place->second;
   }

@@ -188,7 +188,7 @@ bool looks_up(const GraphSite& site, const jit::Value* argument) {
 GraphSites find_sites(const LoweredForward& lowered, jit::Graph& graph) {
   GraphSites out;
   for (size_t i = 0; i < lowered.tensors.size(); ++i) {
-    const auto& [name, value, parameter] = lowered.tensors[i];
+    const auto& [name, value, type, parameter] = lowered.tensors[i];
     if (!could_be_weight(value)) continue;
     Follower follower(value.dim());
     follower.follow(graph.inputs().at(lowered.arguments + i), false);

@@ -3,6 +3,7 @@
 #include <torch/csrc/jit/runtime/custom_operator.h>
 #include <torch/custom_class.h>
 
+#include "factorization/lookup.h"
 #include "graph/sites.h"
 
 namespace deeplora {
@@ -33,9 +34,11 @@ torch::Tensor run_adapted(Adapter& adapter, WeightOp op, const torch::Tensor& x,
   fail("unknown operator");
 }
 
-/// deeplora::adapted(slot, op, x, weight, bias). Runs eagerly inside the interpreter, so autograd and
-/// autocast see the adapter's own operators.
+/// deeplora::adapted(slot, op, x, weight, bias, padding_idx, scale_grad_by_freq); the last two are a lookup's. Runs eagerly inside the interpreter, so
+/// autograd and autocast see the adapter's own operators.
 void call_adapter(jit::Stack& stack) {
+  const bool by_frequency = jit::pop(stack).toBool();
+  const LookupScope lookups({jit::pop(stack).toInt(), by_frequency});
   const torch::Tensor bias = jit::pop(stack).toOptional<torch::Tensor>().value_or(torch::Tensor());
   torch::Tensor weight = jit::pop(stack).toTensor();
   torch::Tensor x = jit::pop(stack).toTensor();
@@ -55,7 +58,7 @@ void call_adapter(jit::Stack& stack) {
 /// Known to TorchScript from the first use on.
 c10::Symbol adapted_operator() {
   static const jit::RegisterOperators registered(
-      {jit::Operator("deeplora::adapted(Any slot, int op, Tensor x, Tensor weight, Tensor? bias) -> Tensor",
+      {jit::Operator("deeplora::adapted(Any slot, int op, Tensor x, Tensor weight, Tensor? bias, int padding_idx, bool scale_grad_by_freq) -> Tensor",
                      call_adapter, c10::AliasAnalysisKind::CONSERVATIVE)});
   return c10::Symbol::fromQualString("deeplora::adapted");
 }
@@ -79,7 +82,10 @@ void splice_adapter(jit::Graph& graph, const WeightUse& use, jit::Value* slot) {
   }
   if (!bias) bias = graph.insertConstant(c10::IValue());
   jit::Value* op = graph.insertConstant(static_cast<int64_t>(use.op));
-  jit::Node* call = graph.insertNode(graph.create(adapted_operator(), {slot, op, x, weight, bias}));
+  const bool lookup = use.op == WeightOp::embedding;
+  jit::Value* padding = lookup ? node->input(2) : graph.insertConstant(int64_t{-1});
+  jit::Value* by_frequency = lookup ? node->input(3) : graph.insertConstant(false);
+  jit::Node* call = graph.insertNode(graph.create(adapted_operator(), {slot, op, x, weight, bias, padding, by_frequency}));
   call->output()->setType(c10::TensorType::get());
   node->output()->replaceAllUsesWith(call->output());
   node->destroy();

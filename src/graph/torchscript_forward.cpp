@@ -1,8 +1,11 @@
+#include "graph/torchscript_forward.h"
+
+#include <torch/csrc/jit/passes/inliner.h>
+#include <torch/csrc/jit/passes/lower_graph.h>
+#include <torch/csrc/jit/runtime/graph_executor.h>
+
 #include <algorithm>
 #include <array>
-
-#include "graph/torchscript_forward.h"
-#include "model_files/torchscript_file.h"
 
 namespace deeplora {
 namespace {
@@ -67,8 +70,9 @@ ArchiveForward::ArchiveForward(const TorchScriptArchive& archive, const ArchiveI
       errors.add("model.inputs.", input, ": the model has no input '", argument, "'; it has ", join(names));
   }
   bool takes_ids = false;
-  for (const auto& argument : module_.get_method("forward").function().getSchema().arguments()) {
-    if (argument.name() == "self") continue;
+  const auto& arguments = module_.get_method("forward").function().getSchema().arguments();
+  for (size_t i = 1; i < arguments.size(); ++i) {  // the first is the object itself
+    const auto& argument = arguments[i];
     const auto role = role_of.find(argument.name());
     roles_.push_back(role == role_of.end() ? "" : role->second);
     defaults_.push_back(argument.default_value().value_or(c10::IValue()));
@@ -136,6 +140,52 @@ torch::Tensor ArchiveForward::operator()(const Batch& batch) const {
          " (if sizes were baked in by tracing, export it again at dynamic shapes)");
   }
   return select(result);
+}
+
+std::vector<torch::Tensor> ArchiveForward::layer_norms(const Batch& batch) const {
+  try {
+    auto graph = module_.get_method("forward").graph()->copy();
+    torch::jit::Inline(*graph);
+    auto [lowered, extra] = torch::jit::LowerGraph(*graph, module_._ivalue());
+    size_t count = 0;
+    const size_t before = lowered->outputs().size();
+    for (auto* node : lowered->nodes()) {
+      if (node->kind() != c10::Symbol::fromQualString("aten::layer_norm")) continue;
+      lowered->registerOutput(node->output());
+      ++count;
+    }
+    torch::jit::GraphExecutor executor(lowered, "parity");
+    const auto given = arguments(batch);
+    torch::jit::Stack stack(given.begin(), given.end());
+    stack.insert(stack.end(), extra.begin(), extra.end());
+    executor.run(stack);
+    std::vector<torch::Tensor> out;
+    for (size_t i = 0; i < count; ++i) out.push_back(stack.at(before + i).toTensor());
+    return out;
+  } catch (const std::exception&) {
+    return {};  // Only a better message depends on it.
+  }
+}
+
+ParityResult compare_with_archive(const TorchScriptArchive& archive, const ArchiveInterface& interface, LanguageModel& model) {
+  return compare_with_reference(archive, ArchiveForward(archive, interface), model);
+}
+
+std::unique_ptr<ReferenceForward> reference_forward(const ModelFiles& files, const ArchiveInterface& interface) {
+  const auto* archive = dynamic_cast<const TorchScriptArchive*>(&files);
+  return archive == nullptr ? nullptr : std::make_unique<ArchiveForward>(*archive, interface);
+}
+
+bool takes_input(const ModelFiles& files, const ArchiveInterface& interface, const std::string& input) {
+  if (const auto* archive = dynamic_cast<const TorchScriptArchive*>(&files)) return ArchiveForward(*archive, interface).takes(input);
+  return std::find(files.inputs().begin(), files.inputs().end(), input) != files.inputs().end();
+}
+
+const TorchScriptArchive& archive_of(const ModelFiles& files, const std::string& needed_by) {
+  const auto* archive = dynamic_cast<const TorchScriptArchive*>(&files);
+  check(archive != nullptr, "model ", files.file().string(), " is a ", files.kind(), ", which holds no code; ", needed_by,
+        " needs a TorchScript archive (tools/export_torchscript.py makes one from the folder)");
+  return *archive;
 }
 
 }  // namespace deeplora

@@ -2,10 +2,11 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "lm/language_model.h"
+#include "lm/parity.h"
 #include "model_files/torchscript_file.h"
 
 namespace deeplora {
@@ -18,14 +19,15 @@ struct ArchiveInterface {
 };
 
 /// The archive's own forward on a batch.
-class ArchiveForward {
+class ArchiveForward : public ReferenceForward {
  public:
   /// Throws Error when an argument without default is no known input, or input_ids has no argument.
   ArchiveForward(const TorchScriptArchive& archive, const ArchiveInterface& interface);
 
   /// Runs the module's forward in eval mode; the caller guards gradients. Throws Error when the archive's code fails on
   /// the batch (sizes baked in by tracing, ids beyond the vocabulary), with the reason in one line.
-  torch::Tensor operator()(const Batch& batch) const;
+  torch::Tensor operator()(const Batch& batch) const override;
+  std::vector<torch::Tensor> layer_norms(const Batch& batch) const override;
   /// Arguments of the batch in the order of forward.
   std::vector<torch::jit::IValue> arguments(const Batch& batch) const;
   /// True when some argument takes that input of a batch ("attention_mask").
@@ -39,5 +41,17 @@ class ArchiveForward {
   std::vector<c10::IValue> defaults_;
   std::string output_;
 };
+
+/// compare_with_reference() with the archive's own forward.
+ParityResult compare_with_archive(const TorchScriptArchive& archive, const ArchiveInterface& interface, LanguageModel& model);
+
+/// The forward pass that these files hold; null where they hold none.
+std::unique_ptr<ReferenceForward> reference_forward(const ModelFiles& files, const ArchiveInterface& interface);
+
+/// True when the model takes that input of a batch ("decoder_input_ids"). Throws Error as ArchiveForward does.
+bool takes_input(const ModelFiles& files, const ArchiveInterface& interface, const std::string& input);
+
+/// The archive that these files are. Throws Error, saying what needs one, where they are no archive.
+const TorchScriptArchive& archive_of(const ModelFiles& files, const std::string& needed_by);
 
 }  // namespace deeplora

@@ -93,7 +93,7 @@ std::string pooling_code(Pooling pooling) {
     case Pooling::cls: return "    head_pooled = head_states[:, 0]\n";
     case Pooling::max: return "    head_pooled = head_states.masked_fill(head_keep == 0, float('-inf')).amax(1)\n";
     case Pooling::last:
-      return "    head_last = ((head_mask != 0).sum(1) - 1).clamp(min=0)\n"
+      return "    head_last = ((head_mask != 0) * torch.arange(1, head_mask.size(1) + 1, device=head_mask.device)).argmax(1)\n"
              "    head_pooled = head_states[torch.arange(head_states.size(0), device=head_states.device), head_last]\n";
   }
   return {};

@@ -8,6 +8,7 @@
 #include "interchange/head_module.h"
 #include "interchange/names.h"
 #include "lm/parity.h"
+#include "model_files/registration.h"
 #include "model_files/tensor_file.h"
 
 namespace deeplora {
@@ -16,7 +17,7 @@ namespace {
 
 /// Rows of several lengths, so that a pooling that reads padding is found out. Cells that are padding hold `padding`, and no others.
 Batch rows_of_several_lengths(const TorchScriptArchive& archive, LanguageModel& live, std::optional<int64_t> padding) {
-  Batch batch = probe_batch(archive, live, /*tokens=*/12, /*rows=*/9);
+  Batch batch = probe_batch(archive, live, /*tokens=*/0, /*rows=*/9);
   if (!padding) return batch;
   const torch::Tensor other = batch.input_ids.masked_fill(batch.input_ids == *padding, *padding == 1 ? 2 : 1);
   batch.input_ids = torch::where(batch.attention_mask == 0, torch::full_like(other, *padding), other);
@@ -42,8 +43,8 @@ double difference_of(const torch::Tensor& found, const torch::Tensor& expected, 
   return (a - b).abs().max().item<double>() / std::max(1.0, b.abs().max().item<double>());
 }
 
-/// Writes W + delta into the archive's tensors. Throws Error with every weight that its dtype cannot hold.
-double put_merged_weights(TorchScriptArchive& target, const std::vector<NamedTensor>& merged) {
+/// Writes W + delta into the files' tensors. Throws Error with every weight that its dtype cannot hold.
+double put_merged_weights(ModelFiles& target, const std::vector<NamedTensor>& merged) {
   double rounding = 0;
   Errors errors;
   for (const auto& [name, value] : merged) {
@@ -51,7 +52,7 @@ double put_merged_weights(TorchScriptArchive& target, const std::vector<NamedTen
     const torch::Tensor stored = target.tensor(name).to(value.device(), value.scalar_type());
     const torch::Tensor lost = at::isfinite(value).logical_and(at::isfinite(stored).logical_not());
     if (lost.any().item<bool>())
-      errors.add(name, ": W and the update sum to ", value.abs().max().item<double>(), ", more than the archive's ",
+      errors.add(name, ": W and the update sum to ", value.abs().max().item<double>(), ", more than the model's ",
                  c10::toString(target.tensor(name).scalar_type()), " holds (", lost.sum().item<int64_t>(), " of ", value.numel(), " values)");
     else
       rounding = std::max(rounding, (stored - value).abs().max().item<double>());
@@ -60,14 +61,12 @@ double put_merged_weights(TorchScriptArchive& target, const std::vector<NamedTen
   return rounding;
 }
 
-/// The archive once more, with the merged weights in it.
-TorchScriptArchive merged_archive(const TorchScriptArchive& archive, const AdaptedModel& adapted, MergeReport& report) {
+/// Puts the merged weights into `target`, the same files opened once more.
+void merge_into(ModelFiles& target, const ModelFiles& files, const AdaptedModel& adapted, MergeReport& report) {
   const auto merged = adapted.merged_weights();
   report.merged_weights = static_cast<int64_t>(merged.size());
-  TorchScriptArchive target = TorchScriptArchive::load(archive.file());
-  target.check_same(archive);
+  target.check_same(files);
   report.rounding = put_merged_weights(target, merged);
-  return target;
 }
 
 }  // namespace
@@ -86,7 +85,8 @@ MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveI
   live.train(was_training);
 
   MergeReport report;
-  const TorchScriptArchive target = merged_archive(archive, adapted, report);
+  TorchScriptArchive target = TorchScriptArchive::load(archive.file());
+  merge_into(target, archive, adapted, report);
   auto extras = archive.extras();
   extras["deeplora.json"] = info.dump(2);
   ArchiveInterface merged_interface = interface;
@@ -120,7 +120,7 @@ bool is_derived(const std::string& name) {
 }
 
 /// Weights under their Hugging Face names, tied ones once; a head that no model of transformers has goes to `head`.
-void collect_weights(const TorchScriptArchive& archive, std::vector<NamedTensor>& weights, std::vector<NamedTensor>& head) {
+void collect_weights(const ModelFiles& archive, std::vector<NamedTensor>& weights, std::vector<NamedTensor>& head) {
   std::set<std::string> names;
   const std::set<std::string> parameters = parameter_names(archive);
   std::set<std::pair<const void*, std::vector<int64_t>>> places;
@@ -145,12 +145,13 @@ std::vector<NamedTensor> head_tensors(const ModelWithHead& head) {
   return {{"weight", folded.weight}, {"bias", folded.bias}};
 }
 
-MergeReport export_safetensors(const TorchScriptArchive& archive, const AdaptedModel& adapted, const fs::path& output, const ModelCard& card) {
+MergeReport export_safetensors(const ModelFiles& archive, const AdaptedModel& adapted, const fs::path& output, const ModelCard& card) {
   torch::NoGradGuard no_grad;
   MergeReport report;
-  const TorchScriptArchive target = merged_archive(archive, adapted, report);
+  const auto target = open_model_files(archive.file());
+  merge_into(*target, archive, adapted, report);
   std::vector<NamedTensor> weights, head;
-  collect_weights(target, weights, head);
+  collect_weights(*target, weights, head);
   if (adapted.new_head()) head = head_tensors(*adapted.new_head());
   if (output.extension() == ".safetensors") {
     for (const auto& [name, value] : head) weights.push_back({cat("head.", name), value});

@@ -29,10 +29,10 @@ struct MergeReport {
 MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveInterface& interface, AdaptedModel& adapted,
                                const nlohmann::ordered_json& info, const std::filesystem::path& output, std::optional<int64_t> padding = std::nullopt);
 
-/// Writes the merged parameters under their Hugging Face names, tied ones once, in the archive's dtypes. `output` ending in .safetensors is one file (with
+/// Writes the merged parameters under their Hugging Face names, tied ones once, in the model files' dtypes. `output` ending in .safetensors is one file (with
 /// head.weight and head.bias of a new head); else a new folder as transformers opens it: model.safetensors, config.json, the tokenizer files, README.md, and
 /// head.safetensors (weight, bias) where the head is none of transformers'. Throws Error when a weight does not fit its dtype.
-MergeReport export_safetensors(const TorchScriptArchive& archive, const AdaptedModel& adapted, const std::filesystem::path& output, const ModelCard& card = {});
+MergeReport export_safetensors(const ModelFiles& archive, const AdaptedModel& adapted, const std::filesystem::path& output, const ModelCard& card = {});
 
 /// "weight" [C, D] and "bias" [C] of a new head with the targets' mean and spread in them, as files hold them: float32, of a regression float64.
 std::vector<NamedTensor> head_tensors(const ModelWithHead& head);

@@ -5,9 +5,16 @@
 namespace deeplora {
 namespace {
 
+/// The class that the weights are of: as the export of an archive, or a folder's config.json says; empty where it is not known.
+std::string architecture_of(const ModelFiles& files) {
+  if (files.holds_code()) return files.export_info().value("architecture", std::string());
+  const auto names = files.config().value("architectures", std::vector<std::string>());
+  return names.empty() ? "" : names.front();
+}
+
 /// The Auto class that opens the archive's own architecture.
-std::string auto_class(const TorchScriptArchive& archive, const ModelCard& card) {
-  const std::string architecture = archive.export_info().value("architecture", std::string());
+std::string auto_class(const ModelFiles& archive, const ModelCard& card) {
+  const std::string architecture = architecture_of(archive);
   if (card.task == "causal-lm") return "AutoModelForCausalLM";
   if (card.task == "seq2seq") return "AutoModelForSeq2SeqLM";
   const bool classifier = architecture.empty() ? card.pooling.empty() : architecture.ends_with("ForSequenceClassification");
@@ -20,7 +27,7 @@ std::string quoted(const std::string& text) {
 }
 
 /// Arguments of from_pretrained behind the path. An encoder is exported without the pooler that some families make by themselves.
-std::string loading_options(const TorchScriptArchive& archive, const ModelCard& card) {
+std::string loading_options(const ModelFiles& archive, const ModelCard& card) {
   const std::string name = auto_class(archive, card), type = archive.config().value("model_type", std::string());
   if (name == "AutoModelForSequenceClassification" && !card.labels.empty()) return cat(", num_labels=", card.labels.size());
   if (name == "AutoModelForSequenceClassification" && card.regression) return ", num_labels=1";
@@ -44,7 +51,7 @@ std::string scores_line(const ModelCard& card) {
   return out.str();
 }
 
-std::string facts(const TorchScriptArchive& archive, const ModelCard& card) {
+std::string facts(const ModelFiles& archive, const ModelCard& card) {
   std::string out = cat("- task ", card.task, ", method ", card.method, "\n", scores_line(card));
   if (!card.base.empty()) out += cat("- base model: ", card.base, "\n");
   if (!card.labels.empty()) out += cat("- labels, in the order of the logits: ", join(card.labels, ", ", card.labels.size()), "\n");
@@ -69,11 +76,11 @@ std::string head_lines(const ModelCard& card) {
 
 }  // namespace
 
-std::string transformers_config(const TorchScriptArchive& archive, const ModelCard& card) {
+std::string transformers_config(const ModelFiles& archive, const ModelCard& card) {
   nlohmann::ordered_json config = nlohmann::ordered_json::parse(archive.extra("config.json").value());
-  const std::string architecture = archive.export_info().value("architecture", std::string());
+  const std::string architecture = architecture_of(archive);
   if (!architecture.empty()) config["architectures"] = {architecture};
-  for (const auto& parameter : archive.module().named_parameters())
+  for (const auto& parameter : archive.tensors())
     if (parameter.value.is_floating_point()) {
       std::string dtype = c10::toString(parameter.value.scalar_type());
       dtype = dtype == "Half" ? "float16" : dtype == "BFloat16" ? "bfloat16" : dtype == "Double" ? "float64" : "float32";
@@ -96,7 +103,7 @@ std::string transformers_config(const TorchScriptArchive& archive, const ModelCa
   return config.dump(2) + "\n";
 }
 
-std::string weights_readme(const TorchScriptArchive& archive, const ModelCard& card) {
+std::string weights_readme(const ModelFiles& archive, const ModelCard& card) {
   const std::string name = auto_class(archive, card);
   const std::string options = name == "AutoModel" ? loading_options(archive, card) : "";
   return cat("---\nlibrary_name: transformers\n---\n# Merged weights of a ", card.task, " run\n\n", facts(archive, card),
@@ -104,7 +111,7 @@ std::string weights_readme(const TorchScriptArchive& archive, const ModelCard& c
              ".from_pretrained(FOLDER", options, ").eval()\ntokenizer = AutoTokenizer.from_pretrained(FOLDER)\n", "inputs = tokenizer([\"a text\"], return_tensors=\"pt\", padding=True)\n```\n", head_lines(card));
 }
 
-std::string peft_readme(const TorchScriptArchive& archive, const ModelCard& card) {
+std::string peft_readme(const ModelFiles& archive, const ModelCard& card) {
   const std::string name = auto_class(archive, card), base = card.base.empty() ? "BASE_MODEL" : card.base;
   return cat("---\nlibrary_name: peft\n---\n# Adapter of a ", card.task, " run\n\n", facts(archive, card),
              "\n```python\nfrom peft import PeftModel\nfrom transformers import ", name, "\n\nFOLDER = \".\"  # this one\nbase = ", name, ".from_pretrained(", quoted(base), loading_options(archive, card),

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "model_files/torchscript_file.h"
+#include "model_files/model_files.h"
 
 namespace deeplora {
 
@@ -24,11 +24,11 @@ struct ModelCard {
 };
 
 /// config.json of the archive for the model as it is now: architectures, labels, problem_type, dtype.
-std::string transformers_config(const TorchScriptArchive& archive, const ModelCard& card);
+std::string transformers_config(const ModelFiles& archive, const ModelCard& card);
 
 /// README.md of a folder with merged weights, and of a PEFT folder: the lines that load it, method, scores, versions.
-std::string weights_readme(const TorchScriptArchive& archive, const ModelCard& card);
-std::string peft_readme(const TorchScriptArchive& archive, const ModelCard& card);
+std::string weights_readme(const ModelFiles& archive, const ModelCard& card);
+std::string peft_readme(const ModelFiles& archive, const ModelCard& card);
 
 /// Metadata of head.safetensors.
 std::map<std::string, std::string> head_metadata(const ModelCard& card);

@@ -2,18 +2,18 @@
 
 namespace deeplora {
 
-std::string hugging_face_name(const TorchScriptArchive& archive, const std::string& name) {
+std::string hugging_face_name(const ModelFiles& archive, const std::string& name) {
   const std::string prefix = archive.export_info().value("prefix", std::string());
   return !prefix.empty() && name.starts_with(prefix) ? name.substr(prefix.size()) : name;
 }
 
-std::set<std::string> parameter_names(const TorchScriptArchive& archive) {
+std::set<std::string> parameter_names(const ModelFiles& archive) {
   std::set<std::string> out;
-  for (const auto& parameter : archive.module().named_parameters()) out.insert(parameter.name);
+  for (size_t i = 0; i < archive.parameters(); ++i) out.insert(archive.tensors()[i].name);
   return out;
 }
 
-std::vector<std::string> tied_names(const TorchScriptArchive& archive, const std::string& name) {
+std::vector<std::string> tied_names(const ModelFiles& archive, const std::string& name) {
   std::vector<std::string> out;
   const torch::Tensor& value = archive.tensor(name);
   for (const auto& [other, tensor] : archive.tensors())

@@ -6,18 +6,18 @@
 #include <vector>
 
 #include "model_files/own_head.h"
-#include "model_files/torchscript_file.h"
+#include "model_files/model_files.h"
 
 namespace deeplora {
 
 /// Archive name -> Hugging Face name: the prefix that the export recorded is taken off.
-std::string hugging_face_name(const TorchScriptArchive& archive, const std::string& name);
+std::string hugging_face_name(const ModelFiles& archive, const std::string& name);
 
 /// Names of the archive's parameters; its other tensors are buffers.
-std::set<std::string> parameter_names(const TorchScriptArchive& archive);
+std::set<std::string> parameter_names(const ModelFiles& archive);
 
 /// Every other parameter name of the tensor under `name`: tied weights.
-std::vector<std::string> tied_names(const TorchScriptArchive& archive, const std::string& name);
+std::vector<std::string> tied_names(const ModelFiles& archive, const std::string& name);
 
 /// True for tables whose module does not take the ids of its rows: OPT's and BART's positions look themselves up from a mask or a shape, so PEFT's layer
 /// around them reads other rows than the model.

@@ -10,25 +10,25 @@
 #include "interchange/names.h"
 #include "interchange/peft_settings.h"
 #include "lm/adapt.h"
-#include "model_files/torchscript_file.h"
+#include "model_files/model_files.h"
 
 namespace deeplora {
 
 /// Targets that name a tied weight by another of its names than the site's ('*lm_head' of a model whose output layer is its embedding) name the site. Others
 /// stay as they are.
-std::vector<std::string> at_tied_sites(const std::vector<std::string>& targets, const TorchScriptArchive& archive, const std::vector<AdapterSite>& sites);
+std::vector<std::string> at_tied_sites(const std::vector<std::string>& targets, const ModelFiles& archive, const std::vector<AdapterSite>& sites);
 
 /// Throws Error with every module of the folder that these sites cannot be adapted as: modules that the model has not, some uses of a tied weight but not all,
 /// tables that PEFT looks up otherwise than the model.
-void check_peft_folder(const std::filesystem::path& folder, const TorchScriptArchive& archive, const std::vector<AdapterSite>& sites);
+void check_peft_folder(const std::filesystem::path& folder, const ModelFiles& archive, const std::vector<AdapterSite>& sites);
 
 /// The folder's tensors under AdaptedModel's names. Throws Error with every tensor that has no place in the model, or that holds other base weights than it.
-std::map<std::string, torch::Tensor> load_peft_state(const std::filesystem::path& folder, const TorchScriptArchive& archive,
+std::map<std::string, torch::Tensor> load_peft_state(const std::filesystem::path& folder, const ModelFiles& archive,
                                                      const AdaptedModel& model);
 
 /// Writes the adapters (chains collapsed to one LoRA pair; DoRA with its magnitudes), trained base weights (whole modules as modules_to_save, biases as PEFT
 /// keeps them), and README.md. A new head goes to head.safetensors beside them. The folder must not exist. Throws Error, naming the weights, for what PEFT
 /// cannot hold.
-void save_peft_folder(const std::filesystem::path& folder, const TorchScriptArchive& archive, const AdaptedModel& model, const ModelCard& card);
+void save_peft_folder(const std::filesystem::path& folder, const ModelFiles& archive, const AdaptedModel& model, const ModelCard& card);
 
 }  // namespace deeplora

@@ -14,7 +14,7 @@ namespace fs = std::filesystem;
 namespace {
 
 /// Sites by the Hugging Face names of the modules that read their weights.
-std::map<std::string, const AdapterSite*> sites_by_module(const TorchScriptArchive& archive, const std::vector<AdapterSite>& sites) {
+std::map<std::string, const AdapterSite*> sites_by_module(const ModelFiles& archive, const std::vector<AdapterSite>& sites) {
   std::map<std::string, const AdapterSite*> out;
   for (const auto& site : sites) {
     out[module_path(hugging_face_name(archive, site.path))] = &site;
@@ -25,7 +25,7 @@ std::map<std::string, const AdapterSite*> sites_by_module(const TorchScriptArchi
 }
 
 /// The archive's name of a tensor by its Hugging Face name.
-std::map<std::string, std::string> archive_names(const TorchScriptArchive& archive) {
+std::map<std::string, std::string> archive_names(const ModelFiles& archive) {
   std::map<std::string, std::string> out;
   for (const auto& [name, unused] : archive.tensors()) out.emplace(hugging_face_name(archive, name), name);
   return out;
@@ -38,7 +38,7 @@ bool same_values(const torch::Tensor& file, const torch::Tensor& base) {
 /// Files the folder's tensors under the names of a run's state.
 class StateReader {
  public:
-  StateReader(const fs::path& folder, const TorchScriptArchive& archive, const AdaptedModel& model)
+  StateReader(const fs::path& folder, const ModelFiles& archive, const AdaptedModel& model)
       : archive_(archive), model_(model), settings_(PeftFolder::read(folder)), archive_names_(archive_names(archive)) {
     for (const auto& [site, unused] : model.adapters()) sites_.push_back(site);
     by_module_ = sites_by_module(archive, sites_);
@@ -143,7 +143,7 @@ class StateReader {
     return settings_.alpha / static_cast<double>(rank);
   }
 
-  const TorchScriptArchive& archive_;
+  const ModelFiles& archive_;
   const AdaptedModel& model_;
   PeftFolder settings_;
   std::map<std::string, std::string> archive_names_;
@@ -156,7 +156,7 @@ class StateReader {
 
 }  // namespace
 
-std::vector<std::string> at_tied_sites(const std::vector<std::string>& targets, const TorchScriptArchive& archive, const std::vector<AdapterSite>& sites) {
+std::vector<std::string> at_tied_sites(const std::vector<std::string>& targets, const ModelFiles& archive, const std::vector<AdapterSite>& sites) {
   std::vector<std::string> out;
   for (const auto& target : targets) {
     const auto matches = [&](const std::string& path) { return glob_matches(target, path) || glob_matches(target, module_path(path)); };
@@ -170,7 +170,7 @@ std::vector<std::string> at_tied_sites(const std::vector<std::string>& targets, 
   return out;
 }
 
-void check_peft_folder(const fs::path& folder, const TorchScriptArchive& archive, const std::vector<AdapterSite>& sites) {
+void check_peft_folder(const fs::path& folder, const ModelFiles& archive, const std::vector<AdapterSite>& sites) {
   const auto by_module = sites_by_module(archive, sites);
   std::map<std::string, std::vector<std::string>> of_site;  // path -> modules of the folder
   Errors errors;
@@ -190,7 +190,9 @@ void check_peft_folder(const fs::path& folder, const TorchScriptArchive& archive
     if (found == of_site.end() || site.uses < 2) continue;
     std::vector<std::string> names{site.path};
     for (const auto& other : tied_names(archive, site.path)) names.push_back(other);
-    const auto needed = std::min<size_t>(static_cast<size_t>(site.uses), names.size());
+    // Where the files name a tied table once (a folder leaves lm_head out), its other modules cannot be told.
+    const bool named_once = names.size() == 1 && site.kind == SiteKind::embedding;
+    const auto needed = named_once ? static_cast<size_t>(site.uses) : std::min<size_t>(static_cast<size_t>(site.uses), names.size());
     if (found->second.size() < needed)
       errors.add(join(found->second), ": this weight is tied: ", join(names), " are one, read in ", site.uses, " places, and the folder adapts ",
                  found->second.size(), " of them; an adapter here changes every place. Merge it into the model with PEFT, or train with tie_word_embeddings: false");
@@ -198,7 +200,7 @@ void check_peft_folder(const fs::path& folder, const TorchScriptArchive& archive
   errors.throw_if_any(folder.string());
 }
 
-std::map<std::string, torch::Tensor> load_peft_state(const fs::path& folder, const TorchScriptArchive& archive, const AdaptedModel& model) {
+std::map<std::string, torch::Tensor> load_peft_state(const fs::path& folder, const ModelFiles& archive, const AdaptedModel& model) {
   const torch::NoGradGuard no_grad;
   StateReader reader(folder, archive, model);
   for (const auto& [name, value] : load_tensors(peft_weights_file(folder)).tensors) reader.add(name, value);

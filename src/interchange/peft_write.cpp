@@ -82,7 +82,7 @@ std::vector<PeftFactors> peft_factors(const AdaptedModel& model) {
 /// Collects tensors and settings of a folder.
 class FolderWriter {
  public:
-  explicit FolderWriter(const TorchScriptArchive& archive) : archive_(archive), parameters_(parameter_names(archive)) {}
+  explicit FolderWriter(const ModelFiles& archive) : archive_(archive), parameters_(parameter_names(archive)) {}
 
   void add(const PeftFactors& factors) {
     const AdapterSite& site = factors.site;
@@ -97,6 +97,11 @@ class FolderWriter {
     // PEFT has factors for every module: a tied weight's are written once for each of its names.
     if (site.uses > 1)
       for (const auto& other : tied_names(archive_, site.archive_path())) names.push_back(other);
+    if (table && site.uses > 1 && names.size() == 1) {
+      errors_.add(site.path, ": the model reads this table in ", site.uses, " places, but its files name one: PEFT has factors for every module, so ",
+                  "the others would go without; leave it out of adapter.targets, or export safetensors");
+      return;
+    }
     for (const auto& name : names) add_module(name, factors, table && guess_role(name, SiteKind::linear) != "lm_head", name == names.front());
   }
 
@@ -223,7 +228,7 @@ class FolderWriter {
   }
 
   enum class Biases { none, adapted, all };
-  const TorchScriptArchive& archive_;
+  const ModelFiles& archive_;
   const std::set<std::string> parameters_;
   std::vector<NamedTensor> tensors_, head_;
   std::vector<std::string> modules_, tied_;
@@ -239,7 +244,7 @@ class FolderWriter {
 
 }  // namespace
 
-void save_peft_folder(const fs::path& folder, const TorchScriptArchive& archive, const AdaptedModel& model, const ModelCard& card) {
+void save_peft_folder(const fs::path& folder, const ModelFiles& archive, const AdaptedModel& model, const ModelCard& card) {
   check(!model.adapters().empty(), "this run has no adapters (method none or full), so there is nothing to write for PEFT; export torchscript or safetensors");
   check(!fs::exists(folder), "output ", folder.string(), " exists already; choose another --output");
   FolderWriter writer(archive);

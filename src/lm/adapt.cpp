@@ -1,6 +1,7 @@
 #include "lm/adapt.h"
 
 #include <algorithm>
+#include <numeric>
 #include <set>
 
 #include "core/random.h"
@@ -23,12 +24,26 @@ std::string module_of(const std::string& parameter) {
   return dot == std::string::npos ? "" : parameter.substr(0, dot);
 }
 
+/// Trained from here on, in float32 at least: in half precision most steps are smaller than the distance to the next number, and Adam's epsilon is zero in
+/// float16. The tensor itself becomes wide, wherever the model holds it; a model that computes in half precision rounds what it reads.
+void train_in_float32(torch::Tensor& value) {
+  if (value.scalar_type() == torch::kHalf || value.scalar_type() == torch::kBFloat16) value.set_data(value.to(torch::kFloat32));
+  value.set_requires_grad(true);
+}
+
 }  // namespace
 
 void AdaptedModel::add_adapters(const std::vector<AdapterSite>& sites, const AdapterFactory& factory, uint64_t seed, torch::Device device,
                                 const LeadingGradient& leading_gradient) {
-  Errors errors;
-  for (const auto& site : sites) {
+  // Large weights first: whether a rank above one's smaller side is an error depends on whether any has room for it.
+  const auto smaller_side = [&](size_t i) { return std::min(sites[i].weight.size(0), sites[i].weight.size(1)); };
+  std::vector<size_t> order(sites.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return smaller_side(a) > smaller_side(b); });
+  std::vector<std::shared_ptr<Adapter>> built(sites.size());
+  std::map<size_t, std::string> refused;
+  for (const size_t i : order) {
+    const AdapterSite& site = sites[i];
     AdapterContext context;
     context.path = site.path;
     context.kind = site.kind;
@@ -38,12 +53,15 @@ void AdaptedModel::add_adapters(const std::vector<AdapterSite>& sites, const Ada
     context.factor_options = torch::TensorOptions(device).dtype(
         site.weight.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32);
     try {
-      adapters_.push_back({site, factory(context)});
+      built[i] = factory(context);
     } catch (const Error& e) {
-      errors.add(e.what());
+      refused.emplace(i, e.what());
     }
   }
+  Errors errors;
+  for (const auto& [unused, reason] : refused) errors.add(reason);
   errors.throw_if_any();
+  for (size_t i = 0; i < sites.size(); ++i) adapters_.push_back({sites[i], std::move(built[i])});
   attach();
 }
 
@@ -59,13 +77,13 @@ void AdaptedModel::keep(const NamedTensor& parameter, bool train) {
   const bool there = std::any_of(trained_base_.begin(), trained_base_.end(), [&](const NamedTensor& kept) { return kept.name == parameter.name; });
   if (there) return;
   trained_base_.push_back(parameter);
-  if (train) trained_base_.back().value.set_requires_grad(true);
+  if (train) train_in_float32(trained_base_.back().value);
 }
 
 void AdaptedModel::train_base() {
-  for (const auto& parameter : model_->base_parameters()) {
+  for (auto& parameter : model_->base_parameters()) {
+    train_in_float32(parameter.value);
     trained_base_.push_back(parameter);
-    trained_base_.back().value.set_requires_grad(true);
   }
 }
 
@@ -98,7 +116,7 @@ void AdaptedModel::train_also(const std::vector<std::string>& patterns, const st
     if (chosen.count(parameter.name) && !adapted.count(parameter.name)) keep(parameter, heads || !head.count(module_of(parameter.name)));
 }
 
-std::vector<ParamGroup> AdaptedModel::param_groups(double head_lr_scale) const {
+std::vector<ParamGroup> AdaptedModel::param_groups(double made_head_scale, double own_head_scale) const {
   std::vector<ParamGroup> groups;
   const auto group_of = [&groups](double lr_scale, bool decay, bool orthonormal = false) -> ParamGroup& {
     for (auto& group : groups)
@@ -114,17 +132,17 @@ std::vector<ParamGroup> AdaptedModel::param_groups(double head_lr_scale) const {
   for (const auto& [name, value] : trained_base_) {
     if (!value.requires_grad()) continue;
     const bool head = heads.count(module_of(name)) != 0;
-    group_of(head ? head_lr_scale : 1.0, value.dim() > 1).params.push_back({"base/" + name, value});
+    group_of(head ? own_head_scale : 1.0, value.dim() > 1).params.push_back({"base/" + name, value});
   }
   if (new_head_ && new_head_->options().train)
     for (const auto& [name, value] : new_head_->head_parameters())
-      group_of(head_lr_scale, value.dim() > 1).params.push_back({"head/" + name, value});
+      group_of(made_head_scale, value.dim() > 1).params.push_back({"head/" + name, value});
   return groups;
 }
 
 int64_t AdaptedModel::trainable_parameters() const {
   int64_t count = 0;
-  for (const auto& group : param_groups(1.0))
+  for (const auto& group : param_groups())
     for (const auto& [unused, value] : group.params) count += value.numel();
   return count;
 }
@@ -162,11 +180,15 @@ std::vector<NamedTensor> AdaptedModel::merged_weights() const {
   std::vector<NamedTensor> out;
   std::set<std::string> adapted;
   std::map<std::string, torch::Tensor> fused;  // several adapters may change rows of one weight
+  std::map<std::string, torch::Tensor> trained;
+  for (const auto& [name, value] : trained_base_) trained.emplace(name, value.detach());
   for (const auto& [site, adapter] : adapters_) {
     const torch::Tensor delta = adapter->delta();
     const bool first = adapted.insert(site.archive_path()).second;
     if (site.fused_path.empty()) {
-      out.push_back({site.path, site.as_stored(site.weight.to(delta.scalar_type()) + delta)});
+      const auto own = trained.find(site.path);  // may be wider than the site's view of it
+      const torch::Tensor base = own == trained.end() ? site.as_stored(site.weight) : own->second;
+      out.push_back({site.path, base.to(delta.scalar_type()) + site.as_stored(delta)});
       continue;
     }
     torch::Tensor& whole = fused[site.fused_path];

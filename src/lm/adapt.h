@@ -51,8 +51,9 @@ class AdaptedModel {
   /// Base weights that files hold: trained ones, and those that train_also() only keeps.
   const std::vector<NamedTensor>& trained_base() const { return trained_base_; }
 
-  /// Everything that is trained. `head_lr_scale` is the head's learning rate over the adapters'.
-  std::vector<ParamGroup> param_groups(double head_lr_scale) const;
+  /// Everything that is trained. `made_head_scale` and `own_head_scale` are the learning rates of a head that was added and of the
+  /// model's own, over that of everything else.
+  std::vector<ParamGroup> param_groups(double made_head_scale = 1, double own_head_scale = 1) const;
   int64_t trainable_parameters() const;
 
   /// Everything a file must hold, frozen factors included.

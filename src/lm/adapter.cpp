@@ -2,6 +2,8 @@
 
 #include <torch/torch.h>
 
+#include "factorization/lookup.h"
+
 namespace deeplora {
 
 torch::Tensor Adapter::linear(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias) {
@@ -9,7 +11,7 @@ torch::Tensor Adapter::linear(const torch::Tensor& x, const torch::Tensor& weigh
 }
 
 torch::Tensor Adapter::embedding(const torch::Tensor& ids, const torch::Tensor& weight) {
-  const torch::Tensor base = at::embedding(weight, ids);
+  const torch::Tensor base = look_up(weight, ids);
   return base + rows(ids).to(base.scalar_type());
 }
 

@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "model_files/model_files.h"
+
 namespace deeplora {
 
 Pooling parse_pooling(const std::string& name) {
@@ -24,16 +26,48 @@ std::string to_string(Pooling pooling) {
   return "mean";
 }
 
+namespace {
+
+/// How sentence-transformers names its ways of pooling: in the file's truth values, and as one word.
+struct PoolingName {
+  const char* key;
+  const char* word;
+  std::optional<Pooling> pooling;
+};
+const PoolingName kPoolingNames[] = {{"pooling_mode_mean_tokens", "mean", Pooling::mean},
+                                     {"pooling_mode_cls_token", "cls", Pooling::cls},
+                                     {"pooling_mode_max_tokens", "max", Pooling::max},
+                                     {"pooling_mode_lasttoken", "lasttoken", Pooling::last},
+                                     {"pooling_mode_mean_sqrt_len_tokens", "mean_sqrt_len_tokens", std::nullopt},
+                                     {"pooling_mode_weightedmean_tokens", "weightedmean", std::nullopt}};
+
+}  // namespace
+
+std::optional<Pooling> pooling_of(const ModelFiles& files) {
+  const JsonFile file = files.json(files.extra("1_Pooling/config.json") ? "1_Pooling/config.json" : "pooling.json");
+  if (file.root.empty()) return std::nullopt;
+  const std::string word = file.value("pooling_mode", std::string());
+  std::vector<const PoolingName*> chosen;
+  for (const auto& name : kPoolingNames)
+    if (word == name.word || file.value(name.key, false)) chosen.push_back(&name);
+  std::vector<std::string> names;
+  for (const auto* name : chosen) names.emplace_back(name->word);
+  check(chosen.size() == 1 && chosen.front()->pooling, file.name, ": its pooling ",
+        names.empty() ? cat("'", word, "'") : join(names, " and "), " is not known here; choose one with model.pooling: ",
+        "mean, cls, max or last");
+  return chosen.front()->pooling;
+}
+
 torch::Tensor pool(const torch::Tensor& states, const torch::Tensor& mask, Pooling pooling) {
   // bfloat16 counts no more than 256 tokens.
   const torch::Tensor hidden = states.to(c10::promoteTypes(states.scalar_type(), torch::kFloat32));
-  const torch::Tensor keep = mask.to(hidden.scalar_type()).unsqueeze(-1);
+  const torch::Tensor keep = (mask != 0).to(hidden.scalar_type()).unsqueeze(-1);
   switch (pooling) {
     case Pooling::mean: return (hidden * keep).sum(1) / keep.sum(1).clamp_min(1);
     case Pooling::cls: return hidden.select(1, 0);
     case Pooling::max: return hidden.masked_fill(keep == 0, -std::numeric_limits<float>::infinity()).amax(1);
     case Pooling::last: {
-      const torch::Tensor last = (mask.sum(1) - 1).clamp_min(0);
+      const torch::Tensor last = ((mask != 0) * torch::arange(1, mask.size(1) + 1, mask.options())).argmax(1);
       return hidden.index({torch::arange(hidden.size(0), last.options()), last});
     }
   }
@@ -54,7 +88,9 @@ ModelOutput ModelWithHead::forward(const Batch& batch) {
   if (!pooled.defined()) pooled = pool(base_->forward(batch).hidden, batch.attention_mask, options_.pooling);
   if (options_.dropout > 0) pooled = at::dropout(pooled, options_.dropout, is_training());
   const torch::Tensor raw = at::linear(pooled.to(weight_.scalar_type()), weight_, bias_);
-  return {.hidden = {}, .logits = raw * options_.scale + options_.shift};
+  if (options_.scale == 1 && options_.shift == 0) return {.hidden = {}, .logits = raw};
+  // In float64: float32 would round what was learnt to the step of numbers as large as the shift.
+  return {.hidden = {}, .logits = raw.to(torch::kFloat64) * options_.scale + options_.shift};
 }
 
 std::pair<torch::Tensor, torch::Tensor> ModelWithHead::folded() const {

@@ -8,9 +8,14 @@
 namespace deeplora {
 
 /// How [B, T, D] becomes [B, D].
-enum class Pooling { mean /* over tokens that are not padding */, cls /* first token */, max, last /* last token */ };
+enum class Pooling { mean /* over tokens that are not padding */, cls /* first cell */, max, last /* last token */ };
 Pooling parse_pooling(const std::string& name);
 std::string to_string(Pooling pooling);
+
+/// What the model's own 1_Pooling/config.json (of sentence-transformers; pooling.json in an archive) says; nothing where it
+/// has none. Throws Error for
+/// a pooling that this program does not know, and for several at once.
+std::optional<Pooling> pooling_of(const ModelFiles& files);
 
 /// states [B, T, D], mask [B, T] -> [B, D], float32 or wider.
 torch::Tensor pool(const torch::Tensor& states, const torch::Tensor& mask, Pooling pooling);
@@ -19,7 +24,7 @@ struct HeadOptions {
   int64_t outputs = 1;
   Pooling pooling = Pooling::mean;
   double dropout = 0.1;
-  double shift = 0, scale = 1;  ///< logits = scale * (W pooled + b) + shift: regression targets are learnt standardised
+  double shift = 0, scale = 1;  ///< logits = scale * (W pooled + b) + shift, in float64 unless these are 0 and 1: regression targets are learnt standardised
   bool train = true;
 };
 

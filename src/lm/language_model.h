@@ -79,7 +79,7 @@ struct AdapterSite {
   }
 };
 
-/// A module (train()/eval() switch dropout) whose weights live in a TorchScript archive.
+/// A module (train()/eval() switch dropout) whose weights live in a model's files.
 class LanguageModel : public torch::nn::Module {
  public:
   virtual ModelOutput forward(const Batch& batch) = 0;
@@ -108,14 +108,14 @@ class LanguageModel : public torch::nn::Module {
   virtual std::unique_ptr<DecodingState> begin_decoding(const Batch& /*prompt*/) { return nullptr; }
 };
 
-/// A model family: says whether an archive is one of its own, and builds the model on the archive's tensors.
-class TorchScriptArchive;
+/// A model family: says whether files hold a model of its own, and builds it on their tensors.
+class ModelFiles;
 struct ModelOptions {
   std::optional<double> dropout;  ///< replaces every dropout probability of the archive's configuration
 };
 struct ModelFamily {
-  std::function<bool(const TorchScriptArchive&)> recognises;
-  std::function<std::shared_ptr<LanguageModel>(const TorchScriptArchive&, const ModelOptions&)> build;
+  std::function<bool(const ModelFiles&)> recognises;
+  std::function<std::shared_ptr<LanguageModel>(const ModelFiles&, const ModelOptions&)> build;
 };
 using ModelFamilies = Registry<ModelFamily>;
 

@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include "core/random.h"
+#include "factorization/lookup.h"
 #include "factorization/streamed_pairs.h"
 
 namespace deeplora {
@@ -84,13 +85,17 @@ torch::Tensor Listen::forward(torch::autograd::AutogradContext* context, const t
                               const torch::Tensor&, GradientProbe* probe) {
   context->save_for_backward({input});
   context->saved_data["probe"] = reinterpret_cast<int64_t>(probe);
+  context->saved_data["padding"] = LookupScope::current().padding;
   return probe->update_of(input);
 }
 
 torch::autograd::variable_list Listen::backward(torch::autograd::AutogradContext* context,
                                                 torch::autograd::variable_list gradients) {
   auto* probe = reinterpret_cast<GradientProbe*>(context->saved_data["probe"].toInt());
-  probe->hear(context->get_saved_variables().front(), gradients.front());
+  const torch::Tensor input = context->get_saved_variables().front();
+  torch::Tensor heard = gradients.front();
+  if (!input.is_floating_point()) heard = heard.masked_fill((input == context->saved_data["padding"].toInt()).unsqueeze(-1), 0);
+  probe->hear(input, heard);
   return {torch::Tensor(), at::zeros_like(probe->anchor()), torch::Tensor()};
 }
 

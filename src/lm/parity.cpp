@@ -1,8 +1,5 @@
 #include "lm/parity.h"
 
-#include <torch/csrc/jit/passes/inliner.h>
-#include <torch/csrc/jit/passes/lower_graph.h>
-#include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/torch.h>
 
 #include "core/random.h"
@@ -10,35 +7,9 @@
 namespace deeplora {
 namespace {
 
-/// Outputs of every layer_norm of the archive's forward, in order; empty where its graph cannot be flattened.
-std::vector<torch::Tensor> layer_norms(const TorchScriptArchive& archive, const std::vector<c10::IValue>& arguments) {
-  try {
-    auto graph = archive.module().get_method("forward").graph()->copy();
-    torch::jit::Inline(*graph);
-    auto [lowered, extra] = torch::jit::LowerGraph(*graph, archive.module()._ivalue());
-    size_t count = 0;
-    const size_t before = lowered->outputs().size();
-    for (auto* node : lowered->nodes()) {
-      if (node->kind() != c10::Symbol::fromQualString("aten::layer_norm")) continue;
-      lowered->registerOutput(node->output());
-      ++count;
-    }
-    torch::jit::GraphExecutor executor(lowered, "parity");
-    torch::jit::Stack stack(arguments.begin(), arguments.end());
-    stack.insert(stack.end(), extra.begin(), extra.end());
-    executor.run(stack);
-    std::vector<torch::Tensor> out;
-    for (size_t i = 0; i < count; ++i) out.push_back(stack.at(before + i).toTensor());
-    return out;
-  } catch (const std::exception&) {
-    return {};  // Only a better message depends on it.
-  }
-}
-
-std::string where_they_part(const TorchScriptArchive& archive, const ArchiveForward& forward, LanguageModel& model, const Batch& batch,
-                            double tolerance) {
+std::string where_they_part(const ReferenceForward& reference, LanguageModel& model, const Batch& batch, double tolerance) {
   const auto ours = model.checkpoints(batch);
-  const auto theirs = layer_norms(archive, forward.arguments(batch));
+  const auto theirs = reference.layer_norms(batch);
   for (size_t i = 0; i < ours.size() && i < theirs.size(); ++i) {
     if (ours[i].second.sizes() != theirs[i].sizes())
       return cat("they part at ", ours[i].first, ": expected shape ", theirs[i].sizes(), ", found ", ours[i].second.sizes());
@@ -49,29 +20,8 @@ std::string where_they_part(const TorchScriptArchive& archive, const ArchiveForw
   return ours.size() <= theirs.size() ? "they part after the last layer" : "they part in the output";
 }
 
-}  // namespace
-
-double relative_difference(const torch::Tensor& a, const torch::Tensor& b, const torch::Tensor& mask) {
-  torch::Tensor difference = (a.to(torch::kCPU, torch::kFloat64) - b.to(torch::kCPU, torch::kFloat64)).abs();
-  torch::Tensor size = b.to(torch::kCPU, torch::kFloat64).abs();
-  if (a.dim() == 3) {
-    const torch::Tensor keep = mask.to(torch::kCPU, torch::kFloat64).unsqueeze(-1);
-    difference = difference * keep;
-    size = size * keep;
-  }
-  return difference.max().item<double>() / std::max(size.max().item<double>(), 1e-12);
-}
-
-double dtype_tolerance(const TorchScriptArchive& archive, double half, double bfloat16) {
-  double tolerance = 1e-4;
-  for (const auto& [unused, value] : archive.tensors()) {
-    if (value.scalar_type() == torch::kHalf) tolerance = std::max(tolerance, half);
-    if (value.scalar_type() == torch::kBFloat16) tolerance = std::max(tolerance, bfloat16);
-  }
-  return tolerance;
-}
-
-Batch probe_batch(const TorchScriptArchive& archive, LanguageModel& model, int64_t tokens, int64_t rows) {
+/// probe_batch() of exactly so many tokens.
+Batch batch_of(const ModelFiles& archive, LanguageModel& model, int64_t tokens, int64_t rows) {
   int64_t vocabulary = 0, known = 0;  // a table of positions may be longer than that of the words
   for (const auto& site : model.sites()) {
     if (site.kind != SiteKind::embedding) continue;
@@ -88,7 +38,7 @@ Batch probe_batch(const TorchScriptArchive& archive, LanguageModel& model, int64
   batch.input_ids = torch::where(batch.input_ids == pad, torch::full_like(batch.input_ids, std::min(vocabulary - 1, pad + 1)), batch.input_ids);
   batch.attention_mask = torch::ones({rows, tokens}, torch::kInt64);
   for (int64_t row = 1; row < rows && model.takes_padding(); ++row) {
-    const int64_t length = row == 1 ? tokens * 2 / 3 : 1 + (5 * row) % tokens;
+    const int64_t length = row == 1 ? std::max<int64_t>(1, tokens * 2 / 3) : 1 + (5 * row) % tokens;
     batch.attention_mask[row].slice(0, length).zero_();
   }
   batch.input_ids.masked_fill_(batch.attention_mask == 0, pad);
@@ -99,19 +49,76 @@ Batch probe_batch(const TorchScriptArchive& archive, LanguageModel& model, int64
   return batch;
 }
 
+/// Whether some table, parameter or buffer could be one of positions that end before `tokens`. Wrong ones (two segments, two classes) cost a pass.
+bool may_end_before(const ModelFiles& archive, int64_t tokens) {
+  constexpr int64_t kFirst = 2;  // RoBERTa and OPT begin behind the padding's
+  return std::any_of(archive.tensors().begin(), archive.tensors().end(), [&](const NamedTensor& tensor) {
+    const torch::Tensor& value = tensor.value;
+    return value.dim() >= 2 && std::min(value.size(0) > 1 ? value.size(0) : value.size(1), value.size(1)) < tokens + kFirst;
+  });
+}
+
+bool runs(LanguageModel& model, const Batch& batch) {
+  const torch::NoGradGuard no_grad;
+  const bool was_training = model.is_training();
+  model.eval();
+  bool out = true;
+  try {
+    model.forward(batch);
+  } catch (const std::exception&) {  // what the matter is will be said when it is probed in earnest
+    out = false;
+  }
+  model.train(was_training);
+  return out;
+}
+
+}  // namespace
+
+double relative_difference(const torch::Tensor& a, const torch::Tensor& b, const torch::Tensor& mask) {
+  torch::Tensor difference = (a.to(torch::kCPU, torch::kFloat64) - b.to(torch::kCPU, torch::kFloat64)).abs();
+  torch::Tensor size = b.to(torch::kCPU, torch::kFloat64).abs();
+  if (a.dim() == 3) {
+    const torch::Tensor keep = mask.to(torch::kCPU, torch::kFloat64).unsqueeze(-1);
+    difference = difference * keep;
+    size = size * keep;
+  }
+  return difference.max().item<double>() / std::max(size.max().item<double>(), 1e-12);
+}
+
+double dtype_tolerance(const ModelFiles& archive, double half, double bfloat16) {
+  double tolerance = 1e-4;
+  for (const auto& [unused, value] : archive.tensors()) {
+    if (value.scalar_type() == torch::kHalf) tolerance = std::max(tolerance, half);
+    if (value.scalar_type() == torch::kBFloat16) tolerance = std::max(tolerance, bfloat16);
+  }
+  return tolerance;
+}
+
+Batch probe_batch(const ModelFiles& archive, LanguageModel& model, int64_t tokens, int64_t rows) {
+  constexpr int64_t kTokens = 12;
+  if (tokens > 0) return batch_of(archive, model, tokens, rows);
+  Batch wanted = batch_of(archive, model, kTokens, rows);
+  if (!may_end_before(archive, kTokens)) return wanted;
+  const torch::Device device = archive.tensors().front().value.device();
+  for (const int64_t fewer : {kTokens, int64_t{8}, int64_t{6}, int64_t{4}, int64_t{3}, int64_t{2}, int64_t{1}}) {
+    Batch batch = fewer == kTokens ? wanted : batch_of(archive, model, fewer, rows);
+    if (runs(model, batch.to(device))) return batch;
+  }
+  return wanted;
+}
+
 torch::Tensor output_mask(const Batch& batch) {
   if (batch.decoder_input_ids.defined()) return torch::ones_like(batch.decoder_input_ids);
   return batch.attention_mask.defined() ? batch.attention_mask : torch::ones_like(batch.input_ids);
 }
 
-ParityResult compare_with_archive(const TorchScriptArchive& archive, const ArchiveInterface& interface, LanguageModel& model) {
+ParityResult compare_with_reference(const ModelFiles& archive, const ReferenceForward& reference, LanguageModel& model) {
   torch::NoGradGuard no_grad;
   const bool was_training = model.is_training();
   model.eval();
   const double tolerance = dtype_tolerance(archive, 2e-2, 1e-1);
-  const ArchiveForward forward(archive, interface);
   const Batch batch = probe_batch(archive, model);
-  const torch::Tensor theirs = forward(batch);
+  const torch::Tensor theirs = reference(batch);
   const torch::Tensor ours = output_of(model.forward(batch));
   ParityResult result;
   if (ours.sizes() != theirs.sizes()) {
@@ -121,7 +128,7 @@ ParityResult compare_with_archive(const TorchScriptArchive& archive, const Archi
     result.equal = result.difference <= tolerance;
     if (!result.equal)
       result.message = cat("relative difference ", result.difference, ", allowed ", tolerance, "; ",
-                           where_they_part(archive, forward, model, batch, tolerance));
+                           where_they_part(reference, model, batch, tolerance));
   }
   model.train(was_training);
   return result;

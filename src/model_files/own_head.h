@@ -4,7 +4,7 @@
 #include <optional>
 #include <string>
 
-#include "model_files/torchscript_file.h"
+#include "model_files/model_files.h"
 
 namespace deeplora {
 
@@ -17,6 +17,6 @@ struct OwnHead {
   std::string pooling;  ///< of the base's states
 };
 /// As export.json says; nothing for other archives. Throws Error when it says it badly.
-std::optional<OwnHead> own_head_of(const TorchScriptArchive& archive);
+std::optional<OwnHead> own_head_of(const ModelFiles& archive);
 
 }  // namespace deeplora

@@ -1,13 +1,14 @@
 #include "model_files/stored_tensors.h"
 
 #include <ATen/MapAllocator.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
-#include <map>
-#include <vector>
 
+#include "core/error.h"
 #include "core/system.h"
 #include "core/zip_directory.h"
 
@@ -16,27 +17,45 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr uint64_t kAlignment = 64;  // LibTorch's writer starts every tensor at a multiple
+
+/// Of a zip archive that LibTorch wrote: whole, unpacked entries at aligned places. Throws where it is none.
+FileOfTensors places_in_archive(const fs::path& archive) {
+  FileOfTensors out{archive, {}};
+  const int descriptor = ::open(archive.c_str(), O_RDONLY | O_CLOEXEC);
+  check(descriptor >= 0, "file ", archive.string(), " cannot be read: ", std::strerror(errno));
+  const std::shared_ptr<const void> closing(&out, [descriptor](const void*) { ::close(descriptor); });
+  const uint64_t all = fs::file_size(archive);
+  for (const ZipEntry& entry : read_zip_directory(archive, "model")) {
+    char header[kZipLocalHeader];
+    const auto from = static_cast<off_t>(entry.offset);
+    if (entry.size == 0 || entry.size != entry.stored) continue;
+    if (::pread(descriptor, header, sizeof header, from) != static_cast<ssize_t>(sizeof header)) continue;
+    const uint64_t begin = data_begin(entry, {header, sizeof header});
+    if (begin % kAlignment == 0 && begin <= all && entry.size <= all - begin) out.places.emplace(entry.size, begin);
+  }
+  return out;
+}
+
 }  // namespace
 
-/// The file, open and mapped as long as any storage looks into it. Private pages: whoever changes a weight changes his own copy of them.
+/// The file, open and mapped as long as any storage looks into it. Private pages: whoever changes a weight changes his
+/// own copy of them.
 class StoredTensors::Pages {
  public:
-  /// Throws where the file cannot be opened, mapped or read as an archive.
-  explicit Pages(const fs::path& archive) : file_(archive.string(), at::ALLOCATOR_MAPPED_KEEPFD, fs::file_size(archive)) {
+  /// Throws where the file cannot be opened or mapped.
+  explicit Pages(FileOfTensors file)
+      : file_(file.path.string(), at::ALLOCATOR_MAPPED_KEEPFD, fs::file_size(file.path)), places_(std::move(file.places)) {
     explain_lost_pages();
-    for (const ZipEntry& entry : read_zip_directory(archive, "model")) {
-      char header[kZipLocalHeader];
-      if (entry.size == 0 || entry.size != entry.stored || !read(header, sizeof header, entry.offset)) continue;
-      const uint64_t begin = data_begin(entry, {header, sizeof header}), all = static_cast<uint64_t>(file_.size());
-      if (begin % kAlignment == 0 && begin <= all && entry.size <= all - begin) entries_.emplace(entry.size, begin);
-    }
   }
+
+  char* begin() const { return static_cast<char*>(file_.data()); }
+  uint64_t size() const { return static_cast<uint64_t>(file_.size()); }
 
   /// Where the file holds these bytes; null where it does not.
   char* find(const char* bytes, uint64_t count) const {
-    const auto [first, last] = entries_.equal_range(count);
+    const auto [first, last] = places_.equal_range(count);
     const auto found = std::find_if(first, last, [&](const auto& entry) { return holds(entry.second, bytes, count); });
-    return found == last ? nullptr : static_cast<char*>(file_.data()) + found->second;
+    return found == last ? nullptr : begin() + found->second;
   }
 
  private:
@@ -62,37 +81,61 @@ class StoredTensors::Pages {
   }
 
   at::MapAllocator file_;
-  std::multimap<uint64_t, uint64_t> entries_;  ///< bytes -> where they begin
+  std::multimap<uint64_t, uint64_t> places_;  ///< bytes -> where they begin
 };
 
 StoredTensors::StoredTensors(fs::path archive) : archive_(std::move(archive)) {}
 
-char* StoredTensors::place_of(const void* bytes, uint64_t count) const {
+StoredTensors::StoredTensors(std::vector<FileOfTensors> files) : opened_(true) {
+  for (auto& file : files) {
+    const std::string name = file.path.string();
+    try {
+      pages_.push_back(std::make_shared<const Pages>(std::move(file)));
+    } catch (const std::exception&) {
+      fail("file ", name, " cannot be mapped into memory; is it still there, and readable?");
+    }
+  }
+}
+
+std::pair<std::shared_ptr<const StoredTensors::Pages>, char*> StoredTensors::place_of(const void* bytes, uint64_t count) const {
   if (!opened_) {
     opened_ = true;
     try {
-      pages_ = std::make_shared<const Pages>(archive_);
+      pages_.push_back(std::make_shared<const Pages>(places_in_archive(archive_)));
     } catch (const std::exception&) {  // the archive is gone, or was replaced by something else, since it was read
     }
   }
-  return pages_ ? pages_->find(static_cast<const char*>(bytes), count) : nullptr;
+  for (const auto& pages : pages_)
+    if (char* here = pages->find(static_cast<const char*>(bytes), count)) return {pages, here};
+  return {nullptr, nullptr};
+}
+
+torch::Tensor StoredTensors::at(size_t file, uint64_t offset, const std::vector<int64_t>& sizes, torch::ScalarType type) const {
+  const auto& pages = pages_.at(file);
+  const auto options = torch::TensorOptions(type);
+  const torch::Tensor here =
+      torch::from_blob(pages->begin() + offset, sizes, [pages](void*) {}, options.requires_grad(false));
+  if (offset % here.element_size() == 0) return here;
+  torch::Tensor copy = torch::empty(sizes, options);
+  std::memcpy(copy.mutable_data_ptr(), pages->begin() + offset, copy.nbytes());
+  return copy;
 }
 
 torch::Tensor StoredTensors::find(const torch::Tensor& x) const {
   if (!x.device().is_cpu() || !x.is_contiguous()) return {};
-  char* here = place_of(x.const_data_ptr(), x.nbytes());
+  const auto [pages, here] = place_of(x.const_data_ptr(), x.nbytes());
   if (here == nullptr) return {};
-  return torch::from_blob(here, x.sizes(), [pages = pages_](void*) {}, x.options().requires_grad(false));
+  return torch::from_blob(here, x.sizes(), [pages = pages](void*) {}, x.options().requires_grad(false));
 }
 
 bool StoredTensors::take_over(const torch::Tensor& x) const {
   using Owner = std::shared_ptr<const Pages>;
   if (!x.device().is_cpu()) return false;
   const c10::Storage& storage = x.storage();
-  char* here = place_of(storage.data(), storage.nbytes());
+  const auto [pages, here] = place_of(storage.data(), storage.nbytes());
   if (here == nullptr || here == storage.data()) return false;
   storage.unsafeGetStorageImpl()->set_data_ptr_noswap(
-      at::DataPtr(here, new Owner(pages_), [](void* owner) { delete static_cast<Owner*>(owner); }, at::Device(at::kCPU)));
+      at::DataPtr(here, new Owner(pages), [](void* owner) { delete static_cast<Owner*>(owner); }, at::Device(at::kCPU)));
   return true;
 }
 

@@ -1,33 +1,49 @@
-// The tensors of an archive where they lie in its file.
+// The tensors of a model where they lie in its files.
 #pragma once
 
 #include <torch/types.h>
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
+#include <vector>
 
 namespace deeplora {
 
-/// Lets the file stand for the memory of weights that are hardly read any more: those of which a run keeps a copy in another layout.
+/// A file, and where tensors begin in it: bytes of a tensor -> offsets.
+struct FileOfTensors {
+  std::filesystem::path path;
+  std::multimap<uint64_t, uint64_t> places;
+};
+
+/// Lets the files stand for the memory of weights that are hardly read any more: those of which a run keeps a copy in
+/// another layout.
 class StoredTensors {
  public:
-  /// The file is opened when the first tensor is asked for.
+  /// A zip archive, which is opened when the first tensor is asked for.
   explicit StoredTensors(std::filesystem::path archive);
+  /// Files that are opened at once. Throws Error where one cannot be mapped.
+  explicit StoredTensors(std::vector<FileOfTensors> files);
 
-  /// The same tensor where it lies in the file, read from there when it is touched; writing to it leaves the file as it is. Undefined where the file does not
-  /// hold its bytes: other devices, tensors that were changed, packed or unaligned entries, a file that is gone.
+  /// The tensor of that shape and type at byte `offset` of file number `file`: a view into the mapped file, or a copy
+  /// where it does not lie at a multiple of its element's size. Writing to it leaves the file as it is.
+  torch::Tensor at(size_t file, uint64_t offset, const std::vector<int64_t>& sizes, torch::ScalarType type) const;
+  /// The same tensor where it lies in the file, read from there when it is touched; writing to it leaves the file as it
+  /// is. Undefined where no file holds its bytes: other devices, tensors that were changed, packed or unaligned entries,
+  /// a file that is gone.
   torch::Tensor find(const torch::Tensor& x) const;
-  /// find() for x's whole storage: whoever shares it reads it from the file from now on, and its memory is freed. False, and nothing happens, where the file
-  /// does not hold it.
+  /// find() for x's whole storage: whoever shares it reads it from the file from now on, and its memory is freed. False,
+  /// and nothing happens, where the files do not hold it.
   bool take_over(const torch::Tensor& x) const;
 
  private:
   class Pages;
-  /// Null where the file does not hold these bytes of the processor's memory.
-  char* place_of(const void* bytes, uint64_t count) const;
+  using AllPages = std::vector<std::shared_ptr<const Pages>>;
+  /// The pages that hold these bytes of the processor's memory, and where; null where none do.
+  std::pair<std::shared_ptr<const Pages>, char*> place_of(const void* bytes, uint64_t count) const;
   std::filesystem::path archive_;
-  mutable std::shared_ptr<const Pages> pages_;
+  mutable AllPages pages_;
   mutable bool opened_ = false;
 };
 

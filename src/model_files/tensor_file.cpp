@@ -25,13 +25,13 @@ std::string name_of(torch::ScalarType type) {
   fail("a tensor of type ", torch::toString(type), " cannot be written as safetensors");
 }
 
-torch::ScalarType type_of(const std::string& name) {
+}  // namespace
+
+torch::ScalarType safetensors_type(const std::string& name) {
   for (const auto& [known, type] : kTypes)
     if (known == name) return type;
   fail("unknown safetensors type ", name);
 }
-
-}  // namespace
 
 void save_tensors(const std::filesystem::path& file, const std::vector<NamedTensor>& tensors,
                   const std::map<std::string, std::string>& metadata) {
@@ -51,7 +51,7 @@ TensorFile load_tensors(const std::filesystem::path& file) {
   TensorFile out;
   out.metadata = read.metadata();
   for (const auto& [name, info] : read.tensors()) {
-    torch::Tensor value = torch::empty(info.shape, torch::TensorOptions(type_of(info.dtype)));
+    torch::Tensor value = torch::empty(info.shape, torch::TensorOptions(safetensors_type(info.dtype)));
     const auto bytes = read.data(name);
     if (!bytes.empty()) std::memcpy(value.mutable_data_ptr(), bytes.data(), bytes.size());
     out.tensors.emplace(name, value);

@@ -16,6 +16,9 @@ struct TensorFile {
   std::map<std::string, std::string> metadata;
 };
 
+/// "BF16" -> torch::kBFloat16. Throws Error for a type that LibTorch has none for.
+torch::ScalarType safetensors_type(const std::string& name);
+
 /// Writes atomically; tensors of any device, layout and floating or whole dtype.
 void save_tensors(const std::filesystem::path& file, const std::vector<NamedTensor>& tensors,
                   const std::map<std::string, std::string>& metadata);

@@ -8,7 +8,6 @@
 #include <fstream>
 
 #include "core/files.h"
-#include "core/fingerprint.h"
 #include "core/zip_directory.h"
 
 namespace deeplora {
@@ -80,9 +79,7 @@ TorchScriptArchive TorchScriptArchive::load(const fs::path& file, torch::Device 
   archive.file_ = file;
   archive.stored_ = std::make_shared<const StoredTensors>(file);
   archive.extras_ = read_extras(file);
-  archive.config_ = archive.json("config.json");
-  archive.export_info_ = archive.json("export.json");
-  archive.deeplora_info_ = archive.json("deeplora.json");
+  archive.read_settings();
   try {
     archive.module_ = torch::jit::load(file.string(), device);
   } catch (const c10::Error& e) {
@@ -92,93 +89,17 @@ TorchScriptArchive TorchScriptArchive::load(const fs::path& file, torch::Device 
   same.verify("model");
   archive.module_.eval();
   check(archive.module_.find_method("forward").has_value(), "model ", file.string(), " has no forward method");
-  for (const auto& parameter : archive.module_.named_parameters()) archive.tensors_.push_back({parameter.name, parameter.value});
-  for (const auto& buffer : archive.module_.named_buffers()) archive.tensors_.push_back({buffer.name, buffer.value});
-  for (size_t i = 0; i < archive.tensors_.size(); ++i) archive.index_.emplace(archive.tensors_[i].name, i);
-  for (const auto& argument : archive.module_.get_method("forward").function().getSchema().arguments())
-    if (argument.name() != "self") archive.inputs_.push_back(argument.name());
+  for (const auto& parameter : archive.module_.named_parameters()) archive.add_tensor(parameter.name, parameter.value);
+  archive.parameters_ = archive.tensors().size();
+  for (const auto& buffer : archive.module_.named_buffers()) archive.add_tensor(buffer.name, buffer.value);
+  // The first is the object itself, whatever it is called.
+  const auto& arguments = archive.module_.get_method("forward").function().getSchema().arguments();
+  for (size_t i = 1; i < arguments.size(); ++i) archive.inputs_.push_back(arguments[i].name());
   return archive;
-}
-
-std::vector<std::string> TorchScriptArchive::names() const {
-  std::vector<std::string> out;
-  for (const auto& [name, unused] : tensors_) out.push_back(name);
-  return out;
-}
-
-const torch::Tensor& TorchScriptArchive::tensor(const std::string& name) const {
-  const auto found = index_.find(name);
-  if (found == index_.end()) fail("model ", file_.string(), " has no weight '", name, "'", did_you_mean(name, names()));
-  return tensors_[found->second].value;
-}
-
-void TorchScriptArchive::set_tensor(const std::string& name, const torch::Tensor& value) {
-  torch::NoGradGuard no_grad;
-  torch::Tensor target = tensor(name);
-  check(target.sizes() == value.sizes(), name, ": expected shape ", target.sizes(), ", found ", value.sizes());
-  target.copy_(value);
-}
-
-void TorchScriptArchive::check_finite() const {
-  torch::NoGradGuard no_grad;
-  for (const auto& [name, value] : module_.named_parameters()) {
-    if (!value.is_floating_point()) continue;
-    const torch::Tensor bad = torch::isfinite(value).logical_not().nonzero();
-    if (bad.size(0) == 0) continue;
-    std::vector<int64_t> place;
-    torch::Tensor entry = value;
-    for (int64_t d = 0; d < bad.size(1); ++d) {
-      place.push_back(bad[0][d].item<int64_t>());
-      entry = entry[place.back()];
-    }
-    fail("model ", file_.string(), ": weight ", name, " holds ", entry.item<double>(), " at [", join(place), "] (", bad.size(0), " of ", value.numel(),
-         " values are not finite); expected finite numbers: the file is damaged, or was saved after a training that diverged");
-  }
-}
-
-void TorchScriptArchive::check_same(const TorchScriptArchive& other) const {
-  check(fingerprint() == other.fingerprint(), "model ", file_.string(), " changed while it was in use (fingerprint ", other.fingerprint(), ", now ",
-        fingerprint(), "); put the original model back and start again");
-}
-
-void TorchScriptArchive::leave_widened(const std::vector<NamedTensor>& taken) const {
-  for (const auto& [name, value] : taken)
-    if (has(name) && tensor(name).scalar_type() != value.scalar_type()) stored_->take_over(tensor(name));
-}
-
-int64_t TorchScriptArchive::parameter_count() const {
-  int64_t count = 0;
-  for (const auto& parameter : module_.parameters()) count += parameter.numel();
-  return count;
 }
 
 std::string TorchScriptArchive::output_type() const {
   return module_.get_method("forward").function().getSchema().returns().front().type()->annotation_str();
-}
-
-std::optional<std::string> TorchScriptArchive::extra(const std::string& name) const {
-  const auto found = extras_.find(name);
-  if (found == extras_.end()) return std::nullopt;
-  return found->second;
-}
-
-JsonFile TorchScriptArchive::json(const std::string& name) const {
-  const std::string where = cat("model ", file_.string(), ": ", name);
-  const auto found = extras_.find(name);
-  return found == extras_.end() ? JsonFile{where} : JsonFile::parse(where, found->second);
-}
-
-const std::string& TorchScriptArchive::fingerprint() const {
-  if (!fingerprint_.empty()) return fingerprint_;
-  Fingerprint print;
-  for (const auto& [name, value] : tensors_) {
-    const torch::Tensor bytes = value.detach().to(torch::kCPU).contiguous();
-    print.add(std::string_view(name));
-    print.add(std::span<const int64_t>(bytes.sizes().data(), bytes.sizes().size()));
-    print.add(static_cast<int64_t>(bytes.scalar_type()));
-    print.add(bytes.const_data_ptr(), bytes.nbytes());
-  }
-  return fingerprint_ = print.hex();
 }
 
 void TorchScriptArchive::save(const torch::jit::Module& module, const std::map<std::string, std::string>& extras, const fs::path& file) {
@@ -202,7 +123,7 @@ void TorchScriptArchive::save(const torch::jit::Module& module, const std::map<s
   });
 }
 
-bool gives_logits(const TorchScriptArchive& archive) {
+bool gives_logits(const ModelFiles& archive) {
   if (archive.deeplora_info().value("token_logits", false)) return true;
   const JsonFile& info = archive.export_info();
   if (info.has("output")) return info.at<std::string>("output") == "logits";

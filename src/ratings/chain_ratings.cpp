@@ -92,6 +92,7 @@ class ChainFit {
     out.rank = b.size(1);
     out.row_factor = values_of(b.to(torch::kFloat64) * unit_);
     out.col_factor = values_of(a_t.to(torch::kFloat64));
+    out.bias_first = true;
     out.row_penalty = penalties(out);
     return out;
   }
@@ -101,8 +102,16 @@ class ChainFit {
     return {c.const_data_ptr<double>(), c.const_data_ptr<double>() + c.numel()};
   }
 
-  /// Noise variance over the variance of the rows' coordinates: the ridge for which they are the expected spread.
+  /// Of halves that have converged under weight decay (`auto`): that, for every row of B then solves a ridge regression
+  /// on A. Else the noise variance over the variance of the rows' coordinates: the ridge for which they are the
+  /// expected spread.
   std::vector<double> penalties(const RatingsModel& model) const {
+    if (stepper_->converged() && config_.fit.weight_decay > 0) {
+      const double decay = config_.fit.weight_decay * loss_divisor(config_.fit, problem_, problem_.count);
+      std::vector<double> out(static_cast<size_t>(model.rank), decay);
+      if (model.biases()) out.push_back(biases_.row_penalty.back());
+      return out;
+    }
     std::vector<double> spread(static_cast<size_t>(model.rank), 0.0);
     for (size_t i = 0; i < model.row_factor.size(); ++i) spread[i % spread.size()] += model.row_factor[i] * model.row_factor[i];
     std::vector<double> out;

@@ -1,7 +1,6 @@
 #include "ratings/delimited.h"
 
 #include <algorithm>
-#include <array>
 #include <cctype>
 #include <charconv>
 #include <chrono>
@@ -24,8 +23,58 @@ std::string lower(std::string_view s) {
 std::optional<int> digits(std::string_view s) {
   int value = 0;
   const auto [end, failed] = std::from_chars(s.data(), s.data() + s.size(), value);
-  if (s.empty() || failed != std::errc() || end != s.data() + s.size()) return std::nullopt;
+  if (s.empty() || s[0] == '-' || failed != std::errc() || end != s.data() + s.size()) return std::nullopt;
   return value;
+}
+
+/// Two digits taken off the front.
+std::optional<int> take_pair(std::string_view& rest) {
+  if (rest.size() < 2) return std::nullopt;
+  const auto value = digits(rest.substr(0, 2));
+  if (value && *value >= 0) rest.remove_prefix(2);
+  return value;
+}
+
+/// "12:30", "12:30:05" or "12:30:05.25" in seconds.
+std::optional<double> take_time_of_day(std::string_view& rest) {
+  const auto hour = take_pair(rest);
+  if (!hour || *hour > 23 || !rest.starts_with(':')) return std::nullopt;
+  rest.remove_prefix(1);
+  const auto minute = take_pair(rest);
+  if (!minute || *minute > 59) return std::nullopt;
+  double seconds = 3600.0 * *hour + 60.0 * *minute;
+  if (!rest.starts_with(':')) return seconds;
+  rest.remove_prefix(1);
+  const auto second = take_pair(rest);
+  if (!second || *second > 60) return std::nullopt;
+  seconds += *second;
+  if (!rest.starts_with('.')) return seconds;
+  const size_t end = std::min(rest.find_first_not_of("0123456789", 1), rest.size());
+  const auto part = end > 1 ? as_number(rest.substr(0, end)) : std::nullopt;
+  if (!part) return std::nullopt;
+  rest.remove_prefix(end);
+  return seconds + *part;
+}
+
+/// How far local time is ahead of Greenwich, in seconds: "", "Z", "+02:00", "-0530", "+02", with or without a space
+/// before it.
+std::optional<double> take_zone(std::string_view& rest) {
+  if (rest.starts_with(' ')) rest.remove_prefix(1);
+  if (rest.empty()) return 0.0;
+  if (rest == "Z" || rest == "z" || rest == "UTC") {
+    rest = {};
+    return 0.0;
+  }
+  const double sign = rest[0] == '-' ? -1 : 1;
+  if (rest[0] != '+' && rest[0] != '-') return std::nullopt;
+  rest.remove_prefix(1);
+  const auto hours = take_pair(rest);
+  if (!hours || *hours > 23) return std::nullopt;
+  if (rest.empty()) return sign * 3600 * *hours;
+  if (rest.starts_with(':')) rest.remove_prefix(1);
+  const auto minutes = take_pair(rest);
+  if (!minutes || *minutes > 59) return std::nullopt;
+  return sign * (3600.0 * *hours + 60.0 * *minutes);
 }
 
 }  // namespace
@@ -49,56 +98,52 @@ bool FieldCutter::cut(std::string_view line, std::vector<std::string_view>& fiel
   }
 }
 
+bool FieldCutter::at_separator(std::string_view rest) const {
+  return separator_ == " " ? rest.starts_with(' ') || rest.starts_with('\t') : rest.starts_with(separator_);
+}
+
+/// Spaces around fields, and tabs where they do not part fields.
+void FieldCutter::skip_padding(std::string_view& rest) const {
+  const char* padding = separator_ == "\t" ? " " : " \t";
+  rest.remove_prefix(std::min(rest.find_first_not_of(padding), rest.size()));
+}
+
+bool FieldCutter::take_quoted(std::string_view& rest, std::string& value) const {
+  for (rest.remove_prefix(1);;) {
+    const size_t quote = rest.find('"');
+    if (quote == std::string_view::npos) return false;
+    value += rest.substr(0, quote);
+    rest.remove_prefix(quote + 1);
+    if (!rest.starts_with('"')) break;
+    value += '"';
+    rest.remove_prefix(1);
+  }
+  if (separator_ == " ") return rest.empty() || at_separator(rest);
+  skip_padding(rest);
+  return rest.empty() || at_separator(rest);
+}
+
 bool FieldCutter::cut_quoted(std::string_view line, std::vector<std::string_view>& fields) {
   unquoted_.clear();
-  std::string_view rest = trimmed(line);
+  std::string_view rest = line;
+  if (rest.ends_with('\r')) rest.remove_suffix(1);
   for (;;) {
-    rest.remove_prefix(std::min(rest.find_first_not_of(' '), rest.size()));
+    skip_padding(rest);
+    if (separator_ == " " && rest.empty()) break;
     std::string value;
     if (rest.starts_with('"')) {
-      for (rest.remove_prefix(1);;) {
-        const size_t quote = rest.find('"');
-        if (quote == std::string_view::npos) return false;
-        value += rest.substr(0, quote);
-        rest.remove_prefix(quote + 1);
-        if (!rest.starts_with('"')) break;
-        value += '"';
-        rest.remove_prefix(1);
-      }
-      rest.remove_prefix(std::min(rest.find_first_not_of(' '), rest.size()));
-      if (!rest.empty() && !rest.starts_with(separator_) && separator_ != " ") return false;
+      if (!take_quoted(rest, value)) return false;
     } else {
-      const size_t end = std::min(rest.find(separator_), rest.size());
+      const size_t end = separator_ == " " ? rest.find_first_of(" \t") : rest.find(separator_);
       value = trimmed(rest.substr(0, end));
-      rest.remove_prefix(end);
+      rest.remove_prefix(std::min(end, rest.size()));
     }
     unquoted_.push_back(std::move(value));
     if (rest.empty()) break;
-    if (rest.starts_with(separator_)) rest.remove_prefix(separator_.size());
+    rest.remove_prefix(separator_.size());
   }
   fields.assign(unquoted_.begin(), unquoted_.end());
   return true;
-}
-
-std::string guess_separator(std::string_view text) {
-  Lines lines(text);
-  for (std::string_view line; lines.next(line);) {
-    if (is_blank(line)) continue;
-    for (const char* separator : {"::", "\t", ";", ","})
-      if (line.find(separator) != std::string_view::npos) return separator;
-    return " ";
-  }
-  return ",";
-}
-
-std::string separator_of(const std::string& word, std::string_view text) {
-  if (word == "auto") return guess_separator(text);
-  const std::array<std::pair<const char*, const char*>, 10> known{{{"comma", ","}, {",", ","}, {"tab", "\t"}, {"\t", "\t"}, {"\\t", "\t"},
-                                                                    {"semicolon", ";"}, {";", ";"}, {"space", " "}, {" ", " "}, {"::", "::"}}};
-  for (const auto& [name, separator] : known)
-    if (word == name) return separator;
-  const std::vector<std::string> words{"auto", "comma", "tab", "semicolon", "space", "::"};
-  fail("completion.separator: expected one of ", join(words), ", found '", word, "'", did_you_mean(word, words));
 }
 
 std::optional<double> as_number(std::string_view field) {
@@ -124,13 +169,15 @@ std::optional<double> as_time(std::string_view field) {
   const std::chrono::year_month_day date{std::chrono::year(*year), std::chrono::month(static_cast<unsigned>(*month)),
                                          std::chrono::day(static_cast<unsigned>(*day))};
   if (!date.ok()) return std::nullopt;
-  double seconds = 86400.0 * static_cast<double>(std::chrono::sys_days(date).time_since_epoch().count());
+  const double midnight = 86400.0 * static_cast<double>(std::chrono::sys_days(date).time_since_epoch().count());
   field.remove_prefix(10);
-  if (field.empty()) return seconds;
-  if (field.size() < 9 || (field[0] != ' ' && field[0] != 'T') || field[3] != ':' || field[6] != ':') return std::nullopt;
-  const auto hour = digits(field.substr(1, 2)), minute = digits(field.substr(4, 2)), second = digits(field.substr(7, 2));
-  if (!hour || !minute || !second || *hour > 23 || *minute > 59 || *second > 60) return std::nullopt;
-  return seconds + 3600.0 * *hour + 60.0 * *minute + *second;
+  if (field.empty()) return midnight;
+  if (field[0] != ' ' && field[0] != 'T') return std::nullopt;
+  field.remove_prefix(1);
+  const auto seconds = take_time_of_day(field);
+  const auto ahead = seconds ? take_zone(field) : std::nullopt;
+  if (!ahead || !field.empty()) return std::nullopt;
+  return midnight + *seconds - *ahead;
 }
 
 }  // namespace deeplora

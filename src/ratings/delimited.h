@@ -7,7 +7,6 @@
 #include <string_view>
 #include <vector>
 
-#include "core/error.h"
 #include "text/text_lines.h"
 
 namespace deeplora {
@@ -23,15 +22,13 @@ class FieldCutter {
 
  private:
   bool cut_quoted(std::string_view line, std::vector<std::string_view>& fields);
+  /// Takes a quoted field off `rest` into `value`; false when the quote is not closed or something else follows it.
+  bool take_quoted(std::string_view& rest, std::string& value) const;
+  bool at_separator(std::string_view rest) const;
+  void skip_padding(std::string_view& rest) const;
   std::string separator_;
   std::vector<std::string> unquoted_;
 };
-
-/// "," "\t" ";" "::" or " ", as the first lines of a text suggest.
-std::string guess_separator(std::string_view text);
-
-/// The separator that a word of the configuration names. Throws Error for unknown ones.
-std::string separator_of(const std::string& word, std::string_view text);
 
 /// The whole of `field` as a number (a leading + is fine; inf and nan are numbers), or nothing.
 std::optional<double> as_number(std::string_view field);
@@ -39,7 +36,9 @@ std::optional<double> as_number(std::string_view field);
 /// "", NA, N/A, NaN, null, None, "-" in any case: a value that is not there.
 bool is_missing(std::string_view field);
 
-/// A number, or a date "2005-09-06" with an optional time of day in seconds since 1970; nothing for anything else.
+/// A number, or a date "2005-09-06" with an optional time of day ("T12:30", " 12:30:05.25") and, after that, an
+/// optional distance from Greenwich ("Z", "+02:00", " -0530", "+02"; absent: none), in seconds since 1970; nothing for
+/// anything else.
 std::optional<double> as_time(std::string_view field);
 
 }  // namespace deeplora

@@ -31,10 +31,13 @@ MarketHeader market_header(const fs::path& file, std::string line) {
   FieldCutter cutter(" ");  // fields in quotes point into it
   cutter.cut(line, words);
   check(words.size() == 5 && words[0] == "%%matrixmarket" && words[1] == "matrix", file.string(),
-        ":1: expected '%%MatrixMarket matrix coordinate|array real|integer general|symmetric|skew-symmetric', found '", line, "'");
+        ":1: expected '%%MatrixMarket matrix coordinate|array real|integer|unsigned-integer "
+        "general|symmetric|skew-symmetric', found '",
+        line, "'");
   check(words[2] == "coordinate" || words[2] == "array", file.string(), ":1: expected coordinate or array, found '", words[2], "'");
-  check(words[3] == "real" || words[3] == "integer" || words[3] == "double", file.string(), ":1: a matrix of type '", words[3],
-        "' holds no ratings; expected real or integer");
+  check(words[3] == "real" || words[3] == "integer" || words[3] == "unsigned-integer" || words[3] == "double",
+        file.string(), ":1: a matrix of type '", words[3],
+        "' holds no ratings; expected real, integer or unsigned-integer");
   check(words[4] == "general" || words[4] == "symmetric" || words[4] == "skew-symmetric", file.string(),
         ":1: expected general, symmetric or skew-symmetric, found '", words[4], "'");
   return {words[2] == "coordinate", words[4] != "general", words[4] == "skew-symmetric" ? -1.0 : 1.0};

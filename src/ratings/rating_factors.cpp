@@ -23,6 +23,7 @@ struct Posterior {
   std::vector<float> moments;     ///< as covariance: E[phi phi^T] of phi = (factors, 1), what the other side sums up
   std::vector<double> penalty;    ///< [K], precision of the prior
   std::unique_ptr<ImplicitLink> link;
+  std::vector<double> used_penalty, used_link;  ///< penalty / noise precision and link that `mean` was solved with
 };
 
 /// Inverse of L L^T from the Cholesky factor L, both packed, through the columns of the inverse of L.
@@ -121,7 +122,12 @@ class Alternation {
       std::vector<double> matrix(T_), system(T_), right(K_), projected(K_);
       for (int64_t i = begin; i < end; ++i) errors[static_cast<size_t>(i)] = solve_one(side, other, i, everywhere, matrix, system, right, projected);
     });
-    if (side.link) side.link->fit(side.mean);
+    side.used_penalty = side.penalty;
+    for (double& penalty : side.used_penalty) penalty /= precision_;
+    if (side.link) {
+      side.used_link = side.link->link();
+      side.link->fit(side.mean);
+    }
     return std::accumulate(errors.begin(), errors.end(), 0.0);
   }
 
@@ -190,7 +196,7 @@ class Alternation {
       side.penalty[k] = o_.regularization.value_or(1.0) * (static_cast<double>(count) + 1) / (spread[k] + 0.01);
   }
 
-  RatingsModel model() const {
+  RatingsModel model() {
     RatingsModel out;
     out.rows = rows_.ratings.size();
     out.cols = cols_.ratings.size();
@@ -200,13 +206,29 @@ class Alternation {
     unpack(cols_, 1.0, out.col_factor, out.col_bias);
     for (double& bias : out.col_bias) bias *= unit_;
     // In units of rating: B carries the unit, so its penalty is divided by unit^2, and the squared error is multiplied by it.
-    for (size_t k = 0; k < K_; ++k) out.row_penalty.push_back(rows_.penalty[k] / precision_);
+    out.row_penalty = rows_.used_penalty;
     out.penalty_per_rating = !o_.bayes && o_.weighted;
     if (rows_.link) {
       out.row_link.assign(static_cast<size_t>(out.cols) * (rank_ + 1), 0.0);
       for (size_t j = 0; j < static_cast<size_t>(out.cols); ++j)
-        for (size_t k = 0; k < K_; ++k) out.row_link[j * (rank_ + 1) + k] = unit_ * rows_.link->link()[j * K_ + k];
+        for (size_t k = 0; k < K_; ++k) out.row_link[j * (rank_ + 1) + k] = unit_ * rows_.used_link[j * K_ + k];
     }
+    if (o_.bayes) out.col_covariance = packed_covariance();
+    if (o_.on_product && !o_.bayes) {
+      update_moments(cols_);
+      out.everywhere = gram(cols_);
+      out.everywhere.resize(triangle(rank_));
+    }
+    return out;
+  }
+
+  /// Per column the covariance of its factors, then that of factors and bias, whose values are in units of rating.
+  std::vector<float> packed_covariance() const {
+    const size_t width = triangle(rank_) + (o_.biases ? rank_ : 0), count = static_cast<size_t>(cols_.ratings.size());
+    std::vector<float> out(count * width);
+    for (size_t j = 0; j < count; ++j)
+      for (size_t t = 0; t < width; ++t)
+        out[j * width + t] = cols_.covariance[j * T_ + t] * static_cast<float>(t < triangle(rank_) ? 1.0 : unit_);
     return out;
   }
 

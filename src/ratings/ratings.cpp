@@ -10,14 +10,6 @@
 namespace deeplora {
 namespace {
 
-uint64_t hash_of(std::string_view id) {
-  uint64_t hash = 0xcbf29ce484222325ULL;  // FNV-1a, then mixed: the low bits choose the slot
-  for (const char c : id) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
-  hash ^= hash >> 32;
-  hash *= 0x9e3779b97f4a7c15ULL;
-  return hash ^ (hash >> 29);
-}
-
 std::vector<int64_t> permutation(int64_t size, uint64_t seed) {
   std::vector<int64_t> order(static_cast<size_t>(size));
   std::iota(order.begin(), order.end(), int64_t{0});
@@ -66,50 +58,12 @@ std::string entry_name(const Ratings& r, int64_t i) {
 
 }  // namespace
 
-IdIndex::IdIndex() : slots_(64, -1) {}
-
-size_t IdIndex::slot_of(std::string_view id, uint64_t hash) const {
-  const size_t mask = slots_.size() - 1;
-  size_t slot = hash & mask;
-  while (slots_[slot] >= 0) {
-    const auto known = static_cast<size_t>(slots_[slot]);
-    if (hashes_[known] == hash && names_[known] == id) break;
-    slot = (slot + 1) & mask;
-  }
-  return slot;
-}
-
-void IdIndex::grow() {
-  slots_.assign(slots_.size() * 2, -1);
-  const size_t mask = slots_.size() - 1;
-  for (size_t i = 0; i < names_.size(); ++i) {
-    size_t slot = hashes_[i] & mask;
-    while (slots_[slot] >= 0) slot = (slot + 1) & mask;
-    slots_[slot] = static_cast<int32_t>(i);
-  }
-}
-
-int32_t IdIndex::add(std::string_view id) {
-  const uint64_t hash = hash_of(id);
-  size_t slot = slot_of(id, hash);
-  if (slots_[slot] >= 0) return slots_[slot];
-  check(names_.size() < static_cast<size_t>(std::numeric_limits<int32_t>::max()) - 1, "more than 2^31 different ids");
-  if ((names_.size() + 1) * 2 > slots_.size()) {
-    grow();
-    slot = slot_of(id, hash);
-  }
-  slots_[slot] = static_cast<int32_t>(names_.size());
-  names_.emplace_back(id);
-  hashes_.push_back(hash);
-  return slots_[slot];
-}
-
-int32_t IdIndex::find(std::string_view id) const { return slots_[slot_of(id, hash_of(id))]; }
-
 Ratings Ratings::subset(const std::vector<int64_t>& which) const {
   Ratings out;
   out.rows = rows;
   out.cols = cols;
+  out.row_column = row_column;
+  out.col_column = col_column;
   for (const int64_t i : which) {
     const auto at = static_cast<size_t>(i);
     out.row.push_back(row[at]);
@@ -194,6 +148,40 @@ void align(Ratings& ratings, const IdIndex& rows, const IdIndex& cols, std::stri
   renumber(ratings.cols, cols, ratings.col, "column");
   ratings.rows = rows;
   ratings.cols = cols;
+}
+
+int64_t overlap_of(const Ratings& a, const Ratings& b) {
+  const auto width = static_cast<uint64_t>(std::max(a.cols.size(), b.cols.size()));
+  const auto key = [width](const Ratings& r, size_t i) {
+    return static_cast<uint64_t>(r.row[i]) * width + static_cast<uint64_t>(r.col[i]);
+  };
+  std::vector<uint64_t> known;
+  for (size_t i = 0; i < a.value.size(); ++i)
+    if (a.row[i] >= 0 && a.col[i] >= 0) known.push_back(key(a, i));
+  std::sort(known.begin(), known.end());
+  int64_t out = 0;
+  for (size_t i = 0; i < b.value.size(); ++i)
+    out += b.row[i] >= 0 && b.col[i] >= 0 && std::binary_search(known.begin(), known.end(), key(b, i));
+  return out;
+}
+
+Ratings united(const Ratings& a, const Ratings& b) {
+  Ratings out = a;
+  const bool times = !a.time.empty() && !b.time.empty();
+  if (!times) out.time.clear();
+  const auto numbers = [](const IdIndex& from, IdIndex& to) {
+    std::vector<int32_t> map;
+    for (const auto& name : from.names()) map.push_back(to.add(name));
+    return map;
+  };
+  const auto rows = numbers(b.rows, out.rows), cols = numbers(b.cols, out.cols);
+  for (size_t i = 0; i < b.value.size(); ++i) {
+    out.row.push_back(rows[static_cast<size_t>(b.row[i])]);
+    out.col.push_back(cols[static_cast<size_t>(b.col[i])]);
+    out.value.push_back(b.value[i]);
+    if (times) out.time.push_back(b.time[i]);
+  }
+  return out;
 }
 
 Split random_split(int64_t size, double share, uint64_t seed) {

@@ -9,28 +9,9 @@
 #include <vector>
 
 #include "core/error.h"
+#include "ratings/id_index.h"
 
 namespace deeplora {
-
-/// Names numbered from 0 in the order of their first appearance.
-class IdIndex {
- public:
-  IdIndex();
-  /// The number of `id`, a new one when it is not known yet.
-  int32_t add(std::string_view id);
-  /// The number of `id`, or -1.
-  int32_t find(std::string_view id) const;
-  const std::vector<std::string>& names() const { return names_; }
-  const std::string& name(int64_t index) const { return names_[static_cast<size_t>(index)]; }
-  int64_t size() const { return static_cast<int64_t>(names_.size()); }
-
- private:
-  size_t slot_of(std::string_view id, uint64_t hash) const;
-  void grow();
-  std::vector<std::string> names_;
-  std::vector<uint64_t> hashes_;  ///< of names_
-  std::vector<int32_t> slots_;    ///< open addressing, a power of two; -1: free
-};
 
 /// Observed entries of an m x n matrix. row, col, value have one element an entry; time too, or it is empty.
 struct Ratings {
@@ -39,6 +20,7 @@ struct Ratings {
   std::vector<double> value;
   std::vector<double> time;          ///< any unit that grows; empty when the file has none
   std::vector<std::string> remarks;  ///< what was met in reading and what was made of it, one sentence each
+  std::string row_column, col_column;  ///< what the file calls its columns of ids; empty without such names
 
   int64_t size() const { return static_cast<int64_t>(value.size()); }
   /// The entries `which`, in that order, with the same rows and cols.
@@ -60,6 +42,13 @@ void apply_range(Ratings& ratings, double low, double high, OutOfRange rule, std
 
 /// Renumbers `ratings` by the names of `known`, with -1 for names that are not there, and adds remarks that say how many.
 void align(Ratings& ratings, const IdIndex& rows, const IdIndex& cols, std::string_view what);
+
+/// How many entries of `b` are of pairs that `a` holds as well; both numbered alike, -1 is no pair.
+int64_t overlap_of(const Ratings& a, const Ratings& b);
+
+/// The entries of `a`, then those of `b`, by the names of both: those of `a` keep their numbers. Times are kept where
+/// both have them.
+Ratings united(const Ratings& a, const Ratings& b);
 
 /// Entry numbers of a part of the data.
 struct Split {

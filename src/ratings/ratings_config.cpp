@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <thread>
 
-#include "core/system.h"
+#include "ratings/ratings_file.h"
+#include "text/encoding.h"
 
 namespace deeplora {
 namespace {
@@ -16,6 +16,9 @@ void read_files(const Config& config, RatingsConfig& out) {
   config.read_choice("format", out.format.format, {"auto", "triplets", "dense", "matrix-market", "npy"}, "of the ratings files");
   config.read("separator", out.format.separator, "of fields: auto, comma, tab, semicolon, space, ::");
   config.read_choice("header", out.format.header, {"auto", "yes", "no"}, "whether the first line names the columns");
+  config.read_choice("row_names", out.format.row_names, {"auto", "yes", "no"},
+                     "dense tables: whether the first column names the rows");
+  config.read_choice("encoding", out.format.encoding, encoding_names(), "of the files' characters");
   const Config columns = config.section("columns");
   columns.read("row", out.format.row, "column of the rows' ids, by name or 0-based index");
   columns.read("col", out.format.col, "column of the columns' ids");
@@ -45,6 +48,8 @@ void read_parts(const Config& config, RatingsConfig& out) {
   config.require(out.folds == 0 || out.folds >= 2, "folds", "0 or a number of at least 2");
   config.require(out.test_share == 0 || out.test.empty(), "test_share", "0 when completion.test names a file");
   config.require(out.folds == 0 || (out.test.empty() && out.test_share == 0), "folds", "0 with a test set: cross-validation makes its own");
+  config.require(out.folds == 0 || out.split != "time", "folds",
+                 "0 with split: time (folds are drawn at random; completion.test_share holds out the newest)");
 }
 
 void read_solver(const Config& config, RatingsConfig& out, RatingsCandidate& base) {
@@ -64,7 +69,12 @@ void read_solver(const Config& config, RatingsConfig& out, RatingsCandidate& bas
   config.read("implicit_regularization", out.implicit_regularization, "ridge penalty of that side information");
   config.read("sweeps", out.sweeps, "bayes, als: most passes over rows and columns");
   config.read("patience", out.patience, "sweeps (chain: evaluations) without a better dev score before a fit ends");
-  config.read("refit", out.refit, "fit the chosen candidate again on train and dev together");
+  config.read("refit_on_dev", out.refit_on_dev,
+              "fit the chosen candidate again on train and dev together, before test ratings are scored");
+  std::string refit = "none";
+  config.read_choice("refit", refit, {"none", "all"},
+                     "all: the model that is kept is fitted once more, on all ratings, after the test score is known");
+  out.refit_all = refit == "all";
   out.on_product = regularize == "product";
   config.require(!base.regularization || *base.regularization >= 0, "regularization", "a number of at least 0");
   config.require(out.implicit_regularization > 0, "implicit_regularization", "a number above 0");
@@ -98,7 +108,8 @@ void read_grid(const Config& config, RatingsConfig& out, const RatingsCandidate&
 }  // namespace
 
 std::string RatingsCandidate::name() const {
-  return cat(solver, solver == "chain" ? cat(" depth ", depth) : "", " rank ", rank, regularization ? cat(" regularization ", *regularization) : "");
+  return cat(solver, solver == "chain" ? cat(" depth ", depth) : "", " rank ", rank,
+             regularization ? cat(" regularization ", exact_number(*regularization)) : "");
 }
 
 RatingsConfig RatingsConfig::read(const Config& completion, int64_t rank, int64_t depth, int64_t seed, int64_t threads) {
@@ -110,7 +121,7 @@ RatingsConfig RatingsConfig::read(const Config& completion, int64_t rank, int64_
   read_solver(completion, out, base);
   read_grid(completion, out, base);
   out.seed = static_cast<uint64_t>(seed);
-  out.threads = static_cast<int>(threads > 0 ? threads : usable_cores());
+  out.threads = static_cast<int>(std::max<int64_t>(1, threads));
   return out;
 }
 

@@ -36,12 +36,14 @@ struct RatingsConfig {
   std::string implicit = "none";
   double implicit_regularization = 3;
   int64_t sweeps = 100, patience = 8;
-  bool refit = true;
+  bool refit_on_dev = true;            ///< what is chosen is fitted again on train and dev, then scored on test
+  bool refit_all = false;              ///< and once more on everything, after that
   std::vector<RatingsCandidate> grid;  ///< at least one
   uint64_t seed = 1;
   int threads = 1;
 
-  /// Reads these keys, recording mistakes on the configuration. `rank`, `depth`, `seed` and `threads` are the section's own, read by others.
+  /// Reads these keys, recording mistakes on the configuration. `rank`, `depth`, `seed` and `threads` (at least 1) are
+  /// the section's own, read by others.
   static RatingsConfig read(const Config& completion, int64_t rank, int64_t depth, int64_t seed, int64_t threads);
 };
 

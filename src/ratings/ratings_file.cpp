@@ -110,19 +110,28 @@ void save_ratings_factors(const fs::path& file, const RatingsModel& model, const
                                       view("col_bias", "F64", length(model.col_bias), model.col_bias),
                                       view("row_penalty", "F64", length(model.row_penalty), model.row_penalty),
                                       view("row_link", "F64", length(model.row_link), model.row_link)};
+  if (!model.col_covariance.empty())
+    tensors.push_back(
+        view("col_covariance", "F32", {static_cast<int64_t>(model.col_covariance.size())}, model.col_covariance));
+  if (!model.everywhere.empty())
+    tensors.push_back(view("everywhere", "F64", length(model.everywhere), model.everywhere));
   auto information = metadata;
   information["format"] = "deeplora-ratings";
   information["penalty_per_rating"] = model.penalty_per_rating ? "1" : "0";
+  information["bias_first"] = model.bias_first ? "1" : "0";
   write_safetensors(file, tensors, information);
 }
 
-void save_ratings_model(const fs::path& folder, const RatingsModel& model, const Ratings& train, const std::map<std::string, std::string>& metadata) {
-  const SparseSide seen = SparseSide::make(model.rows, train.row, train.col, train.value);
-  write_safetensors(folder / "seen.safetensors", std::vector<SafeTensorView>{view("begin", "I64", {model.rows + 1}, seen.begin),
-                                                                            view("col", "I32", {train.size()}, seen.other),
-                                                                            view("value", "F64", {train.size()}, seen.value)});
-  write_file_atomically(folder / "rows.txt", lines_of(train.rows));
-  write_file_atomically(folder / "cols.txt", lines_of(train.cols));
+void save_ratings_model(const fs::path& folder, const RatingsModel& model, const Ratings& seen,
+                        const std::map<std::string, std::string>& metadata) {
+  const SparseSide by_row = SparseSide::make(model.rows, seen.row, seen.col, seen.value);
+  write_safetensors(folder / "seen.safetensors",
+                    std::vector<SafeTensorView>{view("begin", "I64", {model.rows + 1}, by_row.begin),
+                                                view("col", "I32", {seen.size()}, by_row.other),
+                                                view("value", "F64", {seen.size()}, by_row.value)},
+                    {{"row_column", seen.row_column}, {"col_column", seen.col_column}});
+  write_file_atomically(folder / "rows.txt", lines_of(seen.rows));
+  write_file_atomically(folder / "cols.txt", lines_of(seen.cols));
   save_ratings_factors(folder / "adapter.safetensors", model, metadata);
 }
 
@@ -146,8 +155,21 @@ RatingsModel load_ratings_factors(const fs::path& path, std::map<std::string, st
   model.row_penalty = either("row_penalty", r + (model.biases() ? 1 : 0));
   model.row_link = either("row_link", n * (r + 1));
   if (const auto range = either("range", 2); !range.empty()) model.range = {range[0], range[1]};
-  const auto per_rating = file.metadata().find("penalty_per_rating");
-  model.penalty_per_rating = per_rating != file.metadata().end() && per_rating->second == "1";
+  const size_t triangle = r * (r + 1) / 2;
+  const auto holds = [&](std::string_view name) {
+    return std::any_of(file.tensors().begin(), file.tensors().end(),
+                       [&](const auto& tensor) { return tensor.first == name; });
+  };
+  if (holds("col_covariance"))
+    model.col_covariance =
+        values_of<float>(file, path, "col_covariance", "F32", n * (triangle + (model.biases() ? r : 0)));
+  if (holds("everywhere")) model.everywhere = read("everywhere", triangle);
+  const auto marked = [&](const std::string& name) {
+    const auto found = file.metadata().find(name);
+    return found != file.metadata().end() && found->second == "1";
+  };
+  model.penalty_per_rating = marked("penalty_per_rating");
+  model.bias_first = marked("bias_first");
   if (metadata) *metadata = file.metadata();
   return model;
 }
@@ -165,6 +187,12 @@ NamedRatingsModel load_ratings_model(const fs::path& folder) {
   check(static_cast<int64_t>(model.row_penalty.size()) == model.rank + (model.biases() ? 1 : 0), path.string(), ": tensor 'row_penalty' is empty");
   const auto m = static_cast<size_t>(model.rows);
   const SafeTensorsFile seen = SafeTensorsFile::read(seen_path);
+  const auto named = [&](const std::string& key) {
+    const auto found = seen.metadata().find(key);
+    return found == seen.metadata().end() ? std::string() : found->second;
+  };
+  out.row_column = named("row_column");
+  out.col_column = named("col_column");
   out.seen.begin = values_of<int64_t>(seen, seen_path, "begin", "I64", m + 1);
   check(out.seen.begin.front() == 0 && std::is_sorted(out.seen.begin.begin(), out.seen.begin.end()), seen_path.string(),
         ": tensor 'begin' does not rise from 0");

@@ -14,12 +14,14 @@ namespace deeplora {
 struct NamedRatingsModel {
   RatingsModel model;
   IdIndex rows, cols;
-  SparseSide seen;  ///< the training ratings by row
+  SparseSide seen;                     ///< by row: all ratings that the run was given, those of dev and test included
+  std::string row_column, col_column;  ///< what the training file calls its columns of ids; empty when it does not
 };
 
-/// Writes FOLDER/adapter.safetensors (A [r, n] and B [m, r] in float64, the halves of the factor chain, biases, mean, range, penalties),
-/// FOLDER/seen.safetensors, FOLDER/rows.txt and FOLDER/cols.txt (an id a line).
-void save_ratings_model(const std::filesystem::path& folder, const RatingsModel& model, const Ratings& train,
+/// Writes FOLDER/adapter.safetensors (A [r, n] and B [m, r] in float64, the halves of the factor chain, biases, mean,
+/// range, and what folding in needs), FOLDER/seen.safetensors, FOLDER/rows.txt and FOLDER/cols.txt (an id a line).
+/// `seen`: all ratings that the run was given, over the model's rows and columns.
+void save_ratings_model(const std::filesystem::path& folder, const RatingsModel& model, const Ratings& seen,
                         const std::map<std::string, std::string>& metadata = {});
 
 /// The model alone, without names and ratings: what save_ratings_model() writes as adapter.safetensors.

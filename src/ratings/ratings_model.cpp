@@ -80,31 +80,85 @@ bool solve_packed(std::span<double> matrix, std::span<double> right) {
   return true;
 }
 
+namespace {
+
+/// The linear system of a row, lower triangle packed by rows; the last coordinate is the bias when it is solved for
+/// too.
+class RowSystem {
+ public:
+  RowSystem(const RatingsModel& model, bool with_bias)
+      : model_(model),
+        r_(static_cast<size_t>(model.rank)),
+        size_(r_ + (with_bias ? 1 : 0)),
+        phi_(size_, 1.0),
+        prior_(size_, 0.0),
+        matrix_(size_ * (size_ + 1) / 2, 0.0),
+        right_(size_, 0.0) {}
+
+  /// A rating of column j less mean and biases; `rated` columns in all.
+  void add(size_t j, double target, double rated) {
+    for (size_t k = 0; k < r_; ++k) phi_[k] = model_.col_factor[j * r_ + k];
+    for (size_t a = 0, at = 0; a < size_; ++a) {
+      right_[a] += target * phi_[a];
+      for (size_t b = 0; b <= a; ++b) matrix_[at++] += phi_[a] * phi_[b];
+    }
+    if (!model_.col_covariance.empty()) add_covariance(j);
+    if (!model_.row_link.empty())
+      for (size_t k = 0; k < size_; ++k) prior_[k] += model_.row_link[j * (r_ + 1) + k] / std::sqrt(rated);
+  }
+
+  std::vector<double> solve(double rated) {
+    for (size_t t = 0; t < model_.everywhere.size(); ++t) matrix_[t] += model_.everywhere[t];
+    for (size_t k = 0; k < size_; ++k) {
+      const double penalty = model_.row_penalty[k] * (model_.penalty_per_rating ? std::max(rated, 1.0) : 1.0);
+      matrix_[k * (k + 1) / 2 + k] += penalty;
+      right_[k] += penalty * prior_[k];
+    }
+    check(size_ == 0 || solve_packed(matrix_, right_),
+          "folding in: a row's ratings do not determine its factors; train with a regularization above 0");
+    return right_;
+  }
+
+ private:
+  /// E[A_j A_j^T] instead of A_j A_j^T, and the covariance of factors and bias.
+  void add_covariance(size_t j) {
+    const size_t triangle = r_ * (r_ + 1) / 2, width = triangle + (model_.biases() ? r_ : 0);
+    const float* covariance = model_.col_covariance.data() + j * width;
+    for (size_t t = 0; t < triangle; ++t) matrix_[t] += covariance[t];
+    for (size_t k = 0; triangle + k < width; ++k) right_[k] -= covariance[triangle + k];
+  }
+
+  const RatingsModel& model_;
+  size_t r_, size_;
+  std::vector<double> phi_, prior_, matrix_, right_;
+};
+
+/// The bias of a row whose factors say nothing.
+double bias_alone(const RatingsModel& model, std::span<const int32_t> cols, std::span<const double> values,
+                  double rated) {
+  double sum = 0;
+  for (size_t n = 0; n < cols.size(); ++n)
+    if (cols[n] >= 0) sum += values[n] - model.mean - model.col_bias[static_cast<size_t>(cols[n])];
+  const double weight = rated + model.row_penalty.back();
+  return weight > 0 ? sum / weight : 0;
+}
+
+}  // namespace
+
 std::vector<double> fold_in(const RatingsModel& model, std::span<const int32_t> cols, std::span<const double> values) {
-  const auto r = static_cast<size_t>(model.rank), size = r + (model.biases() ? 1 : 0);
-  std::vector<double> prior(size, 0.0), phi(size, 1.0), matrix(size * (size + 1) / 2, 0.0), right(size, 0.0);
   double rated = 0;
   for (const int32_t col : cols) rated += col >= 0;
+  const bool bias_first = model.biases() && model.bias_first;
+  const double bias = bias_first ? bias_alone(model, cols, values, rated) : 0.0;
+  RowSystem system(model, model.biases() && !bias_first);
   for (size_t n = 0; n < cols.size(); ++n) {
     if (cols[n] < 0) continue;
     const auto j = static_cast<size_t>(cols[n]);
-    for (size_t k = 0; k < r; ++k) phi[k] = model.col_factor[j * r + k];
-    const double target = values[n] - model.mean - (model.biases() ? model.col_bias[j] : 0.0);
-    for (size_t a = 0, at = 0; a < size; ++a) {
-      right[a] += target * phi[a];
-      for (size_t b = 0; b <= a; ++b) matrix[at++] += phi[a] * phi[b];
-    }
-    if (!model.row_link.empty())
-      for (size_t k = 0; k < size; ++k) prior[k] += model.row_link[j * (r + 1) + k] / std::sqrt(rated);
+    system.add(j, values[n] - model.mean - bias - (model.biases() ? model.col_bias[j] : 0.0), rated);
   }
-  for (size_t k = 0; k < size; ++k) {
-    const double penalty = model.row_penalty[k] * (model.penalty_per_rating ? std::max(rated, 1.0) : 1.0);
-    matrix[k * (k + 1) / 2 + k] += penalty;
-    right[k] += penalty * prior[k];
-  }
-  check(size == 0 || solve_packed(matrix, right), "folding in: a row's ratings do not determine its factors; train with a regularization above 0");
-  right.resize(r + 1, 0.0);
-  return right;
+  std::vector<double> x = system.solve(rated);
+  x.resize(static_cast<size_t>(model.rank) + 1, bias);
+  return x;
 }
 
 std::vector<double> coordinates_of(const RatingsModel& model, int64_t row) {

@@ -25,6 +25,13 @@ struct RatingsModel {
   /// ... and the implicit-feedback part, [n, r + 1] (SVD++'s y_j; last: bias): the penalty pulls a row towards
   /// |N|^-1/2 sum_{j in N} link_j, N its rated columns. Empty without it.
   std::vector<double> row_link;
+  /// ... and for bayes the columns' posterior covariances, [n, r (r + 1) / 2 (+ r with biases)]: lower triangles of the
+  /// factors', then factors with bias: uncertain columns count less. Empty for point estimates.
+  std::vector<float> col_covariance;
+  /// ... and for als with a penalty on the product what the unobserved columns add to the system: lower triangle [r (r
+  /// + 1) / 2]. Empty without it.
+  std::vector<double> everywhere;
+  bool bias_first = false;  ///< chain: a row's bias is fitted without its factors, these to what it leaves
 
   bool biases() const { return !row_bias.empty(); }
   /// W_ij; -1 stands for a row or column that was not trained on and adds nothing.
@@ -39,9 +46,10 @@ struct RatingErrors {
 };
 RatingErrors errors_of(const RatingsModel& model, const Ratings& ratings);
 
-/// Coordinates (r factors, then the bias, 0 without biases) of a row that was not trained on, from its ratings of known columns:
-/// argmin_x sum_j (v_j - mean - col_bias_j - x . (A_j, 1))^2 + sum_k penalty_k (x_k - prior_k)^2, one linear system of size r + 1. Columns -1
-/// are left out.
+/// Coordinates (r factors, then the bias, 0 without biases) of a row that was not trained on, from its ratings of known
+/// columns: argmin_x E sum_j (v_j - mean - col_bias_j - x . (A_j, 1))^2 + sum_k penalty_k (x_k - prior_k)^2, one linear
+/// system of size r + 1: what training solves for each of its rows, so a trained row's ratings give its coordinates
+/// once training has converged. Columns -1 are left out.
 std::vector<double> fold_in(const RatingsModel& model, std::span<const int32_t> cols, std::span<const double> values);
 
 /// Rows of `order` sorted from the largest to the smallest value, ties by number.

@@ -32,15 +32,19 @@ Split split_of(const RatingsConfig& config, const Ratings& ratings, double share
   return config.split == "time" ? time_split(ratings, share) : random_split(ratings.size(), share, seed);
 }
 
-Ratings joined(const Ratings& a, const Ratings& b) {
-  Ratings out = a;
-  for (size_t i = 0; i < b.value.size(); ++i) {
-    if (b.row[i] < 0 || b.col[i] < 0) continue;  // names that train does not have cannot be learned from here
-    out.row.push_back(b.row[i]);
-    out.col.push_back(b.col[i]);
-    out.value.push_back(b.value[i]);
-    if (!out.time.empty()) out.time.push_back(b.time.empty() ? 0 : b.time[i]);
-  }
+/// Without entries of names that are not known.
+Ratings known_part(const Ratings& ratings) {
+  std::vector<int64_t> which;
+  for (size_t i = 0; i < ratings.value.size(); ++i)
+    if (ratings.row[i] >= 0 && ratings.col[i] >= 0) which.push_back(static_cast<int64_t>(i));
+  return ratings.subset(which);
+}
+
+/// Train and dev for one fit: a pair that both have counts once.
+Ratings joined(const RatingsConfig& config, const Ratings& train, const Ratings& dev) {
+  Ratings out = united(train, known_part(dev));
+  merge_duplicates(out, config.duplicates, "completion.train and completion.dev");
+  out.remarks.clear();
   return out;
 }
 
@@ -118,12 +122,12 @@ class Choice {
     try_grid(train, dev);
     out_.dev = score_ratings(out_, dev);
     out_.low_rank_helps = out_.fit.dev.rmse < bias.rmse;
-    if (config_.refit) fit_baselines(everything);
+    if (config_.refit_on_dev) fit_baselines(everything);
     if (!out_.low_rank_helps) {
       out_.fit.model = out_.bias;  // never worse than the baseline: the baseline itself
       out_.fit.sweeps = 0;
       out_.dev.model = out_.dev.bias;
-    } else if (config_.refit) {
+    } else if (config_.refit_on_dev) {
       refit(everything);
     }
     return std::move(out_);
@@ -131,6 +135,7 @@ class Choice {
 
  private:
   void fit_baselines(const Ratings& ratings) {
+    out_.fitted_on = ratings.size();
     out_.mean = fit_mean(ratings);
     out_.bias = fit_biases(ratings, {.row_penalty = config_.row_bias_penalty, .col_penalty = config_.col_bias_penalty});
     out_.mean.range = out_.bias.range = range_;
@@ -175,18 +180,60 @@ class Choice {
 
 }  // namespace
 
+Ratings RatingsData::seen() const {
+  Ratings out = train;
+  for (const auto* part : {&dev, &test})
+    if (*part) out = united(out, known_part(**part));
+  return out;
+}
+
+namespace {
+
+/// A remark about pairs that a part shares with what is trained on; an Error where pairs are to be given once.
+void say_overlap(const RatingsConfig& config, int64_t overlap, const Ratings& part, const std::string& what,
+                 const std::string& with, RatingsData& data) {
+  if (overlap == 0) return;
+  const std::string met =
+      cat(what, ": ", overlap, " of ", part.size(), " ratings are of pairs that ", with, " holds too");
+  check(config.duplicates != Duplicates::error, met,
+        "; expected each pair once (completion.duplicates: last or mean takes them)");
+  data.remarks.push_back(cat(met, "; on those the model is not scored on anything new"));
+}
+
+/// Every part over the names of all; a pair that two have counts once.
+Ratings all_ratings(const RatingsConfig& config, Ratings all, const std::vector<Ratings>& further) {
+  for (const auto& part : further) all = united(all, part);
+  merge_duplicates(all, config.duplicates, "all ratings");
+  all.remarks.clear();
+  return all;
+}
+
+}  // namespace
+
 RatingsData load_ratings(const RatingsConfig& config) {
   RatingsData data;
   data.train = read_clean(config, config.train, "completion.train");
   take_remarks(data.train, data.remarks);
+  std::vector<Ratings> as_read;
   const auto other = [&](const std::filesystem::path& file, std::string_view what) {
     Ratings ratings = read_clean(config, file, what);
+    if (config.refit_all) as_read.push_back(ratings);
     align(ratings, data.train.rows, data.train.cols, what);
     take_remarks(ratings, data.remarks);
     return ratings;
   };
   if (!config.dev.empty()) data.dev = other(config.dev, "completion.dev");
   if (!config.test.empty()) data.test = other(config.test, "completion.test");
+  if (data.dev) {
+    data.dev_overlap = overlap_of(data.train, *data.dev);
+    say_overlap(config, data.dev_overlap, *data.dev, "completion.dev", "completion.train", data);
+  }
+  if (data.test) {
+    data.test_overlap = overlap_of(data.dev ? united(data.train, known_part(*data.dev)) : data.train, *data.test);
+    say_overlap(config, data.test_overlap, *data.test, "completion.test",
+                data.dev ? "completion.train or completion.dev" : "completion.train", data);
+  }
+  if (config.refit_all) data.all = all_ratings(config, data.train, as_read);
   if (config.test_share > 0) {
     const Split split = split_of(config, data.train, config.test_share, config.seed);
     data.test = data.train.subset(split.held_out);
@@ -199,10 +246,32 @@ RatingsData load_ratings(const RatingsConfig& config) {
 RatingsOutcome choose_ratings_model(const RatingsConfig& config, const Ratings& train, const std::optional<Ratings>& dev,
                                     const RatingsCallbacks& callbacks, const std::string& place) {
   Choice choice(config, callbacks, place);
-  if (dev) return choice.run(train, *dev, joined(train, *dev));
+  if (dev) return choice.run(train, *dev, joined(config, train, *dev));
   // A stream of its own, so that dev is not what test was drawn as.
   const Split split = split_of(config, train, config.dev_share, config.seed + 0x5eed);
   return choice.run(train.subset(split.train), train.subset(split.held_out), train);
+}
+
+RatingsModel fit_on_all(const RatingsConfig& config, const RatingsOutcome& outcome, const Ratings& all,
+                        const RatingsCallbacks& callbacks) {
+  RatingsModel bias = fit_biases(all, {.row_penalty = config.row_bias_penalty, .col_penalty = config.col_bias_penalty});
+  bias.range = range_of(config, all);
+  if (!outcome.low_rank_helps) return bias;
+  const int64_t sweeps = outcome.fit.sweeps;
+  RatingsFit fit = callbacks.kept("all/on-all", [&]() -> RatingsFit {
+    if (outcome.chosen.solver == "chain") {
+      RatingsModel mean = fit_mean(all);
+      mean.range = bias.range;
+      return callbacks.chain(all, nullptr, config.biases ? bias : mean, outcome.chosen, sweeps);
+    }
+    return {.model = fit_exactly(config, outcome.chosen, all, sweeps),
+            .sweeps = sweeps,
+            .sweeps_done = sweeps,
+            .dev = {},
+            .curve = {}};
+  });
+  fit.model.range = bias.range;
+  return fit.model;
 }
 
 std::vector<FoldScores> cross_validate(const RatingsConfig& config, const Ratings& ratings, const RatingsCallbacks& callbacks) {

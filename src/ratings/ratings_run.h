@@ -38,6 +38,7 @@ struct RatingsOutcome {
   RatingsCandidate chosen;
   nlohmann::ordered_json candidates;  ///< [{"name", "solver", "rank", "depth", "regularization", "rmse", "mae", "sweeps"}]
   int64_t sweeps = 0;               ///< of all fits together
+  int64_t fitted_on = 0;            ///< ratings that `fit` and the baselines were fitted on
 };
 
 /// Everything read, cleaned and split.
@@ -45,10 +46,17 @@ struct RatingsData {
   Ratings train;                ///< without test
   std::optional<Ratings> dev;   ///< of a file; else drawn when choosing
   std::optional<Ratings> test;
+  std::optional<Ratings>
+      all;  ///< with refit: all, of every part, over the names of all files; train's names keep their numbers
+  int64_t dev_overlap = 0;   ///< ratings of dev whose pair train has too
+  int64_t test_overlap = 0;  ///< ratings of test whose pair train or dev has too
   std::vector<std::string> remarks;
+
+  /// All ratings over train's rows and columns: what is not to be recommended.
+  Ratings seen() const;
 };
 
-/// Throws Error as the reader and the splits do.
+/// Throws Error as the reader and the splits do, and for pairs in two files where duplicates are declared an error.
 RatingsData load_ratings(const RatingsConfig& config);
 
 struct RatingsCallbacks {
@@ -60,10 +68,15 @@ struct RatingsCallbacks {
       [](const std::string&, const std::function<RatingsFit()>& make) { return make(); };
 };
 
-/// Tries the grid on dev ratings, keeps the best by RMSE, compares it with the bias baseline, fits it again on everything. `place` begins the
-/// names of its fits.
+/// Tries the grid on dev ratings, keeps the best by RMSE, compares it with the bias baseline, fits it again on train
+/// and dev. `place` begins the names of its fits.
 RatingsOutcome choose_ratings_model(const RatingsConfig& config, const Ratings& train, const std::optional<Ratings>& dev,
                                     const RatingsCallbacks& callbacks, const std::string& place = "all");
+
+/// The chosen candidate (the biases, where low rank adds nothing) fitted once more on all ratings, as many sweeps as
+/// were best: no score is measured on it. `outcome` says what was chosen.
+RatingsModel fit_on_all(const RatingsConfig& config, const RatingsOutcome& outcome, const Ratings& all,
+                        const RatingsCallbacks& callbacks);
 
 /// A fold's outcome, scored on what it held out.
 struct FoldScores {

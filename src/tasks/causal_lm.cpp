@@ -2,8 +2,9 @@
 
 #include <algorithm>
 
+#include "core/files.h"
 #include "core/log.h"
-#include "tasks/chat_template.h"
+#include "tasks/chat_rows.h"
 #include "tasks/language_task.h"
 #include "tasks/task_state.h"
 #include "tasks/token_loss.h"
@@ -26,19 +27,29 @@ class CausalLm : public LanguageTask {
     data.read("text", text_, "column of plain text to model");
     data.read("prompt", prompt_, "column of what a completion follows");
     data.read("completion", completion_, "column of what is learnt: the loss is on it alone");
-    data.read("messages", messages_, "column of conversations: a list of {role, content}");
-    data.read("chat_template", chat_template_, cat("auto (the tokenizer's own), none, or one of ", join(ChatTemplate::names()),
-                                                   "; empty: auto for conversations, none for prompts"));
+    data.read("messages", messages_, "column of conversations: a list of {role, content}, or of ShareGPT's {from, value}");
+    data.read("chat_template", chat_template_, cat("auto (the tokenizer's own), none, a file, a name of the tokenizer's own (tool_use), or one of ",
+                                                   join(ChatTemplate::names()), "; empty: auto for conversations, none for prompts"));
     const auto names = ChatTemplate::names();
-    data.require(chat_template_.empty() || chat_template_ == "auto" || chat_template_ == "none" ||
-                     std::find(names.begin(), names.end(), chat_template_) != names.end(),
-                 "chat_template", cat("auto, none or one of ", join(names)));
+    const bool mistyped = !chat_template_.empty() && chat_template_ != "auto" && chat_template_ != "none" && !is_known(names, chat_template_) &&
+                          !nearest(chat_template_, names).empty();
+    data.require(!mistyped || names_file(), "chat_template", cat("auto, none, a file or one of ", join(names)));
+    data.read("chat_variables", chat_variables_, "what a chat template is given besides: [enable_thinking=false, ...]; values are JSON or texts");
+    for (const auto& assignment : chat_variables_)
+      data.require(assignment.find('=') != std::string::npos && assignment.front() != '=', "chat_variables", "name=value");
+    data.read("chat_date", chat_date_, "YYYY-MM-DD: today for templates that ask for it (strftime_now); empty: asking is an error");
+    try {
+      if (!chat_date_.empty()) jinja::clock_of(chat_date_);
+    } catch (const Error& e) {
+      data.mistake("chat_date", e.what());
+    }
     data.read("pack", pack_, "plain text: documents one after the other in blocks of max_length; false: one row per example");
   }
 
   nlohmann::ordered_json settings() const override {
     auto out = LanguageTask::settings();
-    out.update({{"text", text_}, {"prompt", prompt_}, {"completion", completion_}, {"messages", messages_}, {"chat_template", chat_template_}, {"pack", pack_}});
+    out.update({{"text", text_}, {"prompt", prompt_}, {"completion", completion_}, {"messages", messages_}, {"chat_template", chat_template_},
+                {"chat_variables", chat_variables_}, {"chat_date", chat_date_}, {"pack", pack_}});
     return out;
   }
 
@@ -57,8 +68,9 @@ class CausalLm : public LanguageTask {
 
   void table_options(TableOptions& options, bool labelled) const override {
     options.wanted = columns(labelled);
-    options.known = {text_, prompt_, completion_, messages_};
-    options.stand_ins = {"input_ids", messages_, references_column_};
+    options.known = {text_, prompt_, completion_, messages_, kShareGptColumn, "instruction", "output"};
+    options.stand_ins = {"input_ids", messages_, kShareGptColumn, "instruction", references_column_};
+    options.keys = {{text_, "data.text"}, {prompt_, "data.prompt"}, {completion_, "data.completion"}};
   }
 
   /// Lines of plain text that follow each other without a blank line are one document.
@@ -82,16 +94,23 @@ class CausalLm : public LanguageTask {
   }
 
   void fit(std::span<const Row> train, std::span<const Row>) override {
-    chat_ = std::any_of(train.begin(), train.end(), [&](const Row& row) { return row.fields.contains(messages_); });
+    chat_ = std::any_of(train.begin(), train.end(), [&](const Row& row) { return is_conversation(row, messages_); });
     add_end_of_turn();
   }
-  nlohmann::ordered_json state() const override { return {{"chat", chat_}}; }
+  /// A template that came from a file is kept, so that the run needs the file no more.
+  nlohmann::ordered_json state() const override {
+    nlohmann::ordered_json out{{"chat", chat_}};
+    if (!template_text_.empty()) out["chat_template"] = template_text_;
+    return out;
+  }
   void restore(const OrderedJsonFile& state) override {
     chat_ = read_chat(state);
+    template_text_ = state.value("chat_template", std::string());
+    find_template();
     add_end_of_turn();
   }
 
-  void use_model(const ModelFiles& model) override {
+  void use_model(const TaskModel& model) override {
     LanguageTask::use_model(model);
     positions_ = 0;
     for (const char* key : {"n_positions", "max_position_embeddings"})
@@ -107,15 +126,15 @@ class CausalLm : public LanguageTask {
     out.labelled = labelled;
     if (row.fields.contains("input_ids")) encode_ids(row, out);
     else if (uses_chat(row, labelled)) encode_chat(row, out);
-    else if (row.fields.contains(prompt_) || !prompt_template_.empty()) encode_prompt(row, out);
+    else if (is_prompt(row)) encode_prompt(row, out);
     else encode_text(row, out);
     return out;
   }
 
   std::vector<Example> arrange(std::vector<Example> examples, std::string_view what) const override {
     auto kept = LanguageTask::arrange(std::move(examples), what);
-    const bool plain = std::all_of(kept.begin(), kept.end(), [](const Example& e) { return e.prompt_ids.empty(); });
-    return pack_ && plain ? packed(kept) : kept;
+    const bool joined = std::all_of(kept.begin(), kept.end(), [](const Example& e) { return e.joined; });
+    return pack_ && joined ? packed(kept) : kept;
   }
 
   Batch collate(std::span<const Example* const> examples) const override {
@@ -152,40 +171,89 @@ class CausalLm : public LanguageTask {
   }
 
  private:
+  static bool is_known(const std::vector<std::string>& names, const std::string& name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  }
+  /// Names of templates are words; anything else is a path.
+  bool names_file() const {
+    const auto names = ChatTemplate::names();
+    return !is_known(names, chat_template_) && chat_template_.find_first_of("./") != std::string::npos;
+  }
+  bool is_alpaca(const Row& row) const { return row.fields.contains("instruction") && !row.fields.contains(prompt_) && prompt_template_.empty(); }
+  bool is_prompt(const Row& row) const { return row.fields.contains(prompt_) || !prompt_template_.empty() || is_alpaca(row); }
+
   bool uses_chat(const Row& row, bool labelled) const {
-    if (row.fields.contains(messages_)) return true;
-    const bool is_prompt = row.fields.contains(prompt_) || !prompt_template_.empty();
-    if (chat_template_ == "none" || !is_prompt) return false;
+    if (is_conversation(row, messages_)) return true;
+    if (chat_template_ == "none" || !is_prompt(row)) return false;
     return !chat_template_.empty() || (chat_ && !labelled);
   }
 
   void find_template() {
     template_.reset();
+    tool_template_.reset();
     if (chat_template_ == "none" || !model_.tokenizer) return;
     const TokenizerConfig settings = TokenizerConfig::read(model_.tokenizer_files);
-    const std::string bos = settings.token("bos_token", ""), eos = settings.token("eos_token", "");
-    if (!chat_template_.empty() && chat_template_ != "auto") {
-      template_ = ChatTemplate::by_name(chat_template_, bos, eos);
-      return;
+    const jinja::Variables tokens = special_tokens_of(settings);
+    const auto names = ChatTemplate::names();
+    if (names_file()) {
+      file_template(tokens);
+    } else if (is_known(names, chat_template_)) {
+      template_ = ChatTemplate::by_name(chat_template_, tokens);
+    } else {
+      own_template(settings, tokens);
     }
-    std::string jinja = model_.tokenizer_files("chat_template.jinja").value_or("");
-    if (const auto own = chat_template_of(settings)) jinja = *own;
-    no_template_ = "the tokenizer brings no chat template; choose one with data.chat_template: " + join(ChatTemplate::names());
-    if (jinja.empty()) return;
+    if (template_) give_variables(*template_);
+    if (tool_template_) give_variables(*tool_template_);
+  }
+
+  /// Of a file, or as the run kept it.
+  void file_template(const jinja::Variables& tokens) {
+    std::error_code ignored;
+    no_template_ = cat("data.chat_template: ", chat_template_, " does not exist; templates by name: ", join(ChatTemplate::names()));
+    if (template_text_.empty() && std::filesystem::exists(chat_template_, ignored)) template_text_ = read_file(chat_template_, "data.chat_template");
+    if (!template_text_.empty()) template_ = ChatTemplate::parse(template_text_, chat_template_, tokens);
+  }
+
+  /// The tokenizer's own template, and the one for rows with tools. A malformed one is an error of the rows that need it.
+  void own_template(const TokenizerConfig& settings, const jinja::Variables& tokens) {
+    const bool named = !chat_template_.empty() && chat_template_ != "auto";
+    const std::string wanted = named ? chat_template_ : "default";
+    const auto own = chat_templates_of(model_.tokenizer_files, settings, {wanted, "tool_use"});
+    std::vector<std::string> there;
+    for (const auto& entry : own) there.push_back(entry.first);
+    if (named) check(own.contains(wanted), "data.chat_template: '", wanted, "' is neither a file nor a template of the tokenizer",
+                     there.empty() ? "" : cat(" (", join(there), ")"), "; known names: ", join(ChatTemplate::names()));
+    no_template_ = cat(there.empty() ? "the tokenizer brings no chat template" : cat("the tokenizer's chat templates (", join(there), ") have no default"),
+                       "; choose one with data.chat_template: ", join(ChatTemplate::names()));
     try {
-      template_ = ChatTemplate::recognise(jinja, bos, eos);
+      if (own.contains(wanted)) template_ = ChatTemplate::parse(own.at(wanted), "the tokenizer's chat template", tokens);
+      if (!named && own.contains("tool_use")) tool_template_ = ChatTemplate::parse(own.at("tool_use"), "the tokenizer's chat template tool_use", tokens);
     } catch (const Error& e) {
-      no_template_ = e.what();  // only rows that are conversations need it
+      no_template_ = e.what();
     }
+  }
+
+  void give_variables(ChatTemplate& one) const {
+    jinja::Variables variables;
+    for (const auto& assignment : chat_variables_) variables.push_back(read_variable(assignment));
+    one.set_variables(variables, chat_date_.empty() ? jinja::Clock() : jinja::clock_of(chat_date_));
   }
 
   /// A conversation's answers end with the template's mark, which not every model's configuration calls its end token.
   void add_end_of_turn() {
     if (!template_ || !model_.tokenizer || !(chat_ || !chat_template_.empty())) return;
-    const auto ids = model_.tokenizer->tokenize(template_->end_of_turn());
+    const std::string mark = template_->end_of_turn();
+    if (mark.empty()) return;
+    const auto ids = model_.tokenizer->tokenize(mark);
     auto& eos = generation_.options.eos;
     if (ids.size() == 1 && std::find(eos.begin(), eos.end(), ids[0]) == eos.end()) eos.push_back(ids[0]);
   }
+
+  /// A prompt and what follows it.
+  struct ChatPart {
+    std::string text;
+    bool predicted = false;
+  };
 
   /// Tokens of parts one after the other: those of the whole text so far where they begin with the ones before, else each
   /// part's own, so that the tokens of a prompt are the same with and without its answer.
@@ -241,31 +309,61 @@ class CausalLm : public LanguageTask {
     if (answer.empty()) std::fill(out.label_ids.begin(), out.label_ids.end(), kIgnored);
   }
 
+  /// A row without messages is a question of the user, and its answer's column the answer.
+  Conversation conversation_of(const Row& row, Example& out) const {
+    if (is_conversation(row, messages_)) return read_conversation(row, messages_);
+    Conversation conversation;
+    if (is_alpaca(row)) conversation = alpaca_conversation(row);
+    else conversation.messages.push_back(make_message("user", prompt_text(row, prompt_, "prompt")));
+    conversation.tools = read_objects(row.fields, "tools", row.source);
+    conversation.documents = read_objects(row.fields, "documents", row.source);
+    if (!out.labelled) return conversation;
+    out.references = answers_of(row);
+    conversation.messages.push_back(make_message("assistant", out.references.front()));
+    return conversation;
+  }
+
+  std::vector<std::string> answers_of(const Row& row) const {
+    const bool output = is_alpaca(row) && !row.fields.contains(completion_);
+    return references_of(row, output ? "output" : completion_, output ? "output" : "completion");
+  }
+
   void encode_chat(const Row& row, Example& out) const {
     tokenizer(row);
-    check(template_.has_value(), row.source, ": ", no_template_);
-    std::vector<ChatMessage> messages;
-    if (row.fields.contains(messages_)) messages = read_messages(row.fields.at(messages_), row.source);
-    else messages.push_back({"user", prompt_text(row, prompt_, "prompt")});
-    if (out.labelled && !row.fields.contains(messages_)) {
-      out.references = references_of(row, completion_, "completion");
-      messages.push_back({"assistant", out.references.front()});
-    }
-    const bool answered = !messages.empty() && messages.back().role == "assistant";
-    check(answered || !out.labelled, row.source, ": messages: the last one must be the assistant's, which is learnt");
+    Conversation conversation = conversation_of(row, out);
+    const bool with_tools = tool_template_ && conversation.tools;
+    check(with_tools || template_.has_value(), row.source, ": ", no_template_);
+    const ChatTemplate& chosen = with_tools ? *tool_template_ : *template_;
     try {
-      if (out.labelled) {
-        if (out.references.empty()) out.references = {messages.back().content};
-        Sequence whole = sequence(row, template_->render(messages, false), false);
-        fit_into(std::move(whole), 0, out);
-      } else {
-        if (answered) messages.pop_back();
-        fit_into(prompt_only(sequence(row, template_->render(messages, true), false)), 0, out);
-      }
+      if (out.labelled) encode_answers(row, chosen, conversation, out);
+      else encode_question(row, chosen, std::move(conversation), out);
     } catch (const Error& e) {
       const std::string message = e.what();
       fail(message.starts_with(row.source) ? "" : row.source + ": ", message);
     }
+  }
+
+  void encode_question(const Row& row, const ChatTemplate& chosen, Conversation conversation, Example& out) const {
+    ChatTokens tokens = tokens_of_question(std::move(conversation), chosen, tokenizer(row), static_cast<size_t>(max_length_) - 1);
+    std::vector<int64_t> labels(tokens.ids.size(), kIgnored);
+    fit_into(prompt_only({std::move(tokens.ids), std::move(labels), 0}), tokens.fixed, out);
+    out.truncated = out.truncated || tokens.shortened;
+  }
+
+  void encode_answers(const Row& row, const ChatTemplate& chosen, const Conversation& conversation, Example& out) const {
+    ChatTokens tokens = tokens_of_answers(conversation, chosen, tokenizer(row), static_cast<size_t>(max_length_));
+    if (out.references.empty())
+      for (const auto& message : conversation.messages)
+        if (message.role == "assistant") out.references = {message.text};
+    Sequence whole{tokens.ids, std::vector<int64_t>(tokens.ids.size(), kIgnored), tokens.last_answer};
+    for (size_t t = 0; t < tokens.ids.size(); ++t)
+      if (tokens.learnt[t]) whole.labels[t] = tokens.ids[t];
+    Example prompt;
+    std::vector<int64_t> labels(tokens.prompt.size(), kIgnored);
+    fit_into(prompt_only({std::move(tokens.prompt), std::move(labels), 0}), tokens.fixed, prompt);
+    fit_into(std::move(whole), tokens.fixed, out);
+    out.prompt_ids = std::move(prompt.prompt_ids);
+    out.truncated = out.truncated || tokens.shortened;
   }
 
   static Sequence prompt_only(Sequence sequence) {
@@ -274,12 +372,13 @@ class CausalLm : public LanguageTask {
   }
 
   void encode_prompt(const Row& row, Example& out) const {
-    std::vector<ChatPart> parts{{prompt_text(row, prompt_, "prompt"), false}};
+    std::vector<ChatPart> parts{{is_alpaca(row) ? alpaca_prompt(alpaca_column(row, "instruction"), alpaca_column(row, "input"))
+                                                : prompt_text(row, prompt_, "prompt"), false}};
     if (!out.labelled) {
       fit_into(prompt_only(sequence(row, parts, true)), text_prefix_.size(), out);
       return;
     }
-    out.references = references_of(row, completion_, "completion");
+    out.references = answers_of(row);
     parts.push_back({out.references.front(), true});
     Sequence whole = sequence(row, parts, true);
     if (!out.references.front().empty()) {
@@ -305,21 +404,22 @@ class CausalLm : public LanguageTask {
     }
     out.input_ids = ids;
     out.label_ids = ids;
-    if (!ids.empty()) out.label_ids.front() = kIgnored;
+    out.joined = true;
+    // In a block the token before is the end of another text, after which any text may begin.
+    if (!ids.empty() && !pack_) out.label_ids.front() = kIgnored;
     if (ids.size() == text_prefix_.size()) std::fill(out.label_ids.begin(), out.label_ids.end(), kIgnored);
   }
 
   void encode_ids(const Row& row, Example& out) const {
-    Row copy{row.source, {{"ids", row.fields.at("input_ids")}}};
-    out.input_ids = label_list(copy, "ids");
-    check(!out.input_ids.empty() && std::find(out.input_ids.begin(), out.input_ids.end(), kIgnored) == out.input_ids.end(), row.source,
-          ": input_ids: expected whole numbers from 0, at least one");
+    RowIds ids = read_model_ids(row, out.labelled);
     const bool own = row.fields.contains("labels");
-    out.label_ids = own ? label_list(row, "labels") : out.input_ids;
-    check(out.label_ids.size() == out.input_ids.size(), row.source, ": labels: expected ", out.input_ids.size(), " values as in input_ids, found ",
-          out.label_ids.size());
+    out.input_ids = std::move(ids.input_ids);
+    out.label_ids = own ? std::move(ids.labels) : out.input_ids;
+    if (out.label_ids.empty()) out.label_ids.assign(out.input_ids.size(), kIgnored);
+    out.joined = out.labelled && !own;
     const auto first = std::find_if(out.label_ids.begin(), out.label_ids.end(), [](int64_t id) { return id != kIgnored; }) - out.label_ids.begin();
     if (own || !out.labelled) out.prompt_ids.assign(out.input_ids.begin(), own ? out.input_ids.begin() + first : out.input_ids.end());
+    out.label_ids.front() = kIgnored;  // no token before it predicts it, least of all another row's
     if (static_cast<int64_t>(out.input_ids.size()) > max_length_ && (own || !pack_)) {
       check(!own || too_long_ != "error", row.source, ": input_ids has ", out.input_ids.size(), " tokens, but data.max_length is ", max_length_,
             "; raise it, or set data.too_long: cut or drop");
@@ -330,7 +430,8 @@ class CausalLm : public LanguageTask {
     }
   }
 
-  /// Documents one after the other, cut into blocks of max_length; the last block may be shorter.
+  /// Documents one after the other, cut into blocks of max_length; the last block may be shorter. Rows with labels of their own are
+  /// never among them.
   std::vector<Example> packed(const std::vector<Example>& documents) const {
     std::vector<Example> blocks;
     for (const auto& document : documents) {
@@ -340,10 +441,8 @@ class CausalLm : public LanguageTask {
           blocks.back().source = document.source;
           blocks.back().labelled = true;
         }
-        // Whether a document's first token is predicted from the one before it does not matter to it, but teaches what
-        // follows the end token.
+        blocks.back().label_ids.push_back(t == 0 && blocks.back().input_ids.empty() ? kIgnored : document.label_ids[t]);
         blocks.back().input_ids.push_back(document.input_ids[t]);
-        blocks.back().label_ids.push_back(t == 0 && !blocks.back().label_ids.empty() ? document.input_ids[0] : document.label_ids[t]);
       }
     }
     if (blocks.size() > 1 && blocks.back().input_ids.size() < 2) blocks.pop_back();  // one token predicts nothing
@@ -351,10 +450,12 @@ class CausalLm : public LanguageTask {
     return blocks;
   }
 
-  std::string text_ = "text", prompt_ = "prompt", completion_ = "completion", messages_ = "messages", chat_template_;
+  std::string text_ = "text", prompt_ = "prompt", completion_ = "completion", messages_ = "messages", chat_template_, chat_date_;
+  std::vector<std::string> chat_variables_;
+  std::string template_text_;  ///< of a file
   bool pack_ = true, chat_ = false;
   int64_t positions_ = 0;
-  std::optional<ChatTemplate> template_;
+  std::optional<ChatTemplate> template_, tool_template_;
   std::string no_template_ = "the model has no tokenizer";
 };
 

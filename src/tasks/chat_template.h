@@ -1,56 +1,62 @@
-// Conversations as the text that chat models were trained on. Free of LibTorch.
+// Conversations as the text that chat models were trained on, and which of it they learn to write. Free of LibTorch.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "core/json_file.h"
+#include "tasks/conversations.h"
+#include "template/template.h"
+#include "text/tokenizer_json.h"
 
 namespace deeplora {
 
-struct ChatMessage {
-  std::string role;  ///< system, user or assistant
-  std::string content;
-};
-
-/// A stretch of a conversation's text.
-struct ChatPart {
+/// A conversation's text, and the stretches [begin, end) in bytes that the assistant writes: its answers with their end marks.
+struct ChatText {
   std::string text;
-  bool predicted = false;  ///< an assistant's answer with its end mark: what a model is trained to write
+  std::vector<std::pair<size_t, size_t>> answers;
 };
 
-/// One of the common forms, as transformers' apply_chat_template renders it with the models' own templates.
+/// A Jinja chat template with the tokenizer's special tokens, rendered as transformers' apply_chat_template does.
 class ChatTemplate {
  public:
   /// The names that by_name() takes: chatml, gemma, gemma3, llama2, llama3, llama3.1, mistral, phi3, zephyr.
   static std::vector<std::string> names();
   /// Throws Error listing the names.
-  static ChatTemplate by_name(const std::string& name, const std::string& bos, const std::string& eos);
-  /// Recognised by the text of `chat_template` (Jinja) of tokenizer_config.json. Throws Error for a form that is none of the
-  /// known ones.
-  static ChatTemplate recognise(const std::string& jinja, const std::string& bos, const std::string& eos);
+  static ChatTemplate by_name(const std::string& name, const jinja::Variables& tokens);
+  /// `origin` names the template in errors. Throws Error with line and column for a malformed one.
+  static ChatTemplate parse(const std::string& jinja, const std::string& origin, const jinja::Variables& tokens);
 
-  const std::string& name() const { return name_; }
-  /// The text that ends an assistant's turn ("<|im_end|>").
-  const std::string& end_of_turn() const { return end_of_turn_; }
-  /// The whole conversation; with `open` set, followed by what invites the assistant to answer. Throws Error for roles out of
-  /// order and for a system message where the form has none.
-  std::vector<ChatPart> render(const std::vector<ChatMessage>& messages, bool open) const;
+  /// Further variables of every rendering (enable_thinking), and the day that strftime_now tells.
+  void set_variables(const jinja::Variables& variables, jinja::Clock clock);
+  /// The text that ends an assistant's turn ("<|im_end|>"); empty when it cannot be told.
+  std::string end_of_turn() const;
+  /// The conversation, followed by what invites the assistant to answer. Throws Error for what the template raises.
+  std::string prompt(const Conversation& conversation) const;
+  std::string text(const Conversation& conversation) const;
+  /// The whole conversation. The answers are what {% generation %} marks, else what each of them adds to the conversation before it.
+  /// Throws Error for what the template raises, and where it cannot be told which text is an answer.
+  ChatText whole(const Conversation& conversation) const;
 
  private:
-  struct Form;
-  static const std::vector<Form>& forms();
-  std::string name_, bos_, eos_, end_of_turn_;
-  std::string default_system_;  ///< put first where a conversation has no system message
-  const Form* form_ = nullptr;
+  jinja::Rendering render(const Conversation& conversation, size_t count, bool open) const;
+  std::pair<size_t, size_t> answer(const Conversation& conversation, size_t index, const std::string& whole) const;
+  std::optional<jinja::Template> template_;
+  jinja::Variables tokens_, variables_;
+  jinja::Clock clock_;
 };
 
-/// "chat_template" of tokenizer_config.json: a text, or the one called "default" of a list of {"name", "template"}.
-std::optional<std::string> chat_template_of(const JsonFile& settings);
-
-/// [{"role": ..., "content": ...}, ...], also as text; throws Error naming `where`.
-std::vector<ChatMessage> read_messages(const nlohmann::ordered_json& value, std::string_view where);
+/// The chat templates of a tokenizer by name ("default", "tool_use", ...), from where transformers takes them: chat_template.jinja and
+/// additional_chat_templates/NAME.jinja for the `further` names, else chat_template of tokenizer_config.json.
+std::map<std::string, std::string> chat_templates_of(const TokenizerFiles& files, const TokenizerConfig& settings, const std::vector<std::string>& further);
+/// "chat_template" of tokenizer_config.json: a text, which is called "default", or a list of {"name", "template"}.
+std::map<std::string, std::string> chat_templates_of(const JsonFile& settings);
+/// bos_token, eos_token, ...: the special tokens that the tokenizer names.
+jinja::Variables special_tokens_of(const TokenizerConfig& settings);
+/// "name=value" as a variable; the value is JSON, else a text. Throws Error without a name.
+std::pair<std::string, jinja::Value> read_variable(const std::string& assignment);
 
 }  // namespace deeplora

@@ -3,9 +3,12 @@
 #include <map>
 #include <set>
 
+#include "core/log.h"
+#include "tasks/label_names.h"
 #include "tasks/metrics.h"
 #include "tasks/task_state.h"
 #include "tasks/text_task.h"
+#include "text/row_errors.h"
 
 namespace deeplora {
 namespace {
@@ -20,34 +23,42 @@ class Classification : public TextTask {
 
   void fit(std::span<const Row> /*train*/, std::span<const Row> all) override {
     std::set<std::string> found;
-    Errors errors;
+    RowErrors errors;
     for (const auto& row : all) {
       try {
-        const std::string label = cell(row, columns_.label);
-        if (label.empty()) errors.add(row.source, ": ", columns_.label, ": an empty label");
-        else found.insert(label);
+        const std::string label(without_blanks(cell(row, columns_.label)));
+        check(!label.empty(), row.source, ": ", columns_.label, ": an empty label");
+        found.insert(label);
       } catch (const Error& e) {
-        errors.add(e.what());
+        errors.add_what(row.source, e.what());
       }
     }
     errors.throw_if_any();
-    labels_.assign(found.begin(), found.end());
-    // "10" after "9": labels that are all numbers are put in their order.
-    if (std::all_of(labels_.begin(), labels_.end(), is_number))
-      std::stable_sort(labels_.begin(), labels_.end(), [](const auto& a, const auto& b) { return std::stod(a) < std::stod(b); });
-    check(labels_.size() >= 2, "the training rows hold only one label, '", labels_.front(), "' (column ", columns_.label,
+    labels_ = LabelNames::of(found);
+    for (const auto& [spelling, name] : labels_.respelt())
+      log_info("column ", columns_.label, ": all labels are numbers, so '", spelling, "' is label '", name, "'");
+    const auto& names = labels_.names();
+    check(names.size() >= 2, "the training rows hold only one label, '", names.front(), "' (column ", columns_.label,
           "); a classification needs at least two");
-    check(labels_.size() <= 1000, "the training rows hold ", labels_.size(), " different labels in column ", columns_.label,
-          " (", join(labels_, ", ", 4), "); is this a regression? Set data.task: regression");
-    index_labels();
+    check(names.size() <= 1000, "the training rows hold ", names.size(), " different labels in column ", columns_.label,
+          " (", join(names, ", ", 4), "); is this a regression? Set data.task: regression");
+    find_positive();
   }
 
-  nlohmann::ordered_json state() const override { return {{"labels", labels_}}; }
+  nlohmann::ordered_json state() const override { return {{"labels", labels_.names()}}; }
   void restore(const OrderedJsonFile& state) override {
-    labels_ = read_labels(state);
-    index_labels();
+    labels_ = LabelNames::in_order(read_labels(state));
+    find_positive();
   }
   int64_t outputs() const override { return static_cast<int64_t>(labels_.size()); }
+
+  std::string label_summary(std::span<const Example> examples) const override {
+    std::vector<size_t> counts(labels_.size());
+    for (const auto& example : examples) ++counts[static_cast<size_t>(example.label)];
+    std::vector<std::string> shown;
+    for (size_t i = 0; i < counts.size(); ++i) shown.push_back(cat(labels_.names()[i], " ", with_commas(counts[i])));
+    return cat("labels ", join(shown, ", ", 8));
+  }
 
   torch::Tensor loss_sum(const ModelOutput& output, const Batch& batch) const override {
     return torch::nn::functional::cross_entropy(output.logits.to(torch::kFloat32), batch.labels,
@@ -57,10 +68,10 @@ class Classification : public TextTask {
  protected:
   void read_label(const Row& row, Example& example) const override {
     const std::string label = cell(row, columns_.label);
-    const auto found = index_.find(label);
-    check(found != index_.end(), row.source, ": ", columns_.label, ": label '", label, "' does not occur in the training rows; known: ",
-          join(labels_));
-    example.label = found->second;
+    const auto found = labels_.find(label);
+    check(found.has_value(), row.source, ": ", columns_.label, ": label '", label, "' does not occur in the training rows; known: ",
+          join(labels_.names()));
+    example.label = *found;
   }
 
   torch::Tensor label_tensor(std::span<const Example* const> examples) const override {
@@ -89,32 +100,23 @@ class Classification : public TextTask {
   nlohmann::ordered_json prediction(const torch::Tensor& logits) const override {
     const torch::Tensor probabilities = logits.softmax(0);
     const auto list = [](const torch::Tensor& t) { return std::vector<double>(t.const_data_ptr<double>(), t.const_data_ptr<double>() + t.numel()); };
-    return {{"prediction", labels_.at(static_cast<size_t>(logits.argmax().item<int64_t>()))},
+    return {{"prediction", labels_.names().at(static_cast<size_t>(logits.argmax().item<int64_t>()))},
             {"logits", list(logits.contiguous())},
             {"probabilities", list(probabilities.contiguous())}};
   }
 
  private:
-  static bool is_number(const std::string& text) {
-    char* end = nullptr;
-    std::strtod(text.c_str(), &end);
-    return !text.empty() && *end == '\0';
-  }
-
   double f1(std::span<const int64_t> predicted, std::span<const int64_t> expected) const {
-    if (!positive_.empty()) return f1_of_class(predicted, expected, index_.at(positive_));
+    if (!positive_.empty()) return f1_of_class(predicted, expected, *labels_.find(positive_));
     return labels_.size() == 2 ? f1_of_class(predicted, expected, 1) : f1_macro(predicted, expected);
   }
 
-  void index_labels() {
-    index_.clear();
-    for (size_t i = 0; i < labels_.size(); ++i) index_.emplace(labels_[i], static_cast<int64_t>(i));
-    check(positive_.empty() || index_.count(positive_), "data.positive: '", positive_, "' is no label; known: ", join(labels_));
+  void find_positive() const {
+    check(positive_.empty() || labels_.find(positive_), "data.positive: '", positive_, "' is no label; known: ", join(labels_.names()));
   }
 
   std::string headline_, positive_;
-  std::vector<std::string> labels_;
-  std::map<std::string, int64_t> index_;
+  LabelNames labels_;
 };
 
 }  // namespace

@@ -47,13 +47,13 @@ nlohmann::ordered_json GenerationConfig::settings() const {
           {"seed", o.seed}, {"stop", stop}};
 }
 
-int64_t model_token(const ModelFiles& model, const std::string& key) {
+int64_t model_token(const TaskModel& model, const std::string& key) {
   for (const auto* settings : {&model.generation_config, &model.config})
     if (const auto ids = ids_of(*settings, key); !ids.empty()) return ids.front();
   return -1;
 }
 
-void GenerationConfig::use_model(const ModelFiles& model) {
+void GenerationConfig::use_model(const TaskModel& model) {
   options.eos.clear();
   for (const auto* settings : {&model.generation_config, &model.config}) {
     options.eos = ids_of(*settings, "eos_token_id");

@@ -18,11 +18,11 @@ struct GenerationConfig {
   /// The keys with their values.
   nlohmann::ordered_json settings() const;
   /// End tokens and forced tokens from generation_config.json, config.json and the tokenizer.
-  void use_model(const ModelFiles& model);
+  void use_model(const TaskModel& model);
 };
 
 /// A token id of generation_config.json, else of config.json; -1 where neither has it.
-int64_t model_token(const ModelFiles& model, const std::string& key);
+int64_t model_token(const TaskModel& model, const std::string& key);
 
 /// `text` up to the first stop text in it; `found` tells whether there was one.
 std::string before_stop(const std::string& text, const std::vector<std::string>& stop, bool* found = nullptr);

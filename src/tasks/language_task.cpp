@@ -94,7 +94,7 @@ nlohmann::ordered_json LanguageTask::settings() const {
           {"metric", metric_}, {"generate", generate_}, {"generation", generation_.settings()}};
 }
 
-void LanguageTask::use_model(const ModelFiles& model) {
+void LanguageTask::use_model(const TaskModel& model) {
   check(model.has_decoder == takes_decoder(), "data.task: ", name_, " needs a ",
         takes_decoder() ? "sequence-to-sequence model (decoder_input_ids); for this causal or encoder model use causal-lm"
                         : "causal language model; this one takes decoder_input_ids: use seq2seq");
@@ -185,16 +185,18 @@ void LanguageTask::fit_answer(std::vector<int64_t>& answer, int64_t room, Exampl
   answer.resize(too_long_ == "cut" ? static_cast<size_t>(std::max<int64_t>(room, 0)) : 0);
 }
 
-std::vector<int64_t> LanguageTask::label_list(const Row& row, const std::string& column) {
-  std::vector<int64_t> out;
-  const auto& values = row.fields.at(column);
-  check(values.is_array(), row.source, ": ", column, ": expected a list of whole numbers, found ", values.dump().substr(0, 80));
-  for (const auto& value : values) {
-    const bool fits = value.is_number_integer() && (value.get<int64_t>() >= 0 || value.get<int64_t>() == kIgnored);
-    check(fits, row.source, ": ", column, ": expected whole numbers from 0 (or -100: not predicted), found ", value.dump());
-    out.push_back(value.get<int64_t>());
-  }
-  return out;
+RowIds LanguageTask::read_model_ids(const Row& row, bool with_labels) {
+  RowIds ids = read_row_ids(row, with_labels);
+  check(ids.attention_mask.empty(), row.source, ": attention_mask hides tokens between others; language models take masks that hide padding ",
+        "at the ends alone");
+  const bool types = std::any_of(ids.token_type_ids.begin(), ids.token_type_ids.end(), [](int64_t type) { return type != 0; });
+  check(!types, row.source, ": token_type_ids: expected zeros, which language models go without");
+  return ids;
+}
+
+std::vector<std::string> LanguageTask::remarks(const std::vector<Row>& rows, bool /*labelled*/) const {
+  const std::string turned = turned_rows(rows);
+  return turned.empty() ? std::vector<std::string>{} : std::vector{turned};
 }
 
 std::vector<Example> LanguageTask::arrange(std::vector<Example> examples, std::string_view what) const {

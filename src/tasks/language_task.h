@@ -2,6 +2,7 @@
 #pragma once
 
 #include "tasks/generation_config.h"
+#include "tasks/row_ids.h"
 #include "tasks/task.h"
 
 namespace deeplora {
@@ -14,7 +15,8 @@ class LanguageTask : public Task {
   nlohmann::ordered_json state() const override { return nlohmann::ordered_json::object(); }
   void restore(const OrderedJsonFile&) override {}
   void set_pad_id(int64_t id) override { pad_id_ = id; }
-  void use_model(const ModelFiles& model) override;
+  void use_model(const TaskModel& model) override;
+  std::vector<std::string> remarks(const std::vector<Row>& rows, bool labelled) const override;
   /// Leaves out examples without anything to predict, with a warning that names them.
   std::vector<Example> arrange(std::vector<Example> examples, std::string_view what) const override;
   int64_t outputs() const override { return 0; }
@@ -51,8 +53,8 @@ class LanguageTask : public Task {
   std::vector<std::string> references_of(const Row& row, const std::string& answer_column, const std::string& key) const;
   /// Handles an answer of `tokens` where `room` fit, as data.too_long says: cuts and marks, marks as dropped (no labels), or fails.
   void fit_answer(std::vector<int64_t>& answer, int64_t room, Example& example, const std::string& what) const;
-  /// A label list of a row that brings its own ids.
-  static std::vector<int64_t> label_list(const Row& row, const std::string& column);
+  /// Tokens of a row that brings its own ids: read_row_ids() for models that take neither gaps in the mask nor token types.
+  static RowIds read_model_ids(const Row& row, bool with_labels);
 
   std::string name_, prompt_template_, references_column_ = "references", too_long_ = "error", metric_ = "loss", generate_ = "false";
   static constexpr int64_t kDefaultLength = 512;
@@ -60,7 +62,7 @@ class LanguageTask : public Task {
   int64_t eos_id_ = -1;                          ///< ends a text; -1 unknown
   std::vector<int64_t> text_prefix_, text_suffix_;  ///< special tokens that the tokenizer puts around a text
   GenerationConfig generation_;
-  ModelFiles model_;
+  TaskModel model_;
 
  private:
   void check_metric(const Config& data) const;

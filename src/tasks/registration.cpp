@@ -6,23 +6,27 @@
 namespace deeplora {
 namespace {
 
-/// All knowledge of a GLUE task in one row. Columns as in the data sets' published form; rename them under `data`.
+/// All knowledge of a GLUE task in one row: its columns, and what its published files call them (by number where a file has no header).
 struct GlueTask {
   const char *name, *text, *text_pair, *headline;
   bool regression;
+  std::map<std::string, std::vector<std::string>> also;
 };
 
-constexpr GlueTask kGlue[] = {
-    {"cola", "sentence", "", "matthews", false},
-    {"sst2", "sentence", "", "accuracy", false},
-    {"mrpc", "sentence1", "sentence2", "f1", false},
-    {"qqp", "question1", "question2", "f1", false},
-    {"stsb", "sentence1", "sentence2", "pearson", true},
-    {"mnli", "premise", "hypothesis", "accuracy", false},
-    {"qnli", "question", "sentence", "accuracy", false},
-    {"rte", "sentence1", "sentence2", "accuracy", false},
-    {"wnli", "sentence1", "sentence2", "accuracy", false},
-};
+const std::vector<GlueTask>& glue_tasks() {
+  static const std::vector<GlueTask> tasks{
+      {"cola", "sentence", "", "matthews", false, {{"sentence", {"3"}}, {"label", {"1"}}}},
+      {"sst2", "sentence", "", "accuracy", false, {}},
+      {"mrpc", "sentence1", "sentence2", "f1", false, {{"sentence1", {"#1 String"}}, {"sentence2", {"#2 String"}}, {"label", {"Quality"}}}},
+      {"qqp", "question1", "question2", "f1", false, {{"label", {"is_duplicate"}}}},
+      {"stsb", "sentence1", "sentence2", "pearson", true, {{"label", {"score"}}}},
+      {"mnli", "premise", "hypothesis", "accuracy", false, {{"premise", {"sentence1"}}, {"hypothesis", {"sentence2"}}, {"label", {"gold_label"}}}},
+      {"qnli", "question", "sentence", "accuracy", false, {}},
+      {"rte", "sentence1", "sentence2", "accuracy", false, {}},
+      {"wnli", "sentence1", "sentence2", "accuracy", false, {}},
+  };
+  return tasks;
+}
 
 }  // namespace
 
@@ -31,9 +35,9 @@ void register_tasks(Tasks& tasks) {
   tasks.add("regression", [](const Config& data) { return make_regression("regression", data, {}, "pearson"); });
   tasks.add("causal-lm", make_causal_lm);
   tasks.add("seq2seq", make_seq2seq);
-  for (const GlueTask& row : kGlue)
+  for (const GlueTask& row : glue_tasks())
     tasks.add(row.name, [row](const Config& data) {
-      const TextColumns columns{row.text, row.text_pair, "label"};
+      const TextColumns columns{row.text, row.text_pair, "label", row.also};
       return row.regression ? make_regression(row.name, data, columns, row.headline)
                             : make_classification(row.name, data, columns, row.headline);
     });

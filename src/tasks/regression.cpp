@@ -1,15 +1,38 @@
 #include <torch/torch.h>
 
+#include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <map>
 #include <tuple>
 
+#include "tasks/label_names.h"
 #include "tasks/metrics.h"
 #include "tasks/task_state.h"
 #include "tasks/text_task.h"
+#include "text/row_errors.h"
 
 namespace deeplora {
 namespace {
+
+/// Mean and standard deviation (of the population) by differences from a value among them, so that their distance from zero
+/// costs no digits.
+std::pair<double, double> mean_and_spread(const std::vector<double>& values) {
+  const auto n = static_cast<double>(values.size());
+  const auto mean_difference = [&](double from) {
+    double sum = 0;
+    for (const double value : values) sum += (value - from) / n;
+    return sum;
+  };
+  double mean = values.front() + mean_difference(values.front());
+  mean += mean_difference(mean);
+  double largest = 0, squares = 0;
+  for (const double value : values) largest = std::max(largest, std::abs(value - mean));
+  for (const double value : values) squares += (value - mean) / largest * ((value - mean) / largest);
+  return {mean, largest * std::sqrt(squares / n)};
+}
+
+std::string shown_number(double value) { return nlohmann::json(value).dump(); }
 
 /// One number per row. The loss is taken in units of the training targets' spread, so that learning rates do not depend on
 /// the scale of the labels.
@@ -19,23 +42,22 @@ class Regression : public TextTask {
       : TextTask(name, data, defaults), headline_(std::move(headline)) {}
 
   void fit(std::span<const Row> train, std::span<const Row> /*all*/) override {
-    Errors errors;
-    double sum = 0, squares = 0;
+    RowErrors errors;
+    std::vector<double> values;
     for (const auto& row : train) {
       try {
-        const double value = target(row);
-        sum += value;
-        squares += value * value;
+        values.push_back(target(row));
       } catch (const Error& e) {
-        errors.add(e.what());
+        errors.add_what(row.source, e.what());
       }
     }
     errors.throw_if_any();
-    const auto n = static_cast<double>(train.size());
-    mean_ = sum / n;
-    spread_ = std::sqrt(std::max(0.0, squares / n - mean_ * mean_));
-    check(spread_ > 0, "all ", train.size(), " training rows have the same target ", mean_, " in column ", columns_.label,
+    const auto [least, most] = std::minmax_element(values.begin(), values.end());
+    check(*least < *most, "all ", train.size(), " training rows have the same target ", shown_number(*least), " in column ", columns_.label,
           "; a regression needs different ones");
+    std::tie(mean_, spread_) = mean_and_spread(values);
+    check(std::isfinite(mean_) && std::isfinite(spread_), "the training rows' targets in column ", columns_.label, " lie too far apart: ",
+          shown_number(*least), " to ", shown_number(*most));
   }
 
   nlohmann::ordered_json state() const override { return {{"mean", mean_}, {"spread", spread_}}; }
@@ -43,17 +65,23 @@ class Regression : public TextTask {
   int64_t outputs() const override { return 1; }
   std::pair<double, double> output_scale() const override { return {mean_, spread_}; }
 
+  std::string label_summary(std::span<const Example> examples) const override {
+    const auto [least, most] = std::minmax_element(examples.begin(), examples.end(), [](const auto& a, const auto& b) { return a.target < b.target; });
+    return examples.empty() ? "" : cat("targets from ", shown_number(least->target), " to ", shown_number(most->target));
+  }
+
   torch::Tensor loss_sum(const ModelOutput& output, const Batch& batch) const override {
-    const torch::Tensor difference = output.logits.to(torch::kFloat32).squeeze(-1) - batch.labels;
-    return (difference / spread_).square().sum();
+    const torch::Tensor found = (output.logits.to(torch::kFloat64).squeeze(-1) - mean_) / spread_;
+    return (found - batch.labels).square().sum().to(torch::kFloat32);
   }
 
  protected:
   void read_label(const Row& row, Example& example) const override { example.target = target(row); }
 
+  /// [B] float32 in units of the spread: float32 would not hold targets that lie close together far from zero.
   torch::Tensor label_tensor(std::span<const Example* const> examples) const override {
     std::vector<double> values;
-    for (const Example* example : examples) values.push_back(example->target);
+    for (const Example* example : examples) values.push_back((example->target - mean_) / spread_);
     return torch::tensor(values, torch::kFloat64).to(torch::kFloat32);
   }
 
@@ -81,11 +109,13 @@ class Regression : public TextTask {
 
  private:
   double target(const Row& row) const {
-    const std::string text = cell(row, columns_.label);
-    char* end = nullptr;
-    const double value = std::strtod(text.c_str(), &end);
-    check(!text.empty() && *end == '\0' && std::isfinite(value), row.source, ": ", columns_.label, ": expected a number, found '", text,
-          "' (for named labels set data.task: classification)");
+    const std::string whole = cell(row, columns_.label);
+    std::string_view text = without_blanks(whole);
+    if (text.starts_with('+')) text.remove_prefix(1);
+    double value = 0;
+    const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
+    check(failed == std::errc() && end == text.data() + text.size() && std::isfinite(value), row.source, ": ", columns_.label,
+          ": expected a number, found '", whole, "' (for named labels set data.task: classification)");
     return value;
   }
 

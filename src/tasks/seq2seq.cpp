@@ -4,6 +4,7 @@
 
 #include "tasks/language_task.h"
 #include "tasks/token_loss.h"
+#include "text/row_errors.h"
 
 namespace deeplora {
 namespace {
@@ -15,14 +16,19 @@ class Seq2Seq : public LanguageTask {
     data.read("text", text_, "column of the source text");
     data.read("target", target_, "column of the target text");
     data.read("max_target_length", max_target_length_, "longest target in tokens, special tokens included; absent: max_length");
+    data.read("source_language", languages_.source, "code of the source's language, for tokenizers that mark texts with it (en_XX, eng_Latn); empty: the tokenizer's own");
+    data.read("target_language", languages_.target, "code of the target's language; empty: the tokenizer's own");
     data.require(!max_target_length_ || *max_target_length_ >= 2, "max_target_length", "a whole number from 2");
   }
 
   nlohmann::ordered_json settings() const override {
     auto out = LanguageTask::settings();
-    out.update({{"text", text_}, {"target", target_}, {"max_target_length", most_target()}});
+    out.update({{"text", text_}, {"target", target_}, {"max_target_length", most_target()}, {"source_language", languages_.source},
+                {"target_language", languages_.target}});
     return out;
   }
+
+  Languages languages() const override { return languages_; }
 
   std::vector<std::string> columns(bool labelled) const override {
     std::vector<std::string> out = prompt_template_.empty() ? std::vector<std::string>{text_} : template_columns();
@@ -33,9 +39,24 @@ class Seq2Seq : public LanguageTask {
   void table_options(TableOptions& options, bool labelled) const override {
     options.wanted = columns(labelled);
     options.stand_ins = {"input_ids", references_column_};
+    options.keys = {{text_, "data.text"}, {target_, "data.target"}};
   }
 
-  void use_model(const ModelFiles& model) override {
+  std::vector<std::string> remarks(const std::vector<Row>& rows, bool labelled) const override {
+    auto out = LanguageTask::remarks(rows, labelled);
+    size_t empty = 0;
+    std::string first;
+    for (const auto& row : rows) {
+      const auto source = row.fields.find(text_);
+      if (row.fields.contains("input_ids") || source == row.fields.end() || *source != "") continue;
+      if (empty++ == 0) first = row.source;
+    }
+    if (empty > 0 && prompt_template_.empty())
+      out.push_back(cat(with_commas(empty), " of ", with_commas(rows.size()), " rows have an empty text, the first at ", first));
+    return out;
+  }
+
+  void use_model(const TaskModel& model) override {
     LanguageTask::use_model(model);
     start_ = model_token(model, "decoder_start_token_id");
     check(start_ >= 0, "task seq2seq: the model's config.json names no decoder_start_token_id");
@@ -57,6 +78,8 @@ class Seq2Seq : public LanguageTask {
       Encoding encoding = tokenizer(row).encode(source, std::nullopt, max_length_);
       out.input_ids = std::move(encoding.ids);
       out.truncated = encoding.truncated;
+      check(!out.input_ids.empty(), row.source, ": an empty source, and the tokenizer adds no token of its own; the model needs at least one ",
+            "token (leave the row out)");
       if (labelled) encode_target(row, out);
     } catch (const Error& e) {
       const std::string message = e.what();
@@ -110,26 +133,27 @@ class Seq2Seq : public LanguageTask {
 
   void encode_target(const Row& row, Example& out) const {
     if (out.references.front().empty()) return;  // nothing to predict: arrange() reports it
-    out.label_ids = tokenizer(row).encode(out.references.front(), std::nullopt, 0).ids;
-    if (eos_id_ >= 0 && (out.label_ids.empty() || out.label_ids.back() != eos_id_)) out.label_ids.push_back(eos_id_);
+    auto& ids = out.label_ids = tokenizer(row).encode_target(out.references.front()).ids;
+    // A language code may stand behind the end token.
+    const auto last = ids.end() - static_cast<std::ptrdiff_t>(std::min<size_t>(ids.size(), 2));
+    if (eos_id_ >= 0 && std::find(last, ids.end(), eos_id_) == ids.end()) ids.push_back(eos_id_);
     fit_answer(out.label_ids, most_target(), out, "the target");
   }
 
   void encode_ids(const Row& row, Example& out) const {
-    out.input_ids = label_list(row, "input_ids");
-    check(!out.input_ids.empty() && std::find(out.input_ids.begin(), out.input_ids.end(), kIgnored) == out.input_ids.end(), row.source,
-          ": input_ids: expected whole numbers from 0, at least one");
+    out.input_ids = read_model_ids(row, false).input_ids;
     if (static_cast<int64_t>(out.input_ids.size()) > max_length_) {
       out.truncated = true;
       out.input_ids.resize(static_cast<size_t>(max_length_));
     }
     if (!out.labelled) return;
     check(row.fields.contains("labels"), row.source, ": a row with input_ids needs labels, the target's ids");
-    out.label_ids = label_list(row, "labels");
+    out.label_ids = whole_numbers(row, "labels", true);
     fit_answer(out.label_ids, most_target(), out, "the target");
   }
 
   std::string text_ = "text", target_ = "target";
+  Languages languages_;
   std::optional<int64_t> max_target_length_;
   int64_t start_ = 0, positions_ = 0;
 };

@@ -26,15 +26,16 @@ struct Example {
   std::string source;                    ///< file:line, for messages
   std::vector<int64_t> input_ids;        ///< special tokens included
   std::vector<int64_t> token_type_ids;   ///< empty or as long as input_ids
-  std::vector<int64_t> attention_mask;   ///< empty (all ones) or as long as input_ids
+  std::vector<int64_t> attention_mask;   ///< empty (all ones) or as long as input_ids, beginning with 1
   std::vector<int64_t> label_ids;        ///< language models: the token to predict at each place, -100 where none (causal: as long as
                                          ///< input_ids and not shifted; sequence to sequence: the target)
   std::vector<int64_t> prompt_ids;       ///< what a language model is given to continue (causal)
   std::vector<std::string> references;   ///< texts that a generated one is compared with
   int64_t label = 0;                     ///< class of a classification
-  double target = 0;                     ///< value of a regression
+  double target = 0;                     ///< value of a regression, in its own units
   bool labelled = false;
   bool truncated = false;
+  bool joined = false;  ///< language models: may share a block with other rows
 };
 
 /// How evaluate() runs the model.
@@ -50,7 +51,7 @@ struct EvaluationOptions {
 };
 
 /// What a task may read of the model it is for.
-struct ModelFiles {
+struct TaskModel {
   JsonFile config;             ///< config.json, or an empty object
   JsonFile generation_config;  ///< generation_config.json, or an empty object
   TokenizerFiles tokenizer_files;
@@ -75,10 +76,16 @@ class Task {
   virtual void restore(const OrderedJsonFile& state) = 0;
   /// Id that fills cells beyond a text (masked out, but some models read it: RoBERTa counts positions by it).
   virtual void set_pad_id(int64_t id) = 0;
+  /// Languages that a translator's tokenizer marks texts with; empty for everything else.
+  virtual Languages languages() const { return {}; }
   /// Called before any row is encoded. Throws Error for a model of another kind.
-  virtual void use_model(const ModelFiles& /*model*/) {}
+  virtual void use_model(const TaskModel& /*model*/) {}
   /// How the task's files are read: columns, and what may stand in for them.
   virtual void table_options(TableOptions& options, bool labelled) const { options.wanted = columns(labelled); }
+  /// What is to be said once of the rows of a file: empty texts, blanks around labels.
+  virtual std::vector<std::string> remarks(const std::vector<Row>& /*rows*/, bool /*labelled*/) const { return {}; }
+  /// Of labelled examples, for the line that a run begins with: "labels neg 602, pos 602"; "" for nothing.
+  virtual std::string label_summary(std::span<const Example> /*examples*/) const { return ""; }
   /// Labelled rows as they are encoded: language modelling joins the lines of a document.
   virtual std::vector<Row> documents(std::vector<Row> rows) const { return rows; }
   /// Labelled examples as they are trained on: language modelling packs them. `what` names the rows.

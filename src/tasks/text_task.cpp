@@ -7,32 +7,20 @@
 #include <numeric>
 
 #include "lm/autocast.h"
+#include "tasks/label_names.h"
+#include "tasks/row_ids.h"
+#include "text/row_errors.h"
 
 namespace deeplora {
 namespace {
 
-std::vector<int64_t> integers(const Row& row, const std::string& column) {
-  const auto& value = row.fields.at(column);
-  check(value.is_array(), row.source, ": ", column, ": expected a list of whole numbers, found ", value.dump());
-  std::vector<int64_t> out;
-  for (const auto& item : value) {
-    check(item.is_number_integer() && item.get<int64_t>() >= 0, row.source, ": ", column, ": expected whole numbers from 0, found ", item.dump());
-    out.push_back(item.get<int64_t>());
-  }
-  return out;
-}
-
 /// A row that brings its own ids, cut to max_length.
 Example from_ids(const Row& row, int64_t max_length) {
+  RowIds ids = read_row_ids(row, false);
   Example example;
-  example.input_ids = integers(row, "input_ids");
-  check(!example.input_ids.empty(), row.source, ": input_ids: an empty list");
-  for (auto [column, values] : {std::pair{"attention_mask", &example.attention_mask}, std::pair{"token_type_ids", &example.token_type_ids}}) {
-    if (!row.fields.contains(column)) continue;
-    *values = integers(row, column);
-    check(values->size() == example.input_ids.size(), row.source, ": ", column, ": expected ", example.input_ids.size(),
-          " values as in input_ids, found ", values->size());
-  }
+  example.input_ids = std::move(ids.input_ids);
+  example.attention_mask = std::move(ids.attention_mask);
+  example.token_type_ids = std::move(ids.token_type_ids);
   if (max_length > 0 && static_cast<int64_t>(example.input_ids.size()) > max_length) {
     example.truncated = true;
     for (auto* values : {&example.input_ids, &example.attention_mask, &example.token_type_ids})
@@ -40,6 +28,16 @@ Example from_ids(const Row& row, int64_t max_length) {
   }
   return example;
 }
+
+/// Rows of which something is said, by their number and the first of them.
+struct Remark {
+  size_t count = 0;
+  std::string first;
+
+  void add(const Row& row) {
+    if (count++ == 0) first = row.source;
+  }
+};
 
 }  // namespace
 
@@ -60,6 +58,13 @@ std::vector<std::string> TextTask::columns(bool labelled) const {
   if (!columns_.text_pair.empty()) out.push_back(columns_.text_pair);
   if (labelled) out.push_back(columns_.label);
   return out;
+}
+
+void TextTask::table_options(TableOptions& options, bool labelled) const {
+  options.wanted = columns(labelled);
+  options.aliases = columns_.also;
+  options.keys = {{columns_.text, "data.text"}, {columns_.label, "data.label"}};
+  if (!columns_.text_pair.empty()) options.keys[columns_.text_pair] = "data.text_pair";
 }
 
 std::string TextTask::cell(const Row& row, const std::string& column) {
@@ -91,6 +96,8 @@ Example TextTask::encode(const Row& row, const Tokenizer* tokenizer, bool labell
     } catch (const Error& e) {
       fail(row.source, ": ", e.what());
     }
+    check(!example.input_ids.empty(), row.source, ": ", columns_.text,
+          ": an empty text, and the tokenizer adds no token of its own; the model needs at least one token (leave the row out)");
   }
   example.source = row.source;
   if (labelled) {
@@ -98,6 +105,32 @@ Example TextTask::encode(const Row& row, const Tokenizer* tokenizer, bool labell
     example.labelled = true;
   }
   return example;
+}
+
+std::vector<std::string> TextTask::remarks(const std::vector<Row>& rows, bool labelled) const {
+  Remark empty, blanks;
+  const auto text_of = [](const Row& row, const std::string& column) -> const std::string* {
+    const auto found = row.fields.find(column);
+    return found != row.fields.end() && found->is_string() ? &found->get_ref<const std::string&>() : nullptr;
+  };
+  for (const auto& row : rows) {
+    const bool has_ids = row.fields.contains("input_ids");
+    for (const auto& column : {columns_.text, columns_.text_pair})
+      if (const std::string* text = has_ids || column.empty() ? nullptr : text_of(row, column); text && without_blanks(*text).empty()) {
+        empty.add(row);
+        break;
+      }
+    const std::string* label = labelled ? text_of(row, columns_.label) : nullptr;
+    if (label && without_blanks(*label).size() != label->size()) blanks.add(row);
+  }
+  std::vector<std::string> out;
+  const auto say = [&](const Remark& remark, const std::string& what) {
+    if (remark.count > 0) out.push_back(cat(with_commas(remark.count), " of ", with_commas(rows.size()), what, ", the first at ", remark.first));
+  };
+  say(empty, " rows have an empty text");
+  say(blanks, cat(" values of column ", columns_.label, " had blanks at an end, which are not part of them"));
+  if (auto turned = turned_rows(rows); !turned.empty()) out.push_back(std::move(turned));
+  return out;
 }
 
 Batch TextTask::collate(std::span<const Example* const> examples) const {

@@ -1,6 +1,8 @@
 // Tasks on one text or a pair of texts with one label per row.
 #pragma once
 
+#include <map>
+
 #include "tasks/task.h"
 
 namespace deeplora {
@@ -8,6 +10,8 @@ namespace deeplora {
 /// Columns of a task over texts; the `data` section may rename them.
 struct TextColumns {
   std::string text = "text", text_pair, label = "label";
+  /// What published files call these columns besides; an index holds for files without a header. Columns that `data` names have no others.
+  std::map<std::string, std::vector<std::string>> also{};
 };
 
 /// Tokenizing, padding and evaluating, shared by classification and regression.
@@ -16,7 +20,9 @@ class TextTask : public Task {
   std::string name() const override { return name_; }
   nlohmann::ordered_json settings() const override;
   std::vector<std::string> columns(bool labelled) const override;
+  void table_options(TableOptions& options, bool labelled) const override;
   Example encode(const Row& row, const Tokenizer* tokenizer, bool labelled) const override;
+  std::vector<std::string> remarks(const std::vector<Row>& rows, bool labelled) const override;
   Batch collate(std::span<const Example* const> examples) const override;
   void set_pad_id(int64_t id) override { pad_id_ = id; }
   int64_t loss_count(const Batch& batch) const override { return batch.size(); }

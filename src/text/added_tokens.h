@@ -3,11 +3,15 @@
 
 #include <cstdint>
 #include <functional>
-#include <optional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
+
+#include "text/normalizer.h"
+#include "text/pre_tokenizer.h"
 
 namespace deeplora {
 
@@ -19,51 +23,50 @@ struct AddedToken {
   bool single_word = false;  ///< only where no word character stands beside it
   bool lstrip = false;       ///< takes the white space before it along
   bool rstrip = false;       ///< takes the white space after it along
-  bool normalized = true;    ///< looked for in the normalised text, not in the raw one
+  bool normalized = true;    ///< looked for in the normalised text, by its own normalised form
 };
 
-/// A stretch of text without added tokens, or one added token.
-struct TextPiece {
-  std::u32string text;        ///< normalised; empty for an added token
-  std::optional<int64_t> id;  ///< of an added token
-  bool at_start = false;      ///< begins where the whole text begins
-};
-
-/// Splits text at its added tokens: leftmost first, the longest of those, as the tokenizers library does.
+/// Cuts texts at their added tokens: leftmost first, the longest of those, first in the raw text, then in what is left of it, normalised.
 class AddedTokens {
  public:
-  using Normalize = std::function<std::u32string(std::u32string_view)>;
+  using Normalize = std::function<void(AlignedText&)>;
 
   AddedTokens() = default;
-  /// `normalize` is applied to every stretch between raw tokens, and to the tokens that are looked for
-  /// afterwards.
-  AddedTokens(std::vector<AddedToken> tokens, Normalize normalize);
+  /// The tokens with their ids. `normalize` may be empty; `ignore_special`: special tokens are text like any other. Throws Error when two
+  /// tokens, or a token and nothing, become the same by normalisation: which of them is found would be left to chance.
+  AddedTokens(std::vector<AddedToken> tokens, Normalize normalize, bool ignore_special);
 
-  /// Throws nothing; empty stretches are left out.
-  std::vector<TextPiece> split(std::u32string_view text) const;
-  bool is_special(int64_t id) const;
+  /// The text cut and normalised; with spans when `with_spans`.
+  Pieces split(std::string_view text, bool with_spans) const;
+  /// The token of an id, or nullptr.
+  const AddedToken* find(int64_t id) const;
+  /// What a decoder is given for an id: the normalised form where there is one, else the content. nullptr when the id is none of these.
+  const std::string* shown(int64_t id) const;
+  /// True when `text` is the content of a special token.
+  bool is_special(const std::string& text) const { return special_.contains(text); }
   const std::vector<AddedToken>& tokens() const { return tokens_; }
 
  private:
   struct Pattern {
-    std::u32string text;
+    std::string text;
     size_t token;
   };
-  /// First code point -> patterns that begin with it, longest first.
-  using Patterns = std::unordered_map<char32_t, std::vector<Pattern>>;
-  struct Part {
-    size_t begin, end;
-    std::optional<size_t> token;
+  /// First byte -> patterns that begin with it, longest first.
+  struct Patterns {
+    std::vector<std::vector<Pattern>> by_byte;
+    bool empty() const { return by_byte.empty(); }
   };
 
-  static void add_pattern(Patterns& patterns, std::u32string text, size_t token);
-  static const Pattern* match_at(const Patterns& patterns, std::u32string_view text, size_t at);
-  std::vector<Part> find(const Patterns& patterns, std::u32string_view text) const;
+  void add_pattern(Patterns& patterns, std::string text, size_t token) const;
+  void find_in(const Patterns& patterns, std::string_view text, uint32_t base, std::vector<Piece>& out) const;
 
   std::vector<AddedToken> tokens_;
+  std::vector<std::string> shown_;
   std::unordered_map<int64_t, size_t> by_id_;
+  std::unordered_set<std::string> special_;
   Patterns raw_, normalized_;
   Normalize normalize_;
+  bool ignore_special_ = false;
 };
 
 }  // namespace deeplora

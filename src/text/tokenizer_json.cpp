@@ -1,106 +1,76 @@
 #include "text/tokenizer_json.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 namespace deeplora {
 namespace {
 
 using nlohmann::json;
-using Kind = LayoutPiece::Kind;
 
-const json& component(const json& root, const std::string& key) {
-  static const json kNone;
-  const auto found = root.find(key);
-  return found == root.end() ? kNone : *found;
-}
+const char* const kNamedTokens[] = {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
 
-/// ["[SEP]", 102] of BertProcessing and RobertaProcessing.
-int64_t pair_id(const JsonFile& file, const json& processor, const char* key) {
-  const json& value = component(processor, key);
-  check(value.is_array() && value.size() == 2 && value[1].is_number_integer(), file.name, ": post_processor.",
-        key, " is ", value.dump(), R"(; expected ["token", id])");
-  return value[1].get<int64_t>();
-}
-
-SequenceTemplate roberta_template(int64_t cls, int64_t sep) {
-  SequenceTemplate out;
-  out.single = {{Kind::special, cls, 0}, {Kind::first, -1, 0}, {Kind::special, sep, 0}};
-  out.pair = out.single;
-  out.pair.push_back({Kind::special, sep, 0});
-  out.pair.push_back({Kind::second, -1, 0});
-  out.pair.push_back({Kind::special, sep, 0});
-  return out;
-}
-
-/// Appends one place of TemplateProcessing; a special token there may stand for several ids.
-void read_layout_piece(const JsonFile& file, const json& processor, const json& place,
-                       std::vector<LayoutPiece>& out) {
-  check(place.is_object() && place.size() == 1, file.name, ": post_processor holds ", place.dump(),
-        R"(; expected {"Sequence": ...} or {"SpecialToken": ...})");
-  const std::string what = place.begin().key();
-  const json& value = place.begin().value();
-  const auto id = json_value<std::string>(value, "id", "", file.name);
-  const auto type_id = json_value<int64_t>(value, "type_id", 0, file.name);
-  if (what == "Sequence") {
-    check(id == "A" || id == "B", file.name, ": post_processor names a sequence '", id, "'; expected A or B");
-    out.push_back({id == "A" ? Kind::first : Kind::second, -1, type_id});
-    return;
+/// A text or an object with "content".
+AddedToken special_token(const json& value, const std::string& where) {
+  AddedToken out;
+  if (value.is_string()) {
+    out.content = value.get<std::string>();
+    out.normalized = false;
+  } else {
+    out = read_added_token(value, where);
   }
-  const json& ids = component(component(component(processor, "special_tokens"), id), "ids");
-  check(what == "SpecialToken" && ids.is_array(), file.name, ": post_processor uses '", id,
-        "', but its special_tokens have no ids for it");
-  for (const auto one : json_as<std::vector<int64_t>>(ids, cat(file.name, ": post_processor.special_tokens.", id, ".ids")))
-    out.push_back({Kind::special, one, type_id});
-}
-
-bool places(const std::vector<LayoutPiece>& layout, Kind kind) {
-  return std::any_of(layout.begin(), layout.end(), [kind](const LayoutPiece& piece) { return piece.kind == kind; });
-}
-
-/// A layout that leaves a text out would drop it silently; the tokenizers library refuses to make one too.
-SequenceTemplate read_template(const JsonFile& file, const json& processor) {
-  SequenceTemplate out;
-  out.single.clear();
-  for (const json& place : component(processor, "single")) read_layout_piece(file, processor, place, out.single);
-  check(places(out.single, Kind::first) && !places(out.single, Kind::second), file.name,
-        ": post_processor.single places ", places(out.single, Kind::second) ? "a second text (B)" : "no text (A)", "; expected A alone");
-  if (component(processor, "pair").is_null()) return out;  // A and B, as the library has it
-  out.pair.clear();
-  for (const json& place : component(processor, "pair")) read_layout_piece(file, processor, place, out.pair);
-  check(places(out.pair, Kind::first) && places(out.pair, Kind::second), file.name, ": post_processor.pair places only one of the two texts; expected A and B");
+  out.special = true;
   return out;
 }
 
-SequenceTemplate read_processor(const JsonFile& file, const json& processor) {
-  const std::string type =
-      processor.is_null() ? "" : json_value<std::string>(processor, "type", "", file.name);
-  if (type.empty() || type == "ByteLevel") return {};  // ByteLevel only moves offsets
-  if (type == "BertProcessing")
-    return bert_template(pair_id(file, processor, "cls"), pair_id(file, processor, "sep"));
-  if (type == "RobertaProcessing")
-    return roberta_template(pair_id(file, processor, "cls"), pair_id(file, processor, "sep"));
-  if (type == "Sequence") {
-    std::optional<SequenceTemplate> found;
-    for (const json& one : component(processor, "processors")) {
-      if (json_value<std::string>(one, "type", "", file.name) == "ByteLevel") continue;
-      check(!found, file.name,
-            ": post_processor is a sequence of more than one layout, which is not supported");
-      found = read_processor(file, one);
+/// A number as the library's JSON reader understands it: the digits as a whole number, rounded, then divided or multiplied by a power of ten,
+/// rounded again. Scores of pieces that are a last bit apart decide between cuts of the same sum.
+double library_number(const std::string& text) {
+  uint64_t digits = 0;
+  int exponent = 0;
+  bool fraction = false, full = false;
+  size_t at = text.starts_with('-') ? 1 : 0;
+  for (; at < text.size() && text[at] != 'e' && text[at] != 'E'; ++at) {
+    if (text[at] == '.') {
+      fraction = true;
+      full = false;
+      continue;
     }
-    return found.value_or(SequenceTemplate{});
+    const auto digit = static_cast<uint64_t>(text[at] - '0');
+    full = full || digits > (UINT64_MAX - digit) / 10;
+    if (!full) digits = digits * 10 + digit;
+    if (full != fraction) exponent += fraction ? -1 : 1;
   }
-  check(type == "TemplateProcessing", file.name, ": post_processor '", type, "' is not supported; known: ",
-        "TemplateProcessing, BertProcessing, RobertaProcessing, ByteLevel, Sequence");
-  return read_template(file, processor);
+  if (at < text.size()) exponent += std::atoi(text.c_str() + at + 1);
+  auto value = static_cast<double>(digits);
+  constexpr int kMost = 308;
+  for (; exponent < -kMost && value != 0; exponent += kMost) value /= 1e308;
+  const double power = std::strtod(cat("1e", std::min(std::abs(exponent), kMost)).c_str(), nullptr);
+  value = exponent < 0 ? value / power : value * power;
+  return text.starts_with('-') ? -value : value;
 }
 
-int64_t id_of_first(const Vocabulary& vocabulary, std::initializer_list<const char*> names) {
-  for (const char* name : names)
-    if (const auto id = vocabulary.find(name)) return *id;
-  return -1;
-}
+/// Builds JSON with numbers as above.
+class LibraryReader : public nlohmann::detail::json_sax_dom_parser<json> {
+ public:
+  using json_sax_dom_parser::json_sax_dom_parser;
+  bool number_float(double /*value*/, const std::string& text) { return json_sax_dom_parser::number_float(library_number(text), text); }
+};
 
 }  // namespace
+
+JsonFile read_tokenizer_json(const std::string& name, const std::string& content) {
+  check(!nests_too_deep(content), name, ": nests deeper than ", kDeepestJson, " levels");
+  JsonFile out{name, {}};
+  LibraryReader reader(out.root, true);
+  try {
+    json::sax_parse(content, &reader);
+  } catch (const json::exception& e) {
+    fail(name, ": not valid JSON: ", e.what());
+  }
+  check(out.root.is_object(), name, ": expected a JSON object, found ", out.root.type_name());
+  return out;
+}
 
 std::optional<JsonFile> read_json(const TokenizerFiles& files, const std::string& name) {
   const std::optional<std::string> content = files(name);
@@ -108,67 +78,26 @@ std::optional<JsonFile> read_json(const TokenizerFiles& files, const std::string
   return JsonFile::parse(name, *content);
 }
 
-std::string component_type(const json& root, const std::string& key) {
-  const json& value = component(root, key);
-  return value.is_object() ? json_value<std::string>(value, "type", "", "tokenizer.json") : "";
-}
-
-std::string model_type(const JsonFile& tokenizer) {
-  const std::string type = component_type(tokenizer.root, "model");
-  const json& model = component(tokenizer.root, "model");
-  check(model.is_object(), tokenizer.name, ": has no \"model\"; was it written by the tokenizers library?");
-  if (!type.empty()) return type;
-  if (model.contains("max_input_chars_per_word")) return "WordPiece";
-  if (model.contains("merges")) return "BPE";
-  return component(model, "vocab").is_array() ? "Unigram" : "WordLevel";
-}
-
-Vocabulary read_vocabulary(const JsonFile& tokenizer) {
-  const json& vocabulary = component(component(tokenizer.root, "model"), "vocab");
-  check(vocabulary.is_object() && !vocabulary.empty(), tokenizer.name,
-        ": model.vocab is missing, empty or no object; expected {\"piece\": id, ...}");
-  Vocabulary out;
-  for (const auto& [piece, id] : vocabulary.items()) {
-    check(id.is_number_integer(), tokenizer.name, ": model.vocab: the id of '", piece, "' is ", id.dump(),
-          "; expected a whole number");
-    out.set(piece, id.get<int64_t>());
-  }
-  return out;
-}
-
-std::vector<AddedToken> read_added_tokens(const JsonFile& tokenizer, Vocabulary& vocabulary) {
-  std::vector<AddedToken> out;
-  for (const json& one : component(tokenizer.root, "added_tokens")) {
-    check(one.is_object(), tokenizer.name, ": added_tokens holds ", one.dump(), "; expected objects");
-    const auto flag = [&](const char* key, bool fallback) {
-      return json_value<bool>(one, key, fallback, tokenizer.name);
-    };
-    AddedToken token;
-    token.id = json_value<int64_t>(one, "id", -1, tokenizer.name);
-    token.content = json_value<std::string>(one, "content", "", tokenizer.name);
-    token.special = flag("special", false);
-    token.single_word = flag("single_word", false);
-    token.lstrip = flag("lstrip", false);
-    token.rstrip = flag("rstrip", false);
-    token.normalized = flag("normalized", !token.special);
-    check(token.id >= 0 && !token.content.empty(), tokenizer.name, ": added_tokens: ", one.dump(),
-          " lacks an id or a content");
-    vocabulary.set(token.content, token.id);
-    out.push_back(std::move(token));
-  }
-  return out;
-}
-
-SequenceTemplate read_template(const JsonFile& tokenizer) {
-  return read_processor(tokenizer, component(tokenizer.root, "post_processor"));
+AddedToken read_added_token(const json& one, const std::string& where) {
+  check(one.is_object(), where, " holds ", shown(one), "; expected objects");
+  const auto flag = [&](const char* key, bool fallback) { return json_value<bool>(one, key, fallback, where); };
+  AddedToken token;
+  token.id = json_value<int64_t>(one, "id", -1, where);
+  token.content = json_value<std::string>(one, "content", "", where);
+  token.special = flag("special", false);
+  token.single_word = flag("single_word", false);
+  token.lstrip = flag("lstrip", false);
+  token.rstrip = flag("rstrip", false);
+  token.normalized = flag("normalized", !token.special);
+  return token;
 }
 
 TokenizerConfig TokenizerConfig::read(const TokenizerFiles& files) {
   TokenizerConfig out;
   if (auto config = read_json(files, out.name)) out.root = std::move(config->root);
-  if (const auto map = read_json(files, "special_tokens_map.json"))
-    for (const auto& [key, value] : map->root.items())
-      if (!out.root.contains(key)) out.root[key] = value;
+  // As in transformers: a configuration that lists its added tokens needs no map, one that does not gives way to it.
+  if (const auto map = read_json(files, "special_tokens_map.json"); map && !out.has("added_tokens_decoder"))
+    for (const auto& [key, value] : map->root.items()) out.root[key] = value;
   return out;
 }
 
@@ -177,31 +106,76 @@ std::string TokenizerConfig::token(const std::string& key, const std::string& fa
   if (found == root.end()) return fallback;
   if (found->is_null()) return "";
   if (found->is_object()) return json_value<std::string>(*found, "content", "", name);
-  check(found->is_string(), name, ": ", key, " is ", found->dump(), "; expected a text");
+  check(found->is_string(), name, ": ", key, " is ", shown(*found), "; expected a text");
   return found->get<std::string>();
 }
 
-bool TokenizerConfig::cut_left() const {
-  const auto side = value<std::string>("truncation_side", "right");
-  check(side == "left" || side == "right", name, ": truncation_side is '", side, "'; expected left or right");
-  return side == "left";
+std::optional<AddedToken> TokenizerConfig::added_token(const std::string& key) const {
+  const std::string content = token(key, "");
+  if (content.empty()) return std::nullopt;
+  return special_token(root[key], cat(name, ": ", key));
 }
 
-SpecialIds find_special_ids(const TokenizerConfig& config, const Vocabulary& vocabulary) {
-  const auto find = [&](const char* key, std::initializer_list<const char*> usual) -> int64_t {
-    const std::string named = config.token(key, "");
-    if (!named.empty()) return vocabulary.find(named).value_or(-1);
-    return config.root.contains(key) ? -1 : id_of_first(vocabulary, usual);
+std::string TokenizerConfig::tokenizer_class() const {
+  auto out = value<std::string>("tokenizer_class", "");
+  if (out.ends_with("Fast")) out.erase(out.size() - 4);
+  return out == "PreTrainedTokenizer" || out == "TokenizersBackend" ? "" : out;
+}
+
+void AddedVocabulary::add(std::vector<AddedToken> tokens) {
+  int64_t largest = -1;
+  for (const AddedToken& one : tokens_) largest = std::max(largest, one.id);
+  int64_t next = std::max(largest + 1, model_.count());
+  for (AddedToken& token : tokens) {
+    if (token.content.empty()) continue;
+    const auto known = by_content_.find(token.content);
+    if (known != by_content_.end()) {
+      AddedToken& old = tokens_[known->second];
+      token.id = old.id;
+      token.special = token.special || old.special;  // once special, always special to the decoder
+      old = std::move(token);
+      continue;
+    }
+    const auto own = model_.vocabulary().find(token.content);
+    token.id = own ? *own : next++;
+    by_content_[token.content] = tokens_.size();
+    tokens_.push_back(std::move(token));
+  }
+}
+
+std::optional<int64_t> AddedVocabulary::find(const std::string& content) const {
+  const auto found = by_content_.find(content);
+  return found == by_content_.end() ? model_.vocabulary().find(content) : tokens_[found->second].id;
+}
+
+void add_configured_tokens(const TokenizerConfig& config, AddedVocabulary& vocabulary) {
+  std::vector<AddedToken> tokens;
+  const auto listed = config.root.find("added_tokens_decoder");
+  if (listed != config.root.end() && listed->is_object()) {
+    for (const auto& [id, token] : listed->items()) {
+      tokens.push_back(read_added_token(token, cat(config.name, ": added_tokens_decoder")));
+      tokens.back().id = std::strtoll(id.c_str(), nullptr, 10);
+    }
+    std::sort(tokens.begin(), tokens.end(), [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
+  }
+  std::unordered_set<std::string> there;
+  for (const AddedToken& token : tokens) there.insert(token.content);
+  const auto add_missing = [&](AddedToken token) {
+    if (!vocabulary.contains(token.content) && there.insert(token.content).second) tokens.push_back(std::move(token));
   };
-  SpecialIds out;
-  out.pad = find("pad_token", {"[PAD]", "<pad>"});
-  out.unk = find("unk_token", {"[UNK]", "<unk>"});
-  out.cls = find("cls_token", {"[CLS]"});
-  out.sep = find("sep_token", {"[SEP]"});
-  out.mask = find("mask_token", {"[MASK]", "<mask>"});
-  out.bos = find("bos_token", {"<s>", "<|startoftext|>"});
-  out.eos = find("eos_token", {"</s>", "<|endoftext|>"});
-  return out;
+  for (const char* key : kNamedTokens)
+    if (auto token = config.added_token(key)) add_missing(std::move(*token));
+  for (const char* key : {"additional_special_tokens", "extra_special_tokens"}) {
+    const auto more = config.root.find(key);
+    if (more == config.root.end() || more->is_null()) continue;
+    check(more->is_array() || more->is_object(), config.name, ": ", key, " is ", shown(*more), "; expected a list of tokens");
+    for (const json& one : *more) {
+      AddedToken token = special_token(one, cat(config.name, ": ", key));
+      if (one.is_object()) token.special = json_value<bool>(one, "special", true, config.name);
+      add_missing(std::move(token));
+    }
+  }
+  vocabulary.add(std::move(tokens));
 }
 
 }  // namespace deeplora

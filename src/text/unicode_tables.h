@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 namespace deeplora::unicode_tables {
 
@@ -15,22 +16,51 @@ struct CombiningRange {
   char32_t first, last;
   int combining_class;
 };
-/// Lower case of one code point; `second` is 0 when there is only one.
-struct Lowercase {
-  char32_t code, first, second;
+/// Code points first..last of one script, numbered from 1.
+struct Script {
+  char32_t first, last;
+  int script;
+};
+/// Code points first..last of one general category, numbered as in category_names().
+struct Category {
+  char32_t first, last;
+  int category;
+};
+/// What becomes of one code point: `length` code points from `begin` on in the table of the same name with _text.
+struct Mapping {
+  char32_t code;
+  uint32_t begin, length;
+};
+/// Two code points that NFC makes one.
+struct Composition {
+  char32_t first, second, whole;
+};
+/// A set that regular expressions name.
+struct NamedSet {
+  std::string_view name;
+  std::span<const Range> ranges;
 };
 
 std::span<const Range> spaces();
 std::span<const Range> removed();
 std::span<const Range> chinese();
 std::span<const Range> marks();
+std::span<const Range> combining_marks();
 std::span<const Range> punctuation();
-std::span<const Range> letters();
-std::span<const Range> numbers();
-std::span<const Range> newer_digits();
+std::span<const Range> digits();
 std::span<const Range> words();
-std::span<const Range> decomposing();
+std::span<const Range> joins_before();
+std::span<const Script> scripts();
+std::span<const Category> categories();
+std::span<const std::string_view> category_names();
+std::span<const NamedSet> expression_sets();
 std::span<const CombiningRange> combining();
-std::span<const Lowercase> lowercase();
+std::span<const Mapping> canonical();
+std::span<const char32_t> canonical_text();
+std::span<const Mapping> compatibility();
+std::span<const char32_t> compatibility_text();
+std::span<const Composition> compositions();
+std::span<const Mapping> lowercase();
+std::span<const char32_t> lowercase_text();
 
 }  // namespace deeplora::unicode_tables

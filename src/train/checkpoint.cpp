@@ -1,9 +1,14 @@
 #include "train/checkpoint.h"
 
+#include <fcntl.h>
 #include <torch/torch.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <map>
+#include <tuple>
 
 #include "core/files.h"
 #include "train/checkpoint_numbers.h"
@@ -18,6 +23,7 @@ using Json = nlohmann::ordered_json;
 constexpr const char* kTensors = "state.pt";
 constexpr const char* kNumbers = "state.json";
 constexpr const char* kBest = "best.safetensors";
+constexpr std::string_view kFormer = ".former";
 
 c10::IValue pack(const std::vector<NamedTensor>& tensors) {
   c10::Dict<std::string, torch::Tensor> dict;
@@ -51,7 +57,7 @@ std::string tensor_bytes(const Checkpoint& checkpoint) {
 /// A copy, not a hard link: damage to one checkpoint's file must not reach the others'.
 void copy_whole(const fs::path& from, const fs::path& to) {
   std::error_code failed;
-  fs::copy_file(from, to, failed);
+  fs::copy_file(from, to, fs::copy_options::overwrite_existing, failed);
   check(!failed, "cannot copy ", from.string(), " to ", to.string(), ": ", failed.message());
 }
 
@@ -70,6 +76,30 @@ std::map<std::string, std::string> read_checked_files(const fs::path& folder, co
   }
   check(out.count(kTensors) > 0, (folder / kNumbers).string(), ": files: ", kTensors, " is missing");
   return out;
+}
+
+/// Where a checkpoint waits until another of its step has its name; list_checkpoints() knows it there too.
+fs::path former_of(const fs::path& checkpoint) { return checkpoint.string() + std::string(kFormer); }
+
+/// A folder cannot be renamed over another: a checkpoint of this step steps aside, so that a kill at any moment leaves a whole one.
+void make_way(const fs::path& target) {
+  std::error_code failed;
+  if (!fs::exists(target, failed)) return;
+  if (!checkpoint_defect(target).empty()) {
+    fs::remove_all(target, failed);
+    return;
+  }
+  fs::remove_all(former_of(target), failed);
+  fs::rename(target, former_of(target), failed);
+  check(!failed, "cannot write ", target.string(), ": ", failed.message());
+}
+
+/// Throws Error when the file is there, or may be, and does not open.
+void check_readable(const fs::path& file) {
+  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor >= 0) ::close(descriptor);
+  const bool absent = descriptor < 0 && (errno == ENOENT || errno == ENOTDIR);
+  check(descriptor >= 0 || absent, "checkpoint ", file.string(), " cannot be read: ", std::strerror(errno), "; it is kept");
 }
 
 void remove_outdated(const RunFolder& folder, int64_t step, int64_t keep) {
@@ -107,8 +137,9 @@ void write_checkpoint(const RunFolder& folder, const Checkpoint& checkpoint, int
       numbers.files[kBest] = fingerprint(read_file(temporary / kBest, "checkpoint"));
     }
     write_file_atomically(temporary / kNumbers, numbers.text());
-    fs::remove_all(target, failed);  // a folder cannot be renamed over another
+    make_way(target);
   });
+  fs::remove_all(former_of(target), failed);
   remove_outdated(folder, checkpoint.state.step, keep);
 }
 
@@ -146,6 +177,7 @@ void restore_best_adapter(const fs::path& checkpoint, const RunFolder& folder) {
 }
 
 std::string checkpoint_defect(const fs::path& folder) {
+  for (const char* name : {kNumbers, kTensors, kBest}) check_readable(folder / name);
   try {
     read_checked_files(folder, read_numbers(folder));
     return "";
@@ -155,18 +187,20 @@ std::string checkpoint_defect(const fs::path& folder) {
 }
 
 std::vector<fs::path> list_checkpoints(const fs::path& checkpoints) {
-  std::vector<std::pair<int64_t, fs::path>> found;
+  std::vector<std::tuple<int64_t, bool, fs::path>> found;
   std::error_code absent;
   for (const auto& entry : fs::directory_iterator(checkpoints, absent)) {
-    const std::string name = entry.path().filename().string(),
-                      digits = name.substr(std::min<size_t>(5, name.size()));
+    std::string name = entry.path().filename().string();
+    const bool former = name.ends_with(kFormer);
+    if (former) name.resize(name.size() - kFormer.size());
+    const std::string digits = name.substr(std::min<size_t>(5, name.size()));
     const bool numbered = name.starts_with("step-") && !digits.empty() && digits.size() < 18 &&
                           digits.find_first_not_of("0123456789") == std::string::npos;
-    if (numbered && entry.is_directory()) found.emplace_back(std::stoll(digits), entry.path());
+    if (numbered && entry.is_directory()) found.emplace_back(std::stoll(digits), !former, entry.path());
   }
   std::sort(found.begin(), found.end());
   std::vector<fs::path> out;
-  for (auto& [step, path] : found) out.push_back(std::move(path));
+  for (auto& [step, newer, path] : found) out.push_back(std::move(path));
   return out;
 }
 

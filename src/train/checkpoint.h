@@ -9,11 +9,19 @@
 #include <string>
 #include <vector>
 
+#include "core/error.h"
 #include "core/optimizer.h"
 #include "train/run_folder.h"
 #include "train/train_state.h"
 
 namespace deeplora {
+
+/// A whole checkpoint that this run cannot go on with: it was made with other settings, data or weights. Nothing that happens to a
+/// file or a disk is one.
+class CheckpointRefused : public Error {
+ public:
+  using Error::Error;
+};
 
 struct Checkpoint {
   TrainState state;
@@ -40,7 +48,7 @@ Checkpoint read_checkpoint(const std::filesystem::path& folder);
 /// Puts the checkpoint's best adapter back as the run's, or removes the run's when there was none yet.
 void restore_best_adapter(const std::filesystem::path& checkpoint, const RunFolder& folder);
 
-/// "" for a whole checkpoint, else what is wrong with it.
+/// "" for a whole checkpoint, else what is wrong with it. Throws Error when a file that is there cannot be read: it may be whole.
 std::string checkpoint_defect(const std::filesystem::path& folder);
 
 /// Checkpoint folders by rising step, whole or not.

@@ -48,13 +48,13 @@ std::string group_scales(const std::vector<ParamGroup>& groups) {
 Json run_identity(const Trainer::Setup& setup, const DataOrder& order, std::span<const Example> train,
                   std::span<const Example> dev) {
   Json out = of_config(setup.config);
-  out["steps of the run"] = order.total_steps();
+  out["steps of the run (train.steps, train.epochs)"] = order.total_steps();
   out["task"] = setup.task.name();
   out["device"] = c10::DeviceTypeName(setup.device.type(), /*lower_case=*/true);
   out["bf16"] = setup.bf16;
-  out["training data"] = rows(train);
-  out["dev data"] = rows(dev);
-  out["learning-rate scales and decay by parameter (head_lr, outer_lr_ratio)"] = group_scales(setup.groups);
+  out["rows of data.train, as the tokenizer reads them"] = rows(train);
+  out["rows of data.dev, as the tokenizer reads them"] = rows(dev);
+  out["learning-rate scales and decay by parameter"] = group_scales(setup.groups);
   for (const auto& [key, value] : setup.identity.items()) out[key] = value;
   return out;
 }

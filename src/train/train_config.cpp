@@ -14,7 +14,8 @@ void require_at_least(const Config& train, const std::string& key, int64_t value
 void read_optimizer(const Config& train, TrainConfig& config) {
   train.read_choice("optimizer", config.optimizer, optimizer_names(), "adamw, adam, sgd or rmsprop");
   train.read("lr", config.lr, "peak learning rate; absent: the method's default");
-  train.read("head_lr", config.head_lr, "peak learning rate of a newly made head");
+  train.read("head_lr", config.head_lr,
+             "peak learning rate of the head; absent: 5e-3 for a newly made one, train.lr for the model's own and for method none");
   train.read("beta1", config.beta1, "Adam's decay of the gradient's mean");
   train.read("beta2", config.beta2, "Adam's decay of the squared gradient's mean");
   train.read("eps", config.eps, "Adam's term in the denominator");
@@ -24,7 +25,7 @@ void read_optimizer(const Config& train, TrainConfig& config) {
                     "course of the learning rate after the warm-up");
   train.read("warmup", config.warmup, "warm-up: below 1 a share of all steps, else a number of steps");
   train.require(!config.lr || (*config.lr > 0 && std::isfinite(*config.lr)), "lr", "a number above 0");
-  train.require(config.head_lr > 0 && std::isfinite(config.head_lr), "head_lr", "a number above 0");
+  train.require(!config.head_lr || (*config.head_lr > 0 && std::isfinite(*config.head_lr)), "head_lr", "a number above 0");
   train.require(config.beta1 >= 0 && config.beta1 < 1, "beta1", "a number from 0 to below 1");
   train.require(config.beta2 >= 0 && config.beta2 < 1, "beta2", "a number from 0 to below 1");
   train.require(config.eps >= 0 && std::isfinite(config.eps), "eps", "a number of at least 0");

@@ -68,6 +68,7 @@ void TrainRun::begin(bool resume) {
     resume_from(*checkpoint);
   else
     begin_afresh();
+  if (setup_.accepted) setup_.accepted();
   if (!leads()) return;
   log_.emplace(folder_, TrainLog::Setup{.label = setup_.label,
                                         .progress = setup_.progress,
@@ -88,8 +89,12 @@ void TrainRun::begin_afresh() {
 void TrainRun::resume_from(const fs::path& folder) {
   const Checkpoint checkpoint = read_checkpoint(folder);
   state_ = checkpoint.state;
-  check_same_identity(checkpoint.identity, identity());
-  restore_parameters(checkpoint.parameters, setup_.groups);
+  try {
+    check_same_identity(checkpoint.identity, identity());
+    restore_parameters(checkpoint.parameters, setup_.groups);
+  } catch (const Error& e) {
+    throw CheckpointRefused(e.what());
+  }
   optimizer_.restore(checkpoint.optimizer);
   restore_generators(checkpoint.generators, setup_.device);
   movement_.emplace(checkpoint.movement);

@@ -23,8 +23,8 @@ namespace deeplora {
 struct TrainConfig {
   std::string optimizer = "adamw";  ///< adamw, adam, sgd
   std::optional<double> lr;  ///< peak learning rate; absent: the method's default, which the caller fills in
-  double head_lr = 5e-3;     ///< learning rate of a newly made head (same schedule); the caller makes
-                             ///< it the lr_scale of the head's group
+  std::optional<double> head_lr;  ///< peak learning rate of the head (same schedule); absent: 5e-3 for one that the run
+                                  ///< makes, lr for the model's own. The caller makes it the lr_scale of the head's group
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.0, momentum = 0.9;
   std::string schedule = "linear";  ///< constant, linear, cosine (after warm-up)
   double warmup = 0.0;              ///< below 1 a share of all steps, else a number of steps
@@ -79,6 +79,8 @@ class Trainer {
     /// What else decides the course of the run ("adapter.rank": 8, "model.path": ...). Kept in every
     /// checkpoint; a run that is resumed with other values is refused with the differences named.
     nlohmann::ordered_json identity = nlohmann::ordered_json::object();
+    /// Called by run() once nothing speaks against this run any more, before its first step: a resumed run is refused before. May be empty.
+    std::function<void()> accepted{};
     bool progress = true;         ///< a bar or lines on standard error
     std::string label = "train";  ///< first word of them
     /// The processes that share the work of every step and evaluation; null: this one does all. They must agree

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <array>
 #include <cmath>
 
 #include "adapters/registration.h"
@@ -197,6 +198,37 @@ TEST(ChainAdapterTest, RanksAboveTheWeightAreErrorsThatNamePathShapeAndRemedy) {
               build("deep-lora", "compress: true", linear_site(1, 10));
             }).find("; leave this weight out"),
             std::string::npos);
+}
+
+TEST(ChainAdapterTest, AWeightWithoutRoomForTheRankGetsWhatItHasRoomForOnceAnotherTookItWhole) {
+  const std::vector<std::pair<std::string, std::string>> methods{{"lora", "{rank: 8, alpha: 24}"},
+                                                                 {"lora", "{rank: 8, init: gaussian, alpha: 24}"},
+                                                                 {"rslora", "rank: 8"},
+                                                                 {"lora-plus", "rank: 8"},
+                                                                 {"lora-one", "rank: 8"},
+                                                                 {"dora", "rank: 8"},
+                                                                 {"pissa", "rank: 8"},
+                                                                 {"polar", "{rank: 8, alpha: 24}"},
+                                                                 {"deep-lora", "{rank: 8, alpha: 24}"},
+                                                                 {"deep-lora", "{rank: 8, compress: true}"}};
+  AdapterMethods registered("adapter method");
+  register_adapter_methods(registered);
+  const auto site = [](int64_t out, int64_t in) {
+    AdapterContext context = linear_site(out, in);
+    context.weight = torch::randn({out, in}, context.generator, torch::kFloat64);
+    return context;
+  };
+  for (const auto& [method, options] : methods) {
+    const AdapterFactory factory = registered.at(method).configure(Config::parse(options, "run.yaml"));
+    EXPECT_NE(error_of([&] { factory(site(3, 30)); }).find("rank 8"), std::string::npos) << method << ": no site had room for it";
+    const bool doubled = method == "pissa" || options.find("compress") != std::string::npos;
+    for (const auto& [out, in, rank] : std::vector<std::array<int64_t, 3>>{{20, 40, 8}, {4, 30, 4}, {30, 2, 2}}) {
+      const LowRankPair pair = factory(site(out, in))->peft_update()->pair;
+      const bool inside = method != "pissa" && doubled;  // of which the rank is half the inner width
+      EXPECT_EQ(pair.a.size(0), inside && rank == 8 ? 16 : inside ? rank : doubled ? 2 * rank : rank) << method << " " << out << " " << in;
+      EXPECT_TRUE(options.find("alpha: 24") == std::string::npos || std::abs(pair.scale - 24.0 / static_cast<double>(rank)) < 1e-12) << method;
+    }
+  }
 }
 
 TEST(ChainAdapterTest, ConfigurationMistakesAreCollectedWithPlaceAndExpectation) {

@@ -23,6 +23,16 @@ TEST(CellFilesTest, AResultIsReadByItsMetric) {
   EXPECT_TRUE(std::isnan(read.outcome.peak_rss_mb));
 }
 
+TEST(CellFilesTest, AScoreKnowsItsSmallestStep) {
+  EXPECT_EQ(read_cell_result("r", R"({"metric": "accuracy", "rows": {"train": 9, "test": 20}})", "score").outcome.test_step, 0.05);
+  EXPECT_EQ(read_cell_result("r", R"({"metric": "accuracy"})", "score").outcome.test_step, 0);
+  EXPECT_EQ(score_step("pearson", 20), 0);
+  EXPECT_EQ(score_step("loss", 20), 0);
+  EXPECT_EQ(score_step("matthews", 20), 0.1);
+  EXPECT_EQ(score_step("f1", 20), 0.05);
+  EXPECT_EQ(score_step("a score of tomorrow", 20), 0.05);
+}
+
 TEST(CellFilesTest, ValuesOfAnotherTypeAreNamed) {
   const auto result = [](const char* text) { return error_of([&] { read_cell_result("result.json", text, "rmse"); }); };
   EXPECT_EQ(result("{}"), "no error");  // a run that scored nothing

@@ -51,6 +51,15 @@ TEST(CompareStatisticsTest, PairedDifferenceIsSciPysPairedTTest) {
   }
 }
 
+TEST(CompareStatisticsTest, TheScoresStepIsAddedToTheSpread) {
+  for (const auto& row : golden()["stepped"]) {
+    const auto a = row["a"].get<std::vector<double>>(), b = row["b"].get<std::vector<double>>();
+    const PairedDifference d = paired_difference(a, b, row["step"].get<double>());
+    for (const auto& [found, key] : {std::pair{d.mean, "mean"}, {d.sd, "sd"}, {d.low, "low"}, {d.high, "high"}, {d.p, "p"}})
+      expect_close(found, row[key], 1e-9, row);
+  }
+}
+
 TEST(CompareStatisticsTest, HolmsAdjustmentIsHisStepDownTest) {
   for (const auto& row : golden()["holm"]) {
     const auto adjusted = holm_adjusted(row["p"].get<std::vector<double>>());
@@ -72,8 +81,28 @@ TEST(CompareStatisticsTest, TooFewOrEqualPairs) {
   EXPECT_EQ(equal.low, 0);
   EXPECT_EQ(equal.high, 0);
   EXPECT_EQ(equal.p, 1);
+  // One row more of 20 with every seed, in numbers that rounding keeps apart: .85 - .80 is not .80 - .75.
+  for (const double step : {0.0, 0.05}) {
+    const PairedDifference constant = paired_difference(std::vector<double>{0.85, 0.80}, std::vector<double>{0.80, 0.75}, step);
+    EXPECT_TRUE(constant.no_spread);
+    EXPECT_TRUE(std::isnan(constant.p) && std::isnan(constant.low) && std::isnan(constant.high));
+    EXPECT_EQ(constant.sd, 0);
+    EXPECT_NEAR(constant.mean, 0.05, 1e-15);
+    EXPECT_EQ(paired_difference(same, same, step).p, 1);
+    EXPECT_FALSE(paired_difference(same, same, step).no_spread);
+  }
   const PairedDifference undefined = paired_difference(std::vector<double>{0.5, std::nan("")}, std::vector<double>{0.4, 0.3});
   EXPECT_TRUE(std::isnan(undefined.p));
+}
+
+TEST(CompareStatisticsTest, ADifferenceWithoutSpreadCountsAsOneOfTheTests) {
+  std::vector<std::optional<PairedDifference>> all(4);
+  all[0] = PairedDifference{.pairs = 2, .p = 0.01};
+  all[1] = PairedDifference{.pairs = 2, .p = std::nan(""), .no_spread = true};
+  all[2] = PairedDifference{.pairs = 1, .p = std::nan("")};  // no test at all, like the absent one
+  const auto adjusted = holm_adjusted(all);
+  EXPECT_NEAR(adjusted[0], 0.02, 1e-15);
+  for (const size_t i : {1, 2, 3}) EXPECT_TRUE(std::isnan(adjusted[i])) << i;
 }
 
 }  // namespace

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
+#include <cmath>
+
 #include "support/errors.h"
 
 namespace deeplora {
@@ -74,6 +77,146 @@ TEST(ConfigTest, BrokenYamlAndBrokenUtf8AreErrorsWithTheLine) {
   EXPECT_NE(error_of([] { Config::parse("a: 1\nb: [1\n", "a.yaml"); }).find("a.yaml:"), std::string::npos);
   EXPECT_NE(error_of([] { Config::parse("a: \xff\n", "a.yaml"); }).find("UTF-8"), std::string::npos);
   EXPECT_NE(error_of([] { Config::parse("- 1\n- 2\n", "a.yaml"); }).find("found a list"), std::string::npos);
+}
+
+double number_at(const Config& config, const std::string& path) {
+  double out = -1;
+  config.read(path, out, "");
+  return out;
+}
+
+TEST(ConfigTest, AnAliasIsACopyThatNoOverrideReaches) {
+  const char* yaml = "train: {steps: &n 4, eval_every: *n}\nlists: &l [1, 2]\nmore: *l\nmethods: [{adapter: &a {rank: 8}}, {adapter: *a}]\n";
+  Config config = Config::parse(yaml, "a.yaml");
+  config.set("train.steps=100");
+  config.set("lists.0=7");
+  config.set("methods.0.adapter.rank=4");
+  Config copy = config.copy();
+  copy.set_from("methods.1.adapter.rank=2", "compare.ranks");
+  copy.overlay("methods.0.adapter", "train");
+  EXPECT_EQ(number_at(config, "train.steps"), 100);
+  EXPECT_EQ(number_at(config, "train.eval_every"), 4);
+  EXPECT_EQ(number_at(config, "lists.0"), 7);
+  EXPECT_EQ(number_at(config, "more.0"), 1);
+  EXPECT_EQ(number_at(config, "methods.0.adapter.rank"), 4);
+  EXPECT_EQ(number_at(config, "methods.1.adapter.rank"), 8);
+  EXPECT_EQ(number_at(copy, "methods.0.adapter.rank"), 4);
+  EXPECT_EQ(number_at(copy, "methods.1.adapter.rank"), 2);
+  EXPECT_EQ(number_at(copy, "train.rank"), 4);
+}
+
+TEST(ConfigTest, AKeyWithDotsIsThePathItNames) {
+  const Config config = Config::parse("train.lr: 0.5\ntrain: {steps: 7, a.b: 1}\ntrain.a.c: 2\n", "a.yaml");
+  const Config train = config.section("train");
+  EXPECT_EQ(number_at(train, "lr"), 0.5);
+  EXPECT_EQ(number_at(train, "steps"), 7);
+  EXPECT_EQ(number_at(train.section("a"), "b"), 1);
+  EXPECT_EQ(number_at(train.section("a"), "c"), 2);
+  config.finish();
+  const auto reading = [](const std::string& yaml) { return error_of([&] { Config::parse(yaml, "a.yaml"); }); };
+  EXPECT_NE(reading("train: {lr: 1}\ntrain.lr: 2\n").find("a.yaml:2: the key 'train.lr' is given twice (line 1"), std::string::npos);
+  EXPECT_NE(reading("train.lr: 2\ntrain: 3\n").find("is given twice"), std::string::npos);
+  EXPECT_NE(reading("a..b: 2\n").find("an empty part"), std::string::npos);
+  EXPECT_NE(reading("<<: {a: 2}\n").find("a merge key"), std::string::npos);
+
+  // In quotes it is one key, for maps whose keys are anything.
+  const Config labels = Config::parse("weights: {'1.5': 2, b: 3}\n");
+  EXPECT_EQ(labels.section("weights").keys(), (std::vector<std::string>{"1.5", "b"}));
+  EXPECT_EQ(number_at(labels.section("weights"), "1.5"), 2);
+  EXPECT_EQ(number_at(labels.section("weights"), "b"), 3);
+  labels.finish();
+  EXPECT_EQ(number_at(Config::parse(labels.dump_all()).section("weights"), "1.5"), 2);
+  const Config twice = Config::parse("train: {lr: 1}\n'train.lr': 2\n", "a.yaml");
+  EXPECT_EQ(number_at(twice.section("train"), "lr"), 1);
+  EXPECT_NE(error_of([&] { twice.finish(); }).find("train.lr: given twice"), std::string::npos);
+}
+
+TEST(ConfigTest, NumbersThatNobodyReadsTheSameWayAreRefusedWithAHint) {
+  const auto reading = [](const std::string& text, auto value) {
+    const Config config = Config::parse("key: " + text + "\n", "a.yaml");
+    return error_of([&] {
+      config.read("key", value, "");
+      config.finish();
+    });
+  };
+  for (const char* text : {"010", "-08", "00"}) {
+    EXPECT_NE(reading(text, int64_t{}).find("a number does not begin with 0"), std::string::npos) << text;
+    EXPECT_NE(reading(text, double{}).find("a number does not begin with 0"), std::string::npos) << text;
+    EXPECT_EQ(reading(text, std::string{}), "no error") << text;
+  }
+  for (const char* text : {"1e400", "-1e400", "1e-400"}) EXPECT_NE(reading(text, double{}).find("no double holds it"), std::string::npos) << text;
+  for (const char* text : {"1e-310", "1e-320", ".inf", "-.inf", ".nan", "0e-999"}) EXPECT_EQ(reading(text, double{}), "no error") << text;
+}
+
+TEST(ConfigTest, EveryDoubleIsDumpedAsItReads) {
+  std::vector<double> numbers{0, 0.1, 1e-3, 1e22, 1e-310, 5e-324, 1.7976931348623157e308, INFINITY, -INFINITY, NAN, 1.0 / 3};
+  uint64_t state = 1;
+  for (int i = 0; i < 1000; ++i) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    if (const double drawn = std::bit_cast<double>(state); std::isfinite(drawn)) numbers.push_back(drawn);
+  }
+  const Config config = Config::parse("");
+  config.read("numbers", numbers, "");
+  std::vector<double> again;
+  Config::parse(config.dump()).read("numbers", again, "");
+  ASSERT_EQ(again.size(), numbers.size());
+  for (size_t i = 0; i < numbers.size(); ++i)
+    EXPECT_TRUE(again[i] == numbers[i] || (std::isnan(again[i]) && std::isnan(numbers[i]))) << numbers[i] << " became " << again[i];
+}
+
+TEST(ConfigTest, ASecondDocumentIsAnError) {
+  const auto reading = [](const std::string& yaml) { return error_of([&] { Config::parse(yaml, "a.yaml"); }); };
+  EXPECT_NE(reading("a: 1\n---\nb: 2\n").find("a.yaml:2: a second YAML document begins here"), std::string::npos);
+  EXPECT_NE(reading("a: 1\n...\nb: 2\n").find("a second YAML document"), std::string::npos);
+  EXPECT_EQ(reading("---\na: 1\n...\n"), "no error");
+  Config config = Config::parse("");
+  EXPECT_NE(error_of([&] { config.set("a=1\n--- 2"); }).find("a second YAML document"), std::string::npos);
+  EXPECT_NE(reading("a: !!int 3\n").find("is not read"), std::string::npos);
+  EXPECT_EQ(reading("a: !!str 3\n"), "no error");
+}
+
+TEST(ConfigTest, OnTheCommandLineAPlainTextIsTakenWhole) {
+  const auto text_of = [](const std::string& assignment) {
+    Config config = Config::parse("text: from the file\n", "a.yaml");
+    std::string out = "the default";
+    return error_of([&] {
+      config.set(assignment);
+      config.read("text", out, "");
+      config.finish();
+    }) == "no error" ? out : "refused";
+  };
+  EXPECT_EQ(text_of("text=#1"), "#1");
+  EXPECT_EQ(text_of("text=a #1"), "a #1");
+  EXPECT_EQ(text_of("text= a "), "a");
+  EXPECT_EQ(text_of("text='a' # b"), "a");
+  EXPECT_EQ(text_of("text='NULL'"), "NULL");
+  EXPECT_EQ(text_of("text=NULL"), "refused");
+  EXPECT_EQ(text_of("text=null"), "the default");
+  EXPECT_EQ(text_of("text="), "the default");
+  EXPECT_EQ(text_of("text=None"), "None");
+  const Config file = Config::parse("text: NULL\nnumber: NULL\n", "a.yaml");
+  std::string text;
+  file.read("text", text, "");
+  EXPECT_EQ(number_at(file, "number"), -1);
+  EXPECT_NE(error_of([&] { file.finish(); }).find("a.yaml:1: text: expected a text, found NULL, which YAML takes for no value"), std::string::npos);
+}
+
+TEST(ConfigTest, ChoicesWithYesAndNoTakeEveryBooleanOfYaml) {
+  const auto word_of = [](const std::string& yaml, const std::vector<std::string>& words) {
+    const Config config = Config::parse("key: " + yaml + "\n", "a.yaml");
+    std::string word = words.front();
+    config.read_choice("key", word, words, "");
+    config.finish();
+    EXPECT_EQ(config.dump().find(word) != std::string::npos, true) << config.dump();
+    return word;
+  };
+  for (const char* yes : {"true", "yes", "on", "True", "YES", "y", "'yes'"}) {
+    EXPECT_EQ(word_of(yes, {"auto", "yes", "no"}), "yes") << yes;
+    EXPECT_EQ(word_of(yes, {"false", "test", "true"}), "true") << yes;
+  }
+  for (const char* no : {"false", "no", "off", "False", "NO", "n"}) EXPECT_EQ(word_of(no, {"auto", "yes", "no"}), "no") << no;
+  EXPECT_EQ(word_of("test", {"false", "test", "true"}), "test");
+  EXPECT_NE(error_of([&] { word_of("true", {"bayes", "als"}); }), "no error");
 }
 
 const char* kList = "base: {rank: 4}\nruns:\n  - {name: a, base: {rank: 8, odd: 1}}\n  - {name: b}\n";

@@ -4,7 +4,10 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include "core/random.h"
+#include "factorization/block_kernels.h"
 #include "factorization/loops/loops.h"
+#include "factorization/weight_panels.h"
 #include "support/products.h"
 
 namespace deeplora {
@@ -33,6 +36,50 @@ TEST_P(BlockProducts, AnyNumberOfThreadsGivesTheSameBits) {
 TEST_P(BlockProducts, WhatIsNotANumberStaysSo) {
   if (!serves(GetParam())) GTEST_SKIP() << "this processor or LibTorch has no kernels for them";
   testing::expect_not_a_number_stays(block_product, GetParam(), 65);
+}
+
+/// The products of one adapted layer of n = 96 inputs and m = 80 outputs on its way forth and back.
+void train_layer(at::ScalarType type, int64_t tokens, int64_t rank) {
+  const auto made = [&](int64_t rows, int64_t columns) { return torch::ones({rows, columns}, type); };
+  const torch::Tensor x = made(tokens, 96), g = made(tokens, 80), h = made(tokens, rank), a = made(rank, 96), b = made(80, rank), w = made(80, 96);
+  const std::vector<std::pair<torch::Tensor, torch::Tensor>> products{{x, w.t()}, {x, a.t()}, {h, b.t()}, {g.t(), h}, {g, b}, {h.t(), x}, {g, w}, {g.t(), x}};
+  for (const auto& [left, right] : products)
+    for (const bool add : {false, true}) {
+      torch::Tensor y = torch::zeros({left.size(0), right.size(1)});
+      const bool served = block_product(y, left, right, 1, add);
+      EXPECT_EQ(served, type == torch::kFloat32 || left.size(1) % 2 == 0);
+      EXPECT_TRUE(!served || (y == left.size(1)).all().item<bool>()) << tokens << " " << rank;
+    }
+}
+
+TEST_P(BlockProducts, AnyNumberOfTokensNeedsTheSameFewKernels) {
+  if (!serves(GetParam())) GTEST_SKIP() << "this processor or LibTorch has no kernels for them";
+  const BlockShapesMet met;
+  const int64_t step = GetParam() == torch::kBFloat16 ? 2 : 1;
+  for (int64_t tokens = step; tokens <= 600; tokens += step)
+    for (const int64_t rank : {1, 31}) train_layer(GetParam(), tokens, rank);
+  // Every depth begins a sum or goes on with one, so depths beyond 768 bring the second half of them; then there are none left.
+  for (int64_t tokens = 600; tokens <= 1536; tokens += 5 * step)
+    for (const int64_t rank : {1, 31}) train_layer(GetParam(), tokens, rank);
+  const size_t known = met.shapes().size();
+  EXPECT_LT(known, 1500U);  // with strides as long as the depth there would be tens of thousands
+  auto generator = make_generator(4, "tokens");
+  for (int i = 0; i < 20; ++i) {
+    const int64_t tokens = torch::randint(800, 3000, {}, generator).item<int64_t>() * 2;
+    for (const int64_t rank : {1, 31}) train_layer(GetParam(), tokens, rank);
+  }
+  EXPECT_LE(met.shapes().size(), known + known / 50);
+}
+
+TEST(WeightPanelsTest, AnyNumberOfTokensNeedsTheSameFewKernels) {
+  const WeightPanels panels = WeightPanels::of(torch::ones({64, 96}));
+  if (!panels.defined()) GTEST_SKIP() << "this processor or LibTorch has no products of bfloat16";
+  const BlockShapesMet met;
+  for (int64_t tokens = 1; tokens <= 600; ++tokens) {
+    const torch::Tensor y = panel_product(torch::ones({tokens, 96}, torch::kBFloat16), panels.forward, torch::ones({64}));
+    EXPECT_TRUE((y == 97).all().item<bool>()) << tokens;
+  }
+  EXPECT_EQ(met.shapes().size(), 6U);  // 32, 16, ..., 1 rows
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, BlockProducts, ::testing::Values(torch::kFloat32, torch::kBFloat16),

@@ -135,5 +135,48 @@ TEST(ChainLinearTest, PartsThatLieSideBySideAreJoinedWithoutACopy) {
   EXPECT_NE(side_by_side({part(0, 2), part(2, 3)}).data_ptr(), whole.data_ptr());  // a whole row is longer
 }
 
+/// A loss of two layers' outputs after operators that a model's own code may run on them, in place or not.
+torch::Tensor loss_behind(const std::vector<torch::Tensor>& outputs, bool in_place) {
+  torch::Tensor loss = torch::zeros({}, outputs.front().options());
+  for (const torch::Tensor& output : outputs) {
+    torch::Tensor y = output;
+    const torch::Tensor hidden = y.detach() > 1;
+    if (in_place) {
+      y.mul_(2);
+      y.add_(y.detach() * 0.5);
+      y.masked_fill_(hidden, 0.25);
+      y.select(1, 0).fill_(0.5);
+      y.relu_();
+    } else {
+      y = y * 2;
+      y = y + y.detach() * 0.5;
+      y = y.masked_fill(hidden, 0.25);
+      y = torch::cat({torch::full_like(y.narrow(1, 0, 1), 0.5), y.narrow(1, 1, y.size(1) - 1)}, 1);
+      y = torch::relu(y);
+    }
+    loss = loss + (y * y).sum();
+  }
+  return loss;
+}
+
+TEST(ChainLinearTest, OutputsMayBeChangedInPlace) {
+  for (const int64_t depth : {0, 1, 3})
+    for (const int kind : {0, 1, 2}) {
+      const Layer layer = make_layer(depth, true, true, torch::kFloat32);
+      const std::vector<ChainLayer> two{{4, {}}, {5, {}}}, one{{9, {layer.factors, layer.scale}}};
+      const auto outputs = [&]() -> std::vector<torch::Tensor> {
+        if (kind == 0) return {linear_with_chain(layer.x, layer.weight, layer.bias, layer.factors, layer.scale)};
+        if (kind == 1) return linear_with_chains(layer.x, layer.weight, layer.bias, two);
+        return {linear_with_chains_as_one(layer.x, layer.weight, layer.bias, one)};
+      };
+      const torch::Tensor changed = loss_behind(outputs(), true), fresh = loss_behind(outputs(), false);
+      EXPECT_TRUE(torch::equal(changed, fresh));
+      std::vector<torch::Tensor> inputs{layer.x};
+      if (kind != 1) inputs.insert(inputs.end(), layer.factors.begin(), layer.factors.end());
+      const auto a = torch::autograd::grad({changed}, inputs), b = torch::autograd::grad({fresh}, inputs);
+      for (size_t i = 0; i < a.size(); ++i) EXPECT_TRUE(torch::equal(a[i], b[i])) << depth << kind << i;
+    }
+}
+
 }  // namespace
 }  // namespace deeplora

@@ -56,7 +56,7 @@ void model_config(std::string_view input) {
       expect(s.buckets >= 4 && s.max_distance > s.buckets / 2, "no bucket for far positions");
     });
   });
-  attempt([&] { chat_template_of(JsonFile::parse("tokenizer_config.json", parts[1])); });
+  attempt([&] { chat_templates_of(JsonFile::parse("tokenizer_config.json", parts[1])); });
 }
 
 void task_json(std::string_view input) {

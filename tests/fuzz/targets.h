@@ -14,7 +14,7 @@ void table(std::string_view input);            ///< first line: format, header, 
 void tokenizer(std::string_view input);        ///< tokenizer.json ---- tokenizer_config.json ---- text
 void vocab_txt(std::string_view input);        ///< vocab.txt ---- tokenizer_config.json ---- text
 void sentencepiece(std::string_view input);    ///< spiece.model
-void chat_template(std::string_view input);    ///< a Jinja template ---- messages as JSON
+void chat_template(std::string_view input);    ///< a Jinja template, which is run ---- messages as JSON
 void safetensors(std::string_view input);      ///< a safetensors file
 void peft_folder(std::string_view input);      ///< adapter_config.json ---- adapter_model.safetensors
 void ratings(std::string_view input);          ///< first line: format, separator, header; then the file

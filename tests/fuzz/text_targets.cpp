@@ -37,6 +37,9 @@ void encode_and_decode(const Tokenizer& tokenizer, std::string_view text) {
   for (const int64_t length : {int64_t{0}, int64_t{8}}) {
     try {
       const Encoding one = tokenizer.encode(text, std::nullopt, length);
+      const Encoding aligned = tokenizer.encode(text, std::nullopt, length, true);
+      if (aligned.ids != one.ids || aligned.offsets.size() != one.ids.size()) throw std::logic_error("other tokens with offsets than without");
+      tokenizer.encode_target(text);
       const Encoding two = tokenizer.encode(text, text.substr(0, text.find(' ')), length);
       for (const auto* encoding : {&one, &two})
         for (const bool skip : {false, true}) tokenizer.decode(encoding->ids, skip);
@@ -96,7 +99,16 @@ void table(std::string_view input) {
   const MemoryFile file(content);
   try {
     const std::vector<std::string> wanted = options[2].empty() ? std::vector<std::string>{} : std::vector{options[2]};
-    for (const Row& row : read_table(file.path(), {.format = options[0], .header = options[1].empty() ? "auto" : options[1], .wanted = wanted, .known = {"label"}})) {
+    TableOptions how{.format = options[0], .header = options[1].empty() ? "auto" : options[1], .wanted = wanted, .known = {"label"}};
+    for (const char* encoding : {"utf-16", "cp1252"}) {
+      how.encoding = encoding;
+      try {
+        read_table(file.path(), how);
+      } catch (const Error&) {
+      }
+    }
+    how.encoding = "utf-8";
+    for (const Row& row : read_table(file.path(), how).rows) {
       row.fields.dump();
       if (row.fields.contains("messages")) read_messages(row.fields.at("messages"), row.source);
     }
@@ -114,24 +126,36 @@ void vocab_txt(std::string_view input) {
   tokenize(files_of("vocab.txt", parts[0], parts[1]), parts[2]);
 }
 
-void sentencepiece(std::string_view input) { tokenize(files_of("spiece.model", input, ""), "a cat \xE2\x96\x81mat"); }
+void sentencepiece(std::string_view input) {
+  // Each class makes something else of a model; Marian's reads it by itself.
+  for (const char* name : {"AlbertTokenizer", "DebertaV2Tokenizer", "GemmaTokenizer", "LlamaTokenizer", "MBart50Tokenizer", "NllbTokenizer", "PegasusTokenizer",
+                           "PreTrainedTokenizerFast", "T5Tokenizer", "XLMRobertaTokenizer", "XLNetTokenizer"})
+    tokenize(files_of("spiece.model", input, cat(R"({"add_bos_token": true, "tokenizer_class": ")", name, "\"}")), "a cat \xE2\x96\x81mat");
+  tokenize({{"source.spm", std::string(input)}, {"target.spm", std::string(input)}, {"vocab.json", R"({"<unk>": 0, "</s>": 1, "<pad>": 2, "a": 3})"}},
+           ">>de<< a cat");
+}
 
 void chat_template(std::string_view input) {
   const auto parts = parts_of(input, 2);
   if (!is_valid_utf8(parts[1])) return;  // readers of rows have seen to that
   const auto json = nlohmann::ordered_json(std::string(parts[1]));
-  std::vector<ChatTemplate> forms;
+  const jinja::Variables tokens{{"bos_token", jinja::Value("<s>")}, {"eos_token", jinja::Value("</s>")}};
   try {
-    forms.push_back(ChatTemplate::recognise(std::string(parts[0]), "<s>", "</s>"));
-  } catch (const Error&) {
-    for (const auto& name : ChatTemplate::names()) forms.push_back(ChatTemplate::by_name(name, "<s>", ""));
-  }
-  for (const auto& form : forms) {
+    const auto chat = ChatTemplate::parse(std::string(parts[0]), "template", tokens);
+    Conversation conversation{{make_message("user", "Hi"), make_message("assistant", "Hello.")}, {}, {}};
     try {
-      const auto messages = read_messages(json, "line 1");
-      for (const bool open : {false, true}) form.render(messages, open);
+      conversation.messages = read_messages(json, "line 1");
+    } catch (const Error&) {  // then the template has these two
+    }
+    chat.end_of_turn();
+    try {
+      chat.prompt(conversation);
     } catch (const Error&) {
     }
+    const ChatText whole = chat.whole(conversation);
+    for (const auto& [begin, end] : whole.answers)
+      if (begin > end || end > whole.text.size()) throw std::logic_error("an answer outside of the text");
+  } catch (const Error&) {
   }
 }
 

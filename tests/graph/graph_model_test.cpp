@@ -9,6 +9,7 @@
 #include "core/random.h"
 #include "graph/roles.h"
 #include "interchange/merge.h"
+#include "graph/torchscript_forward.h"
 #include "lm/adapt.h"
 #include "lm/parity.h"
 #include "lm/targets.h"
@@ -355,6 +356,129 @@ TEST(GraphRolesTest, NamesOfManyFamiliesAreKnown) {
       {"something.else.weight", "other"}};
   for (const auto& [path, role] : cases) EXPECT_EQ(guess_role(path, SiteKind::linear), role) << path;
   EXPECT_EQ(guess_role("bert.encoder.query.weight", SiteKind::embedding), "embedding");
+}
+
+/// An embedding, a hidden layer stored [in, out] and a classifier, in `type`.
+torch::jit::Module half_classifier(at::ScalarType type) {
+  torch::manual_seed(8);
+  torch::jit::Module out("__torch__.Half");
+  const auto made = [&](std::vector<int64_t> shape) { return random(shape).to(type); };
+  out.register_module("table", leaf("HalfTable", {{"weight", made({kWords, kWidth})}}));
+  out.register_module("c_fc", leaf("HalfConv", {{"weight", made({kWidth, kInner})}, {"bias", made({kInner})}}));
+  out.register_module("classifier", leaf("HalfHead", {{"weight", made({3, kInner})}, {"bias", made({3})}}));
+  out.define(R"(
+def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    x = torch.embedding(self.table.weight, input_ids, 0).mean([1])
+    h = torch.tanh(torch.addmm(self.c_fc.bias, x, self.c_fc.weight))
+    return torch.linear(h, self.classifier.weight, self.classifier.bias)
+)");
+  out.eval();
+  return out;
+}
+
+TEST(GraphModelTest, TrainedWeightsOfAHalfPrecisionArchiveAreFloat32AndRoundedWhereTheyAreRead) {
+  for (const auto type : {torch::kHalf, torch::kBFloat16})
+    for (const bool all : {true, false}) {
+      TempFolder folder;
+      const auto archive = archive_of(half_classifier(type), folder / "m.pt");
+      auto model = std::make_shared<GraphModel>(archive, ArchiveInterface{}, ModelOptions{});
+      const torch::Tensor before = out_of(*model, tiny_batch()).detach().clone();
+      AdaptedModel adapted(model, nullptr);
+      if (all) adapted.train_base();
+      else ASSERT_TRUE(adapted.train_archive_head());
+      ASSERT_EQ(adapted.trained_base().size(), all ? 5U : 2U);
+      torch::Tensor now = out_of(*model, tiny_batch());
+      EXPECT_EQ(now.scalar_type(), type);
+      EXPECT_TRUE(torch::equal(now, before)) << "widening alone changed the output";
+      now.to(torch::kFloat32).square().sum().backward();
+      std::map<std::string, torch::Tensor> expected;
+      for (const auto& [name, value] : adapted.trained_base()) {
+        EXPECT_EQ(value.scalar_type(), torch::kFloat32) << name;
+        ASSERT_TRUE(value.grad().defined() && value.grad().abs().max().item<double>() > 0) << name;
+        const torch::NoGradGuard no_grad;
+        torch::Tensor stepped = value;
+        for (int i = 0; i < 100; ++i) stepped.add_(value.abs() * 1e-5);  // each far below half a unit in the last place
+        EXPECT_GT((stepped / archive.tensor(name).to(torch::kFloat32) - 1).nan_to_num().max().item<double>(), 9e-4) << name;
+        expected[name] = stepped.clone();
+        EXPECT_EQ(archive.tensor(name).scalar_type(), type);
+      }
+      // Oracle: the archive's own forward with the values rounded once.
+      TorchScriptArchive other = TorchScriptArchive::load(folder / "m.pt");
+      for (const auto& [name, value] : adapted.merged_weights()) {
+        EXPECT_TRUE(torch::equal(value, expected.at(name))) << name;
+        other.set_tensor(name, value);
+      }
+      const double step = type == torch::kHalf ? 0x1p-10 : 0x1p-7;  // the executors add a bias before or after rounding
+      EXPECT_TRUE(close(out_of(*model, tiny_batch()), ArchiveForward(other, {})(tiny_batch()), 2 * step));
+    }
+}
+
+TEST(GraphModelTest, TheFirstArgumentIsTheObjectWhateverItIsCalled) {
+  TempFolder folder;
+  torch::jit::Module module("__torch__.This");
+  module.register_module("table", leaf("Table", {{"weight", random({kWords, kWidth})}}));
+  module.define("def forward(this, input_ids: Tensor, attention_mask: Tensor) -> Tensor:\n    return torch.embedding(this.table.weight, input_ids)\n");
+  module.eval();
+  const auto archive = archive_of(module, folder / "m.pt");
+  EXPECT_EQ(archive.inputs(), (std::vector<std::string>{"input_ids", "attention_mask"}));
+  GraphModel model(archive, {}, {});
+  EXPECT_EQ(error_of([&] { model.probe(archive); }), "no error");
+  EXPECT_TRUE(compare_with_archive(archive, {}, model).equal);
+}
+
+/// Words and learned positions, of which there are `positions`, in a table or in a buffer.
+torch::jit::Module with_positions(int64_t positions, bool table) {
+  torch::jit::Module module("__torch__.Positions");
+  module.register_module("words", leaf("Words", {{"weight", random({kWords, kWidth})}}));
+  if (table) module.register_module("places", leaf("Places", {{"weight", random({positions, kWidth})}}));
+  else module.register_buffer("places", random({1, positions, kWidth}));
+  module.define(cat("def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:\n    x = torch.embedding(self.words.weight, input_ids)\n    return x + ",
+                    table ? "torch.embedding(self.places.weight, torch.arange(input_ids.size(1)))" : "self.places[:, :input_ids.size(1)]", "\n"));
+  module.eval();
+  return module;
+}
+
+TEST(GraphModelTest, TheProbeIsAsLongAsTheModelTakes) {
+  for (const bool table : {true, false})
+    for (const int64_t positions : {2, 5, 8, 11, 12, 40}) {
+      TempFolder folder;
+      const auto archive = archive_of(with_positions(positions, table), folder / "m.pt");
+      GraphModel model(archive, {}, {});
+      EXPECT_EQ(error_of([&] { model.probe(archive); }), "no error") << positions;
+      const int64_t tokens = probe_batch(archive, model).input_ids.size(1);
+      EXPECT_TRUE(tokens <= positions && tokens >= std::min<int64_t>(12, positions * 2 / 3)) << tokens << " of " << positions;
+      EXPECT_TRUE(compare_with_archive(archive, {}, model).equal);
+    }
+}
+
+TEST(GraphModelTest, ThePaddingRowOfATableGetsNoGradientFromItsAdapter) {
+  // Oracle: torch's own embedding with padding_idx over the factors, as PEFT computes it.
+  TempFolder folder;
+  const auto archive = archive_of(half_classifier(torch::kFloat64), folder / "m.pt");
+  auto model = std::make_shared<GraphModel>(archive, ArchiveInterface{}, ModelOptions{});
+  for (const char* method : {"lora", "dora"}) {
+    AdaptedModel adapted(model, nullptr);
+    adapted.add_adapters(choose_sites(model->sites(), {"embedding"}), factory_of(method, "{rank: 3, alpha: 6}"), 1, torch::kCPU, nullptr);
+    move_factors(adapted);
+    Batch batch = tiny_batch();  // the second row ends with two tokens 0, which the model averages like others
+    std::map<std::string, torch::Tensor> parts;
+    for (const auto& [name, value] : adapted.state()) parts[name.substr(name.rfind('/') + 1)] = value;
+    const torch::Tensor a = parts.at("A"), b = parts.at("B"), w = archive.tensor("table.weight");  // A [r, D], B [V, r]
+    const bool dora = parts.count("magnitude") != 0;
+    torch::Tensor x = at::embedding(w, batch.input_ids), update = torch::matmul(at::embedding(b, batch.input_ids, 0), a) * 2;
+    if (dora) x = (x + update) * (parts.at("magnitude") / torch::linalg_vector_norm(w + torch::matmul(b, a).detach() * 2, 2, 0));
+    else x = x + update;
+    const torch::Tensor h = torch::tanh(torch::addmm(archive.tensor("c_fc.bias"), x.mean(1), archive.tensor("c_fc.weight")));
+    const torch::Tensor expected = torch::linear(h, archive.tensor("classifier.weight"), archive.tensor("classifier.bias"));
+    const torch::Tensor ours = out_of(*model, batch);
+    EXPECT_TRUE(close(ours, expected, 1e-12));
+    std::vector<torch::Tensor> inputs{a, b};
+    if (dora) inputs.push_back(parts.at("magnitude"));
+    const auto found = torch::autograd::grad({ours.square().sum()}, inputs), wanted = torch::autograd::grad({expected.square().sum()}, inputs);
+    for (size_t i = 0; i < inputs.size(); ++i) EXPECT_TRUE(close(found[i], wanted[i], 1e-12)) << method << i;
+    EXPECT_EQ(found[1][0].abs().max().item<double>(), 0.0);
+    adapted.detach();
+  }
 }
 
 }  // namespace

@@ -1,7 +1,10 @@
+#include "graph/torchscript_forward.h"
 #include "lm/adapt.h"
 
 #include <gtest/gtest.h>
 #include <torch/torch.h>
+
+#include <map>
 
 #include "core/random.h"
 #include "interchange/merge.h"
@@ -118,6 +121,28 @@ TEST(AdaptTest, ParameterGroupsHoldAdaptersAndHeadUnderTheirOwnRates) {
   EXPECT_EQ(count, 2 * (11 + 6) + 2 * (6 + 6) + 3 * 6 + 3);
 }
 
+/// The same model, whose last layer is its own head.
+class HeadedModel : public TinyModel {
+ public:
+  using TinyModel::TinyModel;
+  std::vector<AdapterSite> sites() override {
+    auto out = TinyModel::sites();
+    out.at(1).role = "head";
+    return out;
+  }
+};
+
+TEST(AdaptTest, TheModelsOwnHeadHasARateOfItsOwn) {
+  Fixture f;
+  const auto model = std::make_shared<HeadedModel>(f.archive);
+  AdaptedModel adapted(model, nullptr);
+  adapted.train_base();
+  std::map<std::string, double> scales;
+  for (const auto& group : adapted.param_groups(5.0, 3.0))
+    for (const auto& [name, value] : group.params) scales[name] = group.lr_scale;
+  EXPECT_EQ(scales, (std::map<std::string, double>{{"base/table.weight", 1.0}, {"base/dense.weight", 3.0}, {"base/dense.bias", 3.0}}));
+}
+
 TEST(HeadTest, PoolingFollowsItsDefinition) {
   const torch::Tensor hidden = torch::arange(24, torch::kFloat32).view({2, 4, 3});
   const torch::Tensor mask = tiny_batch().attention_mask;
@@ -193,6 +218,26 @@ TEST(TargetsTest, GlobsMatchWholeTexts) {
   EXPECT_FALSE(glob_matches("*.layer.?.query", "model.layer.31.query"));
   EXPECT_FALSE(glob_matches("query", "query2"));
   EXPECT_TRUE(glob_matches("**", ""));
+}
+
+TEST(AdaptTest, WhetherARankIsTooLargeDoesNotDependOnTheOrderOfTheSites) {
+  Fixture f;
+  AdapterSite small = f.model->sites()[1], large = f.model->sites()[0];
+  small.path = "small.weight";
+  small.weight = torch::randn({2, 6});
+  for (const auto& sites : {std::vector{small, large}, std::vector{large, small}}) {
+    AdaptedModel adapted(f.model, nullptr);
+    adapted.add_adapters(sites, factory_of("lora", "rank: 5"), 1, torch::kCPU, nullptr);
+    for (size_t i = 0; i < 2; ++i) {
+      EXPECT_EQ(adapted.adapters()[i].site.path, sites[i].path);
+      EXPECT_EQ(adapted.adapters()[i].adapter->low_rank_pair()->a.size(0), sites[i].path == "small.weight" ? 2 : 5);
+    }
+    AdaptedModel refused(f.model, nullptr);
+    const std::string message = error_of([&] { refused.add_adapters(sites, factory_of("lora", "rank: 7"), 1, torch::kCPU, nullptr); });
+    EXPECT_NE(message.find("small.weight [2, 6]"), std::string::npos) << message;
+    EXPECT_NE(message.find("table.weight [11, 6]"), std::string::npos) << message;
+    EXPECT_EQ(message.find("small.weight") < message.find("table.weight"), sites[0].path == "small.weight") << message;
+  }
 }
 
 }  // namespace

@@ -97,5 +97,20 @@ TEST(PackingTest, WithoutPaddingNothingIsCopiedOrMasked) {
   EXPECT_TRUE(torch::equal(packing.unpack(packing.pack(x)), x));
 }
 
+TEST(PackingTest, UnderAutocastRowsWithoutPaddingAreRoundedUpToo) {
+  torch::manual_seed(6);
+  const torch::Tensor x = torch::randn({3, 7, 8}), mask = torch::ones({3, 7}, torch::kInt64);
+  const Autocast autocast(torch::kCPU, true);
+  const Packing packing(mask, 3, 7, torch::kCPU), whole(torch::ones({4, 8}, torch::kInt64), 4, 8, torch::kCPU), bare({}, 3, 7, torch::kCPU);
+  const torch::Tensor packed = packing.pack(x);
+  EXPECT_EQ(packed.size(0), 32);
+  EXPECT_FALSE(packing.attention_mask().defined());
+  EXPECT_TRUE(torch::equal(packed.narrow(0, 0, 21), x.flatten(0, 1)));
+  EXPECT_TRUE(torch::equal(packing.unpack(packed), x));
+  EXPECT_TRUE(torch::equal(packing.first_tokens(packed), x.select(1, 0)));
+  EXPECT_EQ(whole.pack(torch::ones({4, 8, 2})).size(0), 32);
+  EXPECT_EQ(bare.pack(x).size(0), 21);  // of tokens decoded one by one
+}
+
 }  // namespace
 }  // namespace deeplora

@@ -30,9 +30,10 @@ def rows(tmp_path_factory):
 BASE = """model: {{path: {archive}}}
 data: {{task: regression, train: {rows}/train.jsonl, dev: {rows}/dev.jsonl, test: {rows}/test.jsonl, max_length: 24}}
 adapter: {{targets: query-value}}
-train: {{steps: 6, batch_size: 8, eval_every: 3, log_every: 1}}
+train: {{steps: 6, batch_size: 8, log_every: 1}}
 compare:
   baseline: LoRA
+  evaluations: 2
   samples: [16]
   seeds: [1, 2]
   methods:
@@ -227,7 +228,10 @@ def test_a_failing_cell_is_reported_and_tried_again(run, program, config, tmp_pa
 def test_another_configuration_or_other_data_is_refused(whole, run, tmp_path, tiny_archive, rows, config):
     folder = whole[0]
     done = run("compare", config, "--run", folder, "--set", "train.batch_size=4", code=1)
-    assert "holds cells of another configuration" in done.stderr and "train.batch_size: 8" in done.stderr
+    assert "holds cells of another configuration" in done.stderr and "train.batch_size was 8, now 4 (8 cells)" in done.stderr
+    # What follows from the change is not named beside it.
+    done = run("compare", config, "--run", folder, "--set", "train.steps=30", code=1)
+    assert done.stderr.count(" was ") == 1 and "train.steps was 6, now 30 (8 cells)" in done.stderr
     # A cell of an earlier version, without a key that came later and in another order, is the same cell.
     cell = folder / "cells" / "lora-n16-lr0.01-s1.yaml"
     written = cell.read_text()
@@ -314,3 +318,183 @@ def test_processes_share_the_cells_and_write_the_same_report(program, config, wh
     assert "report " in said[0][0] and said[1] == ("", "")
     assert json.loads((folder / "results.json").read_text())["processes"] == 2
     assert len(finished(folder)) == 8
+
+
+def copy_of(whole, tmp_path):
+    import shutil
+
+    return shutil.copytree(whole[0], tmp_path / "copy")
+
+
+def test_a_report_needs_nothing_but_the_folder(whole, run, tmp_path):
+    folder = copy_of(whole, tmp_path)
+    yaml = folder / "compare.yaml"
+    yaml.write_text(yaml.read_text().replace("path: /", "path: /gone/").replace("train: /", "train: /gone/").replace("dev: /", "dev: /gone/")
+                    .replace("test: /", "test: /gone/"))
+    for cell in (folder / "cells").glob("*.yaml"):
+        cell.write_text(cell.read_text().replace("path: /", "path: /gone/").replace("train: /", "train: /gone/").replace("dev: /", "dev: /gone/")
+                        .replace("test: /", "test: /gone/"))
+    assert "/gone/" in yaml.read_text()
+    before = table(folder)
+    (folder / "results.json").unlink()
+    done = run("compare", "--report-only", "--run", folder)
+    assert table(folder) == before and "Deep LoRA" in done.stdout
+    run("compare", "--report-only", "--run", folder, "--set", "compare.baseline=head only")
+    assert json.loads((folder / "results.json").read_text())["baseline"] == "head only"
+    assert "does not exist" in run("compare", yaml, "--run", folder, code=1).stderr  # to go on it needs them
+    assert "no compare.yaml" in run("compare", "--report-only", "--run", tmp_path / "nowhere", code=1).stderr
+    assert run("compare", "--report-only", code=2).returncode == 2
+
+
+@pytest.fixture()
+def stopped(run, program, tmp_path, config):
+    """A comparison of one long cell, stopped after its first checkpoint: its folder, its command, the cell's folder."""
+    text = config.read_text().replace("steps: 6,", "steps: 4000, save_every: 40,").replace("evaluations: 2", "evaluations: 100").replace("seeds: [1, 2]", "seeds: [1]")
+    config.write_text(text[:text.index("    - {name: Deep")].replace("[1e-3, 1e-2]", "1e-3"))
+    folder = tmp_path / "stopped"
+    command = ["compare", str(config), "--run", str(folder), "--set", "compare.workers=1"]
+    process = subprocess.Popen([str(program), *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    cell = folder / "cells" / "lora-n16-lr0.001-s1"
+    wait_for(lambda: list(cell.glob("checkpoints/step-*/state.json")), process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    return folder, command, cell
+
+
+def test_a_disk_that_fills_up_costs_no_checkpoint(stopped, program):
+    import resource
+
+    _, command, cell = stopped
+    checkpoints = sorted(cell.glob("checkpoints/step-*"))
+    assert checkpoints
+    most = (checkpoints[-1] / "state.pt").stat().st_size - 1000  # no checkpoint fits, and writing one says so
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+    done = subprocess.run([str(program), *command], capture_output=True, text=True, preexec_fn=limit, timeout=300)
+    assert done.returncode == 1, done.stderr
+    assert sorted(cell.glob("checkpoints/step-*")) == checkpoints
+    log = (cell.parent / (cell.name + ".log")).read_text()
+    assert "resumed after step" in log and "state.pt" in log, log
+    assert "failed" in (done.stdout + done.stderr)
+
+
+def test_a_refused_checkpoint_begins_again(stopped, run, program):
+    folder, command, cell = stopped
+    state = next(iter(sorted(cell.glob("checkpoints/step-*"))))
+    yaml = cell.parent / (cell.name + ".yaml")
+    # The same command alone refuses; with --restart-refused it begins again.
+    done = run("finetune", yaml, "--run", cell, "--resume", "--set", "train.lr=0.002", "--set", "train.threads=1", code=1)
+    assert "train.lr was" in done.stderr and state.exists()
+    process = subprocess.Popen([str(program), "finetune", str(yaml), "--run", str(cell), "--resume", "--restart-refused", "--set", "train.lr=0.002"],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    metrics = cell / "metrics.jsonl"
+    wait_for(lambda: not state.exists() and metrics.exists() and metrics.read_text().startswith('{"step":1,'), process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130 and "begins again" in errors, errors
+
+
+def test_the_head_alone_learns_at_its_own_rate(run, config, tmp_path):
+    folder = tmp_path / "run"
+    run("compare", config, "--run", folder, "--set", "compare.methods=[{name: head only, adapter: {method: none}, lr: [1e-4, 1e-2]}, {name: LoRA, adapter: {method: lora}}]",
+        "--set", "compare.baseline=head only", "--set", "compare.seeds=[1]")
+    low, high = ((folder / "cells" / f"head-only-n16-lr{lr}-s1" / "adapter.safetensors").read_bytes() for lr in ("0.0001", "0.01"))
+    assert low != high
+
+
+@pytest.mark.parametrize("sets, expected", [
+    (["train.lr=0.5", "train.seed=77", "compare.seeds=null"], {("lora", 0.5, 77), ("deep", 0.25, 77), ("head", 0.5, 77)}),
+    (["compare.lr=[0.1,0.2]"], {("lora", 0.1, 3), ("lora", 0.2, 3), ("deep", 0.25, 3), ("head", 0.1, 3), ("head", 0.2, 3)}),
+    (["train.head_lr=0.125"], {("lora", 2e-3, 3), ("deep", 0.25, 3), ("head", 0.125, 3)}),
+    (["train.head_lr=0.125", "compare.methods.2.lr=0.75"], {("lora", 2e-3, 3), ("deep", 0.25, 3), ("head", 0.75, 3)}),
+    ([], {("lora", 2e-3, 3), ("deep", 0.25, 3), ("head", 5e-3, 3)}),
+])
+def test_a_rate_and_a_seed_given_elsewhere_are_the_grid(run, config, tmp_path, sets, expected):
+    import yaml
+
+    text = config.read_text()
+    config.write_text(text[:text.index("  methods:")].replace("seeds: [1, 2]", "seeds: [3]").replace("  baseline: LoRA\n", "") + """  methods:
+    - {name: lora, adapter: {method: lora, rank: 2}}
+    - {name: deep, adapter: {method: deep-lora, rank: 2}, train: {lr: 0.25}}
+    - {name: head, adapter: {method: none}}
+""")
+    options = [part for s in sets for part in ("--set", s)]
+    printed = run("compare", config, "--print-config", *options).stdout
+    again = tmp_path / "again.yaml"
+    again.write_text(printed)
+    assert run("compare", again, "--print-config").stdout == printed
+    folder = tmp_path / "run"
+    run("compare", config, "--run", folder, *options, "--set", "train.steps=1", "--set", "compare.evaluations=1")
+    found = set()
+    for path in (folder / "cells").glob("*/config.yaml"):
+        cell = yaml.safe_load(path.read_text())
+        found.add((path.parent.name.split("-")[0], cell["train"]["lr"], cell["train"]["seed"]))
+    assert found == expected
+
+
+def test_one_number_of_seeds_is_a_count(run, config, tmp_path):
+    for given, wanted in (("3", "seeds: [1, 2, 3]"), ("[3]", "seeds: [3]"), ("1", "seeds: [1]")):
+        assert wanted in run("compare", config, "--set", f"compare.seeds={given}", "--print-config").stdout
+    done = run("compare", config, "--run", tmp_path / "run", "--set", "compare.seeds=2", "--set", "train.steps=2")
+    assert "compare.seeds: 2 is a count: seeds 1 to 2 (a list names seeds: [2])" in done.stderr
+    assert len(finished(tmp_path / "run")) == 8
+
+
+def test_factors_to_start_from_and_tokenizers_must_stay_the_same(run, config, tiny_folder, tmp_path, whole):
+    import shutil
+
+    start = tmp_path / "start.safetensors"
+    cell = whole[0] / "cells" / "lora-n16-lr0.01-s1"
+    shutil.copy(cell / "adapter.safetensors", start)
+    tokens = tmp_path / "tokens"
+    shutil.copytree(tiny_folder("bert"), tokens, ignore=lambda folder, names: [n for n in names if not any(w in n for w in ("token", "vocab", "special"))])
+    folder = tmp_path / "run"
+    common = ["--set", f"model.tokenizer={tokens}", "--set", "compare.seeds=[1]", "--set", "train.steps=2"]
+    warm = f"{{name: warm, adapter: {{method: lora, rank: 2, path: {start}}}}}"
+    both = ["--set", f"compare.methods=[{{name: LoRA, adapter: {{method: lora, rank: 2}}}}, {warm}]"]
+    alone = ["--set", "compare.methods=[{name: LoRA, adapter: {method: lora, rank: 2}}]"]
+    run("compare", config, "--run", folder, *common, *both)
+    record = json.loads((folder / "inputs.json").read_text())
+    assert {str(start), str(tokens)} <= set(record)
+    run("compare", config, "--run", folder, *common, *alone)  # a method taken out
+    assert json.loads((folder / "inputs.json").read_text()) == record
+    old = start.read_bytes()
+    shutil.copy(whole[0] / "cells" / "lora-n16-lr0.01-s2" / "adapter.safetensors", start)
+    run("compare", config, "--run", folder, *common, *alone)
+    assert "start.safetensors is not what the finished cells" in run("compare", config, "--run", folder, *common, *both, code=1).stderr
+    start.write_bytes(old)
+    vocabulary = next(p for p in tokens.iterdir() if p.is_file())
+    vocabulary.write_text(vocabulary.read_text() + "\n")
+    assert "tokens is not what the finished cells" in run("compare", config, "--run", folder, *common, *both, code=1).stderr
+
+
+def test_equal_differences_are_no_finding(run, config, tmp_path, rows):
+    """Accuracies of few rows: what every seed shows alike is said to be unjudged, and the step is in the results."""
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    for split in ("train", "dev", "test"):
+        lines = [json.loads(line) for line in open(rows / f"{split}.jsonl")]
+        with open(folder / f"{split}.jsonl", "w") as out:
+            for row in lines:
+                out.write(json.dumps({"text": row["text"], "label": "up" if row["label"] > -0.2 else "down"}) + "\n")
+    text = config.read_text().replace("task: regression", "task: classification").replace(str(rows), str(folder))
+    config.write_text(text)
+    run("compare", config, "--run", tmp_path / "run")
+    result = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert result["metric"] == "accuracy"
+    for row in result["rows"]:
+        if "difference" not in row:
+            continue
+        found = row["difference"]
+        assert found["step"] == pytest.approx(1 / 24)
+        scores = row["test_scores"]
+        assert all(abs(s * 24 - round(s * 24)) < 1e-9 for s in scores)
+        if found["no_spread"]:
+            assert found["p"] is None and found["finding"].startswith("cannot be judged")
+        elif found["equal"] < 2:
+            assert found["finding"].startswith("no difference shown")  # two seeds of a few rows show nothing
+    assert "moves in steps of 0.0417" in (tmp_path / "run" / "report.md").read_text()

@@ -2,6 +2,7 @@
 the program writes; the paper's claims about the methods."""
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -352,3 +353,109 @@ def test_sweep_resumes_only_what_is_left(complete):
     assert [r["result"]["recovery_error"] for r in again["runs"]] == [r["result"]["recovery_error"] for r in result["runs"]]
     assert all(p.stat().st_mtime_ns == t for p, t in kept.items() if p != gone)
     assert "Iterations by rank" in (folder / "report.html").read_text()
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != ".lock"}
+
+
+def test_a_refused_resume_changes_nothing(complete):
+    config = {**SMALL, "method": "narrow", "steps": 6, "save_problem": True}
+    folder, _, _ = complete(config, "run")
+    before = contents(folder)
+    _, _, done = complete({**config, "depth": 4, "synthetic": {**SMALL["synthetic"], "noise": 0.5}}, "run", "--resume", code=1)
+    assert "completion.depth was" in done.stderr and "completion.synthetic.noise was" in done.stderr
+    _, _, done = complete({**config, "trials": 2}, "run", "--resume", code=1)
+    assert "begun without completion.sweep" in done.stderr
+    assert contents(folder) == before
+    # What may change: more steps, and the intervals.
+    _, result, _ = complete({**config, "steps": 12, "eval_every": 3, "log_every": 2, "save_every": 5}, "run", "--resume")
+    assert result["iterations"] == 12 and sorted(evaluations(folder)) == [0, 6, 9, 12]
+
+
+@pytest.mark.parametrize("kind", [{"trials": 2}, {"sweep": {"rank": [1, 2]}}, {"variants": ["rank=1", "rank=2"]}], ids=lambda k: next(iter(k)))
+def test_a_sweep_goes_on_as_it_was_begun(complete, kind):
+    config = {**SMALL, "method": "narrow", "steps": 6, **kind}
+    folder, first, _ = complete(config, "sweep")
+    before = contents(folder)
+    _, _, done = complete({**config, "depth": 4, "optimizer": "adam"}, "sweep", "--resume", code=1)
+    assert "completion.depth was" in done.stderr and "completion.optimizer was" in done.stderr
+    single = {k: v for k, v in config.items() if k not in kind}
+    assert "begun with completion.sweep" in complete(single, "sweep", "--resume", code=1)[2].stderr
+    assert contents(folder) == before
+    _, more, _ = complete({**config, "steps": 12}, "sweep", "--resume")
+    assert [r["result"]["iterations"] for r in first["runs"]] == [6, 6] and [r["result"]["iterations"] for r in more["runs"]] == [12, 12]
+    _, whole, _ = complete({**config, "steps": 12}, "whole")
+    assert [r["result"]["recovery_error"] for r in more["runs"]] == [r["result"]["recovery_error"] for r in whole["runs"]]
+
+
+def test_trials_count_on_from_the_seed_of_each_run(complete):
+    config = {**SMALL, "method": "narrow", "steps": 3, "trials": 2}
+    folder, result, _ = complete({**config, "sweep": {"seed": [5, 9]}}, "sweep")
+    seeds = lambda folder: {p.name: next(line for line in (p / "config.yaml").read_text().splitlines() if "seed" in line).split()[-1] for p in (folder / "runs").iterdir()}
+    assert seeds(folder) == {"seed=5__trial=1": "5", "seed=5__trial=2": "6", "seed=9__trial=1": "9", "seed=9__trial=2": "10"}
+    assert len({r["result"]["recovery_error"] for r in result["runs"]}) == 4
+    folder, _, _ = complete({**config, "variants": ["depth=2 seed=7", "depth=3"]}, "variants")
+    assert sorted(seeds(folder).values()) == ["1", "2", "7", "8"]
+
+
+def test_a_failed_member_is_said_by_the_exit_code(complete):
+    config = {**SMALL, "method": "narrow", "steps": 60, "sweep": {"lr": [4e-3, 1e6, 5e-3]}}
+    folder, result, done = complete(config, "sweep", code=1)
+    assert "1 of 3 runs left the finite numbers: lr=1" in done.stderr
+    assert ["failure" in r for r in result["runs"]] == [False, True, False] and "the loss is" in result["runs"][1]["failure"]
+
+
+def test_a_full_disk_is_no_failure_of_the_numbers(complete):
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writes fail instead
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+
+    folder, result, done = complete({**SMALL, "method": "narrow", "steps": 3, "trials": 2}, "sweep", code=1, preexec_fn=limit)
+    assert result is None and "left the finite numbers" not in done.stderr and "cannot write" in done.stderr
+    _, result, _ = complete({**SMALL, "method": "narrow", "steps": 3, "trials": 2}, "sweep", "--resume")
+    assert all("result" in r for r in result["runs"])
+
+
+def test_names_of_runs_may_be_long_but_not_the_same(complete):
+    long = " ".join(f"{key}={value}" for key, value in [("momentum", 0.9), ("beta1", 0.9), ("beta2", 0.999), ("alpha", 0.99), ("eps", 1e-8), ("weight_decay", 0.0),
+                                                        ("tolerance", 1e-12), ("stall", 1e-9), ("log_every", 1000), ("keep_checkpoints", 2),
+                                                        ("early_stopping", 0), ("track", "false"), ("batch", 0), ("precision", "float64")])
+    assert len(long) > 180
+    config = {**SMALL, "method": "narrow", "steps": 2, "variants": [f"{long} rank=1 init_scale=0.25", f"{long} rank=1 init_scale=0.35"], "sweep": {"synthetic": {"noise": [0.0, 0.1]}}}
+    folder, result, _ = complete(config, "long")
+    names = [p.name for p in (folder / "runs").iterdir()]
+    assert len(set(names)) == 4 and all(len(n) <= 200 for n in names) and all("result" in r for r in result["runs"])
+    assert complete(config, "long", "--resume")[1]["runs"] == result["runs"]
+    same = complete({**SMALL, "method": "narrow", "steps": 2, "variants": ["rank=1", "rank=1"]}, "same", code=1)[2]
+    assert "two runs would share one folder" in same.stderr
+
+
+def test_median_of_two_trials_lies_between_them(complete):
+    folder, result, _ = complete({**SMALL, "method": "narrow", "steps": 4, "trials": 2}, "two")
+    least, most = sorted(r["result"]["recovery_error"] for r in result["runs"])
+    page = (folder / "report.html").read_text()
+    row = page[page.index("Over trials"):]
+    cells = [float(c) for c in re.findall(r"<td[^>]*>([0-9.e+-]+)</td>", row[: row.index("</table>")])]
+    assert cells[-3:] == pytest.approx([least, (least + most) / 2, most], rel=2e-2) and most > 1.05 * least
+
+
+@pytest.mark.parametrize("method", ["deep", "narrow", "full"])
+@pytest.mark.parametrize("shape", [(6, 24), (24, 6)])
+def test_auto_takes_chains_wider_than_the_matrix(complete, method, shape):
+    config = {"synthetic": {"rows": shape[0], "cols": shape[1], "rank": 2, "observed": 0.8}, "method": method, "tolerance": 1e-16, "eval_every": 1, "steps": 400,
+              "save_problem": True, "save_every": 3}
+    folder, result, _ = complete(config, "wide")  # the default rank, 8
+    model = Numpy(folder)
+    assert result["recovery_error"] <= 1e-12 and model.factors[model.names[0]].shape[0] == {"deep": 8, "narrow": 16, "full": 6}[method]
+    np.testing.assert_allclose(chain_product(model.factors, model.names), model.problem["u"] @ model.problem["v"].T, atol=1e-5)
+    decayed = {**config, "synthetic": {**config["synthetic"], "observed": 1}, "reduction": "sum", "weight_decay": 0.7, "steps": 2000, "stall": 1e-15, "tolerance": 0}
+    folder, _, _ = complete(decayed, "decayed")
+    model = Numpy(folder)
+    u, s, vt = np.linalg.svd(model.problem["u"] @ model.problem["v"].T, full_matrices=False)
+    np.testing.assert_allclose(chain_product(model.factors, model.names), u * np.maximum(s - 0.7, 0) @ vt, atol=1e-6)
+
+
+def test_a_compression_wider_than_the_matrix_is_refused_before_anything_is_written(complete):
+    folder, _, done = complete({"synthetic": {"rows": 12, "cols": 30}, "method": "compressed", "rank": 7, "sweep": {"depth": [2, 3]}}, "wide", code=1)
+    assert "completion.rank" in done.stderr and "at most 6" in done.stderr and not folder.exists()

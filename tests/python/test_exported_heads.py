@@ -115,7 +115,7 @@ def test_a_head_on_half_precision_keeps_the_targets_mean(dtype, pooling, run, ti
     expected, found = logits(run, tmp_path / "run", data), logits(run, tmp_path / "merged.pt", data)
     spread = expected.std().item()
     assert spread > 1 and (found - expected).abs().max() < 0.1 * spread, said  # one step of bfloat16 at 2000 is 8
-    assert {p.dtype for n, p in torch.jit.load(str(tmp_path / "merged.pt")).named_parameters() if n.startswith("head.")} == {torch.float32}
+    assert {p.dtype for n, p in torch.jit.load(str(tmp_path / "merged.pt")).named_parameters() if n.startswith("head.")} == {torch.float64}
 
 
 def test_means_count_more_tokens_than_half_precision_can(run, tiny_folder, tmp_path):

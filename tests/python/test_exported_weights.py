@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from test_peft_folders import TASK, case  # noqa: F401 (fixture)
+from test_peft_folders import assert_close, case, peft_folder, with_peft  # noqa: F401 (fixture)
 
 
 @pytest.mark.parametrize("model", ["bert", "qwen2", "llama", "gpt2", "t5"])
@@ -68,4 +68,52 @@ def test_sums_beyond_the_dtype_are_an_error(form, run, tiny_folder, tmp_path):
         save_file(values, tmp_path / "run" / name, metadata)
     output = tmp_path / ("out" if form == "safetensors" else "out.pt")
     said = run("export", tmp_path / "run", "--to", form, "--output", output, code=1).stderr
-    assert "more than the archive's Half holds" in said and "query.weight" in said and not output.exists()
+    assert "more than the model's Half holds" in said and "query.weight" in said and not output.exists()
+
+
+def of_folder(c, path, adapter, extra="steps: 4"):
+    c.config(path, adapter, extra)
+    path.write_text(path.read_text().replace(f"path: {c.archive}", f"path: {c.folder}"))
+    return path
+
+
+def in_transformers(c, folder):
+    return c.logits(type(c.base()).from_pretrained(folder, attn_implementation="eager").eval())
+
+
+@pytest.mark.parametrize("model", ["bert", "qwen2", "llama", "gpt2", "t5"])
+def test_runs_on_a_folder_are_exported_like_those_on_an_archive(model, run, case, tmp_path):
+    c = case(model)
+    before = {file.name: file.read_bytes() for file in c.folder.iterdir()}
+    run("finetune", of_folder(c, tmp_path / "c.yaml", "method: lora, rank: 2, targets: attention-mlp"), "--run", tmp_path / "run")
+    run("export", tmp_path / "run", "--to", "safetensors", "--output", tmp_path / "out")
+    run("export", tmp_path / "run", "--to", "peft", "--output", tmp_path / "peft")
+    assert {file.name: file.read_bytes() for file in c.folder.iterdir()} == before
+    assert set(load_file(tmp_path / "out/model.safetensors")) == set(load_file(c.folder / "model.safetensors"))
+    assert json.loads((tmp_path / "peft/adapter_config.json").read_text())["base_model_name_or_path"] == str(c.folder)
+    merged = in_transformers(c, tmp_path / "out")
+    assert (merged - c.logits(c.base())).abs().max() > 1e-3 * merged.abs().max()
+    assert_close(with_peft(c, tmp_path / "peft"), merged, 2e-5)
+    if model == "bert":
+        lines = run("predict", tmp_path / "run", "--input", c.rows).stdout.splitlines()
+        assert_close(torch.tensor([json.loads(line)["logits"] for line in lines]), merged, 2e-5)
+
+
+@pytest.mark.parametrize("model, options", [("bert", {"use_dora": True}), ("qwen2", {}), ("llama", {"use_rslora": True}), ("gpt2", {}), ("t5", {})])
+def test_peft_folders_start_runs_on_a_folder(model, options, run, case, tmp_path):
+    c = case(model)
+    expected = peft_folder(c, tmp_path / "peft", **options)
+    run("finetune", of_folder(c, tmp_path / "c.yaml", f"path: {tmp_path / 'peft'}", "steps: 0"), "--run", tmp_path / "run")
+    run("export", tmp_path / "run", "--to", "safetensors", "--output", tmp_path / "out")
+    assert_close(in_transformers(c, tmp_path / "out"), expected)
+
+
+def test_tied_tables_of_a_folder_have_no_place_in_peft_folders(run, case, tmp_path):
+    """The folder names the table once, so the modules that PEFT would need factors for are not known."""
+    c = case("qwen2")
+    run("finetune", of_folder(c, tmp_path / "c.yaml", "method: lora, rank: 2, targets: [embedding]"), "--run", tmp_path / "run")
+    said = run("export", tmp_path / "run", "--to", "peft", "--output", tmp_path / "out", code=1).stderr
+    assert "embed_tokens" in said and "2 places" in said and not (tmp_path / "out").exists()
+    peft_folder(c, tmp_path / "peft", target_modules=["embed_tokens"])
+    said = run("finetune", of_folder(c, tmp_path / "d.yaml", f"path: {tmp_path / 'peft'}", "steps: 0"), "--run", tmp_path / "other", code=1).stderr
+    assert "this weight is tied" in said

@@ -25,6 +25,11 @@ def rope(**values):
 
 
 LLAMA3 = rope(rope_type="llama3", factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
+BART = dict(vocab_size=200, d_model=32, encoder_layers=2, decoder_layers=3, encoder_attention_heads=4, decoder_attention_heads=2, encoder_ffn_dim=48,
+            decoder_ffn_dim=40, max_position_embeddings=64, init_std=0.1, pad_token_id=1, bos_token_id=0, eos_token_id=2, decoder_start_token_id=2,
+            forced_eos_token_id=2)
+GEMMA = dict(DECODER, head_dim=16, sliding_window=6, tie_word_embeddings=True)
+KINDS = ["sliding_attention", "full_attention", "sliding_attention"]
 # name -> (class, arguments of its configuration, family): every family and every option that changes the arithmetic
 CASES = {
     "gpt2": ("GPT2LMHeadModel", GPT2, "gpt2"),
@@ -40,12 +45,27 @@ CASES = {
     "qwen2-window": ("Qwen2ForCausalLM", dict(DECODER, use_sliding_window=True, sliding_window=6, max_window_layers=1), "llama"),
     "mistral-window": ("MistralForCausalLM", dict(DECODER, sliding_window=6), "llama"),
     "mistral-no-window": ("MistralForCausalLM", dict(DECODER, sliding_window=None), "llama"),
+    "qwen3": ("Qwen3ForCausalLM", dict(DECODER, head_dim=16, tie_word_embeddings=True), "llama"),
+    "qwen3-window-biases": ("Qwen3ForCausalLM", dict(DECODER, head_dim=8, attention_bias=True, use_sliding_window=True, sliding_window=5,
+                                                     max_window_layers=1), "llama"),
+    "phi3": ("Phi3ForCausalLM", dict(DECODER, sliding_window=None), "llama"),
+    "phi3-window": ("Phi3ForCausalLM", dict(DECODER, sliding_window=5, num_key_value_heads=4), "llama"),
+    "gemma": ("GemmaForCausalLM", dict(DECODER, head_dim=16, num_key_value_heads=1), "llama"),
+    "gemma2": ("Gemma2ForCausalLM", dict(GEMMA, query_pre_attn_scalar=24, attn_logit_softcapping=2.0, final_logit_softcapping=3.0), "llama"),
+    "gemma2-uncapped": ("Gemma2ForCausalLM", dict(GEMMA, attn_logit_softcapping=None, final_logit_softcapping=None, layer_types=KINDS[::-1]), "llama"),
+    "gemma3": ("Gemma3ForCausalLM", dict(GEMMA, query_pre_attn_scalar=10, layer_types=KINDS), "llama"),
+    "bart": ("BartForConditionalGeneration", BART, "bart"),
+    "bart-scaled-relu": ("BartForConditionalGeneration", dict(BART, scale_embedding=True, activation_function="relu"), "bart"),
+    "mbart": ("MBartForConditionalGeneration", dict(BART, scale_embedding=True), "mbart"),
+    "marian": ("MarianMTModel", dict(BART, scale_embedding=True, activation_function="swish", decoder_vocab_size=200), "marian"),
+    "pegasus": ("PegasusForConditionalGeneration", dict(BART, scale_embedding=True, activation_function="relu", pad_token_id=0, eos_token_id=1,
+                                                        decoder_start_token_id=0), "pegasus"),
     "t5-plain": ("T5ForConditionalGeneration", dict(T5, feed_forward_proj="relu"), "t5"),
     "t5-gated": ("T5ForConditionalGeneration", dict(T5, feed_forward_proj="gated-gelu", tie_word_embeddings=False), "t5"),
     "mt5": ("MT5ForConditionalGeneration", dict(T5, feed_forward_proj="gated-gelu"), "t5"),
 }
 ENCODERS = {"bert": "bert", "roberta": "roberta", "distilbert": "distilbert"}
-SEQ2SEQ = {name for name, (_, _, family) in CASES.items() if family == "t5"}
+SEQ2SEQ = {name for name, (_, _, family) in CASES.items() if family in ("t5", "bart", "mbart", "marian", "pegasus")}
 
 
 @pytest.fixture(scope="session")
@@ -92,16 +112,16 @@ def case(tmp_path_factory):
     return make
 
 
-def assert_equals_archive(found, decodes):
+def assert_equals_archive(found, decodes, capped=False):
     assert found["parity"] == "" and found["sites"] == []
     # float32 rounding: sums have another order without padding; a wrong mask, position or scale moves these by 1e-2 and more
     assert max(found["forward"].values()) < 2e-5, found
     assert found["weight_gradients"] < 2e-4 and found["factor_gradients"] < 2e-4, found
     assert found["adapted_change"] > 1e-2 and found["adapted_forward"] < 2e-5, found
-    # the same bits, but in T5 all decoder layers add to the gradient of the source and of the position biases, in another order
-    assert found["checkpointing"] <= (5e-6 if found["family"] == "t5" else 0), found
+    # the same bits, but with a decoder all its layers add to the gradient of the source, T5's to that of the position biases too, in another order
+    assert found["checkpointing"] <= (5e-6 if found["family"] in ("t5", "bart", "mbart", "marian", "pegasus") else 0), found
     assert (0 <= found["decoding"] < 1e-5) if decodes else found["decoding"] == -1, found
-    assert (0 <= found["token_loss"] < 2e-5) if decodes else found["token_loss"] == -1, found
+    assert (0 <= found["token_loss"] < 2e-5) if decodes and not capped else found["token_loss"] == -1, found
     assert found["first_states"] == -1 if decodes else (0 <= found["first_states"] < 2e-4), found
 
 
@@ -109,7 +129,7 @@ def assert_equals_archive(found, decodes):
 def test_family_equals_archive_and_graph(name, families, case):
     found = families("check", case(name)[1])
     assert found["family"] == CASES[name][2]
-    assert_equals_archive(found, decodes=True)
+    assert_equals_archive(found, decodes=True, capped=name == "gemma2")  # capped logits have no loss without logits
 
 
 @pytest.mark.parametrize("name", ENCODERS)

@@ -34,3 +34,8 @@ def test_bash_completes_commands_flags_and_files(program, tmp_path):
     assert complete("deeplora", "fin") == ["finetune"]
     assert complete("deeplora", "finetune", "--res") == ["--resume"]
     assert complete("deeplora", "finetune", "mi") == ["mine.yaml"]
+
+
+def test_files_that_a_help_text_names_are_there(run):
+    named = {path for command in COMMANDS for path in re.findall(r"configs/[\w/.-]+\.yaml", run(command, "--help").stdout)}
+    assert len(named) >= 3 and not [path for path in named if not (ROOT / path).exists()]

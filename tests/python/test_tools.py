@@ -1,10 +1,12 @@
 """The small Python tools. Oracles: results written down by hand."""
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
+import torch
 
 import add_up_tests
 import make_tiny_models
@@ -97,3 +99,19 @@ def test_sections_of_a_results_page_are_replaced_added_and_left_alone(tmp_path):
     assert page.read_text() == (
         "# Results\n\nHello.\n\n## Old\n\n```\nbuild/deeplora compare a\n```\n\nnumbers of a\n\n### Learned updates\n\n"
         "## New\n\n```\nbuild/deeplora compare b --set 'x=[1,2]'\n```\n\nnumbers of b\n\n### Learned updates\n\n## By hand\n\nkept\n")
+
+
+def test_the_exporter_writes_through_links_keeps_modes_and_refuses_what_is_no_file(tiny_archive, tiny_folder, tmp_path):
+    """An export renamed over /dev/null would take the device away."""
+    import export_torchscript
+
+    (tmp_path / "far.pt").write_bytes(b"old")
+    (tmp_path / "far.pt").chmod(0o600)
+    (tmp_path / "link.pt").symlink_to("far.pt")
+    export_torchscript.export(str(tiny_folder("bert")), str(tmp_path / "link.pt"))
+    assert (tmp_path / "link.pt").is_symlink() and (tmp_path / "far.pt").stat().st_mode & 0o777 == 0o600
+    assert torch.jit.load(str(tmp_path / "far.pt")) is not None
+    os.mkfifo(tmp_path / "pipe.pt")
+    with pytest.raises(export_torchscript.ExportError, match="is no file"):
+        export_torchscript.export(str(tiny_folder("bert")), str(tmp_path / "pipe.pt"))
+    assert (tmp_path / "pipe.pt").is_fifo() and len(list(tmp_path.iterdir())) == 3

@@ -137,6 +137,66 @@ TEST(CrossValidation, FoldsGridAndScoresEqualNumPy) {
     EXPECT_NEAR(outcome.candidates[c]["rmse"].get<double>(), grid["folds"][0]["tried"][c]["rmse"].get<double>(), 1e-4) << c;
 }
 
+class PartsTest : public ::testing::Test {
+ protected:
+  PartsTest() {
+    config_.train = folder_.write("train.csv", "a,x,1\na,y,2\nb,x,3\nb,y,5\nc,x,4\n");
+    config_.dev = folder_.write("dev.csv", "a,x,5\nc,y,2\nd,x,1\n");
+    config_.test = folder_.write("test.csv", "a,y,2\nc,y,1\nc,z,3\nb,y,4\n");
+    config_.grid = {{"als", 1, 2, 1.0}};
+    config_.sweeps = 3;
+  }
+  const testing::TempFolder folder_;
+  RatingsConfig config_;
+};
+
+TEST_F(PartsTest, SharedPairsAreCountedAndSaid) {
+  const RatingsData data = load_ratings(config_);
+  EXPECT_EQ(data.dev_overlap, 1);
+  EXPECT_EQ(data.test_overlap, 3) << "c, y is in dev";
+  const std::string said = join(data.remarks, " ");
+  EXPECT_NE(said.find("completion.dev: 1 of 3 ratings are of pairs that completion.train holds too"), std::string::npos)
+      << said;
+  EXPECT_NE(said.find("completion.test: 3 of 4 ratings are of pairs that completion.train or completion.dev holds too"),
+            std::string::npos)
+      << said;
+  EXPECT_EQ(data.seen().size(), 5 + 2 + 3) << "what is known of rows and columns of train";
+  config_.duplicates = Duplicates::error;
+  EXPECT_THROW(load_ratings(config_), Error);
+}
+
+TEST_F(PartsTest, ASharedPairCountsOnceInTheLastFits) {
+  config_.refit_all = true;
+  const RatingsData data = load_ratings(config_);
+  const RatingsOutcome outcome = choose_ratings_model(config_, data.train, data.dev, {});
+  EXPECT_EQ(outcome.fitted_on, 6) << "five of train, one new pair of dev";
+  ASSERT_TRUE(data.all.has_value());
+  EXPECT_EQ(data.all->size(), 5 + 2 + 1);
+  EXPECT_EQ(data.all->value[0], 5) << "the last of both files";
+  const RatingsModel kept = fit_on_all(config_, outcome, *data.all, {});
+  EXPECT_EQ(kept.rows, 4);
+  EXPECT_EQ(kept.cols, 3) << "ids of dev and test alone are learnt too";
+}
+
+TEST(RatingsConfig, RefusesFoldsUnderASplitByTime) {
+  const Config config = Config::parse("completion: {train: a.csv, split: time, folds: 5, refit: all}");
+  const RatingsConfig read = RatingsConfig::read(config.section("completion"), 4, 2, 1, 3);
+  EXPECT_TRUE(read.refit_all);
+  EXPECT_EQ(read.threads, 3);
+  try {
+    config.finish();
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("completion.folds: expected 0 with split: time"), std::string::npos)
+        << e.what();
+  }
+}
+
+TEST(RatingsCandidate, NamesTellAllPenaltiesApart) {
+  EXPECT_NE((RatingsCandidate{"als", 8, 2, 0.1}.name()), (RatingsCandidate{"als", 8, 2, 0.1 + 1e-12}.name()));
+  EXPECT_EQ((RatingsCandidate{"chain", 8, 3, 0.01}.name()), "chain depth 3 rank 8 regularization 0.01");
+}
+
 TEST(Choice, KeepsTheBiasesWhenLowRankAddsNothing) {
   // Biases and noise alone.
   Ratings r;
@@ -206,6 +266,68 @@ TEST(FoldIn, OfATrainedRowGivesItsFactorsBack) {
   const auto begin = static_cast<size_t>(side.begin[4]), count = static_cast<size_t>(side.count(4));
   const Doubles x = fold_in(model, {side.other.data() + begin, count}, {side.value.data() + begin, count});
   expect_near(x, coordinates_of(model, 4), 2e-3);
+}
+
+/// 30 x 16, two thirds of it rated: three factors, biases, and a little noise.
+Ratings random_ratings(uint64_t seed) {
+  constexpr size_t kRows = 30, kCols = 16, kRank = 3;
+  uint64_t state = seed;
+  const auto uniform = [&] {
+    return static_cast<double>((state = state * 6364136223846793005ULL + 1442695040888963407ULL) >> 40) / 16777216.0;
+  };
+  const auto spread = [&] { return 4 * uniform() - 2; };
+  Doubles b((kRank + 1) * kRows), a((kRank + 1) * kCols);
+  for (double& v : b) v = spread();
+  for (double& v : a) v = spread();
+  Ratings r;
+  for (size_t i = 0; i < kRows; ++i)
+    for (size_t j = 0; j < kCols; ++j) {
+      if (uniform() < 0.33 && j != i % kCols) continue;
+      double value = 3 + b[kRank * kRows + i] + a[kRank * kCols + j] + 0.05 * spread();
+      for (size_t k = 0; k < kRank; ++k) value += b[k * kRows + i] * a[k * kCols + j];
+      r.row.push_back(r.rows.add(std::to_string(i)));
+      r.col.push_back(r.cols.add("c" + std::to_string(j)));
+      r.value.push_back(value);
+    }
+  return r;
+}
+
+TEST(FoldIn, OfTrainedRowsEqualsTrainingForEverySetting) {
+  uint64_t seed = 1;
+  for (const bool bayes : {false, true})
+    for (const bool biases : {true, false})
+      for (const bool weighted : {false, true})
+        for (const bool on_product : {false, true})
+          for (const char* implicit : {"none", "rows", "cols", "both"}) {
+            if (bayes && (weighted || on_product)) continue;
+            const Ratings train = random_ratings(++seed);
+            FactorOptions o;
+            o.rank = 1 + static_cast<int64_t>(seed % 3);
+            o.sweeps = 2000;
+            o.bayes = bayes;
+            o.biases = biases;
+            o.weighted = weighted;
+            o.on_product = on_product;
+            o.implicit_rows = implicit == std::string("rows") || implicit == std::string("both");
+            o.implicit_cols = implicit == std::string("cols") || implicit == std::string("both");
+            o.seed = seed;
+            if (!bayes) o.regularization = (weighted ? 0.02 : 0.2) * static_cast<double>(1 + seed % 3);
+            const testing::TempFolder folder;
+            save_ratings_model(folder.path(), fit_rating_factors(train, o), train);
+            const RatingsModel model = load_ratings_model(folder.path()).model;  // what folding in needs is in the file
+            const SparseSide side = SparseSide::make(model.rows, train.row, train.col, train.value);
+            // The link of weighted rows, found by conjugate gradients to 1e-3, does not come to rest.
+            const double tolerance = weighted && implicit != std::string("none") ? 2e-2 : bayes ? 1e-3 : 1e-5;
+            SCOPED_TRACE(cat("bayes ", bayes, " biases ", biases, " weighted ", weighted, " product ", on_product,
+                             " implicit ", implicit, " rank ", o.rank));
+            for (int64_t i = 0; i < model.rows; ++i) {
+              const auto begin = static_cast<size_t>(side.begin[static_cast<size_t>(i)]),
+                         count = static_cast<size_t>(side.count(i));
+              expect_near(fold_in(model, {side.other.data() + begin, count}, {side.value.data() + begin, count}),
+                          coordinates_of(model, i), tolerance);
+              if (::testing::Test::HasFailure()) return;
+            }
+          }
 }
 
 TEST(TopN, LeavesOutWhatWasRated) {

@@ -1,14 +1,20 @@
 // Lets the Python tests drive the library: one command, its arguments, exit code 1 with "error: ..." on a
 // mistake.
+#include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <iostream>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "core/files.h"
 #include "core/safetensors.h"
+#include "tests/support/config_cases.h"
 #include "tests/support/sample_reports.h"
+#include "text/table.h"
+#include "text/text_lines.h"
 #include "train/event_writer.h"
 
 namespace deeplora {
@@ -37,7 +43,48 @@ void write_events(const std::vector<std::string>& words) {
   writer.flush();
 }
 
+/// Prints a table as JSON: FILE, then KEY=VALUE for each option (wanted may be repeated).
+void print_table(const std::vector<std::string>& words) {
+  TableOptions options;
+  const std::map<std::string, std::string*> texts{{"format", &options.format},       {"header", &options.header},     {"separator", &options.separator},
+                                                  {"quoting", &options.quoting},     {"encoding", &options.encoding}, {"bad_rows", &options.bad_rows}};
+  for (size_t i = 2; i < words.size(); ++i) {
+    const size_t equals = words[i].find('=');
+    const std::string key = words[i].substr(0, equals), value = words[i].substr(equals + 1);
+    if (key == "wanted") options.wanted.push_back(value);
+    else *texts.at(key) = value;
+  }
+  const Table table = read_table(words[1], options);
+  nlohmann::ordered_json out{{"format", table.format}, {"columns", table.columns}, {"header", table.header}, {"quoted", table.quoted}, {"skipped", table.skipped}};
+  out["separator"] = std::string(table.separator == 0 ? 0 : 1, table.separator);
+  out["rows"] = nlohmann::ordered_json::array();
+  for (const auto& row : table.rows) out["rows"].push_back(row.fields);
+  std::printf("%s\n", out.dump().c_str());
+}
+
+/// Tables whose arguments stand in a file, a line for each with tabs between: one process for many.
+void print_tables(const std::string& list) {
+  Lines lines(list);
+  for (std::string_view line; lines.next(line);) {
+    std::vector<std::string> words{"table"};
+    for (size_t begin = 0; begin <= line.size();) {
+      const size_t end = std::min(line.find('\t', begin), line.size());
+      words.emplace_back(line.substr(begin, end - begin));
+      begin = end + 1;
+    }
+    try {
+      print_table(words);
+    } catch (const Error& e) {
+      std::printf("%s\n", nlohmann::json{{"error", e.what()}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+    }
+  }
+}
+
 int run(const std::vector<std::string>& words) {
+  if (words.size() == 2 && words[0] == "tables") {
+    print_tables(read_text_file(words[1]));
+    return 0;
+  }
   if (words.size() == 3 && words[0] == "copy-safetensors") {
     copy_safetensors(words[1], words[2]);
     return 0;
@@ -50,9 +97,17 @@ int run(const std::vector<std::string>& words) {
     write_file_atomically(words[1], words[0] == "sample-report" ? sample_report() : hard_charts());
     return 0;
   }
+  if (words.size() == 1 && words[0] == "config") {
+    read_config_cases(std::cin, std::cout);
+    return 0;
+  }
+  if (words.size() == 2 && words[0] == "write") {
+    write_file_atomically(words[1], std::string(std::istreambuf_iterator<char>(std::cin), {}));
+    return 0;
+  }
   std::fprintf(stderr,
                "usage: copy-safetensors IN OUT | events FOLDER FIRST_STEP TEXT [TAG=STEP=VALUE...] | "
-               "sample-report OUT | hard-charts OUT\n");
+               "sample-report OUT | hard-charts OUT | tables LIST | config < CASES | write OUT < CONTENT\n");
   return 2;
 }
 

@@ -14,6 +14,7 @@
 #include "graph/graph_model.h"
 #include "interchange/merge.h"
 #include "interchange/peft.h"
+#include "graph/torchscript_forward.h"
 #include "lm/parity.h"
 #include "lm/targets.h"
 #include "model_files/tensor_file.h"

@@ -60,7 +60,8 @@ class LetterTokenizer : public Tokenizer {
   bool ends_;
 };
 
-const char* kChatMl = R"({"chat_template": "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n'}}{% endfor %}"})";
+const char* kChatMl = R"({"chat_template": "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n'}}{% endfor %})"
+                      R"({% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"})";
 
 std::unique_ptr<Task> make(const std::string& name, const std::string& yaml, nlohmann::json config = {{"n_positions", 64}}, const std::string& files = kChatMl) {
   Tasks tasks("task");
@@ -210,8 +211,64 @@ TEST(CausalLmTest, PromptsTakeAChatTemplateWhenAsked) {
   const auto without = make("causal-lm", "{}", nlohmann::json::object(), "{}");
   const std::string error = error_of([&] { encode(*without, {{"messages", {{{"role", "user"}, {"content", "a"}}}}}, false); });
   EXPECT_NE(error.find("brings no chat template; choose one with data.chat_template: chatml"), std::string::npos) << error;
-  const auto strange = make("causal-lm", "{}", nlohmann::json::object(), R"({"chat_template": "{{ x }}"})");
-  EXPECT_NE(error_of([&] { encode(*strange, {{"messages", {{{"role", "user"}, {"content", "a"}}}}}, false); }).find("none of the known forms"), std::string::npos);
+  const auto strange = make("causal-lm", "{}", nlohmann::json::object(), R"({"chat_template": "{{ x"})");
+  EXPECT_NE(error_of([&] { encode(*strange, {{"messages", {{{"role", "user"}, {"content", "a"}}}}}, false); }).find("template, line 1, column"), std::string::npos);
+}
+
+nlohmann::ordered_json said(const std::string& role, const std::string& text) { return {{"role", role}, {"content", text}}; }
+
+TEST(CausalLmTest, PublishedRowsOfEveryKindAreLearnt) {
+  const auto task = make("causal-lm", "{chat_template: chatml}", nlohmann::json::object(), "{}");
+  const Example messages = encode(*task, {{"messages", {said("user", "a"), said("assistant", "b")}}});
+  const Example sharegpt = encode(*task, {{"conversations", {{{"from", "human"}, {"value", "a"}}, {{"from", "gpt"}, {"value", "b"}}}}});
+  const Example alpaca = encode(*task, {{"instruction", "a"}, {"input", ""}, {"output", "b"}});
+  const Example parts = encode(*task, {{"messages", {{{"role", "user"}, {"content", {{{"type", "text"}, {"text", "a"}}}}}, said("assistant", "b")}}});
+  for (const auto* other : {&sharegpt, &alpaca, &parts}) {
+    EXPECT_EQ(other->input_ids, messages.input_ids);
+    EXPECT_EQ(other->label_ids, messages.label_ids);
+    EXPECT_EQ(other->prompt_ids, messages.prompt_ids);
+    EXPECT_EQ(other->references, messages.references);
+  }
+  // Without a template, the prompt that Alpaca's models know.
+  const auto plain = make("causal-lm", "{}", nlohmann::json::object(), "{}");
+  const Example words = encode(*plain, {{"instruction", "a"}, {"input", "c"}, {"output", "b"}});
+  EXPECT_GT(words.prompt_ids.size(), 150u);
+  EXPECT_EQ(words.input_ids[words.input_ids.size() - 2], 11);
+  EXPECT_EQ(words.label_ids[words.label_ids.size() - 2], 11);
+  // Equal roles in a row, an assistant first, a system text in the middle, a last turn that is not answered.
+  const Example odd = encode(*task, {{"messages", {said("assistant", "a"), said("user", "b"), said("user", "c"), said("system", "d"), said("assistant", "e"), said("user", "f")}}});
+  Ids predicted;
+  for (const int64_t id : odd.label_ids)
+    if (id != no) predicted.push_back(id);
+  EXPECT_EQ(predicted, (Ids{10, 4, 14, 4}));
+}
+
+TEST(CausalLmTest, WhatATemplateCannotTakeIsTheRowsError) {
+  const auto task = make("causal-lm", "{}", nlohmann::json::object(), R"({"chat_template": "{% for m in messages %}{{ m.role + m.content }}{% endfor %}"})");
+  const auto complain = [&](nlohmann::ordered_json fields) { return error_of([&] { encode(*task, std::move(fields)); }); };
+  EXPECT_NE(complain({{"messages", {{{"role", "user"}, {"content", nullptr}}, said("assistant", "b")}}}).find("rows.jsonl:"), std::string::npos);
+  EXPECT_NE(complain({{"messages", {said("user", "a")}}}).find("no message of the assistant"), std::string::npos);
+  EXPECT_NE(complain({{"conversations", {{{"from", "robot"}, {"value", "a"}}}}}).find("from 'robot' is not known"), std::string::npos);
+  const auto printing = make("causal-lm", "{}", nlohmann::json::object(), R"({"chat_template": "{% for m in messages %}{{ m.content }}{% endfor %}"})");
+  const nlohmann::ordered_json parts{{"messages", {{{"role", "user"}, {"content", {{{"type", "text"}, {"text", "a"}}}}}, said("assistant", "b")}}};
+  EXPECT_NE(error_of([&] { encode(*printing, parts); }).find("prints this list of parts as it is"), std::string::npos);
+}
+
+TEST(CausalLmTest, LongConversationsLoseTheirOldestTurnsBehindTheSystemText) {
+  const auto task = make("causal-lm", "{chat_template: chatml, max_length: 40, too_long: cut}", nlohmann::json::object(), "{}");
+  std::vector<nlohmann::ordered_json> turns{said("system", "z")};
+  for (const char* text : {"abc", "def", "ghi"}) {
+    turns.push_back(said("user", text));
+    turns.push_back(said("assistant", text));
+  }
+  const Example cut = encode(*task, {{"messages", turns}});
+  turns.erase(turns.begin() + 1, turns.begin() + 5);
+  const Example rest = encode(*task, {{"messages", turns}});
+  EXPECT_TRUE(cut.truncated);
+  EXPECT_FALSE(rest.truncated);
+  EXPECT_EQ(cut.input_ids, rest.input_ids);
+  EXPECT_EQ(cut.label_ids, rest.label_ids);
+  EXPECT_EQ(cut.prompt_ids, rest.prompt_ids);
 }
 
 TEST(CausalLmTest, APromptTemplateFillsInColumns) {
@@ -259,7 +316,7 @@ TEST(Seq2SeqTest, TargetsAreNotCutUnasked) {
 TEST(LanguageTaskTest, ModelsOfTheOtherKindAreRefused) {
   Tasks tasks("task");
   register_tasks(tasks);
-  ModelFiles decoder{.config = {"config.json", {{"decoder_start_token_id", 0}}}, .generation_config = {}, .tokenizer_files = {}, .tokenizer = nullptr, .has_decoder = true};
+  TaskModel decoder{.config = {"config.json", {{"decoder_start_token_id", 0}}}, .generation_config = {}, .tokenizer_files = {}, .tokenizer = nullptr, .has_decoder = true};
   EXPECT_NE(error_of([&] { tasks.at("causal-lm")(Config::parse("{}"))->use_model(decoder); }).find("use seq2seq"), std::string::npos);
   decoder.has_decoder = false;
   EXPECT_NE(error_of([&] { tasks.at("seq2seq")(Config::parse("{}"))->use_model(decoder); }).find("use causal-lm"), std::string::npos);

@@ -171,9 +171,49 @@ TEST(RegressionTest, LossIsInUnitsOfTheTrainingTargetsSpread) {
   task->fit(rows, rows);
   EXPECT_EQ(task->output_scale(), (std::pair<double, double>{3.0, 2.0}));
   Batch batch;
-  batch.labels = torch::tensor({1.0f, 5.0f});
+  batch.labels = torch::tensor({-1.0f, 1.0f});  // in these units
   const ModelOutput output{.hidden = {}, .logits = torch::tensor({{3.0f}, {3.0f}})};
   EXPECT_NEAR(task->loss_sum(output, batch).item<double>(), 2.0, 1e-6);  // ((1-3)/2)^2 + ((5-3)/2)^2
+}
+
+TEST(ClassificationTest, SpellingsAndBlanksAroundLabelsAreOneLabelAndAreSaid) {
+  auto task = make_classification("classification", Config::parse("{positive: 1.0}"), {}, "accuracy");
+  std::vector<Row> rows;
+  for (const char* label : {"0", "1 ", "1.0", "1"}) rows.push_back({cat("r:", rows.size() + 1), {{"text", rows.empty() ? "" : "x"}, {"label", label}}});
+  rows.push_back({"r:5", {{"text", " "}, {"label", 1.0}}});
+  task->fit({}, rows);
+  EXPECT_EQ(task->state().dump(), R"({"labels":["0","1"]})");
+  EXPECT_EQ(task->remarks(rows, true), (std::vector<std::string>{"2 of 5 rows have an empty text, the first at r:1",
+                                                                 "1 of 5 values of column label had blanks at an end, which are not part of them, the first at r:2"}));
+  const WordTokenizer tokenizer;
+  EXPECT_EQ(task->encode({"dev:1", {{"text", "x"}, {"label", " 1.00"}}}, &tokenizer, true).label, 1);
+  const std::string message = error_of([&] { task->encode(rows[0], &tokenizer, true); });
+  EXPECT_NE(message.find("r:1: text: an empty text, and the tokenizer adds no token of its own"), std::string::npos) << message;
+}
+
+TEST(TextTaskTest, PaddingIsTakenOffAtBothEnds) {
+  auto task = make_regression("regression", Config::parse("{max_length: 3}"), {}, "pearson");
+  const Row row{"r:1", {{"input_ids", {9, 9, 5, 6, 7, 8, 9}}, {"attention_mask", {0, 0, 1, 0, 1, 1, 0}}, {"token_type_ids", {2, 2, 0, 0, 1, 1, 2}}}};
+  const Example e = task->encode(row, nullptr, false);
+  EXPECT_EQ(e.input_ids, (std::vector<int64_t>{5, 6, 7}));
+  EXPECT_EQ(e.attention_mask, (std::vector<int64_t>{1, 0, 1}));
+  EXPECT_EQ(e.token_type_ids, (std::vector<int64_t>{0, 0, 1}));
+  EXPECT_EQ(task->remarks({row}, false), std::vector<std::string>{"1 of 1 rows begin with padding, the first r:1; they are turned, so that positions count from the first token"});
+}
+
+TEST(RegressionTest, TargetsAreStandardisedInDoubleBeforeTheyAreFloats) {
+  auto task = make_regression("regression", Config::parse("{}"), {}, "pearson");
+  std::vector<Row> rows;
+  for (int i = 0; i < 10; ++i) rows.push_back({"r:1", {{"input_ids", {5}}, {"label", 1.7e9 + i}}});
+  task->fit(rows, rows);
+  EXPECT_EQ(task->output_scale().first, 1.7e9 + 4.5);
+  EXPECT_NEAR(task->output_scale().second, std::sqrt(8.25), 1e-12);
+  const Example example = task->encode(rows[9], nullptr, true);
+  const Example* one[] = {&example};
+  const Batch batch = task->collate(one);
+  EXPECT_NEAR(batch.labels.item<double>(), 4.5 / std::sqrt(8.25), 1e-7);
+  const ModelOutput output{.hidden = {}, .logits = torch::full({1, 1}, 1.7e9 + 8, torch::kFloat64)};
+  EXPECT_NEAR(task->loss_sum(output, batch).item<double>(), 1 / 8.25, 1e-6);
 }
 
 TEST(TextTaskTest, RowsWithInputIdsNeedNoTokenizerAndAreCut) {

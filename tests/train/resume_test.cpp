@@ -242,8 +242,12 @@ TEST(ResumeTest, AnotherConfigurationAdapterOrDataIsRefusedWithTheDifferencesNam
   bench.train.pop_back();
   bench.dev[0].input_ids[0] ^= 1;
   text = error_of([&] { bench.session(true); });
-  for (const char* part : {"training data was \"11 rows", "now \"10 rows", "dev data was \"4 rows"})
+  for (const char* part : {"rows of data.train, as the tokenizer reads them was \"11 rows", "now \"10 rows", "rows of data.dev, as the tokenizer reads them was \"4 rows"})
     EXPECT_NE(text.find(part), std::string::npos) << part << " in: " << text;
+  EXPECT_THROW(bench.session(true), CheckpointRefused);  // and not an Error like any other
+  bench.dev[0].input_ids[0] ^= 1;
+  bench.dev[0].references = {"another correct answer"};
+  EXPECT_NE(error_of([&] { bench.session(true); }).find("rows of data.dev"), std::string::npos);
   EXPECT_EQ(read_file(RunFolder::open(bench.path).metrics_file()), metrics)
       << "a refused run changes nothing";
 }
@@ -322,6 +326,26 @@ TEST(ResumeTest, ADamagedCheckpointIsLeftOutAndTheOneBeforeItUsed) {
     EXPECT_EQ(bench.session(true).steps, kSteps);
     expect_same(expected, bench.outcome(), cat("damage ", i));
   }
+}
+
+TEST(ResumeTest, ACheckpointThatCannotBeReadIsNeitherDamagedNorLost) {
+  Bench bench;
+  EXPECT_THROW(bench.session(false,
+                             [](TokenTask& task) {
+                               task.on_loss = [](int64_t call) {
+                                 if (call == 15) ::raise(SIGTERM);
+                               };
+                             }),
+               Interrupted);
+  const auto newest = list_checkpoints(RunFolder::open(bench.path).checkpoints()).back();
+  fs::rename(newest / "state.pt", newest / "aside");
+  fs::create_symlink("state.pt", newest / "state.pt");  // an error other than "not there", for root too
+  const std::string text = error_of([&] { bench.session(true); });
+  EXPECT_NE(text.find("cannot be read"), std::string::npos) << text;
+  fs::remove(newest / "state.pt");
+  fs::rename(newest / "aside", newest / "state.pt");
+  bench.session(true);
+  expect_same(uninterrupted(), bench.outcome(), "readable again");
 }
 
 TEST(ResumeTest, WithoutAnyUsableCheckpointItStartsOver) {

@@ -4,8 +4,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <fstream>
 
+#include "core/leftovers.h"
 #include "tests/train/tiny.h"
 
 namespace deeplora {
@@ -178,6 +180,42 @@ TEST(CheckpointTest, TheNewestStayAndLaterOnesGo) {
   std::ofstream(folder.checkpoints() / "step-00000004/state.pt") << "damaged";
   write_checkpoint(folder, some_checkpoint(4), 2);
   EXPECT_EQ(checkpoint_defect(folder.checkpoints() / "step-00000004"), "");
+}
+
+std::vector<std::string> names_of_checkpoints(const RunFolder& folder) {
+  std::vector<std::string> names;
+  for (const auto& path : list_checkpoints(folder.checkpoints())) names.push_back(path.filename());
+  return names;
+}
+
+TEST(CheckpointTest, AStepThatIsSavedAgainStepsAsideUntilTheNewOneHasItsName) {
+  const TemporaryFolder temporary;
+  RunFolder folder = new_folder(temporary / "run");
+  write_checkpoint(folder, some_checkpoint(3), 2);
+  write_checkpoint(folder, some_checkpoint(4), 2);
+  const auto step = folder.checkpoints() / "step-00000004";
+  std::filesystem::rename(step, step.string() + ".former");  // a kill between the two renames
+  EXPECT_EQ(names_of_checkpoints(folder), (std::vector<std::string>{"step-00000003", "step-00000004.former"}));
+  EXPECT_EQ(read_checkpoint(*folder.newest_checkpoint()).state.step, 4);
+  write_checkpoint(folder, some_checkpoint(4), 2);
+  EXPECT_EQ(names_of_checkpoints(folder), (std::vector<std::string>{"step-00000003", "step-00000004"}));
+}
+
+TEST(CheckpointTest, AKillAtAnyMomentLeavesAWholeOneOfTheStepThatIsSavedAgain) {
+  const TemporaryFolder temporary;
+  RunFolder folder = new_folder(temporary / "run");
+  write_checkpoint(folder, some_checkpoint(4), 1);
+  for (int kill = 0; kill < 30; ++kill) {
+    const pid_t child = ::fork();
+    ASSERT_GE(child, 0);
+    if (child == 0)
+      for (;;) write_checkpoint(folder, some_checkpoint(4), 1);
+    ::usleep(static_cast<useconds_t>(3000 + 700 * kill));
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+    remove_leftovers(folder.checkpoints());
+    ASSERT_TRUE(folder.newest_checkpoint().has_value()) << "kill " << kill;
+  }
 }
 
 TEST(CheckpointTest, ParametersThatDoNotFitAreAllNamedAndNothingIsChanged) {

@@ -98,6 +98,7 @@ void print_summary(const CompareRun& run) {
 void run_and_report(CompareRun& run, const CompareConfig& config) {
   log_info("compare: ", run.comparison().cells().size(), " cells, ", run.comparison().count(CellState::open), " to run, ",
            run.workers(), " at once");
+  for (const std::string& remark : config.options().remarks) log_info(remark);
   try {
     run.run();
   } catch (const Interrupted&) {
@@ -117,14 +118,14 @@ void compare_together(const CompareConfig& config, const Registries& registries,
   Rendezvous meeting(launch, std::chrono::milliseconds(static_cast<int64_t>(timeout * 1000)));
   try {
     if (launch.leads()) {
-      CompareRun run(config, registries, folder, &meeting);
+      CompareRun run(config, registries, folder, CompareRun::Purpose::run, &meeting);
       run.check_methods();
       run.open(config.resolved());
       meeting.set("open", "1");
       return run_and_report(run, config);
     }
     meeting.wait("open", "rank 0 to check the methods");
-    CompareRun run(config, registries, folder, &meeting);
+    CompareRun run(config, registries, folder, CompareRun::Purpose::run, &meeting);
     run.open_beside(config.resolved());
     run.run();
   } catch (const PeerLost&) {
@@ -137,7 +138,11 @@ void compare_together(const CompareConfig& config, const Registries& registries,
 
 void compare(const CompareCommand& o) {
   const Registries registries = make_registries();
-  const CompareConfig config = CompareConfig::read(given_config(o), registries);
+  if (o.config.empty()) {
+    std::error_code ignored;
+    check(fs::exists(run_folder_of(o) / "compare.yaml", ignored), "run folder ", run_folder_of(o).string(), " holds no comparison: it has no compare.yaml");
+  }
+  const CompareConfig config = CompareConfig::read(given_config(o, "compare.yaml"), registries);
   if (o.print_config) {
     std::cout << config.resolved();
     return;
@@ -145,7 +150,7 @@ void compare(const CompareCommand& o) {
   const fs::path folder = run_folder_of(o);
   const Launch launch = launch_from_environment();
   if (launch.several() && !o.report_only) return compare_together(config, registries, folder, launch);
-  CompareRun run(config, registries, folder);
+  CompareRun run(config, registries, folder, o.report_only ? CompareRun::Purpose::report : CompareRun::Purpose::run);
   if (o.report_only) {
     std::error_code ignored;
     check(fs::exists(folder / "compare.yaml", ignored), "run folder ", folder.string(),
@@ -165,7 +170,7 @@ void setup_compare(CLI::App& app, Action& action) {
   auto o = std::make_shared<CompareCommand>();
   CLI::App* command =
       app.add_subcommand("compare", "Compares methods over learning rates, ranks, numbers of training rows and seeds");
-  command->add_option("CONFIG", o->config, "YAML configuration with a `compare` section")->required();
+  command->add_option("CONFIG", o->config, "YAML configuration with a `compare` section (with --report-only: the folder's own when left out)");
   command->add_option("--set", o->overrides, "Override a key: --set compare.seeds=[1,2,3] (may be repeated)")
       ->take_all()
       ->expected(1)
@@ -173,11 +178,14 @@ void setup_compare(CLI::App& app, Action& action) {
   command->add_option("--run", o->run,
                       "Folder of the comparison (default: runs/<configuration name>); finished cells there are not repeated");
   command->add_flag("--print-config", o->print_config, "Print the configuration with every default and stop");
-  command->add_flag("--report-only", o->report_only, "Write the report from the cells that are finished and stop");
+  command->add_flag("--report-only", o->report_only, "Write the report from the cells that are finished and stop; needs nothing but the folder");
   command->footer(
-      "Example:\n  deeplora compare configs/compare/sentiment.yaml --set model.path=minilm.pt --run runs/compare\n"
+      "Example:\n  deeplora compare configs/compare/quickstart.yaml --set model.path=minilm.pt --run runs/compare\n"
       "Interrupted or killed: the same command goes on where it stopped.");
-  command->callback([o, &action] { action = [o] { compare(*o); }; });
+  command->callback([o, &action] {
+    if (o->config.empty() && (!o->report_only || o->run.empty())) throw CLI::RequiredError("CONFIG (or --report-only with --run)");
+    action = [o] { compare(*o); };
+  });
 }
 
 }  // namespace deeplora

@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <numeric>
 #include <set>
 
 namespace deeplora {
 namespace {
 
+constexpr int64_t kMostSeeds = 1000;
 constexpr const char* kSections[] = {"adapter", "head", "train", "model"};
 
 std::string exact(double value) {
@@ -22,7 +25,7 @@ std::string shortest(double value) {
     std::ostringstream out;
     out.precision(digits);
     out << value;
-    if (std::stod(out.str()) == value) return out.str();
+    if (std::strtod(out.str().c_str(), nullptr) == value) return out.str();
   }
   return exact(value);
 }
@@ -32,10 +35,40 @@ void require_distinct(const Config& config, const std::string& key, const std::v
   config.require(std::set<T>(values.begin(), values.end()).size() == values.size(), key, "different values");
 }
 
+void require_rates(const Config& config, const std::vector<double>& rates) {
+  config.require(std::all_of(rates.begin(), rates.end(), [](double v) { return v > 0 && std::isfinite(v); }), "lr", "numbers above 0");
+  require_distinct(config, "lr", rates);
+}
+
 void require_whole(const Config& config, const std::string& key, const std::vector<int64_t>& values, int64_t least) {
   config.require(std::all_of(values.begin(), values.end(), [&](int64_t v) { return v >= least; }), key,
                  cat("whole numbers of at least ", least));
   require_distinct(config, key, values);
+}
+
+/// A whole number for compare.seeds is how many: 5 means 1 to 5. Made a list, so that every reader and compare.yaml see one.
+std::string count_of_seeds(Config& given) {
+  for (const auto& [path, value] : settings_of(given.dump_all())) {
+    if (path != "compare.seeds" || value.starts_with('[')) continue;
+    int64_t count = 0;
+    Config::parse("seeds: " + value).read("seeds", count, "");
+    given.section("compare").require(count >= 1 && count <= kMostSeeds, "seeds",
+                                     cat("a list of seeds, or how many: a whole number from 1 to ", kMostSeeds));
+    if (count < 1 || count > kMostSeeds) return {};
+    std::vector<int64_t> seeds(static_cast<size_t>(count));
+    std::iota(seeds.begin(), seeds.end(), 1);
+    given.set_from(cat("compare.seeds=[", join(seeds, ",", seeds.size()), "]"), "compare.seeds");
+    return cat("compare.seeds: ", count, " is a count: ", count == 1 ? "seed 1" : cat("seeds 1 to ", count),
+               " (a list names seeds: [", count, "])");
+  }
+  return {};
+}
+
+/// A number that the configuration gives at a dotted path, whoever reads it.
+std::optional<double> given_number(const Config& config, const std::string& section, const std::string& key) {
+  std::optional<double> out;
+  config.section(section).read(key, out, "");
+  return out;
 }
 
 }  // namespace
@@ -44,7 +77,7 @@ void CompareConfig::read_method(const Config& item, size_t index, const Registri
   MethodPlan method;
   item.read("name", method.name, "what the report calls it; absent: adapter.method");
   std::vector<double> rates;
-  item.read("lr", rates, "learning rates to try; absent: compare.lr, else the method's default");
+  item.read("lr", rates, "learning rates to try; absent: the method's train.lr, compare.lr, train.lr, or the method's default");
   double rank_scale = 1;
   item.read("rank_scale", rank_scale,
             "the method's rank is this x the compared rank (0.5 for the compressed form, whose width is 2 x rank)");
@@ -66,15 +99,89 @@ void CompareConfig::read_method(const Config& item, size_t index, const Registri
   for (const auto& option : alone.options()) known.insert(option.path);
   added.ranked = known.count("adapter.rank") > 0;
   if (added.name.empty()) added.name = adapter.method;
-  added.lr = rates.empty() ? std::vector<double>{adapter.default_lr} : rates;
-  item.require(std::all_of(added.lr.begin(), added.lr.end(), [](double v) { return v > 0 && std::isfinite(v); }), "lr",
-               "numbers above 0");
-  require_distinct(item, "lr", added.lr);
-  std::sort(added.lr.begin(), added.lr.end());
+  require_rates(item, rates);
+  own_rates_.push_back(rates);
+  default_rates_.push_back(adapter.default_lr);
+  head_only_.push_back(adapter.trains == AdapterMethod::Trains::head_only);
   std::vector<std::string> unknown;
   for (const auto& key : given_.section("adapter").keys())
     if (known.count("adapter." + key) == 0) unknown.push_back(key);
   unknown_shared_.push_back(unknown);
+}
+
+/// The learning rates of a method: the nearest place that names any. `used` takes the names of shared places that some method took.
+std::vector<double> CompareConfig::rates_of(const Config& compare, const Config& item, size_t index, std::set<std::string>& used) {
+  const std::string own_train = cat("compare.methods.", index, ".train");
+  std::vector<std::pair<std::string, double>> fixed, shared_fixed;  // single rates: where, and which
+  const auto collect = [&](const std::string& section, std::vector<std::pair<std::string, double>>& out) {
+    for (const char* key : {"lr", "head_lr"}) {
+      if (std::string(key) == "head_lr" && !head_only_[index]) continue;  // a rate of the head, not of the method
+      if (const auto rate = given_number(given_, section, key)) out.emplace_back(given_.section(section).where(key), *rate);
+    }
+  };
+  collect(own_train, fixed);
+  collect("train", shared_fixed);
+  const auto& own = own_rates_[index];
+  for (const auto& [where, rate] : fixed) {
+    if (!own.empty() && own != std::vector{rate}) item.mistake("lr", cat("is given beside ", where, "; take one of them out"));
+    if (rate != fixed.front().second) item.mistake("lr", cat("cannot be taken from both ", fixed.front().first, " and ", where, "; take one of them out"));
+  }
+  if (!own.empty()) return own;
+  if (!fixed.empty()) return {fixed.front().second};
+  if (!shared_rates_.empty()) {
+    used.insert("compare.lr");
+    const std::string place = given_.section("train").where("lr");
+    for (const auto& [where, rate] : shared_fixed)
+      if (where == place && shared_rates_ != std::vector{rate}) compare.mistake("lr", cat("is given beside ", where, "; take one of them out"));
+    return shared_rates_;
+  }
+  if (shared_fixed.empty()) return {default_rates_[index]};
+  used.insert("train.lr");
+  return {shared_fixed.front().second};
+}
+
+void CompareConfig::choose_rates(const Config& compare, const std::vector<Config>& items) {
+  std::set<std::string> used;
+  for (size_t i = 0; i < items.size(); ++i) {
+    plan_.methods[i].lr = rates_of(compare, items[i], i, used);
+    std::sort(plan_.methods[i].lr.begin(), plan_.methods[i].lr.end());
+  }
+  const auto unused = [&](const std::string& where) {
+    compare.mistake("methods", cat("every method has learning rates of its own, so ", where, " changes nothing; take it out"));
+  };
+  if (!shared_rates_.empty() && used.count("compare.lr") == 0 && !items.empty()) unused(compare.where("lr"));
+  const auto shared = given_number(given_, "train", "lr");
+  const auto is_that = [&](const MethodPlan& method) { return method.lr == std::vector{*shared}; };
+  if (shared && used.empty() && !std::all_of(plan_.methods.begin(), plan_.methods.end(), is_that)) unused(given_.section("train").where("lr"));
+  const auto head = given_number(given_, "train", "head_lr");
+  for (size_t i = 0; i < items.size(); ++i)
+    if (head && head_only_[i] && plan_.methods[i].lr != std::vector{*head})
+      options_.remarks.push_back(cat(plan_.methods[i].name, " trains nothing but the head, at its own learning rates; train.head_lr is for the other methods"));
+}
+
+/// A key of `compare` beside the key whose values it lists, where they say different things.
+void CompareConfig::refuse_both(const Config& compare, size_t sample_sizes) const {
+  const auto refuse = [&](const std::string& key, const std::string& section, const std::string& other, const auto& agrees) {
+    if (!compare.has(key)) return;
+    const auto value = given_number(given_, section, other);
+    if (value && !agrees(*value)) compare.mistake(key, cat("is given beside ", given_.section(section).where(other), "; take one of them out"));
+  };
+  const auto only = [](const std::vector<int64_t>& values) {
+    return [&values](double value) { return values.size() == 1 && static_cast<double>(values[0]) == value; };
+  };
+  refuse("samples", "data", "samples", only(plan_.samples));
+  refuse("seeds", "train", "seed", only(plan_.seeds));
+  const auto same_steps = [&](double value) { return options_.steps == std::vector<int64_t>(sample_sizes, static_cast<int64_t>(value)); };
+  const auto never = [](double) { return false; };
+  std::vector<std::string> places = {""};
+  for (size_t i = 0; i < plan_.methods.size(); ++i) places.push_back(cat("compare.methods.", i, "."));
+  for (size_t i = 0; i < places.size(); ++i) {
+    refuse("steps", places[i] + "train", "steps", same_steps);
+    refuse("evaluations", places[i] + "train", "eval_every", never);
+    refuse("ranks", places[i] + "adapter", "rank", only(plan_.ranks));
+    if (i > 0 && given_number(given_, places[i] + "train", "seed"))
+      compare.mistake("seeds", cat("are the same for every method; take ", given_.section(places[i] + "train").where("seed"), " out"));
+  }
 }
 
 void CompareConfig::read_grids(const Config& compare) {
@@ -83,7 +190,10 @@ void CompareConfig::read_grids(const Config& compare) {
   require_whole(compare, "ranks", ranks, 1);
   compare.read("samples", samples, "data.samples to compare at; absent: as data.samples says");
   require_whole(compare, "samples", samples, 1);
-  compare.read("seeds", plan_.seeds, "train.seed of the runs, the same for every method");
+  int64_t seed = 1;
+  given_.section("train").read("seed", seed, "");
+  plan_.seeds = {seed};
+  compare.read("seeds", plan_.seeds, "train.seed of the runs, the same for every method: a list, or how many (5: 1 to 5); absent: train.seed");
   require_whole(compare, "seeds", plan_.seeds, 0);
   compare.require(!plan_.seeds.empty(), "seeds", "at least one seed");
   compare.read("steps", options_.steps, "train.steps for each entry of compare.samples; one number for all");
@@ -101,6 +211,7 @@ void CompareConfig::read_grids(const Config& compare) {
   compare.require(options_.evaluations.value_or(1) >= 1, "evaluations", "a whole number of at least 1");
   if (options_.evaluations && options_.steps.empty() && !given_.section("train").has("steps"))
     compare.mistake("evaluations", "needs compare.steps or train.steps");
+  refuse_both(compare, wanted);
 }
 
 void CompareConfig::check_names(const Config& compare) const {
@@ -120,8 +231,11 @@ void CompareConfig::announce(const Config& given, const Registries& registries) 
 }
 
 CompareConfig CompareConfig::read(const Config& original, const Registries& registries) {
-  CompareConfig out(original);
+  CompareConfig out(original.copy());
   Config given = original.copy();
+  const std::string remark = count_of_seeds(given);
+  count_of_seeds(out.given_);
+  if (!remark.empty()) out.options_.remarks.push_back(remark);
   out.read_section(given, registries);
   for (const char* section : {"model", "data", "adapter", "head", "train"}) given.ignore(section);  // check_cells() reads them
   given.finish();
@@ -133,15 +247,12 @@ CompareConfig CompareConfig::read(const Config& original, const Registries& regi
 void CompareConfig::read_section(const Config& given, const Registries& registries) {
   const Config compare = given.section("compare");
   compare.read("title", options_.title, "heading of the report");
-  std::vector<double> shared_rates;
-  compare.read("lr", shared_rates, "learning rates of every method that names none");
+  compare.read("lr", shared_rates_, "learning rates of every method that names none; absent: train.lr");
+  require_rates(compare, shared_rates_);
   const auto items = compare.items("methods");
   if (items.empty()) compare.mistake("methods", "expected a list of methods, each with an adapter section, found none");
-  for (size_t i = 0; i < items.size(); ++i) {
-    read_method(items[i], i, registries);
-    if (!shared_rates.empty() && !items[i].has("lr")) plan_.methods[i].lr = shared_rates;
-    std::sort(plan_.methods[i].lr.begin(), plan_.methods[i].lr.end());
-  }
+  for (size_t i = 0; i < items.size(); ++i) read_method(items[i], i, registries);
+  choose_rates(compare, items);
   check_names(compare);
   std::vector<std::string> names;
   for (const MethodPlan& method : plan_.methods) names.push_back(method.name);
@@ -183,6 +294,7 @@ Config CompareConfig::without_evaluations(const Cell& cell) const {
   Config config = given_.copy();
   for (const std::string& key : unknown_shared_.at(m)) config.erase("adapter." + key);
   for (const char* section : kSections) config.overlay(cat("compare.methods.", m, ".", section), section);
+  if (head_only_.at(m)) config.erase("train.head_lr");  // what it says is among the method's learning rates
   config.erase("compare");
   if (cell.group.rank > 0)
     config.set_from(cat("adapter.rank=", shortest(static_cast<double>(cell.group.rank) * rank_scales_.at(m))), "compare.ranks");
@@ -221,6 +333,7 @@ void CompareConfig::check_cells(const Registries& registries) const {
     if (cell.lr > 0 || cell.seed != plan_.seeds.front()) continue;  // the configuration differs in these numbers only
     try {
       const RunConfig run = cell_run(cell, registries);
+      head_rates(run);
       if (run.data.dev.empty() && seen.insert("dev").second)
         errors.add("data.dev: a comparison chooses learning rates on dev rows; expected a file, found nothing");
       if (run.data.test.empty() && seen.insert("test").second)

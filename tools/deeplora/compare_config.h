@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@ struct CompareOptions {
   std::vector<std::string> devices;    ///< a device per worker in turn; empty: model.device
   std::vector<int64_t> steps;          ///< train.steps for each entry of `samples`; empty: as `train` says
   std::optional<int64_t> evaluations;  ///< per run; absent: as `train` says
+  std::vector<std::string> remarks;    ///< what to say at the start: how the configuration was understood
 };
 
 /// A comparison as configured: reading it checks the configuration of every cell.
@@ -40,7 +42,10 @@ class CompareConfig {
   /// The `compare` section itself.
   void read_section(const Config& given, const Registries& registries);
   void read_method(const Config& item, size_t index, const Registries& registries);
+  void choose_rates(const Config& compare, const std::vector<Config>& items);
+  std::vector<double> rates_of(const Config& compare, const Config& item, size_t index, std::set<std::string>& used);
   void read_grids(const Config& compare);
+  void refuse_both(const Config& compare, size_t sample_sizes) const;
   void check_names(const Config& compare) const;
   Config without_evaluations(const Cell& cell) const;
   Config cell_config(const Cell& cell) const;
@@ -50,6 +55,10 @@ class CompareConfig {
   ComparePlan plan_;
   CompareOptions options_;
   std::vector<double> rank_scales_;
+  std::vector<std::vector<double>> own_rates_;  ///< of methods.N.lr; empty: none given
+  std::vector<double> shared_rates_;            ///< of compare.lr
+  std::vector<double> default_rates_;           ///< of each method
+  std::vector<bool> head_only_;                 ///< trains nothing but the head, so that train.head_lr is not for it
   std::vector<std::vector<std::string>> unknown_shared_;  ///< keys of the common `adapter` section that a method does not have
   std::string resolved_;
 };

@@ -39,19 +39,46 @@ double available_memory_mb() {
   return 0;
 }
 
-/// The first setting in which two configurations differ, for messages; empty when they are the same.
-std::string difference(const std::string& now, const std::string& before) {
-  const auto lines = [](const std::string& yaml) {
-    std::set<std::string> out;
-    for (const auto& [path, value] : settings_of(yaml)) out.insert(path + ": " + value);
-    return out;
+using Settings = std::map<std::string, std::string>;
+
+Settings settings_in(const std::string& yaml) {
+  Settings out;
+  for (const auto& [path, value] : settings_of(yaml)) out[path] = value;
+  return out;
+}
+
+/// "train.steps was 20, now 30" for every setting that differs.
+std::vector<std::string> differing_settings(const Settings& before, const Settings& now) {
+  std::vector<std::string> out;
+  const auto value = [](const Settings& settings, const std::string& key) {
+    const auto found = settings.find(key);
+    return found == settings.end() ? std::string("absent") : found->second;
   };
-  const auto a = lines(now), b = lines(before);
-  std::vector<std::string> only_now, only_before;
-  std::set_difference(a.begin(), a.end(), b.begin(), b.end(), std::back_inserter(only_now));
-  std::set_difference(b.begin(), b.end(), a.begin(), a.end(), std::back_inserter(only_before));
-  const auto first = [](const std::vector<std::string>& settings) { return settings.empty() ? std::string("nothing") : settings.front(); };
-  return only_now.empty() && only_before.empty() ? "" : cat("'", first(only_before), "' then, '", first(only_now), "' now");
+  std::set<std::string> keys;
+  for (const auto& settings : {before, now})
+    for (const auto& [key, unused] : settings) keys.insert(key);
+  for (const auto& key : keys)
+    if (value(before, key) != value(now, key)) out.push_back(cat(key, " was ", value(before, key), ", now ", value(now, key)));
+  return out;
+}
+
+/// Of a file, or of all files below a folder with their names.
+std::string fingerprint_of(const fs::path& path) {
+  Fingerprint print;
+  std::error_code ignored;
+  if (!fs::is_directory(path, ignored)) {
+    print.add(std::string_view(read_file(path)));
+    return print.hex();
+  }
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::recursive_directory_iterator(path))
+    if (entry.is_regular_file()) files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  for (const auto& file : files) {
+    print.add(std::string_view(fs::relative(file, path).generic_string()));
+    print.add(std::string_view(read_file(file)));
+  }
+  return print.hex();
 }
 
 /// A cell's configuration as this version of the program resolves it: keys that came later have their defaults.
@@ -65,8 +92,8 @@ std::string resolved_again(const std::string& yaml, const fs::path& file, const 
 
 }  // namespace
 
-CompareRun::CompareRun(const CompareConfig& config, const Registries& registries, fs::path folder, Rendezvous* meeting)
-    : folder_(std::move(folder)), comparison_(config.plan()), options_(config.options()) {
+CompareRun::CompareRun(const CompareConfig& config, const Registries& registries, fs::path folder, Purpose purpose, Rendezvous* meeting)
+    : folder_(std::move(folder)), comparison_(config.plan()), options_(config.options()), purpose_(purpose) {
   if (meeting) shared_ = std::make_unique<SharedCells>(*meeting);
   plan_cells(config, registries);
   std::error_code ignored;
@@ -78,15 +105,31 @@ CompareRun::CompareRun(const CompareConfig& config, const Registries& registries
   check(fs::exists(folder_ / "compare.yaml", ignored) || std::none_of(fs::directory_iterator(folder_, ignored), {}, strange),
         "run folder ", folder_.string(),
         " holds files that are not a comparison's; choose an empty or a new folder with --run");
-  Errors errors;
+  check_same_cells(registries);
+}
+
+/// What differs is said once, with the number of cells it concerns.
+void CompareRun::check_same_cells(const Registries& registries) const {
+  std::error_code ignored;
+  std::map<std::string, size_t> concerned;
+  std::vector<std::string> order;
+  // train.eval_every follows from train.steps: who changes the steps has not touched it.
+  Settings before_all;
+  if (fs::exists(folder_ / "compare.yaml", ignored)) before_all = settings_in(read_file(folder_ / "compare.yaml"));
+  const bool same_evaluations = options_.evaluations && before_all["compare.evaluations"] == cat(*options_.evaluations);
   for (size_t i = 0; i < cells_.size(); ++i) {
     const fs::path file = cell_file(i, ".yaml");
     if (!fs::exists(file, ignored)) continue;
     const std::string before = read_file(file);
     if (before == cells_[i].yaml) continue;
-    const std::string again = resolved_again(before, file, registries), found = difference(cells_[i].yaml, again.empty() ? before : again);
-    if (!found.empty()) errors.add(comparison_.name(comparison_.cells()[i]), ": ", found);
+    const std::string again = resolved_again(before, file, registries);
+    Settings then = settings_in(again.empty() ? before : again), now = settings_in(cells_[i].yaml);
+    if (same_evaluations && then["train.steps"] != now["train.steps"]) then["train.eval_every"] = now["train.eval_every"];
+    for (const auto& difference : differing_settings(then, now))
+      if (++concerned[difference] == 1) order.push_back(difference);
   }
+  Errors errors;
+  for (const auto& difference : order) errors.add(difference, " (", concerned[difference], concerned[difference] == 1 ? " cell)" : " cells)");
   errors.throw_if_any(
       cat("run folder ", folder_.string(), " holds cells of another configuration; choose another --run, or remove it"));
 }
@@ -94,11 +137,17 @@ CompareRun::CompareRun(const CompareConfig& config, const Registries& registries
 void CompareRun::plan_cells(const CompareConfig& config, const Registries& registries) {
   for (const Cell& cell : comparison_.cells()) {
     const RunConfig run = config.cell_run(cell, registries);
-    twins_[run.resolved].push_back(cells_.size());
-    cells_.push_back({run.resolved, run.train.steps.value_or(0)});
+    std::string yaml = run.resolved;
+    std::error_code absent;
+    const fs::path written = folder_ / "cells" / (comparison_.name(cell) + ".yaml");
+    // Settings that came from the factors to start from cannot be read again when those are gone.
+    const bool as_written = purpose_ == Purpose::report && !run.adapter.path.empty() && !fs::exists(run.adapter.path, absent);
+    if (as_written && fs::exists(written, absent)) yaml = read_file(written);
+    twins_[yaml].push_back(cells_.size());
+    cells_.push_back({yaml, run.train.steps.value_or(0)});
     device_ = run.model.device;
-    for (const fs::path& file : {run.model.path, run.data.train, run.data.dev, run.data.test})
-      if (std::find(inputs_.begin(), inputs_.end(), file) == inputs_.end()) inputs_.push_back(file);
+    for (const fs::path& file : {run.model.path, run.model.tokenizer, run.adapter.path, run.data.train, run.data.dev, run.data.test})
+      if (!file.empty() && std::find(inputs_.begin(), inputs_.end(), file) == inputs_.end()) inputs_.push_back(file);
   }
   choose_workers();
 }
@@ -129,18 +178,16 @@ fs::path CompareRun::cell_file(size_t cell, const char* extension) const {
 
 void CompareRun::check_inputs() {
   Json now = Json::object();
-  for (const fs::path& file : inputs_) {
-    Fingerprint print;
-    print.add(std::string_view(read_file(file)));
-    now[file.string()] = print.hex();
-  }
+  for (const fs::path& file : inputs_) now[file.string()] = fingerprint_of(file);
   const fs::path record = folder_ / "inputs.json";
   std::error_code ignored;
   if (fs::exists(record, ignored)) {
     const auto before = OrderedJsonFile::parse(record.string(), read_file(record));
     for (const auto& item : now.items())
       check(before.value(item.key(), item.value().get<std::string>()) == item.value(), item.key(),
-            " is not the file that the finished cells of ", folder_.string(), " used; put it back, or choose another --run");
+            " is not what the finished cells of ", folder_.string(), " used; put it back, or choose another --run");
+    for (const auto& item : before.root.items())
+      if (!now.contains(item.key())) now[item.key()] = item.value();  // of a method that was taken out, and may come back
   }
   write_file_atomically(record, now.dump(2) + "\n");
 }
@@ -153,7 +200,7 @@ void CompareRun::open(const std::string& yaml) {
   remove_leftovers(folder_);
   remove_leftovers(folder_ / "cells");
   write_file_atomically(folder_ / "compare.yaml", yaml);
-  check_inputs();
+  if (purpose_ == Purpose::run) check_inputs();
   for (size_t i = 0; i < cells_.size(); ++i) load_finished(i);
   comparison_.drop_hopeless();  // what earlier calls gave up stays so
 }

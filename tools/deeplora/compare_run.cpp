@@ -19,7 +19,8 @@ std::vector<std::string> CompareRun::arguments(size_t cell, int slot) const {
     out.push_back("model.device=" + options_.devices[static_cast<size_t>(place) % options_.devices.size()]);
   }
   std::error_code ignored;
-  if (fs::exists(cell_folder(cell) / "config.yaml", ignored)) out.push_back("--resume");
+  // A checkpoint that cannot go on is worth less than the cell: the run itself begins again. Nothing else is a reason to.
+  if (fs::exists(cell_folder(cell) / "config.yaml", ignored)) out.insert(out.end(), {"--resume", "--restart-refused"});
   return out;
 }
 
@@ -52,20 +53,12 @@ bool CompareRun::wait_for_lock(size_t cell) const {
 
 void CompareRun::start(size_t cell, int slot, std::map<size_t, Running>& running) {
   write_file_atomically(cell_file(cell, ".yaml"), cells_[cell].yaml);
-  std::error_code ignored;
-  if (fs::exists(cell_folder(cell) / "config.yaml", ignored)) resumed_.insert(cell);
   running.emplace(cell, Running{ChildProcess(arguments(cell, slot), cell_file(cell, ".log")), slot});
 }
 
 void CompareRun::settle(size_t cell, int exit_code, bool stopping) {
   const bool finished = load_finished(cell);
   if (!finished && stopping && (exit_code == 130 || exit_code == 143)) return;  // saved; the cell stays open
-  if (!finished && exit_code == 1 && resumed_.erase(cell) > 0) {
-    // A checkpoint that cannot go on (damaged, or of another version) is worth less than the cell: once more from the start.
-    std::error_code ignored;
-    fs::remove_all(cell_folder(cell), ignored);
-    return;
-  }
   CellOutcome outcome = comparison_.outcome(cell);
   if (!finished) {
     outcome.state = CellState::failed;
@@ -74,25 +67,35 @@ void CompareRun::settle(size_t cell, int exit_code, bool stopping) {
                                                             : reason_in_log(cell_file(cell, ".log"));
     if (shared_) shared_->tell_failed(twins(cell).front(), outcome.message);
   }
-  for (const size_t twin : twins(cell))
-    if (twin == cell || comparison_.outcome(twin).state == CellState::open) comparison_.settle(twin, outcome);
+  for (const size_t twin : twins(cell)) {
+    const CellState state = comparison_.outcome(twin).state;
+    if (twin == cell || state == CellState::open || state == CellState::dropped) comparison_.settle(twin, outcome);
+  }
 }
 
 void CompareRun::note_dropped(Progress& progress) {
-  std::map<std::string, size_t> reasons;
-  for (const size_t cell : comparison_.drop_hopeless()) {
-    const Cell& which = comparison_.cells()[cell];
-    Cell without_seed = which;
+  std::map<std::string, size_t> given_up, taken_back;
+  const auto title = [&](size_t cell) {
+    Cell without_seed = comparison_.cells()[cell];
     without_seed.seed = 0;
-    std::string title = comparison_.title(without_seed);
-    title.resize(title.rfind(", seed"));
-    ++reasons[cat("given up: ", title, ", ", comparison_.outcome(cell).message)];
+    const std::string out = comparison_.title(without_seed);
+    return out.substr(0, out.rfind(", seed"));
+  };
+  const Comparison::Drops drops = comparison_.drop_hopeless();
+  for (const size_t cell : drops.given_up) {
+    ++given_up[cat("given up: ", title(cell), ", ", comparison_.outcome(cell).message)];
     done_weight_ += cells_[cell].weight();
     reported_.insert(cell);
     progress.skipped(cells_[cell].weight());
   }
-  for (const auto& [reason, count] : reasons)
-    progress.note(cat(reason, " (", count, count == 1 ? " run saved)" : " runs saved)"));
+  for (const size_t cell : drops.taken_back) {
+    ++taken_back[cat("runs after all: ", title(cell), ", as the learning rate it was given up for diverged")];
+    done_weight_ -= cells_[cell].weight();
+    reported_.erase(cell);
+    progress.skipped(-cells_[cell].weight());
+  }
+  for (const auto& [reason, count] : given_up) progress.note(cat(reason, " (", count, count == 1 ? " run saved)" : " runs saved)"));
+  for (const auto& [reason, count] : taken_back) progress.note(cat(reason, " (", count, count == 1 ? " run)" : " runs)"));
 }
 
 void CompareRun::fill_slots(std::map<size_t, Running>& running, Progress& progress) {

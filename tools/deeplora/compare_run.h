@@ -25,12 +25,15 @@ constexpr std::chrono::milliseconds kBetweenLooks(100);
 /// which `deeplora finetune` wrote; the cell is finished when result.json or diverged.json is there).
 class CompareRun {
  public:
-  /// Writes nothing yet. Throws Error when the folder holds something else, or cells of another configuration.
+  enum class Purpose { run, report };
+  /// Writes nothing yet. Throws Error when the folder holds something else, or cells of another configuration. For a report nothing
+  /// but the folder is needed: model, data and the files that adapters start from may be gone.
   /// With a meeting point, the processes that meet there share the cells.
-  CompareRun(const CompareConfig& config, const Registries& registries, std::filesystem::path folder, Rendezvous* meeting = nullptr);
+  CompareRun(const CompareConfig& config, const Registries& registries, std::filesystem::path folder, Purpose purpose = Purpose::run,
+             Rendezvous* meeting = nullptr);
 
   /// Takes the lock, writes `yaml` as compare.yaml, and reads what earlier calls finished. Throws Error when another process
-  /// holds it, or when model or data files are not those of the finished cells.
+  /// holds it, or when the files that runs read are not those of the finished cells.
   void open(const std::string& yaml);
   /// For the other processes, once rank 0 has opened the folder. Throws Error when this process does not see the same comparison there.
   void open_beside(const std::string& yaml);
@@ -63,6 +66,7 @@ class CompareRun {
 
   std::filesystem::path cell_file(size_t cell, const char* extension) const;
   void plan_cells(const CompareConfig& config, const Registries& registries);
+  void check_same_cells(const Registries& registries) const;
   void choose_workers();
   void check_inputs();
   bool load_finished(size_t cell);
@@ -81,12 +85,12 @@ class CompareRun {
   std::filesystem::path folder_;
   Comparison comparison_;
   CompareOptions options_;
+  Purpose purpose_ = Purpose::run;
   std::string device_, metric_ = "score";
-  std::vector<std::filesystem::path> inputs_;  ///< model and data files
+  std::vector<std::filesystem::path> inputs_;  ///< files and folders that runs read: models, tokenizers, data, factors to start from
   std::vector<CellPlan> cells_;
   std::map<std::string, std::vector<size_t>> twins_;  ///< by configuration: cells that are the same run, which runs once
   std::unique_ptr<FolderLock> lock_;
-  std::set<size_t> resumed_;   ///< running cells that go on from a checkpoint
   std::set<size_t> reported_;  ///< cells whose end was said, or known from an earlier call
   std::unique_ptr<SharedCells> shared_;  ///< null for a process alone
   std::set<size_t> elsewhere_;           ///< open cells of other processes

@@ -7,9 +7,11 @@
 #include "completion_identity.h"
 #include "completion_report.h"
 #include "completion_sweep.h"
+#include "core/files.h"
 #include "core/json_file.h"
 #include "core/log.h"
 #include "core/system.h"
+#include "kept_fits.h"
 #include "run_options.h"
 #include "synthetic_run.h"
 
@@ -41,7 +43,7 @@ Resolved resolve(const Config& config) {
                     "completion: {synthetic: {rows: 100}}");
   section.require(!out.ratings || !out.completion.synthetic.given(), "synthetic.rows", "nothing when completion.train names a file");
   out.yaml = config.dump();
-  out.identity = deciding_settings(out.yaml, {"completion.steps", "completion.tolerance"});
+  out.identity = deciding_settings(out.yaml, free_of_synthetic_runs());
   out.sweep = CompletionSweep::read(section);
   config.finish();
   out.whole = config.dump();
@@ -70,31 +72,61 @@ nlohmann::ordered_json finished_result(const RunFolder& folder) {
   return result.root;
 }
 
-/// Runs or resumes a member; a finished one is read. A run that fails for its numbers is kept as a failure.
+/// Whether a finished member would go on under these settings.
+bool goes_on(const RunFolder& folder, const Resolved& resolved) {
+  const auto course = [](const std::string& yaml) {
+    std::vector<std::string> out;
+    for (const auto& [path, value] : settings_of(yaml))
+      if (path == "completion.steps" || path == "completion.tolerance") out.push_back(value);
+    return out;
+  };
+  return course(read_file(folder.config_file())) != course(resolved.yaml);
+}
+
+/// Runs or resumes a member; a finished one is read. One whose numbers leave the finite ones is kept as a failure;
+/// anything else that ends it ends the sweep.
 void run_member(CompletionMember& member, const Resolved& resolved, const StopSignal& stop) {
   const bool begun = fs::exists(member.folder / "config.yaml");
   RunFolder folder = begun ? RunFolder::open(member.folder) : RunFolder::create(member.folder);
-  if (folder.finished()) {
+  if (folder.finished() && !goes_on(folder, resolved)) {
     member.result = finished_result(folder);
     return;
   }
+  std::error_code ignored;
+  fs::remove(folder.result_file(), ignored);  // of fewer steps: were the run killed now, it would pass for the new one
   try {
     member.result = run_synthetic(resolved.completion, resolved.yaml, resolved.identity, folder, begun, &stop, member.name);
-  } catch (const Error& e) {
+  } catch (const Diverged& e) {
     member.failure = e.what();
     log_warning(member.name, ": ", e.what());
   }
+}
+
+/// The configuration of one member: the sweep's with the member's settings over it, its trial's number added to its
+/// seed.
+Resolved member_configuration(const CompleteOptions& o, const CompletionSweep::Member& member) {
+  const auto given = [&] {
+    Config config = given_config(o);
+    for (const auto& assignment : member.assignments) config.set(assignment);
+    return config;
+  };
+  const Resolved first = resolve(given());
+  if (member.further_seeds == 0) return first;
+  Config config = given();
+  config.set(cat("completion.seed=", first.completion.fit.seed + member.further_seeds));
+  return resolve(config);
 }
 
 void run_sweep(const CompleteOptions& o, const Resolved& base, RunFolder& folder, const StopSignal& stop) {
   // Every member's configuration is checked before the first one starts.
   std::vector<CompletionMember> members;
   std::vector<Resolved> configurations;
-  for (const auto& member : base.sweep.members(base.completion.fit.seed)) {
-    Config config = given_config(o);
-    for (const auto& assignment : member.assignments) config.set(assignment);
-    configurations.push_back(resolve(config));
+  for (const auto& member : base.sweep.members()) {
+    configurations.push_back(member_configuration(o, member));
     members.push_back({.name = member.name, .values = member.values, .folder = member_folder(folder, member.name), .result = {}, .failure = {}});
+    if (fs::exists(members.back().folder / "config.yaml"))
+      check_same_settings(RunFolder::open(members.back().folder), configurations.back().yaml, free_of_synthetic_runs(),
+                          /*sweep=*/false);
   }
   folder.lock();
   folder.write(folder.config_file(), base.whole);
@@ -121,6 +153,11 @@ void run_sweep(const CompleteOptions& o, const Resolved& base, RunFolder& folder
   result["seconds_per_iteration"] = training_seconds / static_cast<double>(std::max<int64_t>(1, iterations));
   folder.write(folder.result_file(), result.dump(2) + "\n");
   print_completion(result, folder);
+  std::vector<std::string> failed;
+  for (const auto& member : members)
+    if (!member.failure.empty()) failed.push_back(member.name);
+  check(failed.empty(), failed.size(), " of ", members.size(), " runs left the finite numbers: ", join(failed, "; ", 8),
+        "; what the others came to is in ", folder.report_file().string());
 }
 
 void complete(const CompleteOptions& o) {
@@ -130,10 +167,12 @@ void complete(const CompleteOptions& o) {
     return;
   }
   RunFolder folder = o.resume ? RunFolder::open(run_folder_of(o)) : RunFolder::create(run_folder_of(o));
-  if (resolved.ratings) {
-    check(!resolved.sweep.given(), "completion.sweep varies synthetic targets; use completion.grid with ratings");
-    return complete_ratings(*resolved.ratings, resolved.completion, resolved.whole, folder);
-  }
+  check(!resolved.ratings || !resolved.sweep.given(),
+        "completion.sweep varies synthetic targets; use completion.grid with ratings");
+  if (o.resume)
+    check_same_settings(folder, resolved.whole, resolved.ratings ? places_of_ratings() : free_of_synthetic_runs(),
+                        resolved.sweep.given());
+  if (resolved.ratings) return complete_ratings(*resolved.ratings, resolved.completion, resolved.whole, folder);
   StopSignal stop;
   if (resolved.sweep.given()) return run_sweep(o, resolved, folder, stop);
   print_completion(run_synthetic(resolved.completion, resolved.yaml, resolved.identity, folder, o.resume, &stop, "complete"), folder);
@@ -151,13 +190,13 @@ void setup_complete(CLI::App& app, Action& action) {
   command->add_flag("--print-config", o->print_config, "Print the resolved configuration and stop");
   add_ratings_options(*command, o->use);
   command->footer("Example:\n  deeplora complete configs/completion/synthetic.yaml --set completion.synthetic.observed=0.1 --run runs/completion\n"
-                  "  deeplora complete configs/ratings/ratings.yaml --set completion.train=ratings.csv --run runs/ratings\n"
+                  "  deeplora complete configs/completion/ratings.yaml --set completion.train=ratings.csv --run runs/ratings\n"
                   "  deeplora complete --run runs/ratings --top 10 --output best.csv");
   command->callback([o, &action] {
     if (o->use.any()) {
       if (o->run.empty() || !o->config.empty() || o->resume)
         throw CLI::ValidationError("--predict, --top, --fold-in and --export use a finished run: name it with --run, without CONFIG and --resume");
-      action = [o] { use_ratings_run(o->run, o->use); };
+      action = [o] { use_ratings_run(o->run, o->use, o->overrides); };
       return;
     }
     if (o->config.empty() && !o->resume) throw CLI::RequiredError("CONFIG (or --resume with --run)");

@@ -8,6 +8,7 @@
 
 #include "core/files.h"
 #include "core/log.h"
+#include "core/parallel.h"
 #include "deeplora_version.h"
 #include "kept_fits.h"
 #include "ratings/chain_ratings.h"
@@ -85,6 +86,10 @@ struct RatingsRun {
   RatingsOutcome outcome;
   std::optional<RatingsScores> test;
   std::vector<std::string> remarks;
+  RatingsModel kept;         ///< what the run hands out: the chosen fit, or one on all ratings
+  int64_t kept_ratings = 0;  ///< that it was fitted on
+  Json data_identity;
+  int64_t threads = 1;
   double seconds = 0, fit_seconds = 0;
   int64_t iterations = 0;
 
@@ -120,13 +125,19 @@ Json result_json(const RatingsRun& run, const RatingsConfig& config) {
   out["candidates"] = run.outcome.candidates;
   for (auto& candidate : out["candidates"]) candidate.erase("curve");
   if (!run.folds.empty()) out["cross_validation"] = folds_json(run.folds);
-  out["rows"] = run.data.train.rows.size();
-  out["cols"] = run.data.train.cols.size();
-  out["ratings"] = {{"train", run.data.train.size()}, {"test", run.test ? run.test->count : 0}};
-  out["range"] = {run.outcome.fit.model.range->first, run.outcome.fit.model.range->second};
+  out["rows"] = run.kept.rows;
+  out["cols"] = run.kept.cols;
+  out["ratings"] = {{"train", run.data.train.size()},
+                    {"dev", run.outcome.dev.count},
+                    {"test", run.test ? run.test->count : 0},
+                    {"kept_model", run.kept_ratings}};
+  out["overlap"] = {{"dev", run.data.dev_overlap}, {"test", run.data.test_overlap}};
+  out["range"] = {run.kept.range->first, run.kept.range->second};
   out["split"] = config.split;
+  out["data"] = run.data_identity;
   out["remarks"] = run.remarks;
   out["iterations"] = run.iterations;
+  out["threads"] = run.threads;
   out["seconds"] = run.seconds;
   out["seconds_per_iteration"] = run.iterations > 0 ? run.fit_seconds / static_cast<double>(run.iterations) : 0;
   out["peak_rss_mb"] = peak_memory_mb();
@@ -144,6 +155,8 @@ void print_summary(const RatingsRun& run, const RunFolder& folder) {
   line("mean baseline", s.mean);
   line("bias baseline", s.bias);
   line(run.outcome.low_rank_helps ? run.outcome.chosen.solver.c_str() : "kept: bias", s.model);
+  if (run.kept_ratings > run.outcome.fitted_on)
+    std::cout << "the model kept is fitted on all " << run.kept_ratings << " ratings (refit: all)\n";
   std::cout << verdict(run) << "\nrun      " << folder.path().string() << "\nreport   " << folder.report_file().string() << "\n";
 }
 
@@ -162,28 +175,64 @@ void write_metrics(const RatingsRun& run, RunFolder& folder) {
   }
 }
 
-/// A run may be killed after its last file: its result stands, unless it was asked for with other settings.
-void resume_finished(RunFolder& folder, const std::string& resolved) {
-  check_same_identity(ratings_settings(read_file(folder.config_file())), ratings_settings(resolved));
+/// Whether the files of a configuration are all there.
+bool files_exist(const RatingsConfig& config) {
+  std::error_code ignored;
+  for (const auto& file : {config.train, config.dev, config.test})
+    if (!file.empty() && !std::filesystem::exists(file, ignored)) return false;
+  return true;
+}
+
+/// Places of the files of a resolved configuration.
+std::vector<std::pair<std::string, std::string>> places_in(const std::string& resolved) {
+  std::vector<std::pair<std::string, std::string>> out;
+  for (const auto& setting : settings_of(resolved))
+    if (places_of_ratings().count(setting.first)) out.push_back(setting);
+  return out;
+}
+
+/// A run may be killed after its last file: its result stands, unless it was asked for with other settings or other
+/// ratings.
+void resume_finished(const RatingsConfig& config, RunFolder& folder, const std::string& resolved) {
+  const std::string saved = read_file(folder.config_file());
+  check_same_identity(ratings_settings(saved), ratings_settings(resolved));
+  const Json result = Json::parse(read_file(folder.result_file()), nullptr, /*allow_exceptions=*/false);
+  const bool same_places = places_in(saved) == places_in(resolved);
+  if (result.is_object() && result.contains("data") && (!same_places || files_exist(config)))
+    check_same_identity(result["data"], data_identity(load_ratings(config)));
   folder.lock();
   KeptFits::remove(folder.path());
   log_info(folder.path().string(), ": this run is finished; use it with --predict, --top, --fold-in or --export");
+}
+
+/// The model that the run hands out, after everything is scored.
+void choose_kept_model(RatingsRun& run, const RatingsConfig& config, const RatingsCallbacks& callbacks) {
+  run.kept = run.outcome.fit.model;
+  run.kept_ratings = run.outcome.fitted_on;
+  const bool of_all_already = !run.data.dev && !run.data.test && config.refit_on_dev;
+  if (!run.data.all || of_all_already) return;
+  run.kept = fit_on_all(config, run.outcome, *run.data.all, callbacks);
+  run.kept_ratings = run.data.all->size();
+  if (run.outcome.low_rank_helps) run.iterations += run.outcome.fit.sweeps;
 }
 
 }  // namespace
 
 std::optional<RatingsConfig> read_ratings_config(const Config& completion, const CompletionConfig& common) {
   if (!completion.has("train")) return std::nullopt;
-  return RatingsConfig::read(completion, common.chain.rank, common.chain.depth, common.fit.seed, common.fit.threads);
+  const int64_t threads = common.fit.threads > 0 ? common.fit.threads : default_threads();
+  return RatingsConfig::read(completion, common.chain.rank, common.chain.depth, common.fit.seed, threads);
 }
 
 void complete_ratings(const RatingsConfig& config, const CompletionConfig& common, const std::string& resolved, RunFolder& folder) {
-  if (folder.finished()) return resume_finished(folder, resolved);
+  if (folder.finished()) return resume_finished(config, folder, resolved);
   const double began = clock_seconds();
   StopSignal stop;
   RatingsRun run;
   run.data = load_ratings(config);
   run.remarks = run.data.remarks;
+  run.data_identity = data_identity(run.data);
+  run.threads = config.threads;
   announce(run);
   folder.lock();  // before the work, so that a second process does not do it in vain
   const KeptFits fits(folder.path(), ratings_identity(resolved, run.data));
@@ -200,10 +249,11 @@ void complete_ratings(const RatingsConfig& config, const CompletionConfig& commo
   run.iterations = run.outcome.sweeps;
   for (const auto& fold : run.folds) run.iterations += fold.sweeps;
   if (run.data.test) run.test = score_ratings(run.outcome, *run.data.test);
+  choose_kept_model(run, config, callbacks);
   run.seconds = clock_seconds() - began;
   if (!run.outcome.low_rank_helps || !run.beats_bias()) log_warning(verdict(run));
   write_metrics(run, folder);
-  save_ratings_model(folder.path(), run.outcome.fit.model, run.data.train, {{"deeplora", kVersion}});
+  save_ratings_model(folder.path(), run.kept, run.data.all ? *run.data.all : run.data.seen(), {{"deeplora", kVersion}});
   const Json result = result_json(run, config);
   folder.write(folder.report_file(), ratings_report(result, run.outcome.candidates, common.title, resolved));
   folder.write(folder.result_file(), result.dump(2) + "\n");

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "completion/config.h"
 #include "core/system.h"
@@ -21,11 +22,14 @@ void complete_ratings(const RatingsConfig& config, const CompletionConfig& commo
 
 /// What `deeplora complete --run RUN` can be asked to do with a finished run.
 struct RatingsUse {
-  std::string predict, rows, export_to, fold_in, output;
+  std::string predict, rows, titles, export_to, fold_in, output;
   int64_t top = 0;
   bool any() const { return !predict.empty() || !export_to.empty() || !fold_in.empty() || top > 0; }
 };
 void add_ratings_options(CLI::App& command, RatingsUse& use);
-void use_ratings_run(const std::filesystem::path& run, const RatingsUse& use);
+/// `overrides` are --set of how files are read (completion.format, separator, header, row_names, encoding, columns,
+/// duplicates, range, out_of_range).
+void use_ratings_run(const std::filesystem::path& run, const RatingsUse& use,
+                     const std::vector<std::string>& overrides);
 
 }  // namespace deeplora

@@ -198,6 +198,12 @@ void add_tracks(Page& page, const std::vector<Course>& courses) {
   for (size_t i = 0; i < std::min(kMostSpectra, with.size()); ++i) add_spectra(page, *with[i]);
 }
 
+/// Of values that rise: the middle one, or the mean of the two middle ones.
+double median_of(const std::vector<double>& rising) {
+  const size_t half = rising.size() / 2;
+  return rising.size() % 2 ? rising[half] : (rising[half - 1] + rising[half]) / 2;
+}
+
 struct Spread {
   double mean = kNothing, deviation = 0;
   size_t count = 0;
@@ -248,7 +254,7 @@ LineChart chart_by(const std::vector<CompletionMember>& members, const std::stri
     for (auto& [x, values] : lines[name]) {
       std::sort(values.begin(), values.end());
       series.x.push_back(x);
-      series.y.push_back(values[values.size() / 2]);
+      series.y.push_back(median_of(values));
       series.low.push_back(values.front());
       series.high.push_back(values.back());
     }
@@ -307,8 +313,10 @@ void add_trials(Page& page, const std::vector<CompletionMember>& members) {
     }
     std::sort(errors.begin(), errors.end());
     const Spread spread = spread_of(iterations);
-    rows.push_back({named(name), cat(groups[name].size()), cat(reached), number_text(spread.mean), number_text(spread.deviation), errors.empty() ? "" : number_text(errors.front()),
-                    errors.empty() ? "" : number_text(errors[errors.size() / 2]), errors.empty() ? "" : number_text(errors.back())});
+    rows.push_back({named(name), cat(groups[name].size()), cat(reached), number_text(spread.mean),
+                    number_text(spread.deviation), errors.empty() ? "" : number_text(errors.front()),
+                    errors.empty() ? "" : number_text(median_of(errors)),
+                    errors.empty() ? "" : number_text(errors.back())});
   }
   page.heading("Over trials");
   page.table({"setting", "trials", "reached the tolerance", "iterations, mean", "standard deviation", "error, least", "median", "most"}, rows);

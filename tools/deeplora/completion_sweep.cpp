@@ -1,6 +1,9 @@
 #include "completion_sweep.h"
 
+#include <map>
 #include <sstream>
+
+#include "completion_identity.h"
 
 namespace deeplora {
 namespace {
@@ -41,7 +44,7 @@ CompletionSweep CompletionSweep::read(const Config& completion) {
   return out;
 }
 
-std::vector<CompletionSweep::Member> CompletionSweep::members(int64_t seed) const {
+std::vector<CompletionSweep::Member> CompletionSweep::members() const {
   std::vector<Member> out{Member{}};
   const auto multiply = [&](const std::string& key, const std::vector<std::string>& values, const auto& assign) {
     std::vector<Member> product;
@@ -63,13 +66,17 @@ std::vector<CompletionSweep::Member> CompletionSweep::members(int64_t seed) cons
   if (trials > 1) {
     std::vector<std::string> numbers;
     for (int64_t t = 1; t <= trials; ++t) numbers.push_back(std::to_string(t));
-    multiply("trial", numbers, [&](Member& m, const std::string& value) {
-      m.assignments.push_back(cat("completion.seed=", seed + std::stoll(value) - 1));
-    });
+    multiply("trial", numbers, [](Member& m, const std::string& value) { m.further_seeds = std::stoll(value) - 1; });
   }
   for (Member& member : out)
     for (const auto& [key, value] : member.values)
       member.name += cat(member.name.empty() ? "" : ", ", key == "variant" ? "" : key + "=", value);
+  std::map<std::string, std::string> folders;
+  for (const Member& member : out) {
+    const auto [other, fresh] = folders.emplace(file_name_of(member.name), member.name);
+    check(fresh, "completion: two runs would share one folder, '", other->second, "' and '", member.name,
+          "'; take a repeated one out of variants or sweep (completion.trials repeats runs)");
+  }
   return out;
 }
 

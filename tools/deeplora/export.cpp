@@ -22,7 +22,7 @@ nlohmann::ordered_json export_info(const Session& s) {
           {"task_state", s.task().state()},
           {"data", s.task().settings()},
           {"method", s.config.adapter.method},
-          {"base_fingerprint", s.archive.fingerprint()},
+          {"base_fingerprint", s.files->fingerprint()},
           {"inputs", s.config.model.interface.inputs},
           {"token_logits", s.task().outputs() == 0},
           {"new_head", s.adapted->new_head() != nullptr},
@@ -32,12 +32,13 @@ nlohmann::ordered_json export_info(const Session& s) {
 /// What the run and its folder say of the model.
 ModelCard card_of(const Session& s, const RunFolder& folder, const ExportOptions& o) {
   ModelCard card{.task = s.config.data.task, .method = s.config.adapter.method, .version = kVersion};
-  card.base = o.base.empty() ? s.archive.export_info().value("source", std::string()) : o.base;
+  const std::string source = s.files->holds_code() ? s.files->export_info().value("source", std::string()) : s.files->file().string();
+  card.base = o.base.empty() ? source : o.base;
   const auto state = s.task().state();
   if (state.contains("labels")) card.labels = json_at<std::vector<std::string>>(state, "labels", "task");
   card.regression = s.task().outputs() == 1 && card.labels.empty();
   if (s.adapted->new_head()) card.pooling = to_string(s.adapted->new_head()->options().pooling);
-  else if (const auto own = own_head_of(s.archive)) card.pooling = own->pooling;
+  else if (const auto own = own_head_of(*s.files)) card.pooling = own->pooling;
   if (!folder.finished()) return card;
   const JsonFile result = JsonFile::parse(folder.result_file().string(), read_file(folder.result_file(), "result of the run"));
   for (const char* split : {"test", o.last ? "last" : "best"}) {
@@ -62,15 +63,16 @@ void export_run(const ExportOptions& o) {
   const Session session = Session::of_run(folder, registries, o.last);
   const ModelCard card = card_of(session, folder, o);
   if (o.to == "peft") {
-    save_peft_folder(output, session.archive, *session.adapted, card);
+    save_peft_folder(output, *session.files, *session.adapted, card);
     if (card.base.empty())
       log_info("the archive does not say which model it was exported from, so adapter_config.json names none (base_model_name_or_path); --base NAME sets it");
     std::cout << "wrote " << o.output << " (PEFT adapter, " << session.adapted->adapters().size() << " weights)\n";
     return;
   }
   const MergeReport report = o.to == "torchscript"
-                                 ? export_torchscript(session.archive, session.config.model.interface, *session.adapted, export_info(session), output, session.pad_id)
-                                 : export_safetensors(session.archive, *session.adapted, output, card);
+                                 ? export_torchscript(archive_of(*session.files, "export --to torchscript"), session.config.model.interface,
+                                                      *session.adapted, export_info(session), output, session.pad_id)
+                                 : export_safetensors(*session.files, *session.adapted, output, card);
   std::cout << "wrote " << o.output << " (" << report.merged_weights << " weights merged, rounding at most " << report.rounding;
   if (o.to == "torchscript") std::cout << "; reloaded, equals the adapted model to " << report.difference;
   std::cout << ")\n";

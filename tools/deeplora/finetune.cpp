@@ -14,6 +14,7 @@
 #include "finetune_report.h"
 #include "run_options.h"
 #include "session.h"
+#include "train/checkpoint.h"
 #include "train/distributed.h"
 
 namespace deeplora {
@@ -21,11 +22,11 @@ namespace {
 namespace fs = std::filesystem;
 
 struct FinetuneOptions : RunOptions {
-  bool dry_run = false;
+  bool dry_run = false, restart_refused = false;
 };
 
 void announce(const Session& s) {
-  log_info("model: ", s.config.model.path.string(), " (", s.model().family(), ", ", s.archive.parameter_count(), " parameters; equals the archive to ",
+  log_info("model: ", s.config.model.path.string(), " (", s.model().family(), ", ", s.files->parameter_count(), " parameters; equals the archive to ",
            s.parity_difference, ")");
   log_info("data: ", s.train.rows.size(), " of ", s.train_rows_in_file, " training rows; task ", s.config.data.task);
   log_info("adapter: ", s.config.adapter.method, " at ", s.adapted->adapters().size(), " weights; ", s.adapted->trainable_parameters(), " trained parameters");
@@ -44,6 +45,7 @@ std::unique_ptr<ProcessGroup> meet_others(Config& config, const Registries& regi
   if (!launch.several()) return nullptr;
   if (!launch.leads()) set_log_level(LogLevel::warning);
   const RunConfig run = RunConfig::read(config.copy(), registries);
+  check_device(run.model);
   if (run.model.device == "cuda" && launch.local_rank > 0) config.set(cat("model.device=cuda:", launch.local_rank));
   log_info("waiting for ", launch.size - 1, " other processes at ", launch.master, ":", launch.port);
   const std::chrono::milliseconds timeout(static_cast<int64_t>(run.train.distributed_timeout * 1000));
@@ -93,7 +95,7 @@ nlohmann::ordered_json result_json(const Session& s, const TrainResult& result, 
     out["higher_is_better"] = scores->higher_is_better;
   }
   out["trainable_parameters"] = s.adapted->trainable_parameters();
-  out["total_parameters"] = s.archive.parameter_count();
+  out["total_parameters"] = s.files->parameter_count();
   out["adapted_weights"] = s.adapted->adapters().size();
   out["steps"] = result.steps;
   out["stopped_early"] = result.stopped_early;
@@ -110,20 +112,36 @@ nlohmann::ordered_json result_json(const Session& s, const TrainResult& result, 
   return out;
 }
 
-/// What decides the course of the run and what the trainer does not know of. Files may move: what is in them counts.
-nlohmann::ordered_json identity_of(const Session& s) {
-  const std::set<std::string> places = {"model.path", "model.tokenizer", "model.device", "adapter.path"};
-  nlohmann::ordered_json out = {{"weights of the model", s.archive.fingerprint()}};
-  for (const auto& [key, value] : settings_of(s.config.resolved))
-    if ((key.starts_with("adapter.") || key.starts_with("head.") || key.starts_with("model.")) && places.count(key) == 0) out[key] = value;
-  Fingerprint frozen;
+/// Keys that may change when a run goes on. All others decide its course or its scores: a new key is refused until it is named here.
+const std::set<std::string>& free_keys() {
+  static const std::set<std::string> keys = {
+      "model.path", "model.tokenizer", "adapter.path", "data.train", "data.dev", "data.test",  // places: what is in them counts
+      "model.device",                                                                         // the trainer compares its kind
+      "train.steps", "train.epochs",                                                          // the trainer compares the steps that come of them
+      "train.threads", "train.eval_batch_size", "train.log_every", "train.save_every", "train.keep_checkpoints", "train.gradient_checkpointing",
+      "train.distributed_timeout"};
+  return keys;
+}
+
+std::string checksum_of(const Session& s, bool frozen_only) {
+  Fingerprint print;
   for (const auto& [name, value] : s.adapted->state()) {
-    if (value.requires_grad()) continue;
+    if (frozen_only && value.requires_grad()) continue;
     const torch::Tensor bytes = value.detach().to(torch::kCPU).contiguous();
-    frozen.add(std::string_view(name));
-    frozen.add(bytes.const_data_ptr(), bytes.nbytes());
+    print.add(std::string_view(name));
+    print.add(bytes.const_data_ptr(), bytes.nbytes());
   }
-  out["frozen factors (they depend on train.threads)"] = frozen.hex();
+  return print.hex();
+}
+
+/// What decides the course of the run and what the trainer does not know of. Files may move: what is in them counts. Made before the first
+/// step, while the factors are where they start.
+nlohmann::ordered_json identity_of(const Session& s) {
+  nlohmann::ordered_json out = {{"weights of the model", s.files->fingerprint()}};
+  for (const auto& [key, value] : settings_of(s.config.resolved))
+    if (free_keys().count(key) == 0) out[key] = value;
+  if (!s.config.adapter.path.empty()) out["factors to start from (adapter.path)"] = checksum_of(s, false);
+  out["frozen factors (they depend on train.threads)"] = checksum_of(s, true);
   return out;
 }
 
@@ -160,23 +178,23 @@ void train(const FinetuneOptions& o, const Config& config, const Registries& reg
     check_same_run(*group, session.task_state());
     share_state(session, *group);
   }
-  if (leads) {
-    folder.lock();
-    // What goes on keeps its files: the trainer may yet refuse these settings.
-    if (!o.resume || !folder.newest_checkpoint()) {
-      folder.write(folder.config_file(), session.config.resolved);
-      folder.write(folder.task_file(), session.task_state().dump(2) + "\n");
-    }
-  }
+  const auto describe = [&] {
+    if (!leads) return;
+    folder.write(folder.config_file(), session.config.resolved);
+    folder.write(folder.task_file(), session.task_state().dump(2) + "\n");
+  };
+  const double lr = *session.config.train.lr;
+  const HeadRates head = head_rates(session.config);
   Trainer trainer({.model = session.model(),
                    .task = session.task(),
-                   .groups = session.adapted->param_groups(session.config.train.head_lr / *session.config.train.lr),
+                   .groups = session.adapted->param_groups(head.made / lr, head.own / lr),
                    .config = session.config.train,
                    .device = session.device,
                    .bf16 = session.in_bfloat16(),
                    .save_adapter = [&session](const fs::path& file) { session.save_adapter(file); },
                    .stop = &stop,
                    .identity = identity_of(session),
+                   .accepted = describe,  // what goes on keeps its files until then
                    .group = group});
   TrainResult result;
   try {
@@ -196,11 +214,22 @@ void train(const FinetuneOptions& o, const Config& config, const Registries& reg
   print_summary(json, folder);
 }
 
+/// The run from its start, in an empty folder.
+void begin_again(FinetuneOptions o, const Config& config, const Registries& registries) {
+  std::error_code failed;
+  fs::remove_all(run_folder_of(o), failed);
+  check(!failed, "cannot empty the run folder ", run_folder_of(o).string(), ": ", failed.message());
+  o.resume = false;
+  train(o, config, registries, nullptr);
+}
+
 void finetune(const FinetuneOptions& o) {
   const Registries registries = make_registries();
   Config config = given_config(o);
   if (o.print_config) {
-    std::cout << RunConfig::read(config, registries).resolved;
+    const RunConfig run = RunConfig::read(config, registries);
+    head_rates(run);
+    std::cout << run.resolved;
     return;
   }
   if (o.dry_run) {
@@ -211,7 +240,13 @@ void finetune(const FinetuneOptions& o) {
   }
   const auto group = meet_others(config, registries);
   try {
-    train(o, config, registries, group.get());
+    try {
+      train(o, config, registries, group.get());
+    } catch (const CheckpointRefused& e) {
+      if (!o.restart_refused || group) throw;
+      log_warning(e.what(), "; this run begins again");
+      begin_again(o, config, registries);
+    }
   } catch (const PeerLost&) {
     throw;
   } catch (const Interrupted&) {
@@ -231,6 +266,8 @@ void setup_finetune(CLI::App& app, Action& action) {
   command->add_option("--set", o->overrides, "Override a key: --set train.lr=1e-3 (may be repeated)")->take_all()->expected(1)->allow_extra_args(false);
   command->add_option("--run", o->run, "Run folder (default: runs/<configuration name>)");
   command->add_flag("--resume", o->resume, "Go on from the newest checkpoint of the run folder");
+  command->add_flag("--restart-refused", o->restart_refused,
+                    "With --resume: begin again when the run's checkpoint was made with other settings or data, instead of ending with an error");
   command->add_flag("--print-config", o->print_config, "Print the resolved configuration and stop");
   command->add_flag("--dry-run", o->dry_run, "Check configuration, model and data, build the adapters, train and write nothing");
   command->footer("Example:\n  deeplora finetune configs/sentiment_lora.yaml --set train.lr=1e-3 --run runs/lora");

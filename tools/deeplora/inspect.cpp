@@ -3,8 +3,10 @@
 #include "commands.h"
 #include "core/log.h"
 #include "graph/graph_model.h"
+#include "graph/unknown_weights.h"
 #include "lm/fused_rows.h"
 #include "lm/targets.h"
+#include "model_files/registration.h"
 #include "model_files/torchscript_code.h"
 #include "session.h"
 
@@ -23,11 +25,12 @@ struct Inspection {
 };
 
 /// Native family that fits, into `out`; false when there is none.
-bool look_native(const TorchScriptArchive& archive, const Registries& registries, Inspection& out, std::shared_ptr<LanguageModel>& keep) {
+bool look_native(const ModelFiles& archive, const Registries& registries, Inspection& out, std::shared_ptr<LanguageModel>& keep) {
   for (const auto& name : registries.families.names()) {
     if (!registries.families.at(name).recognises(archive)) continue;
     try {
       keep = registries.families.at(name).build(archive, {});
+      if (archive.holds_code()) check_reads_nothing_beside(archive_of(archive, "a native family's check"), *keep);
     } catch (const Error& e) {
       out.reason = e.what();
       return false;
@@ -42,7 +45,7 @@ bool look_native(const TorchScriptArchive& archive, const Registries& registries
 }
 
 /// Whatever forward's arguments are called: inspect does not know model.inputs and never runs the code.
-ArchiveInterface any_interface(const TorchScriptArchive& archive) {
+ArchiveInterface any_interface(const ModelFiles& archive) {
   ArchiveInterface out;
   out.complete = false;
   const auto& names = archive.inputs();
@@ -51,11 +54,11 @@ ArchiveInterface any_interface(const TorchScriptArchive& archive) {
 }
 
 /// Sites by the chosen backend; never runs the archive's code.
-Inspection look_at(const TorchScriptArchive& archive, const std::string& backend, const Registries& registries, std::shared_ptr<LanguageModel>& keep) {
+Inspection look_at(const ModelFiles& archive, const std::string& backend, const Registries& registries, std::shared_ptr<LanguageModel>& keep) {
   Inspection out;
-  if (backend != "graph" && (look_native(archive, registries, out, keep) || backend == "native")) return out;
+  if (backend != "graph" && (look_native(archive, registries, out, keep) || backend == "native" || !archive.holds_code())) return out;
   try {
-    auto graph = std::make_shared<GraphModel>(archive, any_interface(archive), ModelOptions{});
+    auto graph = std::make_shared<GraphModel>(archive_of(archive, "the graph backend"), any_interface(archive), ModelOptions{});
     out.family = graph->family();
     out.backend = "graph";
     out.sites = graph->sites();
@@ -67,7 +70,7 @@ Inspection look_at(const TorchScriptArchive& archive, const std::string& backend
   return out;
 }
 
-Inspection look(const TorchScriptArchive& archive, const std::string& backend, const Registries& registries, std::shared_ptr<LanguageModel>& keep) {
+Inspection look(const ModelFiles& archive, const std::string& backend, const Registries& registries, std::shared_ptr<LanguageModel>& keep) {
   Inspection out = look_at(archive, backend, registries, keep);
   find_row_blocks(out.sites, archive.config(), FusedLayout::automatic);
   return out;
@@ -80,8 +83,9 @@ nlohmann::ordered_json describe_site(const AdapterSite& site) {
   return out;
 }
 
-nlohmann::ordered_json describe(const TorchScriptArchive& archive, const Inspection& found, const std::string& tokenizer) {
+nlohmann::ordered_json describe(const ModelFiles& archive, const Inspection& found, const std::string& tokenizer) {
   nlohmann::ordered_json out;
+  out["kind"] = archive.kind();
   out["family"] = found.family;
   out["backend"] = found.backend;
   if (!found.reason.empty()) out["reason"] = found.reason;
@@ -114,7 +118,7 @@ nlohmann::ordered_json describe(const TorchScriptArchive& archive, const Inspect
 }
 
 void print(const nlohmann::ordered_json& d, const std::string& file) {
-  std::cout << "model       " << file << "\nfamily      " << d["family"].get<std::string>() << " (backend " << d["backend"].get<std::string>() << ")\n";
+  std::cout << "model       " << file << " (" << d["kind"].get<std::string>() << ")\nfamily      " << d["family"].get<std::string>() << " (backend " << d["backend"].get<std::string>() << ")\n";
   if (d.contains("reason")) std::cout << "            " << d["reason"].get<std::string>() << "\n";
   std::cout << "parameters  " << d["parameters"] << "\ninputs      " << join(d["inputs"].get<std::vector<std::string>>()) << "\noutput      "
             << d["outputs"].get<std::string>() << "\ntokenizer   " << (d["tokenizer"].is_null() ? "none" : d["tokenizer"].get<std::string>())
@@ -144,17 +148,18 @@ void print(const nlohmann::ordered_json& d, const std::string& file) {
 
 void inspect(const InspectOptions& o) {
   const Registries registries = make_registries();
-  check_loads_without_running(o.model);
-  const TorchScriptArchive archive = TorchScriptArchive::load(o.model);
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(o.model, ignored)) check_loads_without_running(o.model);
+  const auto files = open_model_files(o.model);
   std::shared_ptr<LanguageModel> keep;
-  const Inspection found = look(archive, o.backend, registries, keep);
+  const Inspection found = look(*files, o.backend, registries, keep);
   std::string tokenizer;
   try {
-    if (const auto made = load_tokenizer({}, archive)) tokenizer = made->kind();
+    if (const auto made = load_tokenizer({}, *files)) tokenizer = made->kind();
   } catch (const Error& e) {
-    log_warning("the archive's tokenizer cannot be used: ", e.what());
+    log_warning("the model's tokenizer cannot be used: ", e.what());
   }
-  const auto description = describe(archive, found, tokenizer);
+  const auto description = describe(*files, found, tokenizer);
   if (o.json) std::cout << description.dump(2) << "\n";
   else print(description, o.model);
 }
@@ -163,8 +168,8 @@ void inspect(const InspectOptions& o) {
 
 void setup_inspect(CLI::App& app, Action& action) {
   auto o = std::make_shared<InspectOptions>();
-  CLI::App* command = app.add_subcommand("inspect", "Shows what a TorchScript archive holds and which weights can be adapted");
-  command->add_option("MODEL", o->model, "TorchScript archive (.pt)")->required();
+  CLI::App* command = app.add_subcommand("inspect", "Shows what a model file holds and which weights can be adapted");
+  command->add_option("MODEL", o->model, "TorchScript archive (.pt) or Hugging Face folder")->required();
   command->add_flag("--json", o->json, "Print JSON");
   command->add_option("--backend", o->backend, "How to look at it: auto, native or graph")->check(CLI::IsMember({"auto", "native", "graph"}));
   command->footer("Example:\n  deeplora inspect minilm.pt --json");

@@ -54,12 +54,23 @@ bool all_finite(const RatingsFit& fit) {
 
 }  // namespace
 
-Json ratings_settings(const std::string& resolved) { return deciding_settings(resolved, {"completion.train", "completion.dev", "completion.test"}); }
+const std::set<std::string>& places_of_ratings() {
+  static const std::set<std::string> places{"completion.train", "completion.dev", "completion.test"};
+  return places;
+}
+
+Json ratings_settings(const std::string& resolved) { return deciding_settings(resolved, places_of_ratings()); }
+
+Json data_identity(const RatingsData& data) {
+  Json out{{"training ratings", ratings_checksum(data.train)}};
+  if (data.dev) out["dev ratings"] = ratings_checksum(*data.dev);
+  if (data.test) out["test ratings"] = ratings_checksum(*data.test);
+  return out;
+}
 
 Json ratings_identity(const std::string& resolved, const RatingsData& data) {
   Json out = ratings_settings(resolved);
-  out["training ratings"] = ratings_checksum(data.train);
-  if (data.dev) out["dev ratings"] = ratings_checksum(*data.dev);
+  out.update(data_identity(data));
   return out;
 }
 

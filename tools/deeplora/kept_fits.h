@@ -4,14 +4,22 @@
 #include <filesystem>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 
 #include "ratings/ratings_run.h"
 
 namespace deeplora {
 
+/// Settings of a run on ratings that may change when it goes on: the places of its files, whose ratings are compared
+/// instead.
+const std::set<std::string>& places_of_ratings();
+
 /// The settings that must be the same when a run on ratings goes on; the places of its files may change.
 nlohmann::ordered_json ratings_settings(const std::string& resolved);
+
+/// {"training ratings": "100 ratings, checksum ...", "dev ratings", "test ratings"}, the parts that there are.
+nlohmann::ordered_json data_identity(const RatingsData& data);
 
 /// The part of a run on ratings that must be the same when it goes on: settings (not the places of files) and the ratings themselves.
 nlohmann::ordered_json ratings_identity(const std::string& resolved, const RatingsData& data);

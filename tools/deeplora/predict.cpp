@@ -1,11 +1,13 @@
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <iostream>
 
 #include "commands.h"
 #include "interchange/merge.h"
 #include "session.h"
+#include "tasks/id_limits.h"
 
 namespace deeplora {
 namespace {
@@ -62,14 +64,6 @@ Predictor make_predictor(const PredictOptions& o) {
   return out;
 }
 
-/// Rows may name their texts as the task does, or simply text and text_pair; a text file is one text a line.
-void rename_columns(std::vector<Row>& rows, const std::vector<std::string>& columns) {
-  const char* plain[] = {"text", "text_pair"};
-  for (auto& row : rows)
-    for (size_t i = 0; i < columns.size() && i < 2; ++i)
-      if (!row.fields.contains(columns[i]) && row.fields.contains(plain[i])) row.fields[columns[i]] = row.fields[plain[i]];
-}
-
 std::vector<Row> input_rows(const PredictOptions& o, const Predictor& p) {
   const auto columns = p.task().columns(false);
   std::vector<Row> rows;
@@ -83,17 +77,17 @@ std::vector<Row> input_rows(const PredictOptions& o, const Predictor& p) {
     }
     return rows;
   }
-  TableOptions options;
-  options.header = p.data.header;
+  const std::filesystem::path file = o.input == "-" ? "/dev/stdin" : o.input;
+  TableOptions options = p.data.table_options();
+  const auto is_format = [](const std::string& assignment) { return assignment.starts_with("data.format="); };
+  if (std::none_of(o.overrides.begin(), o.overrides.end(), is_format)) options.format = "auto";  // the run's is that of its own files
+  options.any_format = true;
   p.task().table_options(options, false);
-  options.wanted.clear();
-  for (const auto& column : columns)
-    if (column.find_first_not_of("0123456789") != std::string::npos) options.wanted.push_back(column);
-  const std::string extension = std::filesystem::path(o.input).extension().string();
-  if (extension != ".tsv" && extension != ".csv") options.wanted.clear();
-  rows = read_table(o.input, options);
-  rename_columns(rows, columns);
-  return rows;
+  // Rows may name their texts as the task does, or simply text and text_pair; a text file is one text a line.
+  const char* plain[] = {"text", "text_pair"};
+  for (size_t i = 0; i < columns.size() && i < 2; ++i)
+    if (columns[i] != plain[i]) options.aliases[columns[i]].push_back(plain[i]);
+  return read_rows(options, file, "--input").rows;
 }
 
 /// One generated text on a terminal is shown as it grows, not as JSON.
@@ -106,7 +100,9 @@ void predict(const PredictOptions& o) {
   Predictor p = make_predictor(o);
   if (o.batch_size > 0) p.evaluation.batch_size = o.batch_size;
   const auto rows = input_rows(o, p);
-  const auto examples = encode_rows(p.task(), p.tokenizer.get(), rows, o.texts.empty() ? "--input" : "--text", false);
+  const char* what = o.texts.empty() ? "--input" : "--text";
+  const auto examples = encode_rows(p.task(), p.tokenizer.get(), rows, what, false);
+  check_ids(p.task(), p.model(), examples, p.evaluation.device, what);
   if (streams(o, p, examples.size())) {
     p.evaluation.on_text = [](std::string_view text) { std::cout << text << std::flush; };
     p.task().predict(p.model(), examples, p.evaluation);
@@ -125,7 +121,7 @@ void setup_predict(CLI::App& app, Action& action) {
   auto o = std::make_shared<PredictOptions>();
   CLI::App* command = app.add_subcommand("predict", "Predicts rows with a run or an exported model, one JSON object a line");
   command->add_option("RUN", o->run, "Run folder, or a .pt written by deeplora export")->required();
-  command->add_option("--input", o->input, "Rows: JSONL, TSV, CSV, or text with one text a line");
+  command->add_option("--input", o->input, "Rows: JSON, TSV, CSV, or text with one text a line; -: standard input");
   command->add_option("--text,--prompt", o->texts, "A text (twice for a pair) or prompt instead of a file")->take_all()->expected(1)->allow_extra_args(false);
   command->add_option("--set", o->overrides, "Override a key of the run's data section: --set data.generation.temperature=0.7 (may be repeated)")
       ->take_all()->expected(1)->allow_extra_args(false);

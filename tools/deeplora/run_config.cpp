@@ -7,6 +7,7 @@
 #include "interchange/peft.h"
 #include "models/registration.h"
 #include "tasks/registration.h"
+#include "text/encoding.h"
 
 namespace deeplora {
 
@@ -20,11 +21,11 @@ Registries make_registries() {
 
 ModelConfig ModelConfig::read(const Config& model) {
   ModelConfig out;
-  model.read("path", out.path, "TorchScript archive (.pt)");
-  if (out.path.empty()) model.mistake("path", "expected the path of a TorchScript archive, found nothing");
+  model.read("path", out.path, "TorchScript archive (.pt) or Hugging Face folder");
+  if (out.path.empty()) model.mistake("path", "expected the path of a TorchScript archive or of a Hugging Face folder, found nothing");
   model.read_choice("backend", out.backend, {"auto", "native", "graph"},
                     "native: a hand-written family; graph: the archive's own code; auto: native where a family fits");
-  model.read("tokenizer", out.tokenizer, "folder or file of tokenizer files; empty: those inside the archive");
+  model.read("tokenizer", out.tokenizer, "folder or file of tokenizer files; empty: those of the model itself");
   const Config inputs = model.section("inputs");
   for (const char* input : {"input_ids", "attention_mask", "token_type_ids", "position_ids", "decoder_input_ids"}) {
     std::string argument = input;
@@ -32,13 +33,12 @@ ModelConfig ModelConfig::read(const Config& model) {
     if (argument != input) out.interface.inputs[input] = argument;
   }
   model.read("output", out.interface.output, "part of the model's result: 1, logits, 0.logits; empty: its first tensor");
-  model.read_choice("pooling", out.pooling, {"auto", "mean", "cls", "max", "last"}, "how an encoder's tokens become one vector; auto: mean");
+  model.read_choice("pooling", out.pooling, {"auto", "mean", "cls", "max", "last"}, "how an encoder's tokens become one vector; auto: as the model's own pooling file says, else mean");
   model.read("dropout", out.dropout, "replaces every dropout probability of the model; absent: as the model says");
   model.require(!out.dropout || (*out.dropout >= 0 && *out.dropout < 1), "dropout", "a number from 0 to below 1");
   model.read("device", out.device, "cpu, cuda or cuda:N");
   try {
     const torch::Device device(out.device);
-    if (device.is_cuda() && !torch::cuda::is_available()) model.mistake("device", "this LibTorch sees no CUDA device; use cpu");
   } catch (const c10::Error&) {
     model.mistake("device", cat("expected cpu, cuda or cuda:N, found '", out.device, "'"));
   }
@@ -60,10 +60,28 @@ DataConfig DataConfig::read(const Config& data, const Tasks& tasks) {
   data.read("train", out.train, "training rows");
   data.read("dev", out.dev, "rows that choose the best checkpoint");
   data.read("test", out.test, "rows that are scored once, at the end");
-  data.read_choice("format", out.format, {"auto", "jsonl", "tsv", "csv", "text"}, "auto: by the file's extension");
-  data.read_choice("header", out.header, {"auto", "yes", "no"}, "whether TSV and CSV files begin with column names; auto: when a wanted name is there");
+  data.read_choice("format", out.format, {"auto", "jsonl", "json", "tsv", "csv", "text"}, "auto: by the file's extension, else by its content; json: one list of rows");
+  data.read_choice("header", out.header, {"auto", "true", "false", "yes", "no"}, "whether TSV and CSV files begin with column names; auto: when a wanted name is there");
+  data.read("separator", out.separator, "between the columns of TSV and CSV: auto (by content), comma, semicolon, tab, pipe or a character");
+  data.read_choice("quoting", out.quoting, {"auto", "none", "double"}, "of TSV and CSV: double: fields in \"\" as in RFC 4180; auto: CSV, and TSV whose quotes balance in every row");
+  data.read_choice("encoding", out.encoding, encoding_names(), "of data files; a byte order mark goes before it");
+  data.read_choice("bad_rows", out.bad_rows, {"error", "skip"}, "rows that cannot be read: stop, or leave them out (counted and named)");
+  data.read("bad_rows_share", out.bad_rows_share, "largest share of a file's rows that data.bad_rows: skip may leave out");
+  data.require(out.bad_rows_share >= 0 && out.bad_rows_share < 1, "bad_rows_share", "a number from 0 to below 1");
   data.read("samples", out.samples, "draw this many training rows by train.seed; absent: all");
   data.require(!out.samples || *out.samples >= 1, "samples", "a whole number from 1");
+  return out;
+}
+
+TableOptions DataConfig::table_options() const {
+  TableOptions out;
+  out.format = format;
+  out.header = header;
+  out.separator = separator;
+  out.quoting = quoting;
+  out.encoding = encoding;
+  out.bad_rows = bad_rows;
+  out.bad_rows_share = bad_rows_share;
   return out;
 }
 
@@ -113,12 +131,29 @@ RunConfig RunConfig::read(const Config& given, const Registries& registries) {
   out.head = HeadConfig::read(config.section("head"));
   out.train = TrainConfig::read(config.section("train"));
   if (!out.train.lr) {
-    out.train.lr = out.adapter.default_lr;  // recorded, so that the resolved configuration says which one was used
+    const bool head_only = out.adapter.trains == AdapterMethod::Trains::head_only;
+    out.train.lr = head_only ? out.train.head_lr.value_or(out.adapter.default_lr) : out.adapter.default_lr;  // recorded, so that the resolved configuration says which one was used
     config.section("train").read("lr", out.train.lr, "peak learning rate; absent: the method's default");
   }
   config.finish();
   out.resolved = config.dump();
   return out;
+}
+
+void check_device(const ModelConfig& model) {
+  check(!torch::Device(model.device).is_cuda() || torch::cuda::is_available(), "model.device: ", model.device,
+        ": this LibTorch sees no CUDA device; use cpu");
+}
+
+HeadRates head_rates(const RunConfig& run) {
+  constexpr double kMadeHead = 5e-3;
+  const double lr = run.train.lr.value();
+  if (run.adapter.trains == AdapterMethod::Trains::head_only) {
+    check(!run.train.head_lr || *run.train.head_lr == lr, "train.lr is ", lr, " and train.head_lr ", run.train.head_lr.value_or(lr),
+          ", but adapter.method: none trains nothing but the head; give train.lr alone");
+    return {lr, lr};
+  }
+  return {run.train.head_lr.value_or(kMadeHead), run.train.head_lr.value_or(lr)};
 }
 
 std::vector<std::string> data_overrides(const std::vector<std::string>& assignments) {

@@ -36,10 +36,13 @@ struct ModelConfig {
 struct DataConfig {
   std::string task;
   std::filesystem::path train, dev, test;
-  std::string format = "auto", header = "auto";
+  std::string format = "auto", header = "auto", separator = "auto", quoting = "auto", encoding = "utf-8", bad_rows = "error";
+  double bad_rows_share = 0.01;
   std::optional<int64_t> samples;
 
   static DataConfig read(const Config& data, const Tasks& tasks);
+  /// How its files are read; the task adds the columns.
+  TableOptions table_options() const;
 };
 
 /// The keys of `adapter` that every method has.
@@ -76,6 +79,18 @@ struct RunConfig {
   /// Reads and checks everything; throws Error with every mistake.
   static RunConfig read(const Config& config, const Registries& registries);
 };
+
+/// Throws Error when this machine lacks the device. Asked when a run starts, not when its configuration is read.
+void check_device(const ModelConfig& model);
+
+/// Peak learning rates of the head: one that the run makes, and the model's own. train.head_lr is for both; without it a new head
+/// has 5e-3 and the model's own learns at train.lr, like the rest of its weights. With method none the head is all there is and
+/// learns at train.lr.
+struct HeadRates {
+  double made, own;
+};
+/// Throws Error when method none is given train.lr and another train.head_lr.
+HeadRates head_rates(const RunConfig& run);
 
 /// The assignments themselves; throws Error for one outside the `data` section: the rest of a finished run is fixed.
 std::vector<std::string> data_overrides(const std::vector<std::string>& assignments);

@@ -20,6 +20,6 @@ struct RunOptions {
 std::filesystem::path run_folder_of(const RunOptions& options);
 
 /// CONFIG, or the run folder's own when it is left out, under the overrides.
-Config given_config(const RunOptions& options);
+Config given_config(const RunOptions& options, const char* own_name = "config.yaml");
 
 }  // namespace deeplora

@@ -12,20 +12,24 @@
 #include "core/system.h"
 #include "deeplora_version.h"
 #include "graph/graph_model.h"
+#include "graph/unknown_weights.h"
 #include "interchange/peft.h"
 #include "lm/autocast.h"
 #include "lm/fused_rows.h"
 #include "lm/targets.h"
+#include "model_files/registration.h"
 #include "model_files/tensor_file.h"
 #include "start_gradients.h"
+#include "tasks/id_limits.h"
 #include "tasks/task_state.h"
+#include "text/row_errors.h"
 #include "text/sampling.h"
 
 namespace deeplora {
 namespace fs = std::filesystem;
 
-TokenizerFiles tokenizer_files(const fs::path& path, const TorchScriptArchive& archive) {
-  if (path.empty()) return [&archive](const std::string& name) { return archive.extra(name); };
+TokenizerFiles tokenizer_files(const fs::path& path, const ModelFiles& files) {
+  if (path.empty()) return [&files](const std::string& name) { return files.extra(name); };
   std::error_code ignored;
   check(fs::exists(path, ignored), "model.tokenizer: ", path.string(), " does not exist");
   const bool folder = fs::is_directory(path, ignored);
@@ -37,63 +41,69 @@ TokenizerFiles tokenizer_files(const fs::path& path, const TorchScriptArchive& a
   };
 }
 
-std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& path, const TorchScriptArchive& archive) {
-  auto made = make_tokenizer(tokenizer_files(path, archive));
+std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& path, const ModelFiles& files, const Languages& languages) {
+  auto made = make_tokenizer(tokenizer_files(path, files), languages);
   check(path.empty() || made != nullptr, "model.tokenizer: ", path.string(), " holds no tokenizer; known files: ", join(tokenizer_file_names()));
   return made;
 }
 
-int64_t pad_id_of(const Tokenizer* tokenizer, const TorchScriptArchive& archive) {
+int64_t pad_id_of(const Tokenizer* tokenizer, const ModelFiles& files) {
   int64_t pad = tokenizer ? tokenizer->special().pad : -1;
-  if (pad < 0) pad = archive.config().value("pad_token_id", int64_t{-1});
+  if (pad < 0) pad = files.config().value("pad_token_id", int64_t{-1});
   return std::max<int64_t>(pad, 0);
 }
 
-std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const fs::path& path, const TorchScriptArchive& archive, const ArchiveInterface& interface) {
+std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const fs::path& path, const ModelFiles& files, const ArchiveInterface& interface) {
   std::shared_ptr<Tokenizer> tokenizer;
   try {
-    tokenizer = load_tokenizer(path, archive);
+    tokenizer = load_tokenizer(path, files, task.languages());
   } catch (const Error& e) {
-    if (!path.empty()) throw;
-    log_warning("the archive's tokenizer cannot be used, so rows must carry input_ids: ", e.what());
+    if (!path.empty() || !task.languages().source.empty() || !task.languages().target.empty()) throw;
+    log_warning("the model's tokenizer cannot be used, so rows must carry input_ids: ", e.what());
   }
-  task.set_pad_id(pad_id_of(tokenizer.get(), archive));
+  task.set_pad_id(pad_id_of(tokenizer.get(), files));
   // The task keeps what it is given: files by value, so that the archive may move.
-  std::map<std::string, std::string> files;
-  const auto from = tokenizer_files(path, archive);
-  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"})
-    if (auto content = from(name)) files[name] = std::move(*content);
-  task.use_model({.config = archive.config(),
-                  .generation_config = archive.json("generation_config.json"),
-                  .tokenizer_files = [files](const std::string& name) {
-                    const auto found = files.find(name);
-                    return found == files.end() ? std::nullopt : std::optional(found->second);
+  std::map<std::string, std::string> texts;
+  const auto from = tokenizer_files(path, files);
+  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
+                           "additional_chat_templates/tool_use.jinja", "additional_chat_templates/rag.jinja"})
+    if (auto content = from(name)) texts[name] = std::move(*content);
+  task.use_model({.config = files.config(),
+                  .generation_config = files.json("generation_config.json"),
+                  .tokenizer_files = [texts](const std::string& name) {
+                    const auto found = texts.find(name);
+                    return found == texts.end() ? std::nullopt : std::optional(found->second);
                   },
                   .tokenizer = tokenizer,
-                  .has_decoder = ArchiveForward(archive, interface).takes("decoder_input_ids"),
-                  .gives_hidden = interface.output.empty() && archive.export_info().value("output", std::string()) == "hidden"});
+                  .has_decoder = takes_input(files, interface, "decoder_input_ids"),
+                  .gives_hidden = interface.output.empty() && files.export_info().value("output", std::string()) == "hidden"});
   return tokenizer;
 }
 
-std::shared_ptr<LanguageModel> build_native(const TorchScriptArchive& archive, const ArchiveInterface& interface,
+std::shared_ptr<LanguageModel> build_native(const ModelFiles& files, const ArchiveInterface& interface,
                                             const ModelOptions& options, const ModelFamilies& families, double* difference) {
+  const auto reference = reference_forward(files, interface);
   for (const auto& name : families.names()) {
     const ModelFamily& family = families.at(name);
-    if (!family.recognises(archive)) continue;
-    auto model = family.build(archive, options);
-    const ParityResult parity = compare_with_archive(archive, interface, *model);
-    check(parity.equal, "model ", archive.file().string(), ": the native family ", name, " does not compute what the archive computes: ",
+    if (!family.recognises(files)) continue;
+    auto model = family.build(files, options);
+    if (!reference) return model;
+    check_reads_nothing_beside(archive_of(files, "a native family's check"), *model);
+    const ParityResult parity = compare_with_reference(files, *reference, *model);
+    check(parity.equal, "model ", files.file().string(), ": the native family ", name, " does not compute what the archive computes: ",
           parity.message, "; its config.json may belong to another model");
     if (difference) *difference = parity.difference;
     return model;
   }
-  const std::string type = archive.config().value("model_type", std::string());
-  fail("model ", archive.file().string(), ": no native family fits (", type.empty() ? "its archive holds no config.json" : "model_type '" + type + "'",
-       "); families: ", join(families.names()), "; export with tools/export_torchscript.py");
+  const std::string type = files.config().value("model_type", std::string());
+  fail("model ", files.file().string(), ": no native family fits (", type.empty() ? "no config.json with a model_type" : "model_type '" + type + "'",
+       "); families: ", join(families.names(), ", ", families.names().size()), "; ",
+       reference ? "export with tools/export_torchscript.py" : "a TorchScript file of any model works: tools/export_torchscript.py makes one from the folder");
 }
 
-std::shared_ptr<LanguageModel> build_graph(const TorchScriptArchive& archive, const ArchiveInterface& interface, const ModelOptions& options,
+std::shared_ptr<LanguageModel> build_graph(const ModelFiles& files, const ArchiveInterface& interface, const ModelOptions& options,
                                            double* difference, bool language_model) {
+  const TorchScriptArchive& archive = archive_of(files, "model.backend: graph");
   auto model = std::make_shared<GraphModel>(archive, interface, options);
   if (language_model && !archive.export_info().has("output")) model->take_output_as_logits();
   model->probe(archive);
@@ -103,23 +113,41 @@ std::shared_ptr<LanguageModel> build_graph(const TorchScriptArchive& archive, co
   return model;
 }
 
-std::vector<Row> read_rows(const DataConfig& data, const Task& task, const fs::path& file, std::string_view what, bool labelled) {
-  TableOptions options;
-  options.format = data.format;
-  options.header = data.header;
-  task.table_options(options, labelled);
+Table read_rows(const TableOptions& options, const fs::path& file, std::string_view what) {
   try {
-    auto rows = read_table(file, options);
-    return labelled ? task.documents(std::move(rows)) : rows;
+    Table table = read_table(file, options);
+    if (table.skipped > 0) log_warning(what, ": ", table.skipped_rows);
+    return table;
   } catch (const Error& e) {
     fail(what, ": ", e.what());
   }
 }
 
+namespace {
+
+TableOptions options_for(const DataConfig& data, const Task& task, bool labelled) {
+  TableOptions out = data.table_options();
+  task.table_options(out, labelled);
+  return out;
+}
+
+/// The line that tells what a file was taken for.
+void say_what_was_read(const Task& task, const fs::path& file, const std::string& table, std::span<const Example> examples) {
+  if (examples.empty()) return;
+  std::vector<size_t> lengths;
+  for (const auto& example : examples) lengths.push_back(example.input_ids.size());
+  std::sort(lengths.begin(), lengths.end());
+  const std::string labels = task.label_summary(examples);
+  log_info("data: ", file.string(), ": ", table, labels.empty() ? "" : "; " + labels, "; lengths median ", lengths[lengths.size() / 2], ", longest ",
+           with_commas(lengths.back()), " tokens");
+}
+
+}  // namespace
+
 std::vector<Example> encode_rows(const Task& task, const Tokenizer* tokenizer, const std::vector<Row>& rows, std::string_view what, bool labelled,
                                  int64_t* truncated) {
   std::vector<Example> out;
-  Errors errors;
+  RowErrors errors;
   int64_t cut = 0;
   if (!tokenizer)  // said once, not for every row
     for (const auto& row : rows)
@@ -130,11 +158,11 @@ std::vector<Example> encode_rows(const Task& task, const Tokenizer* tokenizer, c
       out.push_back(task.encode(row, tokenizer, labelled));
       cut += out.back().truncated;
     } catch (const Error& e) {
-      errors.add(e.what());
+      errors.add_what(row.source, e.what());
     }
   }
   errors.throw_if_any(what);
-  if (labelled) out = task.arrange(std::move(out), what);
+  for (const auto& remark : task.remarks(rows, labelled)) log_warning(what, ": ", remark);
   if (cut > 0)
     log_warning(what, ": ", cut, " of ", rows.size(), " texts were cut to data.max_length tokens");
   if (truncated) *truncated = cut;
@@ -142,6 +170,7 @@ std::vector<Example> encode_rows(const Task& task, const Tokenizer* tokenizer, c
 }
 
 Session::Session(RunConfig read) : config(std::move(read)), device(config.model.device) {
+  check_device(config.model);
   use_threads(config.train.threads);  // also when a finished run is scored: the same threads give the same bits
   const bool deterministic = config.model.deterministic == "auto" ? device.is_cpu() : config.model.deterministic == "yes";
   at::globalContext().setDeterministicAlgorithms(deterministic, /*warn_only=*/true);
@@ -149,21 +178,26 @@ Session::Session(RunConfig read) : config(std::move(read)), device(config.model.
 }
 
 void Session::load_model_files() {
-  archive = TorchScriptArchive::load(config.model.path, device);
-  archive.check_finite();
-  archive.fingerprint();  // of the file's weights: later the model, which shares them, may be trained
-  tokenizer = load_tokenizer_for(task(), config.model.tokenizer, archive, config.model.interface);
-  pad_id = pad_id_of(tokenizer.get(), archive);
+  files = open_model_files(config.model.path, device);
+  if (!config.model.interface.inputs.empty() || !config.model.interface.output.empty())
+    archive_of(*files, "what model.inputs and model.output name");
+  files->check_finite();
+  files->fingerprint();  // of the file's weights: later the model, which shares them, may be trained
+  tokenizer = load_tokenizer_for(task(), config.model.tokenizer, *files, config.model.interface);
+  pad_id = pad_id_of(tokenizer.get(), *files);
 }
 
 void Session::load_training_rows() {
   check(!config.data.train.empty(), "data.train: expected a file of training rows, found nothing");
-  std::vector<Row> all = read_rows(config.data, task(), config.data.train, "data.train", true);
+  Table table = read_rows(options_for(config.data, task(), true), config.data.train, "data.train");
+  train_table = table.summary();
+  const std::vector<Row> all = task().documents(std::move(table.rows));
   train_rows_in_file = static_cast<int64_t>(all.size());
   if (config.data.samples) {
     const auto samples = static_cast<size_t>(*config.data.samples);
-    for (const size_t i : sample_rows(all.size(), samples, static_cast<uint64_t>(config.train.seed), config.data.train.string()))
-      train.rows.push_back(all[i]);
+    auto drawn = sample_rows(all.size(), samples, static_cast<uint64_t>(config.train.seed), config.data.train.string());
+    if (!config.train.shuffle) std::sort(drawn.begin(), drawn.end());  // the order of the file
+    for (const size_t i : drawn) train.rows.push_back(all[i]);
   } else {
     train.rows = all;
   }
@@ -172,22 +206,27 @@ void Session::load_training_rows() {
 
 LoadedData Session::load(const fs::path& file, std::string_view what, bool labelled) const {
   LoadedData out;
-  out.rows = read_rows(config.data, task(), file, what, labelled);
+  Table table = read_rows(options_for(config.data, task(), labelled), file, what);
+  const std::string summary = table.summary();
+  out.rows = labelled ? task().documents(std::move(table.rows)) : std::move(table.rows);
   out.examples = encode_rows(task(), tokenizer.get(), out.rows, what, labelled, &out.truncated);
+  check_ids(task(), model(), out.examples, device, what);
+  if (labelled) say_what_was_read(task(), file, summary, out.examples);
+  if (labelled) out.examples = task().arrange(std::move(out.examples), what);
   return out;
 }
 
 std::shared_ptr<LanguageModel> Session::build_base(const Registries& registries) {
   const ModelOptions options{config.model.dropout};
   const ArchiveInterface& interface = config.model.interface;
-  if (config.model.backend == "graph") return build_graph(archive, interface, options, &parity_difference, task().outputs() == 0);
+  if (config.model.backend == "graph") return build_graph(*files, interface, options, &parity_difference, task().outputs() == 0);
   try {
-    auto base = build_native(archive, interface, options, registries.families, &parity_difference);
+    auto base = build_native(*files, interface, options, registries.families, &parity_difference);
     base->to(device);
     return base;
   } catch (const Error& reason) {
-    if (config.model.backend == "native") throw;
-    auto base = build_graph(archive, interface, options, &parity_difference, task().outputs() == 0);
+    if (config.model.backend == "native" || !files->holds_code()) throw;
+    auto base = build_graph(*files, interface, options, &parity_difference, task().outputs() == 0);
     log_info("backend graph: ", reason.what());
     return base;
   }
@@ -197,9 +236,16 @@ ModelOutput Session::run_probe(LanguageModel& model) const {
   const torch::NoGradGuard no_grad;
   const bool was_training = model.is_training();
   model.eval();
-  ModelOutput out = model.forward(probe_batch(archive, model).to(device));
+  ModelOutput out = model.forward(probe_batch(*files, model).to(device));
   model.train(was_training);
   return out;
+}
+
+Pooling Session::choose_pooling() const {
+  if (config.model.pooling != "auto") return parse_pooling(config.model.pooling);
+  const auto own = pooling_of(*files);
+  if (own) log_info("pooling: ", to_string(*own), ", as the model's own pooling file says");
+  return own.value_or(Pooling::mean);
 }
 
 std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageModel>& base) {
@@ -208,21 +254,21 @@ std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageM
   const torch::Tensor probe = output_of(probed);
   const int64_t outputs = task().outputs();
   if (outputs == 0) {
-    check(probe.dim() == 3 && probed.logits.defined(), "model ", archive.file().string(), " gives ", probe.sizes(), ", but task ", task().name(),
+    check(probe.dim() == 3 && probed.logits.defined(), "model ", files->file().string(), " gives ", probe.sizes(), ", but task ", task().name(),
           " needs logits of every token [B, T, V]; export it with --task ", task().name());
     return nullptr;
   }
   if (probe.dim() == 2) {
-    check(probe.size(1) == outputs, "model ", archive.file().string(), " gives ", probe.size(1), " outputs, but the task needs ", outputs,
+    check(probe.size(1) == outputs, "model ", files->file().string(), " gives ", probe.size(1), " outputs, but the task needs ", outputs,
           "; export it with --num-labels ", outputs, ", or as an encoder (--task encoder) to get a new head");
     return nullptr;
   }
   check(probe.dim() == 3, "model.output: expected hidden states [B, T, D] or logits [B, C], found ", probe.sizes());
-  check(probed.hidden.defined(), "model ", archive.file().string(), " is a language model: it gives logits of every token ", probe.sizes(),
+  check(probed.hidden.defined(), "model ", files->file().string(), " is a language model: it gives logits of every token ", probe.sizes(),
         ", no hidden states; name those in model.output, or export an encoder or classifier");
   HeadOptions options;
   options.outputs = outputs;
-  options.pooling = parse_pooling(config.model.pooling == "auto" ? "mean" : config.model.pooling);
+  options.pooling = choose_pooling();
   options.dropout = config.model.dropout.value_or(config.head.dropout);
   options.train = config.head.train;
   std::tie(options.shift, options.scale) = task().output_scale();
@@ -231,11 +277,11 @@ std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageM
 
 std::vector<AdapterSite> Session::sites_to_adapt(bool starts) const {
   auto all = adapted->model().sites();
-  find_row_blocks(all, archive.config(), parse_fused_layout(config.adapter.fused_layout));
+  find_row_blocks(all, files->config(), parse_fused_layout(config.adapter.fused_layout));
   std::vector<std::string> targets = config.adapter.targets;
   if (!config.adapter.path.empty()) {
-    if (starts && is_peft_folder(config.adapter.path)) check_peft_folder(config.adapter.path, archive, all);
-    targets = at_tied_sites(targets, archive, all);
+    if (starts && is_peft_folder(config.adapter.path)) check_peft_folder(config.adapter.path, *files, all);
+    targets = at_tied_sites(targets, *files, all);
   }
   const auto sites = choose_sites(all, targets);
   Errors errors;
@@ -252,10 +298,15 @@ std::vector<AdapterSite> Session::sites_to_adapt(bool starts) const {
 
 void Session::build(const Registries& registries, bool with_gradients) {
   const auto base = build_base(registries);
-  if (device.is_cpu()) archive.leave_widened(base->base_parameters());
+  if (device.is_cpu()) files->leave_widened(base->base_parameters());
   base->set_gradient_checkpointing(config.train.gradient_checkpointing);
   const auto head = add_head(base);
   adapted = std::make_unique<AdaptedModel>(head ? std::static_pointer_cast<LanguageModel>(head) : base, head);
+  if (with_gradients) {  // of the training rows, before anything reads them
+    check_ids(task(), model(), train.examples, device, "data.train");
+    say_what_was_read(task(), config.data.train, train_table, train.examples);
+    train.examples = task().arrange(std::move(train.examples), "data.train");
+  }
   using Trains = AdapterMethod::Trains;
   const std::vector<AdapterSite> sites = config.adapter.trains == Trains::adapters ? sites_to_adapt(with_gradients) : std::vector<AdapterSite>{};
   std::set<std::string> paths;
@@ -288,6 +339,7 @@ void Session::build(const Registries& registries, bool with_gradients) {
 
 Session Session::start(const Config& given, const Registries& registries) {
   Session session(RunConfig::read(given, registries));
+  head_rates(session.config);  // a contradiction is said before anything is loaded
   session.load_model_files();
   session.load_training_rows();
   session.train.examples = encode_rows(session.task(), session.tokenizer.get(), session.train.rows, "data.train", true, &session.train.truncated);
@@ -301,8 +353,8 @@ Session Session::of_run(const RunFolder& folder, const Registries& registries, b
   Session session(RunConfig::read(saved, registries));
   const SavedTask saved_task = SavedTask::parse(folder.task_file().string(), read_file(folder.task_file(), "task of the run"));
   session.load_model_files();
-  check(saved_task.fingerprint == session.archive.fingerprint(), "run ", folder.path().string(), " was trained on a model with fingerprint ", saved_task.fingerprint,
-        ", but ", session.config.model.path.string(), " has ", session.archive.fingerprint(), "; put the original model back");
+  check(saved_task.fingerprint == session.files->fingerprint(), "run ", folder.path().string(), " was trained on a model with fingerprint ", saved_task.fingerprint,
+        ", but ", session.config.model.path.string(), " has ", session.files->fingerprint(), "; put the original model back");
   session.task().restore(saved_task.state);
   session.build(registries, false);
   const fs::path file = last ? folder.last_adapter_file() : folder.adapter_file();
@@ -326,7 +378,7 @@ std::map<std::string, std::string> Session::adapter_metadata() const {
           {"deeplora", kVersion},
           {"method", config.adapter.method},
           {"task", config.data.task},
-          {"base_fingerprint", archive.fingerprint()}};
+          {"base_fingerprint", files->fingerprint()}};
 }
 
 void Session::save_adapter(const fs::path& file) const {
@@ -335,19 +387,19 @@ void Session::save_adapter(const fs::path& file) const {
 
 void Session::load_adapter(const fs::path& file) {
   if (is_peft_folder(file)) {
-    adapted->load_state(load_peft_state(file, archive, *adapted), file.string());
+    adapted->load_state(load_peft_state(file, *files, *adapted), file.string());
     return;
   }
   const TensorFile read = load_tensors(file);
   const auto found = read.metadata.find("base_fingerprint");
   check(found != read.metadata.end(), file.string(), " was not written by deeplora (no base_fingerprint in its metadata)");
-  check(found->second == archive.fingerprint(), file.string(), " belongs to a base model with fingerprint ", found->second, ", but ",
-        archive.file().string(), " has ", archive.fingerprint());
+  check(found->second == files->fingerprint(), file.string(), " belongs to a base model with fingerprint ", found->second, ", but ",
+        files->file().string(), " has ", files->fingerprint());
   adapted->load_state(read.tensors, file.string());
 }
 
 nlohmann::ordered_json Session::task_state() const {
-  return {{"task", config.data.task}, {"state", config.task->state()}, {"fingerprint", archive.fingerprint()},
+  return {{"task", config.data.task}, {"state", config.task->state()}, {"fingerprint", files->fingerprint()},
           {"columns", config.task->columns(true)}};
 }
 

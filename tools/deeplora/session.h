@@ -1,4 +1,4 @@
-// Configuration -> archive, tokenizer, data, model, adapters: what every subcommand on a run begins with.
+// Configuration -> model files, tokenizer, data, model, adapters: what every subcommand on a run begins with.
 #pragma once
 
 #include "lm/adapt.h"
@@ -18,7 +18,7 @@ struct LoadedData {
 
 class Session {
  public:
-  /// A new run: reads the training file first (its labels shape the head), then builds the model and its adapters.
+  /// A new run: reads the training file first (its labels shape the head), then builds the model and its adapters. `train` is arranged.
   static Session start(const Config& config, const Registries& registries);
   /// A finished or interrupted run: task and adapter from its folder. Throws Error when the model file's weights are not
   /// those the run was trained on. `overrides` ("data.generation.beams=4") change its configuration.
@@ -38,11 +38,12 @@ class Session {
   nlohmann::ordered_json task_state() const;
 
   RunConfig config;
-  TorchScriptArchive archive;
+  std::shared_ptr<const ModelFiles> files;  ///< of the base model
   std::shared_ptr<Tokenizer> tokenizer;  ///< null when the model has none
   std::unique_ptr<AdaptedModel> adapted;
   torch::Device device = torch::kCPU;
   LoadedData train;                      ///< rows drawn, of a new run
+  std::string train_table;               ///< what the training file was read as
   int64_t train_rows_in_file = 0;
   double parity_difference = 0;
   int64_t pad_id = 0;                    ///< what rows are padded with
@@ -58,39 +59,42 @@ class Session {
   /// What the model, as it is in evaluation, says to the probing batch.
   ModelOutput run_probe(LanguageModel& model) const;
   std::shared_ptr<LanguageModel> build_base(const Registries& registries);
+  Pooling choose_pooling() const;
   /// The weights that the configuration adapts; `starts`: of a new run, which may begin at a PEFT folder.
   std::vector<AdapterSite> sites_to_adapt(bool starts) const;
   std::shared_ptr<ModelWithHead> add_head(const std::shared_ptr<LanguageModel>& base);
 };
 
-/// The native model of an archive, checked against it. Throws Error when no family fits or parity fails.
-std::shared_ptr<LanguageModel> build_native(const TorchScriptArchive& archive, const ArchiveInterface& interface,
+/// The native model of these files, checked against their own forward pass where they hold one. Throws Error when no
+/// family fits or parity fails.
+std::shared_ptr<LanguageModel> build_native(const ModelFiles& files, const ArchiveInterface& interface,
                                             const ModelOptions& options, const ModelFamilies& families, double* difference);
 
 /// The archive's own code with adapter slots, probed at two sizes and checked against the archive. Throws Error for archives
 /// that it cannot adapt. For a `language_model` task, the output of an archive that does not say what it gives is taken as logits.
-std::shared_ptr<LanguageModel> build_graph(const TorchScriptArchive& archive, const ArchiveInterface& interface, const ModelOptions& options,
+std::shared_ptr<LanguageModel> build_graph(const ModelFiles& files, const ArchiveInterface& interface, const ModelOptions& options,
                                            double* difference, bool language_model = false);
 
-/// Tokenizer from a path, or from the archive's extra files when the path is empty; null when there is none.
-std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path, const TorchScriptArchive& archive);
+/// Tokenizer from a path, or from the model's own files when the path is empty; null when there is none.
+std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path, const ModelFiles& files, const Languages& languages = {});
 
-/// Tokenizer files from a folder, a file, or the archive's extra files when the path is empty; refers to the archive.
-TokenizerFiles tokenizer_files(const std::filesystem::path& path, const TorchScriptArchive& archive);
+/// Tokenizer files from a folder, a file, or the model's own when the path is empty; refers to the model's files.
+TokenizerFiles tokenizer_files(const std::filesystem::path& path, const ModelFiles& files);
 
 /// The id that fills cells beyond a text: the tokenizer's, or config.json's, or 0.
-int64_t pad_id_of(const Tokenizer* tokenizer, const TorchScriptArchive& archive);
+int64_t pad_id_of(const Tokenizer* tokenizer, const ModelFiles& files);
 
-/// load_tokenizer, and what the task may know of it and of the model. An archive's own tokenizer that cannot be used is a
+/// load_tokenizer, and what the task may know of it and of the model. A model's own tokenizer that cannot be used is a
 /// warning: rows may carry input_ids.
-std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const std::filesystem::path& path, const TorchScriptArchive& archive,
+std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const std::filesystem::path& path, const ModelFiles& files,
                                               const ArchiveInterface& interface);
 
-/// Examples of rows, arranged by the task where they are labelled; says how many texts were cut. Throws Error with every row that cannot be encoded; `what` names the rows.
+/// Examples of rows, before check_ids() and Task::arrange(); says how many texts were cut and what the task remarks. Throws Error with every
+/// row that cannot be encoded, the same mistake once; `what` names the rows.
 std::vector<Example> encode_rows(const Task& task, const Tokenizer* tokenizer, const std::vector<Row>& rows, std::string_view what, bool labelled,
                                  int64_t* truncated = nullptr);
 
-/// Rows of a file (labelled: documents) as the run's `data` section says.
-std::vector<Row> read_rows(const DataConfig& data, const Task& task, const std::filesystem::path& file, std::string_view what, bool labelled);
+/// The rows of a file; `what` names it in messages, also in the one that tells which rows were left out.
+Table read_rows(const TableOptions& options, const std::filesystem::path& file, std::string_view what);
 
 }  // namespace deeplora

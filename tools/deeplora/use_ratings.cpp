@@ -1,8 +1,9 @@
 // Predictions, recommendations, folded-in rows and exported factors of a finished run on ratings.
+#include <algorithm>
 #include <iostream>
-#include <unordered_map>
 
 #include "complete_ratings.h"
+#include "completion_sweep.h"
 #include "core/files.h"
 #include "core/log.h"
 #include "ratings/ratings_file.h"
@@ -20,11 +21,11 @@ struct RatedRow {
 
 class RatingsUser {
  public:
-  RatingsUser(const fs::path& run, const RatingsUse& use) : use_(use), named_(load_ratings_model(run)) {
-    const Config config = Config::load(run / "config.yaml");
-    const Config completion = config.section("completion");
-    const RatingsConfig ratings = RatingsConfig::read(completion, 1, 2, 1, 1);
+  RatingsUser(const fs::path& run, const RatingsUse& use, const std::vector<std::string>& overrides)
+      : use_(use), named_(load_ratings_model(run)) {
+    const RatingsConfig ratings = reading_of(run, overrides);
     format_ = ratings.format;
+    if (!use.titles.empty()) take_titles();
     if (!use.fold_in.empty()) fold(ratings);
   }
 
@@ -39,6 +40,42 @@ class RatingsUser {
   void put(const std::string& text) {
     if (use_.output.empty()) std::cout << text;
     else write_file_atomically(use_.output, text);
+  }
+
+  /// The run's settings under --set; of those only what is about reading files says anything here.
+  static RatingsConfig reading_of(const fs::path& run, const std::vector<std::string>& overrides) {
+    static const std::vector<std::string> about_reading{"format",  "separator",  "header", "row_names",   "encoding",
+                                                        "columns", "duplicates", "range",  "out_of_range"};
+    Config config = Config::load(run / "config.yaml");
+    for (const auto& assignment : overrides) {
+      const std::string path = assignment.substr(0, assignment.find('='));
+      const bool reads = std::any_of(about_reading.begin(), about_reading.end(), [&](const std::string& key) {
+        return path == "completion." + key || path.starts_with("completion." + key + ".");
+      });
+      check(reads, "--set ", assignment,
+            ": a finished run is used as it is; only how files are read may be set: completion.",
+            join(about_reading, ", completion."));
+      config.set(assignment);
+    }
+    const Config completion = config.section("completion");
+    const CompletionConfig common = CompletionConfig::read(completion);
+    const auto out = read_ratings_config(completion, common);
+    CompletionSweep::read(completion);
+    config.finish();
+    check(out.has_value(), config.where("completion.train"),
+          ": expected a file of ratings, found nothing; only a run on ratings can be used so");
+    return *out;
+  }
+
+  void take_titles() {
+    const auto titles = read_titles(use_.titles, format_);
+    titles_.resize(static_cast<size_t>(named_.cols.size()));
+    for (const auto& [id, title] : titles)
+      if (const int32_t col = named_.cols.find(id); col >= 0 && titles_[static_cast<size_t>(col)].empty())
+        titles_[static_cast<size_t>(col)] = title;
+    const auto without = std::count(titles_.begin(), titles_.end(), "");
+    if (without > 0)
+      log_warning("--titles ", use_.titles, ": ", without, " of ", titles_.size(), " columns have no title there");
   }
 
   /// The training run's reader serves other files too, unless those are laid out otherwise: named columns that they lack are then an error.
@@ -56,14 +93,15 @@ class RatingsUser {
       RatedRow row{true, {}, {side.other.begin() + static_cast<std::ptrdiff_t>(begin), side.other.begin() + static_cast<std::ptrdiff_t>(begin + count)}};
       row.coordinates = fold_in(named_.model, row.seen, {side.value.data() + begin, count});
       trained += named_.rows.find(rows.name(i)) >= 0;
-      folded_names_.push_back(rows.name(i));
-      folded_.emplace(rows.name(i), std::move(row));
+      folded_.push_back(std::move(row));
     }
+    folded_names_ = rows;
+    for (const auto& name : rows.names()) known_rows_.add(name);
     log_info("folded in ", rows.size(), " rows", trained > 0 ? cat("; ", trained, " of them were trained on and are replaced by what --fold-in holds") : "");
   }
 
   RatedRow row_of(const std::string& id) const {
-    if (const auto found = folded_.find(id); found != folded_.end()) return found->second;
+    if (const int32_t folded = folded_names_.find(id); folded >= 0) return folded_[static_cast<size_t>(folded)];
     const int32_t index = named_.rows.find(id);
     if (index < 0) return {false, std::vector<double>(static_cast<size_t>(named_.model.rank) + 1, 0.0), {}};
     const auto& seen = named_.seen;
@@ -72,7 +110,8 @@ class RatingsUser {
   }
 
   std::string predictions() const {
-    const RatingPairs pairs = read_pairs(use_.predict, format_);
+    const RatingPairs pairs = read_pairs(use_.predict, format_, known_ids());
+    for (const auto& remark : pairs.remarks) log_warning(remark);
     std::string text = "row,col,prediction,known\n";
     int64_t unknown_rows = 0, unknown_cols = 0;
     std::string example;
@@ -95,11 +134,13 @@ class RatingsUser {
     return text;
   }
 
+  KnownIds known_ids() const { return {&known_rows_, &named_.cols, named_.row_column, named_.col_column}; }
+
   double prediction(const RatedRow& row, int32_t col) const { return named_.model.predict(row.coordinates, col); }
 
   std::vector<std::string> wanted_rows() const {
-    if (use_.rows.empty()) return folded_names_.empty() ? named_.rows.names() : folded_names_;
-    std::vector<std::string> ids = read_ids(use_.rows), unknown;
+    if (use_.rows.empty()) return folded_.empty() ? named_.rows.names() : folded_names_.names();
+    std::vector<std::string> ids = read_ids(use_.rows, format_), unknown;
     for (const auto& id : ids)
       if (!row_of(id).known) unknown.push_back(id);
     check(unknown.empty(), "--rows ", use_.rows, ": ", unknown.size(), " rows were not trained on: ", join(unknown, ", ", 8), did_you_mean(unknown.empty() ? "" : unknown[0], named_.rows.names()),
@@ -108,12 +149,14 @@ class RatingsUser {
   }
 
   std::string recommendations() const {
-    std::string text = "row,place,col,prediction\n";
+    std::string text = titles_.empty() ? "row,place,col,prediction\n" : "row,place,col,prediction,title\n";
     for (const auto& id : wanted_rows()) {
       const RatedRow row = row_of(id);
       int64_t place = 0;
       for (const auto& scored : top_n(named_.model, row.coordinates, row.seen, use_.top))
-        text += csv_field(id) + "," + std::to_string(++place) + "," + csv_field(named_.cols.name(scored.col)) + "," + exact_number(scored.value) + "\n";
+        text += csv_field(id) + "," + std::to_string(++place) + "," + csv_field(named_.cols.name(scored.col)) + "," +
+                exact_number(scored.value) +
+                (titles_.empty() ? "" : "," + csv_field(titles_[static_cast<size_t>(scored.col)])) + "\n";
     }
     return text;
   }
@@ -122,9 +165,9 @@ class RatingsUser {
     std::string text = "id,bias";
     for (int64_t k = 0; k < named_.model.rank; ++k) text += cat(",factor_", k);
     text += "\n";
-    for (const auto& name : folded_names_) {
-      const auto& x = folded_.at(name).coordinates;
-      text += csv_field(name) + "," + exact_number(x.back());
+    for (int64_t i = 0; i < folded_names_.size(); ++i) {
+      const auto& x = folded_[static_cast<size_t>(i)].coordinates;
+      text += csv_field(folded_names_.name(i)) + "," + exact_number(x.back());
       for (size_t k = 0; k + 1 < x.size(); ++k) text += "," + exact_number(x[k]);
       text += "\n";
     }
@@ -139,8 +182,10 @@ class RatingsUser {
   const RatingsUse& use_;
   NamedRatingsModel named_;
   RatingsFormat format_;
-  std::unordered_map<std::string, RatedRow> folded_;
-  std::vector<std::string> folded_names_;
+  std::vector<RatedRow> folded_;
+  IdIndex folded_names_;
+  IdIndex known_rows_ = named_.rows;  ///< trained and folded in
+  std::vector<std::string> titles_;   ///< by column; empty without --titles
 };
 
 }  // namespace
@@ -149,16 +194,19 @@ void add_ratings_options(CLI::App& command, RatingsUse& use) {
   command.add_option("--predict", use.predict, "With --run: predicts the pairs of this file (row and column ids, any delimited text) as CSV");
   command.add_option("--top", use.top, "With --run: this many best columns for every row, those it has rated left out, as CSV")->check(CLI::PositiveNumber);
   command.add_option("--rows", use.rows, "With --top: only these rows (ids, one a line)");
+  command.add_option("--titles", use.titles,
+                     "With --top: id and title of columns a line, any delimited text; adds a column of titles");
   command.add_option("--fold-in", use.fold_in,
                      "With --run: ratings of new rows; their factors are computed without training, and written, or used by --predict and --top");
   command.add_option("--export", use.export_to, "With --run: writes factors and biases as NPY and CSV into this new folder");
   command.add_option("--output", use.output, "File for --predict, --top and --fold-in instead of standard output");
 }
 
-void use_ratings_run(const fs::path& run, const RatingsUse& use) {
+void use_ratings_run(const fs::path& run, const RatingsUse& use, const std::vector<std::string>& overrides) {
   check(use.predict.empty() || use.top == 0 || use.output.empty(), "--predict and --top would both write ", use.output, "; ask for one of them");
   check(use.rows.empty() || use.top > 0, "--rows chooses rows of --top, which is not given");
-  RatingsUser(run, use).run();
+  check(use.titles.empty() || use.top > 0, "--titles adds titles to --top, which is not given");
+  RatingsUser(run, use, overrides).run();
 }
 
 }  // namespace deeplora

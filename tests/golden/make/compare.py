@@ -44,6 +44,24 @@ def paired():
     return out
 
 
+def stepped():
+    """Coarse scores: the square of one step is added to the variance of the differences."""
+    generator = numpy.random.default_rng(7)
+    out = []
+    for n in (2, 3, 5, 10):
+        for rows in (20, 365):
+            while True:
+                a, b = (generator.binomial(rows, 0.8, n) / rows for _ in range(2))
+                d = a - b
+                if not numpy.allclose(d, d[0]):
+                    break
+            error = numpy.sqrt((d.var(ddof=1) + 1 / rows**2) / n)
+            low, high = scipy.stats.t.interval(0.95, n - 1, loc=d.mean(), scale=error)
+            out.append({"a": a.tolist(), "b": b.tolist(), "step": 1 / rows, "mean": d.mean(), "sd": d.std(ddof=1), "low": low, "high": high,
+                        "p": 2 * scipy.stats.t.sf(abs(d.mean() / error), n - 1)})
+    return out
+
+
 def holm():
     # Holm 1979, step by step as he writes it: the k-th smallest p times the number of hypotheses left, never falling, at most 1.
     out = []
@@ -58,7 +76,7 @@ def holm():
 
 
 def main():
-    golden = {"made_with": {"scipy": scipy.__version__}, "quantiles": quantiles(), "tails": tails(), "betas": betas(), "paired": paired(), "holm": holm()}
+    golden = {"made_with": {"scipy": scipy.__version__}, "quantiles": quantiles(), "tails": tails(), "betas": betas(), "paired": paired(), "holm": holm(), "stepped": stepped()}
     OUTPUT.write_text(json.dumps(golden, separators=(",", ":")).replace("},{", "},\n{") + "\n")
 
 

@@ -1,0 +1,221 @@
+#include "model_files/huggingface_folder.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <set>
+
+#include "core/files.h"
+#include "core/safetensors.h"
+#include "model_files/tensor_file.h"
+
+namespace deeplora {
+namespace fs = std::filesystem;
+namespace {
+
+/// Tokenizers and settings are a few MB; they are held in memory.
+constexpr uint64_t kLargestSmallFiles = uint64_t{256} << 20;
+constexpr const char* kSingle = "model.safetensors";
+constexpr const char* kIndex = "model.safetensors.index.json";
+constexpr const char* kExpected = "expected config.json, model.safetensors (or shards with their index) and tokenizer files";
+
+bool is_there(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
+std::vector<std::string> plain_files(const fs::path& folder) {
+  std::vector<std::string> names;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder, ignored))
+    if (entry.is_regular_file(ignored)) names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+/// What is wrong with a folder that holds no safetensors of a model.
+[[noreturn]] void fail_without_weights(const fs::path& folder) {
+  const std::string name = folder.string();
+  for (const char* pickle : {"pytorch_model.bin", "pytorch_model.bin.index.json"})
+    if (is_there(folder / pickle))
+      fail("model ", name, " holds its weights in ", pickle, " alone, a pickle that could run code when it is read; convert it once: ",
+           "python -c \"from transformers import AutoModel; AutoModel.from_pretrained('", name, "').save_pretrained('", name,
+           "', safe_serialization=True)\", with AutoModelForCausalLM, ForSeq2SeqLM or ForSequenceClassification in place of ",
+           "AutoModel where its head counts");
+  for (const char* other : {"tf_model.h5", "flax_model.msgpack", "model.ckpt.index"})
+    if (is_there(folder / other))
+      fail("model ", name, " holds its weights in ", other, " alone; load it in transformers (from_tf=True or from_flax=True) and ",
+           "save it with save_pretrained");
+  const auto names = plain_files(folder);
+  fail("model ", name, " holds no ", kSingle, " and no ", kIndex, "; ", kExpected, "; it has ",
+       names.empty() ? "no files" : join(names, ", ", 8));
+}
+
+void check_is_model_folder(const fs::path& folder) {
+  if (is_there(folder / "config.json")) return;
+  const std::string name = folder.string();
+  if (is_there(folder / "adapter_config.json"))
+    fail("model ", name, " is a PEFT folder: it holds an adapter; name it in adapter.path, and its base model in model.path");
+  if (is_there(folder / "task.json") && is_there(folder / "config.yaml"))
+    fail("model ", name, " is a run folder; name the model that it was trained on, or a folder that deeplora export wrote");
+  fail("model ", name, " is a folder without config.json; ", kExpected, ", or a TorchScript file");
+}
+
+/// A file's tensors that are wanted; `from` is empty for a single file: then all are.
+struct Shard {
+  std::string file;
+  std::set<std::string> wanted;
+};
+
+/// Shards and their tensors as the index says; file names must stay inside the folder.
+std::vector<Shard> read_index(const fs::path& folder) {
+  const std::string where = cat("model ", folder.string(), ": ", kIndex);
+  const JsonFile index = JsonFile::parse(where, read_file(folder / kIndex, "index of shards"));
+  check(index.root.contains("weight_map") && index.root["weight_map"].is_object(), where,
+        ": expected weight_map, an object of tensor names and file names");
+  std::map<std::string, Shard> shards;
+  Errors errors;
+  for (const auto& [tensor, file] : index.root["weight_map"].items()) {
+    const std::string name = file.is_string() ? file.get<std::string>() : "";
+    if (name.empty() || fs::path(name).filename() != name || name == "..") {
+      errors.add("weight_map.", tensor, ": expected the name of a file in the folder, found ", file.dump());
+      continue;
+    }
+    Shard& shard = shards[name];
+    shard.file = name;
+    shard.wanted.insert(tensor);
+    if (shard.wanted.size() == 1 && !is_there(folder / name)) errors.add("shard ", name, " is not there");
+  }
+  errors.throw_if_any(where);
+  std::vector<Shard> out;
+  for (auto& [unused, shard] : shards) out.push_back(std::move(shard));
+  check(!out.empty(), where, ": its weight_map names no tensor");
+  return out;
+}
+
+/// Norms of checkpoints from before 2020 call their weight gamma and their bias beta.
+std::string todays_name(std::string name) {
+  const auto replace_end = [&name](std::string_view old, const char* now) {
+    if (name.ends_with(old)) name.replace(name.size() - old.size(), old.size(), now);
+  };
+  replace_end("LayerNorm.gamma", "LayerNorm.weight");
+  replace_end("LayerNorm.beta", "LayerNorm.bias");
+  return name;
+}
+
+/// Floating-point tensors that no training changes: frequencies and masks of old checkpoints.
+bool is_buffer(const std::string& name, const torch::Tensor& value) {
+  static const std::vector<std::string> kEndings{".inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias",
+                                                 ".attention.masked_bias", ".embed_positions.weights", "final_logits_bias"};
+  if (!value.is_floating_point()) return true;
+  return std::any_of(kEndings.begin(), kEndings.end(), [&name](const auto& ending) { return name.ends_with(ending); });
+}
+
+bool is_output_layer(const std::string& name) {
+  static const std::vector<std::string> kNames{"lm_head.weight", "embed_out.weight", "cls.predictions.decoder.weight",
+                                               "lm_head.decoder.weight"};
+  return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
+}
+
+}  // namespace
+
+bool ties_word_embeddings(const JsonFile& config) {
+  // config.json is silent where the value is the default of its class.
+  static const std::set<std::string> kUntied{"llama", "mistral", "qwen2", "qwen3", "phi3", "gpt_neox", "phi", "olmo", "olmo2"};
+  return config.value("tie_word_embeddings", !kUntied.contains(config.value("model_type", std::string())));
+}
+
+HuggingFaceFolder HuggingFaceFolder::load(const fs::path& folder, torch::Device device) {
+  check_is_model_folder(folder);
+  HuggingFaceFolder out;
+  out.file_ = folder;
+  out.read_small_files();
+  out.read_weights(device);
+  out.name_inputs();
+  return out;
+}
+
+void HuggingFaceFolder::read_small_files() {
+  static const std::set<std::string> kExtensions{".json", ".txt", ".model", ".spm", ".jinja", ".bpe", ".vocab"};
+  std::vector<std::string> names;
+  for (const auto& name : plain_files(file_))
+    if (kExtensions.contains(fs::path(name).extension().string()) && !name.ends_with(".index.json")) names.push_back(name);
+  for (const char* inner : {"1_Pooling/config.json", "2_Normalize/config.json", "2_Dense/config.json"})
+    if (is_there(file_ / inner)) names.emplace_back(inner);
+  for (const auto& name : plain_files(file_ / "additional_chat_templates")) names.push_back("additional_chat_templates/" + name);
+  uint64_t bytes = 0;
+  std::error_code ignored;
+  for (const auto& name : names) {
+    bytes += fs::file_size(file_ / name, ignored);
+    check(bytes <= kLargestSmallFiles, "model ", file_.string(), ": its settings and tokenizer files have more than ", kLargestSmallFiles,
+          " bytes together");
+    extras_[name] = read_file(file_ / name, "file of the model");
+  }
+  read_settings();
+}
+
+void HuggingFaceFolder::read_weights(torch::Device device) {
+  std::vector<Shard> shards;
+  // transformers takes the single file where both are there.
+  if (is_there(file_ / kSingle)) shards.push_back({kSingle, {}});
+  else if (is_there(file_ / kIndex)) shards = read_index(file_);
+  else fail_without_weights(file_);
+
+  struct Found {
+    std::string name;
+    size_t file;
+    uint64_t offset;
+    SafeTensorInfo info;
+  };
+  std::vector<Found> found;
+  std::vector<FileOfTensors> files;
+  Errors errors;
+  for (const Shard& shard : shards) {
+    const SafeTensorsFile read = SafeTensorsFile::read(file_ / shard.file);
+    FileOfTensors places{file_ / shard.file, {}};
+    for (const auto& name : shard.wanted)
+      if (!read.contains(name)) errors.add(kIndex, " names ", name, " in ", shard.file, ", which does not hold it");
+    for (const auto& [name, info] : read.tensors()) {
+      if (!shard.wanted.empty() && !shard.wanted.contains(name)) continue;
+      const uint64_t offset = read.data_begin() + info.begin;
+      found.push_back({todays_name(name), files.size(), offset, info});
+      places.places.emplace(info.end - info.begin, offset);
+    }
+    files.push_back(std::move(places));
+  }
+  errors.throw_if_any(cat("model ", file_.string()));
+
+  const auto stored = std::make_shared<const StoredTensors>(std::move(files));
+  stored_ = stored;
+  const bool tied = ties_word_embeddings(config());
+  std::vector<NamedTensor> parameters, buffers;
+  for (const Found& one : found) {
+    if (tied && is_output_layer(one.name)) continue;
+    torch::Tensor value = stored->at(one.file, one.offset, one.info.shape, safetensors_type(one.info.dtype)).to(device);
+    (is_buffer(one.name, value) ? buffers : parameters).push_back({one.name, std::move(value)});
+  }
+  for (auto& [name, value] : parameters) add_tensor(name, value);
+  parameters_ = tensors().size();
+  for (auto& [name, value] : buffers) add_tensor(name, value);
+  check(parameters_ > 0, "model ", file_.string(), " holds no weights");
+}
+
+void HuggingFaceFolder::name_inputs() {
+  const auto has_like = [this](auto fits) {
+    return std::any_of(tensors().begin(), tensors().end(), [&fits](const auto& tensor) { return fits(tensor.name); });
+  };
+  inputs_ = {"input_ids", "attention_mask"};
+  if (has_like([](const std::string& name) { return name.ends_with("token_type_embeddings.weight"); }))
+    inputs_.emplace_back("token_type_ids");
+  const bool decoder = has_like([](const std::string& name) {
+    return name.find("decoder.block.0.") != std::string::npos || name.find("decoder.layers.0.") != std::string::npos;
+  });
+  if (config().value("is_encoder_decoder", decoder)) inputs_.emplace_back("decoder_input_ids");
+}
+
+std::string HuggingFaceFolder::output_type() const {
+  const auto names = config().value("architectures", std::vector<std::string>());
+  return names.empty() ? config().value("model_type", std::string("unknown")) : names.front();
+}
+
+}  // namespace deeplora

@@ -1,0 +1,100 @@
+#include "model_files/model_files.h"
+
+#include <torch/torch.h>
+
+#include "core/fingerprint.h"
+
+namespace deeplora {
+
+std::vector<std::string> ModelFiles::names() const {
+  std::vector<std::string> out;
+  for (const auto& [name, unused] : tensors_) out.push_back(name);
+  return out;
+}
+
+const torch::Tensor& ModelFiles::tensor(const std::string& name) const {
+  const auto found = index_.find(name);
+  if (found == index_.end()) fail("model ", file_.string(), " has no weight '", name, "'", did_you_mean(name, names()));
+  return tensors_[found->second].value;
+}
+
+void ModelFiles::set_tensor(const std::string& name, const torch::Tensor& value) {
+  torch::NoGradGuard no_grad;
+  torch::Tensor target = tensor(name);
+  check(target.sizes() == value.sizes(), name, ": expected shape ", target.sizes(), ", found ", value.sizes());
+  target.copy_(value);
+}
+
+void ModelFiles::add_tensor(std::string name, torch::Tensor value) {
+  index_.emplace(name, tensors_.size());
+  tensors_.push_back({std::move(name), std::move(value)});
+}
+
+void ModelFiles::check_finite() const {
+  torch::NoGradGuard no_grad;
+  for (size_t i = 0; i < parameters_; ++i) {
+    const auto& [name, value] = tensors_[i];
+    if (!value.is_floating_point()) continue;
+    const torch::Tensor bad = torch::isfinite(value).logical_not().nonzero();
+    if (bad.size(0) == 0) continue;
+    std::vector<int64_t> place;
+    torch::Tensor entry = value;
+    for (int64_t d = 0; d < bad.size(1); ++d) {
+      place.push_back(bad[0][d].item<int64_t>());
+      entry = entry[place.back()];
+    }
+    fail("model ", file_.string(), ": weight ", name, " holds ", entry.item<double>(), " at [", join(place), "] (",
+         bad.size(0), " of ", value.numel(),
+         " values are not finite); expected finite numbers: the file is damaged, or was saved after a training that "
+         "diverged");
+  }
+}
+
+void ModelFiles::check_same(const ModelFiles& other) const {
+  check(fingerprint() == other.fingerprint(), "model ", file_.string(), " changed while it was in use (fingerprint ",
+        other.fingerprint(), ", now ", fingerprint(), "); put the original model back and start again");
+}
+
+void ModelFiles::leave_widened(const std::vector<NamedTensor>& taken) const {
+  for (const auto& [name, value] : taken)
+    if (has(name) && tensor(name).scalar_type() != value.scalar_type()) stored_->take_over(tensor(name));
+}
+
+int64_t ModelFiles::parameter_count() const {
+  int64_t count = 0;
+  for (size_t i = 0; i < parameters_; ++i) count += tensors_[i].value.numel();
+  return count;
+}
+
+std::optional<std::string> ModelFiles::extra(const std::string& name) const {
+  const auto found = extras_.find(name);
+  if (found == extras_.end()) return std::nullopt;
+  return found->second;
+}
+
+JsonFile ModelFiles::json(const std::string& name) const {
+  const std::string where = cat("model ", file_.string(), ": ", name);
+  const auto found = extras_.find(name);
+  return found == extras_.end() ? JsonFile{where} : JsonFile::parse(where, found->second);
+}
+
+void ModelFiles::read_settings() {
+  config_ = json("config.json");
+  export_info_ = json("export.json");
+  deeplora_info_ = json("deeplora.json");
+}
+
+const std::string& ModelFiles::fingerprint() const {
+  if (!fingerprint_.empty()) return fingerprint_;
+  Fingerprint print;
+  for (const auto& [name, value] : tensors_) {
+    const torch::Tensor bytes = value.detach().to(torch::kCPU).contiguous();
+    print.add(std::string_view(name));
+    print.add(std::span<const int64_t>(bytes.sizes().data(), bytes.sizes().size()));
+    print.add(static_cast<int64_t>(bytes.scalar_type()));
+    print.add(bytes.const_data_ptr(), bytes.nbytes());
+  }
+  return fingerprint_ = print.hex();
+}
+
+}  // namespace deeplora

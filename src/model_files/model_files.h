@@ -1,0 +1,93 @@
+// The files that one model lies in: tensors by name, settings and extra files. No graph and no forward pass.
+#pragma once
+
+#include <torch/types.h>
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/json_file.h"
+#include "core/optimizer.h"
+#include "model_files/stored_tensors.h"
+
+namespace deeplora {
+
+/// What every kind of model file has. A kind fills the protected members when it is opened.
+class ModelFiles {
+ public:
+  virtual ~ModelFiles() = default;
+
+  /// What the user named: a file or a folder.
+  const std::filesystem::path& file() const { return file_; }
+  /// "TorchScript archive", "Hugging Face folder": for messages.
+  virtual std::string kind() const = 0;
+  /// Whether they hold code that computes the model: then a native family is compared with it.
+  virtual bool holds_code() const { return false; }
+  /// Names of the inputs that the model takes.
+  const std::vector<std::string>& inputs() const { return inputs_; }
+  /// What the model gives, for people.
+  virtual std::string output_type() const = 0;
+
+  /// Parameters, then buffers, under the names of the file. Values look into the file, or are the kind's own.
+  const std::vector<NamedTensor>& tensors() const { return tensors_; }
+  /// How many of tensors(), from the first, are parameters.
+  size_t parameters() const { return parameters_; }
+  std::vector<std::string> names() const;
+  bool has(const std::string& name) const { return index_.count(name) != 0; }
+  /// The tensor of that name; Error with the nearest name otherwise.
+  const torch::Tensor& tensor(const std::string& name) const;
+  /// Overwrites the values in place (cast to the file's dtype); Error unless the shape is the same. The file itself
+  /// stays as it is.
+  void set_tensor(const std::string& name, const torch::Tensor& value);
+  /// Throws Error, naming the weight and the place in it, when a parameter holds a NaN or an infinity (buffers may:
+  /// masks do).
+  void check_finite() const;
+  /// Throws Error unless the weights are those of `other`: an export reads its model again, and somebody may have
+  /// replaced the file.
+  void check_same(const ModelFiles& other) const;
+  /// The file, for weights that are to be left in it.
+  const std::shared_ptr<const StoredTensors>& stored() const { return stored_; }
+  /// Leaves those tensors to the file of which `taken`, under their names, are copies in another dtype: a model that
+  /// widened half precision does not read them again.
+  void leave_widened(const std::vector<NamedTensor>& taken) const;
+  /// Floating-point and other parameters together (buffers not counted).
+  int64_t parameter_count() const;
+
+  /// Content of the extra file ("tokenizer.json"), if it is there.
+  std::optional<std::string> extra(const std::string& name) const;
+  const std::map<std::string, std::string>& extras() const { return extras_; }
+  /// That extra file as a JSON object; empty when it is not there. Throws Error when it is something else.
+  JsonFile json(const std::string& name) const;
+  /// config.json (Hugging Face), or an empty object.
+  const JsonFile& config() const { return config_; }
+  /// export.json of tools/export_torchscript.py, or an empty object.
+  const JsonFile& export_info() const { return export_info_; }
+  /// deeplora.json: what our own export wrote (task, labels), or an empty object.
+  const JsonFile& deeplora_info() const { return deeplora_info_; }
+
+  /// 16 hexadecimal digits over names, shapes, dtypes and bytes of all tensors: the identity of the weights.
+  const std::string& fingerprint() const;
+
+ protected:
+  /// Reads the three JSON files that the project itself asks for out of extras_.
+  void read_settings();
+  void add_tensor(std::string name, torch::Tensor value);
+
+  std::filesystem::path file_;
+  std::shared_ptr<const StoredTensors> stored_;
+  size_t parameters_ = 0;  ///< how many of the tensors, from the first, are parameters
+  std::vector<std::string> inputs_;
+  std::map<std::string, std::string> extras_;
+
+ private:
+  std::vector<NamedTensor> tensors_;
+  std::map<std::string, size_t> index_;
+  JsonFile config_, export_info_, deeplora_info_;
+  mutable std::string fingerprint_;
+};
+
+}  // namespace deeplora

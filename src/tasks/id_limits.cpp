@@ -1,0 +1,108 @@
+#include "tasks/id_limits.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+
+#include "model_files/torchscript_file.h"
+#include "text/row_errors.h"
+
+namespace deeplora {
+namespace {
+
+/// Rows of the model's tables; 0 where the model does not show them.
+struct Tables {
+  int64_t words = 0, types = 0, outputs = 0;
+};
+
+bool has(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
+
+Tables tables_of(LanguageModel& model) {
+  Tables out;
+  for (const auto& site : model.sites()) {
+    const int64_t rows = site.weight.size(0);
+    if (site.role == "lm_head") out.outputs = rows;
+    if (site.kind != SiteKind::embedding) continue;
+    if (site.reads_ids) out.words = out.words == 0 ? rows : std::min(out.words, rows);
+    if (has(site.path, "token_type_embeddings")) out.types = rows;
+  }
+  return out;
+}
+
+int64_t largest(const std::vector<int64_t>& ids) { return ids.empty() ? -1 : *std::max_element(ids.begin(), ids.end()); }
+
+void add_beyond(RowErrors& errors, const Example& example, const std::vector<int64_t>& ids, int64_t rows, const char* column,
+                const char* table) {
+  const int64_t most = largest(ids);
+  if (rows > 0 && most >= rows)
+    errors.add(example.source, cat(column, ": ", most, " is beyond the model's ", table, " of ", rows));
+}
+
+using Member = std::vector<int64_t> Example::*;
+
+/// A few tokens of the example, all with one value: a whole one may be longer than the model's positions.
+Example reduced(const Example& example, Member member, int64_t value) {
+  constexpr size_t kTokens = 7;
+  Example out;
+  out.labelled = !example.label_ids.empty();
+  out.input_ids.assign(kTokens, example.input_ids.empty() ? 0 : example.input_ids.front());
+  if (!example.token_type_ids.empty()) out.token_type_ids.assign(kTokens, 0);
+  if (out.labelled) out.label_ids.assign(kTokens, kIgnored);
+  (out.*member).assign(kTokens, value);
+  return out;
+}
+
+/// Why the model cannot run such an example; empty when it can.
+std::string failure(const Task& task, LanguageModel& model, const Example& example, Member member, torch::Device device) {
+  const torch::NoGradGuard no_grad;
+  const bool was_training = model.is_training();
+  const Example* row[] = {&example};
+  std::string reason;
+  model.eval();
+  try {
+    const Batch batch = task.collate(row).to(device);
+    if (member == &Example::label_ids) task.loss_of(model, batch);
+    else model.forward(batch);
+  } catch (const std::exception& e) {
+    reason = short_reason(e);
+  }
+  model.train(was_training);
+  return reason;
+}
+
+/// The largest value of a member must go through the model where the smallest does.
+void try_largest(const Task& task, LanguageModel& model, std::span<const Example> examples, torch::Device device, const char* column,
+                 Member member) {
+  const auto most = std::max_element(examples.begin(), examples.end(), [&](const Example& a, const Example& b) {
+    return largest(a.*member) < largest(b.*member);
+  });
+  const int64_t value = most == examples.end() ? 0 : largest((*most).*member);
+  if (value <= 0) return;
+  const std::string reason = failure(task, model, reduced(*most, member, value), member, device);
+  if (reason.empty() || !failure(task, model, reduced(*most, member, 0), member, device).empty()) return;
+  fail((*most).source, ": the model cannot read this row's ", column, ", which go up to ", value, ": ", reason);
+}
+
+}  // namespace
+
+void check_ids(const Task& task, LanguageModel& model, std::span<const Example> examples, torch::Device device, std::string_view what) {
+  const Tables tables = tables_of(model);
+  RowErrors errors;
+  const int64_t outputs = tables.outputs > 0 ? tables.outputs : tables.words;
+  for (const auto& example : examples) {
+    const bool prompt = largest(example.prompt_ids) > largest(example.input_ids);  // of a row that was cut
+    add_beyond(errors, example, prompt ? example.prompt_ids : example.input_ids, tables.words, "input_ids", "vocabulary");
+    add_beyond(errors, example, example.token_type_ids, tables.types, "token_type_ids", "token types");
+    add_beyond(errors, example, example.label_ids, outputs, "labels", "vocabulary");
+  }
+  if (!errors.empty()) fail(what, ": ", errors.text(), "; do rows and tokenizer belong to this model?");
+  try {
+    if (tables.words == 0) try_largest(task, model, examples, device, "input_ids", &Example::input_ids);
+    if (outputs == 0) try_largest(task, model, examples, device, "labels", &Example::label_ids);
+    if (tables.types == 0) try_largest(task, model, examples, device, "token_type_ids", &Example::token_type_ids);
+  } catch (const Error& e) {
+    fail(what, ": ", e.what());
+  }
+}
+
+}  // namespace deeplora

@@ -34,6 +34,7 @@ find_package(spdlog REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(deeplora_oniguruma REQUIRED QUIET IMPORTED_TARGET oniguruma)
+pkg_check_modules(deeplora_sentencepiece REQUIRED QUIET IMPORTED_TARGET sentencepiece)
 pkg_check_modules(deeplora_utf8proc REQUIRED QUIET IMPORTED_TARGET libutf8proc)
 
 # Training by several processes. LibTorch says with USE_C10D_GLOO that it holds Gloo; the headers are Debian's libgloo-dev.

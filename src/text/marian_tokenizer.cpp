@@ -1,11 +1,10 @@
 #include "text/marian_tokenizer.h"
 
-#include <algorithm>
-#include <limits>
-#include <map>
+#include <sentencepiece_processor.h>
 
-#include "text/charsmap.h"
-#include "text/sentencepiece_file.h"
+#include <algorithm>
+
+#include "text/sentencepiece_check.h"
 #include "text/unicode.h"
 
 namespace deeplora {
@@ -13,134 +12,31 @@ namespace {
 
 constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, which stands for a space
 
-/// A unigram model as sentencepiece itself runs it: scores of single precision, replacements by the longest key.
-class SentencePieceUnigram {
+/// The sentencepiece library itself, whose pieces these are.
+class SentencePieceModel {
  public:
-  SentencePieceUnigram(const std::string& file, const std::string& bytes) : model_(SentencePieceFile::parse(file, bytes)) {
-    check(model_.unigram, file, ": a sentencepiece model of byte-pair encoding is not supported for MarianTokenizer");
-    if (!model_.charsmap.empty()) {
-      const nlohmann::json table = {{"type", "Precompiled"}, {"precompiled_charsmap", to_base64(model_.charsmap)}};
-      charsmap_ = std::make_unique<Charsmap>(Component(table, file));
-    }
-    for (size_t i = 0; i < model_.pieces.size(); ++i) {
-      const SentencePiece& piece = model_.pieces[i];
-      kinds_[piece.text] = piece.type;
-      if (piece.type == SentencePiece::normal) lowest_ = std::min(lowest_, piece.score);
-      check(piece.type != SentencePiece::user_defined && piece.type != SentencePiece::byte, file, ": its piece '", piece.text, "' is ",
-            piece.type == SentencePiece::byte ? "a byte" : "one that its maker defined", ", which is not supported for MarianTokenizer");
-      if (piece.type == SentencePiece::normal && !piece.text.empty()) {
-        scores_.set(piece.text, static_cast<int64_t>(i));
-        longest_ = std::max(longest_, piece.text.size());
-      }
-    }
+  SentencePieceModel(const std::string& file, const std::string& bytes) {
+    check_sentencepiece_model(file, bytes);
+    const auto status = processor_.LoadFromSerializedProto(bytes);
+    check(status.ok(), file, ": the sentencepiece library refuses it: ", status.ToString());
   }
 
-  /// The pieces of a text; unknown neighbours are one.
   std::vector<std::string> pieces(std::string_view text) const {
-    const std::string normal = normalized(text);
-    struct Node {
-      bool known = false;
-      float score = 0;
-      size_t begin = kNone;
-    };
-    constexpr float kPenalty = 10;
-    std::vector<Node> best(normal.size() + 1);
-    for (size_t begin = 0; begin < normal.size();) {
-      const float here = best[begin].score;
-      const size_t character = utf8_length(normal[begin]);
-      bool single = false;
-      const auto improve = [&](size_t length, bool known, float own) {
-        Node& node = best[begin + length];
-        const float score = own + here;
-        if (node.begin == kNone || score > node.score) node = {known, score, begin};
-      };
-      const size_t most = std::min(longest_, normal.size() - begin);
-      for (size_t length = character; length <= most;) {
-        if (const auto id = scores_.find(std::string_view(normal).substr(begin, length))) {
-          improve(length, true, model_.pieces[static_cast<size_t>(*id)].score);
-          single = single || length == character;
-        }
-        if (begin + length >= normal.size()) break;
-        length += utf8_length(normal[begin + length]);
-      }
-      if (!single) improve(character, false, lowest_ - kPenalty);
-      begin += character;
-    }
     std::vector<std::string> out;
-    for (size_t end = normal.size(); end > 0;) {
-      size_t begin = best[end].begin;
-      while (!best[end].known && begin > 0 && !best[begin].known) begin = best[begin].begin;
-      out.push_back(normal.substr(begin, end - begin));
-      end = begin;
-    }
-    std::reverse(out.begin(), out.end());
+    const auto status = processor_.Encode(std::string(text), &out);
+    check(status.ok(), "sentencepiece: ", status.ToString());
     return out;
   }
 
-  /// The text of pieces, as the library joins them.
   std::string join(const std::vector<std::string>& pieces) const {
     std::string out;
-    bool at_start = true;
-    for (std::string piece : pieces) {
-      const auto kind = kinds_.find(piece);
-      const bool known = kind != kinds_.end();
-      if (known && kind->second == SentencePiece::control) continue;
-      if (known && kind->second == SentencePiece::unknown) piece = " \xE2\x81\x87 ";
-      else if (known && at_start && (model_.add_dummy_prefix || model_.remove_extra_whitespaces) && piece.starts_with(kSpace)) {
-        piece.erase(0, kSpace.size());
-        at_start = model_.remove_extra_whitespaces && piece.empty();
-        out += piece;
-        replace_all(out, kSpace, " ");
-        continue;
-      }
-      at_start = false;
-      if (known) replace_all(piece, kSpace, " ");
-      out += piece;
-    }
+    const auto status = processor_.Decode(pieces, &out);
+    check(status.ok(), "sentencepiece: ", status.ToString());
     return out;
   }
 
  private:
-  static constexpr size_t kNone = static_cast<size_t>(-1);
-
-  /// What the beginning of a text becomes, and how many bytes of it that takes.
-  std::pair<std::string_view, size_t> prefix(std::string_view text) const {
-    if (charsmap_)
-      if (const auto found = charsmap_->find_longest(text)) return *found;
-    return {text.substr(0, utf8_length(text[0])), utf8_length(text[0])};
-  }
-
-  std::string normalized(std::string_view text) const {
-    const bool trims = model_.remove_extra_whitespaces;
-    while (trims && !text.empty()) {
-      const auto [made, length] = prefix(text);
-      if (made != " ") break;
-      text.remove_prefix(length);
-    }
-    std::string out;
-    if (text.empty()) return out;
-    const std::string space = model_.escape_whitespaces ? std::string(kSpace) : " ";
-    if (model_.add_dummy_prefix) out += space;
-    bool after_space = trims;
-    while (!text.empty()) {
-      auto [made, length] = prefix(text);
-      while (after_space && made.starts_with(' ')) made.remove_prefix(1);
-      for (const char c : made)
-        if (c == ' ') out += space;
-        else out += c;
-      if (!made.empty()) after_space = trims && made.ends_with(' ');
-      text.remove_prefix(length);
-    }
-    while (trims && out.ends_with(space)) out.resize(out.size() - space.size());
-    return out;
-  }
-
-  SentencePieceFile model_;
-  std::unique_ptr<Charsmap> charsmap_;
-  Vocabulary scores_;
-  std::map<std::string, int, std::less<>> kinds_;
-  float lowest_ = std::numeric_limits<float>::infinity();
-  size_t longest_ = 0;
+  sentencepiece::SentencePieceProcessor processor_;
 };
 
 Vocabulary read_ids(const TokenizerFiles& files, const char* name) {
@@ -154,10 +50,10 @@ Vocabulary read_ids(const TokenizerFiles& files, const char* name) {
   return out;
 }
 
-std::unique_ptr<SentencePieceUnigram> read_model(const TokenizerFiles& files, const char* name) {
+std::unique_ptr<SentencePieceModel> read_model(const TokenizerFiles& files, const char* name) {
   const auto bytes = files(name);
   check(bytes.has_value(), name, ": missing; MarianTokenizer needs source.spm and target.spm");
-  return std::make_unique<SentencePieceUnigram>(name, *bytes);
+  return std::make_unique<SentencePieceModel>(name, *bytes);
 }
 
 class MarianTokenizer final : public Tokenizer {
@@ -184,7 +80,7 @@ class MarianTokenizer final : public Tokenizer {
   std::vector<int64_t> tokenize(std::string_view text) const override { return pieces_ids(text, *source_, ids_); }
 
   std::string decode(std::span<const int64_t> ids, bool skip_special) const override {
-    const SentencePieceUnigram& model = separate_ ? *target_ : *source_;
+    const SentencePieceModel& model = separate_ ? *target_ : *source_;
     std::string out;
     std::vector<std::string> waiting;
     for (const int64_t id : ids) {
@@ -234,7 +130,7 @@ class MarianTokenizer final : public Tokenizer {
         }
   }
 
-  std::vector<int64_t> pieces_ids(std::string_view text, const SentencePieceUnigram& model, const Vocabulary& ids) const {
+  std::vector<int64_t> pieces_ids(std::string_view text, const SentencePieceModel& model, const Vocabulary& ids) const {
     check_utf8(text);
     std::vector<int64_t> out;
     const auto id_of = [&](std::string_view piece) { return ids.find(piece).value_or(*ids.find(unknown_)); };
@@ -278,7 +174,7 @@ class MarianTokenizer final : public Tokenizer {
     return out;
   }
 
-  std::unique_ptr<SentencePieceUnigram> source_, target_;
+  std::unique_ptr<SentencePieceModel> source_, target_;
   Vocabulary ids_, target_ids_;
   std::string unknown_;
   std::vector<std::string> special_texts_;

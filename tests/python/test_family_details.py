@@ -239,7 +239,7 @@ def test_the_padding_row_learns_as_under_peft(run, tmp_path):
                                                   ("distilbert", "max_position_embeddings", 8), ("gpt2", "n_positions", 8)])
 def test_models_with_few_positions_train_and_merge(name, key, positions, backend, run, tmp_path):
     archive, _ = make(tmp_path, name, **{key: positions})
-    rows = rows_file(tmp_path / "rows.jsonl", name, [[7, 8], [9, 10], [12, 7], [8, 9]])
+    rows = rows_file(tmp_path / "rows.jsonl", name, [[7, 8], [9, 11], [12, 7], [8, 10]])
     train(run, tmp_path / "x", archive, rows, "method: lora, rank: 2, targets: all-linear", "steps: 3, batch_size: 2, lr: 0.01, eval_every: 3", backend,
           TASKS.get(name, "classification"))
     run("export", tmp_path / "x" / "run", "--to", "torchscript", "--output", tmp_path / "merged.pt")

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "adapters/registration.h"
+#include "lm/language_model.h"
 #include "model_files/torchscript_file.h"
 #include "support/errors.h"
 #include "support/temp_folder.h"

@@ -17,7 +17,7 @@ using Json = nlohmann::ordered_json;
 /// <s> 1, </s> 2, <|im_start|> 3, <|im_end|> 4, a pair "xy" 5; any other character its code.
 class MarkTokenizer : public Tokenizer {
  public:
-  Encoding encode(std::string_view text, std::optional<std::string_view>, int64_t) const override {
+  Encoding encode(std::string_view text, std::optional<std::string_view>, int64_t, bool = false) const override {
     Encoding out;
     out.ids = tokenize(text);
     return out;

@@ -20,7 +20,7 @@ using testing::error_of;
 class LetterTokenizer : public Tokenizer {
  public:
   explicit LetterTokenizer(bool ends) : ends_(ends) {}
-  Encoding encode(std::string_view text, std::optional<std::string_view>, int64_t max_length) const override {
+  Encoding encode(std::string_view text, std::optional<std::string_view>, int64_t max_length, bool = false) const override {
     Encoding out;
     out.ids = tokenize(text);
     const size_t room = static_cast<size_t>(max_length) - 1;

@@ -9,7 +9,7 @@ namespace {
 /// A token a byte; broken characters decode to U+FFFD as tokenizers do.
 class ByteTokenizer : public Tokenizer {
  public:
-  Encoding encode(std::string_view text, std::optional<std::string_view>, int64_t) const override { return {tokenize(text), {}, false}; }
+  Encoding encode(std::string_view text, std::optional<std::string_view>, int64_t, bool = false) const override { return {.ids = tokenize(text)}; }
   std::vector<int64_t> tokenize(std::string_view text) const override {
     std::vector<int64_t> out;
     for (const char c : text) out.push_back(static_cast<unsigned char>(c));

@@ -16,7 +16,7 @@ using testing::error_of;
 /// One id a word: enough for a task to encode with.
 class WordTokenizer : public Tokenizer {
  public:
-  Encoding encode(std::string_view text, std::optional<std::string_view> pair, int64_t max_length) const override {
+  Encoding encode(std::string_view text, std::optional<std::string_view> pair, int64_t max_length, bool = false) const override {
     Encoding out;
     for (const auto part : {std::optional<std::string_view>(text), pair}) {
       if (!part) continue;

@@ -12,15 +12,15 @@ namespace deeplora {
 
 /// What a run knows of the model that it exports.
 struct ModelCard {
-  std::string task;                 ///< data.task
-  std::string method;               ///< adapter.method
-  std::string version;              ///< of this program
-  std::string base;                 ///< folder or name of the base model; empty: not known
-  std::vector<std::string> labels;  ///< of a classification, in the order of the logits
+  std::string task{};                 ///< data.task
+  std::string method{};               ///< adapter.method
+  std::string version{};              ///< of this program
+  std::string base{};                 ///< folder or name of the base model; empty: not known
+  std::vector<std::string> labels{};  ///< of a classification, in the order of the logits
   bool regression = false;
-  std::string pooling;              ///< of a head that is none of transformers'; empty: there is none
-  std::string split;                ///< what `scores` are of: "test" or "dev"
-  std::map<std::string, double> scores;
+  std::string pooling{};              ///< of a head that is none of transformers'; empty: there is none
+  std::string split{};                ///< what `scores` are of: "test" or "dev"
+  std::map<std::string, double> scores{};
 };
 
 /// config.json of the archive for the model as it is now: architectures, labels, problem_type, dtype.

@@ -176,12 +176,15 @@ void check_peft_folder(const fs::path& folder, const ModelFiles& archive, const 
   Errors errors;
   const PeftFolder settings = PeftFolder::read(folder);
   const auto names_here = archive_names(archive);
-  for (const auto& [module, unused] : settings.modules) {
+  for (const auto& [module, values] : settings.modules) {
     if (settings.factor_bias && names_here.count(module + ".bias") == 0 && by_module.count(module) != 0)
       errors.add("lora_bias: ", module, " has no bias in this model that could take that of its factors");
     const auto site = by_module.find(module);
     if (site == by_module.end()) errors.add(module, ": this model has no such weight that can be adapted");
     else of_site[site->second->path].push_back(module);
+    if (site != by_module.end() && values.rank > std::min(site->second->weight.size(0), site->second->weight.size(1)))
+      errors.add(module, ": rank ", values.rank, " is more than the smaller side of ", site->second->path, " ", site->second->weight.sizes(),
+                 "; such factors are not made here. Merge the adapter into the model with PEFT (merge_and_unload), and export that");
     if (looks_up_by_itself(module))
       errors.add(module, ": PEFT looks such a table up by another argument than the model does, so the adapter is not what it was trained as");
   }

@@ -1,3 +1,5 @@
+#include <torch/torch.h>
+
 #include <algorithm>
 #include <cmath>
 #include <set>
@@ -47,6 +49,18 @@ void add_block(LowRankPair& pair, const AdapterSite& site, const LowRankPair& ad
   pair.a = pair.a.defined() ? torch::cat({pair.a, added.a}, 0) : added.a;
 }
 
+/// The same update by a rank of at most the smaller side: PiSSA's difference, and several blocks of one weight, may have more.
+LowRankPair narrowed(const LowRankPair& pair) {
+  torch::NoGradGuard no_grad;
+  const int64_t out = pair.b.size(0), in = pair.a.size(1);
+  if (pair.a.size(0) <= std::min(out, in)) return pair;
+  const torch::Tensor product = pair.b.matmul(pair.a);
+  LowRankPair whole = pair;
+  whole.a = in <= out ? torch::eye(in, pair.a.options()) : product;
+  whole.b = in <= out ? product : torch::eye(out, pair.b.options());
+  return whole;
+}
+
 /// Why PEFT can hold nothing of an adapter; empty where it can.
 std::string obstacle(const AdapterSite& site, const std::optional<PeftUpdate>& update) {
   if (!site.stored_shape.empty()) return "the weight of a convolution has no place in a PEFT folder";
@@ -76,6 +90,7 @@ std::vector<PeftFactors> peft_factors(const AdaptedModel& model) {
     add_block(out[place->second].update.pair, site, update->pair);
   }
   errors.throw_if_any();
+  for (auto& factors : out) factors.update.pair = narrowed(factors.update.pair);
   return out;
 }
 
@@ -95,8 +110,7 @@ class FolderWriter {
     const bool table = site.kind == SiteKind::embedding;
     std::vector<std::string> names{site.archive_path()};
     // PEFT has factors for every module: a tied weight's are written once for each of its names.
-    if (site.uses > 1)
-      for (const auto& other : tied_names(archive_, site.archive_path())) names.push_back(other);
+    for (const auto& other : tied_names(archive_, site.archive_path())) names.push_back(other);
     if (table && site.uses > 1 && names.size() == 1) {
       errors_.add(site.path, ": the model reads this table in ", site.uses, " places, but its files name one: PEFT has factors for every module, so ",
                   "the others would go without; leave it out of adapter.targets, or export safetensors");

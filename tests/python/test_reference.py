@@ -32,7 +32,7 @@ def test_bash_completes_commands_flags_and_files(program, tmp_path):
 
     (tmp_path / "mine.yaml").touch()
     assert complete("deeplora", "fin") == ["finetune"]
-    assert complete("deeplora", "finetune", "--res") == ["--resume"]
+    assert complete("deeplora", "finetune", "--resu") == ["--resume"]
     assert complete("deeplora", "finetune", "mi") == ["mine.yaml"]
 
 

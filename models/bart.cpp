@@ -192,7 +192,7 @@ class BartStack : public torch::nn::Module {
   }
 
   void add_embedding_sites(std::vector<AdapterSite>& sites) {
-    if (!learned_.is_empty()) sites.push_back(learned_->site("embedding", SiteKind::embedding));
+    if (!table_.is_empty()) sites.push_back(table_->site("embedding", SiteKind::embedding));
   }
   void add_sites(std::vector<AdapterSite>& sites) {
     for (const auto& layer : layers_) layer->add_sites(sites);
@@ -201,15 +201,14 @@ class BartStack : public torch::nn::Module {
 
  private:
   void take_positions(WeightMap& weights, const std::string& name) {
-    if (!config_.sinusoidal) {
-      learned_ = register_module("positions", weights.embedding(name, -1, config_.width));
-      rows_ = learned_->weight().size(0) - config_.first_position;
+    // A file may leave a sinusoidal table out: it is a formula.
+    if (!config_.sinusoidal || weights.has(name + ".weight")) {
+      table_ = register_module("positions", weights.embedding(name, -1, config_.width));
+      rows_ = table_->weight().size(0) - config_.first_position;
       return;
     }
-    // A file may leave the table out: it is a formula.
     rows_ = config_.positions;
-    fixed_ = weights.has(name + ".weight") ? weights.take(name + ".weight", {rows_, config_.width}) : sinusoidal_positions(rows_, config_.width);
-    fixed_ = register_buffer("fixed_positions", fixed_);
+    fixed_ = register_buffer("fixed_positions", sinusoidal_positions(rows_, config_.width));
   }
 
   /// [N, D]: cells are counted, whatever they hold.
@@ -220,13 +219,13 @@ class BartStack : public torch::nn::Module {
     const auto options = torch::TensorOptions(torch::kInt64).device(device);
     const torch::Tensor cells = (torch::arange(before, end, options) + config_.first_position).expand({packing.batch(), packing.tokens()});
     const torch::Tensor ids = packing.pack(cells);
-    return learned_.is_empty() ? at::embedding(fixed_, ids) : learned_(ids);
+    return table_.is_empty() ? at::embedding(fixed_, ids) : table_(ids);
   }
 
   const BartConfig& config_;
   bool decoder_;
-  EmbeddingTable learned_{nullptr};
-  torch::Tensor fixed_;  ///< [positions, D] of sinusoidal positions
+  EmbeddingTable table_{nullptr};  ///< of positions; those of sinusoids are never trained themselves
+  torch::Tensor fixed_;            ///< [positions, D] where the file holds no table
   int64_t rows_ = 0;     ///< longest text
   FrozenLayerNorm first_norm_{nullptr}, last_norm_{nullptr};
   std::vector<std::shared_ptr<BartLayer>> layers_;

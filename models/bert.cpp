@@ -5,6 +5,7 @@
 #include "models/checkpointing.h"
 #include "models/dropout.h"
 #include "models/norms.h"
+#include "models/relative_positions.h"
 
 namespace deeplora {
 namespace {
@@ -14,13 +15,25 @@ const EncoderNames kBertNames{"encoder.layer.", "attention.self.query", "attenti
                               "output.LayerNorm"};
 const EncoderNames kDistilNames{"transformer.layer.", "attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin",
                                 "sa_layer_norm", "ffn.lin1", "ffn.lin2", "output_layer_norm"};
+const EncoderNames kElectraNames = [] {
+  EncoderNames names = kBertNames;
+  names.widening = "embeddings_project";
+  return names;
+}();
+const EncoderNames kAlbertNames{"encoder.albert_layer_groups.0.albert_layers.0.", "attention.query", "attention.key", "attention.value",
+                                "attention.dense", "attention.LayerNorm", "ffn", "ffn_output", "full_layer_layer_norm",
+                                "encoder.embedding_hidden_mapping_in"};
+const EncoderNames kMpnetNames{"encoder.layer.", "attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o",
+                               "attention.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm", "",
+                               "encoder.relative_attention_bias"};
+constexpr int64_t kFarthest = 128;  // of MPNet's relative positions; no configuration names another
 constexpr const char* kWordTable = "embeddings.word_embeddings";
 
 class EncoderLayer : public torch::nn::Module {
  public:
   EncoderLayer(WeightMap& weights, const EncoderConfig& c, int64_t index) : config_(c) {
     const EncoderNames& n = c.names;
-    const std::string at = n.layers + std::to_string(index) + ".";
+    const std::string at = c.shared_layers > 0 ? n.layers : n.layers + std::to_string(index) + ".";
     query_ = register_module("query", weights.projection(at + n.query, c.width, c.width));
     key_ = register_module("key", weights.projection(at + n.key, c.width, c.width));
     value_ = register_module("value", weights.projection(at + n.value, c.width, c.width));
@@ -32,32 +45,38 @@ class EncoderLayer : public torch::nn::Module {
     mlp_norm_ = register_module("mlp_norm", FrozenLayerNorm(weights, at + n.mlp_norm, c.width, c.norm_eps));
   }
 
-  /// x [N, D] -> [N, D]; `trace` collects the outputs of both norms when given.
-  torch::Tensor forward(const torch::Tensor& x, const Packing& packing, std::vector<torch::Tensor>* trace) {
+  /// x [N, D] -> [N, D]; bias [1, H, T, T] or undefined; `trace` collects the outputs of both norms when given.
+  torch::Tensor forward(const torch::Tensor& x, const Packing& packing, const torch::Tensor& bias, std::vector<torch::Tensor>* trace) {
     const auto qkv = query_key_value_.forward(x);
-    const torch::Tensor mixed = packed_attention(qkv[0], qkv[1], qkv[2], config_.heads, packing, attention_dropout());
+    const torch::Tensor mixed = mix(qkv[0], qkv[1], qkv[2], packing, bias, false);
     const torch::Tensor attended = attend(mixed, x), out = feed_forward(attended);
     if (trace) trace->insert(trace->end(), {attended, out});
     return out;
   }
 
   /// The same for the first token of every sequence alone: [N, D] -> [B, D]. Of the other tokens only keys and values are computed.
-  torch::Tensor first_tokens(const torch::Tensor& x, const Packing& packing) {
+  torch::Tensor first_tokens(const torch::Tensor& x, const Packing& packing, const torch::Tensor& bias) {
     const torch::Tensor first = packing.first_tokens(x);
     const auto kv = query_key_value_.without_first(x);
-    return feed_forward(attend(packed_attention(query_(first), kv[0], kv[1], config_.heads, packing, attention_dropout(), true), first));
+    return feed_forward(attend(mix(query_(first), kv[0], kv[1], packing, bias, true), first));
   }
 
   void add_sites(std::vector<AdapterSite>& sites) {
-    sites.push_back(query_->site("query", SiteKind::linear));
-    sites.push_back(key_->site("key", SiteKind::linear));
-    sites.push_back(value_->site("value", SiteKind::linear));
-    sites.push_back(output_->site("attention_output", SiteKind::linear));
-    sites.push_back(mlp_in_->site("mlp_in", SiteKind::linear));
-    sites.push_back(mlp_out_->site("mlp_out", SiteKind::linear));
+    const int64_t uses = std::max<int64_t>(1, config_.shared_layers);
+    sites.push_back(query_->site("query", SiteKind::linear, uses));
+    sites.push_back(key_->site("key", SiteKind::linear, uses));
+    sites.push_back(value_->site("value", SiteKind::linear, uses));
+    sites.push_back(output_->site("attention_output", SiteKind::linear, uses));
+    sites.push_back(mlp_in_->site("mlp_in", SiteKind::linear, uses));
+    sites.push_back(mlp_out_->site("mlp_out", SiteKind::linear, uses));
   }
 
  private:
+  torch::Tensor mix(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const Packing& packing, const torch::Tensor& bias,
+                    bool first_only) const {
+    if (bias.defined()) return biased_attention(q, k, v, config_.heads, packing, bias, attention_dropout(), first_only);
+    return packed_attention(q, k, v, config_.heads, packing, attention_dropout(), first_only);
+  }
   double attention_dropout() const { return is_training() ? config_.attention_dropout : 0.0; }
   double hidden_dropout() const { return is_training() ? config_.hidden_dropout : 0.0; }
   /// DistilBERT has no dropout between its attention and the residual sum.
@@ -65,7 +84,9 @@ class EncoderLayer : public torch::nn::Module {
     return attention_norm_->of_sum(output_(mixed), x, config_.family == "distilbert" ? 0.0 : hidden_dropout());
   }
   torch::Tensor feed_forward(const torch::Tensor& attended) {
-    return mlp_norm_->of_sum(mlp_out_->of_activated(mlp_in_(attended), config_.activation), attended, hidden_dropout());
+    // ALBERT has no dropout behind its feed-forward part.
+    const double dropout = config_.family == "albert" ? 0.0 : hidden_dropout();
+    return mlp_norm_->of_sum(mlp_out_->of_activated(mlp_in_(attended), config_.activation), attended, dropout);
   }
 
   const EncoderConfig& config_;
@@ -85,7 +106,8 @@ class ArchiveHead : public torch::nn::Module {
  public:
   /// `above` reads weights above the encoder ("model."), `encoder` those of the encoder ("model.bert.").
   ArchiveHead(WeightMap& above, WeightMap& encoder, const EncoderConfig& c) : dropout_(c.classifier_dropout) {
-    if (c.family == "roberta") {
+    if (c.family == "roberta" || c.family == "mpnet" || c.family == "electra") {
+      gelu_ = c.family == "electra";
       first_ = register_module("first", above.projection("classifier.dense", -1, c.width));
       last_ = register_module("last", above.projection("classifier.out_proj", -1, -1));
       dropout_before_first_ = true;
@@ -94,7 +116,7 @@ class ArchiveHead : public torch::nn::Module {
       last_ = register_module("last", above.projection("classifier", -1, -1));
       relu_ = true;
     } else {
-      first_ = register_module("first", encoder.projection("pooler.dense", c.width, c.width));
+      first_ = register_module("first", encoder.projection(c.family == "albert" ? "pooler" : "pooler.dense", c.width, c.width));
       pooler_ = true;
       last_ = register_module("last", above.projection("classifier", -1, c.width));
     }
@@ -103,7 +125,7 @@ class ArchiveHead : public torch::nn::Module {
   torch::Tensor forward(torch::Tensor x) {
     if (dropout_before_first_) x = at::dropout(x, dropout_, is_training());
     x = first_(x);
-    x = relu_ ? at::relu(x) : at::tanh(x);
+    x = relu_ ? at::relu(x) : gelu_ ? at::gelu(x) : at::tanh(x);
     return last_(at::dropout(x, dropout_, is_training()));
   }
 
@@ -116,7 +138,7 @@ class ArchiveHead : public torch::nn::Module {
  private:
   Projection first_{nullptr}, last_{nullptr};
   double dropout_;
-  bool dropout_before_first_ = false, relu_ = false, pooler_ = false;
+  bool dropout_before_first_ = false, relu_ = false, gelu_ = false, pooler_ = false;
 };
 
 class EncoderModel : public LanguageModel {
@@ -130,20 +152,24 @@ class EncoderModel : public LanguageModel {
     weights.expect_size(distil ? "n_layers" : "num_hidden_layers", c.layers);
     weights.expect_size(distil ? "hidden_dim" : "intermediate_size", c.mlp_width);
     weights.expect_size("max_position_embeddings", c.positions);
+    weights.expect_size("embedding_size", c.embedding_width);
     weights.expect_size("type_vocab_size", distil ? 0 : c.segments);
-    words_ = register_module("words", weights.embedding(kWordTable, c.vocabulary, c.width, c.padding));
-    positions_ = register_module("positions", weights.embedding("embeddings.position_embeddings", c.positions, c.width, c.first_position - 1));
+    const int64_t narrow = c.embedding_width;
+    words_ = register_module("words", weights.embedding(kWordTable, c.vocabulary, narrow, c.padding));
+    positions_ = register_module("positions", weights.embedding("embeddings.position_embeddings", c.positions, narrow, c.first_position - 1));
     if (c.segments > 0)
-      segments_ = register_module("segments", weights.embedding("embeddings.token_type_embeddings", c.segments, c.width));
-    norm_ = register_module("norm", FrozenLayerNorm(weights, "embeddings.LayerNorm", c.width, c.norm_eps));
-    for (int64_t i = 0; i < c.layers; ++i)
-      layers_.push_back(register_module("layer" + std::to_string(i), std::make_shared<EncoderLayer>(weights, c, i)));
+      segments_ = register_module("segments", weights.embedding("embeddings.token_type_embeddings", c.segments, narrow));
+    norm_ = register_module("norm", FrozenLayerNorm(weights, "embeddings.LayerNorm", narrow, c.norm_eps));
+    if (!c.names.widening.empty() && weights.has(c.names.widening + ".weight"))
+      widening_ = register_module("widening", weights.projection(c.names.widening, c.width, narrow));
+    if (!c.names.bias.empty()) bias_ = register_module("bias", weights.embedding(c.names.bias, c.buckets, c.heads));
+    add_layers(weights);
     // "model.bert." -> "model.": a classifier stands beside the encoder.
     const size_t dot = prefix.empty() ? std::string::npos : prefix.rfind('.', prefix.size() - 2);
     WeightMap above(archive, dot == std::string::npos ? "" : prefix.substr(0, dot + 1));
     const bool has_head = above.has("classifier.weight") || above.has("classifier.out_proj.weight");
     if (has_head) head_ = register_module("head", std::make_shared<ArchiveHead>(above, weights, c));
-    weights.finish(c.family, {"pooler.", "embeddings.position_ids", "classifier.", "pre_classifier."});
+    weights.finish(c.family, {"pooler.", "lm_head.", "predictions.", "generator_predictions.", "discriminator_predictions.", "embeddings.position_ids", "classifier.", "pre_classifier."});
     if (has_head) above.finish(c.family, {""});
     base_parameters_ = weights.taken();
     base_parameters_.insert(base_parameters_.end(), above.taken().begin(), above.taken().end());
@@ -160,9 +186,8 @@ class EncoderModel : public LanguageModel {
     // A row that begins with padding has its first cell there, where no state is.
     if (layers_.empty() || !packing.has_first_tokens()) return packing.unpack(run(batch, packing, layers_.size())).select(1, 0);
     const auto& last = layers_.back();
-    const torch::Tensor x = run(batch, packing, layers_.size() - 1);
-    return checkpointing_ ? recomputed(*last, {x}, [last, packing](const auto& in) { return last->first_tokens(in[0], packing); })
-                          : last->first_tokens(x, packing);
+    const torch::Tensor x = run(batch, packing, layers_.size() - 1), bias = score_bias(packing);
+    return through(*last, x, bias, [last, packing](const torch::Tensor& in, const torch::Tensor& scores) { return last->first_tokens(in, packing, scores); });
   }
 
   std::vector<AdapterSite> sites() override {
@@ -170,7 +195,9 @@ class EncoderModel : public LanguageModel {
     out.push_back(words_->word_site());
     out.push_back(positions_->site("embedding", SiteKind::embedding));
     if (segments_) out.push_back(segments_->site("embedding", SiteKind::embedding));
-    for (const auto& layer : layers_) layer->add_sites(out);
+    if (widening_) out.push_back(widening_->site("other"));
+    for (size_t i = 0; i < (config_.shared_layers > 0 ? std::min<size_t>(1, layers_.size()) : layers_.size()); ++i) layers_[i]->add_sites(out);
+    if (bias_) out.push_back(bias_->site("embedding", SiteKind::embedding));
     if (head_) head_->add_sites(out);
     return out;
   }
@@ -205,12 +232,41 @@ class EncoderModel : public LanguageModel {
     torch::Tensor x = embed(batch, packing);
     if (trace) trace->push_back(x);
     if (is_training()) x = seeded_dropout(x, config_.hidden_dropout);
+    if (widening_) x = widening_(x);
+    const torch::Tensor bias = score_bias(packing);
     for (size_t i = 0; i < count; ++i) {
       const auto& layer = layers_[i];
-      x = checkpointing_ && !trace ? recomputed(*layer, {x}, [layer, packing](const auto& in) { return layer->forward(in[0], packing, nullptr); })
-                         : layer->forward(x, packing, trace);
+      x = trace ? layer->forward(x, packing, bias, trace)
+                : through(*layer, x, bias, [layer, packing](const torch::Tensor& in, const torch::Tensor& scores) {
+                    return layer->forward(in, packing, scores, nullptr);
+                  });
     }
     return x;
+  }
+
+  /// run(x, bias), keeping nothing but these two for the backward pass where that is asked for.
+  template <class Run>
+  torch::Tensor through(const EncoderLayer& layer, const torch::Tensor& x, const torch::Tensor& bias, const Run& run) const {
+    if (!checkpointing_) return run(x, bias);
+    if (!bias.defined()) return recomputed(layer, {x}, [run](const auto& in) { return run(in[0], torch::Tensor()); });
+    return recomputed(layer, {x, bias}, [run](const auto& in) { return run(in[0], in[1]); });
+  }
+
+  /// What relative positions add to the scores, [1, H, T, T]; undefined without them.
+  torch::Tensor score_bias(const Packing& packing) {
+    if (bias_.is_empty()) return {};
+    const torch::Tensor cell = torch::arange(packing.tokens(), torch::TensorOptions(torch::kInt64).device(bias_->weight().device()));
+    const torch::Tensor distance = cell.unsqueeze(0) - cell.unsqueeze(1);
+    return bias_(relative_buckets(distance, true, config_.buckets, kFarthest)).permute({2, 0, 1}).unsqueeze(0);
+  }
+
+  /// ALBERT's one layer stands for all of them.
+  void add_layers(WeightMap& weights) {
+    const EncoderConfig& c = config_;
+    for (int64_t i = 0; i < c.layers; ++i) {
+      if (c.shared_layers > 0 && i > 0) layers_.push_back(layers_.front());
+      else layers_.push_back(register_module("layer" + std::to_string(i), std::make_shared<EncoderLayer>(weights, c, i)));
+    }
   }
 
   /// [N, D]: the sum of the tables, normalised.
@@ -229,25 +285,37 @@ class EncoderModel : public LanguageModel {
   EncoderConfig config_;
   EmbeddingTable words_{nullptr}, positions_{nullptr}, segments_{nullptr};
   FrozenLayerNorm norm_{nullptr};
+  Projection widening_{nullptr};  ///< [embedding width -> D], where the two differ
+  EmbeddingTable bias_{nullptr};  ///< [buckets, H] of relative positions
   std::vector<std::shared_ptr<EncoderLayer>> layers_;
   std::shared_ptr<ArchiveHead> head_;
   std::vector<NamedTensor> base_parameters_;
   bool checkpointing_ = false;
 };
 
+const EncoderNames& names_of(const std::string& family) {
+  if (family == "distilbert") return kDistilNames;
+  if (family == "electra") return kElectraNames;
+  if (family == "albert") return kAlbertNames;
+  return family == "mpnet" ? kMpnetNames : kBertNames;
+}
+
 /// Reads config.json; sizes that the weights show are taken from the weights.
 EncoderConfig read_config(const ModelFiles& archive, const std::string& family, const std::string& prefix) {
   const bool distil = family == "distilbert";
-  EncoderConfig c{EncoderSettings::read(archive.config(), family), family, distil ? kDistilNames : kBertNames};
+  EncoderConfig c{EncoderSettings::read(archive.config(), family), family, names_of(family)};
   const auto words = archive.tensor(prefix + kWordTable + ".weight");
   const auto positions = archive.tensor(prefix + "embeddings.position_embeddings.weight");
   c.vocabulary = words.size(0);
-  c.width = words.size(1);
+  c.embedding_width = words.size(1);
   c.positions = positions.size(0);
   const std::string segments = prefix + "embeddings.token_type_embeddings.weight";
   if (archive.has(segments)) c.segments = archive.tensor(segments).size(0);
   while (archive.has(prefix + c.names.layers + std::to_string(c.layers) + "." + c.names.query + ".weight")) ++c.layers;
-  const std::string mlp = prefix + c.names.layers + "0." + c.names.mlp_in + ".weight";
+  if (c.shared_layers > 0) c.layers = c.shared_layers;
+  const std::string first = prefix + c.names.layers + (c.shared_layers > 0 ? "" : "0."), query = first + c.names.query + ".weight";
+  c.width = archive.has(query) ? archive.tensor(query).size(0) : c.embedding_width;
+  const std::string mlp = first + c.names.mlp_in + ".weight";
   if (archive.has(mlp)) c.mlp_width = archive.tensor(mlp).size(0);
   check(c.heads > 0 && c.width % c.heads == 0, "model ", archive.file().string(), ": its config.json gives no usable number of attention heads (",
         distil ? "n_heads" : "num_attention_heads", " = ", c.heads, ", width ", c.width, "); export it with tools/export_torchscript.py");
@@ -278,6 +346,9 @@ void register_bert_families(ModelFamilies& families) {
   families.add("bert", encoder_family("bert", {"bert"}));
   families.add("roberta", encoder_family("roberta", {"roberta", "xlm-roberta", "camembert"}));
   families.add("distilbert", encoder_family("distilbert", {"distilbert"}));
+  families.add("electra", encoder_family("electra", {"electra"}));
+  families.add("albert", encoder_family("albert", {"albert"}));
+  families.add("mpnet", encoder_family("mpnet", {"mpnet"}));
 }
 
 }  // namespace deeplora

@@ -185,7 +185,7 @@ class LlamaModel : public CausalModel {
     norm_ = register_module("norm", FrozenRmsNorm(weights, "norm", c.width, c.norm_eps, c.norm_offset()));
     logits_cap_ = c.logits_cap;
     take_output_layer(above, prefix.substr(outside.size()) + kWordTable, c.vocabulary, c.width);
-    weights.finish(c.family, {"lm_head.", "rotary_emb.", "*.rotary_emb.inv_freq"});
+    weights.finish(c.family, {"lm_head.", "rotary_emb.", "*.rotary_emb.inv_freq", "embed_tokens.embed_scale"});
     above.finish(c.family, {""});
     base_parameters_ = weights.taken();
     base_parameters_.insert(base_parameters_.end(), above.taken().begin(), above.taken().end());

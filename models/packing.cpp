@@ -65,19 +65,37 @@ Packing Packing::rows(const torch::Tensor& rows) const {
   return out;
 }
 
+namespace {
+
+/// [N, D] -> [B, H, T, D/H]
+torch::Tensor split_heads(const torch::Tensor& x, const Packing& packing, int64_t heads) {
+  return packing.unpack(x).view({packing.batch(), packing.tokens(), heads, -1}).transpose(1, 2);
+}
+
+/// Attention over padded rows; `mask` as scaled_dot_product_attention() takes it, or undefined.
+torch::Tensor padded_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads, const Packing& packing,
+                               const torch::Tensor& mask, double dropout, bool first_only) {
+  const torch::Tensor queries = first_only ? q.view({packing.batch(), heads, 1, -1}) : split_heads(q, packing, heads);
+  const torch::Tensor out = at::scaled_dot_product_attention(queries, split_heads(k, packing, heads), split_heads(v, packing, heads),
+                                                             mask.defined() ? std::optional(mask) : std::nullopt, dropout);
+  return first_only ? out.flatten(1) : packing.pack(out.transpose(1, 2).flatten(2));
+}
+
+}  // namespace
+
 torch::Tensor packed_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads,
                                const Packing& packing, double dropout, bool first_only) {
-  if (can_attend_packed(q, k, v)) {
+  if (can_attend_packed(q, k, v))
     return sequence_attention(q, k, v, {.heads = heads, .kv_heads = heads, .first_only = first_only, .dropout = dropout}, packing.offsets());
-  }
-  const auto split = [&](const torch::Tensor& x) {  // [N, D] -> [B, H, T, D/H]
-    return packing.unpack(x).view({packing.batch(), packing.tokens(), heads, -1}).transpose(1, 2);
-  };
-  const torch::Tensor queries = first_only ? q.view({packing.batch(), heads, 1, -1}) : split(q);
-  const torch::Tensor& seen = packing.attention_mask();
-  const torch::Tensor out =
-      at::scaled_dot_product_attention(queries, split(k), split(v), seen.defined() ? std::optional(seen) : std::nullopt, dropout);
-  return first_only ? out.flatten(1) : packing.pack(out.transpose(1, 2).flatten(2));
+  return padded_attention(q, k, v, heads, packing, packing.attention_mask(), dropout, first_only);
+}
+
+torch::Tensor biased_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads, const Packing& packing,
+                               const torch::Tensor& bias, double dropout, bool first_only) {
+  torch::Tensor scores = first_only ? bias.slice(2, 0, 1) : bias;
+  // Not -inf: a row without any token stays finite.
+  if (packing.attention_mask().defined()) scores = scores.masked_fill(packing.attention_mask().logical_not(), -1e30);
+  return padded_attention(q, k, v, heads, packing, scores.to(q.scalar_type()), dropout, first_only);
 }
 
 }  // namespace deeplora

@@ -46,4 +46,8 @@ class Packing {
 torch::Tensor packed_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads,
                                const Packing& packing, double dropout, bool first_only = false);
 
+/// The same with something added to the scores, bias [1, H, T, T]; with `first_only` its first row counts.
+torch::Tensor biased_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads, const Packing& packing,
+                               const torch::Tensor& bias, double dropout, bool first_only = false);
+
 }  // namespace deeplora

@@ -73,6 +73,20 @@ std::vector<int64_t> sliding_windows(const JsonFile& json, int64_t layers) {
 
 std::string model_type_of(const JsonFile& config) { return config.value("model_type", std::string()); }
 
+namespace {
+
+void read_albert(const JsonFile& json, EncoderSettings& out) {
+  for (const char* key : {"num_hidden_groups", "inner_group_num"})
+    check(whole(json, key, 1, 1) == 1, json.name, ": ", key, ": an ALBERT with more than one group of layers has no native family; use model.backend: graph");
+  out.shared_layers = whole(json, "num_hidden_layers", 12, 1);
+  out.activation = activation(json, "hidden_act", "gelu_new");
+  out.hidden_dropout = share(json, "hidden_dropout_prob", 0);
+  out.attention_dropout = share(json, "attention_probs_dropout_prob", 0);
+  out.classifier_dropout = share(json, "classifier_dropout_prob", 0.1);
+}
+
+}  // namespace
+
 EncoderSettings EncoderSettings::read(const JsonFile& json, const std::string& family) {
   const bool distil = family == "distilbert";
   EncoderSettings out;
@@ -84,6 +98,9 @@ EncoderSettings EncoderSettings::read(const JsonFile& json, const std::string& f
   out.classifier_dropout = share(json, distil ? "seq_classif_dropout" : "classifier_dropout", distil ? 0.2 : out.hidden_dropout);
   out.padding = whole(json, "pad_token_id", family == "roberta" || family == "mpnet" ? 1 : 0, 0);
   if (family == "roberta") out.first_position = whole(json, "pad_token_id", 1, 0) + 1;
+  if (family == "mpnet") out.first_position = 2;  // whatever the padding token is
+  if (family == "mpnet") out.buckets = whole(json, "relative_attention_num_buckets", 32, 4);
+  if (family == "albert") read_albert(json, out);
   return out;
 }
 

@@ -9,9 +9,11 @@
 
 namespace deeplora {
 
-/// BERT, RoBERTa and DistilBERT, under one set of names.
+/// BERT, RoBERTa, DistilBERT, ELECTRA, ALBERT and MPNet, under one set of names.
 struct EncoderSettings {
   int64_t heads = 0;           ///< 0: not given
+  int64_t shared_layers = 0;   ///< how often ALBERT's one layer runs; 0: every layer has weights of its own
+  int64_t buckets = 32;        ///< of MPNet's relative positions
   int64_t padding = 0;         ///< id of the padding token
   int64_t first_position = 0;  ///< RoBERTa starts counting at padding_idx + 1
   double norm_eps = 1e-12;

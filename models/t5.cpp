@@ -11,6 +11,7 @@
 #include "models/dropout.h"
 #include "models/norms.h"
 #include "models/registration.h"
+#include "models/relative_positions.h"
 #include "models/settings.h"
 
 namespace deeplora {
@@ -23,24 +24,6 @@ constexpr double kHidden = -1e30;
 struct T5Config : T5Settings {
   int64_t encoder_layers = 0, decoder_layers = 0, width = 0, head_width = 0, mlp_width = 0, vocabulary = 0;
 };
-
-/// Buckets of memory - query distances [T, S]: exact up to a quarter (bidirectional) or half of them, then logarithmic.
-torch::Tensor relative_buckets(const torch::Tensor& distance, bool bidirectional, const T5Config& c) {
-  int64_t buckets = c.buckets;
-  torch::Tensor base = torch::zeros_like(distance), back;
-  if (bidirectional) {
-    buckets /= 2;
-    base = (distance > 0).to(torch::kInt64) * buckets;
-    back = distance.abs();
-  } else {
-    back = (-distance).clamp_min(0);
-  }
-  const int64_t exact = buckets / 2;
-  const double span = std::log(static_cast<double>(c.max_distance) / static_cast<double>(exact));
-  const torch::Tensor far = torch::log(back.clamp_min(1).to(torch::kFloat32) / static_cast<double>(exact)) / span * static_cast<double>(buckets - exact);
-  const torch::Tensor large = (exact + far.to(torch::kInt64)).clamp_max(buckets - 1);
-  return base + torch::where(back < exact, back, large);
-}
 
 class T5Attention : public torch::nn::Module {
  public:
@@ -203,7 +186,7 @@ class T5Stack : public torch::nn::Module {
     const auto options = torch::TensorOptions(torch::kInt64).device(position_bias_->weight().device());
     const int64_t cells = before + packing.tokens();
     const torch::Tensor distance = torch::arange(cells, options).unsqueeze(0) - torch::arange(before, cells, options).unsqueeze(1);
-    torch::Tensor bias = position_bias_(relative_buckets(distance, !decoder_, config_)).permute({2, 0, 1}).unsqueeze(0);
+    torch::Tensor bias = position_bias_(relative_buckets(distance, !decoder_, config_.buckets, config_.max_distance)).permute({2, 0, 1}).unsqueeze(0);
     if (decoder_) bias = bias.masked_fill(distance > 0, kHidden);
     if (packing.attention_mask().defined()) bias = bias.masked_fill(packing.attention_mask().logical_not(), kHidden);
     return bias;

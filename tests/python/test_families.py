@@ -64,7 +64,7 @@ CASES = {
     "t5-gated": ("T5ForConditionalGeneration", dict(T5, feed_forward_proj="gated-gelu", tie_word_embeddings=False), "t5"),
     "mt5": ("MT5ForConditionalGeneration", dict(T5, feed_forward_proj="gated-gelu"), "t5"),
 }
-ENCODERS = {"bert": "bert", "roberta": "roberta", "distilbert": "distilbert"}
+ENCODERS = {name: name for name in ("bert", "roberta", "distilbert", "electra", "albert", "mpnet")}
 SEQ2SEQ = {name for name, (_, _, family) in CASES.items() if family in ("t5", "bart", "mbart", "marian", "pegasus")}
 
 
@@ -119,7 +119,7 @@ def assert_equals_archive(found, decodes, capped=False):
     assert found["weight_gradients"] < 2e-4 and found["factor_gradients"] < 2e-4, found
     assert found["adapted_change"] > 1e-2 and found["adapted_forward"] < 2e-5, found
     # the same bits, but with a decoder all its layers add to the gradient of the source, T5's to that of the position biases too, in another order
-    assert found["checkpointing"] <= (5e-6 if found["family"] in ("t5", "bart", "mbart", "marian", "pegasus") else 0), found
+    assert found["checkpointing"] <= {"t5": 5e-6, "bart": 5e-6, "mbart": 3e-5, "marian": 3e-5, "pegasus": 3e-5}.get(found["family"], 0), found
     assert (0 <= found["decoding"] < 1e-5) if decodes else found["decoding"] == -1, found
     assert (0 <= found["token_loss"] < 2e-5) if decodes and not capped else found["token_loss"] == -1, found
     assert found["first_states"] == -1 if decodes else (0 <= found["first_states"] < 2e-4), found
@@ -136,7 +136,7 @@ def test_family_equals_archive_and_graph(name, families, case):
 def test_encoders_keep_the_same_contract(name, families, tiny_archive):
     found = families("check", tiny_archive(name, "encoder"))
     del found["forward"]["left"]  # encoders count cells
-    found["sites"] = [line for line in found["sites"] if "position_embeddings" not in line and "token_type" not in line]
+    found["sites"] = [line for line in found["sites"] if not any(name in line for name in ("position_embeddings", "token_type", "attention_bias"))]
     assert_equals_archive(found, decodes=False)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import zipfile
 from typing import Callable, NamedTuple
 
 import pytest
 import torch
+
+from conftest import ROOT
 
 GOOD_ROWS = [{"text": f"some words {i}", "label": i % 3 - 1.5 * (i % 2)} for i in range(24)]
 PAIRS = [{"prompt": "apple is", "completion": " red today"}] * 4
@@ -181,12 +184,19 @@ def cell_with(name, content):
     return spoil
 
 
+def printed(config, setting):
+    """The configuration as a run of it saves it."""
+    program = os.environ.get("DEEPLORA_PROGRAM", str(ROOT / "build" / "deeplora"))
+    done = subprocess.run([program, "complete", str(config), "--print-config", "--set", setting], capture_output=True, text=True, cwd=config.parent, check=True)
+    return done.stdout
+
+
 def finished_part(result):
     def spoil(place):
         part = place / "sweep" / "runs" / "rank=2"
         part.mkdir(parents=True)
-        for file in (part / "config.yaml", place / "sweep" / "config.yaml"):
-            file.write_text(CONFIGS["synthetic.yaml"])
+        for folder, setting in ((part, "completion.rank=2"), (place / "sweep", "completion.sweep={rank: [2, 3]}")):
+            (folder / "config.yaml").write_text(printed(place / "synthetic.yaml", setting))
         (part / "result.json").write_text(json.dumps(result))
     return spoil
 
@@ -268,7 +278,7 @@ CASES = {
                                                         spoil=with_extra("generation_config.json", "gpt2.pt", eos_token_id=["end"])),
     "tokenizer_config.json: a template that is a number": language(["tokenizer_config.json: chat_template: expected a text, found 5"],
                                                                    spoil=with_extra("tokenizer_config.json", "gpt2.pt", chat_template=5)),
-    "tokenizer_config.json: a list of numbers": language(["tokenizer_config.json: chat_template: name is missing"],
+    "tokenizer_config.json: a list of numbers": language(["tokenizer_config.json: chat_template: template is missing"],
                                                          spoil=with_extra("tokenizer_config.json", "gpt2.pt", chat_template=[5])),
     "deeplora.json: a number for the task": Case("predict exported.pt --text x", ["exported.pt: deeplora.json: task: expected a text, found 5"],
                                                  spoil=with_extra("deeplora.json", "exported.pt", task=5)),
@@ -409,7 +419,7 @@ CASES = {
     "complete: unknown key": synthetic(["optimiser", "optimizer"], "completion.optimiser=gd"),
     "complete: unknown method": synthetic(["completion.method", "compressed"], "completion.method=compresed"),
     "complete: depth 1": synthetic(["completion.depth", "2"], "completion.depth=1"),
-    "complete: compressed beyond the matrix": synthetic(["completion.rank", "26", "24 x 24"], "completion.method=compressed", "completion.rank=13"),
+    "complete: compressed beyond the matrix": synthetic(["completion.rank", "at most 12", "found 13"], "completion.method=compressed", "completion.rank=13"),
     "complete: gradient that auto has not": synthetic(["completion.gradient"], "completion.optimizer=auto", "completion.gradient=feedback-alignment"),
     "complete: learning rate that auto has not": synthetic(["completion.lr"], "completion.optimizer=auto", "completion.lr=0.1"),
     "complete: unknown key of a sweep": synthetic(["widht", "width"], "completion.sweep={widht: [1, 2]}"),

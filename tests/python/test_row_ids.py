@@ -149,7 +149,7 @@ BAD_ROWS = {
 def test_rows_that_no_model_can_read_are_named(name, backend, run, tiny_archive, tmp_path):
     change, words = BAD_ROWS[name]
     good = write(tmp_path / "good.jsonl", [{**GOOD, "label": i} for i in range(8)])
-    bad = write(tmp_path / "bad.jsonl", [GOOD, GOOD, {**GOOD, **change}, GOOD])
+    bad = write(tmp_path / "bad.jsonl", [GOOD, {**GOOD, "label": 2.0}, {**GOOD, **change}, GOOD])
     archive = tiny_archive("bert", "encoder")
     data = {"task": "regression", "train": str(good)}
     finetune(run, tmp_path / "run", archive, data, {"steps": 1}, backend=backend)

@@ -19,11 +19,11 @@ AdapterFactory peft_factory(const PairOptions& options) {
 AdapterFactory gaussian_factory(const PairOptions& options, ZeroSide zero_side) {
   return [options, zero_side](const AdapterContext& site) -> std::shared_ptr<Adapter> {
     // Embeddings start the same in PEFT, microsoft/LoRA and the paper's code.
-    if (site.kind == SiteKind::embedding)
-      return std::make_shared<ChainAdapter>(peft_pair(options, site), options.dropout);
-    const int64_t rank = options.ranks.of(site);
+    const PairOptions here = options.at(site);
+    if (site.kind == SiteKind::embedding) return std::make_shared<ChainAdapter>(peft_pair(here, site), options.dropout);
+    const int64_t rank = here.ranks.of(site);
     return std::make_shared<ChainAdapter>(
-        gaussian_zero_chain({site.out(), site.in(), rank, 2}, zero_side, 1, options.scale(rank), site.generator,
+        gaussian_zero_chain({site.out(), site.in(), rank, 2}, zero_side, 1, here.scale(rank), site.generator,
                             site.factor_options),
         options.dropout);
   };
@@ -37,9 +37,11 @@ AdapterFactory configure_lora(const Config& config) {
       "paper's baseline");
   const bool gaussian = init == "gaussian";
   PairOptions options = gaussian ? read_rank_and_dropout(config) : read_pair_options(config);
-  if (gaussian)
+  if (gaussian) {
     read_optional_alpha(config, options,
                         "the update is multiplied by alpha / rank; absent with init: gaussian, it is not scaled");
+    options.own = read_site_values(config);
+  }
   if (gaussian || config.has("zero_side")) {
     config.read_choice(
         "zero_side", zero_side, {"output", "input"},

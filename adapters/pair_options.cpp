@@ -50,7 +50,10 @@ SiteValues read_site_values(const Config& config) {
 PairOptions PairOptions::at(const AdapterContext& site) const {
   PairOptions out = *this;
   if (const SiteValue* value = value_at(own.ranks, site.path)) out.ranks = ranks.of_its_own(static_cast<int64_t>(value->value));
-  if (const SiteValue* value = value_at(own.alphas, site.path)) out.alpha = value->value;
+  if (const SiteValue* value = value_at(own.alphas, site.path)) {
+    out.alpha = value->value;
+    if (scaling == Scaling::none) out.scaling = Scaling::by_rank;
+  }
   return out;
 }
 

@@ -160,9 +160,9 @@ void CompareConfig::choose_rates(const Config& compare, const std::vector<Config
 }
 
 /// A key of `compare` beside the key whose values it lists, where they say different things.
-void CompareConfig::refuse_both(const Config& compare, size_t sample_sizes) const {
+void CompareConfig::refuse_both(const Config& compare, size_t sample_sizes, const std::set<std::string>& empty_lists) const {
   const auto refuse = [&](const std::string& key, const std::string& section, const std::string& other, const auto& agrees) {
-    if (!compare.has(key)) return;
+    if (!compare.has(key) || empty_lists.contains(key)) return;  // an empty list is what a printed configuration has for an absent one
     const auto value = given_number(given_, section, other);
     if (value && !agrees(*value)) compare.mistake(key, cat("is given beside ", given_.section(section).where(other), "; take one of them out"));
   };
@@ -211,7 +211,11 @@ void CompareConfig::read_grids(const Config& compare) {
   compare.require(options_.evaluations.value_or(1) >= 1, "evaluations", "a whole number of at least 1");
   if (options_.evaluations && options_.steps.empty() && !given_.section("train").has("steps"))
     compare.mistake("evaluations", "needs compare.steps or train.steps");
-  refuse_both(compare, wanted);
+  std::set<std::string> empty_lists;
+  if (ranks.empty()) empty_lists.insert("ranks");
+  if (samples.empty()) empty_lists.insert("samples");
+  if (options_.steps.empty()) empty_lists.insert("steps");
+  refuse_both(compare, wanted, empty_lists);
 }
 
 void CompareConfig::check_names(const Config& compare) const {

@@ -45,7 +45,7 @@ class CompareConfig {
   void choose_rates(const Config& compare, const std::vector<Config>& items);
   std::vector<double> rates_of(const Config& compare, const Config& item, size_t index, std::set<std::string>& used);
   void read_grids(const Config& compare);
-  void refuse_both(const Config& compare, size_t sample_sizes) const;
+  void refuse_both(const Config& compare, size_t sample_sizes, const std::set<std::string>& empty_lists) const;
   void check_names(const Config& compare) const;
   Config without_evaluations(const Cell& cell) const;
   Config cell_config(const Cell& cell) const;

@@ -190,7 +190,7 @@ def test_mistakes_are_said(program, run, plain, tmp_path):
     both = [subprocess.Popen([str(program), "finetune", str(path), "--run", str(tmp_path / "b")], env=environment(rank, 2, port), stderr=subprocess.PIPE, text=True)
             for rank, path in enumerate((config, other))]
     for process in both:
-        assert "error: the processes do not train the same run" in (err := process.communicate(timeout=60)[1]) and "train.seed is 6, with rank 0 5" in err, err
+        assert "error: the processes do not train the same run" in (err := process.communicate(timeout=60)[1]) and 'train.seed is "6", with rank 0 "5"' in err, err
 
 
 def test_processes_in_network_namespaces(program, plain, tmp_path):

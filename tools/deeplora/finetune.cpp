@@ -26,8 +26,8 @@ struct FinetuneOptions : RunOptions {
 };
 
 void announce(const Session& s) {
-  log_info("model: ", s.config.model.path.string(), " (", s.model().family(), ", ", s.files->parameter_count(), " parameters; equals the archive to ",
-           s.parity_difference, ")");
+  log_info("model: ", s.config.model.path.string(), " (", s.model().family(), ", ", s.files->parameter_count(), " parameters",
+           s.files->holds_code() ? cat("; equals the archive to ", s.parity_difference) : std::string(), ")");
   log_info("data: ", s.train.rows.size(), " of ", s.train_rows_in_file, " training rows; task ", s.config.data.task);
   log_info("adapter: ", s.config.adapter.method, " at ", s.adapted->adapters().size(), " weights; ", s.adapted->trainable_parameters(), " trained parameters");
   if (s.config.model.precision == "bfloat16" && !s.in_bfloat16())

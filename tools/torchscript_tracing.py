@@ -161,7 +161,7 @@ def random_tokens(config, batch: int, length: int, pad: str, generator) -> tuple
 
 
 def example(wrapper: Wrapper, batch: int, length: int, pad: str, seed: int) -> dict[str, torch.Tensor]:
-    """Random inputs by name, in the order of forward()'s arguments; decoder inputs are 2 tokens longer."""
+    """Random inputs by name, in the order of forward()'s arguments; decoder inputs are 2 tokens longer where they may be."""
     config, generator = wrapper.model.config, torch.Generator().manual_seed(seed)
     names = input_names(wrapper)
     ids, mask = random_tokens(config, batch, length, pad, generator)
@@ -169,7 +169,7 @@ def example(wrapper: Wrapper, batch: int, length: int, pad: str, seed: int) -> d
     if "token_type_ids" in names:
         values["token_type_ids"] = torch.randint(0, config.type_vocab_size, ids.shape, generator=generator)
     if "decoder_input_ids" in names:
-        decoder = random_tokens(config, batch, length + 2, pad, generator)
+        decoder = random_tokens(config, batch, min(length + 2, longest(wrapper)), pad, generator)
         values["decoder_input_ids"], values["decoder_attention_mask"] = decoder
     return {name: values[name] for name in names}
 
@@ -184,14 +184,23 @@ def expected(wrapper: Wrapper, inputs: dict[str, torch.Tensor], pad: str) -> tor
     return wrapper.model(**inputs)[0]
 
 
+def longest(wrapper: Wrapper) -> int:
+    """Tokens that any model with these positions takes: RoBERTa and others begin counting behind two of them."""
+    return max(1, (getattr(wrapper.model.config, "max_position_embeddings", None) or 64) - 2)
+
+
+def traced_length(wrapper: Wrapper) -> int:
+    return min(7, longest(wrapper))
+
+
 def probes(wrapper: Wrapper) -> list[tuple[int, int, str]]:
     """(batch, length, padding) of the comparisons: none of them the traced shape, one past a short sliding window."""
-    longest = (getattr(wrapper.model.config, "max_position_embeddings", None) or 64) - 2
-    length, window = min(12, longest), sliding_window(wrapper.model.config)
+    limit, window = longest(wrapper), sliding_window(wrapper.model.config)
+    length = min(12, limit)
     long = window + 8 if window and window <= 512 else length + 3
-    shapes = [(3, length, "right"), (1, max(2, length // 2), "none"), (2, min(long, longest), "none")]
+    shapes = [(3, length, "right"), (1, max(1, length // 2), "none"), (5, min(long, limit), "none")]
     if isinstance(wrapper, CausalWrapper) and wrapper.takes_positions:
-        shapes.append((4, length - 1, "left"))
+        shapes.append((4, max(1, length - 1), "left"))
     return shapes
 
 
@@ -249,7 +258,7 @@ def trace(model: torch.nn.Module, task: str):
     failures = []
     for own_masks in (True, False):
         wrapper = wrap(model, task, own_masks).eval()
-        inputs = example(wrapper, 2, 7, "right", 0)
+        inputs = example(wrapper, 2, traced_length(wrapper), "right", 0)
         try:
             with torch.no_grad(), attention_dropout_kept(model):
                 traced = torch.jit.trace(wrapper, tuple(inputs.values()), check_trace=False)

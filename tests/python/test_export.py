@@ -78,6 +78,36 @@ def test_padding_on_the_left_counts_positions_without_it(tiny_folder, tiny_archi
     torch.testing.assert_close(moved[:, 4:], plain, rtol=1e-5, atol=1e-5)
 
 
+SHORT = {
+    "bert": ("encoder", lambda n: transformers.BertModel(transformers.BertConfig(
+        vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=n))),
+    "gpt2": ("causal-lm", lambda n: transformers.GPT2LMHeadModel(transformers.GPT2Config(
+        vocab_size=40, n_embd=16, n_layer=1, n_head=2, n_positions=n))),
+    "bart": ("seq2seq", lambda n: transformers.BartForConditionalGeneration(transformers.BartConfig(
+        vocab_size=40, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=n)))}
+
+
+@pytest.mark.parametrize("family", SHORT)
+@pytest.mark.parametrize("positions", [3, 4, 8])
+def test_models_of_few_positions_are_traced(family, positions, tmp_path):
+    task, make = SHORT[family]
+    model = make(positions).eval()
+    model.save_pretrained(tmp_path / "folder")
+    export_torchscript.export(str(tmp_path / "folder"), str(tmp_path / "m.pt"))
+    traced = torch.jit.load(str(tmp_path / "m.pt"))
+    for length in range(1, positions + 1):  # to the last position that there is
+        ids = torch.randint(4, 40, (3, length))
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        if family == "bert":
+            inputs["token_type_ids"] = torch.randint(0, 2, ids.shape)
+        if family == "bart":
+            inputs.update(decoder_input_ids=ids.flip(1), decoder_attention_mask=torch.ones_like(ids))
+        with torch.no_grad():
+            torch.testing.assert_close(traced(**inputs), model(**inputs)[0], rtol=1e-5, atol=1e-5)
+
+
 def test_minilm_keeps_names_weights_and_files(minilm_folder, tmp_path):
     path = tmp_path / "minilm.pt"
     about = export_torchscript.export(str(minilm_folder), str(path))

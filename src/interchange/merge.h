@@ -21,6 +21,13 @@ struct MergeReport {
   double rounding = 0;  ///< largest |cast(W + delta) - (W + delta)| over all weights and a new head: what the file's dtypes lose
 };
 
+/// Puts W + delta of every adapted weight, and what was trained itself, into `target`: the same files opened once more. Throws Error when
+/// they changed, and with every weight that its dtype cannot hold.
+void merge_into(ModelFiles& target, const ModelFiles& files, const AdaptedModel& adapted, MergeReport& report);
+
+/// "12 weights merged, rounding at most 0"
+std::string said_of_merge(const MergeReport& report);
+
 /// Writes the merged TorchScript file: code, names, dtypes and extra files of the archive, plus `info` as deeplora.json. A new head lies beside the archive's
 /// module, and export.json says so: the file is a model with a head for whoever trains it next.
 /// `archive` is loaded again from its file, so the live model stays as it is. `padding` is the id that rows are padded with: a new head around a model without

@@ -5,7 +5,9 @@
 #include <set>
 
 #include "core/files.h"
+#include "core/log.h"
 #include "graph/roles.h"
+#include "interchange/export_form.h"
 #include "interchange/merge.h"
 #include "interchange/peft.h"
 #include "lm/targets.h"
@@ -275,6 +277,16 @@ void save_peft_folder(const fs::path& folder, const ModelFiles& archive, const A
     if (!head.empty()) save_tensors(temporary / "head.safetensors", head, head_metadata(card));
     write_file_atomically(temporary / "README.md", peft_readme(archive, card));
   });
+}
+
+ExportForm peft_form() {
+  return {"the adapter as a folder that PEFT loads", [](const ExportSource& s, const fs::path& output) {
+            save_peft_folder(output, s.files, s.adapted, s.card);
+            if (s.card.base.empty())
+              log_info("the archive does not say which model it was exported from, so adapter_config.json names none ",
+                       "(base_model_name_or_path); --base NAME sets it");
+            return cat("PEFT adapter, ", s.adapted.adapters().size(), " weights");
+          }};
 }
 
 }  // namespace deeplora

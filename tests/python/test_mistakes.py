@@ -453,7 +453,8 @@ CASES = {
     "half a command": Case("export x", ["--to"], code=2),
     "unknown option": Case("finetune --frobnicate", ["--frobnicate"], code=2),
     "no configuration": Case("finetune", ["CONFIG"], code=2),
-    "unknown kind of export": Case("export done --to onnx --output m", ["--to", "onnx"], code=2),
+    "unknown export form": Case("export done --to onnx --output m", ["unknown export form 'onnx'", "torchscript"]),
+    "misspelt export form": Case("export done --to safetensor --output m", ["did you mean 'safetensors'"]),
     "a finished run and a configuration": Case("complete ratings.yaml --run done --top 3", ["--run", "without CONFIG"], code=2),
 }
 

@@ -1,10 +1,9 @@
 #include <iostream>
 
 #include "commands.h"
-#include "core/log.h"
 #include "deeplora_version.h"
-#include "interchange/merge.h"
-#include "interchange/peft.h"
+#include "interchange/registration.h"
+#include "model_files/own_head.h"
 #include "session.h"
 
 namespace deeplora {
@@ -53,6 +52,8 @@ ModelCard card_of(const Session& s, const RunFolder& folder, const ExportOptions
 }
 
 void export_run(const ExportOptions& o) {
+  const ExportForms forms = make_export_forms();
+  const ExportForm& form = forms.at(o.to);
   const std::filesystem::path output = o.output;
   std::error_code ignored;
   check(!std::filesystem::exists(output, ignored), "output ", o.output, " exists already; choose another --output or remove it");
@@ -61,35 +62,32 @@ void export_run(const ExportOptions& o) {
   const Registries registries = make_registries();
   const RunFolder folder = RunFolder::open(o.run);
   const Session session = Session::of_run(folder, registries, o.last);
-  const ModelCard card = card_of(session, folder, o);
-  if (o.to == "peft") {
-    save_peft_folder(output, *session.files, *session.adapted, card);
-    if (card.base.empty())
-      log_info("the archive does not say which model it was exported from, so adapter_config.json names none (base_model_name_or_path); --base NAME sets it");
-    std::cout << "wrote " << o.output << " (PEFT adapter, " << session.adapted->adapters().size() << " weights)\n";
-    return;
-  }
-  const MergeReport report = o.to == "torchscript"
-                                 ? export_torchscript(archive_of(*session.files, "export --to torchscript"), session.config.model.interface,
-                                                      *session.adapted, export_info(session), output, session.pad_id)
-                                 : export_safetensors(*session.files, *session.adapted, output, card);
-  std::cout << "wrote " << o.output << " (" << report.merged_weights << " weights merged, rounding at most " << report.rounding;
-  if (o.to == "torchscript") std::cout << "; reloaded, equals the adapted model to " << report.difference;
-  std::cout << ")\n";
+  const ExportSource source{*session.files,         session.config.model.interface, *session.adapted,
+                            card_of(session, folder, o), export_info(session),           session.pad_id};
+  const std::string said = form.write(source, output);
+  std::cout << "wrote " << o.output << " (" << said << ")\n";
+}
+
+/// "  name  what is written", a line each.
+std::string list_of(const ExportForms& forms) {
+  std::string out;
+  for (const auto& name : forms.names()) out += cat("  ", name, std::string(name.size() < 24 ? 24 - name.size() : 1, ' '), forms.at(name).help, "\n");
+  return out;
 }
 
 }  // namespace
 
 void setup_export(CLI::App& app, Action& action) {
   auto o = std::make_shared<ExportOptions>();
-  CLI::App* command = app.add_subcommand("export", "Writes merged weights (TorchScript, safetensors) or a PEFT adapter folder");
+  const ExportForms forms = make_export_forms();
+  CLI::App* command = app.add_subcommand("export", "Writes a run's model or adapter in a form that other programs read");
   command->add_option("RUN", o->run, "Run folder")->required();
-  command->add_option("--to", o->to, "torchscript, safetensors or peft")->required()->check(CLI::IsMember({"torchscript", "safetensors", "peft"}));
+  command->add_option("--to", o->to, "Form: " + join(forms.names(), ", ", forms.names().size()))->required();
   command->add_option("--output", o->output, "File or folder to write; must not exist")->required();
   command->add_option("--base", o->base,
                       "Folder or name of the base model, for adapter_config.json and README.md (default: the folder that the archive was exported from)");
   command->add_flag("--last", o->last, "The last adapter instead of the best");
-  command->footer("Example:\n  deeplora export runs/lora --to torchscript --output merged.pt");
+  command->footer("Forms:\n" + list_of(forms) + "\nExample:\n  deeplora export runs/lora --to torchscript --output merged.pt");
   command->callback([o, &action] { action = [o] { export_run(*o); }; });
 }
 

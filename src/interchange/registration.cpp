@@ -1,0 +1,13 @@
+#include "interchange/registration.h"
+
+namespace deeplora {
+
+ExportForms make_export_forms() {
+  ExportForms forms("export form");
+  forms.add("torchscript", torchscript_form());
+  forms.add("safetensors", safetensors_form());
+  forms.add("peft", peft_form());
+  return forms;
+}
+
+}  // namespace deeplora

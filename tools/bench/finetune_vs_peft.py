@@ -3,14 +3,15 @@
 
   .venv/bin/python tools/bench/finetune_vs_peft.py [--pairs 3] [--steps 50] [--rows 800] [--batch 16] [--threads N] [--bf16]
                                  [--data sentiment|stsb] [--order shuffled|grouped] [--pooling mean|cls]
-                                 [--model FOLDER | --random WIDTH,LAYERS | --causal FOLDER] [--curve]
+                                 [--model FOLDER | --random WIDTH,LAYERS | --causal FOLDER] [--from archive|folder|both] [--curve]
 
 Each side runs as a process of its own, in turn (A B A B ...), on nothing but this machine's processor; a ratio is taken pair by
 pair and the median is printed with the smallest and the largest. Steady state leaves the first step out. Both start from the same
 factors and take the same batches in the same order, drawn beforehand: shuffled, as transformers' Trainer does by default, or --order grouped, rows of
 similar length together (its group_by_length). The head reads the mean of a text's tokens, as sentence encoders are used, or --pooling cls, the first
 token alone, as BERT's own classifiers do: deeplora leaves the last layer of the others out then. The peer pads a batch to its longest row, deeplora does not pad. --causal trains a language model on
-the same sentences. --curve adds one pair without dropout and prints how far the losses are apart, step by step; under --bf16 the peer of
+the same sentences. --from says what deeplora reads: the TorchScript archive of the model, or the Hugging Face folder itself, as PEFT does; `both` runs it
+from either in turn and prints folder against archive too. --curve adds one pair without dropout and prints how far the losses are apart, step by step; under --bf16 the peer of
 this pair stays in float32. On a virtual machine that is given its memory as it touches it, run once for nothing: whoever is first
 would pay for the other (seen: 3 instead of 16 samples/s). The last lines set a step beside the time that its frozen matrix products take alone
 (tools/bench/roofline.py), and say how much faster than PEFT a program would be that did nothing else: no ratio can go beyond it without faster products.
@@ -31,6 +32,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+# What is compared: title, key of result.json.
+FIGURES = [("samples/s, steady state", "samples_per_second"), ("peak memory, MB", "peak_rss_mb"), ("start to first step, s", "seconds_to_first_step"),
+           ("whole process, s", "wall")]
 
 
 def minilm() -> str:
@@ -119,26 +123,44 @@ def write_config(path: Path, model: Path, rows: Path, start: Path | None, option
     return path
 
 
+def compare_sources(runs: list[dict]) -> dict:
+    """The folder's figures over the archive's, round by round."""
+    table = {}
+    print(f"{'':26}{'folder':>10}{'archive':>10}   folder / archive (median, least .. most)")
+    for title, key in FIGURES:
+        folder, archive = [r["folder"][key] for r in runs], [r["archive"][key] for r in runs]
+        ratios = [a / b for a, b in zip(folder, archive)]
+        table[key] = {"folder": statistics.median(folder), "archive": statistics.median(archive), "ratio": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
+        print(f"{title:26}{statistics.median(folder):10.2f}{statistics.median(archive):10.2f}   {statistics.median(ratios):.3f} ({min(ratios):.3f} .. {max(ratios):.3f})")
+    return table
+
+
 class Pair:
     """Both sides on the same model, rows and start."""
 
     def __init__(self, place: Path, folder: str, options, environment: dict):
         self.place, self.folder, self.options, self.environment = place, folder, options, environment
-        self.model, self.rows, self.start = place / "model.pt", place / "rows.jsonl", place / "start"
+        self.models, self.rows, self.start = {"archive": place / "model.pt", "folder": Path(folder)}, place / "rows.jsonl", place / "start"
         write_rows(self.rows, folder, options)
         task = ["--task", "causal-lm"] if options.causal else []
-        measured([sys.executable, "tools/export_torchscript.py", folder, str(self.model), *task], environment)
+        if "archive" in options.sources:
+            measured([sys.executable, "tools/export_torchscript.py", folder, str(self.models["archive"]), *task], environment)
         fresh = place / "fresh"
-        measured([options.program, "finetune", str(write_config(place / "start.yaml", self.model, self.rows, None, options, True, 0)),
+        measured([options.program, "finetune", str(write_config(place / "start.yaml", self.models[options.sources[0]], self.rows, None, options, True, 0)),
                   "--run", str(fresh)], environment)
         measured([options.program, "export", str(fresh), "--to", "peft", "--output", str(self.start)], environment)
 
-    def ours(self, name: str, dropout: bool = True) -> dict:
+    def ours(self, name: str, source: str, dropout: bool = True) -> dict:
         run = self.place / name
-        config = write_config(self.place / f"{name}.yaml", self.model, self.rows, self.start, self.options, dropout, self.options.steps)
+        config = write_config(self.place / f"{name}.yaml", self.models[source], self.rows, self.start, self.options, dropout, self.options.steps)
         wall, _ = measured([self.options.program, "finetune", str(config), "--run", str(run)], self.environment)
         metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         return {**json.loads((run / "result.json").read_text()), "wall": wall, "losses": [row["loss"] for row in metrics if "loss" in row]}
+
+    def round(self, number: int) -> tuple[dict, dict]:
+        """deeplora from each source, the order turning from round to round, then PEFT."""
+        sources = self.options.sources[::1 if number % 2 == 0 else -1]
+        return {source: self.ours(f"{source}{number}", source) for source in sources}, self.peft()
 
     def peft(self, dropout: bool = True) -> dict:
         o = self.options
@@ -159,6 +181,7 @@ def main() -> None:
     parser.add_argument("--data", choices=["sentiment", "stsb"], default="sentiment")
     parser.add_argument("--order", choices=["shuffled", "grouped"], default="shuffled")
     parser.add_argument("--pooling", choices=["mean", "cls"], default="mean", help="what the head of an encoder reads")
+    parser.add_argument("--from", dest="source", choices=["archive", "folder", "both"], default="archive", help="what deeplora reads")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--rows", type=int, default=800)
@@ -168,27 +191,32 @@ def main() -> None:
     parser.add_argument("--curve", action="store_true", help="compare the losses step by step, without dropout")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    options.sources = ["archive", "folder"] if options.source == "both" else [options.source]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(options.threads), "TOKENIZERS_PARALLELISM": "false"}
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         folder = options.causal or options.model or (random_encoder(place / "random", options.random) if options.random else minilm())
         pair = Pair(place, folder, options, environment)
-        pairs = [(pair.ours(f"run{i}"), pair.peft()) for i in range(options.pairs)]
-        curves = (pair.ours("curve", dropout=False)["losses"], pair.peft(dropout=False)["losses"]) if options.curve else None
+        rounds = [pair.round(i) for i in range(options.pairs)]
+        pairs = [(ours[options.sources[0]], peft) for ours, peft in rounds]
+        curves = (pair.ours("curve", options.sources[0], dropout=False)["losses"], pair.peft(dropout=False)["losses"]) if options.curve else None
         tokens, cells = (round(pairs[0][1][key]) for key in ("tokens_per_step", "cells_per_step"))
         first = ["--first-tokens", str(options.batch)] * (options.pooling == "cls" and not options.causal)
         _, out = measured([sys.executable, "tools/bench/roofline.py", folder, str(tokens), "--threads", str(options.threads)] +
                           ["--bf16"] * options.bf16 + ["--causal"] * bool(options.causal) + first, environment)
-    report(pairs, options, tokens, cells, json.loads(out), curves)
+    table = report(pairs, options, tokens, cells, json.loads(out), curves)
+    if len(options.sources) > 1:
+        table["sources"] = compare_sources([ours for ours, _ in rounds])
+    if options.json:
+        print(json.dumps(table, indent=2))
 
 
-def report(pairs, options, tokens: int, cells: int, roofline: dict, curves) -> None:
-    lines = [("samples/s, steady state", "samples_per_second", True), ("peak memory, MB", "peak_rss_mb", False),
-             ("start to first step, s", "seconds_to_first_step", False), ("whole process, s", "wall", False)]
+def report(pairs, options, tokens: int, cells: int, roofline: dict, curves) -> dict:
     table = {}
-    print(f"{options.pairs} pairs, {options.steps} steps of {options.batch}, {options.threads} threads, {options.data} {options.order}{'' if options.causal else f', {options.pooling} pooling'}, {'bf16' if options.bf16 else 'float32'}")
+    print(f"{options.pairs} pairs, {options.steps} steps of {options.batch}, {options.threads} threads, {options.data} {options.order}{'' if options.causal else f', {options.pooling} pooling'}, {'bf16' if options.bf16 else 'float32'}, from the {options.sources[0]}")
     print(f"{'':26}{'deeplora':>10}{'PEFT':>10}   ratio (median, least .. most)")
-    for title, key, higher in lines:
+    for title, key in FIGURES:
+        higher = key == "samples_per_second"
         ours, peft = [a[key] for a, _ in pairs], [b[key] for _, b in pairs]
         ratios = [(a / b if higher else b / a) for a, b in zip(ours, peft)]
         table[key] = {"deeplora": statistics.median(ours), "peft": statistics.median(peft), "ratio": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
@@ -206,8 +234,7 @@ def report(pairs, options, tokens: int, cells: int, roofline: dict, curves) -> N
         table["curve"] = {"deeplora": curves[0], "peft": curves[1], "largest_difference": max(apart)}
         print(f"losses without dropout, {len(apart)} steps: {curves[0][0]:.4f} to {curves[0][-1]:.4f}, PEFT in float32 {curves[1][0]:.4f} to "
               f"{curves[1][-1]:.4f}; largest difference {max(apart):.1e} (step {apart.index(max(apart)) + 1}), mean {statistics.mean(apart):.1e}")
-    if options.json:
-        print(json.dumps(table, indent=2))
+    return table
 
 
 if __name__ == "__main__":

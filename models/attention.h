@@ -18,7 +18,7 @@ struct SequenceAttentionShape {
   double scale = 0;                 ///< of the scores; 0: 1 / sqrt(d)
   bool first_only = false;          ///< q has one row for every sequence, its first token's, and so has the output; not causal then
   bool causal = false;              ///< a token looks at itself and those before it
-  int64_t window = 0;               ///< and at none `window` or more tokens back; 0: at all of them
+  int64_t window = 0;               ///< and at none `window` or more tokens away, on either side where it looks both ways; 0: at all of them
   double dropout = 0;               ///< of the weights (mask from a drawn seed)
 };
 

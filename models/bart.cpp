@@ -38,10 +38,10 @@ class BartAttention : public torch::nn::Module {
  public:
   BartAttention(WeightMap& weights, const std::string& at, int64_t width, int64_t heads, double dropout)
       : heads_(heads), dropout_(dropout) {
-    query_ = register_module("query", weights.projection(at + "q_proj", width, width));
-    key_ = register_module("key", weights.projection(at + "k_proj", width, width));
-    value_ = register_module("value", weights.projection(at + "v_proj", width, width));
-    output_ = register_module("output", weights.projection(at + "out_proj", width, width));
+    query_ = register_module("query", weights.projection(at + "q_proj", width, width, DeclaredBias{true}));
+    key_ = register_module("key", weights.projection(at + "k_proj", width, width, DeclaredBias{true}));
+    value_ = register_module("value", weights.projection(at + "v_proj", width, width, DeclaredBias{true}));
+    output_ = register_module("output", weights.projection(at + "out_proj", width, width, DeclaredBias{true}));
     query_key_value_ = weights.joined({query_, key_, value_});
   }
 
@@ -102,8 +102,8 @@ class BartLayer : public torch::nn::Module {
       source_ = attention("encoder_attn");
       source_norm_ = register_module("source_norm", FrozenLayerNorm(weights, at + "encoder_attn_layer_norm", c.width, kEps));
     }
-    in_ = register_module("in", weights.projection(at + "fc1", mlp, c.width));
-    out_ = register_module("out", weights.projection(at + "fc2", c.width, mlp));
+    in_ = register_module("in", weights.projection(at + "fc1", mlp, c.width, DeclaredBias{true}));
+    out_ = register_module("out", weights.projection(at + "fc2", c.width, mlp, DeclaredBias{true}));
     mlp_norm_ = register_module("mlp_norm", FrozenLayerNorm(weights, at + "final_layer_norm", c.width, kEps));
   }
 
@@ -248,9 +248,10 @@ class BartModel : public LanguageModel {
     encoder_ = register_module("encoder", std::make_shared<BartStack>(weights, "encoder.", c, false));
     decoder_ = register_module("decoder", std::make_shared<BartStack>(weights, "decoder.", c, true));
     if (!above.tied("lm_head.weight", prefix.substr(outside.size()) + kSharedTable))
-      lm_head_ = register_module("lm_head", above.projection("lm_head", c.vocabulary, c.width));
+      lm_head_ = register_module("lm_head", above.projection("lm_head", c.vocabulary, c.width, DeclaredBias{false}));
     if (above.has("final_logits_bias")) logits_bias_ = register_buffer("logits_bias", above.take("final_logits_bias", {1, c.vocabulary}).clone());
     has_logits_bias_ = logits_bias_.defined() && logits_bias_.ne(0).any().item<bool>();
+    for (const char* name : {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}) weights.expect_copy(name, kSharedTable);
     weights.finish(c.family, {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.", "final_logits_bias",
                               "encoder.embed_positions.", "decoder.embed_positions."});
     above.finish(c.family, {""});

@@ -26,7 +26,7 @@ const EncoderNames kAlbertNames{"encoder.albert_layer_groups.0.albert_layers.0."
 const EncoderNames kMpnetNames{"encoder.layer.", "attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o",
                                "attention.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm", "",
                                "encoder.relative_attention_bias"};
-constexpr int64_t kFarthest = 128;  // of MPNet's relative positions; no configuration names another
+constexpr int64_t kBuckets = 32, kFarthest = 128;  // of MPNet's relative positions; no configuration names others
 constexpr const char* kWordTable = "embeddings.word_embeddings";
 
 class EncoderLayer : public torch::nn::Module {
@@ -34,12 +34,13 @@ class EncoderLayer : public torch::nn::Module {
   EncoderLayer(WeightMap& weights, const EncoderConfig& c, int64_t index) : config_(c) {
     const EncoderNames& n = c.names;
     const std::string at = c.shared_layers > 0 ? n.layers : n.layers + std::to_string(index) + ".";
-    query_ = register_module("query", weights.projection(at + n.query, c.width, c.width));
-    key_ = register_module("key", weights.projection(at + n.key, c.width, c.width));
-    value_ = register_module("value", weights.projection(at + n.value, c.width, c.width));
-    output_ = register_module("output", weights.projection(at + n.attention_output, c.width, c.width));
-    mlp_in_ = register_module("mlp_in", weights.projection(at + n.mlp_in, c.mlp_width, c.width));
-    mlp_out_ = register_module("mlp_out", weights.projection(at + n.mlp_out, c.width, c.mlp_width));
+    const DeclaredBias biased{true};
+    query_ = register_module("query", weights.projection(at + n.query, c.width, c.width, biased));
+    key_ = register_module("key", weights.projection(at + n.key, c.width, c.width, biased));
+    value_ = register_module("value", weights.projection(at + n.value, c.width, c.width, biased));
+    output_ = register_module("output", weights.projection(at + n.attention_output, c.width, c.width, biased));
+    mlp_in_ = register_module("mlp_in", weights.projection(at + n.mlp_in, c.mlp_width, c.width, biased));
+    mlp_out_ = register_module("mlp_out", weights.projection(at + n.mlp_out, c.width, c.mlp_width, biased));
     query_key_value_ = weights.joined({query_, key_, value_});
     attention_norm_ = register_module("attention_norm", FrozenLayerNorm(weights, at + n.attention_norm, c.width, c.norm_eps));
     mlp_norm_ = register_module("mlp_norm", FrozenLayerNorm(weights, at + n.mlp_norm, c.width, c.norm_eps));
@@ -161,8 +162,8 @@ class EncoderModel : public LanguageModel {
       segments_ = register_module("segments", weights.embedding("embeddings.token_type_embeddings", c.segments, narrow));
     norm_ = register_module("norm", FrozenLayerNorm(weights, "embeddings.LayerNorm", narrow, c.norm_eps));
     if (!c.names.widening.empty() && weights.has(c.names.widening + ".weight"))
-      widening_ = register_module("widening", weights.projection(c.names.widening, c.width, narrow));
-    if (!c.names.bias.empty()) bias_ = register_module("bias", weights.embedding(c.names.bias, c.buckets, c.heads));
+      widening_ = register_module("widening", weights.projection(c.names.widening, c.width, narrow, DeclaredBias{true}));
+    if (!c.names.bias.empty()) bias_ = register_module("bias", weights.embedding(c.names.bias, c.bucket_rows, c.heads));
     add_layers(weights);
     // "model.bert." -> "model.": a classifier stands beside the encoder.
     const size_t dot = prefix.empty() ? std::string::npos : prefix.rfind('.', prefix.size() - 2);
@@ -257,7 +258,7 @@ class EncoderModel : public LanguageModel {
     if (bias_.is_empty()) return {};
     const torch::Tensor cell = torch::arange(packing.tokens(), torch::TensorOptions(torch::kInt64).device(bias_->weight().device()));
     const torch::Tensor distance = cell.unsqueeze(0) - cell.unsqueeze(1);
-    return bias_(relative_buckets(distance, true, config_.buckets, kFarthest)).permute({2, 0, 1}).unsqueeze(0);
+    return bias_(relative_buckets(distance, true, kBuckets, kFarthest)).permute({2, 0, 1}).unsqueeze(0);
   }
 
   /// ALBERT's one layer stands for all of them.

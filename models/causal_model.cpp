@@ -4,6 +4,7 @@
 
 #include "lm/token_labels.h"
 #include "models/checkpointing.h"
+#include "models/rotary.h"
 
 namespace deeplora {
 namespace {
@@ -18,18 +19,11 @@ torch::Tensor repeat_heads(const torch::Tensor& x, int64_t times) {  // [B, G, S
   return x.unsqueeze(2).expand({x.size(0), x.size(1), times, x.size(2), x.size(3)}).flatten(1, 2);
 }
 
-/// Rotary positions: x [N, H*d] turned by the tokens' angles.
-torch::Tensor rotated(const torch::Tensor& x, int64_t heads, const RotaryAngles& angles) {
-  if (!angles.cosines.defined()) return x;
-  const torch::Tensor cosines = angles.cosines.unsqueeze(1), sines = angles.sines.unsqueeze(1);
-  const auto halves = x.view({x.size(0), heads, -1}).chunk(2, -1);
-  return torch::cat({halves[0] * cosines - halves[1] * sines, halves[1] * cosines + halves[0] * sines}, -1).to(x.scalar_type()).flatten(1);
-}
-
 /// Softmax attention whose scores are bounded (Gemma 2), q, k, v [B, H, T or S, d], look bool [B or 1, 1, T, S] -> [B, H, T, d].
 torch::Tensor capped_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const torch::Tensor& look, const AttentionShape& shape) {
   const torch::Tensor scores = shape.cap * torch::tanh(torch::matmul(q, k.transpose(2, 3)) * (shape.scale / shape.cap));
-  const torch::Tensor weights = at::softmax(scores.to(torch::kFloat32).masked_fill(look.logical_not(), -std::numeric_limits<float>::infinity()), -1);
+  const torch::Tensor wide = scores.scalar_type() == torch::kFloat64 ? scores : scores.to(torch::kFloat32);
+  const torch::Tensor weights = at::softmax(wide.masked_fill(look.logical_not(), -std::numeric_limits<float>::infinity()), -1);
   return torch::matmul(at::dropout(weights, shape.dropout, shape.dropout > 0).to(v.scalar_type()), v);
 }
 
@@ -123,11 +117,7 @@ torch::Tensor CausalPass::causal_mask(int64_t cells) const {
 
 const RotaryAngles& CausalPass::angles(const torch::Tensor& frequencies) const {
   RotaryAngles& angles = angles_[frequencies.const_data_ptr()];
-  if (!angles.cosines.defined()) {
-    const torch::Tensor here = frequencies.to(positions_.device());
-    const torch::Tensor angle = positions_.to(here.scalar_type()).unsqueeze(-1) * here;
-    angles = {angle.cos(), angle.sin()};
-  }
+  if (!angles.cosines.defined()) angles = rotary_angles(positions_, frequencies);
   return angles;
 }
 
@@ -207,7 +197,7 @@ std::unique_ptr<DecodingState> CausalModel::begin_decoding(const Batch& prompt) 
 }
 
 void CausalModel::take_output_layer(WeightMap& above, const std::string& table, int64_t vocabulary, int64_t width) {
-  if (!above.tied("lm_head.weight", table)) lm_head_ = register_module("lm_head", above.projection("lm_head", vocabulary, width));
+  if (!above.tied("lm_head.weight", table)) lm_head_ = register_module("lm_head", above.projection("lm_head", vocabulary, width, DeclaredBias{false}));
 }
 
 void CausalModel::add_layer(std::shared_ptr<CausalLayer> layer) {

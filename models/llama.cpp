@@ -10,6 +10,7 @@
 #include "models/dropout.h"
 #include "models/norms.h"
 #include "models/registration.h"
+#include "models/rotary.h"
 #include "models/settings.h"
 
 namespace deeplora {
@@ -34,15 +35,16 @@ class LlamaAttention : public torch::nn::Module {
  public:
   LlamaAttention(WeightMap& weights, const std::string& at, const LlamaConfig& c, int64_t index) : config_(c), frequencies_(c.frequencies_of(index)) {
     const int64_t q = c.heads * c.head_width, kv = c.kv_heads * c.head_width;
+    const DeclaredBias biased{c.query_bias, "attention_bias"};
     if (weights.has(at + "qkv_proj.weight")) {
-      fused_ = register_module("query_key_value", weights.projection(at + "qkv_proj", q + 2 * kv, c.width));
+      fused_ = register_module("query_key_value", weights.projection(at + "qkv_proj", q + 2 * kv, c.width, biased));
     } else {
-      query_ = register_module("query", weights.projection(at + "q_proj", q, c.width));
-      key_ = register_module("key", weights.projection(at + "k_proj", kv, c.width));
-      value_ = register_module("value", weights.projection(at + "v_proj", kv, c.width));
+      query_ = register_module("query", weights.projection(at + "q_proj", q, c.width, biased));
+      key_ = register_module("key", weights.projection(at + "k_proj", kv, c.width, biased));
+      value_ = register_module("value", weights.projection(at + "v_proj", kv, c.width, biased));
       query_key_value_ = weights.joined({query_, key_, value_});
     }
-    output_ = register_module("output", weights.projection(at + "o_proj", c.width, q));
+    output_ = register_module("output", weights.projection(at + "o_proj", c.width, q, DeclaredBias{c.output_bias, "attention_bias"}));
     if (weights.has(at + "q_norm.weight")) {
       query_norm_ = register_module("query_norm", FrozenRmsNorm(weights, at + "q_norm", c.head_width, c.norm_eps, c.norm_offset()));
       key_norm_ = register_module("key_norm", FrozenRmsNorm(weights, at + "k_norm", c.head_width, c.norm_eps, c.norm_offset()));
@@ -97,14 +99,15 @@ class LlamaAttention : public torch::nn::Module {
 class LlamaFeedForward : public torch::nn::Module {
  public:
   LlamaFeedForward(WeightMap& weights, const std::string& at, const LlamaConfig& c) : config_(c) {
+    const DeclaredBias biased{c.mlp_bias, "mlp_bias"};
     if (weights.has(at + "gate_up_proj.weight")) {
-      fused_ = register_module("gate_up", weights.projection(at + "gate_up_proj", 2 * c.mlp_width, c.width));
+      fused_ = register_module("gate_up", weights.projection(at + "gate_up_proj", 2 * c.mlp_width, c.width, biased));
     } else {
-      gate_ = register_module("gate", weights.projection(at + "gate_proj", c.mlp_width, c.width));
-      in_ = register_module("in", weights.projection(at + "up_proj", c.mlp_width, c.width));
+      gate_ = register_module("gate", weights.projection(at + "gate_proj", c.mlp_width, c.width, biased));
+      in_ = register_module("in", weights.projection(at + "up_proj", c.mlp_width, c.width, biased));
       gate_up_ = weights.joined({gate_, in_});
     }
-    out_ = register_module("out", weights.projection(at + "down_proj", c.width, c.mlp_width));
+    out_ = register_module("out", weights.projection(at + "down_proj", c.width, c.mlp_width, biased));
   }
 
   torch::Tensor forward(const torch::Tensor& x) { return out_->of_gated(fused_ ? fused_(x) : gate_up_.as_one(x), config_.activation); }
@@ -201,23 +204,6 @@ class LlamaModel : public CausalModel {
   LlamaConfig config_;
   FrozenRmsNorm norm_{nullptr};
 };
-
-/// Slow rotations are stretched by the factor, fast ones kept, those between interpolated (Llama 3.1).
-torch::Tensor llama3_frequencies(const torch::Tensor& plain, const RotarySettings& rotary) {
-  const double length = static_cast<double>(rotary.trained_length), longest = length / rotary.low, shortest = length / rotary.high;
-  const torch::Tensor wavelength = 2 * M_PI / plain;
-  const torch::Tensor slow = torch::where(wavelength > longest, plain / rotary.factor, plain);
-  const torch::Tensor share = (length / wavelength - rotary.low) / (rotary.high - rotary.low);
-  const torch::Tensor between = (1 - share) * slow / rotary.factor + share * slow;
-  return torch::where((wavelength >= shortest) & (wavelength <= longest), between, slow);
-}
-
-/// [d / 2]
-torch::Tensor rotary_frequencies(const RotarySettings& rotary, int64_t head_width) {
-  const torch::Tensor plain = 1.0 / torch::pow(rotary.theta, torch::arange(0, head_width, 2, torch::kFloat32) / static_cast<double>(head_width));
-  if (rotary.type == "linear") return plain / rotary.factor;
-  return rotary.type == "llama3" ? llama3_frequencies(plain, rotary) : plain;
-}
 
 /// Sizes that the weights show are taken from the weights.
 LlamaConfig read_config(const ModelFiles& archive, const std::string& prefix, const ModelOptions& options) {

@@ -14,7 +14,7 @@ struct HeadTask {
   uint32_t threshold;     ///< 0: nothing is dropped
   float kept;             ///< 1 / (1 - dropout)
   bool causal;            ///< row i looks at rows 0 .. i only
-  int64_t window;         ///< and at none `window` or more rows back; 0: at all of them
+  int64_t window;         ///< and at none `window` or more rows away; 0: at all of them
 };
 
 /// [T, d] with `stride` elements between rows.

@@ -95,15 +95,15 @@ bool is_contiguous_float(const torch::Tensor& x) {
 
 torch::Tensor norm_of_sum(const torch::Tensor& x, const torch::Tensor& residual, const torch::Tensor& weight, const torch::Tensor& bias, double eps,
                           double p) {
-  const bool frozen = !weight.requires_grad() && !bias.requires_grad() && is_contiguous_float(weight) && is_contiguous_float(bias);
+  const bool frozen = bias.defined() && !weight.requires_grad() && !bias.requires_grad() && is_contiguous_float(weight) && is_contiguous_float(bias);
   if (!frozen || !is_contiguous_float(x) || !is_contiguous_float(residual) || x.sizes() != residual.sizes())
     return at::layer_norm(dropout_add(x, residual, p), {x.size(-1)}, weight, bias, eps);
   return NormOfSum::apply(x, residual, weight, bias, eps, p, p > 0 ? draw_dropout_seed() : 0);
 }
 
-FrozenLayerNormImpl::FrozenLayerNormImpl(WeightMap& weights, const std::string& name, int64_t width, double eps) : eps_(eps) {
+FrozenLayerNormImpl::FrozenLayerNormImpl(WeightMap& weights, const std::string& name, int64_t width, double eps, bool biased) : eps_(eps) {
   weight_ = register_parameter("weight", weights.take(name + ".weight", {width}), /*requires_grad=*/false);
-  bias_ = register_parameter("bias", weights.take(name + ".bias", {width}), /*requires_grad=*/false);
+  if (biased) bias_ = register_parameter("bias", weights.take(name + ".bias", {width}), /*requires_grad=*/false);
 }
 
 torch::Tensor FrozenLayerNormImpl::forward(const torch::Tensor& x) const {

@@ -19,7 +19,8 @@ torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, doub
 /// (x - mean) / sqrt(var + eps) * weight + bias over the last dimension.
 class FrozenLayerNormImpl : public torch::nn::Module {
  public:
-  FrozenLayerNormImpl(WeightMap& weights, const std::string& name, int64_t width, double eps);
+  /// `biased` false: there is no bias.
+  FrozenLayerNormImpl(WeightMap& weights, const std::string& name, int64_t width, double eps, bool biased = true);
   torch::Tensor forward(const torch::Tensor& x) const;
   /// forward(residual + dropout(x, p))
   torch::Tensor of_sum(const torch::Tensor& x, const torch::Tensor& residual, double p) const { return norm_of_sum(x, residual, weight_, bias_, eps_, p); }  ///< [..., D] -> [..., D]

@@ -50,6 +50,13 @@ bool Packing::has_first_tokens() const {
   return tokens_ > 0 && (!attention_mask_.defined() || attention_mask_.select(3, 0).all().item<bool>());
 }
 
+bool Packing::has_no_gaps() const {
+  if (!attention_mask_.defined() || tokens_ < 2) return true;
+  const torch::Tensor keep = attention_mask_.view({batch_, tokens_});
+  const torch::Tensor starts = keep.slice(1, 1).logical_and(keep.slice(1, 0, -1).logical_not()).sum(1) + keep.select(1, 0);
+  return starts.le(1).all().item<bool>();
+}
+
 torch::Tensor Packing::first_tokens(const torch::Tensor& packed) const {
   const torch::Tensor first = torch::tensor(std::vector<int64_t>(offsets_.begin(), offsets_.end() - 1));
   return packed.index_select(0, first.to(packed.device()));

@@ -28,6 +28,8 @@ class Packing {
   torch::Tensor first_tokens(const torch::Tensor& packed) const;
   /// Whether every row of the batch begins with a token.
   bool has_first_tokens() const;
+  /// Whether every row's tokens stand side by side, so that tokens and cells are as far apart.
+  bool has_no_gaps() const;
   int64_t batch() const { return batch_; }
   int64_t tokens() const { return tokens_; }
   /// Row s of the batch has the packed rows offsets()[s] .. offsets()[s + 1] - 1.

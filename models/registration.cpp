@@ -12,6 +12,8 @@ void register_model_families(ModelFamilies& families) {
   register_llama_family(plain);
   register_t5_family(plain);
   register_bart_families(plain);
+  register_deberta_family(plain);
+  register_modernbert_family(plain);
   for (const auto& name : plain.names()) families.add(name, with_exported_head(plain.at(name)));
 }
 

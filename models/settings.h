@@ -13,7 +13,7 @@ namespace deeplora {
 struct EncoderSettings {
   int64_t heads = 0;           ///< 0: not given
   int64_t shared_layers = 0;   ///< how often ALBERT's one layer runs; 0: every layer has weights of its own
-  int64_t buckets = 32;        ///< of MPNet's relative positions
+  int64_t bucket_rows = 32;    ///< of MPNet's table of relative positions
   int64_t padding = 0;         ///< id of the padding token
   int64_t first_position = 0;  ///< RoBERTa starts counting at padding_idx + 1
   double norm_eps = 1e-12;
@@ -40,8 +40,14 @@ struct RotarySettings {
   double low = 1, high = 4;      ///< llama3: wavelengths between trained_length / these are interpolated
   int64_t trained_length = 8192;
 
-  /// `layers`: "full_attention" or "sliding_attention" where a model has positions of two kinds, else empty.
-  static RotarySettings read(const JsonFile& json, const std::string& layers = "");
+  static RotarySettings read(const JsonFile& json);
+  /// Of a model with positions of two kinds, `layers` being "full_attention" or "sliding_attention". Where `rope_parameters` is silent the base
+  /// stands under `theta_key`, or is `theta`. `scaled`: an older `rope_scaling` is meant for these layers.
+  static RotarySettings read_kind(const JsonFile& json, const std::string& layers, const std::string& theta_key, double theta, bool scaled);
+
+ private:
+  /// `rope`: the section that holds them, maybe empty; `theta`: the base where it is silent.
+  static RotarySettings read_section(const JsonFile& json, const JsonFile& rope, double theta);
 };
 
 /// Llama, Mistral, Qwen2, Qwen3, Phi-3, Gemma, Gemma 2 and Gemma 3 (text).
@@ -50,6 +56,7 @@ struct LlamaSettings {
   int64_t head_width = 0;  ///< 0: width / heads
   double norm_eps = 1e-6, attention_dropout = 0;
   std::string activation = "silu";
+  bool query_bias = false, output_bias = false, mlp_bias = false;  ///< of queries, keys and values; of the attention's output; of the feed-forward
   std::vector<int64_t> windows;  ///< of each layer; 0: none
   RotarySettings rotary;
   std::optional<RotarySettings> local_rotary;  ///< of the layers with a window, where it is another (Gemma 3)
@@ -60,6 +67,42 @@ struct LlamaSettings {
   double residual_dropout = 0;
 
   static LlamaSettings read(const JsonFile& json, int64_t layers);
+};
+
+/// ModernBERT.
+struct ModernBertSettings {
+  int64_t heads = 0;
+  int64_t padding = 50283;     ///< id of the padding token
+  int64_t window = 0;          ///< a token of a sliding layer sees those fewer than this many cells away
+  std::vector<bool> slides;    ///< whether each layer has the window
+  RotarySettings rotary, local_rotary;  ///< of the layers without and with a window
+  double norm_eps = 1e-5;
+  bool norm_bias = false, attention_bias = false, mlp_bias = false;
+  std::string activation = "gelu";
+  double embedding_dropout = 0, attention_dropout = 0, mlp_dropout = 0;
+
+  static ModernBertSettings read(const JsonFile& json, int64_t layers);
+};
+
+/// DeBERTa v2 and v3.
+struct DebertaSettings {
+  int64_t heads = 0;
+  int64_t padding = 0;       ///< id of the padding token
+  bool relative = false;     ///< whether there is a table of relative positions
+  int64_t buckets = 0;       ///< of relative positions; 0: every distance has its own row
+  int64_t farthest = 512;    ///< distance from which on positions are alike
+  bool content_to_position = false, position_to_content = false;
+  bool shared_projections = false;  ///< positions go through the projections of the content
+  bool norm_positions = false;      ///< the table of relative positions is normalised
+  bool absolute = true;             ///< words have absolute positions too
+  int64_t segments = 0, kernel = 0, conv_groups = 1;  ///< kernel 0: no convolution behind the first layer
+  double norm_eps = 1e-7;
+  std::string activation = "gelu", conv_activation = "tanh";
+  double hidden_dropout = 0.1, attention_dropout = 0.1;
+
+  /// Rows of the table of relative positions on either side.
+  int64_t span() const { return buckets > 0 ? buckets : farthest; }
+  static DebertaSettings read(const JsonFile& json);
 };
 
 struct T5Settings {

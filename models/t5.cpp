@@ -29,10 +29,10 @@ class T5Attention : public torch::nn::Module {
  public:
   T5Attention(WeightMap& weights, const std::string& at, const T5Config& c) : heads_(c.heads), dropout_(c.dropout) {
     const int64_t inner = c.heads * c.head_width;
-    query_ = register_module("query", weights.projection(at + "q", inner, c.width));
-    key_ = register_module("key", weights.projection(at + "k", inner, c.width));
-    value_ = register_module("value", weights.projection(at + "v", inner, c.width));
-    output_ = register_module("output", weights.projection(at + "o", c.width, inner));
+    query_ = register_module("query", weights.projection(at + "q", inner, c.width, DeclaredBias{false}));
+    key_ = register_module("key", weights.projection(at + "k", inner, c.width, DeclaredBias{false}));
+    value_ = register_module("value", weights.projection(at + "v", inner, c.width, DeclaredBias{false}));
+    output_ = register_module("output", weights.projection(at + "o", c.width, inner, DeclaredBias{false}));
   }
 
   /// Keys and values [B, H, S, d] of packed x [N, D].
@@ -67,9 +67,9 @@ class T5Attention : public torch::nn::Module {
 class T5FeedForward : public torch::nn::Module {
  public:
   T5FeedForward(WeightMap& weights, const std::string& at, const T5Config& c) : activation_(c.activation), dropout_(c.dropout) {
-    if (c.gated) gate_ = register_module("gate", weights.projection(at + "wi_0", c.mlp_width, c.width));
-    in_ = register_module("in", weights.projection(at + (c.gated ? "wi_1" : "wi"), c.mlp_width, c.width));
-    out_ = register_module("out", weights.projection(at + "wo", c.width, c.mlp_width));
+    if (c.gated) gate_ = register_module("gate", weights.projection(at + "wi_0", c.mlp_width, c.width, DeclaredBias{false}));
+    in_ = register_module("in", weights.projection(at + (c.gated ? "wi_1" : "wi"), c.mlp_width, c.width, DeclaredBias{false}));
+    out_ = register_module("out", weights.projection(at + "wo", c.width, c.mlp_width, DeclaredBias{false}));
     if (c.gated) gate_in_ = weights.joined({gate_, in_});
   }
   torch::Tensor forward(const torch::Tensor& x) {
@@ -213,7 +213,8 @@ class T5Model : public LanguageModel {
     words_ = register_module("words", weights.embedding("shared", c.vocabulary, c.width));
     encoder_ = register_module("encoder", std::make_shared<T5Stack>(weights, "encoder.", c, false));
     decoder_ = register_module("decoder", std::make_shared<T5Stack>(weights, "decoder.", c, true));
-    if (!weights.tied("lm_head.weight", kWordTable)) lm_head_ = register_module("lm_head", weights.projection("lm_head", c.vocabulary, c.width));
+    if (!weights.tied("lm_head.weight", kWordTable)) lm_head_ = register_module("lm_head", weights.projection("lm_head", c.vocabulary, c.width, DeclaredBias{false}));
+    for (const char* name : {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}) weights.expect_copy(name, kWordTable);
     weights.finish("t5", {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"});
     base_parameters_ = weights.taken();
   }

@@ -28,7 +28,8 @@ Projection WeightMap::stored(Projection projection) const {
   return projection;
 }
 
-Projection WeightMap::projection(const std::string& name, int64_t out, int64_t in) {
+Projection WeightMap::projection(const std::string& name, int64_t out, int64_t in, std::optional<DeclaredBias> declared) {
+  if (declared) check_bias(name, *declared);
   torch::Tensor weight = take(name + ".weight", {out, in});
   torch::Tensor bias;
   if (has(name + ".bias")) bias = take(name + ".bias", {out});
@@ -58,6 +59,21 @@ void WeightMap::expect_size(const std::string& key, int64_t found) {
   if (archive_.holds_code() || !config.has(key)) return;
   const int64_t declared = config.at<int64_t>(key);
   if (declared != found) errors_.add("config.json: ", key, " is ", declared, ", but the weights show ", found);
+}
+
+void WeightMap::check_bias(const std::string& name, const DeclaredBias& bias) {
+  const bool found = has(name + ".bias");
+  if (archive_.holds_code() || found == bias.there) return;
+  const std::string path = prefix_ + name + ".bias";
+  if (!bias.key) errors_.add(found ? "unexpected " : "missing ", path);
+  else errors_.add("config.json: ", bias.key, " is ", bias.there ? "true" : "false", ", but ", path, " is ", found ? "there" : "missing");
+}
+
+void WeightMap::expect_copy(const std::string& name, const std::string& table) {
+  if (archive_.holds_code() || !has(name) || !has(table)) return;
+  const torch::Tensor a = archive_.tensor(prefix_ + name), b = archive_.tensor(prefix_ + table);
+  if (a.scalar_type() != b.scalar_type() || !torch::equal(a, b))
+    errors_.add(prefix_, name, ": expected the values of ", prefix_, table, "; a table of its own has no native form");
 }
 
 bool WeightMap::tied(const std::string& name, const std::string& table) {

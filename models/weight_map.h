@@ -9,6 +9,12 @@
 
 namespace deeplora {
 
+/// Whether a layer has a bias, and the key of config.json that says so, if any does.
+struct DeclaredBias {
+  bool there;
+  const char* key = nullptr;
+};
+
 class WeightMap {
  public:
   /// `prefix` stands before every name ("model.bert."). Weights keep the archive's storage when they are float32 already;
@@ -18,7 +24,8 @@ class WeightMap {
   bool has(const std::string& name) const { return archive_.has(prefix_ + name); }
   /// The weight, detached. A missing or misshapen one is recorded and replaced by an empty tensor; -1 fits any size.
   torch::Tensor take(const std::string& name, std::vector<int64_t> shape);
-  Projection projection(const std::string& name, int64_t out, int64_t in);
+  /// `bias`: whether the layer has one; files without code that say otherwise are a mistake. Nothing: as the files have it.
+  Projection projection(const std::string& name, int64_t out, int64_t in, std::optional<DeclaredBias> bias = std::nullopt);
   /// The same where the archive stores the weight as [in, out].
   Projection transposed_projection(const std::string& name, int64_t out, int64_t in);
   /// Projections that read one input, their weights moved into one tensor, the archive's with them.
@@ -29,6 +36,8 @@ class WeightMap {
   /// Records a mistake when config.json declares another size than `found`. Only where no forward pass of the files proves
   /// the sizes: an archive may carry any config.json that computes the same.
   void expect_size(const std::string& key, int64_t found);
+  /// Records a mistake when `name` is there and holds other values than `table`, which the model reads in its place.
+  void expect_copy(const std::string& name, const std::string& table);
   /// True when the name is not there, or is another name of `table`: a language model whose output layer is its embedding.
   /// Files that cannot run themselves must say so in config.json when the name is not there; a mistake is recorded else.
   bool tied(const std::string& name, const std::string& table);
@@ -41,6 +50,7 @@ class WeightMap {
   static std::optional<std::string> prefix_of(const ModelFiles& archive, const std::string& name);
 
  private:
+  void check_bias(const std::string& name, const DeclaredBias& bias);
   Projection stored(Projection projection) const;
   const ModelFiles& archive_;
   std::string prefix_;

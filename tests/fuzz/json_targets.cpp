@@ -52,6 +52,16 @@ void model_config(std::string_view input) {
       expect(s.rotary.theta > 0 && s.rotary.factor > 0 && s.rotary.trained_length > 0 && s.rotary.high > s.rotary.low, "rotary positions without a scale");
     });
     attempt([&] {
+      const auto s = ModernBertSettings::read(json, 5);
+      expect(s.heads > 0 && s.window > 0 && s.slides.size() == 5, "heads or windows are missing");
+      check_shares({s.embedding_dropout, s.attention_dropout, s.mlp_dropout});
+    });
+    attempt([&] {
+      const auto s = DebertaSettings::read(json);
+      expect(s.heads > 0 && s.span() > 0 && s.farthest - 1 > s.buckets / 2, "relative positions without a place");
+      check_shares({s.hidden_dropout, s.attention_dropout});
+    });
+    attempt([&] {
       const auto s = T5Settings::read(json);
       expect(s.buckets >= 4 && s.max_distance > s.buckets / 2, "no bucket for far positions");
     });

@@ -163,6 +163,46 @@ TEST(AttentionTest, CausalWithSharedKeysRotaryPositionsAndAWindow) {
     }
 }
 
+/// A window on both sides, as the definition says.
+torch::Tensor windowed_reference(const std::vector<torch::Tensor>& x, int64_t window) {
+  std::vector<torch::Tensor> sequences;
+  for (size_t s = 0; s + 1 < kOffsets.size(); ++s) {
+    const torch::Tensor cells = torch::arange(kOffsets[s + 1] - kOffsets[s]);
+    const torch::Tensor hidden = (cells.unsqueeze(1) - cells).abs() >= window;
+    std::vector<torch::Tensor> heads;
+    for (int64_t h = 0; h < kHeads; ++h) {
+      const auto part = [&](const torch::Tensor& t) { return t.slice(0, kOffsets[s], kOffsets[s + 1]).narrow(1, h * kWidth, kWidth); };
+      const torch::Tensor scores = part(x[0]).matmul(part(x[1]).t()) / std::sqrt(static_cast<double>(kWidth));
+      heads.push_back(scores.masked_fill(hidden, -std::numeric_limits<double>::infinity()).softmax(1).matmul(part(x[2])));
+    }
+    sequences.push_back(torch::cat(heads, 1));
+  }
+  return torch::cat(sequences);
+}
+
+TEST(AttentionTest, AWindowOnBothSides) {
+  const torch::Tensor starts = torch::tensor(std::vector<int64_t>{0, 1, 18, 34}), filled = torch::tensor(std::vector<int64_t>{0, 1, 2, 4});
+  for (const int64_t window : {1, 2, 5, 16, 17, 70, 71}) {
+    const auto x = random_inputs();
+    std::vector<torch::Tensor> wide;
+    for (const auto& t : x) wide.push_back(t.detach().to(torch::kFloat64).set_requires_grad(true));
+    SequenceAttentionShape shape{.heads = kHeads, .kv_heads = kHeads, .window = window};
+    const torch::Tensor out = sequence_attention(x[0], x[1], x[2], shape, kOffsets), expected = windowed_reference(wide, window);
+    EXPECT_LT((out - expected).abs().max().item<double>(), 2e-5) << window;
+    const torch::Tensor g = torch::randn_like(out);
+    const auto ours = torch::autograd::grad({(out * g).sum()}, x), theirs = torch::autograd::grad({(expected * g).sum()}, wide, {}, /*retain_graph=*/true);
+    for (size_t i = 0; i < 3; ++i) EXPECT_LT((ours[i] - theirs[i]).abs().max().item<double>(), 5e-5) << window << " input " << i;
+    // First tokens alone: keys that they do not see get no gradient.
+    shape.first_only = true;
+    const torch::Tensor queries = torch::zeros({5, kHeads * kWidth}).index_copy(0, filled, x[0].index_select(0, starts));
+    const torch::Tensor alone = sequence_attention(queries, x[1], x[2], shape, kOffsets).index_select(0, filled), among = expected.index_select(0, starts);
+    EXPECT_LT((alone - among).abs().max().item<double>(), 2e-5) << window;
+    const torch::Tensor h = torch::randn_like(alone);
+    const auto firsts = torch::autograd::grad({(alone * h).sum()}, x), all = torch::autograd::grad({(among * h).sum()}, wide);
+    for (size_t i = 0; i < 3; ++i) EXPECT_LT((firsts[i] - all[i]).abs().max().item<double>(), 5e-5) << window << " input " << i;
+  }
+}
+
 TEST(AttentionTest, ATokenDoesNotSeeTheFuture) {
   torch::manual_seed(8);
   const SequenceAttentionShape shape{.heads = kHeads, .kv_heads = kHeads, .causal = true};

@@ -48,6 +48,13 @@ TEST(PackingTest, FirstTokensAloneGetWhatTheyGetAmongTheOthers) {
   EXPECT_FALSE(Packing(torch::tensor({{1, 1}, {0, 1}}), 2, 2, torch::kCPU).has_first_tokens());
 }
 
+TEST(PackingTest, GapsAreSeenWhereTokensStandApart) {
+  const auto of = [](std::vector<int64_t> cells) { return Packing(torch::tensor(cells).view({2, 3}), 2, 3, torch::kCPU).has_no_gaps(); };
+  EXPECT_TRUE(of({1, 1, 1, 1, 1, 1}) && of({1, 1, 0, 0, 1, 1}) && of({0, 1, 0, 0, 0, 0}));
+  EXPECT_FALSE(of({1, 1, 1, 1, 0, 1}));
+  EXPECT_TRUE(Packing({}, 2, 3, torch::kCPU).has_no_gaps());
+}
+
 TEST(PackingTest, LongSequencesWithDropoutKeepTheMeanAndPassGradientsThroughTheSameMask) {
   const torch::Tensor mask = (torch::arange(40).unsqueeze(0) < torch::tensor({{40}, {25}})).to(torch::kInt64);
   const Packing packing(mask, 2, 40, torch::kCPU);

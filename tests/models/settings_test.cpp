@@ -30,6 +30,36 @@ TEST(SettingsTest, FamiliesReadTheirOwnNames) {
   EXPECT_FALSE(t5.scale_output);
 }
 
+TEST(SettingsTest, ModernBertReadsTodaysKeysAndOlderOnes) {
+  const auto older = ModernBertSettings::read(config(R"({"num_attention_heads": 4, "global_attn_every_n_layers": 2, "global_rope_theta": 500.0, "local_attention": 9})"), 4);
+  EXPECT_EQ(older.slides, (std::vector<bool>{false, true, false, true}));
+  EXPECT_EQ(older.rotary.theta, 500);
+  EXPECT_EQ(older.local_rotary.theta, 10000);
+  EXPECT_EQ(older.window, 5);  // 4 tokens on either side
+  const auto today = ModernBertSettings::read(config(R"({"layer_types": ["sliding_attention", "full_attention"], "rope_parameters": {
+      "full_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 70.0}, "sliding_attention": {"rope_theta": 7.0}}})"), 2);
+  EXPECT_EQ(today.slides, (std::vector<bool>{true, false}));
+  EXPECT_EQ(today.rotary.type, "linear");
+  EXPECT_EQ(today.local_rotary.theta, 7);
+  EXPECT_NE(error_of([] { ModernBertSettings::read(config(R"({"layer_types": ["chunked_attention"]})"), 1); }).find("layer_types: 'chunked_attention'"),
+            std::string::npos);
+  EXPECT_NE(error_of([] { ModernBertSettings::read(config(R"({"rope_parameters": {"rope_theta": 7.0}})"), 1); }).find("expected full_attention"),
+            std::string::npos);
+}
+
+TEST(SettingsTest, DebertaReadsBothSpellingsOfItsKinds) {
+  const auto deberta = [](const std::string& text) { return DebertaSettings::read(config(text)); };
+  const auto old = deberta(R"({"relative_attention": true, "pos_att_type": "C2P | p2c", "position_buckets": 8, "max_relative_positions": -1, "norm_rel_ebd": "layer_norm"})");
+  EXPECT_TRUE(old.content_to_position && old.position_to_content && old.norm_positions && old.absolute);
+  EXPECT_EQ(old.farthest, 512);
+  EXPECT_EQ(old.span(), 8);
+  EXPECT_EQ(deberta(R"({"relative_attention": true, "pos_att_type": ["c2p"], "max_position_embeddings": 30})").span(), 30);
+  EXPECT_FALSE(deberta("{}").relative);
+  EXPECT_NE(error_of([&] { deberta(R"({"relative_attention": true, "position_buckets": 60, "max_relative_positions": 31})"); }).find("max_relative_positions"),
+            std::string::npos);
+  EXPECT_NE(error_of([&] { deberta(R"({"conv_kernel_size": 4})"); }).find("conv_kernel_size: expected an odd number"), std::string::npos);
+}
+
 TEST(SettingsTest, WhatNoModelCanHaveIsAnErrorThatNamesTheKey) {
   const auto llama = [](const std::string& more) {
     return error_of([&] { LlamaSettings::read(config("{\"num_attention_heads\": 4" + more + "}"), 2); });

@@ -64,7 +64,7 @@ CASES = {
     "t5-gated": ("T5ForConditionalGeneration", dict(T5, feed_forward_proj="gated-gelu", tie_word_embeddings=False), "t5"),
     "mt5": ("MT5ForConditionalGeneration", dict(T5, feed_forward_proj="gated-gelu"), "t5"),
 }
-ENCODERS = {name: name for name in ("bert", "roberta", "distilbert", "electra", "albert", "mpnet")}
+ENCODERS = {name: name for name in ("bert", "roberta", "distilbert", "electra", "albert", "mpnet", "deberta-v2", "modernbert")}
 SEQ2SEQ = {name for name, (_, _, family) in CASES.items() if family in ("t5", "bart", "mbart", "marian", "pegasus")}
 
 

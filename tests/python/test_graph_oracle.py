@@ -100,7 +100,7 @@ class Layout:
     def __init__(self, model: str, site: str):
         self.name, self.block, self.model = site, None, model
         for i, role in enumerate(("query", "key", "value")):
-            if model in ("gpt2", "gpt-neox") and site.endswith(f".{role}.weight"):
+            if model in ("gpt2", "gpt-neox", "modernbert") and site.endswith(f".{role}.weight"):
                 self.name, self.block = site.replace(f".{role}.weight", ".weight"), i
         self.transposed = model == "gpt2" and any(f".{part}.weight" in self.name for part in ("c_attn", "c_proj", "c_fc"))
 
@@ -109,7 +109,7 @@ class Layout:
         matrix = weight.squeeze(-1) if weight.dim() == 3 else weight.T if self.transposed else weight
         if self.block is None:
             return matrix
-        if self.model == "gpt2":  # modeling_gpt2: query, key, value = self.c_attn(x).split(self.split_size, dim=2)
+        if self.model in ("gpt2", "modernbert"):  # modeling_gpt2: query, key, value = self.c_attn(x).split(self.split_size, dim=2)
             return matrix.chunk(3, 0)[self.block]
         # modeling_gpt_neox: self.query_key_value(x).view(*input_shape, heads, 3 * head_size).transpose(1, 2).chunk(3, dim=-1)
         heads = make_tiny_models.HEADS

@@ -1,0 +1,89 @@
+// What encoders share whose layers are of one kind: packed tokens, first tokens alone, checkpointing. A family gives its layer.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lm/language_model.h"
+#include "models/checkpointing.h"
+#include "models/packing.h"
+
+namespace deeplora {
+
+/// `Layer` is a module with
+///   Pass: what its layers share in one forward pass: `packing`, and `shared`, tensors that layers read and gradients flow through;
+///   forward(in, pass): in = {x [N, D], shared...} -> [N, D];
+///   first_tokens(in, pass): the same for the first token of every row alone -> [B, D];
+///   add_sites(sites).
+template <class Layer>
+class PackedEncoder : public LanguageModel {
+ public:
+  using Pass = typename Layer::Pass;
+
+  ModelOutput forward(const Batch& batch) override {
+    const auto pass = begin(batch);
+    return {.hidden = pass->packing.unpack(all_states(batch, pass)), .logits = {}};
+  }
+
+  torch::Tensor first_states(const Batch& batch) override {
+    const auto pass = begin(batch);
+    // A row that begins with padding has its first cell there, where no state is.
+    if (layers_.empty() || !pass->packing.has_first_tokens()) return pass->packing.unpack(all_states(batch, pass)).select(1, 0);
+    const torch::Tensor x = run(embed(batch, *pass), pass, layers_.size() - 1);
+    const auto& last = layers_.back();
+    return finish(through(*last, x, pass, [last, pass](const std::vector<torch::Tensor>& in) { return last->first_tokens(in, *pass); }));
+  }
+
+  std::vector<AdapterSite> sites() override {
+    std::vector<AdapterSite> out;
+    add_embedding_sites(out);
+    for (const auto& layer : layers_) layer->add_sites(out);
+    return out;
+  }
+
+  std::vector<NamedTensor> base_parameters() override { return base_parameters_; }
+  std::string family() const override { return family_; }
+  void set_gradient_checkpointing(bool on) override { checkpointing_ = on; }
+
+ protected:
+  explicit PackedEncoder(std::string family) : family_(std::move(family)) {}
+  virtual std::shared_ptr<const Pass> begin(const Batch& batch) = 0;
+  /// [N, D]: what the first layer reads.
+  virtual torch::Tensor embed(const Batch& batch, const Pass& pass) = 0;
+  /// What stands behind the last layer, [..., D] -> [..., D].
+  virtual torch::Tensor finish(const torch::Tensor& x) { return x; }
+  virtual void add_embedding_sites(std::vector<AdapterSite>& sites) = 0;
+
+  void add_layer(std::shared_ptr<Layer> layer) {
+    layers_.push_back(register_module("layer" + std::to_string(layers_.size()), std::move(layer)));
+  }
+  std::vector<NamedTensor> base_parameters_;
+
+ private:
+  torch::Tensor all_states(const Batch& batch, const std::shared_ptr<const Pass>& pass) {
+    return finish(run(embed(batch, *pass), pass, layers_.size()));
+  }
+
+  /// x [N, D] through the first `count` layers.
+  torch::Tensor run(torch::Tensor x, const std::shared_ptr<const Pass>& pass, size_t count) const {
+    for (size_t i = 0; i < count; ++i) {
+      const auto& layer = layers_[i];
+      x = through(*layer, x, pass, [layer, pass](const std::vector<torch::Tensor>& in) { return layer->forward(in, *pass); });
+    }
+    return x;
+  }
+
+  /// run({x, shared...}), keeping nothing but these for the backward pass where that is asked for.
+  torch::Tensor through(const Layer& layer, const torch::Tensor& x, const std::shared_ptr<const Pass>& pass, const LayerFunction& run) const {
+    std::vector<torch::Tensor> in{x};
+    in.insert(in.end(), pass->shared.begin(), pass->shared.end());
+    return checkpointing_ ? recomputed(layer, in, run) : run(in);
+  }
+
+  std::string family_;
+  std::vector<std::shared_ptr<Layer>> layers_;
+  bool checkpointing_ = false;
+};
+
+}  // namespace deeplora

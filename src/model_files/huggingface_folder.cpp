@@ -117,12 +117,22 @@ bool is_output_layer(const std::string& name) {
   return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
 }
 
+/// The word table that an output layer may be tied to.
+bool is_word_table(const std::string& name) {
+  static const std::vector<std::string> kNames{"model.embed_tokens.weight", "shared.weight", "model.shared.weight", "wte.weight", "transformer.wte.weight",
+                                               "gpt_neox.embed_in.weight"};
+  return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
+}
+
 }  // namespace
 
 bool ties_word_embeddings(const JsonFile& config) {
+  // T5 is always tied, unless its file holds a layer of its own; there the key says how outputs are scaled.
+  const std::string type = config.value("model_type", std::string());
+  if (type == "t5" || type == "mt5") return true;
   // config.json is silent where the value is the default of its class.
   static const std::set<std::string> kUntied{"llama", "mistral", "qwen2", "qwen3", "phi3", "gpt_neox", "phi", "olmo", "olmo2"};
-  return config.value("tie_word_embeddings", !kUntied.contains(config.value("model_type", std::string())));
+  return config.value("tie_word_embeddings", !kUntied.contains(type));
 }
 
 HuggingFaceFolder HuggingFaceFolder::load(const fs::path& folder, torch::Device device) {
@@ -187,11 +197,18 @@ void HuggingFaceFolder::read_weights(torch::Device device) {
 
   const auto stored = std::make_shared<const StoredTensors>(std::move(files));
   stored_ = stored;
+  const auto value_of = [&stored](const Found& one) { return stored->at(one.file, one.offset, one.info.shape, safetensors_type(one.info.dtype)); };
+  const auto table = std::find_if(found.begin(), found.end(), [](const Found& one) { return is_word_table(one.name); });
   const bool tied = ties_word_embeddings(config());
+  const auto is_spare = [&](const Found& one) {
+    if (!tied || !is_output_layer(one.name)) return false;
+    return table == found.end() || one.name != "lm_head.weight" ||
+           (one.info.dtype == table->info.dtype && torch::equal(value_of(one), value_of(*table)));
+  };
   std::vector<NamedTensor> parameters, buffers;
   for (const Found& one : found) {
-    if (tied && is_output_layer(one.name)) continue;
-    torch::Tensor value = stored->at(one.file, one.offset, one.info.shape, safetensors_type(one.info.dtype)).to(device);
+    if (is_spare(one)) continue;
+    torch::Tensor value = value_of(one).to(device);
     (is_buffer(one.name, value) ? buffers : parameters).push_back({one.name, std::move(value)});
   }
   for (auto& [name, value] : parameters) add_tensor(name, value);

@@ -13,8 +13,8 @@ class HuggingFaceFolder : public ModelFiles {
   /// that are not there.
   ///
   /// Names are those of today's transformers: the `gamma` and `beta` of old checkpoints' norms read `weight` and `bias`.
-  /// A language model's output layer that config.json ties to its word table is not among the tensors, whatever the file
-  /// holds: transformers never uses it either.
+  /// A language model's output layer that config.json ties to its word table is not among the tensors, unless the file holds
+  /// other values for it than for the table: then it is a layer of its own, as in transformers 5.
   static HuggingFaceFolder load(const std::filesystem::path& folder, torch::Device device = torch::kCPU);
 
   std::string kind() const override { return "Hugging Face folder"; }

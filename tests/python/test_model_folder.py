@@ -11,7 +11,7 @@ import transformers
 
 from test_finetune import predictions, result, rows, tokenize  # noqa: F401  (rows is a fixture)
 
-NATIVE = ["bert", "bert-classifier", "roberta", "distilbert", "gpt2", "llama", "mistral", "qwen2", "t5"]
+NATIVE = ["bert", "bert-classifier", "roberta", "distilbert", "deberta-v2", "modernbert", "gpt2", "llama", "mistral", "qwen2", "t5"]
 
 
 def task_of(name, rows, folder):
@@ -103,8 +103,11 @@ def test_the_loss_of_a_causal_folder_is_that_of_transformers(name, run, tmp_path
     data = f"{{task: causal-lm, train: {tmp_path}/texts.jsonl, dev: {tmp_path}/texts.jsonl, max_length: 24, pack: false}}"
     folder = with_tokenizer_json(tiny_folder(name), tmp_path) if name == "mistral" else tiny_folder(name)
     finetune(run, tmp_path, folder, data, "run", method="none", steps=0)
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    assert result(tmp_path / "run")["last"]["loss"] == pytest.approx(loss_of_transformers(folder, texts), rel=2e-6)
+
+
+def loss_of_transformers(folder, texts):
+    model, tokenizer = transformers.AutoModelForCausalLM.from_pretrained(folder).eval(), transformers.AutoTokenizer.from_pretrained(folder)
     total, count = 0.0, 0
     for text in texts:
         ids = tokenizer(text, return_tensors="pt")["input_ids"]
@@ -113,19 +116,25 @@ def test_the_loss_of_a_causal_folder_is_that_of_transformers(name, run, tmp_path
         with torch.no_grad():
             total += model(ids, labels=ids).loss.item() * (ids.size(1) - 1)
         count += ids.size(1) - 1
-    assert result(tmp_path / "run")["last"]["loss"] == pytest.approx(total / count, rel=2e-6)
+    return total / count
 
 
-def test_the_output_layer_follows_the_configuration_not_the_file(run, tmp_path, tiny_folder):
-    """transformers ties the layer when it loads, whatever the file holds under its name."""
-    data, _ = task_of("qwen2", None, tmp_path)
+def test_a_second_output_layer_counts_where_its_values_are_its_own(run, tmp_path, tiny_folder):
+    """transformers 5 ties what the configuration ties, unless the file holds two layers that differ."""
+    texts = ["the red house is big", "a blue car and an old tree"]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    data = f"{{task: causal-lm, train: {tmp_path}/texts.jsonl, dev: {tmp_path}/texts.jsonl, max_length: 24, pack: false}}"
     shutil.copytree(tiny_folder("qwen2"), tmp_path / "spare")
     weights = safetensors.torch.load_file(tmp_path / "spare/model.safetensors")
     assert "lm_head.weight" not in weights
-    plain = finetune(run, tmp_path, tiny_folder("qwen2"), data, "plain")
-    weights["lm_head.weight"] = torch.randn_like(weights["model.embed_tokens.weight"])
-    safetensors.torch.save_file(weights, tmp_path / "spare/model.safetensors", {"format": "pt"})
-    assert finetune(run, tmp_path, tmp_path / "spare", data, "spare_run") == plain
+    losses = []
+    for name, layer in (("copy", weights["model.embed_tokens.weight"].clone()), ("other", 0.3 * torch.randn_like(weights["model.embed_tokens.weight"]))):
+        weights["lm_head.weight"] = layer
+        safetensors.torch.save_file(weights, tmp_path / "spare/model.safetensors", {"format": "pt"})
+        finetune(run, tmp_path, tmp_path / "spare", data, name, method="none", steps=0)
+        losses.append(result(tmp_path / name)["last"]["loss"])
+        assert losses[-1] == pytest.approx(loss_of_transformers(tmp_path / "spare", texts), rel=2e-6)
+    assert losses[0] == pytest.approx(loss_of_transformers(tiny_folder("qwen2"), texts), rel=2e-6) and abs(losses[1] - losses[0]) > 0.01
     # An untied model without its layer would start at random in transformers.
     config = json.loads((tmp_path / "spare/config.json").read_text())
     config["tie_word_embeddings"] = False

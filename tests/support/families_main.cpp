@@ -1,6 +1,7 @@
 // Measures a model family on an archive, for tests that make the archives with transformers (tests/python/test_families.py):
 //   deeplora_families list                                     registered families, one a line
 //   deeplora_families check ARCHIVE                            differences as JSON, see check()
+//   deeplora_families outputs FOLDER INPUTS OUT                a folder's outputs for the tensors of INPUTS (safetensors), in the folder's dtype
 //   deeplora_families memory ARCHIVE ROWS TOKENS on|off        peak memory in MB of a step, gradient checkpointing on or off
 //   deeplora_families export ARCHIVE BACKEND METHOD OPTIONS TARGETS OUT   random adapters, exported every way, and live logits
 #include <torch/torch.h>
@@ -17,6 +18,7 @@
 #include "graph/torchscript_forward.h"
 #include "lm/parity.h"
 #include "lm/targets.h"
+#include "model_files/huggingface_folder.h"
 #include "model_files/tensor_file.h"
 #include "models/registration.h"
 #include "support/tiny_archive.h"
@@ -28,7 +30,7 @@ using nlohmann::ordered_json;
 using testing::factory_of;
 using Model = std::shared_ptr<LanguageModel>;
 
-Model native(const TorchScriptArchive& archive, double dropout = 0.0) {
+Model native(const ModelFiles& archive, double dropout = 0.0) {
   ModelFamilies families("model family");
   register_model_families(families);
   for (const auto& name : families.names())
@@ -285,6 +287,22 @@ ordered_json check(const std::string& file) {
   return out;
 }
 
+/// Outputs and, of an encoder, the states of first cells that it computes on their own.
+void outputs(const std::string& folder, const std::string& inputs, const std::filesystem::path& out) {
+  const HuggingFaceFolder files = HuggingFaceFolder::load(folder);
+  const Model model = native(files);
+  model->eval();
+  Batch batch;
+  const std::map<std::string, torch::Tensor*> names{{"input_ids", &batch.input_ids}, {"attention_mask", &batch.attention_mask},
+                                                    {"token_type_ids", &batch.token_type_ids}, {"decoder_input_ids", &batch.decoder_input_ids}};
+  for (const auto& [name, value] : load_tensors(inputs).tensors) *names.at(name) = value;
+  const torch::NoGradGuard no_grad;
+  std::vector<NamedTensor> tensors{{"output", output_of(model->forward(batch)).contiguous()}};
+  const torch::Tensor first = model->first_states(batch);
+  if (first.defined()) tensors.push_back({"first", first.contiguous()});
+  save_tensors(out, tensors, {});
+}
+
 int64_t memory(const std::string& file, int64_t rows, int64_t tokens, bool checkpointing) {
   const TorchScriptArchive archive = TorchScriptArchive::load(file);
   const Model model = native(archive);
@@ -326,6 +344,9 @@ int run(const std::vector<std::string>& a) {
     for (const auto& name : families.names()) std::cout << name << "\n";
   } else if (a.size() == 2 && a[0] == "check") {
     std::cout << check(a[1]).dump() << "\n";
+  } else if (a.size() == 4 && a[0] == "outputs") {
+    outputs(a[1], a[2], a[3]);
+    std::cout << "{}\n";
   } else if (a.size() == 5 && a[0] == "memory") {
     std::cout << memory(a[1], std::stoll(a[2]), std::stoll(a[3]), a[4] == "on") << "\n";
   } else if (a.size() == 7 && a[0] == "export") {

@@ -3,14 +3,15 @@
 
   .venv/bin/python tools/bench/finetune_vs_peft.py [--pairs 3] [--steps 50] [--rows 800] [--batch 16] [--threads N] [--bf16]
                                  [--data sentiment|stsb] [--order shuffled|grouped] [--pooling mean|cls]
-                                 [--model FOLDER | --random WIDTH,LAYERS | --causal FOLDER] [--from archive|folder|both] [--curve]
+                                 [--model FOLDER | --random WIDTH,LAYERS [--arch bert|modernbert|deberta-v2] | --causal FOLDER]
+                                 [--from archive|folder|both] [--curve]
 
 Each side runs as a process of its own, in turn (A B A B ...), on nothing but this machine's processor; a ratio is taken pair by
 pair and the median is printed with the smallest and the largest. Steady state leaves the first step out. Both start from the same
 factors and take the same batches in the same order, drawn beforehand: shuffled, as transformers' Trainer does by default, or --order grouped, rows of
 similar length together (its group_by_length). The head reads the mean of a text's tokens, as sentence encoders are used, or --pooling cls, the first
 token alone, as BERT's own classifiers do: deeplora leaves the last layer of the others out then. The peer pads a batch to its longest row, deeplora does not pad. --causal trains a language model on
-the same sentences. --from says what deeplora reads: the TorchScript archive of the model, or the Hugging Face folder itself, as PEFT does; `both` runs it
+the same sentences. --random makes an encoder of these sizes with random weights, --arch says of which architecture. --from says what deeplora reads: the TorchScript archive of the model, or the Hugging Face folder itself, as PEFT does; `both` runs it
 from either in turn and prints folder against archive too. --curve adds one pair without dropout and prints how far the losses are apart, step by step; under --bf16 the peer of
 this pair stays in float32. On a virtual machine that is given its memory as it touches it, run once for nothing: whoever is first
 would pay for the other (seen: 3 instead of 16 samples/s). The last lines set a step beside the time that its frozen matrix products take alone
@@ -44,16 +45,31 @@ def minilm() -> str:
     return str(Path(spec.submodule_search_locations[0]) / "model")
 
 
-def random_encoder(folder: Path, shape: str) -> str:
-    """A BERT of these sizes with random weights and MiniLM's vocabulary: as slow as a trained one."""
+def shape_of(arch: str, width: int, layers: int, words: int):
+    """(class, configuration) of an encoder as the architecture's own small models are made, with another width and depth."""
+    import transformers
+
+    common = dict(vocab_size=words, hidden_size=width, num_hidden_layers=layers, num_attention_heads=width // 64, pad_token_id=0)
+    if arch == "bert":
+        return transformers.BertModel, transformers.BertConfig(**common, intermediate_size=4 * width)
+    if arch == "modernbert":
+        special = dict(bos_token_id=101, cls_token_id=101, eos_token_id=102, sep_token_id=102)
+        return transformers.ModernBertModel, transformers.ModernBertConfig(**common, **special, intermediate_size=3 * width // 2)
+    return transformers.DebertaV2Model, transformers.DebertaV2Config(
+        **common, intermediate_size=4 * width, relative_attention=True, position_buckets=256, pos_att_type=["p2c", "c2p"], share_att_key=True,
+        norm_rel_ebd="layer_norm", position_biased_input=False, type_vocab_size=0)
+
+
+def random_encoder(folder: Path, shape: str, arch: str) -> str:
+    """An encoder of these sizes with random weights and MiniLM's vocabulary: as slow as a trained one."""
     import torch
-    from transformers import AutoTokenizer, BertConfig, BertModel
+    from transformers import AutoTokenizer
 
     width, layers = map(int, shape.split(","))
     tokenizer = AutoTokenizer.from_pretrained(minilm())
     torch.manual_seed(1)
-    model = BertModel(BertConfig(vocab_size=len(tokenizer), hidden_size=width, num_hidden_layers=layers, num_attention_heads=width // 64,
-                                 intermediate_size=4 * width), add_pooling_layer=False)
+    model_class, config = shape_of(arch, width, layers, len(tokenizer))
+    model = model_class(config, **({"add_pooling_layer": False} if arch == "bert" else {}))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
@@ -176,8 +192,9 @@ def main() -> None:
     parser.add_argument("--program", default=str(ROOT / "build/deeplora"))
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--model", default=None, help="Hugging Face folder of an encoder (default: all-MiniLM-L6-v2)")
-    which.add_argument("--random", metavar="WIDTH,LAYERS", help="a BERT of these sizes with random weights, e.g. 768,12")
+    which.add_argument("--random", metavar="WIDTH,LAYERS", help="an encoder of these sizes with random weights, e.g. 768,12")
     which.add_argument("--causal", metavar="FOLDER", help="Hugging Face folder of a causal language model")
+    parser.add_argument("--arch", choices=["bert", "modernbert", "deberta-v2"], default="bert", help="of the encoder that --random makes")
     parser.add_argument("--data", choices=["sentiment", "stsb"], default="sentiment")
     parser.add_argument("--order", choices=["shuffled", "grouped"], default="shuffled")
     parser.add_argument("--pooling", choices=["mean", "cls"], default="mean", help="what the head of an encoder reads")
@@ -191,11 +208,13 @@ def main() -> None:
     parser.add_argument("--curve", action="store_true", help="compare the losses step by step, without dropout")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if options.arch != "bert" and not options.random:
+        parser.error("--arch says what --random WIDTH,LAYERS makes")
     options.sources = ["archive", "folder"] if options.source == "both" else [options.source]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(options.threads), "TOKENIZERS_PARALLELISM": "false"}
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
-        folder = options.causal or options.model or (random_encoder(place / "random", options.random) if options.random else minilm())
+        folder = options.causal or options.model or (random_encoder(place / "random", options.random, options.arch) if options.random else minilm())
         pair = Pair(place, folder, options, environment)
         rounds = [pair.round(i) for i in range(options.pairs)]
         pairs = [(ours[options.sources[0]], peft) for ours, peft in rounds]
@@ -213,7 +232,7 @@ def main() -> None:
 
 def report(pairs, options, tokens: int, cells: int, roofline: dict, curves) -> dict:
     table = {}
-    print(f"{options.pairs} pairs, {options.steps} steps of {options.batch}, {options.threads} threads, {options.data} {options.order}{'' if options.causal else f', {options.pooling} pooling'}, {'bf16' if options.bf16 else 'float32'}, from the {options.sources[0]}")
+    print(f"{options.pairs} pairs, {options.steps} steps of {options.batch}, {options.threads} threads, {options.data} {options.order}{'' if options.causal else f', {options.pooling} pooling'}, {'bf16' if options.bf16 else 'float32'}, from the {options.sources[0]}{f', random {options.arch} {options.random}' if options.random else ''}")
     print(f"{'':26}{'deeplora':>10}{'PEFT':>10}   ratio (median, least .. most)")
     for title, key in FIGURES:
         higher = key == "samples_per_second"

@@ -7,6 +7,7 @@ clipping at 1, dynamic padding, rows in the order of the file, sdpa attention. P
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import resource
 import time
@@ -39,6 +40,15 @@ def batches(count: int, size: int, steps: int):
             yield list(range(begin, min(begin + size, count)))
 
 
+def load_encoder(folder: str):
+    """Without a pooler where there is one to leave out, with sdpa attention where the architecture has it (DeBERTa has its own)."""
+    from transformers import AutoConfig, AutoModel
+
+    kind = AutoConfig.from_pretrained(folder).model_type
+    more = {} if kind in ("modernbert", "deberta-v2", "distilbert", "electra") else {"add_pooling_layer": False}
+    return AutoModel.from_pretrained(folder, attn_implementation="eager" if kind == "deberta-v2" else "sdpa", **more)
+
+
 class Encoder:
     """Sentence encoder with a linear head on standardised labels."""
 
@@ -46,7 +56,7 @@ class Encoder:
         import torch
         from peft import PeftModel
         from safetensors.torch import load_file
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoTokenizer
 
         self.tokenizer = AutoTokenizer.from_pretrained(options.folder)
         pairs = [row.get("text_pair") for row in rows]
@@ -55,7 +65,8 @@ class Encoder:
         labels = torch.tensor([float(row["label"]) for row in rows])
         mean, spread = labels.mean(), labels.std(unbiased=False)
         self.labels = (labels - mean) / spread
-        base = AutoModel.from_pretrained(options.folder, attn_implementation="sdpa", add_pooling_layer=False)
+        base = load_encoder(options.folder)
+        self.names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in inspect.signature(base.forward).parameters]
         self.model = PeftModel.from_pretrained(base, options.start, is_trainable=True)
         self.head = torch.nn.Linear(base.config.hidden_size, 1)
         saved = load_file(Path(options.start) / "head.safetensors")  # in the labels' own units
@@ -70,7 +81,7 @@ class Encoder:
         return [{"params": [p for p in self.model.parameters() if p.requires_grad]}, {"params": list(self.head.parameters()), "lr": 5e-3}]
 
     def inputs(self, rows):
-        return self.tokenizer.pad({k: [self.encoded[k][i] for i in rows] for k in ("input_ids", "attention_mask", "token_type_ids")},
+        return self.tokenizer.pad({k: [self.encoded[k][i] for i in rows] for k in self.names},
                                   return_tensors="pt")
 
     def loss(self, inputs, rows):

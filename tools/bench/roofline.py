@@ -7,7 +7,7 @@ training by back-propagation through the model can go below.
 TOKENS is the number of real tokens of a step (padding left out). For every linear layer x W^T is timed, and for all but the first
 layer's query, key and value also the gradient g W of its input; each layer has weights of its own, so caches hold what they hold in
 training. Where only the first tokens of B texts are read behind the last layer (--first-tokens), that layer's products but keys and values are
-of B rows. Prints one JSON object.
+of B rows. DeBERTa's products of positions, which are few rows, are left out. Prints one JSON object.
 """
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def layer_shapes(config: dict) -> list[tuple[int, int]]:
     """[out, in] of one layer's products, those of one input as one: query, key and value first."""
     width, inner, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
     size = config.get("head_dim") or width // heads
-    gated = config["model_type"] in ("llama", "qwen2", "mistral")
+    gated = config["model_type"] in ("llama", "qwen2", "mistral", "modernbert")
     return [((heads + 2 * config.get("num_key_value_heads", heads)) * size, width), (width, heads * size), (inner * (1 + gated), width), (width, inner)]
 
 

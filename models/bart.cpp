@@ -5,11 +5,10 @@
 #include <algorithm>
 #include <cmath>
 
-#include "lm/token_labels.h"
 #include "models/activation.h"
-#include "models/causal_model.h"
 #include "models/checkpointing.h"
 #include "models/dropout.h"
+#include "models/encoder_decoder.h"
 #include "models/norms.h"
 #include "models/registration.h"
 #include "models/settings.h"
@@ -83,11 +82,6 @@ class BartAttention : public torch::nn::Module {
   JoinedProjections query_key_value_;
 };
 
-/// Keys and values of one decoder layer: its own tokens', and the source's, computed once.
-struct BartCache {
-  KeyValues own, source;
-};
-
 /// A block's x + dropout(change), with its norm before the change (mBART, Pegasus) or behind the sum (BART, Marian).
 class BartLayer : public torch::nn::Module {
  public:
@@ -115,18 +109,13 @@ class BartLayer : public torch::nn::Module {
 
   /// A decoder's layer: x [N, D]; `source` [N', D] are the encoder's states, packed by `source_packing`.
   torch::Tensor decode(torch::Tensor x, const Packing& packing, const torch::Tensor& source, const Packing& source_packing,
-                       BartCache* cache) {
+                       DecoderCache* cache) {
     x = block(x, own_norm_, [&](const torch::Tensor& in) {
-      KeyValues own = own_->keys_values(in, packing);
-      if (cache) {
-        cache->own.append(own.keys, own.values);
-        own = cache->own;
-      }
+      const KeyValues own = DecoderCache::with_own(cache, own_->keys_values(in, packing));
       return own_->at(in, packing, own, {}, /*causal=*/packing.tokens() > 1);
     });
     x = block(x, source_norm_, [&](const torch::Tensor& in) {
-      KeyValues there = cache && cache->source.keys.defined() ? cache->source : source_->keys_values(source, source_packing);
-      if (cache) cache->source = there;
+      const KeyValues there = DecoderCache::of_source(cache, [&] { return source_->keys_values(source, source_packing); });
       return source_->at(in, packing, there, source_packing.attention_mask(), /*causal=*/false);
     });
     return block(x, mlp_norm_, [this](const torch::Tensor& in) { return feed_forward(in); });
@@ -162,7 +151,7 @@ class BartLayer : public torch::nn::Module {
 };
 
 /// Encoder or decoder: positions, the norms around its layers, and these.
-class BartStack : public torch::nn::Module {
+class BartStack : public SequenceStack {
  public:
   BartStack(WeightMap& weights, const std::string& at, const BartConfig& c, bool decoder) : config_(c), decoder_(decoder) {
     take_positions(weights, at + "embed_positions");
@@ -174,9 +163,8 @@ class BartStack : public torch::nn::Module {
       last_norm_ = register_module("last_norm", FrozenLayerNorm(weights, at + "layer_norm", c.width, BartLayer::kEps));
   }
 
-  /// Embedded tokens x [N, D], T of them a row behind `before` others -> states [N, D]. A decoder looks at `source`.
   torch::Tensor forward(torch::Tensor x, const std::shared_ptr<const Packing>& packing, int64_t before, const torch::Tensor& source,
-                        const std::shared_ptr<const Packing>& source_packing, std::vector<BartCache>* caches, bool checkpointing) {
+                        const std::shared_ptr<const Packing>& source_packing, std::vector<DecoderCache>* caches, bool checkpointing) override {
     x = x + positions(*packing, before, x.device());
     if (first_norm_) x = first_norm_(x);
     if (is_training()) x = seeded_dropout(x, config_.dropout);
@@ -191,13 +179,11 @@ class BartStack : public torch::nn::Module {
     return last_norm_ ? last_norm_(x) : x;
   }
 
-  void add_embedding_sites(std::vector<AdapterSite>& sites) {
+  void add_sites(std::vector<AdapterSite>& sites) override {
     if (!table_.is_empty()) sites.push_back(table_->site("embedding", SiteKind::embedding));
-  }
-  void add_sites(std::vector<AdapterSite>& sites) {
     for (const auto& layer : layers_) layer->add_sites(sites);
   }
-  size_t layer_count() const { return layers_.size(); }
+  size_t layer_count() const override { return layers_.size(); }
 
  private:
   void take_positions(WeightMap& weights, const std::string& name) {
@@ -231,9 +217,9 @@ class BartStack : public torch::nn::Module {
   std::vector<std::shared_ptr<BartLayer>> layers_;
 };
 
-class BartModel : public LanguageModel {
+class BartModel : public EncoderDecoder {
  public:
-  BartModel(const ModelFiles& files, BartConfig config, const std::string& prefix) : config_(std::move(config)) {
+  BartModel(const ModelFiles& files, BartConfig config, const std::string& prefix) : EncoderDecoder(config.family), config_(std::move(config)) {
     WeightMap weights(files, prefix);
     const std::string outside = prefix_above(prefix);
     WeightMap above(files, outside);
@@ -245,12 +231,10 @@ class BartModel : public LanguageModel {
     weights.expect_size("encoder_ffn_dim", c.encoder_mlp);
     weights.expect_size("decoder_ffn_dim", c.decoder_mlp);
     words_ = register_module("words", weights.embedding("shared", c.vocabulary, c.width, c.padding));
-    encoder_ = register_module("encoder", std::make_shared<BartStack>(weights, "encoder.", c, false));
-    decoder_ = register_module("decoder", std::make_shared<BartStack>(weights, "decoder.", c, true));
+    set_stacks(std::make_shared<BartStack>(weights, "encoder.", c, false), std::make_shared<BartStack>(weights, "decoder.", c, true));
     if (!above.tied("lm_head.weight", prefix.substr(outside.size()) + kSharedTable))
-      lm_head_ = register_module("lm_head", above.projection("lm_head", c.vocabulary, c.width, DeclaredBias{false}));
-    if (above.has("final_logits_bias")) logits_bias_ = register_buffer("logits_bias", above.take("final_logits_bias", {1, c.vocabulary}).clone());
-    has_logits_bias_ = logits_bias_.defined() && logits_bias_.ne(0).any().item<bool>();
+      set_output_layer(above.projection("lm_head", c.vocabulary, c.width, DeclaredBias{false}));
+    take_logits_bias(above);
     for (const char* name : {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}) weights.expect_copy(name, kSharedTable);
     weights.finish(c.family, {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.", "final_logits_bias",
                               "encoder.embed_positions.", "decoder.embed_positions."});
@@ -261,116 +245,21 @@ class BartModel : public LanguageModel {
           base_parameters_.push_back(tensor);
   }
 
-  /// Logits [B, T', V] of decoder_input_ids [B, T'].
-  ModelOutput forward(const Batch& batch) override {
-    const auto [states, packing] = decode(batch);
-    return {.hidden = {}, .logits = packing->unpack(logits_of(states))};
-  }
-
-  torch::Tensor token_loss_sum(const Batch& batch) override {
-    AdapterSlot& output = lm_head_ ? static_cast<AdapterSlot&>(*lm_head_) : *words_;
-    if (has_logits_bias_ || !output.can_give_loss()) return {};
-    const auto [states, packing] = decode(batch);
-    check_labels_fit(batch.labels, batch.decoder_input_ids);
-    const int64_t tokens = batch.labels.numel();  // rows behind them stand for no token
-    return output.loss_sum(states.narrow(0, 0, tokens), batch.labels.flatten());
-  }
-
-  std::vector<AdapterSite> sites() override {
-    std::vector<AdapterSite> out{words_->word_site(lm_head_ ? 2 : 3)};
-    encoder_->add_embedding_sites(out);
-    encoder_->add_sites(out);
-    decoder_->add_embedding_sites(out);
-    decoder_->add_sites(out);
-    if (lm_head_) out.push_back(lm_head_->site("lm_head"));
-    return out;
-  }
-
-  std::vector<NamedTensor> base_parameters() override { return base_parameters_; }
-  std::string family() const override { return config_.family; }
-  void set_gradient_checkpointing(bool on) override { checkpointing_ = on; }
-  std::unique_ptr<DecodingState> begin_decoding(const Batch& prompt) override;
-
-  /// The encoder's states, packed [N, D], and how.
-  std::pair<torch::Tensor, std::shared_ptr<const Packing>> encode(const Batch& batch) {
-    const torch::Tensor& ids = batch.input_ids;
-    const auto packing = std::make_shared<const Packing>(batch.attention_mask, ids.size(0), ids.size(1), ids.device());
-    return {encoder_->forward(embed(packing->pack(ids)), packing, 0, {}, nullptr, nullptr, checkpointing_), packing};
-  }
-
-  /// One token a row, ids [B], behind `before` others -> logits [B, V].
-  torch::Tensor step(const torch::Tensor& ids, int64_t before, const torch::Tensor& source, const std::shared_ptr<const Packing>& source_packing,
-                     std::vector<BartCache>& caches) {
-    const auto packing = std::make_shared<const Packing>(torch::Tensor(), ids.size(0), 1, ids.device());
-    return logits_of(decoder_->forward(embed(ids), packing, before, source, source_packing, &caches, false));
-  }
-  size_t decoder_layers() const { return decoder_->layer_count(); }
+ protected:
+  torch::Tensor embed(const torch::Tensor& ids) override { return config_.scale == 1.0 ? words_(ids) : words_(ids) * config_.scale; }
+  torch::Tensor logits_bias() const override { return has_logits_bias_ ? logits_bias_ : torch::Tensor(); }
 
  private:
-  torch::Tensor embed(const torch::Tensor& ids) { return config_.scale == 1.0 ? words_(ids) : words_(ids) * config_.scale; }
-
-  /// The decoder's states of decoder_input_ids [B, T'], every cell one row [N, D], and how they are packed.
-  std::pair<torch::Tensor, std::shared_ptr<const Packing>> decode(const Batch& batch) {
-    check(batch.decoder_input_ids.defined(), "a sequence-to-sequence model needs decoder_input_ids, which this task does not give");
-    const auto [source, source_packing] = encode(batch);
-    const torch::Tensor& ids = batch.decoder_input_ids;
-    const auto packing = std::make_shared<const Packing>(torch::ones_like(ids), ids.size(0), ids.size(1), ids.device());
-    return {decoder_->forward(embed(packing->pack(ids)), packing, 0, source, source_packing, nullptr, checkpointing_), packing};
-  }
-
-  torch::Tensor logits_of(const torch::Tensor& x) {
-    const torch::Tensor logits = lm_head_ ? lm_head_(x) : words_->project(x);
-    return has_logits_bias_ ? logits + logits_bias_ : logits;
+  void take_logits_bias(WeightMap& above) {
+    if (!above.has("final_logits_bias")) return;
+    logits_bias_ = register_buffer("logits_bias", above.take("final_logits_bias", {1, config_.vocabulary}).clone());
+    has_logits_bias_ = logits_bias_.ne(0).any().item<bool>();
   }
 
   BartConfig config_;
-  EmbeddingTable words_{nullptr};
-  std::shared_ptr<BartStack> encoder_, decoder_;
-  Projection lm_head_{nullptr};  ///< empty: tied to words_
-  torch::Tensor logits_bias_;    ///< [1, V]
-  bool has_logits_bias_ = false, checkpointing_ = false;
-  std::vector<NamedTensor> base_parameters_;
+  torch::Tensor logits_bias_;  ///< [1, V]
+  bool has_logits_bias_ = false;
 };
-
-class BartDecoding : public DecodingState {
- public:
-  BartDecoding(BartModel& model, const Batch& prompt) : model_(model), caches_(model.decoder_layers()) {
-    const torch::NoGradGuard no_grad;
-    const torch::Tensor& start = prompt.decoder_input_ids;
-    check(start.defined() && start.dim() == 2 && start.size(1) >= 1, "decoding needs the decoder's first token in decoder_input_ids [B, 1]");
-    std::tie(source_, source_packing_) = model_.encode(prompt);
-    for (int64_t t = 0; t < start.size(1); ++t) BartDecoding::advance(start.select(1, t));
-  }
-
-  torch::Tensor logits() const override { return logits_; }
-
-  void advance(const torch::Tensor& ids) override {
-    const torch::NoGradGuard no_grad;
-    logits_ = model_.step(ids, before_++, source_, source_packing_, caches_);
-  }
-
-  void reorder(const torch::Tensor& rows) override {
-    const torch::NoGradGuard no_grad;
-    for (auto& cache : caches_) {
-      cache.own.reorder(rows);
-      cache.source.reorder(rows);
-    }
-    source_packing_ = std::make_shared<const Packing>(source_packing_->rows(rows));
-    logits_ = logits_.index_select(0, rows);
-  }
-
- private:
-  BartModel& model_;
-  std::vector<BartCache> caches_;
-  torch::Tensor source_;  ///< read by the first step only, which keeps its keys and values
-  std::shared_ptr<const Packing> source_packing_;
-  int64_t before_ = 0;
-  torch::Tensor logits_;  ///< [B, V]
-};
-
-std::unique_ptr<DecodingState> BartModel::begin_decoding(const Batch& prompt) {
-  return std::make_unique<BartDecoding>(*this, prompt);
-}
 
 /// Sizes that the weights show are taken from the weights.
 BartConfig read_config(const ModelFiles& files, const std::string& family, const std::string& prefix, const ModelOptions& options) {

@@ -4,11 +4,10 @@
 #include <algorithm>
 #include <cmath>
 
-#include "lm/token_labels.h"
 #include "models/activation.h"
-#include "models/causal_model.h"
 #include "models/checkpointing.h"
 #include "models/dropout.h"
+#include "models/encoder_decoder.h"
 #include "models/norms.h"
 #include "models/registration.h"
 #include "models/relative_positions.h"
@@ -90,11 +89,6 @@ class T5FeedForward : public torch::nn::Module {
   JoinedProjections gate_in_;
 };
 
-/// Keys and values of one decoder layer: its own tokens', and the source's, computed once.
-struct T5Cache {
-  KeyValues own, source;
-};
-
 /// An encoder or decoder block: x + Attention(norm(x)), the decoder's cross-attention likewise, x + FeedForward(norm(x)).
 class T5Layer : public torch::nn::Module {
  public:
@@ -112,18 +106,13 @@ class T5Layer : public torch::nn::Module {
 
   /// x [N, D], bias [B or 1, H, T, S] -> [N, D]. Decoder: `source` [N', D] are the encoder's states, packed by `source_packing`.
   torch::Tensor forward(torch::Tensor x, const Packing& packing, const torch::Tensor& bias, const torch::Tensor& source,
-                        const Packing* source_packing, T5Cache* cache) {
+                        const Packing* source_packing, DecoderCache* cache) {
     const torch::Tensor normed = own_norm_(x);
-    KeyValues own = own_->keys_values(normed, packing);
-    if (cache) {
-      cache->own.append(own.keys, own.values);
-      own = cache->own;
-    }
+    const KeyValues own = DecoderCache::with_own(cache, own_->keys_values(normed, packing));
     const double dropout = is_training() ? dropout_ : 0.0;
     x = dropout_add(own_->forward(normed, packing, own, bias), x, dropout);
     if (source_) {
-      KeyValues there = cache && cache->source.keys.defined() ? cache->source : source_->keys_values(source, *source_packing);
-      if (cache) cache->source = there;
+      const KeyValues there = DecoderCache::of_source(cache, [&] { return source_->keys_values(source, *source_packing); });
       x = dropout_add(source_->forward(source_norm_(x), packing, there, source_packing->attention_mask()), x, dropout);
     }
     return dropout_add(mlp_->forward(mlp_norm_(x)), x, dropout);
@@ -145,7 +134,7 @@ class T5Layer : public torch::nn::Module {
 };
 
 /// Encoder or decoder: its layers, the position biases that they share, the last norm.
-class T5Stack : public torch::nn::Module {
+class T5Stack : public SequenceStack {
  public:
   T5Stack(WeightMap& weights, const std::string& at, const T5Config& c, bool decoder) : config_(c), decoder_(decoder) {
     const int64_t count = decoder ? c.decoder_layers : c.encoder_layers;
@@ -155,9 +144,8 @@ class T5Stack : public torch::nn::Module {
     norm_ = register_module("norm", FrozenRmsNorm(weights, at + "final_layer_norm", c.width, c.norm_eps));
   }
 
-  /// x [N, D] of T new tokens a row behind `before` cached ones -> [N, D]; see T5Layer::forward.
   torch::Tensor forward(torch::Tensor x, const std::shared_ptr<const Packing>& packing, int64_t before, const torch::Tensor& source,
-                        const std::shared_ptr<const Packing>& source_packing, std::vector<T5Cache>* caches, bool checkpointing) {
+                        const std::shared_ptr<const Packing>& source_packing, std::vector<DecoderCache>* caches, bool checkpointing) override {
     const torch::Tensor bias = scores(*packing, before);
     x = dropped(x);
     for (size_t i = 0; i < layers_.size(); ++i) {
@@ -175,10 +163,10 @@ class T5Stack : public torch::nn::Module {
     return dropped(norm_(x));
   }
 
-  void add_sites(std::vector<AdapterSite>& sites) {
+  void add_sites(std::vector<AdapterSite>& sites) override {
     for (size_t i = 0; i < layers_.size(); ++i) layers_[i]->add_sites(sites, i == 0 ? position_bias_ : EmbeddingTable(nullptr));
   }
-  size_t layer_count() const { return layers_.size(); }
+  size_t layer_count() const override { return layers_.size(); }
 
  private:
   /// Position biases and what may not be seen, to be added to the scores: [B or 1, H, T, S].
@@ -200,9 +188,9 @@ class T5Stack : public torch::nn::Module {
   FrozenRmsNorm norm_{nullptr};
 };
 
-class T5Model : public LanguageModel {
+class T5Model : public EncoderDecoder {
  public:
-  T5Model(const ModelFiles& archive, T5Config config, const std::string& prefix) : config_(std::move(config)) {
+  T5Model(const ModelFiles& archive, T5Config config, const std::string& prefix) : EncoderDecoder("t5"), config_(std::move(config)) {
     WeightMap weights(archive, prefix);
     const T5Config& c = config_;
     weights.expect_size("vocab_size", c.vocabulary);
@@ -211,116 +199,21 @@ class T5Model : public LanguageModel {
     weights.expect_size("num_decoder_layers", c.decoder_layers);
     weights.expect_size("d_ff", c.mlp_width);
     words_ = register_module("words", weights.embedding("shared", c.vocabulary, c.width));
-    encoder_ = register_module("encoder", std::make_shared<T5Stack>(weights, "encoder.", c, false));
-    decoder_ = register_module("decoder", std::make_shared<T5Stack>(weights, "decoder.", c, true));
-    if (!weights.tied("lm_head.weight", kWordTable)) lm_head_ = register_module("lm_head", weights.projection("lm_head", c.vocabulary, c.width, DeclaredBias{false}));
+    set_stacks(std::make_shared<T5Stack>(weights, "encoder.", c, false), std::make_shared<T5Stack>(weights, "decoder.", c, true));
+    if (!weights.tied("lm_head.weight", kWordTable)) set_output_layer(weights.projection("lm_head", c.vocabulary, c.width, DeclaredBias{false}));
     for (const char* name : {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}) weights.expect_copy(name, kWordTable);
     weights.finish("t5", {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"});
     base_parameters_ = weights.taken();
   }
 
-  /// Logits [B, T', V] of decoder_input_ids [B, T'].
-  ModelOutput forward(const Batch& batch) override {
-    const auto [states, packing] = decode(batch);
-    return {.hidden = {}, .logits = packing->unpack(logits_of(states))};
+ protected:
+  torch::Tensor before_output(const torch::Tensor& x) override {
+    return config_.scale_output ? x / std::sqrt(static_cast<double>(config_.width)) : x;
   }
-
-  torch::Tensor token_loss_sum(const Batch& batch) override {
-    AdapterSlot& output = lm_head_ ? static_cast<AdapterSlot&>(*lm_head_) : *words_;
-    if (!output.can_give_loss()) return {};
-    const auto [states, packing] = decode(batch);
-    check_labels_fit(batch.labels, batch.decoder_input_ids);
-    const int64_t tokens = batch.labels.numel();  // rows behind them stand for no token
-    return output.loss_sum(scaled(states.narrow(0, 0, tokens)), batch.labels.flatten());
-  }
-
-  std::vector<AdapterSite> sites() override {
-    std::vector<AdapterSite> out{words_->word_site(lm_head_ ? 2 : 3)};
-    encoder_->add_sites(out);
-    decoder_->add_sites(out);
-    if (lm_head_) out.push_back(lm_head_->site("lm_head"));
-    return out;
-  }
-
-  std::vector<NamedTensor> base_parameters() override { return base_parameters_; }
-  std::string family() const override { return "t5"; }
-  void set_gradient_checkpointing(bool on) override { checkpointing_ = on; }
-  std::unique_ptr<DecodingState> begin_decoding(const Batch& prompt) override;
-
-  /// The encoder's states, packed [N, D], and how.
-  std::pair<torch::Tensor, std::shared_ptr<const Packing>> encode(const Batch& batch) {
-    const torch::Tensor& ids = batch.input_ids;
-    const auto packing = std::make_shared<const Packing>(batch.attention_mask, ids.size(0), ids.size(1), ids.device());
-    return {encoder_->forward(words_(packing->pack(ids)), packing, 0, {}, nullptr, nullptr, checkpointing_), packing};
-  }
-  /// One token a row, ids [B], behind `before` others -> logits [B, V].
-  torch::Tensor step(const torch::Tensor& ids, int64_t before, const torch::Tensor& source, const std::shared_ptr<const Packing>& source_packing,
-                     std::vector<T5Cache>& caches) {
-    const auto packing = std::make_shared<const Packing>(torch::Tensor(), ids.size(0), 1, ids.device());
-    return logits_of(decoder_->forward(words_(ids), packing, before, source, source_packing, &caches, false));
-  }
-  size_t decoder_layers() const { return decoder_->layer_count(); }
 
  private:
-  /// The decoder's states of decoder_input_ids [B, T'], every cell one row [N, D], and how they are packed.
-  std::pair<torch::Tensor, std::shared_ptr<const Packing>> decode(const Batch& batch) {
-    check(batch.decoder_input_ids.defined(), "a sequence-to-sequence model needs decoder_input_ids, which this task does not give");
-    const auto [source, source_packing] = encode(batch);
-    const torch::Tensor& ids = batch.decoder_input_ids;
-    const auto packing = std::make_shared<const Packing>(torch::ones_like(ids), ids.size(0), ids.size(1), ids.device());
-    return {decoder_->forward(words_(packing->pack(ids)), packing, 0, source, source_packing, nullptr, checkpointing_), packing};
-  }
-  /// What the output layer reads.
-  torch::Tensor scaled(const torch::Tensor& x) const { return config_.scale_output ? x / std::sqrt(static_cast<double>(config_.width)) : x; }
-  torch::Tensor logits_of(const torch::Tensor& x) { return lm_head_ ? lm_head_(scaled(x)) : words_->project(scaled(x)); }
-
   T5Config config_;
-  EmbeddingTable words_{nullptr};
-  std::shared_ptr<T5Stack> encoder_, decoder_;
-  Projection lm_head_{nullptr};  ///< empty: tied to words_
-  std::vector<NamedTensor> base_parameters_;
-  bool checkpointing_ = false;
 };
-
-class T5Decoding : public DecodingState {
- public:
-  T5Decoding(T5Model& model, const Batch& prompt) : model_(model), caches_(model.decoder_layers()) {
-    const torch::NoGradGuard no_grad;
-    const torch::Tensor& start = prompt.decoder_input_ids;
-    check(start.defined() && start.dim() == 2 && start.size(1) >= 1, "decoding needs the decoder's first token in decoder_input_ids [B, 1]");
-    std::tie(source_, source_packing_) = model_.encode(prompt);
-    for (int64_t t = 0; t < start.size(1); ++t) T5Decoding::advance(start.select(1, t));
-  }
-
-  torch::Tensor logits() const override { return logits_; }
-
-  void advance(const torch::Tensor& ids) override {
-    const torch::NoGradGuard no_grad;
-    logits_ = model_.step(ids, before_++, source_, source_packing_, caches_);
-  }
-
-  void reorder(const torch::Tensor& rows) override {
-    const torch::NoGradGuard no_grad;
-    for (auto& cache : caches_) {
-      cache.own.reorder(rows);
-      cache.source.reorder(rows);
-    }
-    source_packing_ = std::make_shared<const Packing>(source_packing_->rows(rows));
-    logits_ = logits_.index_select(0, rows);
-  }
-
- private:
-  T5Model& model_;
-  std::vector<T5Cache> caches_;
-  torch::Tensor source_;  ///< read by the first step only, which keeps its keys and values
-  std::shared_ptr<const Packing> source_packing_;
-  int64_t before_ = 0;
-  torch::Tensor logits_;  ///< [B, V]
-};
-
-std::unique_ptr<DecodingState> T5Model::begin_decoding(const Batch& prompt) {
-  return std::make_unique<T5Decoding>(*this, prompt);
-}
 
 /// Sizes that the weights show are taken from the weights.
 T5Config read_config(const ModelFiles& archive, const std::string& prefix, const ModelOptions& options) {

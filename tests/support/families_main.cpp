@@ -2,6 +2,7 @@
 //   deeplora_families list                                     registered families, one a line
 //   deeplora_families check ARCHIVE                            differences as JSON, see check()
 //   deeplora_families outputs FOLDER INPUTS OUT                a folder's outputs for the tensors of INPUTS (safetensors), in the folder's dtype
+//   deeplora_families drops FOLDER INPUTS OUT COUNT           sums of weights [D] times a folder's outputs in training mode, COUNT times
 //   deeplora_families memory ARCHIVE ROWS TOKENS on|off        peak memory in MB of a step, gradient checkpointing on or off
 //   deeplora_families export ARCHIVE BACKEND METHOD OPTIONS TARGETS OUT   random adapters, exported every way, and live logits
 #include <torch/torch.h>
@@ -287,20 +288,45 @@ ordered_json check(const std::string& file) {
   return out;
 }
 
+/// A batch of the tensors that it has names for.
+Batch batch_of(const std::map<std::string, torch::Tensor>& tensors) {
+  Batch batch;
+  const std::map<std::string, torch::Tensor*> names{{"input_ids", &batch.input_ids}, {"attention_mask", &batch.attention_mask},
+                                                    {"token_type_ids", &batch.token_type_ids}, {"decoder_input_ids", &batch.decoder_input_ids}};
+  for (const auto& [name, value] : tensors)
+    if (names.count(name)) *names.at(name) = value;
+  return batch;
+}
+
 /// Outputs and, of an encoder, the states of first cells that it computes on their own.
 void outputs(const std::string& folder, const std::string& inputs, const std::filesystem::path& out) {
   const HuggingFaceFolder files = HuggingFaceFolder::load(folder);
   const Model model = native(files);
   model->eval();
-  Batch batch;
-  const std::map<std::string, torch::Tensor*> names{{"input_ids", &batch.input_ids}, {"attention_mask", &batch.attention_mask},
-                                                    {"token_type_ids", &batch.token_type_ids}, {"decoder_input_ids", &batch.decoder_input_ids}};
-  for (const auto& [name, value] : load_tensors(inputs).tensors) *names.at(name) = value;
+  const Batch batch = batch_of(load_tensors(inputs).tensors);
   const torch::NoGradGuard no_grad;
   std::vector<NamedTensor> tensors{{"output", output_of(model->forward(batch)).contiguous()}};
   const torch::Tensor first = model->first_states(batch);
   if (first.defined()) tensors.push_back({"first", first.contiguous()});
   save_tensors(out, tensors, {});
+}
+
+/// One number for each forward pass in training mode: how dropout spreads them.
+void drops(const std::string& folder, const std::string& inputs, const std::filesystem::path& out, int64_t count) {
+  const HuggingFaceFolder files = HuggingFaceFolder::load(folder);
+  ModelFamilies families("model family");
+  register_model_families(families);
+  const auto tensors = load_tensors(inputs).tensors;
+  const Batch batch = batch_of(tensors);
+  const torch::NoGradGuard no_grad;
+  torch::Tensor sums = torch::empty({count}, torch::kFloat64);
+  for (const auto& name : families.names()) {
+    if (!families.at(name).recognises(files)) continue;
+    const Model model = families.at(name).build(files, {});
+    model->train();
+    for (int64_t i = 0; i < count; ++i) sums[i] = (output_of(model->forward(batch)) * tensors.at("weights")).sum(torch::kFloat64);
+  }
+  save_tensors(out, {{"sums", sums}}, {});
 }
 
 int64_t memory(const std::string& file, int64_t rows, int64_t tokens, bool checkpointing) {
@@ -346,6 +372,9 @@ int run(const std::vector<std::string>& a) {
     std::cout << check(a[1]).dump() << "\n";
   } else if (a.size() == 4 && a[0] == "outputs") {
     outputs(a[1], a[2], a[3]);
+    std::cout << "{}\n";
+  } else if (a.size() == 5 && a[0] == "drops") {
+    drops(a[1], a[2], a[3], std::stoll(a[4]));
     std::cout << "{}\n";
   } else if (a.size() == 5 && a[0] == "memory") {
     std::cout << memory(a[1], std::stoll(a[2]), std::stoll(a[3]), a[4] == "on") << "\n";

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "compare/cell_files.h"
+#include "core/csv_text.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "report/axis.h"
@@ -85,6 +86,16 @@ std::string updates_csv(const std::vector<RowEvidence>& evidence, const std::vec
                  update.seed, ",", update.path, ",", update.role, ",", update.layer, ",", update.out, ",", update.in, ",",
                  update.numerical_rank, ",", digits(update.update_norm), ",", digits(update.weight_norm), ",", values, "\n");
     }
+  return out;
+}
+
+std::string learning_curves_csv(const std::vector<RowEvidence>& evidence, const std::vector<ComparisonRow>& rows, const Comparison& comparison) {
+  std::string out = csv_line({"method", "rank", "samples", "lr", "seed", "step", "dev"});
+  for (size_t i = 0; i < rows.size(); ++i)
+    for (const LearningCurve& curve : evidence[i].curves)
+      for (size_t k = 0; k < curve.steps.size(); ++k)
+        out += csv_line({comparison.plan().methods.at(rows[i].group.method).name, cat(rows[i].group.rank), cat(rows[i].group.samples),
+                         csv_number(chosen_lr(rows[i].choice)), cat(curve.seed), csv_number(curve.steps[k]), csv_number(curve.values[k])});
   return out;
 }
 

@@ -42,6 +42,9 @@ std::vector<RowEvidence> read_evidence(const std::vector<ComparisonRow>& rows, c
 std::string updates_csv(const std::vector<RowEvidence>& evidence, const std::vector<ComparisonRow>& rows,
                         const Comparison& comparison);
 
+/// Scores on dev over the steps: one line per row, seed and evaluation.
+std::string learning_curves_csv(const std::vector<RowEvidence>& evidence, const std::vector<ComparisonRow>& rows, const Comparison& comparison);
+
 /// Numerical ranks (singular values above 1 % of the largest) of a row's learned updates, over weights and seeds, and the
 /// updates' mean Frobenius norm relative to the weights'.
 struct UpdateSummary {

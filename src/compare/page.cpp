@@ -32,7 +32,7 @@ class Report {
   Report(const ComparePage& page, const std::vector<ComparisonRow>& rows, const Comparison& comparison)
       : input_(page), rows_(rows), comparison_(comparison), plan_(comparison.plan()), page_(page.title, subtitle(comparison)) {}
 
-  std::string html() {
+  Page page() {
     add_verdict();
     add_table();
     add_scores();
@@ -41,7 +41,7 @@ class Report {
     add_cost();
     add_updates();
     add_background();
-    return page_.html();
+    return std::move(page_);
   }
 
  private:
@@ -103,7 +103,11 @@ class Report {
 
   void add_table() {
     page_.heading("Scores");
-    page_.table(table_header(input_.metric), table_cells(rows_, comparison_));
+    const SplitTable table = without_equal_columns(table_header(input_.metric), table_cells(rows_, comparison_));
+    page_.table(table.header, table.rows);
+    std::vector<std::string> same;
+    for (const auto& [column, value] : table.equal) same.push_back(cat(column, " ", value));
+    if (!same.empty()) page_.paragraph(cat("The same in all rows: ", join(same), "."));
   }
 
   /// A chart of one number per row of the table: methods in their colours, grouped by place where there are several.
@@ -236,24 +240,27 @@ class Report {
     }
   }
 
-  void add_bars(const std::string& title, const std::string& label, double unit,
-                const std::function<double(const ComparisonRow&)>& value) {
+  /// Means over seeds, with one standard deviation to each side.
+  void add_bars(const std::string& title, const std::string& label, double unit, const std::function<Summary(const ComparisonRow&)>& value) {
     const auto with_ends = [&](const ComparisonRow& row) {
-      return row.seeds.empty() ? std::array{kNaN, kNaN, kNaN} : std::array{rounded(value(row), unit), kNaN, kNaN};
+      if (row.seeds.empty()) return std::array{kNaN, kNaN, kNaN};
+      const Summary s = value(row);
+      const double sd = s.n > 1 ? s.sd : 0;
+      return std::array{rounded(s.mean, unit), s.mean - sd, s.mean + sd};
     };
-    add_row_chart({.title = title, .value_label = label, .bars = true}, true, with_ends, false);
+    add_row_chart({.title = title, .value_label = label, .bars = true}, true, with_ends, plan_.seeds.size() > 1);
   }
 
   void add_cost() {
     page_.heading("Cost");
     page_.paragraph(
-        "Mean over seeds, each run in a process of its own; runs that share the machine slow each other down, so compare times "
-        "within this page only.");
-    add_bars("Wall-clock time of a run", "seconds", 0.1, [](const ComparisonRow& row) { return row.seconds.mean; });
-    add_bars("Speed of training", "samples/s", 0.1, [](const ComparisonRow& row) { return row.samples_per_second.mean; });
-    add_bars("Peak memory of a run", "MB", 1, [](const ComparisonRow& row) { return row.peak_rss_mb.mean; });
+        "Mean over seeds, with one standard deviation to each side; each run in a process of its own. Runs that share the machine slow "
+        "each other down, so compare times within this page only.");
+    add_bars("Wall-clock time of a run", "seconds", 0.1, [](const ComparisonRow& row) { return row.seconds; });
+    add_bars("Speed of training", "samples/s", 0.1, [](const ComparisonRow& row) { return row.samples_per_second; });
+    add_bars("Peak memory of a run", "MB", 1, [](const ComparisonRow& row) { return row.peak_rss_mb; });
     add_bars(
-        "Trained parameters", "parameters", 1, [](const ComparisonRow& row) { return row.parameters; });
+        "Trained parameters", "parameters", 1, [](const ComparisonRow& row) { return summarize(std::vector<double>{row.parameters}); });
   }
 
   /// Mean numerical rank by role and layer; "" roles and layers without a number get a place of their own.
@@ -358,8 +365,8 @@ class Report {
 
 }  // namespace
 
-std::string comparison_html(const ComparePage& page, const std::vector<ComparisonRow>& rows, const Comparison& comparison) {
-  return Report(page, rows, comparison).html();
+Page comparison_page(const ComparePage& page, const std::vector<ComparisonRow>& rows, const Comparison& comparison) {
+  return Report(page, rows, comparison).page();
 }
 
 }  // namespace deeplora

@@ -1,4 +1,4 @@
-// The report of a comparison as one HTML page.
+// The report of a comparison as one page.
 #pragma once
 
 #include <string>
@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "compare/evidence.h"
+#include "report/html_page.h"
 
 namespace deeplora {
 
@@ -15,8 +16,8 @@ struct ComparePage {
   std::vector<RowEvidence> evidence;                       ///< parallel to the rows
 };
 
-/// Self-contained: verdict, table, differences, scores against rank and number of rows, learning rates, learning curves, cost,
+/// Verdict, table, differences, scores against rank and number of rows, learning rates, learning curves, cost,
 /// learned updates by layer, what is missing, how it was made, configuration.
-std::string comparison_html(const ComparePage& page, const std::vector<ComparisonRow>& rows, const Comparison& comparison);
+Page comparison_page(const ComparePage& page, const std::vector<ComparisonRow>& rows, const Comparison& comparison);
 
 }  // namespace deeplora

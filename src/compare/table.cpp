@@ -319,9 +319,8 @@ std::vector<std::string> method_notes(const std::vector<ComparisonRow>& rows, co
 }
 
 std::vector<std::string> table_header(const std::string& metric) {
-  return {"method",     "rank",          "rows",         "lr",         "seeds",   cat("test ", metric), cat("dev ", metric),
-          "difference", "95 % interval", "seeds higher", "adjusted p", "finding", "trained parameters", "seconds",
-          "peak MB"};
+  return {"method",  "rank",       cat("test ", metric), "difference", "finding",      "95 % interval", "adjusted p",        "seeds higher",
+          "seeds",   "rows",       cat("dev ", metric),  "lr",         "trained parameters", "seconds", "peak MB"};
 }
 
 std::vector<std::vector<std::string>> table_cells(const std::vector<ComparisonRow>& rows, const Comparison& comparison) {
@@ -331,15 +330,30 @@ std::vector<std::vector<std::string>> table_cells(const std::vector<ComparisonRo
     const bool interval_known = judged && !std::isnan(row.difference->p);
     std::string lr = row.choice.chosen ? number_text(chosen_lr(row.choice), 6) : "none";
     if (row.choice.edge != LrChoice::Edge::no) lr += cat(" (", edge_text(row.choice.edge), ")");
-    out.push_back({comparison.plan().methods.at(row.group.method).name, rank_text(row, comparison),
-                   row.group.samples > 0 ? cat(row.group.samples) : "all", lr, cat(row.seeds.size()), spread(row.test),
-                   spread(row.dev), judged ? fixed(row.difference->mean, true) : "",
-                   interval_known ? interval(*row.difference) : "",
-                   judged ? cat(row.difference->higher, " of ", row.difference->pairs) : "", p_text(row.adjusted_p),
+    out.push_back({comparison.plan().methods.at(row.group.method).name, rank_text(row, comparison), spread(row.test),
+                   judged ? fixed(row.difference->mean, true) : "",
                    row.difference ? finding_name(finding(row, comparison.higher_is_better())) : "baseline",
+                   interval_known ? interval(*row.difference) : "", p_text(row.adjusted_p),
+                   judged ? cat(row.difference->higher, " of ", row.difference->pairs) : "", cat(row.seeds.size()),
+                   row.group.samples > 0 ? cat(row.group.samples) : "all", spread(row.dev), lr,
                    row.seeds.empty() ? "" : number_text(row.parameters, 9),
                    row.seeds.empty() ? "" : number_text(std::round(row.seconds.mean * 10) / 10, 6),
                    row.seeds.empty() ? "" : number_text(std::round(row.peak_rss_mb.mean), 6)});
+  }
+  return out;
+}
+
+SplitTable without_equal_columns(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows) {
+  SplitTable out;
+  out.rows.resize(rows.size());
+  for (size_t c = 0; c < header.size(); ++c) {
+    const bool equal = c > 0 && rows.size() > 1 && std::all_of(rows.begin(), rows.end(), [&](const auto& row) { return row[c] == rows[0][c]; });
+    if (equal) {
+      if (!rows[0][c].empty()) out.equal.emplace_back(header[c], rows[0][c]);
+      continue;
+    }
+    out.header.push_back(header[c]);
+    for (size_t r = 0; r < rows.size(); ++r) out.rows[r].push_back(rows[r][c]);
   }
   return out;
 }

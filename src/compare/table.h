@@ -5,6 +5,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "compare/comparison.h"
@@ -64,9 +65,17 @@ std::string row_title(const ComparisonRow& row, const Comparison& comparison);
 std::vector<std::string> method_notes(const std::vector<ComparisonRow>& rows, const Comparison& comparison,
                                       const std::string& metric);
 
-/// Header and cells of the table, as text.
+/// Header and cells of the table, as text: first what decides, then what it was made of and what it cost.
 std::vector<std::string> table_header(const std::string& metric);
 std::vector<std::vector<std::string>> table_cells(const std::vector<ComparisonRow>& rows, const Comparison& comparison);
+
+/// A table without the columns (behind the first) whose cells are the same in all of several rows, and those columns with their value.
+struct SplitTable {
+  std::vector<std::string> header;
+  std::vector<std::vector<std::string>> rows;
+  std::vector<std::pair<std::string, std::string>> equal;
+};
+SplitTable without_equal_columns(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows);
 
 /// All of it as JSON; NaN is null.
 nlohmann::ordered_json comparison_json(const std::vector<ComparisonRow>& rows, const Comparison& comparison,
@@ -74,6 +83,8 @@ nlohmann::ordered_json comparison_json(const std::vector<ComparisonRow>& rows, c
 /// One line per row, one line per cell.
 std::string rows_csv(const std::vector<ComparisonRow>& rows, const Comparison& comparison);
 std::string cells_csv(const Comparison& comparison);
+/// A table for LaTeX, a tabular with lines above and below, and the caption as a comment.
+std::string latex_table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows, const std::string& caption);
 /// A table in Markdown.
 std::string markdown_table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows);
 /// A Markdown page: verdict, table, notes, `more` (sections of its own), learning rates, configuration.

@@ -1,8 +1,10 @@
 // The table as files: JSON, CSV, Markdown.
 #include <cmath>
 #include <cstdio>
+#include <string_view>
 
 #include "compare/table.h"
+#include "core/csv_text.h"
 #include "core/error.h"
 
 namespace deeplora {
@@ -16,25 +18,11 @@ nlohmann::ordered_json summary_json(const Summary& s) {
   return {{"n", s.n}, {"mean", number(s.mean)}, {"sd", number(s.sd)}};
 }
 
-/// A field of a CSV file (RFC 4180).
-std::string field(const std::string& text) {
-  if (text.find_first_of(",\"\n\r") == std::string::npos) return text;
-  std::string out = "\"";
-  for (const char c : text) out += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return out + "\"";
-}
-
 std::string exact(double value) {
   if (std::isnan(value)) return "";
   char text[40];
   std::snprintf(text, sizeof(text), "%.10g", value);
   return text;
-}
-
-std::string csv_line(const std::vector<std::string>& fields) {
-  std::string out;
-  for (size_t i = 0; i < fields.size(); ++i) out += (i ? "," : "") + field(fields[i]);
-  return out + "\n";
 }
 
 const char* state_name(CellState state) {
@@ -216,6 +204,42 @@ std::string markdown_table(const std::vector<std::string>& header, const std::ve
   std::string out = markdown_row(header) + markdown_row(std::vector<std::string>(header.size(), "---"));
   for (const auto& row : rows) out += markdown_row(row);
   return out;
+}
+
+namespace {
+
+/// A text as LaTeX takes it.
+std::string latex_text(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    if (std::string_view("&%$#_{}").find(c) != std::string_view::npos) out += cat("\\", c);
+    else if (c == '\\') out += "\\textbackslash{}";
+    else if (c == '~') out += "\\textasciitilde{}";
+    else if (c == '^') out += "\\textasciicircum{}";
+    else if (c == '<' || c == '>' || c == '|') out += cat("$", c, "$");
+    else out += c == '\n' ? ' ' : c;
+  }
+  for (const auto& [from, to] : {std::pair<std::string, std::string>{"±", "$\\pm$"}, {"−", "$-$"}, {"–", "--"}, {"…", "\\dots{}"}})
+    for (size_t at; (at = out.find(from)) != std::string::npos;) out.replace(at, from.size(), to);
+  // A sign in front of a number is a minus, no hyphen.
+  if (out.size() > 1 && out[0] == '-' && (out[1] == '.' || (out[1] >= '0' && out[1] <= '9'))) out = "$-$" + out.substr(1);
+  return out;
+}
+
+std::string latex_row(const std::vector<std::string>& cells) {
+  std::string out = " ";
+  for (size_t i = 0; i < cells.size(); ++i) out += cat(i ? " & " : " ", latex_text(cells[i]));
+  return out + " \\\\\n";
+}
+
+}  // namespace
+
+std::string latex_table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows, const std::string& caption) {
+  std::string comment;
+  for (const char c : caption) comment += c == '\n' || c == '\r' ? ' ' : c;
+  std::string out = cat("% ", comment, "\n\\begin{tabular}{", std::string(header.size(), 'l'), "}\n  \\hline\n", latex_row(header), "  \\hline\n");
+  for (const auto& row : rows) out += latex_row(row);
+  return out + "  \\hline\n\\end{tabular}\n";
 }
 
 std::string comparison_markdown(const std::vector<ComparisonRow>& rows, const Comparison& comparison, const std::string& title,

@@ -32,9 +32,10 @@ std::vector<double> all_values(const CategoryChart& chart) {
   return out;
 }
 
-size_t color_of(const CategoryChart& chart, size_t index) {
-  return chart.series[index].color.value_or(index) % kChartColors;
-}
+/// Which colour, marker and shade a series has.
+size_t look_of(const CategoryChart& chart, size_t index) { return chart.series[index].color.value_or(index); }
+size_t color_of(const CategoryChart& chart, size_t index) { return look_of(chart, index) % kChartColors; }
+std::string bar_class(size_t look) { return cat("bar s", look % kChartColors, look % 4 > 0 ? cat(" t", look % 4) : std::string()); }
 
 double widest(const std::vector<std::string>& texts) {
   double out = 0;
@@ -97,12 +98,11 @@ class Rows {
 
   std::string mark(size_t index, double value, double y) const {
     if (!chart_.bars)
-      return cat("<circle cx='", coordinate(left_of(value)), "' cy='", coordinate(y),
-                 "' r='4.2' class='dot s", color_of(chart_, index), "'/>");
+      return marker(left_of(value), y, 4.2, look_of(chart_, index));
     const double from = std::min(left_of(0), left_of(value)), to = std::max(left_of(0), left_of(value));
     return cat("<rect x='", coordinate(from), "' y='", coordinate(y - 6), "' width='",
-               coordinate(std::max(to - from, 0.5)), "' height='12' rx='1.5' class='bar s",
-               color_of(chart_, index), "'/>");
+               coordinate(std::max(to - from, 0.5)), "' height='12' rx='1.5' class='",
+               bar_class(look_of(chart_, index)), "'/>");
   }
 
   std::string error_bar(size_t index, double low, double high, double y) const {
@@ -121,10 +121,9 @@ std::vector<LegendEntry> legend(const CategoryChart& chart) {
   std::vector<LegendEntry> out;
   if (chart.series.size() > 1)
     for (size_t i = 0; i < chart.series.size(); ++i) {
-      const std::string color = cat(" s", color_of(chart, i), "'/>");
-      out.push_back(
-          {chart.series[i].name, chart.bars ? "<rect x='3' width='20' height='12' rx='1.5' class='bar" + color
-                                            : "<circle cx='13' cy='6' r='4.2' class='dot" + color});
+      const size_t look = look_of(chart, i);
+      out.push_back({chart.series[i].name, chart.bars ? cat("<rect x='3' y='0.5' width='20' height='11' rx='1.5' class='", bar_class(look), "'/>")
+                                                      : marker(13, 6, 4.2, look)});
     }
   return out;
 }
@@ -151,11 +150,10 @@ std::vector<std::string> notes(const CategoryChart& chart) {
 
 }  // namespace
 
-std::string figure_html(const CategoryChart& chart) {
+Figure drawn(const CategoryChart& chart) {
   require_fit(chart);
   const Rows rows(chart);
-  return assemble_figure(chart.title, legend(chart), rows.empty() ? "" : rows.draw(), rows.height(),
-                         notes(chart));
+  return {.title = chart.title, .legend = legend(chart), .drawing = rows.empty() ? "" : rows.draw(), .height = rows.height(), .notes = notes(chart)};
 }
 
 }  // namespace deeplora

@@ -48,7 +48,27 @@ std::string svg_title(std::string_view text) {
 std::string series_attributes(size_t index, std::string_view css_class) {
   constexpr const char* kDashes[] = {"", " stroke-dasharray='7 3'", " stroke-dasharray='2 3'",
                                      " stroke-dasharray='9 3 2 3'"};
-  return cat(" class='", css_class, " s", index % kChartColors, "'", kDashes[index / kChartColors % 4]);
+  return cat(" class='", css_class, " s", index % kChartColors, "'", kDashes[index % 4]);
+}
+
+std::string marker(double x, double y, double radius, size_t index) {
+  const std::string look = cat(" class='dot s", index % kChartColors, "'/>");
+  const auto shape = [&](const std::vector<std::pair<double, double>>& corners) {
+    std::string path;
+    for (const auto& [right, down] : corners)
+      path += cat(path.empty() ? "M" : "L", coordinate(x + right * radius), " ", coordinate(y + down * radius));
+    return cat("<path d='", path, "Z'", look);
+  };
+  switch (index % 4) {
+    case 1:
+      return shape({{-0.9, -0.9}, {0.9, -0.9}, {0.9, 0.9}, {-0.9, 0.9}});
+    case 2:
+      return shape({{0, -1.2}, {1.15, 0.8}, {-1.15, 0.8}});
+    case 3:
+      return shape({{0, -1.3}, {1.3, 0}, {0, 1.3}, {-1.3, 0}});
+    default:
+      return cat("<circle cx='", coordinate(x), "' cy='", coordinate(y), "' r='", coordinate(radius), "'", look);
+  }
 }
 
 Axis fitted_axis(const std::vector<double>& values, AxisOptions options, double width) {
@@ -81,55 +101,22 @@ std::string horizontal_axis(const Axis& axis, const Box& box, std::string_view n
   return out;
 }
 
-std::string assemble_figure(std::string_view title, const std::vector<LegendEntry>& legend,
-                            const std::string& drawing, double height,
-                            const std::vector<std::string>& notes) {
-  std::string out = cat("<figure>\n<figcaption>", escape_html(title), "</figcaption>\n");
-  if (!legend.empty() && !drawing.empty()) {
+std::string figure_html(const Figure& figure) {
+  std::string out = cat("<figure>\n<figcaption>", escape_html(figure.title), "</figcaption>\n");
+  if (!figure.legend.empty() && !figure.drawing.empty()) {
     out += "<div class='legend'>";
-    for (const LegendEntry& entry : legend)
+    for (const LegendEntry& entry : figure.legend)
       out += cat("<span><svg width='26' height='12' aria-hidden='true'>", entry.sample, "</svg>",
                  escape_html(entry.name), "</span> ");
     out += "</div>\n";
   }
-  if (drawing.empty())
+  if (figure.drawing.empty())
     out += "<p class='nothing'>No values to show.</p>\n";
   else
-    out += cat("<svg viewBox='0 0 ", coordinate(kChartWidth), " ", coordinate(height),
-               "' role='img' aria-label='", escape_html(title), "'>\n", drawing, "\n</svg>\n");
-  for (const std::string& note : notes) out += cat("<p class='note'>", escape_html(note), "</p>\n");
+    out += cat("<svg viewBox='0 0 ", coordinate(kChartWidth), " ", coordinate(figure.height),
+               "' role='img' aria-label='", escape_html(figure.title), "'>\n", figure.drawing, "\n</svg>\n");
+  for (const std::string& note : figure.notes) out += cat("<p class='note'>", escape_html(note), "</p>\n");
   return out + "</figure>\n";
-}
-
-std::string chart_style() {
-  // Okabe and Ito's colours; darker on white and lighter on black where the contrast would fall below 3 to 1.
-  return R"(:root{--s0:#0072b2;--s1:#d55e00;--s2:#00875f;--s3:#b5568f;--s4:#a87900;--s5:#3d3d3d;--s6:#2f8fd0}
-@media (prefers-color-scheme:dark){:root{--s0:#56b4e9;--s1:#ff8a4c;--s2:#2cc39a;--s3:#e59ac5;--s4:#f0c93e;--s5:#d8d8d8;--s6:#8aa8ff}}
-.s0{color:var(--s0)}.s1{color:var(--s1)}.s2{color:var(--s2)}.s3{color:var(--s3)}.s4{color:var(--s4)}.s5{color:var(--s5)}.s6{color:var(--s6)}
-figure{margin:0;max-width:540px;min-width:0}
-figure>svg{display:block;width:100%;height:auto;font-size:13px;font-family:inherit}
-figure text{fill:var(--soft)}
-figure text.value{fill:var(--ink)}
-figcaption{font-weight:600;margin-bottom:.35rem}
-.legend{display:flex;flex-wrap:wrap;gap:.1rem .9rem;font-size:.85rem;color:var(--soft);margin-bottom:.3rem}
-.legend span{display:inline-flex;align-items:center;gap:.35rem}
-.legend svg{flex:none}
-.note,.nothing{font-size:.85rem;color:var(--soft);margin:.3rem 0}
-.nothing{padding:3rem 1rem;text-align:center;border:1px dashed var(--line);border-radius:6px}
-.grid{stroke:var(--line);stroke-width:1}
-.axis{stroke:var(--soft);stroke-width:1}
-.marked{stroke:var(--soft);stroke-width:1.2;stroke-dasharray:3 3}
-.curve{fill:none;stroke:currentColor;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}
-.band{fill:currentColor;fill-opacity:.16;stroke:none}
-.dot,.bar{fill:currentColor;stroke:none}
-.bar{fill-opacity:.85}
-.error{fill:none;stroke:currentColor;stroke-width:1.6}
-.bar+.error{color:var(--ink)}
-.heat{fill:currentColor;stroke:none}
-.cell{fill:none;stroke:var(--line);stroke-width:1}
-.hit{fill:transparent;stroke:none}
-.hit:hover{fill:currentColor;fill-opacity:.35}
-)";
 }
 
 bool spans_more_than(const std::vector<double>& values, double factor) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "report/axis.h"
+#include "report/svg_chart.h"
 
 namespace deeplora {
 
@@ -33,23 +34,14 @@ std::string svg_line(double x1, double y1, double x2, double y2, std::string_vie
 /// A child that browsers show while the pointer rests on its parent.
 std::string svg_title(std::string_view text);
 
-/// " class='...' stroke-dasharray='...'" of series `index`: colour first, dashes when the colours are used
-/// up.
+/// " class='...' stroke-dasharray='...'" of series `index`: its colour and its dashes, the same pair again after 28 series.
 std::string series_attributes(size_t index, std::string_view css_class);
+/// The mark of series `index` at a point: a circle, square, triangle or diamond in its colour.
+std::string marker(double x, double y, double radius, size_t index);
 
 /// Horizontal axis below the box: grid lines, tick labels, and the axis' name.
 std::string horizontal_axis(const Axis& axis, const Box& box, std::string_view name);
 /// The axis whose labels fit side by side into the box.
 Axis fitted_axis(const std::vector<double>& values, AxisOptions options, double width);
-
-struct LegendEntry {
-  std::string name;
-  std::string sample;  ///< SVG within 26 x 12
-};
-
-/// The whole <figure>; `drawing` is the content of an SVG of kChartWidth x height, empty when there is
-/// nothing to show.
-std::string assemble_figure(std::string_view title, const std::vector<LegendEntry>& legend,
-                            const std::string& drawing, double height, const std::vector<std::string>& notes);
 
 }  // namespace deeplora

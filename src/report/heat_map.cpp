@@ -39,7 +39,7 @@ std::string cell(const HeatMap& map, size_t r, size_t c, double x, double y, dou
 
 }  // namespace
 
-std::string figure_html(const HeatMap& map) {
+Figure drawn(const HeatMap& map) {
   require_fit(map);
   double labels = 0;
   for (const std::string& row : map.rows) labels = std::max(labels, text_width(row));
@@ -62,7 +62,7 @@ std::string figure_html(const HeatMap& map) {
     drawing += svg_text(labels + width * (static_cast<double>(c) + 0.5), bottom + 16, "middle", map.columns[c]);
   if (!drawing.empty())
     drawing += svg_text(labels + width * static_cast<double>(map.columns.size()) / 2, bottom + 33, "middle", map.column_label);
-  return assemble_figure(map.title, {}, drawing, bottom + 40, {});
+  return {.title = map.title, .legend = {}, .drawing = drawing, .height = bottom + 40, .notes = {}};
 }
 
 }  // namespace deeplora

@@ -161,23 +161,29 @@ std::string whiskers(const LineSeries& series, const Plot& plot, size_t index) {
   return out;
 }
 
-std::string dot(Point at, size_t index, double radius, std::string_view css_class,
-                const std::string& inside = {}) {
-  const std::string start = cat("<circle cx='", coordinate(at.x), "' cy='", coordinate(at.y), "' r='",
-                                coordinate(radius), "' class='", css_class, " s", index % kChartColors, "'");
-  return inside.empty() ? start + "/>" : cat(start, ">", inside, "</circle>");
+/// A place that shows its value under the pointer.
+std::string hit(Point at, size_t index, const std::string& text) {
+  return cat("<circle cx='", coordinate(at.x), "' cy='", coordinate(at.y), "' r='6.0' class='hit s", index % kChartColors, "'>", svg_title(text), "</circle>");
+}
+
+std::string scatter(const LineSeries& series, const Plot& plot, size_t index) {
+  std::string out = "<g class='scattered'>";
+  for (size_t i = 0; i < series.x.size(); ++i)
+    if (plot.can_show(series.x[i], series.y[i])) out += marker(plot.left_of(series.x[i], index), plot.top_of(series.y[i]), 2.6, index);
+  return out + "</g>";
 }
 
 std::string curve(const LineSeries& series, const Plot& plot, size_t index) {
+  if (series.scattered) return scatter(series, plot, index);
   std::string out;
   std::vector<Point> points;
   const bool with_dots = series.x.size() <= kMostDots;
   const auto close = [&] {
-    if (points.size() == 1) out += dot(points[0], index, 3.5, "dot");
+    if (points.size() == 1) out += marker(points[0].x, points[0].y, 3.5, index);
     if (points.size() > 1) {
       out += cat("<path", series_attributes(index, "curve"), " d='M", path_points(thinned(points)), "'/>");
       if (with_dots)
-        for (const Point& point : points) out += dot(point, index, 2.6, "dot");
+        for (const Point& point : points) out += marker(point.x, point.y, 2.8, index);
     }
     points.clear();
   };
@@ -202,7 +208,7 @@ std::string hits(const LineChart& chart, const Plot& plot, size_t index) {
             "\n", chart.y_label, ": ", number_text(series.y[i], 6));
     if (!series.low.empty())
       text += cat(" (", number_text(series.low[i]), " to ", number_text(series.high[i]), ")");
-    out += dot({plot.left_of(series.x[i], index), plot.top_of(series.y[i])}, index, 6, "hit", svg_title(text));
+    out += hit({plot.left_of(series.x[i], index), plot.top_of(series.y[i])}, index, text);
   }
   return out;
 }
@@ -211,8 +217,9 @@ std::vector<LegendEntry> legend(const LineChart& chart) {
   std::vector<LegendEntry> out;
   if (chart.series.size() > 1)
     for (size_t i = 0; i < chart.series.size(); ++i)
-      out.push_back({chart.series[i].name, cat("<path", series_attributes(i, "curve"), " d='M1 6H25'/>")});
-  if (!chart.marked_x.empty()) out.push_back({chart.marked_name, svg_line(13, 0, 13, 12, "marked")});
+      out.push_back({chart.series[i].name, chart.series[i].scattered ? marker(13, 6, 3.2, i)
+                                                                       : cat("<path", series_attributes(i, "curve"), " d='M1 6H25'/>", marker(13, 6, 2.8, i))});
+  if (!chart.marked_x.empty()) out.push_back({chart.marked_name, "<path class='marked' fill='none' d='M1 6H25'/>"});
   return out;
 }
 
@@ -237,7 +244,7 @@ std::vector<std::string> notes(const LineChart& chart, const Plot& plot) {
 
 }  // namespace
 
-std::string figure_html(const LineChart& chart) {
+Figure drawn(const LineChart& chart) {
   require_lengths(chart);
   const Plot plot(chart);
   std::string drawing;
@@ -250,7 +257,7 @@ std::string figure_html(const LineChart& chart) {
     for (size_t i = 0; i < chart.series.size(); ++i) drawing += "\n" + curve(chart.series[i], plot, i);
     for (size_t i = 0; i < chart.series.size(); ++i) drawing += "\n" + hits(chart, plot, i);
   }
-  return assemble_figure(chart.title, legend(chart), drawing, kHeight, notes(chart, plot));
+  return {.title = chart.title, .legend = legend(chart), .drawing = drawing, .height = kHeight, .notes = notes(chart, plot)};
 }
 
 }  // namespace deeplora

@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
+#include <tuple>
 
+#include "core/csv_text.h"
 #include "core/error.h"
 #include "report/axis.h"
 #include "report/html_page.h"
@@ -21,15 +24,11 @@ std::string value_text(const nlohmann::ordered_json& value) {
   return value.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
-/// Objects of scores side by side, a row per score; everything else as a list.
-void add_result(Page& page, const nlohmann::ordered_json& result) {
+/// Objects of scores side by side, a row per score.
+void add_scores(Page& page, const nlohmann::ordered_json& result) {
   std::vector<std::string> header = {""}, names;
-  std::vector<std::pair<std::string, std::string>> others;
   for (const auto& [key, value] : result.items()) {
-    if (!value.is_object()) {
-      others.emplace_back(key, value_text(value));
-      continue;
-    }
+    if (!value.is_object() || value.empty()) continue;
     header.push_back(key);
     for (const auto& [name, unused] : value.items())
       if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
@@ -43,9 +42,155 @@ void add_result(Page& page, const nlohmann::ordered_json& result) {
     }
     rows.push_back(std::move(row));
   }
-  page.heading("Result");
-  if (!rows.empty()) page.table(header, rows);
-  if (!others.empty()) page.key_values(others);
+  if (rows.empty()) return;
+  page.heading("Scores");
+  page.table(header, rows);
+}
+
+/// Everything else of the result, as it is called there.
+void add_other_results(Page& page, const nlohmann::ordered_json& result) {
+  std::vector<std::pair<std::string, std::string>> others;
+  for (const auto& [key, value] : result.items())
+    if (!value.is_object()) others.emplace_back(key, value_text(value));
+  if (others.empty()) return;
+  page.begin_fold("All numbers of result.json");
+  page.key_values(others);
+  page.end_fold();
+}
+
+std::string share_text(double value) { return number_text(std::round(value * 1e4) / 1e4, 4); }
+
+void add_label_table(Page& page, const RunRows& rows) {
+  const std::map<std::string, size_t> trained(rows.trained.begin(), rows.trained.end());
+  std::vector<std::vector<std::string>> table;
+  for (const auto& [name, scores] : rows.details["per_label"].items()) {
+    table.push_back({name});
+    for (const char* key : {"precision", "recall", "f1"})
+      table.back().push_back(scores[key].is_number() ? share_text(scores[key].get<double>()) : "undefined");
+    table.back().push_back(scores["support"].dump());
+    const auto found = trained.find(name);
+    table.back().push_back(found == trained.end() ? "" : cat(found->second));
+  }
+  page.table({"label", "precision", "recall", "f1", cat("rows in ", rows.split), "training rows"}, table);
+}
+
+/// The matrix as a drawing where it is small, else its most frequent mistakes.
+void add_confusion(Page& page, const RunRows& rows) {
+  constexpr size_t kMostDrawn = 20;
+  const auto& confusion = rows.details["confusion"];
+  std::vector<std::vector<std::string>> frequent;
+  if (confusion.contains("counts")) {
+    const auto labels = confusion["labels"].get<std::vector<std::string>>();
+    HeatMap map{.title = cat("Confusion on ", rows.split, ": a row per true label"), .column_label = "predicted label", .rows = labels, .columns = labels};
+    std::vector<std::tuple<int64_t, size_t, size_t>> wrong;
+    for (size_t i = 0; i < labels.size(); ++i) {
+      map.values.push_back(confusion["counts"][i].get<std::vector<double>>());
+      for (size_t j = 0; j < labels.size(); ++j) {
+        map.high = std::max(map.high, map.values[i][j]);
+        if (i != j && map.values[i][j] > 0) wrong.emplace_back(-static_cast<int64_t>(map.values[i][j]), i, j);
+      }
+    }
+    if (labels.size() <= kMostDrawn) return page.chart(map);
+    std::sort(wrong.begin(), wrong.end());
+    for (const auto& [count, i, j] : wrong)
+      if (frequent.size() < kMostDrawn) frequent.push_back({labels[i], labels[j], cat(-count)});
+  } else {
+    for (const auto& one : confusion["frequent"])
+      if (frequent.size() < kMostDrawn) frequent.push_back({one["label"].get<std::string>(), one["prediction"].get<std::string>(), one["rows"].dump()});
+  }
+  if (frequent.empty()) return;
+  page.paragraph("The most frequent mistakes; result.json has more.");
+  page.table({"true label", "predicted label", "rows"}, frequent);
+}
+
+void add_calibration(Page& page, const RunRows& rows) {
+  const auto& found = rows.details["calibration"];
+  LineSeries ideal{.name = "as often as it says", .x = {0, 1}, .y = {0, 1}}, bins{.name = "rows in bins of probability"};
+  for (const auto& bin : found["bins"]) {
+    if (bin["rows"].get<int64_t>() == 0) continue;
+    bins.x.push_back(bin["confidence"].get<double>());
+    bins.y.push_back(bin["accuracy"].get<double>());
+  }
+  if (bins.x.empty()) return;
+  const double error = found["error"].is_number() ? found["error"].get<double>() : kNothing;
+  page.chart(LineChart{.title = cat("Calibration on ", rows.split, ": expected calibration error ", share_text(error)),
+                       .x_label = "probability of the predicted label",
+                       .y_label = "share that is right",
+                       .series = {std::move(bins), std::move(ideal)}});
+}
+
+void add_label_counts(Page& page, const RunRows& rows) {
+  constexpr size_t kMostBars = 20;
+  if (rows.trained.empty() || rows.trained.size() > kMostBars) return;
+  CategoryChart chart{.title = "Rows of every label", .value_label = "rows", .series = {{.name = "train"}, {.name = rows.split}}, .bars = true};
+  for (const auto& [name, count] : rows.trained) {
+    chart.categories.push_back(name);
+    chart.series[0].values.push_back(static_cast<double>(count));
+    const auto& scores = rows.details["per_label"];
+    chart.series[1].values.push_back(scores.contains(name) ? scores[name]["support"].get<double>() : 0);
+  }
+  page.chart(chart);
+}
+
+std::vector<std::vector<std::string>> cells_of(const std::vector<RunRow>& rows, bool with_number) {
+  std::vector<std::vector<std::string>> out;
+  for (const RunRow& row : rows) {
+    out.push_back({row.text, row.label, row.prediction});
+    if (with_number) out.back().push_back(number_text(row.number, 4));
+  }
+  return out;
+}
+
+void add_labels(Page& page, const RunRows& rows) {
+  page.heading(cat("Labels on ", rows.split));
+  add_label_table(page, rows);
+  add_confusion(page, rows);
+  add_calibration(page, rows);
+  add_label_counts(page, rows);
+  const std::vector<std::string> header = {"text", "label", "prediction", "probability"};
+  if (!rows.mistakes.empty()) {
+    page.heading("Surest mistakes");
+    page.paragraph("Wrong, and with the largest probability: often rows whose label deserves a second look.");
+    page.texts(header, cells_of(rows.mistakes, true));
+  }
+  if (!rows.uncertain.empty()) {
+    page.heading("Least certain rows");
+    page.texts(header, cells_of(rows.uncertain, true));
+  }
+}
+
+/// At most so many points are drawn, evenly chosen in the order of the rows.
+constexpr size_t kMostPoints = 1500;
+
+void add_regression(Page& page, const RunRows& rows) {
+  page.heading(cat("Predicted against true on ", rows.split));
+  LineSeries points{.name = "rows", .scattered = true}, equal{.name = "predicted = true"};
+  const size_t stride = (rows.expected.size() + kMostPoints - 1) / kMostPoints;
+  for (size_t i = 0; i < rows.expected.size(); i += stride) {
+    points.x.push_back(rows.expected[i]);
+    points.y.push_back(rows.predicted[i]);
+  }
+  const auto [low, high] = std::minmax_element(points.x.begin(), points.x.end());
+  equal.x = equal.y = {*low, *high};
+  page.chart(LineChart{.title = cat("Predicted against true on ", rows.split), .x_label = "true", .y_label = "predicted", .series = {points, equal}});
+  LineChart errors{.title = "Errors over the true value", .x_label = "true", .y_label = "predicted - true", .series = {{.name = "rows", .scattered = true}}};
+  for (size_t i = 0; i < points.x.size(); ++i) {
+    errors.series[0].x.push_back(points.x[i]);
+    errors.series[0].y.push_back(points.y[i] - points.x[i]);
+  }
+  errors.series.push_back({.name = "no error", .x = equal.x, .y = {0, 0}});
+  page.chart(errors);
+  if (stride > 1) page.paragraph(cat("Of ", rows.expected.size(), " rows, every ", stride, ". is drawn."));
+  page.heading("Largest errors");
+  page.texts({"text", "true", "predicted", "error"}, cells_of(rows.errors, true));
+}
+
+void add_rows(Page& page, const RunRows& rows) {
+  if (rows.details.contains("per_label")) add_labels(page, rows);
+  if (!rows.expected.empty()) add_regression(page, rows);
+  if (rows.generated.empty()) return;
+  page.heading(cat("Generated on ", rows.split));
+  page.texts({"prompt", "expected", "generated after training"}, cells_of(rows.generated, false));
 }
 
 LineSeries series_of(const RunCurve& curve) {
@@ -79,7 +224,7 @@ void add_loss(Page& page, const RunReport& report) {
   if (series.empty()) return;
   std::vector<double> all;
   for (const LineSeries& one : series) all.insert(all.end(), one.y.begin(), one.y.end());
-  LineChart chart = step_chart("Loss", "loss per sample or predicted token", std::move(series));
+  LineChart chart = step_chart("Loss", report.loss_label, std::move(series));
   chart.log_y = spans_more_than(all, 50);
   mark_best(chart, report);
   page.chart(chart);
@@ -154,29 +299,72 @@ void add_sites(Page& page, const std::vector<RunSite>& sites) {
                     number_text(site.update_norm, 3), number_text(relative, 3)});
     if (ranks) rows.back().push_back(site.numerical_rank ? cat(*site.numerical_rank) : "");
   }
+  add_spectrum(page, sites);
   page.paragraph(
       cat("What was learned for each weight: number of trained parameters, Frobenius norm of the update that "
           "merging adds, ",
           "the same relative to the norm of the frozen weight",
           ranks ? ", and numerical rank of the update." : "."));
+  page.begin_fold(cat(sites.size(), sites.size() == 1 ? " weight" : " weights"));
   page.table(header, rows);
-  add_spectrum(page, sites);
+  page.end_fold();
+}
+
+/// What follows, and where it came from.
+void add_background(Page& page, const RunReport& report) {
+  if (!report.next.empty()) {
+    page.heading("What comes next");
+    std::string lines;
+    for (const std::string& command : report.next) lines += command + "\n";
+    page.code("Commands", lines, true);
+  }
+  page.heading("How this was made");
+  if (!report.facts.empty()) page.key_values(report.facts);
+  add_other_results(page, report.result);
+  if (!report.config_yaml.empty()) page.code("config.yaml", report.config_yaml);
 }
 
 }  // namespace
 
-std::string run_report(const RunReport& report) {
+Page run_report(const RunReport& report) {
   Page page(report.title, report.subtitle);
   if (!report.highlights.empty()) page.highlights(report.highlights);
-  if (!report.result.empty()) add_result(page, report.result);
+  if (!report.result.empty()) add_scores(page, report.result);
+  add_rows(page, report.rows);
   if (!report.train_loss.steps.empty() || !report.dev.empty() || !report.learning_rates.empty())
     add_curves(page, report);
   if (!report.sites.empty()) add_sites(page, report.sites);
-  if (!report.config_yaml.empty()) {
-    page.heading("Configuration");
-    page.code("config.yaml", report.config_yaml);
+  add_background(page, report);
+  return page;
+}
+
+std::string curves_csv(const RunReport& report) {
+  std::vector<const RunCurve*> curves{&report.train_loss};
+  std::vector<std::string> names{"training loss"};
+  for (const RunCurve& curve : report.dev) {
+    curves.push_back(&curve);
+    names.push_back("dev " + curve.name);
   }
-  return page.html();
+  for (const RunCurve& curve : report.learning_rates) {
+    curves.push_back(&curve);
+    names.push_back(curve.name);
+  }
+  curves.push_back(&report.samples_per_second);
+  names.emplace_back("samples per second");
+  std::map<double, std::vector<std::string>> lines;
+  for (size_t c = 0; c < curves.size(); ++c)
+    for (size_t i = 0; i < curves[c]->steps.size(); ++i) {
+      auto& line = lines[curves[c]->steps[i]];
+      line.resize(curves.size());
+      line[c] = csv_number(curves[c]->values[i]);
+    }
+  names.insert(names.begin(), "step");
+  std::string out = csv_line(names);
+  for (auto& [step, line] : lines) {
+    line.insert(line.begin(), csv_number(step));
+    out += csv_line(line);
+  }
+  return out;
 }
 
 }  // namespace deeplora

@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "report/html_page.h"
+
 namespace deeplora {
 
 /// A number that changes over a run.
@@ -27,6 +29,25 @@ struct RunSite {
   std::vector<double> singular_values = {};  ///< of the update, largest first; may be empty
 };
 
+/// A row of labelled text and what the model made of it.
+struct RunRow {
+  std::string text = {}, label = {}, prediction = {};
+  double number = 0;  ///< probability of the prediction, or the error of a predicted number
+};
+
+/// What became of the rows that were scored: of a classification, a regression or generated text.
+struct RunRows {
+  std::string split = {};  ///< "test" or "dev"
+  /// per_label, confusion and calibration of a classification, as result.json has them.
+  nlohmann::ordered_json details = nlohmann::ordered_json::object();
+  std::vector<std::pair<std::string, size_t>> trained = {};  ///< labels among the training rows
+  std::vector<RunRow> mistakes = {};                         ///< wrong with the largest probability, most first
+  std::vector<RunRow> uncertain = {};                        ///< decided by the smallest probability, least first
+  std::vector<RunRow> errors = {};                           ///< numbers that are farthest off, farthest first
+  std::vector<RunRow> generated = {};                        ///< text is the prompt, label the expected answer
+  std::vector<double> expected = {}, predicted = {};         ///< of a regression; same length
+};
+
 /// Plain data: whoever holds a run folder can fill it. Empty parts are left out of the page.
 struct RunReport {
   std::string title = {}, subtitle = {};
@@ -39,11 +60,18 @@ struct RunReport {
   std::vector<RunCurve> dev = {};  ///< one per metric; "loss" is drawn together with the training loss
   std::vector<RunCurve> learning_rates = {};
   RunCurve samples_per_second = {};
+  std::string loss_label = "loss";  ///< with its unit: "loss per row"
+  RunRows rows = {};
+  std::vector<std::pair<std::string, std::string>> facts = {};  ///< data files, the command that made it
+  std::vector<std::string> next = {};                           ///< commands that come next
   std::string config_yaml = {};
   std::vector<RunSite> sites = {};
 };
 
-/// The whole page as HTML.
-std::string run_report(const RunReport& report);
+/// The whole page, and its charts.
+Page run_report(const RunReport& report);
+
+/// The curves as CSV: a line per step, a column per curve; empty where a curve has no value there.
+std::string curves_csv(const RunReport& report);
 
 }  // namespace deeplora

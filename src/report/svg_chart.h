@@ -1,5 +1,5 @@
-// Charts as inline SVG for a Page: lines with bands, and dots or bars with error bars. Colours come from the
-// page's style.
+// Charts as SVG, inline in a Page or as files of their own: lines with bands, dots or bars with error bars, numbers in a grid. Series differ by colour,
+// and by dashes, markers and shades as well, so that they survive black and white.
 #pragma once
 
 #include <optional>
@@ -13,6 +13,7 @@ namespace deeplora {
 struct LineSeries {
   std::string name = {};
   std::vector<double> x = {}, y = {}, low = {}, high = {};
+  bool scattered = false;  ///< points without a line between them
 };
 
 /// Lines over a common x. Values that cannot be shown (NaN, infinite, not positive on a logarithmic axis)
@@ -54,13 +55,36 @@ struct HeatMap {
   double low = 0, high = 1;  ///< the palest and the darkest value; the same for maps that are to be compared
 };
 
-/// A <figure> with caption, legend, drawing and notes. Throws std::invalid_argument when lengths do not fit
-/// each other or bars are asked for on a logarithmic axis.
-std::string figure_html(const LineChart& chart);
-std::string figure_html(const CategoryChart& chart);
-std::string figure_html(const HeatMap& map);
+struct LegendEntry {
+  std::string name;
+  std::string sample;  ///< SVG within 26 x 12
+};
 
-/// The style rules the figures need: colours for light and dark pages, both safe for colour-blind readers
+/// A chart that is drawn.
+struct Figure {
+  std::string title;
+  std::vector<LegendEntry> legend;
+  std::string drawing;  ///< content of an SVG of the charts' width and this height; empty when there is nothing to show
+  double height = 0;
+  std::vector<std::string> notes;
+};
+
+/// Throws std::invalid_argument when lengths do not fit each other or bars are asked for on a logarithmic axis.
+Figure drawn(const LineChart& chart);
+Figure drawn(const CategoryChart& chart);
+Figure drawn(const HeatMap& map);
+
+/// A <figure> with caption, legend, drawing and notes; the page's style has its colours.
+std::string figure_html(const Figure& figure);
+template <class Chart>
+std::string figure_html(const Chart& chart) {
+  return figure_html(drawn(chart));
+}
+
+/// The same as an SVG file that needs nothing else: its own style, on white, title and legend drawn in.
+std::string figure_svg(const Figure& figure);
+
+/// The style rules that figures in a page need: colours for light and dark pages, both safe for colour-blind readers
 /// (Okabe and Ito 2008).
 std::string chart_style();
 

@@ -5,6 +5,7 @@
 
 #include "core/log.h"
 #include "tasks/label_names.h"
+#include "tasks/label_report.h"
 #include "tasks/metrics.h"
 #include "tasks/task_state.h"
 #include "tasks/text_task.h"
@@ -52,11 +53,16 @@ class Classification : public TextTask {
   }
   int64_t outputs() const override { return static_cast<int64_t>(labels_.size()); }
 
+  std::vector<std::pair<std::string, size_t>> label_counts(std::span<const Example> examples) const override {
+    std::vector<std::pair<std::string, size_t>> out;
+    for (const auto& name : labels_.names()) out.emplace_back(name, 0);
+    for (const auto& example : examples) ++out[static_cast<size_t>(example.label)].second;
+    return out;
+  }
+
   std::string label_summary(std::span<const Example> examples) const override {
-    std::vector<size_t> counts(labels_.size());
-    for (const auto& example : examples) ++counts[static_cast<size_t>(example.label)];
     std::vector<std::string> shown;
-    for (size_t i = 0; i < counts.size(); ++i) shown.push_back(cat(labels_.names()[i], " ", with_commas(counts[i])));
+    for (const auto& [name, count] : label_counts(examples)) shown.push_back(cat(name, " ", with_commas(count)));
     return cat("labels ", join(shown, ", ", 8));
   }
 
@@ -95,6 +101,27 @@ class Classification : public TextTask {
     for (const char* name : {"accuracy", "f1", "matthews", "loss"})
       if (name != headline_) out.values.emplace_back(name, all.at(name));
     return out;
+  }
+
+  void describe(const torch::Tensor& logits, std::span<const Example> examples, Assessment& out) const override {
+    out.classes = labels_.names();
+    const torch::Tensor log_probabilities = logits.log_softmax(1).contiguous(), probabilities = logits.softmax(1).contiguous();
+    const torch::Tensor best = logits.argmax(1).contiguous();
+    const auto width = labels_.size();
+    const double *p = probabilities.const_data_ptr<double>(), *log_p = log_probabilities.const_data_ptr<double>();
+    const std::span<const int64_t> predicted(best.const_data_ptr<int64_t>(), examples.size());
+    std::vector<int64_t> expected;
+    std::vector<double> confidence;
+    for (size_t i = 0; i < examples.size(); ++i) {
+      RowResult& row = out.rows[i];
+      expected.push_back(examples[i].label);
+      row.label = labels_.names()[static_cast<size_t>(expected[i])];
+      row.prediction = labels_.names()[static_cast<size_t>(predicted[i])];
+      row.probabilities.assign(p + i * width, p + (i + 1) * width);
+      row.loss = -log_p[i * width + static_cast<size_t>(expected[i])];
+      confidence.push_back(row.probabilities[static_cast<size_t>(predicted[i])]);
+    }
+    out.details = label_report(labels_.names(), predicted, expected, confidence);
   }
 
   nlohmann::ordered_json prediction(const torch::Tensor& logits) const override {

@@ -25,7 +25,9 @@ std::optional<long> take_exponent(std::string_view& text) {
   return minus ? -std::stol(digits) : std::stol(digits);
 }
 
+/// Decimal digits, zeros in front allowed; not "nan", "inf" or "0x1", which have no place among numbers.
 bool is_plain_number(const std::string& text) {
+  if (text.find_first_not_of("0123456789+-.eE") != std::string::npos) return false;
   char* end = nullptr;
   std::strtod(text.c_str(), &end);
   return !text.empty() && *end == '\0';

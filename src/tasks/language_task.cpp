@@ -259,26 +259,45 @@ bool LanguageTask::generates(const EvaluationOptions& o) const {
 }
 
 Scores LanguageTask::evaluate(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const {
+  return assess(model, examples, options).scores;
+}
+
+Assessment LanguageTask::assess(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const {
   const torch::NoGradGuard no_grad;
   check(!examples.empty(), "nothing to evaluate: no rows");
   const bool was_training = model.is_training();
   model.eval();
-  Scores all;
+  Assessment out;
+  Scores& all = out.scores;
   {
     const Autocast autocast(options.device, options.bf16);
     const auto [sum, count] = total_loss(model, examples, options);
     const double loss = count > 0 ? sum / static_cast<double>(count) : std::nan("");
     all.values = {{"loss", loss}, {"perplexity", std::exp(loss)}};
   }
-  if (generates(options)) add_text_scores(all, model, examples, options);
+  for (const auto& example : examples) {
+    out.rows.emplace_back();
+    out.rows.back().source = example.source;
+  }
+  if (generates(options)) add_text_scores(out, model, examples, options);
+  if (options.row_losses) add_row_losses(out, model, examples, options);
   model.train(was_training);
   const auto headline = std::find_if(all.values.begin(), all.values.end(), [&](const auto& score) { return score.first == metric_; });
   std::rotate(all.values.begin(), headline, headline + 1);
   all.higher_is_better = !is_loss(metric_);
-  return all;
+  return out;
 }
 
-void LanguageTask::add_text_scores(Scores& scores, LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const {
+void LanguageTask::add_row_losses(Assessment& out, LanguageModel& model, std::span<const Example> examples, EvaluationOptions options) const {
+  options.group = nullptr;
+  const Autocast autocast(options.device, options.bf16);
+  for (size_t i = 0; i < examples.size(); ++i) {
+    const auto [sum, count] = total_loss(model, examples.subspan(i, 1), options);
+    if (count > 0) out.rows[i].loss = sum / static_cast<double>(count);
+  }
+}
+
+void LanguageTask::add_text_scores(Assessment& out, LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const {
   check(model_.tokenizer != nullptr, "scores of generated texts need a tokenizer; set data.generate: false and data.metric: loss");
   std::map<std::vector<int64_t>, size_t> index;  // rows with the same prompt are one text with several references
   std::vector<const std::vector<int64_t>*> prompts;
@@ -298,7 +317,11 @@ void LanguageTask::add_text_scores(Scores& scores, LanguageModel& model, std::sp
   }
   std::vector<std::string> texts;
   for (const auto& ids : generate_ids(model, prompts, options)) texts.push_back(text_of_ids(ids));
-  for (auto& score : text_scores(texts, references)) scores.values.push_back(std::move(score));
+  for (size_t i = 0; i < examples.size(); ++i) {
+    out.rows[i].label = examples[i].references.front();
+    out.rows[i].prediction = texts[index.at(prompt_of(examples[i]))];
+  }
+  for (auto& score : text_scores(texts, references)) out.scores.values.push_back(std::move(score));
 }
 
 std::string LanguageTask::text_of_ids(std::span<const int64_t> ids) const {

@@ -24,6 +24,8 @@ class LanguageTask : public Task {
   torch::Tensor loss_sum(const ModelOutput& output, const Batch& batch) const override;
   torch::Tensor loss_of(LanguageModel& model, const Batch& batch) const override;
   Scores evaluate(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const override;
+  /// Rows hold the texts where the scores ask for some: label is the first reference, prediction what was generated.
+  Assessment assess(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const override;
   /// {"text": ...}, or {"ids": [...]} without a tokenizer.
   std::vector<nlohmann::ordered_json> predict(LanguageModel& model, std::span<const Example> examples,
                                               const EvaluationOptions& options) const override;
@@ -72,7 +74,8 @@ class LanguageTask : public Task {
   std::vector<std::vector<int64_t>> generate_ids(LanguageModel& model, const std::vector<const std::vector<int64_t>*>& prompts,
                                                  const EvaluationOptions& options) const;
   std::string text_of_ids(std::span<const int64_t> ids) const;
-  void add_text_scores(Scores& scores, LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const;
+  void add_text_scores(Assessment& out, LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const;
+  void add_row_losses(Assessment& out, LanguageModel& model, std::span<const Example> examples, EvaluationOptions options) const;
 };
 
 std::unique_ptr<Task> make_causal_lm(const Config& data);

@@ -102,6 +102,16 @@ class Regression : public TextTask {
     return out;
   }
 
+  void describe(const torch::Tensor& logits, std::span<const Example> examples, Assessment& out) const override {
+    const double* predicted = logits.const_data_ptr<double>();
+    for (size_t i = 0; i < examples.size(); ++i) {
+      const double difference = predicted[i] - examples[i].target;
+      out.rows[i].label = examples[i].target;
+      out.rows[i].prediction = predicted[i];
+      out.rows[i].loss = difference * difference;
+    }
+  }
+
   nlohmann::ordered_json prediction(const torch::Tensor& logits) const override {
     const double value = logits[0].item<double>();
     return {{"prediction", value}, {"logits", {value}}};

@@ -15,7 +15,7 @@
 #include "core/process_group.h"
 #include "core/registry.h"
 #include "lm/language_model.h"
-#include "tasks/scores.h"
+#include "tasks/assessment.h"
 #include "text/table.h"
 #include "text/tokenizer.h"
 
@@ -48,6 +48,8 @@ struct EvaluationOptions {
   std::function<void(std::string_view)> on_text{};
   /// evaluate(): processes that share the examples; all get the scores of all. Null: this one does all.
   ProcessGroup* group = nullptr;
+  /// assess(): the loss of every row as well, where that takes a pass of its own (language models).
+  bool row_losses = false;
 };
 
 /// What a task may read of the model it is for.
@@ -84,6 +86,8 @@ class Task {
   virtual void table_options(TableOptions& options, bool labelled) const { options.wanted = columns(labelled); }
   /// What is to be said once of the rows of a file: empty texts, blanks around labels.
   virtual std::vector<std::string> remarks(const std::vector<Row>& /*rows*/, bool /*labelled*/) const { return {}; }
+  /// How often every label occurs, by its name; empty where labels are no names.
+  virtual std::vector<std::pair<std::string, size_t>> label_counts(std::span<const Example> /*examples*/) const { return {}; }
   /// Of labelled examples, for the line that a run begins with: "labels neg 602, pos 602"; "" for nothing.
   virtual std::string label_summary(std::span<const Example> /*examples*/) const { return ""; }
   /// Labelled rows as they are encoded: language modelling joins the lines of a document.
@@ -104,6 +108,12 @@ class Task {
   /// Scores of the model (in eval mode, without gradients) on labelled examples; with a group, every process has the same
   /// examples and computes its part of the outputs.
   virtual Scores evaluate(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const = 0;
+  /// The same scores with what stands behind them: labels, and what became of every row.
+  virtual Assessment assess(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const {
+    Assessment out;
+    out.scores = evaluate(model, examples, options);
+    return out;
+  }
   /// Width of the logits, C; 0 when the task takes the model's own output (language modelling).
   virtual int64_t outputs() const = 0;
   /// One JSON object per example, in order.

@@ -190,6 +190,19 @@ Scores TextTask::evaluate(LanguageModel& model, std::span<const Example> example
   return scores(all_logits(*this, model, examples, options), examples);
 }
 
+Assessment TextTask::assess(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const {
+  check(!examples.empty(), "nothing to evaluate: no labelled rows");
+  const torch::Tensor logits = all_logits(*this, model, examples, options).contiguous();
+  Assessment out;
+  out.scores = scores(logits, examples);
+  for (const auto& example : examples) {
+    out.rows.emplace_back();
+    out.rows.back().source = example.source;
+  }
+  describe(logits, examples, out);
+  return out;
+}
+
 std::vector<nlohmann::ordered_json> TextTask::predict(LanguageModel& model, std::span<const Example> examples,
                                                       const EvaluationOptions& options) const {
   std::vector<nlohmann::ordered_json> out;

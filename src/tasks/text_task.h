@@ -27,6 +27,7 @@ class TextTask : public Task {
   void set_pad_id(int64_t id) override { pad_id_ = id; }
   int64_t loss_count(const Batch& batch) const override { return batch.size(); }
   Scores evaluate(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const override;
+  Assessment assess(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const override;
   std::vector<nlohmann::ordered_json> predict(LanguageModel& model, std::span<const Example> examples,
                                               const EvaluationOptions& options) const override;
 
@@ -38,6 +39,8 @@ class TextTask : public Task {
   virtual torch::Tensor label_tensor(std::span<const Example* const> examples) const = 0;
   /// logits [N, C] float64 on the CPU, in the order of examples.
   virtual Scores scores(const torch::Tensor& logits, std::span<const Example> examples) const = 0;
+  /// Details, classes and rows (whose sources are there) of the same logits.
+  virtual void describe(const torch::Tensor& logits, std::span<const Example> examples, Assessment& out) const = 0;
   virtual nlohmann::ordered_json prediction(const torch::Tensor& logits /* [C] */) const = 0;
 
   /// The text of a cell, whatever its JSON type; Error when the column is missing.

@@ -177,8 +177,9 @@ struct Replace final : Normalizer {
         made.append(text, one.begin, one.end);
         continue;
       }
-      check(one.end > 0, where, ": the expression matches nothing at the beginning of a text, where the library loses track of the text");
-      made.append_aligned(content, text, one.end - 1);
+      check(one.end > 0 || !text.tracked, where, ": the expression matches nothing at the beginning of a text, where the library loses track of ",
+            "where its tokens lie; it can be used where nobody asks for that");
+      made.append_aligned(content, text, std::max<size_t>(one.end, 1) - 1);
     }
     text = std::move(made);
   }

@@ -30,8 +30,12 @@ SentencePieceFile SentencePieceFile::parse(const std::string& file, std::string_
       for (SentencePieceFields trainer(file, fields.content); trainer.next();) {
         if (trainer.number == 3) model_type = trainer.value;
         if (trainer.number == 35) out.byte_fallback = trainer.value != 0;
-        if (trainer.number == 40) out.unknown_id = static_cast<int64_t>(trainer.value);
+        if (trainer.number == 40) out.unknown_id = static_cast<int32_t>(trainer.value);
+        if (trainer.number == 41) out.bos_id = static_cast<int32_t>(trainer.value);
+        if (trainer.number == 42) out.eos_id = static_cast<int32_t>(trainer.value);
         if (trainer.number == 45) out.unknown_piece = trainer.text();
+        if (trainer.number == 46) out.bos_piece = trainer.text();
+        if (trainer.number == 47) out.eos_piece = trainer.text();
       }
     if (fields.number == 3)
       for (SentencePieceFields rules(file, fields.content); rules.next();) {

@@ -19,10 +19,10 @@ struct SentencePiece {
 /// What is used of a ModelProto.
 struct SentencePieceFile {
   std::vector<SentencePiece> pieces;
-  int64_t unknown_id = 0;
+  int64_t unknown_id = 0, bos_id = 1, eos_id = 2;  ///< -1: none
   bool unigram = true;  ///< else byte-pair encoding
   bool byte_fallback = false;
-  std::string unknown_piece = "<unk>";
+  std::string unknown_piece = "<unk>", bos_piece = "<s>", eos_piece = "</s>";
   std::string charsmap;  ///< table of character replacements; empty: none
   bool add_dummy_prefix = true;
   bool remove_extra_whitespaces = true;

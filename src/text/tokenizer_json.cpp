@@ -8,8 +8,6 @@ namespace {
 
 using nlohmann::json;
 
-const char* const kNamedTokens[] = {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
-
 /// A text or an object with "content".
 AddedToken special_token(const json& value, const std::string& where) {
   AddedToken out;

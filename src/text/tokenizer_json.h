@@ -18,6 +18,9 @@ std::optional<JsonFile> read_json(const TokenizerFiles& files, const std::string
 /// tokenizer.json, its numbers as the tokenizers library reads them. Throws Error when it is not a JSON object.
 JsonFile read_tokenizer_json(const std::string& name, const std::string& content);
 
+/// Keys of tokenizer_config.json that name one token each.
+inline constexpr const char* kNamedTokens[] = {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
+
 /// One added token as JSON; its id stays -1 when it has none. `where` for errors.
 AddedToken read_added_token(const nlohmann::json& one, const std::string& where);
 

@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <map>
+#include <tuple>
+#include <unordered_set>
 
 #include "text/charsmap.h"
 #include "text/marian_tokenizer.h"
 #include "text/sentencepiece_file.h"
+#include "text/tokenizer_class.h"
 #include "text/tokenizer_pipeline.h"
 #include "text/unicode.h"
 
@@ -514,11 +517,29 @@ void make_deberta(Making& made) {
   made.root["post_processor"] = roberta_layout(made.config.token("cls_token", ""), made.config.token("sep_token", ""));
 }
 
-/// A sentencepiece model under a class that says nothing of it.
+/// Pieces that added_tokens_decoder gives another text under their id: published models hold places for tokens to come.
+void rename_listed_pieces(Making& made) {
+  const auto listed = made.config.root.find("added_tokens_decoder");
+  if (listed == made.config.root.end() || !listed->is_object()) return;
+  std::vector<SentencePiece>& pieces = made.sentencepiece->pieces;
+  std::unordered_set<std::string> texts;
+  for (const SentencePiece& one : pieces) texts.insert(one.text);
+  for (const auto& [id, token] : listed->items()) {
+    const auto at = static_cast<size_t>(std::strtoull(id.c_str(), nullptr, 10));
+    const auto text = json_value<std::string>(token, "content", "", made.config.name);
+    if (at < pieces.size() && texts.insert(text).second) pieces[at].text = text;
+  }
+}
+
+/// A sentencepiece model under a class that says nothing of it: no blank in front, its own named tokens.
 void make_general(Making& made) {
   const SentencePieceFile& model = *made.sentencepiece;
-  made.token("unk_token", model.unknown_piece.c_str());
-  made.more_tokens(own_tokens(model));
+  const Tokens own = own_tokens(model);
+  if (!model.unigram) rename_listed_pieces(made);
+  for (const auto& [key, id, piece] : {std::tuple{"bos_token", model.bos_id, &model.bos_piece}, {"eos_token", model.eos_id, &model.eos_piece},
+                                       {"unk_token", model.unknown_id, &model.unknown_piece}})
+    if (id >= 0) made.token(key, piece->c_str());
+  made.more_tokens(own);
   json rules = json::array();
   if (!model.charsmap.empty()) rules.push_back(precompiled(model));
   rules.push_back(replace("String", " ", "\xE2\x96\x81"));
@@ -538,61 +559,81 @@ void make_general(Making& made) {
   add_switched_layout(made);
 }
 
-enum class Source { vocab_txt, vocab_json, sentencepiece };
-
 struct Class {
   const char* name;
-  Source source;
+  std::string_view file;  ///< of its vocabulary
   void (*make)(Making&);
 };
+constexpr std::string_view kBareModel = "tokenizer.model";
+constexpr Class kGeneral{kGeneralTokenizer, kBareModel, make_general};
 constexpr Class kClasses[] = {
-    {"BertTokenizer", Source::vocab_txt, make_bert},
-    {"ConvBertTokenizer", Source::vocab_txt, make_bert},
-    {"DistilBertTokenizer", Source::vocab_txt, make_bert},
-    {"ElectraTokenizer", Source::vocab_txt, make_bert},
-    {"LayoutLMTokenizer", Source::vocab_txt, make_bert},
-    {"LxmertTokenizer", Source::vocab_txt, make_bert},
-    {"MobileBertTokenizer", Source::vocab_txt, make_bert},
-    {"SqueezeBertTokenizer", Source::vocab_txt, make_bert},
-    {"MPNetTokenizer", Source::vocab_txt, make_mpnet},
-    {"BartTokenizer", Source::vocab_json, make_roberta},
-    {"CodeGenTokenizer", Source::vocab_json, make_gpt2},
-    {"DebertaTokenizer", Source::vocab_json, make_deberta},
-    {"GPT2Tokenizer", Source::vocab_json, make_gpt2},
-    {"GPTNeoXTokenizer", Source::vocab_json, make_gpt_neox},
-    {"LEDTokenizer", Source::vocab_json, make_roberta},
-    {"LongformerTokenizer", Source::vocab_json, make_roberta},
-    {"Qwen2Tokenizer", Source::vocab_json, make_qwen2},
-    {"RobertaTokenizer", Source::vocab_json, make_roberta},
-    {"AlbertTokenizer", Source::sentencepiece, make_albert},
-    {"CamembertTokenizer", Source::sentencepiece, make_camembert},
-    {"DebertaV2Tokenizer", Source::sentencepiece, make_deberta_v2},
-    {"GemmaTokenizer", Source::sentencepiece, make_gemma},
-    {"LlamaTokenizer", Source::sentencepiece, make_llama},
-    {"MBart50Tokenizer", Source::sentencepiece, make_mbart50},
-    {"MBartTokenizer", Source::sentencepiece, make_mbart25},
-    {"MT5Tokenizer", Source::sentencepiece, make_t5},
-    {"NllbTokenizer", Source::sentencepiece, make_nllb},
-    {"PegasusTokenizer", Source::sentencepiece, make_pegasus},
-    {"T5Tokenizer", Source::sentencepiece, make_t5},
-    {"XLMRobertaTokenizer", Source::sentencepiece, make_xlm_roberta},
-    {"XLNetTokenizer", Source::sentencepiece, make_xlnet},
+    {"BertTokenizer", "vocab.txt", make_bert},
+    {"ConvBertTokenizer", "vocab.txt", make_bert},
+    {"DistilBertTokenizer", "vocab.txt", make_bert},
+    {"ElectraTokenizer", "vocab.txt", make_bert},
+    {"LayoutLMTokenizer", "vocab.txt", make_bert},
+    {"LxmertTokenizer", "vocab.txt", make_bert},
+    {"MobileBertTokenizer", "vocab.txt", make_bert},
+    {"SqueezeBertTokenizer", "vocab.txt", make_bert},
+    {"MPNetTokenizer", "vocab.txt", make_mpnet},
+    {"BartTokenizer", "vocab.json", make_roberta},
+    {"CodeGenTokenizer", "vocab.json", make_gpt2},
+    {"DebertaTokenizer", "vocab.json", make_deberta},
+    {"GPT2Tokenizer", "vocab.json", make_gpt2},
+    {"GPTNeoXTokenizer", "vocab.json", make_gpt_neox},
+    {"LEDTokenizer", "vocab.json", make_roberta},
+    {"LongformerTokenizer", "vocab.json", make_roberta},
+    {"Qwen2Tokenizer", "vocab.json", make_qwen2},
+    {"RobertaTokenizer", "vocab.json", make_roberta},
+    {"AlbertTokenizer", "spiece.model", make_albert},
+    {"CamembertTokenizer", "sentencepiece.bpe.model", make_camembert},
+    {"DebertaV2Tokenizer", "spm.model", make_deberta_v2},
+    {"GemmaTokenizer", "tokenizer.model", make_gemma},
+    {"LlamaTokenizer", "tokenizer.model", make_llama},
+    {"MBart50Tokenizer", "sentencepiece.bpe.model", make_mbart50},
+    {"MBartTokenizer", "sentencepiece.bpe.model", make_mbart25},
+    {"MT5Tokenizer", "spiece.model", make_t5},
+    {"NllbTokenizer", "sentencepiece.bpe.model", make_nllb},
+    {"PegasusTokenizer", "spiece.model", make_pegasus},
+    {"T5Tokenizer", "spiece.model", make_t5},
+    {"XLMRobertaTokenizer", "sentencepiece.bpe.model", make_xlm_roberta},
+    {"XLNetTokenizer", "spiece.model", make_xlnet},
 };
 
 /// Classes that hand the text to another program first.
 const std::map<std::string, const char*> kOtherPrograms = {{"BertJapaneseTokenizer", "MeCab"}, {"CpmTokenizer", "jieba"}, {"CpmAntTokenizer", "jieba"},
     {"HerbertTokenizer", "Moses"}, {"XLMTokenizer", "Moses"}, {"FlaubertTokenizer", "Moses"}, {"FSMTTokenizer", "Moses"}, {"BioGptTokenizer", "Moses"},
-    {"PhobertTokenizer", "a segmenter of Vietnamese"}, {"RoFormerTokenizer", "rjieba"}, {"JumanppTokenizer", "Juman++"}};
+    {"PhobertTokenizer", "a segmenter of Vietnamese"}, {"RoFormerTokenizer", "rjieba"}, {"JumanppTokenizer", "Juman++"},
+    {"MistralCommonBackend", "mistral_common"}};
 
-const char* const kSentencepieceNames[] = {"spiece.model", "sentencepiece.bpe.model", "spm.model", "tokenizer.model", "sentencepiece.model"};
+const char* const kVocabularies[] = {"tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model", "sentencepiece.model", "vocab.txt",
+                                     "vocab.json"};
+
+/// Vocabularies of other programs, which nothing here reads.
+struct Foreign {
+  const char* file;
+  const char* what;
+};
+constexpr Foreign kForeign[] = {
+    {"tekken.json", "a vocabulary of mistral_common"},
+    {"tiktoken.model", "a vocabulary of tiktoken"},
+    {"qwen.tiktoken", "a vocabulary of tiktoken"},
+    {"hy.tiktoken", "a vocabulary of tiktoken"},
+    {"cl100k_base.tiktoken", "a vocabulary of tiktoken"},
+    {"o200k_base.tiktoken", "a vocabulary of tiktoken"},
+    {"encoder.json", "a vocabulary under OpenAI's names (encoder.json, vocab.bpe; here they are called vocab.json, merges.txt)"},
+    {"dict.txt", "a dictionary of fairseq"},
+    {"bpe.codes", "a vocabulary of fastBPE"},
+    {"tokenizer.bin", "a vocabulary of llama2.c"},
+};
+constexpr const char* kMakeTokenizerJson = "; transformers makes a tokenizer.json of it where it can: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)";
 
 /// added_tokens.json {"token": id} as added_tokens_decoder has it.
 void read_added_tokens_file(const TokenizerFiles& files, TokenizerConfig& config) {
   const auto listed = read_json(files, "added_tokens.json");
   if (!listed || config.has("added_tokens_decoder")) return;
   std::vector<std::string> special;
-  for (const auto& [key, value] : config.root.items())
-    if (key.ends_with("_token")) special.push_back(config.token(key, ""));
+  for (const char* key : kNamedTokens) special.push_back(config.token(key, ""));
   // What special_tokens_map.json calls additional_special_tokens is not seen in time by transformers.
   const auto own = read_json(files, config.name);
   const std::pair<const char*, const json*> lists[] = {{"extra_special_tokens", &config.root}, {"additional_special_tokens", own ? &own->root : &config.root}};
@@ -624,52 +665,85 @@ void fill_layout_ids(Making& made) {
     }
 }
 
-std::unique_ptr<Tokenizer> finish(Making& made, void (*make)(Making&), const Languages& languages) {
-  make(made);
+/// Lines of tiktoken's files are a piece in base64 and its rank.
+bool looks_like_tiktoken(const std::string& content) {
+  const std::string line = content.substr(0, std::min(content.find('\n'), content.size()));
+  const size_t space = line.find(' ');
+  const std::string rank = space == std::string::npos ? "" : line.substr(space + 1);
+  return space > 0 && !rank.empty() && rank.find_first_not_of("0123456789\r") == std::string::npos &&
+         line.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=") == space;
+}
+
+std::unique_ptr<Tokenizer> finish(Making& made, const Class& one, const Languages& languages) {
+  if (made.file.ends_with(".model")) {
+    const std::string content = *made.files(made.file);
+    check(!looks_like_tiktoken(content), made.file, ": is a vocabulary of tiktoken, which is not read", kMakeTokenizerJson);
+    made.sentencepiece = SentencePieceFile::parse(made.file, content);
+  }
+  one.make(made);
   fill_layout_ids(made);
   return make_pipeline({made.file, std::move(made.root)}, made.config, languages);
+}
+
+/// The class with that name; nullptr for none that is known here.
+const Class* class_named(const std::string& name) {
+  if (name == kGeneralTokenizer) return &kGeneral;
+  const auto found = std::find_if(std::begin(kClasses), std::end(kClasses), [&](const Class& one) { return name == one.name; });
+  return found == std::end(kClasses) ? nullptr : found;
+}
+
+/// The class that reads the vocabulary `file`. Throws Error, naming the class, where none does.
+const Class& class_for(const std::string& name, const std::string& file, const TokenizerConfig& config) {
+  if (const auto program = kOtherPrograms.find(name); program != kOtherPrograms.end())
+    fail(file, ": tokenizer_class '", name, "' in ", config.name, " needs ", program->second, ", another program, which is not supported");
+  if (const Class* found = class_named(name)) return *found;
+  std::vector<std::string> names;
+  for (const Class& one : kClasses) names.emplace_back(one.name);
+  names.emplace_back("MarianTokenizer");
+  if (name.empty())
+    fail(file, ": neither tokenizer_class in ", config.name, " nor model_type in config.json tells how these files are used; name the class, or ",
+         "add tokenizer.json. Known: ", join(names));
+  fail(file, ": tokenizer_class '", name, "' (of ", config.name, " or of the model's kind) is not supported without a tokenizer.json, which tells how; known: ", join(names));
 }
 
 }  // namespace
 
 std::unique_ptr<Tokenizer> make_from_layout(const TokenizerFiles& files, TokenizerConfig config, const Languages& languages) {
-  const std::string name = config.tokenizer_class();
-  std::string spm;
-  for (const char* one : kSentencepieceNames)
-    if (spm.empty() && files(one)) spm = one;
-  const bool vocab_txt = files("vocab.txt").has_value(), vocab_json = files("vocab.json").has_value();
-  if (const auto source = files("source.spm"); source && (name == "MarianTokenizer" || name.empty())) return make_marian(files, config);
-  if (spm.empty() && !vocab_txt && !vocab_json) return nullptr;
-  const std::string file = !spm.empty() ? spm : vocab_txt ? "vocab.txt" : "vocab.json";
-  if (const auto program = kOtherPrograms.find(name); program != kOtherPrograms.end())
-    fail(file, ": tokenizer_class '", name, "' in ", config.name, " needs ", program->second, ", another program, which is not supported");
+  for (const Foreign& one : kForeign)
+    check(!files(one.file), one.file, ": is ", one.what, ", which is not read", kMakeTokenizerJson);
+  const bool says_nothing = config.tokenizer_class().empty();
+  if (files("source.spm") && (config.tokenizer_class() == "MarianTokenizer" || says_nothing)) return make_marian(files, config);
+  std::vector<std::string> there;
+  for (const char* one : kVocabularies)
+    if (files(one)) there.emplace_back(one);
+  if (there.empty()) return nullptr;
+  const JsonFile model = read_json(files, "config.json").value_or(JsonFile{"config.json", json::object()});
+  std::string name = reading_class(config, model);
+  // vocab.txt was BERT's before files named classes.
+  if (name.empty() && there.front() == "vocab.txt") name = "BertTokenizer";
+  const Class& reader = class_for(name, there.front(), config);
+  const bool by_model = !reader.file.ends_with(".txt") && !reader.file.ends_with(".json");
+  // A bare tokenizer.model is read by every class of sentencepiece, before the name that is its own.
+  const std::string file(by_model && there.front() == kBareModel ? kBareModel : reader.file);
+  const std::string who = name != kGeneralTokenizer ? cat("tokenizer_class '", name, "'")
+                                                    : cat("what transformers takes for tokenizer_class '", config.tokenizer_class(), "' and model_type '",
+                                                          model.value<std::string>("model_type", ""), "', its general class,");
+  check(std::find(there.begin(), there.end(), file) != there.end(), there.front(), ": ", who, " reads ", file, ", which is not there; found: ", join(there),
+        ". Rename the file if it is this one, or add a tokenizer.json");
   read_added_tokens_file(files, config);
   Making made{files, config, file, std::nullopt};
-  const auto known = std::find_if(std::begin(kClasses), std::end(kClasses), [&](const Class& one) { return name == one.name; });
-  if (known == std::end(kClasses)) {
-    std::vector<std::string> names;
-    for (const Class& one : kClasses) names.emplace_back(one.name);
-    const bool general = config.has("tokenizer_class");
-    check(name.empty() && (!general ? vocab_txt && spm.empty() : !spm.empty()), file, ": tokenizer_class '", name, "' in ", config.name,
-          name.empty() ? " does not tell how these files are used; name the class, or add tokenizer.json. Known: "
-                       : " is not supported without a tokenizer.json, which tells how; known: ",
-          join(names), ", MarianTokenizer");
-    if (!general) return finish(made, make_bert, languages);
-  }
-  if (known == std::end(kClasses) || known->source == Source::sentencepiece) {
-    check(!spm.empty(), file, ": tokenizer_class '", name, "' in ", config.name, " needs a sentencepiece model (", join(std::vector<std::string>(std::begin(kSentencepieceNames), std::end(kSentencepieceNames))), ")");
-    made.file = spm;
-    made.sentencepiece = SentencePieceFile::parse(spm, *files(spm));
-    return finish(made, known == std::end(kClasses) ? make_general : known->make, languages);
-  }
-  made.file = known->source == Source::vocab_txt ? "vocab.txt" : "vocab.json";
-  check(known->source == Source::vocab_txt ? vocab_txt : vocab_json, file, ": tokenizer_class '", name, "' in ", config.name, " needs ", made.file);
-  return finish(made, known->make, languages);
+  return finish(made, reader, languages);
 }
 
 std::vector<std::string> layout_file_names() {
-  std::vector<std::string> out{"vocab.txt", "vocab.json", "merges.txt", "added_tokens.json", "source.spm", "target.spm", "target_vocab.json"};
-  out.insert(out.end(), std::begin(kSentencepieceNames), std::end(kSentencepieceNames));
+  std::vector<std::string> out(std::begin(kVocabularies), std::end(kVocabularies));
+  for (const char* further : {"merges.txt", "added_tokens.json", "source.spm", "target.spm", "target_vocab.json"}) out.emplace_back(further);
+  return out;
+}
+
+std::vector<std::string> foreign_file_names() {
+  std::vector<std::string> out;
+  for (const Foreign& one : kForeign) out.emplace_back(one.file);
   return out;
 }
 

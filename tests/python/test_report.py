@@ -89,5 +89,33 @@ class ReportTest(unittest.TestCase):
                 self.assertIn("method: deep-lora  # <r> & depth\n", checker.text)
 
 
+    def test_every_chart_is_a_file_of_its_own(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("sample-report", "hard-charts"):
+                page = Path(folder) / f"{name}.html"
+                figures = Path(folder) / name
+                figures.mkdir()
+                subprocess.run([HELPER, name, page, figures], check=True)
+                files = sorted(figures.iterdir())
+                self.assertEqual(len(files), page.read_text("utf-8").count("<figure>"))
+                for file in files:
+                    text = file.read_text("utf-8")
+                    root = xml.fromstring(text)  # with its namespace
+                    self.assertEqual(root.tag, "{http://www.w3.org/2000/svg}svg")
+                    self.assertNotIn("var(", text)
+                    self.assertNotRegex(text, r"url\(|@import|<script|href")
+                    width, height = (float(part) for part in root.get("viewBox").split()[2:])
+                    self.assertGreater(width, 300)
+                    self.assertGreater(height, 30)
+
+    def test_a_page_shows_labels_rows_and_commands(self):
+        for name, page in self.pages():
+            if name == "sample-report":
+                for words in ("Labels on test", "Surest mistakes", "Least certain rows", "Confusion on test", "Calibration on test", "Predicted against true",
+                              "Generated on test", "What comes next", "All numbers of result.json"):
+                    self.assertIn(words, page)
+                self.assertIn("<td>fear</td><td class='number'>undefined</td><td class='number'>0</td>", page)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -150,6 +150,7 @@ KEYS = {
     "train.keep_checkpoints": Key("lora", "1", free=True),
     "train.gradient_checkpointing": Key("lora", "yes", free=True),
     "train.distributed_timeout": Key("lora", "60", free=True),
+    "report.title": Key("lora", "another title", free=True),
 }
 
 

@@ -155,12 +155,51 @@ TEST(LineChartTest, BandsAreDrawnWithTheirLimitsInsideTheAxis) {
   EXPECT_THROW(figure_html(chart), std::invalid_argument);
 }
 
-TEST(LineChartTest, SeriesBeyondTheColoursAreDashed) {
+TEST(LineChartTest, SeriesDifferWithoutTheirColours) {
   LineChart chart = line({1, 2});
   for (int i = 0; i < 8; ++i) chart.series.push_back(chart.series[0]);
   const std::string figure = figure_html(chart);
   EXPECT_TRUE(holds(figure, "class='curve s0' d="));
-  EXPECT_TRUE(holds(figure, "class='curve s0' stroke-dasharray='7 3'"));
+  EXPECT_TRUE(holds(figure, "class='curve s1' stroke-dasharray='7 3'"));
+  EXPECT_TRUE(holds(figure, "class='curve s2' stroke-dasharray='2 3'"));
+  EXPECT_TRUE(holds(figure, "class='curve s0' stroke-dasharray='9 3 2 3'"));  // the eighth: the first colour again, with other dashes
+  EXPECT_EQ(count(figure, "Z' class='dot s1'/>"), 2 + 1u);                    // squares, one of them in the legend
+}
+
+TEST(LineChartTest, ScatteredPointsHaveNoLine) {
+  LineChart chart = line({1, 3, 2, kNan});
+  chart.series[0].scattered = true;
+  const std::string figure = figure_html(chart);
+  EXPECT_FALSE(holds(figure, "class='curve"));
+  EXPECT_EQ(count(figure, "class='dot s0'/>"), 3u);
+}
+
+TEST(FigureFileTest, AFileNeedsNothingElse) {
+  LineChart chart = line({1, 2});
+  chart.title = "Loss & more of a title that is much too long for one line of a drawing, as some are";
+  chart.series.push_back(chart.series[0]);
+  chart.series[0].name = "<a>";
+  chart.series[1].name = "b";
+  const std::string svg = figure_svg(drawn(chart));
+  EXPECT_TRUE(svg.starts_with("<svg xmlns='http://www.w3.org/2000/svg'"));
+  EXPECT_FALSE(holds(svg, "var("));  // no page gives the colours
+  EXPECT_TRUE(holds(svg, ".s0{color:#0072b2}"));
+  EXPECT_TRUE(holds(svg, "&lt;a&gt;"));
+  EXPECT_GE(count(svg, "class='title'"), 2u);
+  EXPECT_TRUE(holds(figure_svg(drawn(LineChart{.title = "t"})), "No values to show."));
+}
+
+TEST(PageTest, FiguresHaveNamesOfTheirTitles) {
+  Page page("t");
+  for (const char* title : {"Score against rank: 64 rows", "Score against rank, 64 rows", "…"}) {
+    LineChart chart = line({1, 2});
+    chart.title = title;
+    page.chart(chart);
+  }
+  ASSERT_EQ(page.figures().size(), 3u);
+  EXPECT_EQ(page.figures()[0].first, "score-against-rank-64-rows");
+  EXPECT_EQ(page.figures()[1].first, "score-against-rank-64-rows-2");
+  EXPECT_EQ(page.figures()[2].first, "figure");
 }
 
 TEST(CategoryChartTest, BarsStartAtZeroAndRefuseALogarithmicAxis) {
@@ -205,7 +244,7 @@ TEST(LineChartTest, WhiskersStandSideBySideInsteadOfBands) {
   const std::string html = figure_html(chart);
   EXPECT_EQ(count(html, "class='error"), 2u);  // the undefined ends are left out
   EXPECT_FALSE(holds(html, "class='band"));
-  const std::regex dot("cx='([0-9.]+)' cy='[0-9.]+' r='2.6'");
+  const std::regex dot("cx='([0-9.]+)' cy='[0-9.]+' r='6.0'");
   std::vector<std::string> places;
   for (auto it = std::sregex_iterator(html.begin(), html.end(), dot); it != std::sregex_iterator(); ++it) places.push_back((*it)[1]);
   ASSERT_EQ(places.size(), 4u);
@@ -215,6 +254,8 @@ TEST(LineChartTest, WhiskersStandSideBySideInsteadOfBands) {
 TEST(CategoryChartTest, ASeriesKeepsTheColourItIsGiven) {
   CategoryChart chart{.categories = {"x"}, .series = {{.name = "third", .values = {1}, .color = 3}}};
   EXPECT_TRUE(holds(figure_html(chart), "class='dot s3'"));
+  chart.bars = true;
+  EXPECT_TRUE(holds(figure_html(chart), "class='bar s3 t3'"));
 }
 
 TEST(HeatMapTest, EveryNumberStandsInItsCellAndLargerOnesAreDarker) {
@@ -242,7 +283,7 @@ TEST(RunReportTest, ScoresStandSideBySideAndAMissingOneIsUndefined) {
   RunReport report{.title = "run"};
   report.result = nlohmann::ordered_json::parse(
       R"({"task":"regression","best":{"step":4,"pearson":0.5},"test":{"pearson":null},"seconds":1.25})");
-  const std::string html = run_report(report);
+  const std::string html = run_report(report).html();
   EXPECT_TRUE(holds(html, "<th></th><th class='number'>best</th><th class='number'>test</th>"));
   EXPECT_TRUE(holds(html, "<td>pearson</td><td class='number'>0.5</td><td class='number'>undefined</td>"));
   EXPECT_TRUE(holds(html, "<td>step</td><td class='number'>4</td><td class='number'></td>"));
@@ -254,11 +295,12 @@ TEST(RunReportTest, DevLossIsDrawnWithTheTrainingLossAndOtherMetricsAlone) {
   report.train_loss = {.name = "train", .steps = {1, 2}, .values = {1, 0.5}};
   report.dev = {{.name = "pearson", .steps = {2}, .values = {0.4}},
                 {.name = "loss", .steps = {2}, .values = {0.6}}};
-  const std::string html = run_report(report);
+  const std::string html = run_report(report).html();
   EXPECT_EQ(count(html, "<figure>"), 2u);
   EXPECT_TRUE(holds(html, "pearson on dev (chooses the best)"));
   EXPECT_TRUE(holds(html, "best on dev (step 2)"));
   EXPECT_FALSE(holds(html, "Adapted weights"));
+  EXPECT_EQ(curves_csv(report), "step,training loss,dev pearson,dev loss,samples per second\n1,1,,,\n2,0.5,0.4,0.6,\n");
 }
 
 TEST(RunReportTest, SitesShowShapeSizeAndSpectrum) {
@@ -273,7 +315,7 @@ TEST(RunReportTest, SitesShowShapeSizeAndSpectrum) {
                    .numerical_rank = 3,
                    .singular_values = {0.4, 0.3}},
                   {.path = "b.weight", .role = "value", .out = 4, .in = 8, .update_norm = 0}};
-  const std::string html = run_report(report);
+  const std::string html = run_report(report).html();
   EXPECT_TRUE(holds(html,
                     "<td>a.weight</td><td>query</td><td class='number'>384</td><td "
                     "class='number'>128</td><td class='number'>99</td>"

@@ -12,6 +12,7 @@
 #include "core/files.h"
 #include "core/safetensors.h"
 #include "tests/support/config_cases.h"
+#include "tasks/label_report.h"
 #include "tests/support/sample_reports.h"
 #include "text/table.h"
 #include "text/text_lines.h"
@@ -80,6 +81,24 @@ void print_tables(const std::string& list) {
   }
 }
 
+/// JSON lines {"names", "predicted", "expected", "confidence"} in, what label_report() makes of them out.
+void print_label_reports() {
+  for (std::string line; std::getline(std::cin, line);) {
+    const auto row = nlohmann::json::parse(line);
+    const auto predicted = row["predicted"].get<std::vector<int64_t>>(), expected = row["expected"].get<std::vector<int64_t>>();
+    const auto confidence = row["confidence"].get<std::vector<double>>();
+    std::cout << label_report(row["names"].get<std::vector<std::string>>(), predicted, expected, confidence).dump() << "\n";
+  }
+}
+
+/// Writes a sample page and, where a folder is named, its figures.
+void write_sample(const std::string& name, const std::string& file, const std::string& folder) {
+  const Page page = name == "sample-report" ? sample_report() : hard_charts();
+  write_file_atomically(file, page.html());
+  if (folder.empty()) return;
+  for (const auto& [figure, svg] : page.figures()) write_file_atomically(folder + "/" + figure + ".svg", svg);
+}
+
 int run(const std::vector<std::string>& words) {
   if (words.size() == 2 && words[0] == "tables") {
     print_tables(read_text_file(words[1]));
@@ -93,8 +112,12 @@ int run(const std::vector<std::string>& words) {
     write_events(words);
     return 0;
   }
-  if (words.size() == 2 && (words[0] == "sample-report" || words[0] == "hard-charts")) {
-    write_file_atomically(words[1], words[0] == "sample-report" ? sample_report() : hard_charts());
+  if ((words.size() == 2 || words.size() == 3) && (words[0] == "sample-report" || words[0] == "hard-charts")) {
+    write_sample(words[0], words[1], words.size() == 3 ? words[2] : "");
+    return 0;
+  }
+  if (words.size() == 1 && words[0] == "label-report") {
+    print_label_reports();
     return 0;
   }
   if (words.size() == 1 && words[0] == "config") {
@@ -107,7 +130,7 @@ int run(const std::vector<std::string>& words) {
   }
   std::fprintf(stderr,
                "usage: copy-safetensors IN OUT | events FOLDER FIRST_STEP TEXT [TAG=STEP=VALUE...] | "
-               "sample-report OUT | hard-charts OUT | tables LIST | config < CASES | write OUT < CONTENT\n");
+               "sample-report OUT [FIGURES] | hard-charts OUT [FIGURES] | label-report < LINES | tables LIST | config < CASES | write OUT < CONTENT\n");
   return 2;
 }
 

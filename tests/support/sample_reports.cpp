@@ -8,10 +8,36 @@
 #include "core/error.h"
 #include "report/html_page.h"
 #include "report/run_report.h"
+#include "tasks/label_report.h"
 
 namespace deeplora {
 
-std::string sample_report() {
+namespace {
+
+/// Rows of a classification, with a label that is never predicted.
+void add_labels(RunRows& rows) {
+  rows.split = "test";
+  rows.details = label_report({"anger <!>", "joy", "fear", "none"}, std::vector<int64_t>{0, 1, 1, 0, 1, 3, 0, 1, 3, 3, 0, 1}, std::vector<int64_t>{0, 1, 0, 0, 1, 3, 2, 1, 3, 1, 0, 2},
+                              std::vector<double>{.9, .8, .55, .7, .99, .6, .41, .83, .75, .52, .97, .66});
+  rows.trained = {{"anger <!>", 120}, {"joy", 340}, {"fear", 12}, {"none", 88}};
+  rows.mistakes = {{.text = "I <b>cannot</b> believe it\nsecond line", .label = "fear", .prediction = "joy", .number = 0.66},
+                   {.text = std::string(300, 'x') + " long", .label = "anger <!>", .prediction = "joy", .number = 0.55}};
+  rows.uncertain = {{.text = "hm", .label = "fear", .prediction = "anger <!>", .number = 0.41}};
+}
+
+/// The same page also shows what a regression and generated text have.
+void add_numbers(RunRows& rows) {
+  for (int i = 0; i < 300; ++i) {
+    rows.expected.push_back(i % 51 / 10.0);
+    rows.predicted.push_back(i % 51 / 10.0 + 0.6 * std::sin(i * 12.9898) * std::cos(i * 78.233));
+  }
+  rows.errors = {{.text = "A man plays.\nA woman runs.", .label = "4.2", .prediction = "3.1", .number = -1.1}};
+  rows.generated = {{.text = "Name three fruits.", .label = "Apple, pear, plum.", .prediction = "Apple, apple & apple."}};
+}
+
+}  // namespace
+
+Page sample_report() {
   RunReport report{.title = "sts <b>\"few & shot\"</b>",
                    .subtitle = "deep-lora on MiniLM, 2026-01-31T23:59:59Z"};
   report.highlights = {{"test pearson", "0.7253"},
@@ -61,6 +87,10 @@ std::string sample_report() {
       for (int i = 0; i < 8; ++i) site.singular_values.push_back(std::exp(-(0.9 + 0.1 * layer) * i));
       report.sites.push_back(site);
     }
+  add_labels(report.rows);
+  add_numbers(report.rows);
+  report.facts = {{"command", "deeplora finetune sts.yaml --run 'runs/a b'"}, {"training rows", "data/<train>.tsv: 1,200 rows"}};
+  report.next = {"deeplora evaluate 'runs/a b'", "deeplora predict 'runs/a b' --text \"...\"", "deeplora export 'runs/a b' --to torchscript --output merged.pt"};
   return run_report(report);
 }
 
@@ -151,12 +181,12 @@ void add_categories(Page& page) {
 
 }  // namespace
 
-std::string hard_charts() {
+Page hard_charts() {
   Page page("Hard charts");
   add_awkward_lines(page);
   add_bands(page);
   add_categories(page);
-  return page.html();
+  return page;
 }
 
 }  // namespace deeplora

@@ -33,6 +33,15 @@ TEST(LabelNamesTest, SpellingsAreOneLabelWhereAllLabelsAreNumbers) {
   EXPECT_EQ(LabelNames::of({"007", "7"}).size(), 2u);  // codes
 }
 
+TEST(LabelNamesTest, WhatIsNoFiniteNumberIsAName) {
+  EXPECT_EQ(LabelNames::of({"9", "10", "nan"}).names(), (Names{"10", "9", "nan"}));  // by bytes, as all names
+  EXPECT_EQ(LabelNames::of({"9", "0x10", "10"}).names(), (Names{"0x10", "10", "9"}));
+  EXPECT_EQ(LabelNames::of({"inf", "1.0", "1"}).names(), (Names{"1", "1.0", "inf"}));
+  const LabelNames large = LabelNames::of({"1e999", "10e998", "2", "-1e999", "1e998"});  // beyond every double, and still numbers
+  EXPECT_EQ(large.names(), (Names{"-1e999", "2", "1e998", "1e999"}));
+  EXPECT_EQ(large.find("0.1e1000"), 3);
+}
+
 TEST(LabelNamesTest, NamesOfARunKeepTheirOrder) {
   const LabelNames saved = LabelNames::in_order({"1", "0", "1e999"});
   EXPECT_EQ(saved.find("0.0"), 1);

@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include <cmath>
+#include <map>
 
 #include "support/tiny_archive.h"
 #include "tasks/registration.h"
@@ -105,6 +106,45 @@ std::vector<Row> rows_for(const Task& task, int count) {
 }
 
 class EveryTask : public ::testing::TestWithParam<std::string> {};
+
+// What stands behind the scores is of the same outputs: labels, predictions and the mean of the rows' losses.
+TEST_P(EveryTask, AssessesRowsAsItScoresAndPredictsThem) {
+  const auto task = make_task(GetParam(), Config::parse("{max_length: 16}"));
+  const auto rows = rows_for(*task, 9);
+  task->fit(rows, rows);
+  const WordTokenizer tokenizer;
+  std::vector<Example> examples;
+  for (const auto& row : rows) examples.push_back(task->encode(row, &tokenizer, true));
+  const auto model = model_for(*task);
+  EvaluationOptions options;
+  options.batch_size = 4;
+  options.row_losses = true;
+  const Assessment found = task->assess(*model, examples, options);
+  const Scores scores = task->evaluate(*model, examples, options);
+  EXPECT_EQ(found.scores.json(), scores.json());
+  if (found.rows.empty()) return;
+  ASSERT_EQ(found.rows.size(), examples.size());
+  std::map<std::string, double> named(scores.values.begin(), scores.values.end());
+  double sum = 0, weights = 0;
+  for (size_t i = 0; i < examples.size(); ++i) {
+    EXPECT_EQ(found.rows[i].source, rows[i].source);
+    const auto batch = task->collate(std::vector<const Example*>{&examples[i]});
+    const auto weight = static_cast<double>(task->loss_count(batch));
+    if (!std::isfinite(found.rows[i].loss)) continue;
+    sum += weight * found.rows[i].loss;
+    weights += weight;
+  }
+  EXPECT_NEAR(sum / weights, named.count("loss") ? named["loss"] : named.at("mse"), 1e-5);
+  if (task->outputs() == 0) return;
+  const auto predictions = task->predict(*model, examples, options);
+  for (size_t i = 0; i < examples.size(); ++i) EXPECT_EQ(found.rows[i].prediction, predictions[i]["prediction"]);
+  const auto counts = task->label_counts(examples);
+  size_t counted = 0;
+  for (const auto& [unused, count] : counts) counted += count;
+  EXPECT_EQ(counted, counts.empty() ? 0 : examples.size());
+  if (!found.details.contains("per_label")) return;
+  for (const auto& [name, count] : counts) EXPECT_EQ(found.details["per_label"][name]["support"], count);
+}
 
 TEST_P(EveryTask, EncodesCollatesTakesLossesAndScores) {
   const auto task = make_task(GetParam(), Config::parse("{max_length: 16}"));

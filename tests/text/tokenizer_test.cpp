@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "tests/support/tokenizer_folder.h"
+#include "text/tokenizer_layouts.h"
 #include "text/unicode.h"
 
 namespace deeplora {
@@ -43,7 +44,8 @@ TEST(TokenizerTest, NoFilesGiveNoTokenizer) {
 }
 
 TEST(TokenizerTest, EveryFileThatIsAskedForIsCarriedAlong) {
-  const auto names = tokenizer_file_names();
+  auto names = tokenizer_file_names();
+  for (auto& name : foreign_file_names()) names.push_back(std::move(name));
   make_tokenizer([&](const std::string& name) -> std::optional<std::string> {
     EXPECT_NE(std::find(names.begin(), names.end(), name), names.end()) << name;
     return std::nullopt;
@@ -269,17 +271,51 @@ TEST(TokenizerTest, WhatNeedsAnUnknownTokenIsAnErrorWhereThereIsNone) {
   EXPECT_THROW(pieces->tokenize("ab"), Error);
 }
 
-TEST(TokenizerTest, AddedTokensThatNormalisationMakesTheSameAreAnError) {
-  const auto of = [](const std::string& tokens) { return error_of({{"tokenizer.json", with(R"(, "normalizer": {"type": "Lowercase"}, "added_tokens": )" + tokens)}}); };
-  EXPECT_CONTAINS(of(R"([{"id": 5, "content": "AB"}, {"id": 6, "content": "ab"}])"), "added tokens 'AB' and 'ab' are the same after normalisation");
-  EXPECT_EQ(of(R"([{"id": 5, "content": "AB"}, {"id": 6, "content": "ab", "normalized": false}])"), "no error");
+// Oracle: the library finds the first of them, a special one before others, and nothing of a token that normalisation removes.
+TEST(TokenizerTest, OfAddedTokensThatNormalisationMakesTheSameTheFirstIsFound) {
+  const auto ids = [](const std::string& normalizer, const std::string& tokens) {
+    return make_tokenizer(files_of({{"tokenizer.json", with(R"(, "normalizer": )" + normalizer + R"(, "added_tokens": )" + tokens)}}))->tokenize("zq");
+  };
+  const std::string lower = R"({"type": "Lowercase"})";
+  EXPECT_EQ(ids(lower, R"([{"id": 5, "content": "ZQ"}, {"id": 6, "content": "zq"}])"), (std::vector<int64_t>{5}));
+  EXPECT_EQ(ids(lower, R"([{"id": 5, "content": "ZQ"}, {"id": 6, "content": "Zq", "special": true, "normalized": true}])"), (std::vector<int64_t>{6}));
+  const std::string none = R"({"type": "Replace", "pattern": {"String": "x"}, "content": ""})";
+  EXPECT_EQ(ids(none, R"([{"id": 5, "content": "x"}, {"id": 6, "content": "zq"}])"), (std::vector<int64_t>{6}));
+}
+
+TEST(TokenizerTest, VocabulariesOfOtherProgramsAreNamed) {
+  EXPECT_CONTAINS(error_of({{"tekken.json", "{}"}}), "tekken.json: is a vocabulary of mistral_common, which is not read; transformers makes a tokenizer.json");
+  EXPECT_CONTAINS(error_of({{"tiktoken.model", "x"}, {"tokenizer.model", "x"}}), "tiktoken.model: is a vocabulary of tiktoken");
+  EXPECT_CONTAINS(error_of({{"tokenizer.model", "IQ== 0\nIg== 1\n"}, {"tokenizer_config.json", R"({"tokenizer_class": "LlamaTokenizer"})"}}),
+                  "tokenizer.model: is a vocabulary of tiktoken");
+  EXPECT_EQ(error_of({{"tekken.json", "{}"}, {"tokenizer.json", with("")}}), "no error");
+}
+
+// Oracle: AutoTokenizer of transformers; tests/python/test_tokenizer_folders.py draws many more.
+TEST(TokenizerTest, TheKindOfModelDecidesWhichClassReadsABareModel) {
+  const auto first = [](const std::string& config, const std::string& model) {
+    return make_tokenizer(files_of({{"tokenizer.model", golden("sentencepiece_llama/tokenizer.model")}, {"tokenizer_config.json", config}, {"config.json", model}}))
+        ->piece(make_tokenizer(files_of({{"tokenizer.model", golden("sentencepiece_llama/tokenizer.model")}, {"tokenizer_config.json", config}, {"config.json", model}}))
+                    ->tokenize("a man")
+                    .front());
+  };
+  const std::string llama = R"({"tokenizer_class": "LlamaTokenizerFast"})";
+  EXPECT_TRUE(first(llama, R"({"model_type": "llama"})").starts_with("\xE2\x96\x81"));
+  EXPECT_TRUE(first(llama, "{}").starts_with("\xE2\x96\x81"));
+  EXPECT_EQ(first(llama, R"({"model_type": "mistral"})"), "a");  // the general class, which puts no blank in front
+  EXPECT_EQ(first("{}", R"({"model_type": "mixtral"})"), "a");
+  EXPECT_CONTAINS(error_of({{"spiece.model", "x"}, {"tokenizer_config.json", llama}}), "tokenizer_class 'LlamaTokenizer' reads tokenizer.model, which is not there");
+  EXPECT_CONTAINS(error_of({{"vocab.txt", kVocab}, {"config.json", R"({"model_type": "funnel"})"}}), "tokenizer_class 'FunnelTokenizer'");
+  EXPECT_CONTAINS(error_of({{"tokenizer.model", "x"}, {"tokenizer_config.json", R"({"auto_map": {"AutoTokenizer": ["a.B", null]}, "tokenizer_class": "BTokenizer"})"}}),
+                  "code of the model's own");
 }
 
 TEST(TokenizerTest, ClassesThatNeedAnotherProgramOrAreNotKnownAreNamed) {
   EXPECT_CONTAINS(error_of({{"vocab.txt", kVocab}, {"tokenizer_config.json", R"({"tokenizer_class": "BertJapaneseTokenizer"})"}}), "'BertJapaneseTokenizer' in tokenizer_config.json needs MeCab");
   EXPECT_CONTAINS(error_of({{"spiece.model", "x"}, {"tokenizer_config.json", R"({"tokenizer_class": "CpmTokenizer"})"}}), "needs jieba");
-  EXPECT_CONTAINS(error_of({{"vocab.txt", kVocab}, {"tokenizer_config.json", R"({"tokenizer_class": "OddTokenizerFast"})"}}), "'OddTokenizer' in tokenizer_config.json is not supported without a tokenizer.json");
-  EXPECT_CONTAINS(error_of({{"spiece.model", golden("sentencepiece_t5/spiece.model")}}), "does not tell how these files are used; name the class");
+  EXPECT_CONTAINS(error_of({{"vocab.txt", kVocab}, {"tokenizer_config.json", R"({"tokenizer_class": "OddTokenizerFast"})"}}), "for tokenizer_class 'OddTokenizer' and model_type '', its general class, reads tokenizer.model, which is not there; found: vocab.txt");
+  EXPECT_CONTAINS(error_of({{"spiece.model", "x"}, {"tokenizer_config.json", R"({"tokenizer_class": "XGLMTokenizer"})"}}), "tokenizer_class 'XGLMTokenizer'");
+  EXPECT_CONTAINS(error_of({{"spiece.model", golden("sentencepiece_t5/spiece.model")}}), "tells how these files are used; name the class");
   EXPECT_CONTAINS(error_of({{"vocab.json", "{}"}, {"tokenizer_config.json", R"({"tokenizer_class": "GPT2Tokenizer"})"}}), "merges.txt is missing");
 }
 

@@ -12,7 +12,9 @@
 #include "core/log.h"
 #include "core/parallel.h"
 #include "deeplora_version.h"
+#include "figure_files.h"
 #include "run_options.h"
+#include "text_table.h"
 
 namespace deeplora {
 namespace {
@@ -60,25 +62,12 @@ void write_reports(const CompareRun& run, const CompareConfig& config) {
                                         markdown_table(updates_header(), updates), "\n");
   write_file_atomically(folder / "report.md",
                         comparison_markdown(rows, comparison, page.title, run.metric(), learned, config.resolved()));
-  write_file_atomically(folder / "report.html", comparison_html(page, rows, comparison));
-}
-
-/// The table on standard output, columns aligned.
-void print_table(const std::vector<std::vector<std::string>>& rows) {
-  std::vector<size_t> widths;
-  const auto characters = [](const std::string& text) {
-    return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
-  };
-  for (const auto& row : rows) {
-    widths.resize(std::max(widths.size(), row.size()));
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], characters(row[i]));
-  }
-  for (const auto& row : rows) {
-    std::string line;
-    for (size_t i = 0; i < row.size(); ++i)
-      line += row[i] + std::string(i + 1 < row.size() ? widths[i] - characters(row[i]) + 2 : 0, ' ');
-    std::cout << line << "\n";
-  }
+  const SplitTable table = without_equal_columns(table_header(run.metric()), table_cells(rows, comparison));
+  write_file_atomically(folder / "table.tex", latex_table(table.header, table.rows, page.title));
+  write_file_atomically(folder / "curves.csv", learning_curves_csv(page.evidence, rows, comparison));
+  const Page whole = comparison_page(page, rows, comparison);
+  write_file_atomically(folder / "report.html", whole.html());
+  write_figures(folder, whole);
 }
 
 void print_summary(const CompareRun& run) {
@@ -86,7 +75,7 @@ void print_summary(const CompareRun& run) {
   const auto rows = comparison_rows(comparison);
   std::vector<std::vector<std::string>> table = {table_header(run.metric())};
   for (auto& row : table_cells(rows, comparison)) table.push_back(std::move(row));
-  print_table(table);
+  print_table(std::cout, table);
   std::cout << "\n" << overall_verdict(rows, comparison, run.metric()) << "\n";
   for (const ComparisonRow& row : rows)
     if (row.difference) std::cout << "- " << verdict(row, comparison, run.metric()) << "\n";

@@ -11,6 +11,7 @@
 #include "core/json_file.h"
 #include "core/log.h"
 #include "core/system.h"
+#include "figure_files.h"
 #include "kept_fits.h"
 #include "run_options.h"
 #include "synthetic_run.h"
@@ -146,7 +147,9 @@ void run_sweep(const CompleteOptions& o, const Resolved& base, RunFolder& folder
       iterations += members[i].result["iterations"].get<int64_t>();
     }
     result["runs"].push_back(std::move(row));
-    folder.write(folder.report_file(), completion_report({members.begin(), members.begin() + static_cast<int64_t>(i) + 1}, base.completion.title, base.whole));
+    const Page page = completion_report({members.begin(), members.begin() + static_cast<int64_t>(i) + 1}, base.completion.title, base.whole);
+    folder.write(folder.report_file(), page.html());
+    write_figures(folder.path(), page);
   }
   result["iterations"] = iterations;
   result["seconds"] = seconds;

@@ -10,6 +10,7 @@
 #include "core/log.h"
 #include "core/parallel.h"
 #include "deeplora_version.h"
+#include "figure_files.h"
 #include "kept_fits.h"
 #include "ratings/chain_ratings.h"
 #include "ratings/ratings_file.h"
@@ -255,7 +256,9 @@ void complete_ratings(const RatingsConfig& config, const CompletionConfig& commo
   write_metrics(run, folder);
   save_ratings_model(folder.path(), run.kept, run.data.all ? *run.data.all : run.data.seen(), {{"deeplora", kVersion}});
   const Json result = result_json(run, config);
-  folder.write(folder.report_file(), ratings_report(result, run.outcome.candidates, common.title, resolved));
+  const Page page = ratings_report(result, run.outcome.candidates, common.title, resolved);
+  folder.write(folder.report_file(), page.html());
+  write_figures(folder.path(), page);
   folder.write(folder.result_file(), result.dump(2) + "\n");
   KeptFits::remove(folder.path());
   print_summary(run, folder);

@@ -349,7 +349,7 @@ void add_table(Page& page, const std::vector<CompletionMember>& members) {
 
 }  // namespace
 
-std::string completion_report(const std::vector<CompletionMember>& members, const std::string& title, const std::string& config_yaml) {
+Page completion_report(const std::vector<CompletionMember>& members, const std::string& title, const std::string& config_yaml) {
   if (members.empty()) throw std::invalid_argument("a report of no runs");
   const Json& first = members.front().result;
   Page page(title, members.size() > 1 ? cat(members.size(), " runs") : std::string());
@@ -375,7 +375,7 @@ std::string completion_report(const std::vector<CompletionMember>& members, cons
   add_table(page, members);
   page.heading("Configuration");
   page.code("config.yaml", config_yaml);
-  return page.html();
+  return page;
 }
 
 }  // namespace deeplora

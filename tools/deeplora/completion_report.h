@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "report/html_page.h"
+
 namespace deeplora {
 
 /// One fit and where it is.
@@ -20,6 +22,6 @@ struct CompletionMember {
 
 /// The page: a table of the results; recovery error by iteration and by time; iterations and final error by each swept number
 /// (mean and standard deviation over trials); singular values and subspaces where they were tracked.
-std::string completion_report(const std::vector<CompletionMember>& members, const std::string& title, const std::string& config_yaml);
+Page completion_report(const std::vector<CompletionMember>& members, const std::string& title, const std::string& config_yaml);
 
 }  // namespace deeplora

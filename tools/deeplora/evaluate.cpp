@@ -1,17 +1,24 @@
-#include <cmath>
 #include <iostream>
 
 #include "commands.h"
+#include "core/files.h"
 #include "session.h"
+#include "text_table.h"
 
 namespace deeplora {
 namespace {
 
 struct EvaluateOptions {
-  std::string run, data;
+  std::string run, data, output;
   std::vector<std::string> overrides;
   bool json = false, last = false;
 };
+
+/// Rows as CSV where the file's name says so, else a JSON object a line.
+void write_rows(const std::filesystem::path& file, const Assessment& found) {
+  check(!found.rows.empty(), "--output: this task knows nothing of single rows");
+  write_file_atomically(file, file.extension() == ".csv" ? rows_csv(found) : rows_jsonl(found));
+}
 
 void evaluate(const EvaluateOptions& o) {
   const Registries registries = make_registries();
@@ -23,20 +30,22 @@ void evaluate(const EvaluateOptions& o) {
   const LoadedData data = session.load(file, "--data", true);
   EvaluationOptions options = session.evaluation();
   options.final = true;
-  const Scores scores = session.task().evaluate(session.model(), data.examples, options);
+  options.row_losses = !o.output.empty();
+  const Assessment found = session.task().assess(session.model(), data.examples, options);
+  if (!o.output.empty()) write_rows(o.output, found);
   if (o.json) {
-    nlohmann::ordered_json out = scores.json();
+    nlohmann::ordered_json out = found.scores.json();
+    out.update(found.details);
     out["rows"] = data.rows.size();
     out["file"] = file.string();
     std::cout << out.dump(2) << "\n";
     return;
   }
   std::cout << file.string() << " (" << data.rows.size() << " rows)\n";
-  for (const auto& [name, value] : scores.values) {
-    std::cout << "  " << name << "  ";
-    if (std::isfinite(value)) std::cout << std::fixed << std::setprecision(4) << value << "\n";
-    else std::cout << "undefined\n";
-  }
+  std::vector<std::vector<std::string>> table;
+  for (const auto& [name, value] : found.scores.json().items()) table.push_back({name, score_text(value)});
+  print_table(std::cout, table, "  ");
+  print_details(std::cout, found.details);
 }
 
 }  // namespace
@@ -50,7 +59,10 @@ void setup_evaluate(CLI::App& app, Action& action) {
       ->take_all()->expected(1)->allow_extra_args(false);
   command->add_flag("--last", o->last, "The last adapter instead of the best");
   command->add_flag("--json", o->json, "Print JSON");
-  command->footer("Example:\n  deeplora evaluate runs/lora --data data/sentiment-amazon/test.tsv --json");
+  command->add_option("--output", o->output,
+                      "Write every row here: its label, prediction, probabilities by name and loss; CSV where the name ends in .csv, else a JSON object a line");
+  command->footer("Example:\n  deeplora evaluate runs/lora --data data/sentiment-amazon/test.tsv --json\n"
+                  "  deeplora evaluate runs/lora --output rows.csv");
   command->callback([o, &action] { action = [o] { evaluate(*o); }; });
 }
 

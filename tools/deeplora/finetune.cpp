@@ -11,6 +11,7 @@
 #include "core/process_group.h"
 #include "core/system.h"
 #include "deeplora_version.h"
+#include "figure_files.h"
 #include "finetune_report.h"
 #include "run_options.h"
 #include "session.h"
@@ -61,22 +62,26 @@ void share_state(const Session& s, ProcessGroup& group) {
   group.broadcast(tensors);
 }
 
-/// Scores of the best adapter on the test rows; the model is left with the best adapter.
-std::optional<Scores> score_test(Session& s, const RunFolder& folder, const LoadedData& test, ProcessGroup* group) {
+/// What the best adapter makes of the test rows, without them of the dev rows (not of a language model's: that takes a whole pass, and says nothing
+/// new); the model is left with the best adapter.
+ScoredRows score_best(Session& s, const RunFolder& folder, const LoadedData& dev, const LoadedData& test, ProcessGroup* group) {
   if (!group || group->leads()) {
     s.save_adapter(folder.last_adapter_file());
     s.load_adapter(folder.adapter_file());
   }
   if (group) share_state(s, *group);
-  if (test.examples.empty()) return std::nullopt;
+  const bool on_dev = test.examples.empty() && s.task().outputs() > 0;
+  const LoadedData& rows = on_dev ? dev : test;
+  if (rows.examples.empty()) return {};
   EvaluationOptions options = s.evaluation();
   options.final = true;
   options.group = group;
-  return s.task().evaluate(s.model(), test.examples, options);
+  return {on_dev ? "dev" : "test", s.task().assess(s.model(), rows.examples, options)};
 }
 
-nlohmann::ordered_json result_json(const Session& s, const TrainResult& result, const std::optional<Scores>& test, const LoadedData& dev,
+nlohmann::ordered_json result_json(const Session& s, const TrainResult& result, const ScoredRows& scored, const LoadedData& dev,
                                    const LoadedData& test_data) {
+  const Scores* test = scored.split == "test" ? &scored.found.scores : nullptr;
   nlohmann::ordered_json out;
   out["task"] = s.config.data.task;
   out["method"] = s.config.adapter.method;
@@ -90,9 +95,13 @@ nlohmann::ordered_json result_json(const Session& s, const TrainResult& result, 
   out["best"] = evaluation(result.best);
   out["last"] = evaluation(result.last);
   out["test"] = test ? test->json() : nlohmann::ordered_json::object();
-  if (const Scores* scores = test ? &*test : result.last ? &result.last->scores : nullptr) {
+  if (const Scores* scores = test ? test : result.last ? &result.last->scores : nullptr) {
     out["metric"] = scores->headline_name();
     out["higher_is_better"] = scores->higher_is_better;
+  }
+  if (!scored.found.details.empty()) {
+    out["labels_of"] = scored.split;
+    out.update(scored.found.details);
   }
   out["trainable_parameters"] = s.adapted->trainable_parameters();
   out["total_parameters"] = s.files->parameter_count();
@@ -118,7 +127,7 @@ const std::set<std::string>& free_keys() {
       "model.path", "model.tokenizer", "adapter.path", "data.train", "data.dev", "data.test",  // places: what is in them counts
       "model.device",                                                                         // the trainer compares its kind
       "train.steps", "train.epochs",                                                          // the trainer compares the steps that come of them
-      "train.threads", "train.eval_batch_size", "train.log_every", "train.save_every", "train.keep_checkpoints", "train.gradient_checkpointing",
+      "report.title", "train.threads", "train.eval_batch_size", "train.log_every", "train.save_every", "train.keep_checkpoints", "train.gradient_checkpointing",
       "train.distributed_timeout"};
   return keys;
 }
@@ -145,7 +154,7 @@ nlohmann::ordered_json identity_of(const Session& s) {
   return out;
 }
 
-void print_summary(const nlohmann::ordered_json& result, const RunFolder& folder) {
+void print_summary(const nlohmann::ordered_json& result, const RunFolder& folder, const std::vector<std::string>& next) {
   const auto line = [](const char* name, const nlohmann::ordered_json& scores) {
     if (scores.empty()) return;
     std::cout << name;
@@ -161,6 +170,7 @@ void print_summary(const nlohmann::ordered_json& result, const RunFolder& folder
   line("best dev ", result["best"]);
   line("test     ", result["test"]);
   std::cout << "run      " << folder.path().string() << "\nreport   " << folder.report_file().string() << "\n";
+  for (size_t i = 0; i < next.size(); ++i) std::cout << (i == 0 ? "next     " : "         ") << next[i] << "\n";
 }
 
 /// A run, or this process's part of one.
@@ -203,15 +213,20 @@ void train(const FinetuneOptions& o, const Config& config, const Registries& reg
     if (leads) folder.write(folder.diverged_file(), nlohmann::ordered_json{{"message", e.what()}}.dump(2) + "\n");
     throw;
   }
-  const auto scores = score_test(session, folder, test, group);
+  const ScoredRows scored = score_best(session, folder, dev, test, group);
   if (!leads) return;
   const auto sites = describe_sites(session);
   folder.write(folder.updates_file(), updates_json(sites).dump(1) + "\n");
-  auto json = result_json(session, result, scores, dev, test);  // behind all that takes memory
+  auto json = result_json(session, result, scored, dev, test);  // behind all that takes memory
   if (group) json.update({{"processes", group->size()}, {"backend", group->backend()}, {"bytes_per_step", result.bytes_per_step}});
-  folder.write(folder.report_file(), finetune_report(session, sites, json, folder));
+  const auto next = next_commands(session, folder);
+  const RunReport report = finetune_report(session, sites, json, folder, {dev, test, scored, command_of("finetune", o), next});
+  const Page page = run_report(report);
+  folder.write(folder.report_file(), page.html());
+  folder.write(folder.path() / "curves.csv", curves_csv(report));
+  write_figures(folder.path(), page);
   folder.write(folder.result_file(), json.dump(2) + "\n");
-  print_summary(json, folder);
+  print_summary(json, folder, next);
 }
 
 /// The run from its start, in an empty folder.
@@ -265,6 +280,9 @@ void setup_finetune(CLI::App& app, Action& action) {
   command->add_option("CONFIG", o->config, "YAML configuration (with --resume: the run's own when left out)");
   command->add_option("--set", o->overrides, "Override a key: --set train.lr=1e-3 (may be repeated)")->take_all()->expected(1)->allow_extra_args(false);
   command->add_option("--run", o->run, "Run folder (default: runs/<configuration name>)");
+  command->add_option_function<std::string>(
+      "--title", [o](const std::string& title) { o->overrides.push_back("report.title=" + nlohmann::json(title).dump()); },
+      "Heading of report.html (report.title)");
   command->add_flag("--resume", o->resume, "Go on from the newest checkpoint of the run folder");
   command->add_flag("--restart-refused", o->restart_refused,
                     "With --resume: begin again when the run's checkpoint was made with other settings or data, instead of ending with an error");

@@ -1,10 +1,13 @@
 #include "finetune_report.h"
 
 #include <cmath>
+#include <map>
 #include <sstream>
 
 #include "factorization/diagnostics.h"
 #include "report/run_report.h"
+#include "run_options.h"
+#include "text/row_errors.h"
 
 namespace deeplora {
 namespace {
@@ -52,15 +55,84 @@ void read_curves(const RunFolder& folder, RunReport& report) {
   }
 }
 
-/// {"rows": {"train": 200}} -> {"train_rows": 200}: the page takes objects for columns of scores.
-nlohmann::ordered_json flat_counts(const nlohmann::ordered_json& result) {
+/// {"rows": {"train": 200}} -> {"train_rows": 200}: the page takes objects for columns of scores. What it has of labels comes otherwise.
+nlohmann::ordered_json flat_counts(const nlohmann::ordered_json& result, const nlohmann::ordered_json& details) {
   nlohmann::ordered_json out;
   for (const auto& item : result.items()) {
+    if (details.contains(item.key())) continue;
     const bool counts = item.key() == "rows" || item.key() == "truncated";
     if (!counts) out[item.key()] = item.value();
     else
       for (const auto& [split, count] : item.value().items()) out[split + "_" + item.key()] = count;
   }
+  return out;
+}
+
+constexpr size_t kMostRows = 10, kMostGenerated = 8, kLongestText = 400;
+
+std::string cell_shown(const nlohmann::ordered_json& value) {
+  if (value.is_string()) return shortened(value.get<std::string>(), kLongestText);
+  if (value.is_number()) return text(value.get<double>());
+  return value.is_null() ? "" : shortened(value.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace), kLongestText);
+}
+
+/// Texts of rows by where they stand in their file: a task may join or leave out rows.
+class RowTexts {
+ public:
+  RowTexts(const Task& task, const std::vector<Row>& rows) : columns_(task.columns(false)) {
+    for (const Row& row : rows) rows_.emplace(row.source, &row);
+  }
+  std::string of(const std::string& source) const {
+    const auto found = rows_.find(source);
+    if (found == rows_.end()) return source;
+    std::string out;
+    for (const auto& column : columns_) {
+      const auto cell = found->second->fields.find(column);
+      if (cell != found->second->fields.end()) out += (out.empty() ? "" : "\n") + cell_shown(*cell);
+    }
+    return out.empty() ? source : out;
+  }
+
+ private:
+  std::vector<std::string> columns_;
+  std::map<std::string, const Row*> rows_;
+};
+
+RunRows rows_of(const Session& session, const RunFacts& facts) {
+  const Assessment& found = facts.scored.found;
+  RunRows out{.split = facts.scored.split, .details = found.details};
+  out.trained = session.task().label_counts(session.train.examples);
+  const RowTexts texts(session.task(), facts.scored.split == "test" ? facts.test.rows : facts.dev.rows);
+  const auto row = [&](size_t i, double number) {
+    const RowResult& one = found.rows[i];
+    return RunRow{.text = texts.of(one.source), .label = cell_shown(one.label), .prediction = cell_shown(one.prediction), .number = number};
+  };
+  for (const size_t i : surest_mistakes(found, kMostRows)) out.mistakes.push_back(row(i, confidence(found.rows[i])));
+  for (const size_t i : least_certain(found, kMostRows)) out.uncertain.push_back(row(i, confidence(found.rows[i])));
+  for (const size_t i : largest_errors(found, kMostRows))
+    out.errors.push_back(row(i, found.rows[i].prediction.get<double>() - found.rows[i].label.get<double>()));
+  for (const RowResult& one : found.rows)
+    if (one.label.is_number() && one.prediction.is_number()) {
+      out.expected.push_back(one.label.get<double>());
+      out.predicted.push_back(one.prediction.get<double>());
+    }
+  if (session.task().outputs() == 0)
+    for (size_t i = 0; i < found.rows.size() && out.generated.size() < kMostGenerated; ++i)
+      if (found.rows[i].prediction.is_string()) out.generated.push_back(row(i, 0));
+  return out;
+}
+
+/// Where it came from.
+std::vector<std::pair<std::string, std::string>> facts_of(const Session& session, const RunFacts& facts) {
+  std::vector<std::pair<std::string, std::string>> out{{"command", facts.command}, {"model", session.config.model.path.string()}};
+  const DataConfig& data = session.config.data;
+  const auto file = [&](const char* name, const std::filesystem::path& path, size_t rows, int64_t cut) {
+    if (path.empty()) return;
+    out.emplace_back(name, cat(path.string(), ": ", with_commas(rows), " rows", cut > 0 ? cat(", ", with_commas(static_cast<size_t>(cut)), " of them cut to data.max_length") : std::string()));
+  };
+  file("training rows", data.train, session.train.rows.size(), session.train.truncated);
+  file("dev rows", data.dev, facts.dev.rows.size(), facts.dev.truncated);
+  file("test rows", data.test, facts.test.rows.size(), facts.test.truncated);
   return out;
 }
 
@@ -97,11 +169,25 @@ nlohmann::ordered_json updates_json(const std::vector<RunSite>& sites) {
   return out;
 }
 
-std::string finetune_report(const Session& session, std::vector<RunSite> sites, const nlohmann::ordered_json& result, const RunFolder& folder) {
+std::vector<std::string> next_commands(const Session& session, const RunFolder& folder) {
+  const std::string run = shell_word(folder.path().string());
+  const bool has_rows = !session.config.data.test.empty() || !session.config.data.dev.empty();
+  std::string texts;
+  if (session.task().outputs() == 0) texts = " --prompt \"...\"";
+  else
+    for (size_t i = 0; i < session.task().columns(false).size(); ++i) texts += " --text \"...\"";
+  const std::string name = shell_word(folder.path().lexically_normal().filename().string() + (session.files->holds_code() ? "-merged.pt" : "-merged"));
+  return {cat("deeplora evaluate ", run, has_rows ? "" : " --data FILE"), cat("deeplora predict ", run, texts),
+          cat("deeplora export ", run, " --to ", session.files->holds_code() ? "torchscript" : "safetensors", " --output ", name)};
+}
+
+RunReport finetune_report(const Session& session, std::vector<RunSite> sites, const nlohmann::ordered_json& result, const RunFolder& folder,
+                          const RunFacts& facts) {
   RunReport report;
-  report.title = cat(session.config.adapter.method, " on ", session.config.data.task);
-  report.subtitle = cat(session.config.model.path.filename().string(), ", ", session.train.rows.size(), " training rows");
-  report.result = flat_counts(result);
+  const std::string plain = cat(session.config.adapter.method, " on ", session.config.data.task);
+  report.title = session.config.report.title.empty() ? plain : session.config.report.title;
+  report.subtitle = cat(report.title == plain ? "" : plain + ", ", session.config.model.path.filename().string(), ", ", session.train.rows.size(), " training rows");
+  report.result = flat_counts(result, facts.scored.found.details);
   if (result["best"].contains("step")) report.best_step = number(result["best"]["step"]);
   for (const char* part : {"best", "test"})
     for (const auto& item : result[part].items()) {
@@ -109,13 +195,17 @@ std::string finetune_report(const Session& session, std::vector<RunSite> sites, 
       report.highlights.emplace_back(cat(std::string(part) == "best" ? "dev" : part, " ", item.key()), text(number(item.value())));
       break;
     }
-  report.highlights.emplace_back("trained parameters", std::to_string(session.adapted->trainable_parameters()));
+  report.highlights.emplace_back("trained parameters", with_commas(static_cast<size_t>(session.adapted->trainable_parameters())));
   report.highlights.emplace_back("seconds", text(number(result["seconds"])));
   report.highlights.emplace_back("peak memory", cat(text(number(result["peak_rss_mb"])), " MB"));
+  report.loss_label = session.task().outputs() == 0 ? "loss per predicted token" : "loss per row";
   read_curves(folder, report);
+  if (!facts.scored.split.empty()) report.rows = rows_of(session, facts);
+  report.facts = facts_of(session, facts);
+  report.next = facts.next;
   report.config_yaml = session.config.resolved;
   report.sites = std::move(sites);
-  return run_report(report);
+  return report;
 }
 
 }  // namespace deeplora

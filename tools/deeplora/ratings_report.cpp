@@ -61,7 +61,7 @@ void add_folds(Page& page, const Json& cross) {
 
 }  // namespace
 
-std::string ratings_report(const Json& result, const Json& candidates, const std::string& title, const std::string& resolved) {
+Page ratings_report(const Json& result, const Json& candidates, const std::string& title, const std::string& resolved) {
   Page page(title, cat(cell_text(result["ratings"]["train"]), " ratings of ", cell_text(result["rows"]), " rows and ", cell_text(result["cols"]), " columns"));
   const Json& model = result["test"].empty() ? result["best"] : result["test"];
   page.highlights({{"rmse", cell_text(model["rmse"])}, {"rmse of the biases", cell_text(result["baselines"]["bias"]["rmse"])}, {"seconds", cell_text(result["seconds"])}});
@@ -73,7 +73,7 @@ std::string ratings_report(const Json& result, const Json& candidates, const std
     for (const auto& remark : result["remarks"]) page.paragraph(remark.get<std::string>());
   }
   page.code("Configuration", resolved);
-  return page.html();
+  return page;
 }
 
 }  // namespace deeplora

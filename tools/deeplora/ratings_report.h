@@ -5,9 +5,11 @@
 
 #include <string>
 
+#include "report/html_page.h"
+
 namespace deeplora {
 
 /// The page: errors beside the baselines, the dev curves of the grid, the folds, the configuration. `candidates` with their curves.
-std::string ratings_report(const nlohmann::ordered_json& result, const nlohmann::ordered_json& candidates, const std::string& title, const std::string& resolved);
+Page ratings_report(const nlohmann::ordered_json& result, const nlohmann::ordered_json& candidates, const std::string& title, const std::string& resolved);
 
 }  // namespace deeplora

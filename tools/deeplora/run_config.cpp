@@ -120,6 +120,12 @@ HeadConfig HeadConfig::read(const Config& head) {
   return out;
 }
 
+ReportConfig ReportConfig::read(const Config& report) {
+  ReportConfig out;
+  report.read("title", out.title, "heading of report.html; empty: the method and the task");
+  return out;
+}
+
 RunConfig RunConfig::read(const Config& given, const Registries& registries) {
   Config config = given;
   adopt_peft_settings(config);  // a PEFT folder in adapter.path brings its own rank, alpha and targets
@@ -130,6 +136,7 @@ RunConfig RunConfig::read(const Config& given, const Registries& registries) {
   out.adapter = AdapterConfig::read(config.section("adapter"), registries.methods);
   out.head = HeadConfig::read(config.section("head"));
   out.train = TrainConfig::read(config.section("train"));
+  out.report = ReportConfig::read(config.section("report"));
   if (!out.train.lr) {
     const bool head_only = out.adapter.trains == AdapterMethod::Trains::head_only;
     out.train.lr = head_only ? out.train.head_lr.value_or(out.adapter.default_lr) : out.adapter.default_lr;  // recorded, so that the resolved configuration says which one was used

@@ -67,12 +67,19 @@ struct HeadConfig {
   static HeadConfig read(const Config& head);
 };
 
+/// The `report` section: nothing that changes what is computed.
+struct ReportConfig {
+  std::string title;
+  static ReportConfig read(const Config& report);
+};
+
 struct RunConfig {
   ModelConfig model;
   DataConfig data;
   AdapterConfig adapter;
   HeadConfig head;
   TrainConfig train;
+  ReportConfig report;
   std::unique_ptr<Task> task;
   std::string resolved;  ///< YAML that reruns this
 

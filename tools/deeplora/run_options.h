@@ -19,6 +19,11 @@ struct RunOptions {
 /// RUN, or runs/<name of the configuration> when no --run is given.
 std::filesystem::path run_folder_of(const RunOptions& options);
 
+/// The command line that these options stand for, quoted for a shell: "deeplora finetune lora.yaml --set train.lr=1e-3 --run runs/lora".
+std::string command_of(const std::string& subcommand, const RunOptions& options);
+/// A word as a shell takes it.
+std::string shell_word(const std::string& text);
+
 /// CONFIG, or the run folder's own when it is left out, under the overrides.
 Config given_config(const RunOptions& options, const char* own_name = "config.yaml");
 

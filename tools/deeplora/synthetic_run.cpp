@@ -15,6 +15,7 @@
 #include "core/parallel.h"
 #include "core/random.h"
 #include "deeplora_version.h"
+#include "figure_files.h"
 #include "model_files/tensor_file.h"
 #include "ratings/ratings_model.h"
 
@@ -197,7 +198,9 @@ nlohmann::ordered_json run_synthetic(const CompletionConfig& config, const std::
   const FitResult result = fit(setup, folder, resume);
   auto json = result_json(config, p, chain, result);
   json["start_seconds"] = start_seconds;  // leading directions of the gradient and the first factors
-  folder.write(folder.report_file(), completion_report({{.name = {}, .values = {}, .folder = folder.path(), .result = json, .failure = {}}}, config.title, resolved));
+  const Page page = completion_report({{.name = {}, .values = {}, .folder = folder.path(), .result = json, .failure = {}}}, config.title, resolved);
+  folder.write(folder.report_file(), page.html());
+  write_figures(folder.path(), page);
   folder.write(folder.result_file(), json.dump(2) + "\n");
   return json;
 }

@@ -7,6 +7,7 @@
 
 #include "models/activation.h"
 #include "models/checkpointing.h"
+#include "models/class_head.h"
 #include "models/dropout.h"
 #include "models/encoder_decoder.h"
 #include "models/norms.h"
@@ -219,7 +220,8 @@ class BartStack : public SequenceStack {
 
 class BartModel : public EncoderDecoder {
  public:
-  BartModel(const ModelFiles& files, BartConfig config, const std::string& prefix) : EncoderDecoder(config.family), config_(std::move(config)) {
+  BartModel(const ModelFiles& files, BartConfig config, const std::string& prefix, const ModelOptions& options)
+      : EncoderDecoder(config.family), config_(std::move(config)) {
     WeightMap weights(files, prefix);
     const std::string outside = prefix_above(prefix);
     WeightMap above(files, outside);
@@ -232,12 +234,14 @@ class BartModel : public EncoderDecoder {
     weights.expect_size("decoder_ffn_dim", c.decoder_mlp);
     words_ = register_module("words", weights.embedding("shared", c.vocabulary, c.width, c.padding));
     set_stacks(std::make_shared<BartStack>(weights, "encoder.", c, false), std::make_shared<BartStack>(weights, "decoder.", c, true));
-    if (!above.tied("lm_head.weight", prefix.substr(outside.size()) + kSharedTable))
+    if (options.head == HeadKind::classes || (options.head == HeadKind::as_files && holds_class_head(files, end_state_form(), outside)))
+      set_classifier(std::make_shared<ClassificationHead>(above, weights, end_state_form(), c.width, c.classifier_dropout, options), c.end);
+    else if (!above.tied("lm_head.weight", prefix.substr(outside.size()) + kSharedTable))
       set_output_layer(above.projection("lm_head", c.vocabulary, c.width, DeclaredBias{false}));
-    take_logits_bias(above);
+    if (!classifies()) take_logits_bias(above);
     for (const char* name : {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}) weights.expect_copy(name, kSharedTable);
     weights.finish(c.family, {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.", "final_logits_bias",
-                              "encoder.embed_positions.", "decoder.embed_positions."});
+                              "encoder.embed_positions.", "decoder.embed_positions.", "classification_head."});
     above.finish(c.family, {""});
     for (const WeightMap* map : {&weights, &above})
       for (const auto& tensor : map->taken())
@@ -248,6 +252,12 @@ class BartModel : public EncoderDecoder {
  protected:
   torch::Tensor embed(const torch::Tensor& ids) override { return config_.scale == 1.0 ? words_(ids) : words_(ids) * config_.scale; }
   torch::Tensor logits_bias() const override { return has_logits_bias_ ? logits_bias_ : torch::Tensor(); }
+
+  /// mBART's texts begin, for its decoder, with the token that they end with.
+  torch::Tensor first_token(const torch::Tensor& ids) const override {
+    if (config_.family == "mbart") return ids.gather(1, (ids.ne(config_.padding).sum(1, true) - 1).clamp_min(0));
+    return torch::full({ids.size(0), 1}, config_.decoder_start, ids.options());
+  }
 
  private:
   void take_logits_bias(WeightMap& above) {
@@ -277,7 +287,9 @@ BartConfig read_config(const ModelFiles& files, const std::string& family, const
   if (c.scale != 1.0) c.scale = std::sqrt(static_cast<double>(c.width));
   check(c.layer_drop == 0 || options.dropout, "model ", files.file().string(), ": its config.json drops whole layers in training (encoder_layerdrop or ",
         "decoder_layerdrop ", c.layer_drop, "), which the native family does not; set model.dropout to train without");
-  if (options.dropout) c.dropout = c.attention_dropout = c.activation_dropout = *options.dropout;
+  if (options.dropout) c.dropout = c.attention_dropout = c.activation_dropout = c.classifier_dropout = *options.dropout;
+  check(options.head != HeadKind::none, "model ", files.file().string(), ": an encoder with a decoder gives no hidden states that a linear head could pool; ",
+        family == "bart" || family == "mbart" ? "set head.type: huggingface" : "this family has no head for classifying texts");
   return c;
 }
 
@@ -289,12 +301,17 @@ void register_bart_families(ModelFamilies& families) {
     family.recognises = [type = std::string(name)](const ModelFiles& files) {
       const auto prefix = WeightMap::prefix_of(files, kSharedTable);
       return model_type_of(files.config()) == type && prefix && files.has(*prefix + "decoder.layers.0.encoder_attn.q_proj.weight") &&
-             !files.has(prefix_above(*prefix) + "classification_head.dense.weight");
+             !(files.holds_code() && files.has(prefix_above(*prefix) + "classification_head.dense.weight"));
     };
     family.build = [type = std::string(name)](const ModelFiles& files, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
       const std::string prefix = *WeightMap::prefix_of(files, kSharedTable);
-      return std::make_shared<BartModel>(files, read_config(files, type, prefix, options), prefix);
+      return std::make_shared<BartModel>(files, read_config(files, type, prefix, options), prefix, options);
     };
+    if (const std::string kind = name; kind == "bart" || kind == "mbart")
+      family.class_head = [kind](const ModelFiles& files, int64_t outputs) {
+        const std::string prefix = *WeightMap::prefix_of(files, kSharedTable);
+        return describe_class_head(end_state_form(), files, kind == "bart" ? "Bart" : "MBart", "model.", prefix, files.tensor(prefix + kSharedTable).size(1), outputs);
+      };
     families.add(name, std::move(family));
   }
 }

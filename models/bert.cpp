@@ -2,7 +2,10 @@
 
 #include <torch/torch.h>
 
+#include <map>
+
 #include "models/checkpointing.h"
+#include "models/class_head.h"
 #include "models/dropout.h"
 #include "models/norms.h"
 #include "models/relative_positions.h"
@@ -102,49 +105,17 @@ torch::Tensor positions_by_id(const torch::Tensor& ids, int64_t padding) {
   return counts.cumsum(1) * counts + padding;
 }
 
-/// The classifier that an archive may bring along: [B, D] of the first token -> [B, C].
-class ArchiveHead : public torch::nn::Module {
- public:
-  /// `above` reads weights above the encoder ("model."), `encoder` those of the encoder ("model.bert.").
-  ArchiveHead(WeightMap& above, WeightMap& encoder, const EncoderConfig& c) : dropout_(c.classifier_dropout) {
-    if (c.family == "roberta" || c.family == "mpnet" || c.family == "electra") {
-      gelu_ = c.family == "electra";
-      first_ = register_module("first", above.projection("classifier.dense", -1, c.width));
-      last_ = register_module("last", above.projection("classifier.out_proj", -1, -1));
-      dropout_before_first_ = true;
-    } else if (c.family == "distilbert") {
-      first_ = register_module("first", above.projection("pre_classifier", -1, c.width));
-      last_ = register_module("last", above.projection("classifier", -1, -1));
-      relu_ = true;
-    } else {
-      first_ = register_module("first", encoder.projection(c.family == "albert" ? "pooler" : "pooler.dense", c.width, c.width));
-      pooler_ = true;
-      last_ = register_module("last", above.projection("classifier", -1, c.width));
-    }
-  }
-
-  torch::Tensor forward(torch::Tensor x) {
-    if (dropout_before_first_) x = at::dropout(x, dropout_, is_training());
-    x = first_(x);
-    x = relu_ ? at::relu(x) : gelu_ ? at::gelu(x) : at::tanh(x);
-    return last_(at::dropout(x, dropout_, is_training()));
-  }
-
-  void add_sites(std::vector<AdapterSite>& sites) {
-    // BERT's pooler is pre-trained: an ordinary layer that adapters may change. What follows it is the head.
-    sites.push_back(first_->site(pooler_ ? "pooler" : "head", SiteKind::linear));
-    sites.push_back(last_->site("head", SiteKind::linear));
-  }
-
- private:
-  Projection first_{nullptr}, last_{nullptr};
-  double dropout_;
-  bool dropout_before_first_ = false, relu_ = false, gelu_ = false, pooler_ = false;
-};
+/// The classifier on the first token's state, as transformers has it for the family.
+ClassHeadForm head_form(const std::string& family) {
+  if (family == "distilbert") return {.first = "pre_classifier", .last = "classifier", .activation = "relu", .drops_first = false};
+  if (family == "bert" || family == "albert")
+    return {.first = family == "bert" ? "pooler.dense" : "pooler", .last = "classifier", .first_in_base = true, .drops_first = false};
+  return {.first = "classifier.dense", .last = "classifier.out_proj", .activation = family == "electra" ? "gelu" : "tanh"};
+}
 
 class EncoderModel : public LanguageModel {
  public:
-  EncoderModel(const ModelFiles& archive, EncoderConfig config, const std::string& prefix) : config_(std::move(config)) {
+  EncoderModel(const ModelFiles& archive, EncoderConfig config, const std::string& prefix, const ModelOptions& options) : config_(std::move(config)) {
     WeightMap weights(archive, prefix);
     const EncoderConfig& c = config_;
     const bool distil = c.family == "distilbert";
@@ -168,8 +139,9 @@ class EncoderModel : public LanguageModel {
     // "model.bert." -> "model.": a classifier stands beside the encoder.
     const size_t dot = prefix.empty() ? std::string::npos : prefix.rfind('.', prefix.size() - 2);
     WeightMap above(archive, dot == std::string::npos ? "" : prefix.substr(0, dot + 1));
-    const bool has_head = above.has("classifier.weight") || above.has("classifier.out_proj.weight");
-    if (has_head) head_ = register_module("head", std::make_shared<ArchiveHead>(above, weights, c));
+    const ClassHeadForm form = head_form(c.family);
+    const bool has_head = options.head == HeadKind::classes || (options.head == HeadKind::as_files && holds_class_head(archive, form, above.prefix()));
+    if (has_head) head_ = register_module("head", std::make_shared<ClassificationHead>(above, weights, form, c.width, c.classifier_dropout, options));
     weights.finish(c.family, {"pooler.", "lm_head.", "predictions.", "generator_predictions.", "discriminator_predictions.", "embeddings.position_ids", "classifier.", "pre_classifier."});
     if (has_head) above.finish(c.family, {""});
     base_parameters_ = weights.taken();
@@ -289,7 +261,7 @@ class EncoderModel : public LanguageModel {
   Projection widening_{nullptr};  ///< [embedding width -> D], where the two differ
   EmbeddingTable bias_{nullptr};  ///< [buckets, H] of relative positions
   std::vector<std::shared_ptr<EncoderLayer>> layers_;
-  std::shared_ptr<ArchiveHead> head_;
+  std::shared_ptr<ClassificationHead> head_;
   std::vector<NamedTensor> base_parameters_;
   bool checkpointing_ = false;
 };
@@ -336,7 +308,13 @@ ModelFamily encoder_family(std::string family, std::vector<std::string> model_ty
     const std::string prefix = *WeightMap::prefix_of(archive, std::string(kWordTable) + ".weight");
     EncoderConfig config = read_config(archive, family, prefix);
     if (options.dropout) config.hidden_dropout = config.attention_dropout = config.classifier_dropout = *options.dropout;
-    return std::make_shared<EncoderModel>(archive, std::move(config), prefix);
+    return std::make_shared<EncoderModel>(archive, std::move(config), prefix, options);
+  };
+  out.class_head = [family](const ModelFiles& files, int64_t outputs) {
+    const std::string prefix = *WeightMap::prefix_of(files, std::string(kWordTable) + ".weight"), type = model_type_of(files.config());
+    static const std::map<std::string, std::string> kClasses{{"bert", "Bert"}, {"roberta", "Roberta"}, {"xlm-roberta", "XLMRoberta"}, {"camembert", "Camembert"},
+                                                             {"distilbert", "DistilBert"}, {"electra", "Electra"}, {"albert", "Albert"}, {"mpnet", "MPNet"}};
+    return describe_class_head(head_form(family), files, kClasses.at(type), family + ".", prefix, read_config(files, family, prefix).width, outputs);
   };
   return out;
 }

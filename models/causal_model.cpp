@@ -153,7 +153,15 @@ torch::Tensor CausalPass::attend(const torch::Tensor& q, const torch::Tensor& k,
 ModelOutput CausalModel::forward(const Batch& batch) {
   const auto pass = std::make_shared<const CausalPass>(batch);
   const torch::Tensor hidden = run(pass->packing().pack(batch.input_ids), pass, nullptr);
+  if (head_kind_ == HeadKind::none) return {.hidden = pass->packing().unpack(hidden), .logits = {}};
+  if (classifier_) return {.hidden = {}, .logits = classifier_->forward(last_states(batch, pass->packing().unpack(hidden)))};
   return {.hidden = {}, .logits = pass->packing().unpack(logits_of(hidden))};
+}
+
+torch::Tensor CausalModel::last_states(const Batch& batch, const torch::Tensor& states) const {
+  torch::Tensor counts = batch.attention_mask.defined() ? batch.attention_mask.ne(0) : torch::ones_like(batch.input_ids).to(torch::kBool);
+  if (padding_ >= 0) counts = counts.logical_and(batch.input_ids.ne(padding_));
+  return last_chosen(states, counts);
 }
 
 torch::Tensor CausalModel::token_loss_sum(const Batch& batch) {
@@ -185,10 +193,11 @@ torch::Tensor CausalModel::run(const torch::Tensor& ids, const std::shared_ptr<c
 
 std::vector<AdapterSite> CausalModel::sites() {
   std::vector<AdapterSite> out;
-  out.push_back(words_->word_site(lm_head_ ? 1 : 2));
+  out.push_back(words_->word_site(lm_head_ || head_kind_ != HeadKind::as_files ? 1 : 2));
   add_embedding_sites(out);
   for (const auto& layer : layers_) layer->add_sites(out);
   if (lm_head_) out.push_back(lm_head_->site("lm_head"));
+  if (classifier_) classifier_->add_sites(out);
   return out;
 }
 
@@ -196,8 +205,19 @@ std::unique_ptr<DecodingState> CausalModel::begin_decoding(const Batch& prompt) 
   return std::make_unique<CausalDecoding>(*this, prompt);
 }
 
-void CausalModel::take_output_layer(WeightMap& above, const std::string& table, int64_t vocabulary, int64_t width) {
-  if (!above.tied("lm_head.weight", table)) lm_head_ = register_module("lm_head", above.projection("lm_head", vocabulary, width, DeclaredBias{false}));
+ClassHeadForm score_form() { return {.last = "score", .bias = false}; }
+
+void CausalModel::take_head(const ModelFiles& files, WeightMap& above, WeightMap& weights, const std::string& table, int64_t vocabulary, int64_t width,
+                            const ModelOptions& options) {
+  head_kind_ = options.head;
+  if (head_kind_ == HeadKind::as_files && !files.holds_code() && !above.has("lm_head.weight") && holds_class_head(files, score_form(), above.prefix()))
+    head_kind_ = HeadKind::classes;
+  if (head_kind_ == HeadKind::classes) {
+    padding_ = files.config().value("pad_token_id", int64_t{-1});
+    classifier_ = register_module("classifier", std::make_shared<ClassificationHead>(above, weights, score_form(), width, 0.0, options));
+  } else if (head_kind_ == HeadKind::as_files && !above.tied("lm_head.weight", table)) {
+    lm_head_ = register_module("lm_head", above.projection("lm_head", vocabulary, width, DeclaredBias{false}));
+  }
 }
 
 void CausalModel::add_layer(std::shared_ptr<CausalLayer> layer) {

@@ -6,6 +6,7 @@
 
 #include "model_files/model_files.h"
 #include "models/attention.h"
+#include "models/class_head.h"
 #include "models/packing.h"
 #include "models/projection.h"
 #include "models/weight_map.h"
@@ -70,7 +71,8 @@ class CausalLayer : public torch::nn::Module {
 
 class CausalModel : public LanguageModel {
  public:
-  ModelOutput forward(const Batch& batch) override;  ///< logits [B, T, V], zero at padding
+  /// Logits [B, T, V], zero at padding; by what stands on the model hidden states [B, T, D] or logits [B, C] instead.
+  ModelOutput forward(const Batch& batch) override;
   torch::Tensor token_loss_sum(const Batch& batch) override;
   std::vector<AdapterSite> sites() override;
   std::vector<NamedTensor> base_parameters() override { return base_parameters_; }
@@ -92,8 +94,9 @@ class CausalModel : public LanguageModel {
   /// Embeddings beside the word table.
   virtual void add_embedding_sites(std::vector<AdapterSite>&) {}
 
-  /// Takes the output layer: "lm_head" beside the decoder, or the word table itself where the two are one.
-  void take_output_layer(WeightMap& above, const std::string& table, int64_t vocabulary, int64_t width);
+  /// Takes what stands on the decoder: the output layer ("lm_head" beside it, or the word table itself where the two are one), a classifier, or nothing.
+  void take_head(const ModelFiles& files, WeightMap& above, WeightMap& weights, const std::string& table, int64_t vocabulary, int64_t width,
+                 const ModelOptions& options);
   void add_layer(std::shared_ptr<CausalLayer> layer);
 
   EmbeddingTable words_{nullptr};
@@ -102,10 +105,18 @@ class CausalModel : public LanguageModel {
 
  private:
   std::string family_;
+  /// Of the classifier: the last token that is not padding, which transformers tells by its id [B, D].
+  torch::Tensor last_states(const Batch& batch, const torch::Tensor& states) const;
+  HeadKind head_kind_ = HeadKind::as_files;  ///< as_files: of a language model
+  std::shared_ptr<ClassificationHead> classifier_;
+  int64_t padding_ = -1;         ///< config.json's pad_token_id
   Projection lm_head_{nullptr};  ///< empty: tied to words_
   std::vector<std::shared_ptr<CausalLayer>> layers_;
   bool checkpointing_ = false;
 };
+
+/// The classifier of decoders: a linear layer on the last token.
+ClassHeadForm score_form();
 
 /// Position ids of tokens in cells of mask [B, T]: counted without the padding, 0 at padding on the left.
 torch::Tensor token_positions(const torch::Tensor& mask);

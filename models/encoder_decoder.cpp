@@ -57,6 +57,10 @@ void EncoderDecoder::set_stacks(std::shared_ptr<SequenceStack> encoder, std::sha
 }
 
 ModelOutput EncoderDecoder::forward(const Batch& batch) {
+  if (classifier_) {
+    const torch::Tensor states = end_states(read_itself(batch), batch.input_ids, batch.attention_mask, end_);
+    return {.hidden = {}, .logits = classifier_->forward(states)};
+  }
   const auto [states, packing] = decode(batch);
   return {.hidden = {}, .logits = packing->unpack(logits_of(states))};
 }
@@ -71,10 +75,11 @@ torch::Tensor EncoderDecoder::token_loss_sum(const Batch& batch) {
 }
 
 std::vector<AdapterSite> EncoderDecoder::sites() {
-  std::vector<AdapterSite> out{words_->word_site(lm_head_ ? 2 : 3)};
+  std::vector<AdapterSite> out{words_->word_site(lm_head_ || classifier_ ? 2 : 3)};
   encoder_->add_sites(out);
   decoder_->add_sites(out);
   if (lm_head_) out.push_back(lm_head_->site("lm_head"));
+  if (classifier_) classifier_->add_sites(out);
   return out;
 }
 
@@ -94,6 +99,14 @@ std::pair<torch::Tensor, std::shared_ptr<const Packing>> EncoderDecoder::decode(
   const torch::Tensor& ids = batch.decoder_input_ids;
   const auto packing = std::make_shared<const Packing>(torch::ones_like(ids), ids.size(0), ids.size(1), ids.device());
   return {decoder_->forward(embed(packing->pack(ids)), packing, 0, source, source_packing, nullptr, checkpointing_), packing};
+}
+
+torch::Tensor EncoderDecoder::read_itself(const Batch& batch) {
+  const torch::Tensor& ids = batch.input_ids;
+  Batch shifted = batch;
+  shifted.decoder_input_ids = torch::cat({first_token(ids), ids.slice(1, 0, ids.size(1) - 1)}, 1);
+  const auto [states, packing] = decode(shifted);
+  return packing->unpack(states);
 }
 
 torch::Tensor EncoderDecoder::step(const torch::Tensor& ids, int64_t before, const torch::Tensor& source,

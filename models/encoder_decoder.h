@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "models/causal_model.h"
+#include "models/class_head.h"
 
 namespace deeplora {
 
@@ -39,7 +40,8 @@ class SequenceStack : public torch::nn::Module {
 
 class EncoderDecoder : public LanguageModel {
  public:
-  ModelOutput forward(const Batch& batch) override;  ///< logits [B, T', V] of decoder_input_ids [B, T']
+  /// Logits [B, T', V] of decoder_input_ids [B, T']; of a classifier [B, C].
+  ModelOutput forward(const Batch& batch) override;
   torch::Tensor token_loss_sum(const Batch& batch) override;
   std::vector<AdapterSite> sites() override;
   std::vector<NamedTensor> base_parameters() override { return base_parameters_; }
@@ -62,9 +64,18 @@ class EncoderDecoder : public LanguageModel {
   virtual torch::Tensor before_output(const torch::Tensor& x) { return x; }
   /// Added to the logits [V]; undefined: nothing is.
   virtual torch::Tensor logits_bias() const { return {}; }
+  /// The decoder's first token [B, 1] where it reads the text itself, ids [B, T].
+  virtual torch::Tensor first_token(const torch::Tensor& ids) const = 0;
   void set_stacks(std::shared_ptr<SequenceStack> encoder, std::shared_ptr<SequenceStack> decoder);
   /// An output layer of its own; without one the word table is it.
   void set_output_layer(Projection lm_head) { lm_head_ = register_module("lm_head", std::move(lm_head)); }
+
+  /// A classifier of texts in place of the output layer, on the decoder's state at the last `end` of the text.
+  void set_classifier(std::shared_ptr<ClassificationHead> classifier, int64_t end) {
+    classifier_ = register_module("classifier", std::move(classifier));
+    end_ = end;
+  }
+  bool classifies() const { return classifier_ != nullptr; }
 
   EmbeddingTable words_{nullptr};
   std::vector<NamedTensor> base_parameters_;
@@ -72,11 +83,15 @@ class EncoderDecoder : public LanguageModel {
  private:
   /// The decoder's states of decoder_input_ids [B, T'], every cell one row [N, D], and how they are packed.
   std::pair<torch::Tensor, std::shared_ptr<const Packing>> decode(const Batch& batch);
+  /// The decoder's states [B, T, D] when it reads the text itself, one token behind.
+  torch::Tensor read_itself(const Batch& batch);
   torch::Tensor logits_of(const torch::Tensor& x);
 
   std::string family_;
   std::shared_ptr<SequenceStack> encoder_, decoder_;
   Projection lm_head_{nullptr};  ///< empty: tied to words_
+  std::shared_ptr<ClassificationHead> classifier_;
+  int64_t end_ = -1;
   bool checkpointing_ = false;
 };
 

@@ -53,9 +53,11 @@ class ExportedHead : public LanguageModel {
 ModelFamily with_exported_head(const ModelFamily& family) {
   ModelFamily out = family;
   out.build = [build = family.build](const ModelFiles& archive, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
-    auto base = build(archive, options);
-    const auto head = own_head_of(archive);
-    return head ? std::make_shared<ExportedHead>(std::move(base), archive, *head) : base;
+    const auto head = options.head == HeadKind::as_files ? own_head_of(archive) : std::nullopt;
+    if (!head) return build(archive, options);
+    ModelOptions below = options;
+    if (!archive.holds_code()) below.head = HeadKind::none;  // else the code says what it gives
+    return std::make_shared<ExportedHead>(build(archive, below), archive, *head);
   };
   return out;
 }

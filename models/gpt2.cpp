@@ -59,7 +59,7 @@ class Gpt2Layer : public CausalLayer {
 
 class Gpt2Model : public CausalModel {
  public:
-  Gpt2Model(const ModelFiles& archive, Gpt2Config config, const std::string& prefix) : CausalModel("gpt2"), config_(std::move(config)) {
+  Gpt2Model(const ModelFiles& archive, Gpt2Config config, const std::string& prefix, const ModelOptions& options) : CausalModel("gpt2"), config_(std::move(config)) {
     WeightMap weights(archive, prefix);
     const std::string outside = prefix_above(prefix);
     WeightMap above(archive, outside);
@@ -72,8 +72,8 @@ class Gpt2Model : public CausalModel {
     positions_ = register_module("positions", weights.embedding("wpe", c.positions, c.width));
     for (int64_t i = 0; i < c.layers; ++i) add_layer(std::make_shared<Gpt2Layer>(weights, c, i));
     norm_ = register_module("norm", FrozenLayerNorm(weights, "ln_f", c.width, c.norm_eps));
-    take_output_layer(above, prefix.substr(outside.size()) + kWordTable, c.vocabulary, c.width);
-    weights.finish("gpt2", {"lm_head.", "*.attn.bias", "*.attn.masked_bias"});
+    take_head(archive, above, weights, prefix.substr(outside.size()) + kWordTable, c.vocabulary, c.width, options);
+    weights.finish("gpt2", {"lm_head.", "score.", "*.attn.bias", "*.attn.masked_bias"});
     above.finish("gpt2", {""});
     base_parameters_ = weights.taken();
     base_parameters_.insert(base_parameters_.end(), above.taken().begin(), above.taken().end());
@@ -121,7 +121,11 @@ void register_gpt2_family(ModelFamilies& families) {
   };
   family.build = [](const ModelFiles& archive, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
     const std::string prefix = *WeightMap::prefix_of(archive, kWordTable);
-    return std::make_shared<Gpt2Model>(archive, read_config(archive, prefix, options), prefix);
+    return std::make_shared<Gpt2Model>(archive, read_config(archive, prefix, options), prefix, options);
+  };
+  family.class_head = [](const ModelFiles& files, int64_t outputs) {
+    const std::string prefix = *WeightMap::prefix_of(files, kWordTable);
+    return describe_class_head(score_form(), files, "GPT2", "transformer.", prefix, files.tensor(prefix + kWordTable).size(1), outputs);
   };
   families.add("gpt2", std::move(family));
 }

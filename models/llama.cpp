@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "models/activation.h"
 #include "models/causal_model.h"
@@ -17,7 +18,9 @@ namespace deeplora {
 namespace {
 
 constexpr const char* kWordTable = "embed_tokens.weight";
-const std::vector<std::string> kModelTypes{"llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "gemma2", "gemma3_text"};
+/// By model_type, the name in transformers' classes.
+const std::map<std::string, std::string> kModelTypes{{"llama", "Llama"}, {"mistral", "Mistral"}, {"qwen2", "Qwen2"}, {"qwen3", "Qwen3"},
+                                                     {"phi3", "Phi3"}, {"gemma", "Gemma"}, {"gemma2", "Gemma2"}, {"gemma3_text", "Gemma3Text"}};
 
 struct LlamaConfig : LlamaSettings {
   std::string family = "llama";
@@ -173,7 +176,7 @@ class LlamaLayer : public CausalLayer {
 
 class LlamaModel : public CausalModel {
  public:
-  LlamaModel(const ModelFiles& archive, LlamaConfig config, const std::string& prefix)
+  LlamaModel(const ModelFiles& archive, LlamaConfig config, const std::string& prefix, const ModelOptions& options)
       : CausalModel(config.family), config_(std::move(config)) {
     WeightMap weights(archive, prefix);
     const std::string outside = prefix_above(prefix);
@@ -187,8 +190,8 @@ class LlamaModel : public CausalModel {
     for (int64_t i = 0; i < c.layers; ++i) add_layer(std::make_shared<LlamaLayer>(weights, c, i));
     norm_ = register_module("norm", FrozenRmsNorm(weights, "norm", c.width, c.norm_eps, c.norm_offset()));
     logits_cap_ = c.logits_cap;
-    take_output_layer(above, prefix.substr(outside.size()) + kWordTable, c.vocabulary, c.width);
-    weights.finish(c.family, {"lm_head.", "rotary_emb.", "*.rotary_emb.inv_freq", "embed_tokens.embed_scale"});
+    take_head(archive, above, weights, prefix.substr(outside.size()) + kWordTable, c.vocabulary, c.width, options);
+    weights.finish(c.family, {"lm_head.", "score.", "rotary_emb.", "*.rotary_emb.inv_freq", "embed_tokens.embed_scale"});
     above.finish(c.family, {""});
     base_parameters_ = weights.taken();
     base_parameters_.insert(base_parameters_.end(), above.taken().begin(), above.taken().end());
@@ -235,12 +238,16 @@ void register_llama_family(ModelFamilies& families) {
   ModelFamily family;
   family.recognises = [](const ModelFiles& archive) {
     const std::string type = model_type_of(archive.config());
-    return std::find(kModelTypes.begin(), kModelTypes.end(), type) != kModelTypes.end() && WeightMap::prefix_of(archive, kWordTable) &&
+    return kModelTypes.contains(type) && WeightMap::prefix_of(archive, kWordTable) &&
            WeightMap::prefix_of(archive, "layers.0.self_attn.o_proj.weight");
   };
   family.build = [](const ModelFiles& archive, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
     const std::string prefix = *WeightMap::prefix_of(archive, kWordTable);
-    return std::make_shared<LlamaModel>(archive, read_config(archive, prefix, options), prefix);
+    return std::make_shared<LlamaModel>(archive, read_config(archive, prefix, options), prefix, options);
+  };
+  family.class_head = [](const ModelFiles& files, int64_t outputs) {
+    const std::string prefix = *WeightMap::prefix_of(files, kWordTable);
+    return describe_class_head(score_form(), files, kModelTypes.at(model_type_of(files.config())), "model.", prefix, files.tensor(prefix + kWordTable).size(1), outputs);
   };
   families.add("llama", std::move(family));
 }

@@ -16,6 +16,11 @@ int64_t whole(const JsonFile& json, const std::string& key, int64_t fallback, in
   return value;
 }
 
+/// A token's id; the fallback where there are several.
+int64_t one_id(const JsonFile& json, const std::string& key, int64_t fallback) {
+  return json.has(key) && json.root[key].is_array() ? fallback : whole(json, key, fallback, 0);
+}
+
 double above_zero(const JsonFile& json, const std::string& key, double fallback) {
   const double value = json.value(key, fallback);
   check(value > 0, json.name, ": ", key, ": expected a number above 0, found ", value);
@@ -247,6 +252,9 @@ BartSettings BartSettings::read(const JsonFile& json, const std::string& family)
   out.dropout = share(json, "dropout", 0.1);
   out.attention_dropout = share(json, "attention_dropout", 0);
   out.activation_dropout = share(json, "activation_dropout", 0);
+  out.classifier_dropout = share(json, "classifier_dropout", 0);
+  out.end = one_id(json, "eos_token_id", out.end);
+  out.decoder_start = whole(json, "decoder_start_token_id", out.end, 0);
   out.layer_drop = std::max(share(json, "encoder_layerdrop", 0), share(json, "decoder_layerdrop", 0));
   out.activation = deeplora::activation(json, "activation_function", "gelu");
   return out;
@@ -344,6 +352,9 @@ T5Settings T5Settings::read(const JsonFile& json) {
   check_activation(json, "feed_forward_proj", out.activation);
   out.norm_eps = epsilon(json, "layer_norm_epsilon", 1e-6);
   out.dropout = share(json, "dropout_rate", 0.1);
+  out.classifier_dropout = share(json, "classifier_dropout", 0);
+  out.end = one_id(json, "eos_token_id", out.end);
+  out.decoder_start = whole(json, "decoder_start_token_id", whole(json, "pad_token_id", 0, 0), 0);
   // Newer configurations say it outright; in older ones only models with tied tables scale. mT5 never does.
   out.scale_output = model_type_of(json) == "t5" && json.value("scale_decoder_outputs", json.value("tie_word_embeddings", true));
   return out;

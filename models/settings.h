@@ -109,7 +109,8 @@ struct T5Settings {
   int64_t heads = 0;  ///< 0: not given
   int64_t buckets = 32, max_distance = 128;
   bool gated = false, scale_output = true;
-  double norm_eps = 1e-6, dropout = 0.1;
+  int64_t end = 1, decoder_start = 0;  ///< ids of the token that ends a text, and of the first that the decoder reads
+  double norm_eps = 1e-6, dropout = 0.1, classifier_dropout = 0;
   std::string activation = "relu";
 
   static T5Settings read(const JsonFile& json);
@@ -123,7 +124,8 @@ struct BartSettings {
   int64_t first_position = 0;                    ///< rows before the first position's
   bool norm_first = false, sinusoidal = false;
   double scale = 1;  ///< of the embeddings: 1, or anything else for sqrt(D)
-  double dropout = 0.1, attention_dropout = 0, activation_dropout = 0;
+  int64_t end = 2, decoder_start = 2;            ///< ids of the token that ends a text, and of the first that a decoder reads
+  double dropout = 0.1, attention_dropout = 0, activation_dropout = 0, classifier_dropout = 0;
   double layer_drop = 0;  ///< chance that training leaves a layer out, the larger of both stacks'
   std::string activation = "gelu";
 

@@ -6,6 +6,7 @@
 
 #include "models/activation.h"
 #include "models/checkpointing.h"
+#include "models/class_head.h"
 #include "models/dropout.h"
 #include "models/encoder_decoder.h"
 #include "models/norms.h"
@@ -17,6 +18,7 @@ namespace deeplora {
 namespace {
 
 constexpr const char* kWordTable = "shared.weight";
+constexpr const char* kUnusedBias = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight";  // of the first checkpoints; nothing reads it
 // Added to the score of a key that must not be seen; exp() of it is 0, and a row without any visible key stays finite.
 constexpr double kHidden = -1e30;
 
@@ -190,8 +192,9 @@ class T5Stack : public SequenceStack {
 
 class T5Model : public EncoderDecoder {
  public:
-  T5Model(const ModelFiles& archive, T5Config config, const std::string& prefix) : EncoderDecoder("t5"), config_(std::move(config)) {
-    WeightMap weights(archive, prefix);
+  T5Model(const ModelFiles& archive, T5Config config, const std::string& prefix, const ModelOptions& options)
+      : EncoderDecoder("t5"), config_(std::move(config)) {
+    WeightMap weights(archive, prefix), above(archive, prefix_above(prefix));
     const T5Config& c = config_;
     weights.expect_size("vocab_size", c.vocabulary);
     weights.expect_size("d_model", c.width);
@@ -200,15 +203,25 @@ class T5Model : public EncoderDecoder {
     weights.expect_size("d_ff", c.mlp_width);
     words_ = register_module("words", weights.embedding("shared", c.vocabulary, c.width));
     set_stacks(std::make_shared<T5Stack>(weights, "encoder.", c, false), std::make_shared<T5Stack>(weights, "decoder.", c, true));
-    if (!weights.tied("lm_head.weight", kWordTable)) set_output_layer(weights.projection("lm_head", c.vocabulary, c.width, DeclaredBias{false}));
+    if (options.head == HeadKind::classes ||
+        (options.head == HeadKind::as_files && !archive.holds_code() && holds_class_head(archive, end_state_form(), above.prefix())))
+      set_classifier(std::make_shared<ClassificationHead>(above, weights, end_state_form(), c.width, c.classifier_dropout, options), c.end);
+    else if (!weights.tied("lm_head.weight", kWordTable))
+      set_output_layer(weights.projection("lm_head", c.vocabulary, c.width, DeclaredBias{false}));
     for (const char* name : {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}) weights.expect_copy(name, kWordTable);
-    weights.finish("t5", {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"});
+    weights.finish("t5", {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight", "classification_head.", kUnusedBias});
+    above.finish("t5", {""});
     base_parameters_ = weights.taken();
+    base_parameters_.insert(base_parameters_.end(), above.taken().begin(), above.taken().end());
   }
 
  protected:
   torch::Tensor before_output(const torch::Tensor& x) override {
     return config_.scale_output ? x / std::sqrt(static_cast<double>(config_.width)) : x;
+  }
+
+  torch::Tensor first_token(const torch::Tensor& ids) const override {
+    return torch::full({ids.size(0), 1}, config_.decoder_start, ids.options());
   }
 
  private:
@@ -228,7 +241,9 @@ T5Config read_config(const ModelFiles& archive, const std::string& prefix, const
   check(c.heads > 0 && inner % c.heads == 0, "model ", archive.file().string(), ": its config.json gives no usable num_heads (", c.heads,
         ", inner width ", inner, "); export it with tools/export_torchscript.py");
   c.head_width = inner / c.heads;
-  if (options.dropout) c.dropout = *options.dropout;
+  if (options.dropout) c.dropout = c.classifier_dropout = *options.dropout;
+  check(options.head != HeadKind::none, "model ", archive.file().string(), ": an encoder with a decoder gives no hidden states that a linear head could pool; ",
+        "set head.type: huggingface");
   return c;
 }
 
@@ -243,7 +258,13 @@ void register_t5_family(ModelFamilies& families) {
   };
   family.build = [](const ModelFiles& archive, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
     const std::string prefix = *WeightMap::prefix_of(archive, kWordTable);
-    return std::make_shared<T5Model>(archive, read_config(archive, prefix, options), prefix);
+    return std::make_shared<T5Model>(archive, read_config(archive, prefix, options), prefix, options);
+  };
+  family.class_head = [](const ModelFiles& files, int64_t outputs) {
+    const std::string prefix = *WeightMap::prefix_of(files, kWordTable);
+    const int64_t width = files.tensor(prefix + kWordTable).size(1);
+    const double spread = files.config().value("initializer_factor", 1.0) / std::sqrt(static_cast<double>(width));
+    return describe_class_head(end_state_form(), files, model_type_of(files.config()) == "mt5" ? "MT5" : "T5", "transformer.", prefix, width, outputs, spread);
   };
   families.add("t5", std::move(family));
 }

@@ -22,6 +22,9 @@ class WeightMap {
   WeightMap(const ModelFiles& archive, std::string prefix) : archive_(archive), prefix_(std::move(prefix)) {}
 
   bool has(const std::string& name) const { return archive_.has(prefix_ + name); }
+  const std::string& prefix() const { return prefix_; }
+  /// True for a weight of a head that the files lack.
+  bool is_started(const std::string& name) const { return archive_.is_started(prefix_ + name); }
   /// The weight, detached. A missing or misshapen one is recorded and replaced by an empty tensor; -1 fits any size.
   torch::Tensor take(const std::string& name, std::vector<int64_t> shape);
   /// `bias`: whether the layer has one; files without code that say otherwise are a mistake. Nothing: as the files have it.

@@ -36,5 +36,6 @@ using ExportForms = Registry<ExportForm>;
 ExportForm torchscript_form();
 ExportForm safetensors_form();
 ExportForm peft_form();
+ExportForm sentence_transformers_form();
 
 }  // namespace deeplora

@@ -23,12 +23,23 @@ double put_merged_weights(ModelFiles& target, const std::vector<NamedTensor>& me
   return rounding;
 }
 
+/// The head that the run put on the model, for `target` too: in its dtype, and no tensor of the live model's.
+void put_same_head(ModelFiles& target, const ModelFiles& files) {
+  torch::ScalarType type = torch::kFloat32;
+  for (size_t i = target.parameters(); i-- > 0;)
+    if (target.tensors()[i].value.is_floating_point()) type = target.tensors()[i].value.scalar_type();
+  std::vector<NamedTensor> started;
+  for (const auto& [name, value] : files.started()) started.push_back({name, value.detach().to(torch::kCPU, type, /*non_blocking=*/false, /*copy=*/true)});
+  target.put_head(*files.class_head(), std::move(started));
+}
+
 }  // namespace
 
 void merge_into(ModelFiles& target, const ModelFiles& files, const AdaptedModel& adapted, MergeReport& report) {
   const auto merged = adapted.merged_weights();
   report.merged_weights = static_cast<int64_t>(merged.size());
   target.check_same(files);
+  if (files.class_head()) put_same_head(target, files);
   report.rounding = put_merged_weights(target, merged);
 }
 

@@ -41,6 +41,9 @@ MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveI
 /// head.safetensors (weight, bias) where the head is none of transformers'. Throws Error when a weight does not fit its dtype.
 MergeReport export_safetensors(const ModelFiles& archive, const AdaptedModel& adapted, const std::filesystem::path& output, const ModelCard& card = {});
 
+/// Fills an empty folder so. Throws Error as export_safetensors does.
+MergeReport write_merged_folder(const std::filesystem::path& folder, const ModelFiles& archive, const AdaptedModel& adapted, const ModelCard& card);
+
 /// "weight" [C, D] and "bias" [C] of a new head with the targets' mean and spread in them, as files hold them: float32, of a regression float64.
 std::vector<NamedTensor> head_tensors(const ModelWithHead& head);
 

@@ -5,16 +5,25 @@
 namespace deeplora {
 namespace {
 
-/// The class that the weights are of: as the export of an archive, or a folder's config.json says; empty where it is not known.
-std::string architecture_of(const ModelFiles& files) {
+/// "BertForMaskedLM" -> "BertModel"
+std::string base_class(const std::string& name) {
+  for (const char* part : {"For", "LMHead"})
+    if (const size_t at = name.find(part); at != std::string::npos && at > 0) return name.substr(0, at) + "Model";
+  return name;
+}
+
+/// The class that the weights are of: as the export of an archive, the head on a folder or its config.json says; empty where it is not known.
+std::string architecture_of(const ModelFiles& files, const ModelCard& card) {
+  if (files.class_head()) return files.class_head()->architecture;
   if (files.holds_code()) return files.export_info().value("architecture", std::string());
   const auto names = files.config().value("architectures", std::vector<std::string>());
-  return names.empty() ? "" : names.front();
+  if (names.empty()) return "";
+  return card.pooling.empty() ? names.front() : base_class(names.front());  // under a head of ours the model's own has gone
 }
 
 /// The Auto class that opens the archive's own architecture.
 std::string auto_class(const ModelFiles& archive, const ModelCard& card) {
-  const std::string architecture = architecture_of(archive);
+  const std::string architecture = architecture_of(archive, card);
   if (card.task == "causal-lm") return "AutoModelForCausalLM";
   if (card.task == "seq2seq") return "AutoModelForSeq2SeqLM";
   const bool classifier = architecture.empty() ? card.pooling.empty() : architecture.ends_with("ForSequenceClassification");
@@ -26,11 +35,27 @@ std::string quoted(const std::string& text) {
   return nlohmann::json(text).dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace);
 }
 
+/// num_labels and the classes' names, as arguments of from_pretrained.
+std::string class_options(const ModelCard& card) {
+  if (card.labels.empty()) return card.regression ? ", num_labels=1" : "";
+  std::vector<std::string> by_id, by_name;
+  for (size_t i = 0; i < card.labels.size(); ++i) {
+    by_id.push_back(cat(i, ": ", quoted(card.labels[i])));
+    by_name.push_back(cat(quoted(card.labels[i]), ": ", i));
+  }
+  return cat(", num_labels=", by_id.size(), ", id2label={", join(by_id, ", ", by_id.size()), "}, label2id={", join(by_name, ", ", by_name.size()), "}");
+}
+
+/// Decoders tell by the padding token where a text ends, so several rows at once need one.
+bool lacks_padding(const ModelFiles& files, const ModelCard& card) {
+  return files.class_head() && card.pad_id && !files.config().has("pad_token_id");
+}
+std::string pad_option(const ModelFiles& files, const ModelCard& card) { return lacks_padding(files, card) ? cat(", pad_token_id=", *card.pad_id) : ""; }
+
 /// Arguments of from_pretrained behind the path. An encoder is exported without the pooler that some families make by themselves.
 std::string loading_options(const ModelFiles& archive, const ModelCard& card) {
   const std::string name = auto_class(archive, card), type = archive.config().value("model_type", std::string());
-  if (name == "AutoModelForSequenceClassification" && !card.labels.empty()) return cat(", num_labels=", card.labels.size());
-  if (name == "AutoModelForSequenceClassification" && card.regression) return ", num_labels=1";
+  if (name == "AutoModelForSequenceClassification") return class_options(card) + pad_option(archive, card);
   bool pooler = false;
   for (const char* family : {"bert", "roberta", "xlm-roberta", "camembert", "albert", "mpnet", "ernie", "data2vec-text", "big_bird", "nezha",
                              "mobilebert"})
@@ -78,7 +103,7 @@ std::string head_lines(const ModelCard& card) {
 
 std::string transformers_config(const ModelFiles& archive, const ModelCard& card) {
   nlohmann::ordered_json config = nlohmann::ordered_json::parse(archive.extra("config.json").value());
-  const std::string architecture = architecture_of(archive);
+  const std::string architecture = architecture_of(archive, card);
   if (!architecture.empty()) config["architectures"] = {architecture};
   for (const auto& parameter : archive.tensors())
     if (parameter.value.is_floating_point()) {
@@ -87,19 +112,18 @@ std::string transformers_config(const ModelFiles& archive, const ModelCard& card
       config[config.contains("dtype") ? "dtype" : "torch_dtype"] = dtype;
       break;
     }
-  if (card.task == "causal-lm" || card.task == "seq2seq" || auto_class(archive, card) == "AutoModel") return config.dump(2) + "\n";
-  const size_t count = card.regression ? 1 : card.labels.size();
-  if (count == 0) return config.dump(2) + "\n";
-  auto names = nlohmann::ordered_json::object(), ids = nlohmann::ordered_json::object();
-  for (size_t i = 0; i < count; ++i) {
-    const std::string label = card.regression ? "LABEL_0" : card.labels[i];
-    names[cat(i)] = label;
-    ids[label] = i;
-  }
-  config["num_labels"] = count;
-  config["id2label"] = names;
-  config["label2id"] = ids;
+  if (card.labels.empty() && !card.regression) return config.dump(2) + "\n";
+  if (lacks_padding(archive, card)) config["pad_token_id"] = *card.pad_id;
   config["problem_type"] = card.regression ? "regression" : "single_label_classification";
+  return with_labels(config.dump(), card.regression ? std::vector<std::string>{"LABEL_0"} : card.labels);
+}
+
+std::string with_labels(const std::string& text, const std::vector<std::string>& labels) {
+  nlohmann::ordered_json config = nlohmann::ordered_json::parse(text);
+  config["num_labels"] = labels.size();
+  const auto [by_id, by_name] = class_name_maps(labels);
+  config["id2label"] = by_id;
+  config["label2id"] = by_name;
   return config.dump(2) + "\n";
 }
 
@@ -109,6 +133,12 @@ std::string weights_readme(const ModelFiles& archive, const ModelCard& card) {
   return cat("---\nlibrary_name: transformers\n---\n# Merged weights of a ", card.task, " run\n\n", facts(archive, card),
              "\n```python\nfrom transformers import ", name, ", AutoTokenizer\n\nFOLDER = \".\"  # this one\nmodel = ", name,
              ".from_pretrained(FOLDER", options, ").eval()\ntokenizer = AutoTokenizer.from_pretrained(FOLDER)\n", "inputs = tokenizer([\"a text\"], return_tensors=\"pt\", padding=True)\n```\n", head_lines(card));
+}
+
+std::string sentence_transformers_readme(const ModelFiles& archive, const ModelCard& card) {
+  return cat("---\nlibrary_name: sentence-transformers\n---\n# Merged weights and head of a ", card.task, " run\n\n", facts(archive, card),
+             "\nencode() gives the head's outputs (", card.pooling, " pooling, then a linear layer):\n\n```python\nfrom sentence_transformers import SentenceTransformer\n\n",
+             "FOLDER = \".\"  # this one\nmodel = SentenceTransformer(FOLDER)\nlogits = model.encode([\"a text\"])\n```\n");
 }
 
 std::string peft_readme(const ModelFiles& archive, const ModelCard& card) {

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@ struct ModelCard {
   std::string base{};                 ///< folder or name of the base model; empty: not known
   std::vector<std::string> labels{};  ///< of a classification, in the order of the logits
   bool regression = false;
+  std::optional<int64_t> pad_id{};    ///< the tokenizer's
   std::string pooling{};              ///< of a head that is none of transformers'; empty: there is none
   std::string split{};                ///< what `scores` are of: "test" or "dev"
   std::map<std::string, double> scores{};
@@ -26,8 +28,12 @@ struct ModelCard {
 /// config.json of the archive for the model as it is now: architectures, labels, problem_type, dtype.
 std::string transformers_config(const ModelFiles& archive, const ModelCard& card);
 
-/// README.md of a folder with merged weights, and of a PEFT folder: the lines that load it, method, scores, versions.
+/// The same config.json with these classes.
+std::string with_labels(const std::string& config, const std::vector<std::string>& labels);
+
+/// README.md of a folder with merged weights, the same for sentence-transformers, and of a PEFT folder: the lines that load it, method, scores, versions.
 std::string weights_readme(const ModelFiles& archive, const ModelCard& card);
+std::string sentence_transformers_readme(const ModelFiles& archive, const ModelCard& card);
 std::string peft_readme(const ModelFiles& archive, const ModelCard& card);
 
 /// Metadata of head.safetensors.

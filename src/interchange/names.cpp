@@ -3,6 +3,7 @@
 namespace deeplora {
 
 std::string hugging_face_name(const ModelFiles& archive, const std::string& name) {
+  if (const auto& head = archive.class_head()) return head->name_in_class(name);
   const std::string prefix = archive.export_info().value("prefix", std::string());
   return !prefix.empty() && name.starts_with(prefix) ? name.substr(prefix.size()) : name;
 }

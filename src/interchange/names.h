@@ -10,7 +10,7 @@
 
 namespace deeplora {
 
-/// Archive name -> Hugging Face name: the prefix that the export recorded is taken off.
+/// Archive name -> Hugging Face name: the prefix that the export recorded is taken off; under a family's own head the name in its class.
 std::string hugging_face_name(const ModelFiles& archive, const std::string& name);
 
 /// Names of the archive's parameters; its other tensors are buffers.

@@ -14,8 +14,11 @@
 
 namespace deeplora {
 
-/// Targets that name a tied weight by another of its names than the site's ('*lm_head' of a model whose output layer is its embedding) name the site. Others
-/// stay as they are.
+/// Patterns that match none of the parameters by the files' names, but some by their names in the class whose head stands on the model, as the files' names.
+std::vector<std::string> at_own_names(const std::vector<std::string>& patterns, const ModelFiles& archive, const std::vector<NamedTensor>& parameters);
+
+/// Targets that name a weight otherwise than the site does ('*lm_head' of a model whose output layer is its embedding, a name in the class of a head) name the
+/// site. Others stay as they are.
 std::vector<std::string> at_tied_sites(const std::vector<std::string>& targets, const ModelFiles& archive, const std::vector<AdapterSite>& sites);
 
 /// Throws Error with every module of the folder that these sites cannot be adapted as: modules that the model has not, some uses of a tied weight but not all,

@@ -18,6 +18,7 @@ std::map<std::string, const AdapterSite*> sites_by_module(const ModelFiles& arch
   std::map<std::string, const AdapterSite*> out;
   for (const auto& site : sites) {
     out[module_path(hugging_face_name(archive, site.path))] = &site;
+    out.emplace(module_path(site.path), &site);  // of a folder that was made on the base model alone
     if (!site.fused_path.empty()) continue;
     for (const auto& other : tied_names(archive, site.path)) out.emplace(module_path(hugging_face_name(archive, other)), &site);
   }
@@ -28,6 +29,7 @@ std::map<std::string, const AdapterSite*> sites_by_module(const ModelFiles& arch
 std::map<std::string, std::string> archive_names(const ModelFiles& archive) {
   std::map<std::string, std::string> out;
   for (const auto& [name, unused] : archive.tensors()) out.emplace(hugging_face_name(archive, name), name);
+  for (const auto& [name, unused] : archive.tensors()) out.emplace(name, name);
   return out;
 }
 
@@ -42,7 +44,10 @@ class StateReader {
       : archive_(archive), model_(model), settings_(PeftFolder::read(folder)), archive_names_(archive_names(archive)) {
     for (const auto& [site, unused] : model.adapters()) sites_.push_back(site);
     by_module_ = sites_by_module(archive, sites_);
-    for (const auto& [name, value] : model.trained_base()) trained_[hugging_face_name(archive, name)] = {name, value};
+    for (const auto& [name, value] : model.trained_base()) {
+      trained_[hugging_face_name(archive, name)] = {name, value};
+      trained_.emplace(name, NamedTensor{name, value});
+    }
   }
 
   void add(const std::string& name, const torch::Tensor& value) {
@@ -98,8 +103,9 @@ class StateReader {
     const std::string own = without_peft_prefix(name);
     if (const auto found = trained_.find(own); found != trained_.end()) {
       const std::string key = "base/" + found->second.name;
+      const torch::Tensor own_units = model_.in_training(found->second.name, value);
       // The file's order decides nothing: a bias of the factors may have come first.
-      out_[key] = out_.count(key) ? out_.at(key) + (value.to(out_.at(key).scalar_type()) - found->second.value.detach().to(torch::kCPU)) : value;
+      out_[key] = out_.count(key) ? out_.at(key) + (own_units.to(out_.at(key).scalar_type()) - found->second.value.detach().to(torch::kCPU)) : own_units;
       return;
     }
     const auto archived = archive_names_.find(own);
@@ -154,7 +160,27 @@ class StateReader {
   Errors errors_;
 };
 
+/// What a site's weight is called elsewhere: in the class of a head that stands on the model, and by its other uses.
+std::vector<std::string> other_names(const ModelFiles& archive, const AdapterSite& site) {
+  std::vector<std::string> out{hugging_face_name(archive, site.path)};
+  if (site.uses > 1)
+    for (const auto& other : tied_names(archive, site.path)) out.push_back(other);
+  return out;
+}
+
 }  // namespace
+
+std::vector<std::string> at_own_names(const std::vector<std::string>& patterns, const ModelFiles& archive, const std::vector<NamedTensor>& parameters) {
+  std::vector<std::string> out;
+  for (const auto& pattern : patterns) {
+    const size_t before = out.size();
+    const bool any = std::any_of(parameters.begin(), parameters.end(), [&](const NamedTensor& p) { return glob_matches(pattern, p.name); });
+    for (const auto& [name, unused] : parameters)
+      if (!any && glob_matches(pattern, hugging_face_name(archive, name))) out.push_back(name);
+    if (out.size() == before) out.push_back(pattern);
+  }
+  return out;
+}
 
 std::vector<std::string> at_tied_sites(const std::vector<std::string>& targets, const ModelFiles& archive, const std::vector<AdapterSite>& sites) {
   std::vector<std::string> out;
@@ -163,7 +189,7 @@ std::vector<std::string> at_tied_sites(const std::vector<std::string>& targets, 
     std::string instead = target;
     const bool any = std::any_of(sites.begin(), sites.end(), [&](const AdapterSite& site) { return matches(site.path); });
     for (const auto& site : sites)
-      for (const auto& other : any || site.uses < 2 ? std::vector<std::string>{} : tied_names(archive, site.path))
+      for (const auto& other : any ? std::vector<std::string>{} : other_names(archive, site))
         if (matches(other)) instead = site.path;
     if (std::find(out.begin(), out.end(), instead) == out.end()) out.push_back(instead);
   }

@@ -331,6 +331,15 @@ void adopt_peft_settings(Config& config) {
   if (!folder.trained.empty()) set_unless_given(config, "train_also", json(folder.trained).dump());
 }
 
+std::vector<std::string> peft_labels(const fs::path& folder) {
+  const fs::path weights = peft_weights_file(folder);
+  const auto metadata = SafeTensorsFile::read(weights).metadata();
+  const auto found = metadata.find(kPeftLabels);
+  if (found == metadata.end()) return {};
+  const auto labels = json::parse(found->second, nullptr, /*allow_exceptions=*/false);
+  return json_as<std::vector<std::string>>(labels, cat(weights.string(), ": ", kPeftLabels));
+}
+
 fs::path peft_weights_file(const fs::path& folder) {
   const fs::path file = folder / "adapter_model.safetensors";
   std::error_code ignored;

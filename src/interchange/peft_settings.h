@@ -47,6 +47,12 @@ void adopt_peft_settings(Config& config);
 /// True when the folder holds adapter_config.json.
 bool is_peft_folder(const std::filesystem::path& folder);
 
+/// Key of the classes' names in the metadata of our own folders' adapter_model.safetensors: PEFT has no place for them.
+inline constexpr const char* kPeftLabels = "labels";
+
+/// The classes of the folder's head in their order; empty where it does not say.
+std::vector<std::string> peft_labels(const std::filesystem::path& folder);
+
 /// adapter_model.safetensors of the folder. Throws Error when it is not there, with how to make it of an adapter_model.bin.
 std::filesystem::path peft_weights_file(const std::filesystem::path& folder);
 

@@ -125,7 +125,7 @@ class FolderWriter {
     std::set<std::string> trained;
     for (const auto& [name, unused] : model.trained_base()) trained.insert(name);
     const auto own = own_head_of(archive_);
-    for (const auto& [name, value] : model.trained_base()) {
+    for (const auto& [name, value] : model.trained_base_in_files()) {
       if (own && name.starts_with(own->module + ".")) {
         head_.push_back({name.substr(own->module.size() + 1), value});
         continue;
@@ -272,6 +272,7 @@ void save_peft_folder(const fs::path& folder, const ModelFiles& archive, const A
   write_folder_atomically(folder, [&](const fs::path& temporary) {
     std::map<std::string, std::string> metadata{{"format", "pt"}};
     if (!writer.tied().empty()) metadata["tied"] = nlohmann::json(writer.tied()).dump();
+    if (!card.labels.empty()) metadata[kPeftLabels] = nlohmann::json(card.labels).dump();
     save_tensors(temporary / "adapter_model.safetensors", writer.tensors(), metadata);
     write_file_atomically(temporary / "adapter_config.json", settings.dump(2) + "\n");
     if (!head.empty()) save_tensors(temporary / "head.safetensors", head, head_metadata(card));

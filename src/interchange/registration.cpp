@@ -7,6 +7,7 @@ ExportForms make_export_forms() {
   forms.add("torchscript", torchscript_form());
   forms.add("safetensors", safetensors_form());
   forms.add("peft", peft_form());
+  forms.add("sentence-transformers", sentence_transformers_form());
   return forms;
 }
 

@@ -7,6 +7,7 @@
 #include "interchange/head_module.h"
 #include "interchange/merge.h"
 #include "interchange/names.h"
+#include "model_files/own_head.h"
 #include "model_files/registration.h"
 #include "model_files/tensor_file.h"
 
@@ -21,8 +22,9 @@ bool is_derived(const std::string& name) {
   return false;
 }
 
-/// Weights under their Hugging Face names, tied ones once; a head that no model of transformers has goes to `head`.
-void collect_weights(const ModelFiles& archive, std::vector<NamedTensor>& weights, std::vector<NamedTensor>& head) {
+/// Weights under their Hugging Face names, tied ones once; a head that no model of transformers has goes to `head`. Of a folder under a head for texts only what
+/// `read` names: its own output layer or pooler has no place in the class.
+void collect_weights(const ModelFiles& archive, const std::set<std::string>& read, std::vector<NamedTensor>& weights, std::vector<NamedTensor>& head) {
   std::set<std::string> names;
   const std::set<std::string> parameters = parameter_names(archive);
   std::set<std::pair<const void*, std::vector<int64_t>>> places;
@@ -30,6 +32,7 @@ void collect_weights(const ModelFiles& archive, std::vector<NamedTensor>& weight
   for (const auto& [name, value] : archive.tensors()) {
     const bool buffer = parameters.count(name) == 0;
     if (buffer && (is_derived(name) || !value.is_floating_point())) continue;
+    if (!read.empty() && read.count(name) == 0) continue;
     if (!head_prefix.empty() && name.starts_with(head_prefix)) {
       head.push_back({name.substr(head_prefix.size()), value});
       continue;
@@ -40,6 +43,29 @@ void collect_weights(const ModelFiles& archive, std::vector<NamedTensor>& weight
   }
 }
 
+/// The merged weights, and a head that no model of transformers has.
+struct MergedWeights {
+  std::vector<NamedTensor> weights, head;
+  MergeReport report;
+};
+
+MergedWeights merged_weights_of(const ModelFiles& archive, const AdaptedModel& adapted) {
+  MergedWeights out;
+  const auto target = open_model_files(archive.file());
+  merge_into(*target, archive, adapted, out.report);
+  const bool heads_texts = archive.class_head() || adapted.new_head() || own_head_of(archive);
+  collect_weights(*target, heads_texts && !archive.holds_code() ? adapted.base_names() : std::set<std::string>{}, out.weights, out.head);
+  if (adapted.new_head()) out.head = head_tensors(*adapted.new_head());
+  return out;
+}
+
+/// Files of the model that say nothing of the merged one: what wrote them, and modules of sentence-transformers that are no part of it.
+bool stays_behind(const std::string& name) {
+  for (const char* other : {"export.json", "deeplora.json", "modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"})
+    if (name == other) return true;
+  return fs::path(name).filename() != name;  // never outside the folder
+}
+
 }  // namespace
 
 std::vector<NamedTensor> head_tensors(const ModelWithHead& head) {
@@ -47,28 +73,28 @@ std::vector<NamedTensor> head_tensors(const ModelWithHead& head) {
   return {{"weight", folded.weight}, {"bias", folded.bias}};
 }
 
+MergeReport write_merged_folder(const fs::path& folder, const ModelFiles& archive, const AdaptedModel& adapted, const ModelCard& card) {
+  const torch::NoGradGuard no_grad;
+  const MergedWeights merged = merged_weights_of(archive, adapted);
+  save_tensors(folder / "model.safetensors", merged.weights, {{"format", "pt"}});
+  if (!merged.head.empty()) save_tensors(folder / kHeadFile, merged.head, head_metadata(card));
+  for (const auto& [name, content] : archive.extras())
+    if (!stays_behind(name)) write_file_atomically(folder / name, content);
+  if (archive.extra("config.json")) write_file_atomically(folder / "config.json", transformers_config(archive, card));
+  write_file_atomically(folder / "README.md", weights_readme(archive, card));
+  return merged.report;
+}
+
 MergeReport export_safetensors(const ModelFiles& archive, const AdaptedModel& adapted, const fs::path& output, const ModelCard& card) {
-  torch::NoGradGuard no_grad;
-  MergeReport report;
-  const auto target = open_model_files(archive.file());
-  merge_into(*target, archive, adapted, report);
-  std::vector<NamedTensor> weights, head;
-  collect_weights(*target, weights, head);
-  if (adapted.new_head()) head = head_tensors(*adapted.new_head());
+  const torch::NoGradGuard no_grad;
   if (output.extension() == ".safetensors") {
-    for (const auto& [name, value] : head) weights.push_back({cat("head.", name), value});
-    save_tensors(output, weights, {{"format", "pt"}});
-    return report;
+    MergedWeights merged = merged_weights_of(archive, adapted);
+    for (const auto& [name, value] : merged.head) merged.weights.push_back({cat("head.", name), value});
+    save_tensors(output, merged.weights, {{"format", "pt"}});
+    return merged.report;
   }
-  write_folder_atomically(output, [&](const fs::path& folder) {
-    save_tensors(folder / "model.safetensors", weights, {{"format", "pt"}});
-    if (!head.empty()) save_tensors(folder / "head.safetensors", head, head_metadata(card));
-    for (const auto& [name, content] : archive.extras())
-      if (fs::path(name).filename() == name && name != "export.json" && name != "deeplora.json")  // never outside the folder
-        write_file_atomically(folder / name, content);
-    if (archive.extra("config.json")) write_file_atomically(folder / "config.json", transformers_config(archive, card));
-    write_file_atomically(folder / "README.md", weights_readme(archive, card));
-  });
+  MergeReport report;
+  write_folder_atomically(output, [&](const fs::path& folder) { report = write_merged_folder(folder, archive, adapted, card); });
   return report;
 }
 

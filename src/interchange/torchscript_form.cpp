@@ -58,6 +58,8 @@ MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveI
   merge_into(target, archive, adapted, report);
   auto extras = archive.extras();
   extras["deeplora.json"] = info.dump(2);
+  if (const auto state = info.find("task_state"); state != info.end() && state->contains("labels") && extras.count("config.json"))
+    extras["config.json"] = with_labels(extras["config.json"], (*state)["labels"].get<std::vector<std::string>>());
   ArchiveInterface merged_interface = interface;
   torch::jit::Module module = target.module();
   if (head) {

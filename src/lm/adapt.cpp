@@ -80,6 +80,37 @@ void AdaptedModel::keep(const NamedTensor& parameter, bool train) {
   if (train) train_in_float32(trained_base_.back().value);
 }
 
+void AdaptedModel::keep_started(const std::vector<NamedTensor>& started) {
+  std::set<std::string> names;
+  for (const auto& [name, unused] : started) names.insert(name);
+  for (const auto& parameter : model_->base_parameters())
+    if (names.count(parameter.name)) keep(parameter, false);
+}
+
+torch::Tensor AdaptedModel::in_files(const std::string& name, const torch::Tensor& value) const {
+  if (units_.scale == 1 && units_.shift == 0) return value;
+  if (name == units_.weight) return value.to(torch::kFloat64) * units_.scale;
+  return name == units_.bias ? value.to(torch::kFloat64) * units_.scale + units_.shift : value;
+}
+
+torch::Tensor AdaptedModel::in_training(const std::string& name, const torch::Tensor& value) const {
+  if (units_.scale == 1 && units_.shift == 0) return value;
+  if (name == units_.weight) return value.to(torch::kFloat64) / units_.scale;
+  return name == units_.bias ? (value.to(torch::kFloat64) - units_.shift) / units_.scale : value;
+}
+
+std::vector<NamedTensor> AdaptedModel::trained_base_in_files() const {
+  std::vector<NamedTensor> out;
+  for (const auto& [name, value] : trained_base_) out.push_back({name, in_files(name, value.detach())});
+  return out;
+}
+
+std::set<std::string> AdaptedModel::base_names() const {
+  std::set<std::string> out;
+  for (const auto& [name, unused] : model_->base_parameters()) out.insert(name);
+  return out;
+}
+
 void AdaptedModel::train_base() {
   for (auto& parameter : model_->base_parameters()) {
     train_in_float32(parameter.value);
@@ -200,6 +231,7 @@ std::vector<NamedTensor> AdaptedModel::merged_weights() const {
   }
   for (const auto& [name, value] : trained_base_)
     if (!adapted.count(name)) out.push_back({name, value.detach()});
+  for (auto& [name, value] : out) value = in_files(name, value);
   return out;
 }
 

@@ -22,6 +22,12 @@ struct AttachedAdapter {
 /// Leading k singular pairs of the loss's gradient at a site (see AdapterContext).
 using LeadingGradient = std::function<SingularPairs(const AdapterSite& site, int64_t k)>;
 
+/// An output layer that starts here learns in units of the targets' spread; files hold it in the targets' own: W scale, b scale + shift.
+struct OutputUnits {
+  std::string weight, bias;  ///< names in the files
+  double shift = 0, scale = 1;
+};
+
 /// What one run trains: adapters at sites, a head, or base weights.
 ///
 /// Trained tensors have fixed names in files: "adapter/<weight path>/<factor>", "head/weight", "head/bias" (a new head) and
@@ -45,11 +51,22 @@ class AdaptedModel {
   /// where `heads` is false. Throws Error with every pattern that matches nothing.
   void train_also(const std::vector<std::string>& patterns, const std::set<std::string>& adapted, bool heads);
 
+  /// Takes weights that no file holds yet to what files of the run hold, whether they are trained or not.
+  void keep_started(const std::vector<NamedTensor>& started);
+  void set_output_units(OutputUnits units) { units_ = std::move(units); }
+  /// A trained base weight from the units that it is trained in to those of model files, and back.
+  torch::Tensor in_files(const std::string& name, const torch::Tensor& value) const;
+  torch::Tensor in_training(const std::string& name, const torch::Tensor& value) const;
+
   LanguageModel& model() { return *model_; }
   const std::shared_ptr<ModelWithHead>& new_head() const { return new_head_; }
   const std::vector<AttachedAdapter>& adapters() const { return adapters_; }
   /// Base weights that files hold: trained ones, and those that train_also() only keeps.
   const std::vector<NamedTensor>& trained_base() const { return trained_base_; }
+  /// The same in the units of model files.
+  std::vector<NamedTensor> trained_base_in_files() const;
+  /// Names of the base model's weights that it reads.
+  std::set<std::string> base_names() const;
 
   /// Everything that is trained. `made_head_scale` and `own_head_scale` are the learning rates of a head that was added and of the
   /// model's own, over that of everything else.
@@ -74,6 +91,7 @@ class AdaptedModel {
   std::shared_ptr<ModelWithHead> new_head_;
   std::vector<AttachedAdapter> adapters_;
   std::vector<NamedTensor> trained_base_;
+  OutputUnits units_;
 };
 
 }  // namespace deeplora

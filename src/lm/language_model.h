@@ -13,6 +13,7 @@
 
 #include "lm/adapter.h"
 #include "lm/decoding_state.h"
+#include "model_files/class_head.h"
 
 namespace deeplora {
 
@@ -110,12 +111,22 @@ class LanguageModel : public torch::nn::Module {
 
 /// A model family: says whether files hold a model of its own, and builds it on their tensors.
 class ModelFiles;
+/// What stands on a model.
+enum class HeadKind {
+  as_files,  ///< what the files hold
+  none,      ///< nothing: the model gives its hidden states
+  classes    ///< the family's own head for classifying texts, logits [B, C]
+};
 struct ModelOptions {
   std::optional<double> dropout;  ///< replaces every dropout probability of the archive's configuration
+  HeadKind head = HeadKind::as_files;
+  double shift = 0, scale = 1;  ///< of HeadKind::classes: logits = scale * (W x + b) + shift, in float64 unless these are 0 and 1
 };
 struct ModelFamily {
   std::function<bool(const ModelFiles&)> recognises;
   std::function<std::shared_ptr<LanguageModel>(const ModelFiles&, const ModelOptions&)> build;
+  /// The head of so many outputs that transformers puts on these files' model; empty for families that have none.
+  std::function<ClassHead(const ModelFiles&, int64_t outputs)> class_head;
 };
 using ModelFamilies = Registry<ModelFamily>;
 

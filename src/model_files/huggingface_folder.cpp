@@ -7,6 +7,7 @@
 
 #include "core/files.h"
 #include "core/safetensors.h"
+#include "model_files/own_head.h"
 #include "model_files/tensor_file.h"
 
 namespace deeplora {
@@ -212,9 +213,24 @@ void HuggingFaceFolder::read_weights(torch::Device device) {
     (is_buffer(one.name, value) ? buffers : parameters).push_back({one.name, std::move(value)});
   }
   for (auto& [name, value] : parameters) add_tensor(name, value);
+  for (auto& [name, value] : read_head_beside(device)) add_tensor(name, value);
   parameters_ = tensors().size();
   for (auto& [name, value] : buffers) add_tensor(name, value);
   check(parameters_ > 0, "model ", file_.string(), " holds no weights");
+}
+
+std::vector<NamedTensor> HuggingFaceFolder::read_head_beside(torch::Device device) {
+  const fs::path file = file_ / kHeadFile;
+  if (!is_there(file)) return {};
+  const TensorFile read = load_tensors(file);
+  const auto pooling = read.metadata.find("pooling");
+  check(pooling != read.metadata.end() && read.tensors.count("weight") == 1 && read.tensors.count("bias") == 1 && read.tensors.size() == 2, "model ", file_.string(),
+        ": ", kHeadFile, ": expected weight, bias and their pooling, as deeplora export writes it");
+  const torch::Tensor &weight = read.tensors.at("weight"), &bias = read.tensors.at("bias");
+  check(weight.dim() == 2 && bias.dim() == 1 && bias.size(0) == weight.size(0) && weight.is_floating_point() && bias.is_floating_point(), "model ", file_.string(),
+        ": ", kHeadFile, ": expected weight [C, D] and bias [C], found ", weight.sizes(), " and ", bias.sizes());
+  head_beside_ = OwnHead{"head", pooling->second};
+  return {{"head.weight", weight.to(device)}, {"head.bias", bias.to(device)}};
 }
 
 void HuggingFaceFolder::name_inputs() {

@@ -24,6 +24,8 @@ class HuggingFaceFolder : public ModelFiles {
  private:
   void read_small_files();
   void read_weights(torch::Device device);
+  /// head.safetensors of our own exports; its tensors are parameters "head.weight" and "head.bias".
+  std::vector<NamedTensor> read_head_beside(torch::Device device);
   void name_inputs();
 };
 

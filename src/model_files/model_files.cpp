@@ -2,6 +2,8 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
+
 #include "core/fingerprint.h"
 
 namespace deeplora {
@@ -28,6 +30,20 @@ void ModelFiles::set_tensor(const std::string& name, const torch::Tensor& value)
 void ModelFiles::add_tensor(std::string name, torch::Tensor value) {
   index_.emplace(name, tensors_.size());
   tensors_.push_back({std::move(name), std::move(value)});
+}
+
+void ModelFiles::put_head(ClassHead head, std::vector<NamedTensor> started) {
+  fingerprint();  // of what the files hold
+  class_head_ = std::move(head);
+  started_ = std::move(started);
+  tensors_.insert(tensors_.begin() + static_cast<std::ptrdiff_t>(parameters_), started_.begin(), started_.end());
+  parameters_ += started_.size();
+  index_.clear();
+  for (size_t i = 0; i < tensors_.size(); ++i) index_.emplace(tensors_[i].name, i);
+}
+
+bool ModelFiles::is_started(const std::string& name) const {
+  return std::any_of(started_.begin(), started_.end(), [&](const NamedTensor& tensor) { return tensor.name == name; });
 }
 
 void ModelFiles::check_finite() const {

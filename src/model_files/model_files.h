@@ -12,9 +12,16 @@
 
 #include "core/json_file.h"
 #include "core/optimizer.h"
+#include "model_files/class_head.h"
 #include "model_files/stored_tensors.h"
 
 namespace deeplora {
+
+/// A head that lies beside the model's own module: no model of transformers has it.
+struct OwnHead {
+  std::string module;   ///< its weight and bias are "module.weight", "module.bias"
+  std::string pooling;  ///< of the base's states
+};
 
 /// What every kind of model file has. A kind fills the protected members when it is opened.
 class ModelFiles {
@@ -51,6 +58,15 @@ class ModelFiles {
   void check_same(const ModelFiles& other) const;
   /// The file, for weights that are to be left in it.
   const std::shared_ptr<const StoredTensors>& stored() const { return stored_; }
+  /// A head in a file of its own; see own_head_of().
+  const std::optional<OwnHead>& head_beside() const { return head_beside_; }
+  /// Puts the family's own head for classifying texts on the model: `started` are those of its weights that the files lack. They become parameters, in memory
+  /// alone; the fingerprint stays that of the files.
+  void put_head(ClassHead head, std::vector<NamedTensor> started);
+  const std::optional<ClassHead>& class_head() const { return class_head_; }
+  /// Weights of that head that the files lack.
+  const std::vector<NamedTensor>& started() const { return started_; }
+  bool is_started(const std::string& name) const;
   /// Leaves those tensors to the file of which `taken`, under their names, are copies in another dtype: a model that
   /// widened half precision does not read them again.
   void leave_widened(const std::vector<NamedTensor>& taken) const;
@@ -82,11 +98,14 @@ class ModelFiles {
   size_t parameters_ = 0;  ///< how many of the tensors, from the first, are parameters
   std::vector<std::string> inputs_;
   std::map<std::string, std::string> extras_;
+  std::optional<OwnHead> head_beside_;
 
  private:
   std::vector<NamedTensor> tensors_;
   std::map<std::string, size_t> index_;
   JsonFile config_, export_info_, deeplora_info_;
+  std::optional<ClassHead> class_head_;
+  std::vector<NamedTensor> started_;
   mutable std::string fingerprint_;
 };
 

@@ -1,4 +1,4 @@
-// Heads that our own export put on an archive.
+// Heads that our own export put on a model: around an archive, or in head.safetensors of a folder.
 #pragma once
 
 #include <optional>
@@ -11,12 +11,10 @@ namespace deeplora {
 /// Key of export.json in such archives.
 inline constexpr const char* kHeadInfo = "new_head";
 
-/// The head that lies beside the archive's own module: no model of transformers has it.
-struct OwnHead {
-  std::string module;   ///< its weight and bias are "module.weight", "module.bias"
-  std::string pooling;  ///< of the base's states
-};
-/// As export.json says; nothing for other archives. Throws Error when it says it badly.
+/// The file of such a head in a folder: weight [C, D], bias [C], and the pooling in its metadata.
+inline constexpr const char* kHeadFile = "head.safetensors";
+
+/// As export.json or the folder's file says; nothing for other models. Throws Error when it says it badly.
 std::optional<OwnHead> own_head_of(const ModelFiles& archive);
 
 }  // namespace deeplora

@@ -35,7 +35,11 @@ class Classification : public TextTask {
       }
     }
     errors.throw_if_any();
-    labels_ = LabelNames::of(found);
+    labels_ = classes_.empty() ? LabelNames::of(found) : LabelNames::of_model(classes_, found);
+    if (labels_.are_the_models()) {
+      log_info("column ", columns_.label, ": labels are the classes of the model's own head, in its order: ", join(labels_.names(), ", ", 8));
+      return find_positive();
+    }
     for (const auto& [spelling, name] : labels_.respelt())
       log_info("column ", columns_.label, ": all labels are numbers, so '", spelling, "' is label '", name, "'");
     const auto& names = labels_.names();
@@ -46,9 +50,14 @@ class Classification : public TextTask {
     find_positive();
   }
 
-  nlohmann::ordered_json state() const override { return {{"labels", labels_.names()}}; }
+  void use_classes(const std::vector<std::string>& names) override { classes_ = names; }
+  nlohmann::ordered_json state() const override {
+    nlohmann::ordered_json out{{"labels", labels_.names()}};
+    if (labels_.are_the_models()) out["of_the_model"] = true;
+    return out;
+  }
   void restore(const OrderedJsonFile& state) override {
-    labels_ = LabelNames::in_order(read_labels(state));
+    labels_ = state.value("of_the_model", false) ? LabelNames::of_model(read_labels(state)) : LabelNames::in_order(read_labels(state));
     find_positive();
   }
   int64_t outputs() const override { return static_cast<int64_t>(labels_.size()); }
@@ -75,8 +84,8 @@ class Classification : public TextTask {
   void read_label(const Row& row, Example& example) const override {
     const std::string label = cell(row, columns_.label);
     const auto found = labels_.find(label);
-    check(found.has_value(), row.source, ": ", columns_.label, ": label '", label, "' does not occur in the training rows; known: ",
-          join(labels_.names()));
+    check(found.has_value(), row.source, ": ", columns_.label, ": label '", label, labels_.are_the_models() ? "' is no class of the model's own head; known: "
+          : "' does not occur in the training rows; known: ", join(labels_.names()));
     example.label = *found;
   }
 
@@ -143,6 +152,7 @@ class Classification : public TextTask {
   }
 
   std::string headline_, positive_;
+  std::vector<std::string> classes_;  ///< of the model's own head; empty where that is new
   LabelNames labels_;
 };
 

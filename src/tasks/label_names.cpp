@@ -1,7 +1,10 @@
 #include "tasks/label_names.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cstdlib>
+
+#include "core/error.h"
 
 namespace deeplora {
 namespace {
@@ -88,6 +91,59 @@ LabelNames LabelNames::of(const std::set<std::string>& found) {
   return out;
 }
 
+namespace {
+
+/// "LABEL_2" and "2" -> 2, below `count`; nothing for other texts.
+std::optional<int64_t> class_number(std::string_view label, size_t count) {
+  constexpr std::string_view kPlaceholder = "LABEL_";
+  if (label.starts_with(kPlaceholder)) label.remove_prefix(kPlaceholder.size());
+  if (label.empty() || label.size() > 9 || label.find_first_not_of("0123456789") != std::string_view::npos || (label.size() > 1 && label.front() == '0'))
+    return std::nullopt;
+  const long number = std::stol(std::string(label));
+  return static_cast<size_t>(number) < count ? std::optional<int64_t>(number) : std::nullopt;
+}
+
+bool are_placeholders(const std::vector<std::string>& names) {
+  for (size_t i = 0; i < names.size(); ++i)
+    if (names[i] != "LABEL_" + std::to_string(i)) return false;
+  return true;
+}
+
+std::string lowered(std::string_view text) {
+  std::string out(text);
+  std::transform(out.begin(), out.end(), out.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return out;
+}
+
+}  // namespace
+
+LabelNames LabelNames::of_model(std::vector<std::string> classes, const std::set<std::string>& found) {
+  if (are_placeholders(classes)) {
+    const auto is_number = [&](const std::string& label) { return class_number(label, classes.size()).has_value(); };
+    if (!std::all_of(found.begin(), found.end(), is_number)) return of(found);
+    for (const auto& label : found) classes[static_cast<size_t>(*class_number(label, classes.size()))] = label;
+  }
+  LabelNames out = in_order(std::move(classes));
+  out.the_models_ = true;
+  std::vector<std::string> strangers;
+  for (const auto& label : found)
+    if (!out.find(label)) strangers.push_back("'" + label + "'");
+  check(strangers.empty(), join(strangers), strangers.size() == 1 ? " is none" : " are none", " of the classes of the model's own head: ",
+        join(out.names_, ", ", 12), "; head.type: linear puts a new head on the model");
+  return out;
+}
+
+std::optional<int64_t> LabelNames::find_as_the_models(std::string_view label) const {
+  std::optional<int64_t> out;
+  const std::string plain = lowered(label);
+  for (size_t i = 0; i < names_.size(); ++i) {
+    if (lowered(names_[i]) != plain) continue;
+    if (out) return std::nullopt;  // two names that differ in their case alone
+    out = static_cast<int64_t>(i);
+  }
+  return out ? out : class_number(label, names_.size());
+}
+
 LabelNames LabelNames::in_order(std::vector<std::string> names) {
   LabelNames out;
   out.names_ = std::move(names);
@@ -107,10 +163,9 @@ std::optional<int64_t> LabelNames::find(std::string_view label) const {
   if (const auto found = classes_.find(label); found != classes_.end()) return found->second;
   label = without_blanks(label);
   if (const auto found = classes_.find(label); found != classes_.end()) return found->second;
-  if (numbers_.empty()) return std::nullopt;
-  const auto number = number_form(label);
-  const auto found = number ? numbers_.find(*number) : numbers_.end();
-  return found == numbers_.end() ? std::nullopt : std::optional(found->second);
+  const auto number = numbers_.empty() ? std::nullopt : number_form(label);
+  if (const auto found = number ? numbers_.find(*number) : numbers_.end(); found != numbers_.end()) return found->second;
+  return the_models_ && numbers_.empty() ? find_as_the_models(label) : std::nullopt;
 }
 
 }  // namespace deeplora

@@ -80,6 +80,8 @@ class Task {
   virtual void set_pad_id(int64_t id) = 0;
   /// Languages that a translator's tokenizer marks texts with; empty for everything else.
   virtual Languages languages() const { return {}; }
+  /// Names of the classes that the model's own head gives, in their order; called before fit() where the head that is used lies in the model's files.
+  virtual void use_classes(const std::vector<std::string>& /*names*/) {}
   /// Called before any row is encoded. Throws Error for a model of another kind.
   virtual void use_model(const TaskModel& /*model*/) {}
   /// How the task's files are read: columns, and what may stand in for them.
@@ -114,6 +116,8 @@ class Task {
     out.scores = evaluate(model, examples, options);
     return out;
   }
+  /// True for one result of a whole text, which a family's own head for classifying texts can give.
+  virtual bool takes_class_head() const { return false; }
   /// Width of the logits, C; 0 when the task takes the model's own output (language modelling).
   virtual int64_t outputs() const = 0;
   /// One JSON object per example, in order.

@@ -25,6 +25,7 @@ class TextTask : public Task {
   std::vector<std::string> remarks(const std::vector<Row>& rows, bool labelled) const override;
   Batch collate(std::span<const Example* const> examples) const override;
   void set_pad_id(int64_t id) override { pad_id_ = id; }
+  bool takes_class_head() const override { return true; }
   int64_t loss_count(const Batch& batch) const override { return batch.size(); }
   Scores evaluate(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const override;
   Assessment assess(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const override;

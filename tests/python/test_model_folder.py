@@ -71,7 +71,8 @@ def test_a_folder_trains_as_the_archive_of_the_folder_does(name, run, rows, tmp_
         folder = two_labels(folder, tmp_path)
     data, task = task_of(name, rows, tmp_path)
     export_torchscript.export(str(folder), str(tmp_path / "m.pt"), task, None)
-    of_folder = finetune(run, tmp_path, folder, data, "folder")
+    # The archive of an encoder has no place for the family's own head.
+    of_folder = finetune(run, tmp_path, folder, data, "folder", *(("--set", "head.type=linear") if task == "encoder" else ()))
     of_archive = finetune(run, tmp_path, tmp_path / "m.pt", data, "archive")
     assert of_folder == of_archive and len(of_folder) >= 6
 

@@ -120,6 +120,7 @@ KEYS = {
     "adapter.outer_lr_ratio": Key("compressed", "0.1"),
     "adapter.lr_ratio": Key("plus", "4"),
     "adapter.gamma": Key("one", "64"),
+    "head.type": Key("lora", "linear"),
     "head.train": Key("lora", "no", alone=True),
     "head.dropout": Key("lora", "0.3"),
     "train.optimizer": Key("lora", "adam"),

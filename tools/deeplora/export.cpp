@@ -38,6 +38,7 @@ ModelCard card_of(const Session& s, const RunFolder& folder, const ExportOptions
   card.regression = s.task().outputs() == 1 && card.labels.empty();
   if (s.adapted->new_head()) card.pooling = to_string(s.adapted->new_head()->options().pooling);
   else if (const auto own = own_head_of(*s.files)) card.pooling = own->pooling;
+  if (s.tokenizer && s.tokenizer->special().pad >= 0) card.pad_id = s.tokenizer->special().pad;
   if (!folder.finished()) return card;
   const JsonFile result = JsonFile::parse(folder.result_file().string(), read_file(folder.result_file(), "result of the run"));
   for (const char* split : {"test", o.last ? "last" : "best"}) {

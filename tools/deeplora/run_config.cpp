@@ -114,8 +114,10 @@ AdapterConfig AdapterConfig::read(const Config& adapter, const AdapterMethods& m
 
 HeadConfig HeadConfig::read(const Config& head) {
   HeadConfig out;
+  head.read_choice("type", out.type, {"auto", "linear", "huggingface"},
+                   "linear: a new linear layer on pooled states; huggingface: the family's own head of transformers; auto: that where the family has one and no pooling is asked for");
   head.read("train", out.train, "train the head; false freezes it at its start");
-  head.read("dropout", out.dropout, "dropout before a new head");
+  head.read("dropout", out.dropout, "dropout before a new linear head; one of type huggingface has its family's");
   head.require(out.dropout >= 0 && out.dropout < 1, "dropout", "a number from 0 to below 1");
   return out;
 }

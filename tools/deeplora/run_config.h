@@ -62,6 +62,7 @@ struct AdapterConfig {
 
 /// The `head` section.
 struct HeadConfig {
+  std::string type = "auto";
   bool train = true;
   double dropout = 0.1;
   static HeadConfig read(const Config& head);

@@ -83,14 +83,12 @@ std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const fs::path& path, 
 std::shared_ptr<LanguageModel> build_native(const ModelFiles& files, const ArchiveInterface& interface,
                                             const ModelOptions& options, const ModelFamilies& families, double* difference) {
   const auto reference = reference_forward(files, interface);
-  for (const auto& name : families.names()) {
-    const ModelFamily& family = families.at(name);
-    if (!family.recognises(files)) continue;
-    auto model = family.build(files, options);
+  if (const ModelFamily* family = family_of(files, families)) {
+    auto model = family->build(files, options);
     if (!reference) return model;
     check_reads_nothing_beside(archive_of(files, "a native family's check"), *model);
     const ParityResult parity = compare_with_reference(files, *reference, *model);
-    check(parity.equal, "model ", files.file().string(), ": the native family ", name, " does not compute what the archive computes: ",
+    check(parity.equal, "model ", files.file().string(), ": the native family ", model->family(), " does not compute what the archive computes: ",
           parity.message, "; its config.json may belong to another model");
     if (difference) *difference = parity.difference;
     return model;
@@ -216,8 +214,22 @@ LoadedData Session::load(const fs::path& file, std::string_view what, bool label
   return out;
 }
 
-std::shared_ptr<LanguageModel> Session::build_base(const Registries& registries) {
-  const ModelOptions options{config.model.dropout};
+ModelOptions Session::prepare_head(const ModelFamilies& families) {
+  ModelOptions options{.dropout = config.model.dropout};
+  plan_ = plan_head(config, *files, families);
+  options.head = plan_.kind;
+  if (plan_.kind != HeadKind::classes) return options;
+  put_class_head(*files, *family_of(*files, families), task().outputs(), static_cast<uint64_t>(config.train.seed), device);
+  const std::string weight = files->class_head()->output + ".weight", bias = files->class_head()->output + ".bias";
+  if (!files->is_started(weight)) return options;
+  // A new output layer learns standardised targets. Without a bias the mean has no place in the file.
+  std::tie(options.shift, options.scale) = task().output_scale();
+  if (!files->has(bias)) options.shift = 0;
+  units_ = {weight, bias, options.shift, options.scale};
+  return options;
+}
+
+std::shared_ptr<LanguageModel> Session::build_base(const Registries& registries, const ModelOptions& options) {
   const ArchiveInterface& interface = config.model.interface;
   if (config.model.backend == "graph") return build_graph(*files, interface, options, &parity_difference, task().outputs() == 0);
   try {
@@ -236,7 +248,11 @@ ModelOutput Session::run_probe(LanguageModel& model) const {
   const torch::NoGradGuard no_grad;
   const bool was_training = model.is_training();
   model.eval();
-  ModelOutput out = model.forward(probe_batch(*files, model).to(device));
+  Batch batch = probe_batch(*files, model);
+  // Some families' heads read a text at its end token.
+  if (const auto end = files->config().root.find("eos_token_id"); plan_.kind == HeadKind::classes && end != files->config().root.end() && end->is_number_integer())
+    batch.input_ids.select(1, 0).fill_(end->get<int64_t>());
+  ModelOutput out = model.forward(batch.to(device));
   model.train(was_training);
   return out;
 }
@@ -250,6 +266,7 @@ Pooling Session::choose_pooling() const {
 
 std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageModel>& base) {
   torch::NoGradGuard no_grad;
+  if (plan_.kind == HeadKind::classes) return nullptr;
   const ModelOutput probed = run_probe(*base);
   const torch::Tensor probe = output_of(probed);
   const int64_t outputs = task().outputs();
@@ -259,6 +276,7 @@ std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageM
     return nullptr;
   }
   if (probe.dim() == 2) {
+    check(config.head.type == "auto", "head.type: ", config.head.type, ": model ", files->file().string(), " gives ", probe.size(1), " outputs by a head of its own");
     check(probe.size(1) == outputs, "model ", files->file().string(), " gives ", probe.size(1), " outputs, but the task needs ", outputs,
           "; export it with --num-labels ", outputs, ", or as an encoder (--task encoder) to get a new head");
     return nullptr;
@@ -297,11 +315,12 @@ std::vector<AdapterSite> Session::sites_to_adapt(bool starts) const {
 }
 
 void Session::build(const Registries& registries, bool with_gradients) {
-  const auto base = build_base(registries);
+  const auto base = build_base(registries, prepare_head(registries.families));
   if (device.is_cpu()) files->leave_widened(base->base_parameters());
   base->set_gradient_checkpointing(config.train.gradient_checkpointing);
   const auto head = add_head(base);
   adapted = std::make_unique<AdaptedModel>(head ? std::static_pointer_cast<LanguageModel>(head) : base, head);
+  adapted->set_output_units(units_);
   if (with_gradients) {  // of the training rows, before anything reads them
     check_ids(task(), model(), train.examples, device, "data.train");
     say_what_was_read(task(), config.data.train, train_table, train.examples);
@@ -320,8 +339,9 @@ void Session::build(const Registries& registries, bool with_gradients) {
     const bool found = adapted->train_archive_head(paths);
     check(found || config.adapter.trains != Trains::head_only, "adapter.method: none trains the head only, but the model has no head");
   }
+  adapted->keep_started(files->started());  // trained or not, no other file holds them
   if (config.adapter.trains == Trains::adapters) {
-    adapted->train_also(config.adapter.train_also, paths, config.head.train);
+    adapted->train_also(at_own_names(config.adapter.train_also, *files, model().base_parameters()), paths, config.head.train);
     StartGradients gradients(*this, sites);
     adapted->add_adapters(sites, config.adapter.factory, static_cast<uint64_t>(config.train.seed), device,
                           with_gradients ? LeadingGradient([&](const AdapterSite& site, int64_t k) { return gradients.at(site, k); }) : nullptr);
@@ -341,6 +361,9 @@ Session Session::start(const Config& given, const Registries& registries) {
   Session session(RunConfig::read(given, registries));
   head_rates(session.config);  // a contradiction is said before anything is loaded
   session.load_model_files();
+  if (plan_head(session.config, *session.files, registries.families).in_files) session.task().use_classes(classes_in(*session.files, registries.families));
+  if (const fs::path& path = session.config.adapter.path; is_peft_folder(path))
+    if (const auto labels = peft_labels(path); !labels.empty()) session.task().use_classes(labels);
   session.load_training_rows();
   session.train.examples = encode_rows(session.task(), session.tokenizer.get(), session.train.rows, "data.train", true, &session.train.truncated);
   session.build(registries, true);

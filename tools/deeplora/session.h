@@ -1,6 +1,7 @@
 // Configuration -> model files, tokenizer, data, model, adapters: what every subcommand on a run begins with.
 #pragma once
 
+#include "head_plan.h"
 #include "lm/adapt.h"
 #include "lm/parity.h"
 #include "run_config.h"
@@ -38,7 +39,7 @@ class Session {
   nlohmann::ordered_json task_state() const;
 
   RunConfig config;
-  std::shared_ptr<const ModelFiles> files;  ///< of the base model
+  std::shared_ptr<ModelFiles> files;     ///< of the base model; the run only puts a head on it
   std::shared_ptr<Tokenizer> tokenizer;  ///< null when the model has none
   std::unique_ptr<AdaptedModel> adapted;
   torch::Device device = torch::kCPU;
@@ -58,11 +59,15 @@ class Session {
   void build(const Registries& registries, bool with_gradients);
   /// What the model, as it is in evaluation, says to the probing batch.
   ModelOutput run_probe(LanguageModel& model) const;
-  std::shared_ptr<LanguageModel> build_base(const Registries& registries);
+  std::shared_ptr<LanguageModel> build_base(const Registries& registries, const ModelOptions& options);
   Pooling choose_pooling() const;
   /// The weights that the configuration adapts; `starts`: of a new run, which may begin at a PEFT folder.
   std::vector<AdapterSite> sites_to_adapt(bool starts) const;
+  /// How the model is built, with the family's own head put on its files where it is to have one.
+  ModelOptions prepare_head(const ModelFamilies& families);
   std::shared_ptr<ModelWithHead> add_head(const std::shared_ptr<LanguageModel>& base);
+  HeadPlan plan_;
+  OutputUnits units_;
 };
 
 /// The native model of these files, checked against their own forward pass where they hold one. Throws Error when no

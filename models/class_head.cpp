@@ -1,0 +1,77 @@
+#include "models/class_head.h"
+
+#include <torch/torch.h>
+
+#include "models/activation.h"
+
+namespace deeplora {
+namespace {
+
+/// What transformers starts linear layers with.
+double start_spread(const JsonFile& config) {
+  const double spread = config.value("initializer_range", config.value("init_std", 0.02));
+  return spread > 0 ? spread : 0.02;
+}
+
+}  // namespace
+
+ClassHead describe_class_head(const ClassHeadForm& form, const ModelFiles& files, const std::string& name, const std::string& base, const std::string& prefix,
+                              int64_t width, int64_t outputs, std::optional<double> spread) {
+  ClassHead out{.architecture = name + "ForSequenceClassification", .base = base, .prefix = prefix, .output = form.last};
+  const double start = spread.value_or(start_spread(files.config()));
+  const auto add = [&](const std::string& layer, int64_t rows, bool in_base) {
+    const std::string path = (in_base ? prefix : "") + layer;
+    out.weights.push_back({path + ".weight", {rows, width}, start, in_base});
+    if (form.bias) out.weights.push_back({path + ".bias", {rows}, 0, in_base});
+  };
+  if (!form.first.empty()) add(form.first, width, form.first_in_base);
+  add(form.last, outputs, false);
+  return out;
+}
+
+bool holds_class_head(const ModelFiles& files, const ClassHeadForm& form, const std::string& above) {
+  return files.has(cat(above, form.last, ".weight"));
+}
+
+torch::Tensor last_chosen(const torch::Tensor& states, const torch::Tensor& chosen) {
+  const auto ids = torch::TensorOptions(torch::kInt64).device(states.device());
+  const torch::Tensor last = (chosen.to(torch::kInt64) * torch::arange(chosen.size(1), ids)).argmax(1);
+  return states.index({torch::arange(states.size(0), ids), last});
+}
+
+ClassHeadForm end_state_form() { return {.first = "classification_head.dense", .last = "classification_head.out_proj"}; }
+
+torch::Tensor end_states(const torch::Tensor& states, const torch::Tensor& ids, const torch::Tensor& mask, int64_t end) {
+  torch::Tensor ends = ids.eq(end);
+  if (mask.defined()) ends = ends.logical_and(mask.ne(0));
+  check(ends.any(1).all().item<bool>(), "a row has no end token (eos_token_id ", end, "), where this family's classifier reads the text; was it cut away, or left ",
+        "out by the tokenizer?");
+  return last_chosen(states, ends);
+}
+
+ClassificationHead::ClassificationHead(WeightMap& above, WeightMap& base, const ClassHeadForm& form, int64_t width, double dropout, const ModelOptions& options)
+    : form_(form), dropout_(dropout), shift_(options.shift), scale_(options.scale) {
+  if (!form.first.empty()) {
+    WeightMap& holder = form.first_in_base ? base : above;
+    first_ = register_module("first", holder.projection(form.first, -1, width));
+    if (form.first_in_base && !holder.is_started(form.first + ".weight")) first_role_ = "pooler";
+  }
+  last_ = register_module("last", above.projection(form.last, -1, -1));
+}
+
+torch::Tensor ClassificationHead::forward(torch::Tensor x) {
+  if (first_) {
+    if (form_.drops_first) x = at::dropout(x, dropout_, is_training());
+    x = at::dropout(activate(first_(x), form_.activation), dropout_, is_training());
+  }
+  const torch::Tensor raw = last_(x);
+  // In float64: float32 would round what was learnt to the step of numbers as large as the shift.
+  return scale_ == 1 && shift_ == 0 ? raw : raw.to(torch::kFloat64) * scale_ + shift_;
+}
+
+void ClassificationHead::add_sites(std::vector<AdapterSite>& sites) {
+  if (first_) sites.push_back(first_->site(first_role_, SiteKind::linear));
+  sites.push_back(last_->site("head", SiteKind::linear));
+}
+
+}  // namespace deeplora

@@ -1,0 +1,38 @@
+// The head that transformers' ...ForSequenceClassification classes put on a model: its weights' names, shapes and start.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/json_file.h"
+
+namespace deeplora {
+
+/// The head of one model's class. Names are those of the model's files, or those that the files would have.
+struct ClassHead {
+  struct Weight {
+    std::string name;
+    std::vector<int64_t> shape;
+    double spread = 0;     ///< starts as normal(0, spread); 0: zeros
+    bool in_base = false;  ///< part of the base model (BERT's pooler)
+  };
+  std::string architecture;  ///< the class: "BertForSequenceClassification"
+  std::string base;          ///< what stands before the base model's names in it: "bert."
+  std::string prefix;        ///< what stands before them in the files: "bert.", or nothing in a file of the base model alone
+  std::string output;        ///< the last layer, without ".weight": "classifier"
+  std::vector<Weight> weights{};
+
+  /// The name of one of the files' weights or modules in the class: "embeddings.LayerNorm.weight" -> "bert.embeddings.LayerNorm.weight".
+  std::string name_in_class(const std::string& name) const;
+};
+
+/// id2label of config.json in the order of its numbers; nothing where there is none. Throws Error unless it names 0, 1, 2, ... once each.
+std::optional<std::vector<std::string>> class_names(const JsonFile& config);
+
+/// {id2label, label2id} of these names.
+std::pair<nlohmann::ordered_json, nlohmann::ordered_json> class_name_maps(const std::vector<std::string>& names);
+
+}  // namespace deeplora

@@ -1,0 +1,96 @@
+#include "head_plan.h"
+
+#include <torch/torch.h>
+
+#include "core/log.h"
+#include "core/random.h"
+#include "lm/head.h"
+#include "model_files/own_head.h"
+
+namespace deeplora {
+namespace {
+
+/// True for an archive whose code ends in a head for classifying texts, as far as its files say.
+bool code_gives_classes(const ModelFiles& files) {
+  if (own_head_of(files) || files.export_info().value("task", std::string()) == "classifier") return true;
+  if (!files.export_info().root.empty()) return false;
+  const auto names = files.config().value("architectures", std::vector<std::string>());
+  return !names.empty() && names.front().ends_with("ForSequenceClassification");
+}
+
+HeadPlan plan_for_code(const std::string& type, const ModelFiles& files) {
+  const bool in_files = code_gives_classes(files);
+  check(type != "huggingface" || (in_files && !own_head_of(files)), "head.type: huggingface: the archive ", files.file().string(),
+        " is a model without such a head, and its code cannot take one; name the Hugging Face folder it was exported from in model.path, export it with --task ",
+        "classifier, or set head.type: linear");
+  check(type != "linear" || !in_files, "head.type: linear: the code of ", files.file().string(), " ends in a head of its own; export it with --task encoder to put a ",
+        "new one on it, or leave head.type out");
+  return {HeadKind::as_files, in_files};
+}
+
+std::string type_of(const ModelFiles& files) { return files.config().value("model_type", std::string("unknown")); }
+
+}  // namespace
+
+const ModelFamily* family_of(const ModelFiles& files, const ModelFamilies& families) {
+  for (const auto& name : families.names())
+    if (families.at(name).recognises(files)) return &families.at(name);
+  return nullptr;
+}
+
+HeadPlan plan_head(const RunConfig& config, const ModelFiles& files, const ModelFamilies& families) {
+  if (!config.task->takes_class_head()) return {};
+  const std::string &type = config.head.type, &pooling = config.model.pooling;
+  const bool asks_pooling = pooling != "auto";
+  check(type != "huggingface" || !asks_pooling, "model.pooling: ", pooling, ": a head of type huggingface reads the states as its family does; leave model.pooling ",
+        "out, or set head.type: linear");
+  if (files.holds_code()) return plan_for_code(type, files);
+  const ModelFamily* family = family_of(files, families);
+  const bool has_class_head = family && family->class_head;
+  const bool in_files = has_class_head && files.has(family->class_head(files, 1).output + ".weight");
+  if (type == "huggingface") {
+    check(has_class_head, "head.type: huggingface: a model of type ", type_of(files), " has no head for classifying texts here; set head.type: linear");
+    return {HeadKind::classes, in_files};
+  }
+  if (type == "linear" || asks_pooling) return {HeadKind::none, false};
+  if (own_head_of(files)) return {HeadKind::as_files, true};
+  if (in_files || (has_class_head && !pooling_of(files))) return {HeadKind::classes, in_files};
+  return {HeadKind::none, false};
+}
+
+std::vector<std::string> classes_in(const ModelFiles& files, const ModelFamilies& families) {
+  const auto named = class_names(files.config());
+  int64_t count = named ? static_cast<int64_t>(named->size()) : 0;
+  if (const auto own = own_head_of(files)) count = files.tensor(own->module + ".weight").size(0);
+  else if (const ModelFamily* family = files.holds_code() ? nullptr : family_of(files, families); family && family->class_head)
+    count = files.tensor(family->class_head(files, 1).output + ".weight").size(0);
+  if (named && static_cast<int64_t>(named->size()) == count) return *named;
+  check(!named || own_head_of(files), "model ", files.file().string(), ": id2label in config.json names ", named ? named->size() : 0, " classes, but its head has ",
+        count, " outputs");
+  std::vector<std::string> out;
+  for (int64_t i = 0; i < count; ++i) out.push_back(cat("LABEL_", i));
+  return out;
+}
+
+void put_class_head(ModelFiles& files, const ModelFamily& family, int64_t outputs, uint64_t seed, torch::Device device) {
+  const torch::NoGradGuard no_grad;
+  ClassHead head = family.class_head(files, outputs);
+  const std::string last = head.output + ".weight";
+  const int64_t found = files.has(last) ? files.tensor(last).size(0) : outputs;
+  check(found == outputs, "model ", files.file().string(), ": its head (", last, ") has ", found, " outputs, but the task needs ", outputs,
+        "; head.type: linear puts a new head on the model");
+  auto generator = make_generator(seed, "init/head");
+  std::vector<NamedTensor> started;
+  std::vector<std::string> names;
+  for (const auto& weight : head.weights) {
+    if (files.has(weight.name)) continue;
+    torch::Tensor start = torch::zeros(weight.shape);
+    if (weight.spread > 0) start.normal_(0, weight.spread, generator);
+    started.push_back({weight.name, start.to(device)});
+    names.push_back(weight.name);
+  }
+  log_info("head: ", head.architecture, names.empty() ? std::string(", as the model's files hold it") : cat("; started: ", join(names, ", ", names.size())));
+  files.put_head(std::move(head), std::move(started));
+}
+
+}  // namespace deeplora

@@ -5,15 +5,15 @@
 namespace deeplora {
 namespace fs = std::filesystem;
 
-RunPlaces RunPlaces::of(const fs::path& folder, const std::vector<fs::path>& named) {
+RunPlaces RunPlaces::of(const fs::path& folder, const std::vector<NamedFile>& files) {
   RunPlaces out;
   out.folder_ = folder;
   std::error_code ignored;
   const fs::path run = fs::absolute(folder, ignored).lexically_normal();
-  for (const auto& name : named) {
+  for (const auto& [key, name] : files) {
     if (name.empty()) continue;
     const fs::path absolute = fs::absolute(name, ignored).lexically_normal();
-    out.places_[name.string()] = {absolute.lexically_relative(run).string(), absolute.string()};
+    out.places_[key] = {name.string(), absolute.lexically_relative(run).string(), absolute.string()};
   }
   return out;
 }
@@ -21,36 +21,47 @@ RunPlaces RunPlaces::of(const fs::path& folder, const std::vector<fs::path>& nam
 RunPlaces RunPlaces::read(const fs::path& folder, const OrderedJsonFile& json) {
   RunPlaces out;
   out.folder_ = folder;
-  for (const auto& [name, unused] : json.root.items()) {
-    const auto pair = json.section(name);
-    out.places_[name] = {pair.value("from_run", std::string()), pair.value("absolute", std::string())};
+  for (const auto& item : json.root.items()) {
+    const auto place = json.section(item.key());
+    out.places_[item.key()] = {place.at<std::string>("named"), place.at<std::string>("from_run"), place.at<std::string>("absolute")};
   }
   return out;
 }
 
 nlohmann::ordered_json RunPlaces::json() const {
   nlohmann::ordered_json out = nlohmann::ordered_json::object();
-  for (const auto& [name, place] : places_) out[name] = {{"from_run", place.first}, {"absolute", place.second}};
+  for (const auto& [key, place] : places_)
+    out[key] = {{"named", place.named}, {"from_run", place.from_run}, {"absolute", place.absolute}};
   return out;
 }
 
-std::vector<fs::path> RunPlaces::candidates(const fs::path& named) const {
+std::vector<fs::path> RunPlaces::candidates(const NamedFile& file, First first) const {
+  const auto& [key, named] = file;
   std::vector<fs::path> out;
-  const auto found = places_.find(named.string());
-  if (found != places_.end()) {
-    const auto& [from_run, absolute] = found->second;
-    if (!from_run.empty()) out.push_back((folder_ / from_run).lexically_normal());
-    if (!absolute.empty()) out.emplace_back(absolute);
+  const auto found = places_.find(key);
+  if (found != places_.end() && found->second.named == named.string()) {
+    // Without a trailing slash "runs/x/" would keep an empty last part, and ".." would take that instead of the folder.
+    const fs::path folder = folder_.has_filename() ? folder_ : folder_.parent_path();
+    out.push_back((folder / found->second.from_run).lexically_normal());
+    out.emplace_back(found->second.absolute);
   }
-  out.push_back(named);
-  return out;
+  out.insert(first == First::as_named ? out.begin() : out.end(), named);
+  std::vector<fs::path> different;
+  for (auto& path : out)
+    if (std::find(different.begin(), different.end(), path) == different.end()) different.push_back(std::move(path));
+  return different;
 }
 
-fs::path RunPlaces::find(const fs::path& named) const {
-  const auto all = candidates(named);
+std::vector<fs::path> RunPlaces::existing(const NamedFile& file, First first) const {
+  std::vector<fs::path> out;
   std::error_code ignored;
-  const auto there = std::find_if(all.begin(), all.end(), [&](const fs::path& path) { return fs::exists(path, ignored); });
-  return there == all.end() ? named : *there;
+  for (const auto& path : candidates(file, first)) {
+    if (!fs::exists(path, ignored)) continue;
+    const auto same = std::find_if(out.begin(), out.end(), [&](const fs::path& other) { return fs::equivalent(path, other, ignored); });
+    if (same == out.end()) out.push_back(path);
+    else if (path == file.second) *same = path;
+  }
+  return out;
 }
 
 }  // namespace deeplora

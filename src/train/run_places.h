@@ -4,31 +4,41 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/json_file.h"
 
 namespace deeplora {
 
+/// A key of the configuration and the file or folder that it names.
+using NamedFile = std::pair<std::string, std::filesystem::path>;
+
 /// A run remembers every file relative to its own folder and absolutely, so that it works from any working directory.
 class RunPlaces {
  public:
   RunPlaces() = default;
-  /// Of a run in `folder` whose configuration names these paths, here and now. Empty paths are left out.
-  static RunPlaces of(const std::filesystem::path& folder, const std::vector<std::filesystem::path>& named);
-  /// From json() of a run that lies in `folder` now; knows nothing where `json` is empty (runs of earlier versions).
+  /// Of a run in `folder` whose configuration names these files, here and now. Empty names are left out.
+  static RunPlaces of(const std::filesystem::path& folder, const std::vector<NamedFile>& files);
+  /// From json() of a run that lies in `folder` now. Throws Error when that is not what json() writes.
   static RunPlaces read(const std::filesystem::path& folder, const OrderedJsonFile& json);
+  /// {"model.path": {"named", "from_run", "absolute"}, ...}
   nlohmann::ordered_json json() const;
 
-  /// Where `named` may lie, in the order of trust: beside the run as it lay then, where it lay then, as it is named.
-  std::vector<std::filesystem::path> candidates(const std::filesystem::path& named) const;
-  /// The first candidate that exists; `named` itself where none does.
-  std::filesystem::path find(const std::filesystem::path& named) const;
+  enum class First { remembered, as_named };
+  /// Where the file may lie, in the order of trust: beside the run as it lay then, where it lay then, as it is named from
+  /// here. A name that somebody typed here and now comes first (`as_named`). Only the name itself where the run remembers
+  /// another name under that key, or none (runs of earlier versions).
+  std::vector<std::filesystem::path> candidates(const NamedFile& file, First first) const;
+  /// Those that exist, each file once; the name itself where it is the same file as a better candidate.
+  std::vector<std::filesystem::path> existing(const NamedFile& file, First first) const;
 
  private:
+  struct Place {
+    std::string named, from_run, absolute;
+  };
   std::filesystem::path folder_;
-  /// As named -> {relative to the run folder, absolute}.
-  std::map<std::string, std::pair<std::string, std::string>> places_;
+  std::map<std::string, Place> places_;  ///< by key
 };
 
 }  // namespace deeplora

@@ -12,6 +12,9 @@ namespace deeplora {
 /// What the chosen subcommand does; set by its callback, run after parsing.
 using Action = std::function<void()>;
 
+/// --model PATH of the subcommands that use a run.
+void add_model_option(CLI::App& command, std::string& path);
+
 void setup_inspect(CLI::App& app, Action& action);
 void setup_finetune(CLI::App& app, Action& action);
 void setup_evaluate(CLI::App& app, Action& action);

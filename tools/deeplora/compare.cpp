@@ -13,6 +13,7 @@
 #include "core/parallel.h"
 #include "deeplora_version.h"
 #include "figure_files.h"
+#include "moved_files.h"
 #include "run_options.h"
 #include "text_table.h"
 
@@ -21,6 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct CompareCommand : RunOptions {
+  std::string model;
   bool report_only = false;
 };
 
@@ -125,13 +127,25 @@ void compare_together(const CompareConfig& config, const Registries& registries,
   }
 }
 
+/// The configuration as the command line gives it, with its files where they lie now. A report needs none of them.
+Config comparison_configuration(const CompareCommand& o) {
+  const fs::path folder = run_folder_of(o);
+  std::error_code ignored;
+  check(!o.config.empty() || fs::exists(folder / "compare.yaml", ignored), "run folder ", folder.string(), " holds no comparison: it has no compare.yaml");
+  Config config = given_config(o, "compare.yaml");
+  std::vector<std::string> set_here = o.overrides;
+  if (!o.model.empty()) {
+    set_path(config, "model.path", o.model);
+    set_here.push_back("model.path=");
+  }
+  if (!o.report_only)
+    find_moved_files(config, read_places(folder), o.config.empty() ? RunPlaces::First::remembered : RunPlaces::First::as_named, set_here);
+  return config;
+}
+
 void compare(const CompareCommand& o) {
   const Registries registries = make_registries();
-  if (o.config.empty()) {
-    std::error_code ignored;
-    check(fs::exists(run_folder_of(o) / "compare.yaml", ignored), "run folder ", run_folder_of(o).string(), " holds no comparison: it has no compare.yaml");
-  }
-  const CompareConfig config = CompareConfig::read(given_config(o, "compare.yaml"), registries);
+  const CompareConfig config = CompareConfig::read(comparison_configuration(o), registries);
   if (o.print_config) {
     std::cout << config.resolved();
     return;
@@ -159,20 +173,21 @@ void setup_compare(CLI::App& app, Action& action) {
   auto o = std::make_shared<CompareCommand>();
   CLI::App* command =
       app.add_subcommand("compare", "Compares methods over learning rates, ranks, numbers of training rows and seeds");
-  command->add_option("CONFIG", o->config, "YAML configuration with a `compare` section (with --report-only: the folder's own when left out)");
+  command->add_option("CONFIG", o->config, "YAML configuration with a `compare` section (with --run: the folder's own when left out)");
   command->add_option("--set", o->overrides, "Override a key: --set compare.seeds=[1,2,3] (may be repeated)")
       ->take_all()
       ->expected(1)
       ->allow_extra_args(false);
   command->add_option("--run", o->run,
                       "Folder of the comparison (default: runs/<configuration name>); finished cells there are not repeated");
+  command->add_option("--model", o->model, "The model: short for --set model.path=PATH; of a comparison that goes on, where it lies now");
   command->add_flag("--print-config", o->print_config, "Print the configuration with every default and stop");
   command->add_flag("--report-only", o->report_only, "Write the report from the cells that are finished and stop; needs nothing but the folder");
   command->footer(
       "Example:\n  deeplora compare configs/compare/quickstart.yaml --set model.path=minilm.pt --run runs/compare\n"
       "Interrupted or killed: the same command goes on where it stopped.");
   command->callback([o, &action] {
-    if (o->config.empty() && (!o->report_only || o->run.empty())) throw CLI::RequiredError("CONFIG (or --report-only with --run)");
+    if (o->config.empty() && o->run.empty()) throw CLI::RequiredError("CONFIG (or --run of a comparison that goes on)");
     action = [o] { compare(*o); };
   });
 }

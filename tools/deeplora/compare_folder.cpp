@@ -12,6 +12,7 @@
 #include "core/json_file.h"
 #include "core/leftovers.h"
 #include "core/scratch_folder.h"
+#include "moved_files.h"
 
 namespace deeplora {
 namespace fs = std::filesystem;
@@ -81,6 +82,15 @@ std::string fingerprint_of(const fs::path& path) {
   return print.hex();
 }
 
+/// Bytes of a file, or of all safetensors in a folder.
+uint64_t size_of_model(const fs::path& path, std::error_code& absent) {
+  if (!fs::is_directory(path, absent)) return fs::file_size(path, absent);
+  uint64_t bytes = 0;
+  for (const auto& entry : fs::directory_iterator(path, absent))
+    if (entry.path().extension() == ".safetensors") bytes += entry.file_size(absent);
+  return bytes;
+}
+
 /// A cell's configuration as this version of the program resolves it: keys that came later have their defaults.
 std::string resolved_again(const std::string& yaml, const fs::path& file, const Registries& registries) {
   try {
@@ -124,6 +134,7 @@ void CompareRun::check_same_cells(const Registries& registries) const {
     if (before == cells_[i].yaml) continue;
     const std::string again = resolved_again(before, file, registries);
     Settings then = settings_in(again.empty() ? before : again), now = settings_in(cells_[i].yaml);
+    for (Settings* settings : {&then, &now}) std::erase_if(*settings, [](const auto& one) { return names_a_file(one.first); });  // checked_inputs()
     if (same_evaluations && then["train.steps"] != now["train.steps"]) then["train.eval_every"] = now["train.eval_every"];
     for (const auto& difference : differing_settings(then, now))
       if (++concerned[difference] == 1) order.push_back(difference);
@@ -146,8 +157,11 @@ void CompareRun::plan_cells(const CompareConfig& config, const Registries& regis
     twins_[yaml].push_back(cells_.size());
     cells_.push_back({yaml, run.train.steps.value_or(0)});
     device_ = run.model.device;
-    for (const fs::path& file : {run.model.path, run.model.tokenizer, run.adapter.path, run.data.train, run.data.dev, run.data.test})
-      if (!file.empty() && std::find(inputs_.begin(), inputs_.end(), file) == inputs_.end()) inputs_.push_back(file);
+    for (auto& [key, file] : named_files(Config::parse(yaml))) {
+      const bool shared = key.starts_with("data.");  // the others may be a method's own
+      NamedFile input(shared ? key : cat(key, " of ", comparison_.plan().methods[cell.group.method].name), file);
+      if (std::find(inputs_.begin(), inputs_.end(), input) == inputs_.end()) inputs_.push_back(std::move(input));
+    }
   }
   choose_workers();
 }
@@ -160,8 +174,7 @@ void CompareRun::choose_workers() {
   const int beside = shared_ ? shared_->launch().local_size : 1;  // processes that share this machine
   workers_ = static_cast<int>(options_.workers > 0 ? options_.workers : std::max<int64_t>(1, places / beside));
   std::error_code absent;
-  const double model_mb = static_cast<double>(fs::file_size(inputs_.front(), absent)) / (1 << 20),
-               memory = available_memory_mb();
+  const double model_mb = static_cast<double>(size_of_model(inputs_.front().second, absent)) / (1 << 20), memory = available_memory_mb();
   if (options_.workers == 0 && on_cpu && !absent && memory > 0)  // a run holds the model, activations and LibTorch itself
     workers_ = std::clamp(static_cast<int>(memory / (4 * model_mb + 500)), 1, workers_);
   workers_ = std::min(workers_, static_cast<int>(cells_.size()));
@@ -176,20 +189,25 @@ fs::path CompareRun::cell_file(size_t cell, const char* extension) const {
   return out += extension;
 }
 
-void CompareRun::check_inputs() {
-  Json now = Json::object();
-  for (const fs::path& file : inputs_) now[file.string()] = fingerprint_of(file);
-  const fs::path record = folder_ / "inputs.json";
+Json CompareRun::checked_inputs() const {
   std::error_code ignored;
-  if (fs::exists(record, ignored)) {
-    const auto before = OrderedJsonFile::parse(record.string(), read_file(record));
-    for (const auto& item : now.items())
-      check(before.value(item.key(), item.value().get<std::string>()) == item.value(), item.key(),
-            " is not what the finished cells of ", folder_.string(), " used; put it back, or choose another --run");
-    for (const auto& item : before.root.items())
-      if (!now.contains(item.key())) now[item.key()] = item.value();  // of a method that was taken out, and may come back
+  const fs::path record = folder_ / "inputs.json";
+  OrderedJsonFile before{record.string()};
+  if (fs::exists(record, ignored)) before = OrderedJsonFile::parse(record.string(), read_file(record));
+  Json now = Json::object();
+  std::map<fs::path, std::string> prints;
+  for (const auto& [key, file] : inputs_) {
+    std::string& print = prints[file];
+    if (print.empty()) print = fingerprint_of(file);
+    // Earlier versions wrote the file's name in place of the key.
+    const std::string then = before.value(key, before.value(file.string(), print));
+    check(then == print, key, ": ", file.string(), " is not what the finished cells of ", folder_.string(), " used (checksum ", then, ", now ", print,
+          "); put it back, or choose another --run");
+    now[key] = print;
   }
-  write_file_atomically(record, now.dump(2) + "\n");
+  for (const auto& item : before.root.items())
+    if (!now.contains(item.key())) now[item.key()] = item.value();  // of a method that was taken out, and may come back
+  return now;
 }
 
 void CompareRun::open(const std::string& yaml) {
@@ -199,8 +217,14 @@ void CompareRun::open(const std::string& yaml) {
   lock_ = std::make_unique<FolderLock>(folder_);
   remove_leftovers(folder_);
   remove_leftovers(folder_ / "cells");
-  write_file_atomically(folder_ / "compare.yaml", yaml);
-  if (purpose_ == Purpose::run) check_inputs();
+  if (purpose_ == Purpose::run) {
+    const Json inputs = checked_inputs();  // a comparison that cannot go on keeps its files
+    write_file_atomically(folder_ / "compare.yaml", yaml);
+    write_file_atomically(folder_ / "inputs.json", inputs.dump(2) + "\n");
+    write_places(folder_, yaml);
+  } else {
+    write_file_atomically(folder_ / "compare.yaml", yaml);
+  }
   for (size_t i = 0; i < cells_.size(); ++i) load_finished(i);
   comparison_.drop_hopeless();  // what earlier calls gave up stays so
 }

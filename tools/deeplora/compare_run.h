@@ -15,6 +15,7 @@
 #include "core/progress.h"
 #include "core/system.h"
 #include "shared_cells.h"
+#include "train/run_places.h"
 
 namespace deeplora {
 
@@ -68,7 +69,8 @@ class CompareRun {
   void plan_cells(const CompareConfig& config, const Registries& registries);
   void check_same_cells(const Registries& registries) const;
   void choose_workers();
-  void check_inputs();
+  /// inputs.json as it is to be: checksums by key. Throws Error when they are not those of the finished cells.
+  nlohmann::ordered_json checked_inputs() const;
   bool load_finished(size_t cell);
   void start(size_t cell, int slot, std::map<size_t, Running>& running);
   std::vector<std::string> arguments(size_t cell, int slot) const;
@@ -87,7 +89,7 @@ class CompareRun {
   CompareOptions options_;
   Purpose purpose_ = Purpose::run;
   std::string device_, metric_ = "score";
-  std::vector<std::filesystem::path> inputs_;  ///< files and folders that runs read: models, tokenizers, data, factors to start from
+  std::vector<NamedFile> inputs_;  ///< what runs read: models, tokenizers, data, factors to start from; "model.path of LoRA", "data.train"
   std::vector<CellPlan> cells_;
   std::map<std::string, std::vector<size_t>> twins_;  ///< by configuration: cells that are the same run, which runs once
   std::unique_ptr<FolderLock> lock_;

@@ -2,6 +2,7 @@
 
 #include "commands.h"
 #include "core/files.h"
+#include "moved_files.h"
 #include "session.h"
 #include "text_table.h"
 
@@ -9,7 +10,7 @@ namespace deeplora {
 namespace {
 
 struct EvaluateOptions {
-  std::string run, data, output;
+  std::string run, data, model, output;
   std::vector<std::string> overrides;
   bool json = false, last = false;
 };
@@ -23,10 +24,14 @@ void write_rows(const std::filesystem::path& file, const Assessment& found) {
 void evaluate(const EvaluateOptions& o) {
   const Registries registries = make_registries();
   const RunFolder folder = RunFolder::open(o.run);
-  const Session session = Session::of_run(folder, registries, o.last, data_overrides(o.overrides));
+  const Session session = Session::of_run(folder, registries, {.last = o.last, .overrides = data_overrides(o.overrides), .model = o.model});
   std::filesystem::path file = o.data;
-  if (file.empty()) file = session.config.data.test.empty() ? session.config.data.dev : session.config.data.test;
-  check(!file.empty(), "the run has neither data.test nor data.dev; name a file with --data");
+  if (file.empty()) {
+    const std::filesystem::path &dev = session.config.data.dev, &test = session.config.data.test;
+    file = test.empty() ? dev : test;
+    check(!file.empty(), "the run has neither data.test nor data.dev; name a file with --data");
+    check_is_there(read_places(folder.path()), {test.empty() ? "data.dev" : "data.test", file}, folder.path(), "name a file with --data");
+  }
   const LoadedData data = session.load(file, "--data", true);
   EvaluationOptions options = session.evaluation();
   options.final = true;
@@ -57,6 +62,7 @@ void setup_evaluate(CLI::App& app, Action& action) {
   command->add_option("--data", o->data, "Labelled rows (default: the run's test, else dev file)");
   command->add_option("--set", o->overrides, "Override a key of the run's data section: --set data.generate=true (may be repeated)")
       ->take_all()->expected(1)->allow_extra_args(false);
+  add_model_option(*command, o->model);
   command->add_flag("--last", o->last, "The last adapter instead of the best");
   command->add_flag("--json", o->json, "Print JSON");
   command->add_option("--output", o->output,

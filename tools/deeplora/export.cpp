@@ -10,7 +10,7 @@ namespace deeplora {
 namespace {
 
 struct ExportOptions {
-  std::string run, to, output, base;
+  std::string run, to, output, base, model;
   bool last = false;
 };
 
@@ -62,7 +62,7 @@ void export_run(const ExportOptions& o) {
         output.parent_path().string(), " does not exist");
   const Registries registries = make_registries();
   const RunFolder folder = RunFolder::open(o.run);
-  const Session session = Session::of_run(folder, registries, o.last);
+  const Session session = Session::of_run(folder, registries, {.last = o.last, .overrides = {}, .model = o.model});
   const ExportSource source{*session.files,         session.config.model.interface, *session.adapted,
                             card_of(session, folder, o), export_info(session),           session.pad_id};
   const std::string said = form.write(source, output);
@@ -87,6 +87,7 @@ void setup_export(CLI::App& app, Action& action) {
   command->add_option("--output", o->output, "File or folder to write; must not exist")->required();
   command->add_option("--base", o->base,
                       "Folder or name of the base model, for adapter_config.json and README.md (default: the folder that the archive was exported from)");
+  add_model_option(*command, o->model);
   command->add_flag("--last", o->last, "The last adapter instead of the best");
   command->footer("Forms:\n" + list_of(forms) + "\nExample:\n  deeplora export runs/lora --to torchscript --output merged.pt");
   command->callback([o, &action] { action = [o] { export_run(*o); }; });

@@ -13,8 +13,10 @@
 #include "deeplora_version.h"
 #include "figure_files.h"
 #include "finetune_report.h"
+#include "moved_files.h"
 #include "run_options.h"
 #include "session.h"
+#include "tasks/task_state.h"
 #include "train/checkpoint.h"
 #include "train/distributed.h"
 
@@ -23,6 +25,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct FinetuneOptions : RunOptions {
+  std::string model;
   bool dry_run = false, restart_refused = false;
 };
 
@@ -124,9 +127,8 @@ nlohmann::ordered_json result_json(const Session& s, const TrainResult& result, 
 /// Keys that may change when a run goes on. All others decide its course or its scores: a new key is refused until it is named here.
 const std::set<std::string>& free_keys() {
   static const std::set<std::string> keys = {
-      "model.path", "model.tokenizer", "adapter.path", "data.train", "data.dev", "data.test",  // places: what is in them counts
-      "model.device",                                                                         // the trainer compares its kind
-      "train.steps", "train.epochs",                                                          // the trainer compares the steps that come of them
+      "model.device",                 // the trainer compares its kind
+      "train.steps", "train.epochs",  // the trainer compares the steps that come of them
       "report.title", "train.threads", "train.eval_batch_size", "train.log_every", "train.save_every", "train.keep_checkpoints", "train.gradient_checkpointing",
       "train.distributed_timeout"};
   return keys;
@@ -148,7 +150,7 @@ std::string checksum_of(const Session& s, bool frozen_only) {
 nlohmann::ordered_json identity_of(const Session& s) {
   nlohmann::ordered_json out = {{"weights of the model", s.files->fingerprint()}};
   for (const auto& [key, value] : settings_of(s.config.resolved))
-    if (free_keys().count(key) == 0) out[key] = value;
+    if (free_keys().count(key) == 0 && !names_a_file(key)) out[key] = value;  // of a file, what is in it counts
   if (!s.config.adapter.path.empty()) out["factors to start from (adapter.path)"] = checksum_of(s, false);
   out["frozen factors (they depend on train.threads)"] = checksum_of(s, true);
   return out;
@@ -173,6 +175,29 @@ void print_summary(const nlohmann::ordered_json& result, const RunFolder& folder
   for (size_t i = 0; i < next.size(); ++i) std::cout << (i == 0 ? "next     " : "         ") << next[i] << "\n";
 }
 
+/// Of the model that the run was trained on; empty where the run was killed before it said so.
+std::string fingerprint_of_run(const fs::path& run) {
+  const fs::path file = RunFolder::of_another(run).task_file();
+  std::error_code ignored;
+  return fs::exists(file, ignored) ? SavedTask::parse(file.string(), read_file(file, "task of the run")).fingerprint : "";
+}
+
+/// The configuration as the command line gives it; of a run that goes on, with its files where they lie now.
+Config configuration_of(const FinetuneOptions& o) {
+  Config config = given_config(o);
+  if (!o.model.empty()) set_path(config, "model.path", o.model);
+  if (!o.resume) return config;
+  const fs::path run = run_folder_of(o);
+  const RunPlaces places = read_places(run);
+  std::vector<std::string> set_here = o.overrides;
+  if (!o.model.empty()) set_here.push_back("model.path=");
+  find_moved_files(config, places, o.config.empty() ? RunPlaces::First::remembered : RunPlaces::First::as_named, set_here, fingerprint_of_run(run));
+  for (const auto& file : named_files(config))
+    if (o.config.empty())
+      check_is_there(places, file, run, file.first == "model.path" ? "say with --model PATH where it lies now" : cat("--set ", file.first, "=FILE names another place"));
+  return config;
+}
+
 /// A run, or this process's part of one.
 void train(const FinetuneOptions& o, const Config& config, const Registries& registries, ProcessGroup* group) {
   const bool leads = !group || group->leads();
@@ -180,7 +205,11 @@ void train(const FinetuneOptions& o, const Config& config, const Registries& reg
   RunFolder folder = !leads ? RunFolder::of_another(path) : o.resume ? RunFolder::open(path) : RunFolder::create(path);
   if (leads && o.resume) folder.lock();  // a new folder is made when nothing can be wrong any more
   StopSignal stop;
-  Session session = Session::start(config, registries);
+  const Session::Accept accept = [&](const ModelFiles& files) {
+    const std::string expected = o.resume && !o.model.empty() ? fingerprint_of_run(path) : "";
+    if (!expected.empty()) check_recognised(path, expected, files.file(), files.fingerprint());
+  };
+  Session session = Session::start(config, registries, accept);
   const LoadedData dev = load_optional(session, session.config.data.dev, "data.dev");
   const LoadedData test = load_optional(session, session.config.data.test, "data.test");
   announce(session);
@@ -192,6 +221,7 @@ void train(const FinetuneOptions& o, const Config& config, const Registries& reg
     if (!leads) return;
     folder.write(folder.config_file(), session.config.resolved);
     folder.write(folder.task_file(), session.task_state().dump(2) + "\n");
+    write_places(folder.path(), session.config.resolved);
   };
   const double lr = *session.config.train.lr;
   const HeadRates head = head_rates(session.config);
@@ -240,7 +270,7 @@ void begin_again(FinetuneOptions o, const Config& config, const Registries& regi
 
 void finetune(const FinetuneOptions& o) {
   const Registries registries = make_registries();
-  Config config = given_config(o);
+  Config config = configuration_of(o);
   if (o.print_config) {
     const RunConfig run = RunConfig::read(config, registries);
     head_rates(run);
@@ -284,6 +314,7 @@ void setup_finetune(CLI::App& app, Action& action) {
       "--title", [o](const std::string& title) { o->overrides.push_back("report.title=" + nlohmann::json(title).dump()); },
       "Heading of report.html (report.title)");
   command->add_flag("--resume", o->resume, "Go on from the newest checkpoint of the run folder");
+  command->add_option("--model", o->model, "The model: short for --set model.path=PATH; with --resume, where it lies now");
   command->add_flag("--restart-refused", o->restart_refused,
                     "With --resume: begin again when the run's checkpoint was made with other settings or data, instead of ending with an error");
   command->add_flag("--print-config", o->print_config, "Print the resolved configuration and stop");

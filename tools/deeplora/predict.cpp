@@ -13,7 +13,7 @@ namespace deeplora {
 namespace {
 
 struct PredictOptions {
-  std::string run, input, output;
+  std::string run, input, output, model;
   std::vector<std::string> texts, overrides;
   bool last = false;
   int64_t batch_size = 0;
@@ -55,9 +55,12 @@ Predictor make_predictor(const PredictOptions& o) {
   const Registries registries = make_registries();
   std::error_code ignored;
   check(std::filesystem::exists(o.run, ignored), o.run, " does not exist; expected a run folder or an exported model");
-  if (!std::filesystem::is_directory(o.run, ignored)) return of_export(o.run, registries, data_overrides(o.overrides));
+  if (!std::filesystem::is_directory(o.run, ignored)) {
+    check(o.model.empty(), "--model says where the model of a run folder lies; ", o.run, " is a file, which needs no other model");
+    return of_export(o.run, registries, data_overrides(o.overrides));
+  }
   Predictor out;
-  out.session.emplace(Session::of_run(RunFolder::open(o.run), registries, o.last, data_overrides(o.overrides)));
+  out.session.emplace(Session::of_run(RunFolder::open(o.run), registries, {.last = o.last, .overrides = data_overrides(o.overrides), .model = o.model}));
   out.tokenizer = out.session->tokenizer;
   out.data = out.session->config.data;
   out.evaluation = out.session->evaluation();
@@ -138,6 +141,7 @@ void setup_predict(CLI::App& app, Action& action) {
   generation("--stop", "stop", "A text that ends the generated one");
   command->add_option("--output", o->output, "Write here instead of standard output (.jsonl)");
   command->add_option("--batch-size", o->batch_size, "Rows at a time (default: the run's train.eval_batch_size)");
+  add_model_option(*command, o->model);
   command->add_flag("--last", o->last, "The last adapter instead of the best");
   command->footer("Example:\n  deeplora predict runs/lora --text \"I love this player.\"\n"
                   "  deeplora predict runs/chat --prompt \"Name three fruits.\" --temperature 0.7 --top-p 0.9 --seed 1");

@@ -1,5 +1,8 @@
 #include "run_options.h"
 
+#include "commands.h"
+#include "moved_files.h"
+
 namespace deeplora {
 namespace fs = std::filesystem;
 
@@ -27,6 +30,10 @@ Config given_config(const RunOptions& options, const char* own_name) {
   Config config = Config::load(options.config.empty() ? run_folder_of(options) / own_name : fs::path(options.config));
   for (const auto& assignment : options.overrides) config.set(assignment);
   return config;
+}
+
+void add_model_option(CLI::App& command, std::string& path) {
+  command.add_option("--model", path, "Where the run's model lies now, if the run does not find it; recognised by its fingerprint");
 }
 
 }  // namespace deeplora

@@ -19,6 +19,7 @@
 #include "lm/targets.h"
 #include "model_files/registration.h"
 #include "model_files/tensor_file.h"
+#include "moved_files.h"
 #include "start_gradients.h"
 #include "tasks/id_limits.h"
 #include "tasks/task_state.h"
@@ -175,8 +176,9 @@ Session::Session(RunConfig read) : config(std::move(read)), device(config.model.
   at::globalContext().setDeterministicFillUninitializedMemory(false);  // costs time and only finds reads of uninitialised memory
 }
 
-void Session::load_model_files() {
+void Session::load_model_files(const Accept& accept) {
   files = open_model_files(config.model.path, device);
+  if (accept) accept(*files);
   if (!config.model.interface.inputs.empty() || !config.model.interface.output.empty())
     archive_of(*files, "what model.inputs and model.output name");
   files->check_finite();
@@ -278,7 +280,8 @@ std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageM
   if (probe.dim() == 2) {
     check(config.head.type == "auto", "head.type: ", config.head.type, ": model ", files->file().string(), " gives ", probe.size(1), " outputs by a head of its own");
     check(probe.size(1) == outputs, "model ", files->file().string(), " gives ", probe.size(1), " outputs, but the task needs ", outputs,
-          "; export it with --num-labels ", outputs, ", or as an encoder (--task encoder) to get a new head");
+          files->holds_code() ? cat("; export it with --num-labels ", outputs, ", or as an encoder (--task encoder) to get a new head")
+                              : std::string("; name a folder whose head has as many, or its encoder alone (AutoModel's save_pretrained) to get a new head"));
     return nullptr;
   }
   check(probe.dim() == 3, "model.output: expected hidden states [B, T, D] or logits [B, C], found ", probe.sizes());
@@ -357,10 +360,10 @@ void Session::build(const Registries& registries, bool with_gradients) {
   release_freed_memory();  // of weights that were joined, widened or left to their file
 }
 
-Session Session::start(const Config& given, const Registries& registries) {
+Session Session::start(const Config& given, const Registries& registries, const Accept& accept) {
   Session session(RunConfig::read(given, registries));
   head_rates(session.config);  // a contradiction is said before anything is loaded
-  session.load_model_files();
+  session.load_model_files(accept);
   if (plan_head(session.config, *session.files, registries.families).in_files) session.task().use_classes(classes_in(*session.files, registries.families));
   if (const fs::path& path = session.config.adapter.path; is_peft_folder(path))
     if (const auto labels = peft_labels(path); !labels.empty()) session.task().use_classes(labels);
@@ -370,17 +373,22 @@ Session Session::start(const Config& given, const Registries& registries) {
   return session;
 }
 
-Session Session::of_run(const RunFolder& folder, const Registries& registries, bool last, const std::vector<std::string>& overrides) {
+Session Session::of_run(const RunFolder& folder, const Registries& registries, const RunUse& use) {
   Config saved = Config::load(folder.config_file());
-  for (const auto& assignment : overrides) saved.set(assignment);
-  Session session(RunConfig::read(saved, registries));
   const SavedTask saved_task = SavedTask::parse(folder.task_file().string(), read_file(folder.task_file(), "task of the run"));
-  session.load_model_files();
-  check(saved_task.fingerprint == session.files->fingerprint(), "run ", folder.path().string(), " was trained on a model with fingerprint ", saved_task.fingerprint,
-        ", but ", session.config.model.path.string(), " has ", session.files->fingerprint(), "; put the original model back");
+  const RunPlaces places = read_places(folder.path());
+  if (!use.model.empty()) set_path(saved, "model.path", use.model);
+  find_moved_files(saved, places, RunPlaces::First::remembered, use.overrides, saved_task.fingerprint);
+  for (const auto& assignment : use.overrides) saved.set(assignment);
+  Session session(RunConfig::read(saved, registries));
+  const fs::path& model = session.config.model.path;
+  if (use.model.empty()) check_is_there(places, {"model.path", model}, folder.path(), "say with --model PATH where it lies now");
+  if (!session.config.model.tokenizer.empty())
+    check_is_there(places, {"model.tokenizer", session.config.model.tokenizer}, folder.path(), "put the tokenizer files back");
+  session.load_model_files([&](const ModelFiles& files) { check_recognised(folder.path(), saved_task.fingerprint, model, files.fingerprint()); });
   session.task().restore(saved_task.state);
   session.build(registries, false);
-  const fs::path file = last ? folder.last_adapter_file() : folder.adapter_file();
+  const fs::path file = use.last ? folder.last_adapter_file() : folder.adapter_file();
   check(fs::exists(file), "run ", folder.path().string(), " holds no ", file.filename().string(),
         " yet; let it finish with: deeplora finetune --run ", folder.path().string(), " --resume");
   session.load_adapter(file);

@@ -1,6 +1,8 @@
 // Configuration -> model files, tokenizer, data, model, adapters: what every subcommand on a run begins with.
 #pragma once
 
+#include <functional>
+
 #include "head_plan.h"
 #include "lm/adapt.h"
 #include "lm/parity.h"
@@ -17,13 +19,22 @@ struct LoadedData {
   int64_t truncated = 0;
 };
 
+/// How a finished run is used.
+struct RunUse {
+  bool last = false;                   ///< the last adapter instead of the best
+  std::vector<std::string> overrides;  ///< assignments ("data.generation.beams=4") that change its configuration
+  std::filesystem::path model;         ///< where the model lies now; empty: where the run finds it
+};
+
 class Session {
  public:
   /// A new run: reads the training file first (its labels shape the head), then builds the model and its adapters. `train` is arranged.
-  static Session start(const Config& config, const Registries& registries);
-  /// A finished or interrupted run: task and adapter from its folder. Throws Error when the model file's weights are not
-  /// those the run was trained on. `overrides` ("data.generation.beams=4") change its configuration.
-  static Session of_run(const RunFolder& folder, const Registries& registries, bool last, const std::vector<std::string>& overrides = {});
+  /// `accept`, if given, is asked as soon as the model's files are open.
+  using Accept = std::function<void(const ModelFiles& files)>;
+  static Session start(const Config& config, const Registries& registries, const Accept& accept = {});
+  /// A finished or interrupted run: task and adapter from its folder, files from where they lie now. Throws Error when the model
+  /// is found nowhere, or its weights are not those the run was trained on.
+  static Session of_run(const RunFolder& folder, const Registries& registries, const RunUse& use);
 
   /// Rows and examples of a file; says how many texts were cut. Throws Error for an empty file or missing columns.
   LoadedData load(const std::filesystem::path& file, std::string_view what, bool labelled) const;
@@ -54,7 +65,7 @@ class Session {
 
  private:
   explicit Session(RunConfig read);
-  void load_model_files();
+  void load_model_files(const Accept& accept);
   void load_training_rows();
   void build(const Registries& registries, bool with_gradients);
   /// What the model, as it is in evaluation, says to the probing batch.

@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <fstream>
 #include <set>
 
 #include "core/files.h"
@@ -34,9 +35,43 @@ std::vector<std::string> plain_files(const fs::path& folder) {
   return names;
 }
 
+/// Throws Error where a file is there in name only: a link whose target is gone, or what git leaves of a large file.
+void check_has_content(const fs::path& folder, const std::string& file) {
+  const fs::path path = folder / file;
+  std::error_code ignored;
+  if (fs::is_symlink(path, ignored) && !fs::exists(path, ignored))
+    fail("model ", folder.string(), ": ", file, " is a link to ", fs::read_symlink(path, ignored).string(), ", which is not there; download the model again");
+  if (!fs::is_regular_file(path, ignored)) return;
+  std::ifstream in(path, std::ios::binary);
+  std::string begin(23, '\0');
+  in.read(begin.data(), static_cast<std::streamsize>(begin.size()));
+  check(begin != "version https://git-lfs", "model ", folder.string(), ": ", file, " is a pointer of Git LFS, not the file itself; run git lfs pull in the folder");
+}
+
+/// The first of the folder's files that ends so; empty without one.
+std::string first_that_ends(const fs::path& folder, std::string_view ending) {
+  const auto names = plain_files(folder);
+  const auto found = std::find_if(names.begin(), names.end(), [ending](const std::string& name) { return name.ends_with(ending); });
+  return found == names.end() ? "" : *found;
+}
+
+void check_is_no_adapter(const fs::path& folder) {
+  check(!is_there(folder / "adapter_config.json"), "model ", folder.string(),
+        " is a PEFT folder: it holds an adapter; name it in adapter.path, and its base model in model.path");
+}
+
+/// GGUF has no tensors that we read.
+void check_is_no_gguf(const fs::path& folder) {
+  const std::string gguf = first_that_ends(folder, ".gguf");
+  check(gguf.empty(), "model ", folder.string(), " holds ", gguf, ", llama.cpp's form of a model, which is not read; name the folder that it was converted ",
+        "from, or convert it once: python -c \"from transformers import AutoModelForCausalLM as M; M.from_pretrained('", folder.string(), "', gguf_file='", gguf,
+        "').save_pretrained('converted')\"");
+}
+
 /// What is wrong with a folder that holds no safetensors of a model.
 [[noreturn]] void fail_without_weights(const fs::path& folder) {
   const std::string name = folder.string();
+  check_is_no_adapter(folder);
   for (const char* pickle : {"pytorch_model.bin", "pytorch_model.bin.index.json"})
     if (is_there(folder / pickle))
       fail("model ", name, " holds its weights in ", pickle, " alone, a pickle that could run code when it is read; convert it once: ",
@@ -47,16 +82,25 @@ std::vector<std::string> plain_files(const fs::path& folder) {
     if (is_there(folder / other))
       fail("model ", name, " holds its weights in ", other, " alone; load it in transformers (from_tf=True or from_flax=True) and ",
            "save it with save_pretrained");
+  check_is_no_gguf(folder);
   const auto names = plain_files(folder);
+  if (const std::string shard = first_that_ends(folder, ".safetensors"); !shard.empty())
+    fail("model ", name, " holds ", shard, " but no ", kSingle, " and no ", kIndex,
+         ", which says what of a model lies where; download the index too, or name a single file ", kSingle);
   fail("model ", name, " holds no ", kSingle, " and no ", kIndex, "; ", kExpected, "; it has ",
        names.empty() ? "no files" : join(names, ", ", 8));
 }
 
 void check_is_model_folder(const fs::path& folder) {
+  check_has_content(folder, "config.json");
   if (is_there(folder / "config.json")) return;
   const std::string name = folder.string();
-  if (is_there(folder / "adapter_config.json"))
-    fail("model ", name, " is a PEFT folder: it holds an adapter; name it in adapter.path, and its base model in model.path");
+  check_is_no_adapter(folder);
+  check_is_no_gguf(folder);
+  if (is_there(folder / "snapshots"))
+    fail("model ", name, " is a model's folder in the hub's cache; name the folder of one revision below ", (folder / "snapshots").string());
+  if (is_there(folder / "0_Transformer/config.json"))
+    fail("model ", name, " is a sentence-transformers folder whose model lies in ", (folder / "0_Transformer").string(), "; name that, and the pooling in model.pooling");
   if (is_there(folder / "task.json") && is_there(folder / "config.yaml"))
     fail("model ", name, " is a run folder; name the model that it was trained on, or a folder that deeplora export wrote");
   fail("model ", name, " is a folder without config.json; ", kExpected, ", or a TorchScript file");
@@ -139,7 +183,7 @@ bool ties_word_embeddings(const JsonFile& config) {
 HuggingFaceFolder HuggingFaceFolder::load(const fs::path& folder, torch::Device device) {
   check_is_model_folder(folder);
   HuggingFaceFolder out;
-  out.file_ = folder;
+  out.file_ = folder.has_filename() ? folder : folder.parent_path();  // without a slash at the end
   out.read_small_files();
   out.read_weights(device);
   out.name_inputs();
@@ -163,10 +207,14 @@ void HuggingFaceFolder::read_small_files() {
     extras_[name] = read_file(file_ / name, "file of the model");
   }
   read_settings();
+  const auto quantized = config().section("quantization_config");
+  check(quantized.root.empty(), "model ", file_.string(), ": its weights are quantized (config.json: quantization_config, ",
+        quantized.value("quant_method", std::string("method not said")), "), and such weights are not read; name the model that it was quantized from");
 }
 
 void HuggingFaceFolder::read_weights(torch::Device device) {
   std::vector<Shard> shards;
+  for (const char* file : {kSingle, kIndex}) check_has_content(file_, file);
   // transformers takes the single file where both are there.
   if (is_there(file_ / kSingle)) shards.push_back({kSingle, {}});
   else if (is_there(file_ / kIndex)) shards = read_index(file_);
@@ -181,7 +229,9 @@ void HuggingFaceFolder::read_weights(torch::Device device) {
   std::vector<Found> found;
   std::vector<FileOfTensors> files;
   Errors errors;
+  std::set<std::string> names;
   for (const Shard& shard : shards) {
+    check_has_content(file_, shard.file);
     const SafeTensorsFile read = SafeTensorsFile::read(file_ / shard.file);
     FileOfTensors places{file_ / shard.file, {}};
     for (const auto& name : shard.wanted)
@@ -190,6 +240,7 @@ void HuggingFaceFolder::read_weights(torch::Device device) {
       if (!shard.wanted.empty() && !shard.wanted.contains(name)) continue;
       const uint64_t offset = read.data_begin() + info.begin;
       found.push_back({todays_name(name), files.size(), offset, info});
+      if (!names.insert(found.back().name).second) errors.add("holds ", found.back().name, " under its old and its new name");
       places.places.emplace(info.end - info.begin, offset);
     }
     files.push_back(std::move(places));

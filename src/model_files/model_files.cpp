@@ -7,6 +7,22 @@
 #include "core/fingerprint.h"
 
 namespace deeplora {
+namespace {
+
+/// The first NaN or Infinity outside of strings; empty without one.
+std::string number_that_json_lacks(std::string_view text) {
+  bool inside = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '"') inside = !inside;
+    else if (inside && text[i] == '\\') ++i;
+    else if (!inside)
+      for (const char* word : {"NaN", "Infinity", "-Infinity"})
+        if (text.substr(i).starts_with(word)) return word;
+  }
+  return {};
+}
+
+}  // namespace
 
 std::vector<std::string> ModelFiles::names() const {
   std::vector<std::string> out;
@@ -91,7 +107,10 @@ std::optional<std::string> ModelFiles::extra(const std::string& name) const {
 JsonFile ModelFiles::json(const std::string& name) const {
   const std::string where = cat("model ", file_.string(), ": ", name);
   const auto found = extras_.find(name);
-  return found == extras_.end() ? JsonFile{where} : JsonFile::parse(where, found->second);
+  if (found == extras_.end()) return JsonFile{where};
+  const std::string bare = number_that_json_lacks(found->second);
+  check(bare.empty(), where, ": holds ", bare, ", which Python writes and JSON does not have; put a number or null in its place");
+  return JsonFile::parse(where, found->second);
 }
 
 void ModelFiles::read_settings() {

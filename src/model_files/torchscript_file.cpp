@@ -26,6 +26,9 @@ void check_zip(const fs::path& file) {
   check(in.good(), "model ", file.string(), " cannot be read");
   char magic[4] = {};
   in.read(magic, sizeof magic);
+  check(std::memcmp(magic, "GGUF", 4) != 0, "model ", file.string(), " is a GGUF file, llama.cpp's form of a model, which is not read; ",
+        "name the Hugging Face folder that it was converted from");
+  check(file.extension() != ".safetensors", "model ", file.string(), " is a file of weights alone; name its folder, where config.json and the tokenizer lie");
   check(in.gcount() == 4, "model ", file.string(), " is ", in.gcount(), " bytes long; expected a TorchScript archive: ", kExportHint);
   check(std::memcmp(magic, "PK\x03\x04", 4) == 0, "model ", file.string(),
         " is not a TorchScript file (a zip archive was expected): ", kExportHint);

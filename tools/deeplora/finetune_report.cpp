@@ -186,7 +186,7 @@ RunReport finetune_report(const Session& session, std::vector<RunSite> sites, co
   RunReport report;
   const std::string plain = cat(session.config.adapter.method, " on ", session.config.data.task);
   report.title = session.config.report.title.empty() ? plain : session.config.report.title;
-  report.subtitle = cat(report.title == plain ? "" : plain + ", ", session.config.model.path.filename().string(), ", ", session.train.rows.size(), " training rows");
+  report.subtitle = cat(report.title == plain ? "" : plain + ", ", session.files->file().filename().string(), ", ", session.train.rows.size(), " training rows");
   report.result = flat_counts(result, facts.scored.found.details);
   if (result["best"].contains("step")) report.best_step = number(result["best"]["step"]);
   for (const char* part : {"best", "test"})

@@ -37,5 +37,6 @@ ExportForm torchscript_form();
 ExportForm safetensors_form();
 ExportForm peft_form();
 ExportForm sentence_transformers_form();
+ExportForm gguf_form();
 
 }  // namespace deeplora

@@ -5,128 +5,156 @@
 #include <algorithm>
 #include <map>
 
+#include "interchange/export_form.h"
 #include "interchange/gguf_file.h"
+#include "interchange/names.h"
 #include "interchange/peft.h"
 #include "lm/targets.h"
 
 namespace deeplora {
 namespace {
 
+/// The module of a layer -> its name in llama.cpp.
+using GgufParts = std::map<std::string, std::string>;
+
+const GgufParts kLlamaParts{{"self_attn.q_proj", "attn_q"}, {"self_attn.k_proj", "attn_k"},   {"self_attn.v_proj", "attn_v"},
+                            {"self_attn.o_proj", "attn_output"}, {"mlp.gate_proj", "ffn_gate"}, {"mlp.up_proj", "ffn_up"},
+                            {"mlp.down_proj", "ffn_down"}};
+const GgufParts kPhi3Parts{{"self_attn.qkv_proj", "attn_qkv"}, {"self_attn.o_proj", "attn_output"}, {"mlp.gate_up_proj", "ffn_up"}, {"mlp.down_proj", "ffn_down"}};
+const GgufParts kGpt2Parts{{"attn.c_attn", "attn_qkv"}, {"attn.c_proj", "attn_output"}, {"mlp.c_fc", "ffn_up"}, {"mlp.c_proj", "ffn_down"}};
+
 /// A model_type of config.json in llama.cpp.
 struct GgufArchitecture {
   std::string name;
-  bool permutes;  ///< the converter reorders the rows of query and key for llama.cpp's rotary positions
+  const GgufParts& parts;
+  std::string layers = "layers.";  ///< what stands before a layer's number, behind the model's own prefix
+  bool permutes = false;           ///< the converter reorders the rows of query and key for llama.cpp's rotary positions
 };
 
-const std::map<std::string, GgufArchitecture>& architectures() {
-  static const std::map<std::string, GgufArchitecture> known{
-      {"llama", {"llama", true}},   {"mistral", {"llama", true}},  {"qwen2", {"qwen2", false}},
-      {"qwen3", {"qwen3", false}},  {"gemma", {"gemma", false}},   {"gemma2", {"gemma2", false}},
-      {"gemma3_text", {"gemma3", false}}};
+const std::map<std::string, GgufArchitecture>& gguf_architectures() {
+  static const std::map<std::string, GgufArchitecture> known{{"llama", {.name = "llama", .parts = kLlamaParts, .permutes = true}},
+                                                             {"mistral", {.name = "llama", .parts = kLlamaParts, .permutes = true}},
+                                                             {"qwen2", {.name = "qwen2", .parts = kLlamaParts}},
+                                                             {"qwen3", {.name = "qwen3", .parts = kLlamaParts}},
+                                                             {"gemma", {.name = "gemma", .parts = kLlamaParts}},
+                                                             {"gemma2", {.name = "gemma2", .parts = kLlamaParts}},
+                                                             {"gemma3_text", {.name = "gemma3", .parts = kLlamaParts}},
+                                                             {"phi3", {.name = "phi3", .parts = kPhi3Parts}},
+                                                             {"gpt2", {.name = "gpt2", .parts = kGpt2Parts, .layers = "h."}}};
   return known;
 }
 
-/// "model.layers.3.self_attn.q_proj" -> "blk.3.attn_q"; empty for a module that has no such name.
-std::string gguf_module(const std::string& module) {
-  static const std::map<std::string, std::string> parts{
-      {"self_attn.q_proj", "attn_q"}, {"self_attn.k_proj", "attn_k"}, {"self_attn.v_proj", "attn_v"},
-      {"self_attn.o_proj", "attn_output"}, {"mlp.gate_proj", "ffn_gate"}, {"mlp.up_proj", "ffn_up"},
-      {"mlp.down_proj", "ffn_down"}};
-  if (module == "lm_head") return "output";
-  const std::string before = "model.layers.";
-  if (!module.starts_with(before)) return "";
-  const size_t dot = module.find('.', before.size());
-  if (dot == std::string::npos) return "";
-  const auto part = parts.find(module.substr(dot + 1));
-  return part == parts.end() ? "" : cat("blk.", module.substr(before.size(), dot - before.size()), ".", part->second);
+const GgufArchitecture& gguf_architecture_of(const ModelFiles& files) {
+  const auto& known = gguf_architectures();
+  const std::string type = files.config().value("model_type", std::string());
+  const auto found = known.find(type);
+  if (found != known.end()) return found->second;
+  std::vector<std::string> names;
+  for (const auto& [name, unused] : known) names.push_back(name);
+  fail("a GGUF adapter of ", type.empty() ? "a model without config.json's model_type" : "model_type '" + type + "'", " cannot be written; known: ",
+       join(names, ", ", names.size()), "; export peft or safetensors");
 }
 
-/// Rows of b [out, r] from Hugging Face's order of rotary halves to llama.cpp's pairs, head by head.
+/// "model.layers.3.self_attn.q_proj" -> "blk.3.attn_q"; empty for a module that has no such name.
+std::string gguf_module(const GgufArchitecture& architecture, const std::string& module) {
+  if (module == "lm_head") return "output";
+  const size_t begin = module.starts_with(architecture.layers) ? 0 : module.find("." + architecture.layers);
+  if (begin == std::string::npos) return "";
+  const size_t number = begin + (begin == 0 ? 0 : 1) + architecture.layers.size(), dot = module.find('.', number);
+  if (dot == std::string::npos) return "";
+  const auto part = architecture.parts.find(module.substr(dot + 1));
+  return part == architecture.parts.end() ? "" : cat("blk.", module.substr(number, dot - number), ".", part->second);
+}
+
+/// Why a GGUF adapter can hold nothing of an adapter; empty where it can.
+std::string gguf_obstacle(const GgufArchitecture& architecture, const std::string& module, const AdapterSite& site, const Adapter& adapter) {
+  if (site.kind == SiteKind::embedding) return "a table of words or positions has no place in a GGUF adapter";
+  if (gguf_module(architecture, module).empty()) return cat("llama.cpp has no name for it in ", architecture.name);
+  const auto update = adapter.peft_update();
+  if (!update) return "this method's update is no LoRA pair";
+  return update->magnitude.defined() ? "DoRA's magnitudes have no place in a GGUF adapter" : "";
+}
+
+std::string hub_module(const ModelFiles& files, const AdapterSite& site) { return module_path(hugging_face_name(files, site.archive_path())); }
+
+/// Throws Error, naming everything of the run that a GGUF adapter cannot hold.
+void check_fits_gguf(const ModelFiles& files, const GgufArchitecture& architecture, const AdaptedModel& adapted) {
+  Errors errors;
+  if (adapted.new_head()) errors.add("head: a new head has no place in a GGUF adapter");
+  for (const auto& [name, unused] : adapted.trained_base()) errors.add(name, ": it was trained itself, and a GGUF adapter holds LoRA pairs alone");
+  for (const auto& [site, adapter] : adapted.adapters())
+    if (const std::string reason = gguf_obstacle(architecture, hub_module(files, site), site, *adapter); !reason.empty()) errors.add(site.path, ": ", reason);
+  errors.throw_if_any("a GGUF adapter cannot hold this run; export peft or safetensors");
+  check(!adapted.adapters().empty(), "this run has no adapters that a GGUF file could hold; export safetensors, which llama.cpp's converter takes");
+}
+
+/// Rows of b [out, r] from the order of Hugging Face's rotary positions (halves of a head) to llama.cpp's (pairs), head by head: the `permute` of its
+/// convert_hf_to_gguf.py.
 torch::Tensor permuted_rows(const torch::Tensor& b, int64_t heads) {
   return b.reshape({heads, 2, b.size(0) / heads / 2, b.size(1)}).transpose(1, 2).reshape(b.sizes());
 }
 
-/// One site's pair under llama.cpp's name.
-struct GgufPair {
-  std::string module;
-  torch::Tensor a, b;  ///< [r, in], [out, r], b with the scale folded in
-};
-
-class PairMaker {
+/// Scales are folded into b. llama.cpp multiplies each pair by alpha / (the pair's own rank); one alpha is for all, so pairs of a smaller rank are
+/// made smaller by as much.
+class GgufPairs {
  public:
-  PairMaker(const ModelFiles& files, const GgufArchitecture& architecture)
-      : files_(files),
-        permutes_(architecture.permutes),
-        heads_(files.config().value("num_attention_heads", int64_t{0})),
-        kv_heads_(files.config().value("num_key_value_heads", heads_)) {}
+  GgufPairs(const ModelFiles& files, const GgufArchitecture& architecture) : files_(files), architecture_(architecture) {}
 
-  /// Notes what cannot be held; the rest goes to pairs().
-  void add(const AdapterSite& site, const Adapter& adapter) {
-    const std::string module = module_path(hugging_face_name(files_, site.archive_path()));
-    const std::string name = gguf_module(module);
-    const auto update = adapter.peft_update();
-    if (site.kind == SiteKind::embedding) errors_.add(site.path, ": llama.cpp takes no LoRA at an embedding from this program");
-    else if (!site.fused_path.empty() || name.empty()) errors_.add(site.path, ": has no name in llama.cpp");
-    else if (!update || update->magnitude.defined()) errors_.add(site.path, ": this method's update is no plain LoRA pair");
-    else pairs_.push_back(pair_of(name, site, update->pair));
+  void add(const AdapterSite& site, const LowRankPair& pair) {
+    torch::Tensor b = pair.b.to(torch::kCPU, torch::kFloat32) * pair.scale;
+    const int64_t heads = files_.config().value("num_attention_heads", int64_t{0});
+    if (architecture_.permutes && site.role == "query") b = permuted_rows(b, heads);
+    if (architecture_.permutes && site.role == "key") b = permuted_rows(b, files_.config().value("num_key_value_heads", heads));
+    pairs_.push_back({gguf_module(architecture_, hub_module(files_, site)) + ".weight", pair.a.to(torch::kCPU, torch::kFloat32), b});
+    alpha_ = std::max(alpha_, pair.a.size(0));
   }
 
-  const std::vector<GgufPair>& pairs() const { return pairs_; }
-  Errors& errors() { return errors_; }
+  double alpha() const { return static_cast<double>(alpha_); }
+  std::vector<NamedTensor> tensors() const {
+    std::vector<NamedTensor> out;
+    for (const auto& [name, a, b] : pairs_) {
+      out.push_back({name + ".lora_a", a.contiguous()});
+      out.push_back({name + ".lora_b", (b * (static_cast<double>(a.size(0)) / alpha())).contiguous()});
+    }
+    return out;
+  }
 
  private:
-  GgufPair pair_of(const std::string& name, const AdapterSite& site, const LowRankPair& pair) {
-    torch::Tensor b = (pair.b.to(torch::kFloat32) * pair.scale).contiguous();
-    const bool query = site.role == "query", key = site.role == "key";
-    if (permutes_ && (query || key)) b = permuted_rows(b, query ? heads_ : kv_heads_).contiguous();
-    return {name, pair.a.to(torch::kCPU, torch::kFloat32).contiguous(), b.to(torch::kCPU)};
-  }
-
+  struct Pair {
+    std::string name;
+    torch::Tensor a, b;  ///< [r, in], [out, r]
+  };
   const ModelFiles& files_;
-  bool permutes_;
-  int64_t heads_, kv_heads_;
-  std::vector<GgufPair> pairs_;
-  Errors errors_;
+  const GgufArchitecture& architecture_;
+  std::vector<Pair> pairs_;
+  int64_t alpha_ = 1;
 };
 
 }  // namespace
 
 void export_gguf_adapter(const ModelFiles& files, const AdaptedModel& adapted, const std::filesystem::path& output) {
   const torch::NoGradGuard no_grad;
-  const std::string type = files.config().value("model_type", std::string());
-  const auto found = architectures().find(type);
-  std::vector<std::string> known;
-  for (const auto& [name, unused] : architectures()) known.push_back(name);
-  check(found != architectures().end(), "a GGUF adapter of model_type '", type, "' cannot be written; known: ", join(known, ", ", known.size()),
-        "; export peft or safetensors");
-  check(!adapted.adapters().empty(), "this run has no adapters (method none or full); export safetensors and convert the folder with llama.cpp's converter");
-
-  PairMaker maker(files, found->second);
-  if (adapted.new_head() || !adapted.trained_base().empty()) maker.errors().add("a trained head has no place in a GGUF adapter");
-  for (const auto& [site, adapter] : adapted.adapters()) maker.add(site, *adapter);
-  maker.errors().throw_if_any("a GGUF adapter cannot hold this run (export peft or safetensors)");
-
-  // llama.cpp multiplies every pair by alpha / its own rank: with the scales folded in, that has to be 1.
-  int64_t largest = 1;
-  for (const auto& pair : maker.pairs()) largest = std::max(largest, pair.a.size(0));
-  std::vector<torch::Tensor> kept;
-  std::vector<GgufTensor> tensors;
-  const auto add = [&](const std::string& name, const torch::Tensor& value) {
-    kept.push_back(value.contiguous());
-    const torch::Tensor& x = kept.back();
-    tensors.push_back({name, x.sizes().vec(), {x.const_data_ptr<float>(), static_cast<size_t>(x.numel())}});
-  };
-  for (const auto& pair : maker.pairs()) {
-    const double share = static_cast<double>(pair.a.size(0)) / static_cast<double>(largest);
-    add(pair.module + ".weight.lora_a", pair.a);
-    add(pair.module + ".weight.lora_b", pair.b * share);
-  }
+  const GgufArchitecture& architecture = gguf_architecture_of(files);
+  check_fits_gguf(files, architecture, adapted);
+  GgufPairs pairs(files, architecture);
+  for (const auto& [site, update] : peft_factors(adapted)) pairs.add(site, update.pair);
+  const std::vector<NamedTensor> tensors = pairs.tensors();
+  std::vector<GgufTensor> views;
+  for (const auto& [name, value] : tensors)
+    views.push_back({name, value.sizes().vec(), {value.const_data_ptr<float>(), static_cast<size_t>(value.numel())}});
   write_gguf(output, {{"general.type", std::string("adapter")},
-                      {"general.architecture", found->second.name},
+                      {"general.architecture", architecture.name},
                       {"general.name", std::string("deeplora adapter")},
                       {"adapter.type", std::string("lora")},
-                      {"adapter.lora.alpha", static_cast<float>(largest)}},
-             tensors);
+                      {"adapter.lora.alpha", static_cast<float>(pairs.alpha())}},
+             views);
+}
+
+ExportForm gguf_form() {
+  return {"a LoRA adapter as llama.cpp reads it (--lora), for models of the shape of Llama, and GPT-2", [](const ExportSource& s, const std::filesystem::path& output) {
+            export_gguf_adapter(s.files, s.adapted, output);
+            return cat("GGUF adapter, ", s.adapted.adapters().size(), " weights");
+          }};
 }
 
 }  // namespace deeplora

@@ -29,6 +29,15 @@ void check_peft_folder(const std::filesystem::path& folder, const ModelFiles& ar
 std::map<std::string, torch::Tensor> load_peft_state(const std::filesystem::path& folder, const ModelFiles& archive,
                                                      const AdaptedModel& model);
 
+/// A weight of the archive and its update; several adapted blocks of a fused weight are one.
+struct PeftFactors {
+  AdapterSite site;  ///< of the weight, or of its first block
+  PeftUpdate update;
+};
+
+/// Every adapted weight as a LoRA pair of a rank of at most its smaller side. Throws Error, naming the weights, for what PEFT cannot hold.
+std::vector<PeftFactors> peft_factors(const AdaptedModel& model);
+
 /// Writes the adapters (chains collapsed to one LoRA pair; DoRA with its magnitudes), trained base weights (whole modules as modules_to_save, biases as PEFT
 /// keeps them), and README.md. A new head goes to head.safetensors beside them. The folder must not exist. Throws Error, naming the weights, for what PEFT
 /// cannot hold.

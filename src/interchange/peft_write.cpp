@@ -34,12 +34,6 @@ std::string task_type(const std::string& task, bool has_head) {
   return has_head ? "SEQ_CLS" : "FEATURE_EXTRACTION";
 }
 
-/// What PEFT holds of one weight of the archive.
-struct PeftFactors {
-  AdapterSite site;
-  PeftUpdate update;
-};
-
 /// One pair whose update is that of both, the rows of `added` being a block of the weight's: PEFT knows no choice of rows, so B is zero in the
 /// others.
 void add_block(LowRankPair& pair, const AdapterSite& site, const LowRankPair& added) {
@@ -72,7 +66,8 @@ std::string obstacle(const AdapterSite& site, const std::optional<PeftUpdate>& u
   return "";
 }
 
-/// What PEFT holds of every adapted weight of the archive. Throws Error with every weight where it can hold nothing.
+}  // namespace
+
 std::vector<PeftFactors> peft_factors(const AdaptedModel& model) {
   std::vector<PeftFactors> out;
   std::map<std::string, size_t> fused;
@@ -95,6 +90,8 @@ std::vector<PeftFactors> peft_factors(const AdaptedModel& model) {
   for (auto& factors : out) factors.update.pair = narrowed(factors.update.pair);
   return out;
 }
+
+namespace {
 
 /// Collects tensors and settings of a folder.
 class FolderWriter {

@@ -8,6 +8,7 @@ ExportForms make_export_forms() {
   forms.add("safetensors", safetensors_form());
   forms.add("peft", peft_form());
   forms.add("sentence-transformers", sentence_transformers_form());
+  forms.add("gguf", gguf_form());
   return forms;
 }
 

@@ -220,7 +220,7 @@ def test_factors_and_tokenizers_move_with_the_run(run, home, tmp_path, elsewhere
     assert json.loads(run("evaluate", folder, "--json", cwd=tmp_path).stdout)["rows"] == 32
 
 
-COMPARE = CONFIG.replace("adapter: {method: lora, rank: 2}\n", "").replace(", lr: 1e-3", "") + """compare:
+COMPARE = CONFIG.replace("adapter: {method: lora, rank: 2}\n", "").replace(", seed: 5, lr: 1e-3", "") + """compare:
   methods: [{name: LoRA, adapter: {method: lora, rank: 2}}, {name: warm, adapter: {method: lora, path: peft}}]
   seeds: [1, 2]
   lr: [1e-3]

@@ -61,7 +61,7 @@ void write_places(const fs::path& folder, const std::string& yaml) {
 }
 
 void set_path(Config& config, const std::string& key, const fs::path& path) {
-  config.set_from(key + "=" + nlohmann::json(path.string()).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace), key);
+  config.set(key + "=" + nlohmann::json(path.string()).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
 void find_moved_files(Config& config, const RunPlaces& places, RunPlaces::First first, const std::vector<std::string>& assignments,

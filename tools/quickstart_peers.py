@@ -1,0 +1,37 @@
+#!/usr/bin/env python3
+"""What torch.jit.load and PEFT say to a sentence, beside what deeplora said: the last step of tools/quickstart.
+
+  quickstart_peers.py MODEL_FOLDER MERGED.pt PEFT_FOLDER SENTENCE
+"""
+from __future__ import annotations
+
+import os
+import sys
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 4:
+        print(__doc__, file=sys.stderr)
+        return 2
+    import torch
+    import transformers
+    from peft import PeftModel
+    from safetensors.torch import load_file
+
+    transformers.utils.logging.disable_progress_bar()
+    folder, merged, adapter, sentence = arguments
+    inputs = transformers.AutoTokenizer.from_pretrained(folder)(sentence, return_tensors="pt")
+    with torch.no_grad():
+        print(f"  torch.jit.load: {torch.jit.load(merged)(**inputs).item():.5f}")
+        model = PeftModel.from_pretrained(transformers.AutoModel.from_pretrained(folder), adapter).eval()
+        mask = inputs["attention_mask"].unsqueeze(-1)
+        pooled = (model(**inputs).last_hidden_state * mask).sum(1) / mask.sum(1)  # the mean of the tokens, as this model's folder says
+        head = load_file(os.path.join(adapter, "head.safetensors"))
+        print(f"  PEFT:           {(pooled.double() @ head['weight'].double().T + head['bias']).item():.5f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -16,7 +16,7 @@ class DoraAdapter : public Adapter {
   DoraAdapter(FactorChain chain, const AdapterContext& site, double dropout)
       : chain_(register_module("chain", std::move(chain))),
         weight_(site.weight.detach()),
-        by_row_(site.kind == SiteKind::linear),
+        by_row_(site.kind != SiteKind::embedding),
         dropout_(dropout) {
     torch::NoGradGuard no_grad;
     const auto dtype = c10::typeMetaToScalarType(site.factor_options.dtype());

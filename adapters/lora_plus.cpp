@@ -19,7 +19,7 @@ AdapterFactory configure_lora_plus(const Config& config) {
     FactorChain chain = peft_pair(options.at(site), site);
     // The paper's argument is about the width that B's input sums over; a lookup sums over nothing, so both sides of
     // an embedding learn alike.
-    if (site.kind == SiteKind::linear) {
+    if (site.kind != SiteKind::embedding) {
       std::vector<Factor> factors = chain->factors();
       factors.back().lr_scale = ratio;
       chain = FactorChain(std::move(factors), chain->scale());

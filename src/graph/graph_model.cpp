@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "graph/dropout.h"
+#include "graph/reach.h"
 #include "graph/roles.h"
 #include "lm/parity.h"
 #include "model_files/own_head.h"
@@ -21,6 +22,7 @@ struct GraphModel::Place : torch::nn::Module {
   AdapterSite site;
   std::shared_ptr<Adapter> adapter;
   torch::Tensor stored;  ///< the archive's tensor
+  std::string guessed;   ///< its role by its name, where the graph gave it another
 
   /// Whether the graph reads the site's own tensor: while somebody asks for its gradient.
   bool lends_its_own() const { return site.weight.requires_grad() && !site.weight.is_same(stored); }
@@ -36,14 +38,16 @@ GraphModel::GraphModel(const TorchScriptArchive& archive, const ArchiveInterface
     : where_(cat("model ", archive.file().string())),
       arguments_(archive, interface),
       lowered_(lower_forward(archive)),
-      dropout_(options.dropout) {
+      dropout_(options.dropout),
+      chosen_(interface.output) {
   logits_ = gives_logits(archive);
-  takes_padding_ = arguments_.takes("attention_mask");
+  takes_padding_ = arguments_.takes("attention_mask") || arguments_.takes("lengths");
   const GraphSites found = find_sites(lowered_, *lowered_.graph);
   for (const auto& [name, reason] : found.others) others_.emplace_back(name, reason);
   std::map<std::string, size_t> order;
   for (const auto& name : archive.names()) order.emplace(name, order.size());
   for (const auto& use : found.sites) places_.push_back(place_of(use));
+  name_output_layer(archive.export_info().value("task", std::string()) == "causal-lm" ? "lm_head" : "head");
   if (const auto head = own_head_of(archive))
     for (auto& place : places_)
       if (place->site.path == head->module + ".weight") place->site.role = "head";
@@ -62,7 +66,7 @@ GraphModel::GraphModel(const TorchScriptArchive& archive, const ArchiveInterface
   for (const auto& [path, reason] : others_) reasons.push_back(cat(path, " ", reason));
   check(!places_.empty(), where_, ": no weight can be adapted; ",
         reasons.empty() ? "its code reads no matrix" : join(reasons, "; ", 4),
-        ". Adapters fit weights of linear, matmul, addmm, embedding and 1x1 convolution operators");
+        ". Adapters fit floating-point parameters of two or more dimensions");
   rebuild();
 }
 
@@ -73,16 +77,16 @@ std::shared_ptr<GraphModel::Place> GraphModel::place_of(const GraphSite& use) {
   place->stored = tensor.value;
   AdapterSite& site = place->site;
   site.path = tensor.name;
-  site.kind = use.embedding ? SiteKind::embedding : SiteKind::linear;
-  site.role = guess_role(site.path, site.kind);
-  site.op = use.embedding ? "embedding" : to_string(use.uses.front().op);
-  site.uses = static_cast<int64_t>(use.uses.size());
+  site.kind = use.embedding ? SiteKind::embedding : use.formed ? SiteKind::weight : SiteKind::linear;
+  site.op = use.embedding && !use.formed ? "embedding" : use.op;
+  site.role = role_of_weight(site.path, site.kind, site.op);
+  site.uses = use.readers;
   site.transposed = use.transposed;
-  const bool convolution = tensor.value.dim() == 3;
-  if (convolution) site.stored_shape = tensor.value.sizes().vec();
-  const torch::Tensor matrix = convolution ? tensor.value.squeeze(-1) : tensor.value;
+  const bool flat = tensor.value.dim() == 2;
+  if (!flat) site.stored_shape = tensor.value.sizes().vec();
+  const torch::Tensor matrix = flat ? tensor.value : tensor.value.flatten(1);
   // Detached: a view would take part in its base's gradient when the whole model is trained.
-  site.weight = use.transposed ? matrix.t().detach() : convolution ? matrix.detach() : matrix;
+  site.weight = use.transposed ? matrix.t().detach() : flat ? matrix : matrix.detach();
   site.attach = [this, slot = place.get()](std::shared_ptr<Adapter> adapter) {
     if (slot->adapter) slot->unregister_module("adapter");
     slot->adapter = std::move(adapter);
@@ -90,6 +94,25 @@ std::shared_ptr<GraphModel::Place> GraphModel::place_of(const GraphSite& use) {
     changed_ = true;
   };
   return place;
+}
+
+void GraphModel::name_output_layer(const char* role) {
+  const jit::Value* output = chosen_output(*lowered_.graph, chosen_);
+  if (!output) return;
+  const OutputLayer layer = output_layer(*lowered_.graph, output, lowered_.arguments);
+  const auto name_of = [&](const jit::Value* value) { return lowered_.tensors.at(value->offset() - lowered_.arguments).name; };
+  for (auto& place : places_)
+    for (const jit::Value* weight : layer.weights) {
+      if (name_of(weight) != place->site.path || place->site.kind == SiteKind::embedding) continue;
+      if (place->guessed.empty()) place->guessed = place->site.role;
+      place->site.role = place->guessed == "lm_head" ? "lm_head" : role;
+      if (layer.bias) place->site.bias = name_of(layer.bias);
+    }
+}
+
+void GraphModel::take_output_as_logits() {
+  logits_ = true;
+  name_output_layer("lm_head");
 }
 
 void GraphModel::rebuild() {
@@ -101,7 +124,7 @@ void GraphModel::rebuild() {
     const auto same = std::find_if(here.sites.begin(), here.sites.end(),
                                    [&](const GraphSite& s) { return s.tensor == place->graph.tensor; });
     jit::Value* slot = graph->addInput()->setType(c10::AnyType::get());
-    for (const auto& use : same->uses) splice_adapter(*graph, use, slot);
+    splice_adapter(lowered_, *graph, *same, slot);
     plan->slots.push_back(adapter_slot(place->adapter));
   }
   control_dropout(*graph, dropout_, where_);
@@ -125,12 +148,11 @@ torch::Tensor GraphModel::output(const Batch& batch) {
   } catch (const Error&) {
     throw;
   } catch (const std::exception& e) {
-    fail(where_, ": its forward fails on a batch of ", batch.input_ids.sizes(), ": ", short_reason(e),
-         " (ids or positions beyond its tables, or sizes baked in by tracing: export it again at dynamic "
-         "shapes)");
+    fail(where_, ": ", arguments_.failure(e, batch));
   }
   return arguments_.select(stack.size() == 1 ? stack.front()
-                                             : c10::IValue(c10::ivalue::Tuple::create(std::move(stack))));
+                                             : c10::IValue(c10::ivalue::Tuple::create(std::move(stack))),
+                           batch);
 }
 
 ModelOutput GraphModel::forward(const Batch& batch) {
@@ -167,7 +189,7 @@ std::vector<std::pair<std::string, std::string>> GraphModel::other_weights() con
   return others_;
 }
 
-void GraphModel::check_probe(const TorchScriptArchive& archive, Batch batch, int64_t copies) {
+torch::Tensor GraphModel::check_probe(const TorchScriptArchive& archive, Batch batch, int64_t copies) {
   for (torch::Tensor* t : {&batch.input_ids, &batch.attention_mask, &batch.token_type_ids, &batch.decoder_input_ids})
     if (t->defined()) *t = t->repeat({copies, 1});
   const torch::Device device = lowered_.tensors.front().value.device();
@@ -176,6 +198,7 @@ void GraphModel::check_probe(const TorchScriptArchive& archive, Batch batch, int
   check(fits, where_, ": a batch of ", batch.input_ids.sizes(), " gives an output of ", out.sizes(),
         ": sizes were baked in by tracing; export it again at dynamic shapes (torch.jit.script, or "
         "tools/export_torchscript.py)");
+  return out;
 }
 
 bool GraphModel::ignores_padding(const TorchScriptArchive& archive) {
@@ -200,7 +223,10 @@ void GraphModel::probe(const TorchScriptArchive& archive) {
   eval();
   const Batch batch = probe_batch(archive, *this);
   const int64_t tokens = batch.input_ids.size(1);
-  check_probe(archive, batch, 1);
+  const bool every_token = check_probe(archive, batch, 1).dim() == 3;
+  if (every_token && logits_) name_output_layer("lm_head");
+  for (auto& place : places_)  // what makes hidden states is a layer like others
+    if (every_token && !logits_ && !place->guessed.empty()) place->site.role = place->guessed;
   check_probe(archive, probe_batch(archive, *this, tokens > 7 ? 7 : std::max<int64_t>(1, tokens - 1)), 2);
   if (!takes_padding_) takes_padding_ = ignores_padding(archive);
   train(was_training);

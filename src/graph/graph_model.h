@@ -17,7 +17,8 @@ namespace deeplora {
 /// module stays untouched.
 ///
 /// A weight that is stored [in, out] (GPT-2's Conv1D) has a site [out, in] on a transposed view. With
-/// half-precision weights an adapted layer computes in float32 and returns the archive's dtype.
+/// half-precision weights an adapted layer computes in float32 and returns the archive's dtype. Of a weight that is read by operators of another kind
+/// (an LSTM, a convolution, W * 2) the graph reads W + delta, formed once a pass; a site of more dimensions is a matrix [first, rest].
 class GraphModel : public LanguageModel {
  public:
   /// Never runs the archive's code. Throws Error when the archive is frozen or quantised, has no weight that
@@ -35,9 +36,9 @@ class GraphModel : public LanguageModel {
   bool takes_padding() const override { return takes_padding_; }
 
   /// Takes a 3-D output as logits of every token [B, T, V], where the archive does not say what it is.
-  void take_output_as_logits() { logits_ = true; }
+  void take_output_as_logits();
 
-  /// Matrices without a slot: {path, why}.
+  /// Weights without a slot: {path, why}.
   std::vector<std::pair<std::string, std::string>> other_weights() const;
   /// Runs two batches of different sizes and, for a model without attention_mask, one text with and without
   /// padding. Throws Error when sizes were baked in by tracing.
@@ -46,9 +47,12 @@ class GraphModel : public LanguageModel {
  private:
   struct Place;  ///< a site with its slot
   std::shared_ptr<Place> place_of(const GraphSite& use);
+  /// Gives the layer that makes the chosen output its role, by the graph: a language model's is lm_head, any other's head. None where it makes
+  /// hidden states.
+  void name_output_layer(const char* role);
   /// Graph with the attached adapters spliced in; the executor runs no optimisation of its own.
   void rebuild();
-  void check_probe(const TorchScriptArchive& archive, Batch batch, int64_t copies);
+  torch::Tensor check_probe(const TorchScriptArchive& archive, Batch batch, int64_t copies);
   /// Does the model find padding by itself, from its id?
   bool ignores_padding(const TorchScriptArchive& archive);
   torch::Tensor output(const Batch& batch);
@@ -56,6 +60,7 @@ class GraphModel : public LanguageModel {
   ArchiveForward arguments_;
   LoweredForward lowered_;
   std::optional<double> dropout_;
+  std::string chosen_;  ///< model.output
   std::vector<std::shared_ptr<Place>> places_;
   std::vector<std::pair<std::string, std::string>> others_;
   bool logits_ = false, takes_padding_ = true, changed_ = true;

@@ -11,6 +11,8 @@
 #include <tuple>
 #include <unordered_map>
 
+#include "graph/fused_operators.h"
+
 namespace deeplora {
 namespace {
 
@@ -31,7 +33,7 @@ class Lowering {
  public:
   explicit Lowering(const TorchScriptArchive& archive)
       : archive_(archive), where_(cat("model ", archive.file().string())) {
-    for (const auto& parameter : archive.module().named_parameters()) parameters_.insert(parameter.name);
+    for (size_t i = 0; i < archive.parameters(); ++i) parameters_.insert(archive.tensors()[i].name);
     for (const auto& [name, value] : archive.tensors()) names_.try_emplace(key_of(value), name);
   }
 
@@ -50,9 +52,11 @@ class Lowering {
     check(!out_.graph->inputs().at(0)->hasUses(), where_,
           ": its code passes the whole module around, so its weights cannot be followed; trace it instead");
     out_.graph->eraseInput(0);
+    lift_constants(out_.graph->block());
     jit::PeepholeOptimize(out_.graph, /*disable_shape_peepholes=*/true);
     jit::ConstantPropagation(out_.graph);
     jit::EliminateDeadCode(out_.graph);
+    lower_fused_operators(*out_.graph, where_);
     refuse_quantised(out_.graph->block());
     return std::move(out_);
   }
@@ -129,6 +133,35 @@ class Lowering {
     return place->second;
   }
 
+  /// Constants that the archive counts among its weights.
+  void lift_constants(jit::Block* block) {
+    std::vector<jit::Node*> constants;
+    for (jit::Node* node : block->nodes()) {
+      for (jit::Block* inner : node->blocks()) lift_constants(inner);
+      if (node->kind() == prim::Constant) constants.push_back(node);
+    }
+    for (jit::Node* node : constants) {
+      const auto held = jit::toIValue(node->output());
+      if (held && held->isTensor() && is_weight(held->toTensor())) {
+        node->output()->replaceAllUsesWith(lifted(held->toTensor(), ""));
+      } else if (held && held->isTensorList()) {
+        const auto tensors = held->toTensorVector();
+        if (std::none_of(tensors.begin(), tensors.end(), [&](const torch::Tensor& t) { return is_weight(t); })) continue;
+        const jit::WithInsertPoint here(node);
+        std::vector<jit::Value*> elements;
+        for (const torch::Tensor& tensor : tensors)
+          elements.push_back(is_weight(tensor) ? lifted(tensor, "") : out_.graph->insertConstant(tensor));
+        node->output()->replaceAllUsesWith(out_.graph->insertNode(out_.graph->createList(c10::TensorType::get(), elements))->output());
+      }
+    }
+  }
+
+  bool is_weight(const torch::Tensor& constant) const {
+    if (!constant.defined() || constant.layout() != torch::kStrided || constant.numel() == 0) return false;
+    const auto known = names_.find(key_of(constant));
+    return known != names_.end() && parameters_.count(known->second) != 0;
+  }
+
   void refuse_quantised(const jit::Block* block) const {
     for (const jit::Node* node : block->nodes()) {
       const std::string kind = node->kind().toQualString();
@@ -152,10 +185,7 @@ class Lowering {
 
 LoweredForward lower_forward(const TorchScriptArchive& archive) {
   LoweredForward out = Lowering(archive).run();
-  check(archive.module().parameters().size() > 0, "model ", archive.file().string(),
-        " holds no parameters: its weights are constants of its code, as torch.jit.freeze and "
-        "optimize_for_inference leave them; ",
-        "save it again before it is frozen");
+  check(archive.parameters() > 0, "model ", archive.file().string(), " holds no weights: no parameters, and no constants that its code reads as such");
   return out;
 }
 

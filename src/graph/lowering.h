@@ -26,8 +26,7 @@ struct LoweredForward {
 
 /// Inlines every call, replaces attributes by inputs (tensors) or constants (everything else, flags as eval()
 /// sets them) and removes what cannot be reached then. The archive's own module stays as it is. Throws Error
-/// for archives without parameters (frozen), with quantised weights, and for code whose weights cannot be
-/// followed.
+/// for archives without weights, with quantised ones, and for code whose weights cannot be followed.
 LoweredForward lower_forward(const TorchScriptArchive& archive);
 
 }  // namespace deeplora

@@ -57,4 +57,11 @@ std::string guess_role(const std::string& weight_path, SiteKind kind) {
   return "other";
 }
 
+std::string role_of_weight(const std::string& weight_path, SiteKind kind, const std::string& op) {
+  if (kind != SiteKind::weight) return guess_role(weight_path, kind);
+  for (const char* recurrent : {"lstm", "gru", "rnn_"})
+    if (op.find(recurrent) != std::string::npos) return "recurrent";
+  return op.find("conv") != std::string::npos ? "convolution" : guess_role(weight_path, kind);
+}
+
 }  // namespace deeplora

@@ -12,4 +12,7 @@ namespace deeplora {
 /// role "embedding".
 std::string guess_role(const std::string& weight_path, SiteKind kind);
 
+/// The same, of weights that `op` reads ("lstm", "conv2d"): recurrent, convolution where it says so.
+std::string role_of_weight(const std::string& weight_path, SiteKind kind, const std::string& op);
+
 }  // namespace deeplora

@@ -7,6 +7,8 @@
 #include <array>
 #include <set>
 
+#include "graph/reach.h"
+
 namespace deeplora {
 namespace {
 
@@ -83,41 +85,45 @@ bool is_pointwise(const jit::Node* node) {
 /// Collects what becomes of one weight.
 class Follower {
  public:
-  explicit Follower(int64_t dim) : dim_(dim) {}
+  explicit Follower(const torch::Tensor& weight)
+      : matrix_(weight.dim() == 2), pointwise_(weight.dim() == 3 && weight.size(2) == 1) {}
 
   /// `flipped`: value is the stored weight transposed.
   void follow(const jit::Value* value, bool flipped) {
     for (const auto& use : value->uses()) {
       const std::string kind = use.user->kind().toQualString();
-      if (dim_ == 2 && use.offset == 0 && swaps_sides(use.user)) {
-        follow(use.user->output(), !flipped);
+      if (kind == "prim::unchecked_cast" || (matrix_ && use.offset == 0 && swaps_sides(use.user))) {
+        follow(use.user->output(), flipped != (kind != "prim::unchecked_cast"));
       } else if (const auto op = adaptable(use, kind, flipped)) {
         const bool plain = *op == WeightOp::matmul || *op == WeightOp::addmm;
         orientations_.insert(plain != flipped);
         embedding_ |= *op == WeightOp::embedding;
         uses_.push_back({use.user, *op});
+        readers_.insert(to_string(*op));
+        ++reads_;
       } else if (!harmless(use, kind)) {
-        block(use.user);
+        note_other(use);
       }
     }
   }
 
-  std::string reason() const {
-    if (!blocked_.empty()) return cat("is read by ", join(blocked_));
-    if (uses_.empty()) return "is read by no operator";
-    return orientations_.size() > 1 ? "is read in both orientations" : "";
-  }
   bool adaptable_uses() const { return !uses_.empty(); }
-  GraphSite site(size_t tensor) const { return {tensor, embedding_, *orientations_.begin(), uses_}; }
+  bool read() const { return reads_ > 0; }
+  GraphSite site(size_t tensor) const {
+    GraphSite out{tensor, embedding_, false, uses_, other_ || orientations_.size() > 1, join(readers_), reads_};
+    if (!out.formed) out.transposed = *orientations_.begin();
+    return out;
+  }
 
  private:
   std::optional<WeightOp> adaptable(const jit::Use& use, const std::string& kind, bool flipped) const {
     const jit::Node* node = use.user;
-    if (dim_ == 3) {
+    if (pointwise_) {
       const bool convolution =
           (kind == "aten::conv1d" || kind == "aten::_convolution") && use.offset == 1 && is_pointwise(node);
       return convolution ? std::optional(WeightOp::conv1d) : std::nullopt;
     }
+    if (!matrix_) return std::nullopt;
     if (kind == "aten::linear" && use.offset == 1) return WeightOp::linear;
     if ((kind == "aten::matmul" || kind == "aten::mm") && use.offset == 1) return WeightOp::matmul;
     if (kind == "aten::addmm" && use.offset == 2 && constant_int(node->input(3)) == 1 &&
@@ -134,36 +140,26 @@ class Follower {
   }
 
   /// Names the operator behind a list of weights (aten::lstm) rather than the list.
-  void block(const jit::Node* node) {
+  void note_other(const jit::Use& use) {
+    const jit::Node* node = use.user;
     if (node->kind() == c10::prim::ListConstruct && node->output()->hasUses())
       node = node->output()->uses().front().user;
-    blocked_.insert(node->kind().toQualString());
+    const std::string kind = node->kind().toQualString();
+    readers_.insert(kind.substr(kind.find("::") + 2));
+    other_ = true;
+    ++reads_;
   }
 
-  int64_t dim_;
-  bool embedding_ = false;
+  bool matrix_, pointwise_;
+  bool embedding_ = false, other_ = false;
+  int64_t reads_ = 0;
   std::set<bool> orientations_;
   std::vector<WeightUse> uses_;
-  std::set<std::string> blocked_;
+  std::set<std::string> readers_;
 };
 
 bool could_be_weight(const torch::Tensor& value) {
-  return value.is_floating_point() && (value.dim() == 2 || (value.dim() == 3 && value.size(2) == 1));
-}
-
-/// Weights that tracing or freezing made constants of the code.
-void list_constants(const jit::Block* block, std::vector<OtherWeight>& others) {
-  for (const jit::Node* node : block->nodes()) {
-    for (const jit::Block* inner : node->blocks()) list_constants(inner, others);
-    if (node->kind() != c10::prim::Constant || !node->output()->type()->isSubtypeOf(*c10::TensorType::get())) continue;
-    const auto constant = jit::toIValue(node->output());
-    if (!constant || !constant->isTensor() || !could_be_weight(constant->toTensor())) continue;
-    Follower follower(constant->toTensor().dim());
-    follower.follow(node->output(), false);
-    if (follower.adaptable_uses())
-      others.push_back({cat("constant ", constant->toTensor().sizes()),
-                        "is a constant of the code (from tracing a function that closes over the model, or from freezing), no parameter"});
-  }
+  return value.is_floating_point() && value.dim() >= 2 && value.numel() > 0;
 }
 
 }  // namespace
@@ -190,17 +186,19 @@ GraphSites find_sites(const LoweredForward& lowered, jit::Graph& graph) {
   for (size_t i = 0; i < lowered.tensors.size(); ++i) {
     const auto& [name, value, type, parameter] = lowered.tensors[i];
     if (!could_be_weight(value)) continue;
-    Follower follower(value.dim());
-    follower.follow(graph.inputs().at(lowered.arguments + i), false);
-    const std::string reason = follower.reason();
-    if (!parameter && follower.adaptable_uses())
-      out.others.push_back({name, "is a buffer, not a parameter: it is not trained"});
-    else if (parameter && reason.empty())
+    const jit::Value* weight = graph.inputs().at(lowered.arguments + i);
+    Follower follower(value);
+    follower.follow(weight, false);
+    if (!follower.read()) {
+      if (parameter) out.others.push_back({name, "is read by no operator"});
+    } else if (!parameter) {
+      if (follower.adaptable_uses()) out.others.push_back({name, "is a buffer, not a parameter: it is not trained"});
+    } else if (!reaches_output(graph, weight)) {
+      out.others.push_back({name, cat("is read by ", follower.site(i).op, ", from where no gradient comes back")});
+    } else {
       out.sites.push_back(follower.site(i));
-    else if (parameter)
-      out.others.push_back({name, reason});
+    }
   }
-  list_constants(graph.block(), out.others);
   return out;
 }
 

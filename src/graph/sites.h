@@ -1,4 +1,4 @@
-// Which operators of a lowered forward read which weights, and which of those an adapter can change.
+// Which operators of a lowered forward read which weights, and how an adapter changes each of them.
 #pragma once
 
 #include <string>
@@ -29,12 +29,17 @@ struct GraphSite {
   size_t tensor = 0;        ///< index in LoweredForward::tensors
   bool embedding = false;   ///< some use is a lookup of rows
   bool transposed = false;  ///< stored [in, out]
-  std::vector<WeightUse> uses;
+  std::vector<WeightUse> uses;  ///< operators that an adapter takes the place of; of a formed weight those that it could
+  /// Where some operator is none that an adapter takes the place of (an LSTM, W * 2), or takes the weight another way round: W + delta is formed once
+  /// a pass, of the weight as a matrix [first, rest], and all operators read that.
+  bool formed = false;
+  std::string op;      ///< what reads it: "linear", "lstm"; several in alphabetical order
+  int64_t readers = 0;  ///< how many operators do
 };
 
-/// A matrix that no adapter can change, and why.
+/// A tensor that is no site, and why.
 struct OtherWeight {
-  std::string name;  ///< in the archive, or "constant [out, in]"
+  std::string name;  ///< in the archive
   std::string reason;
 };
 
@@ -43,16 +48,15 @@ struct GraphSites {
   std::vector<OtherWeight> others;
 };
 
-/// Follows every matrix parameter (also inside loops and branches). A weight that any other operator reads
-/// too is no site: adapted and merged model would differ there. Nor is a buffer, or a constant of the code, that such an
-/// operator reads. `graph` is lowered.graph or a copy of it.
+/// Follows every floating-point parameter of two or more dimensions (also inside loops and branches) that reaches the output through differentiable
+/// operators. A buffer that a layer reads as its weight is none. `graph` is lowered.graph or a copy of it.
 GraphSites find_sites(const LoweredForward& lowered, torch::jit::Graph& graph);
 
 /// Does some lookup of `site` take its ids from that argument of forward as they come?
 bool looks_up(const GraphSite& site, const torch::jit::Value* argument);
 
-/// Puts a call of the adapter behind `slot` (an input of the graph) in place of one use.
-void splice_adapter(torch::jit::Graph& graph, const WeightUse& use, torch::jit::Value* slot);
+/// Puts calls of the adapter behind `slot` (an input of the graph) in place of all uses, or, for a formed weight, of the weight itself.
+void splice_adapter(const LoweredForward& lowered, torch::jit::Graph& graph, const GraphSite& site, torch::jit::Value* slot);
 
 /// What a run hands to the graph for a spliced site.
 c10::IValue adapter_slot(std::shared_ptr<Adapter> adapter);

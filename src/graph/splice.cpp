@@ -55,21 +55,34 @@ void call_adapter(jit::Stack& stack) {
   stack.emplace_back(run_adapted(*slot->adapter, op, x, weight.to(at::kFloat), wide_bias).to(stored));
 }
 
+/// W' [out, in] of an adapted weight W [out, in], which autograd follows.
+torch::Tensor adapted_weight(Adapter& adapter, const torch::Tensor& weight) {
+  const auto update = adapter.chain_update();
+  // Any other method: its layer at the unit vectors gives the columns.
+  if (!update) return adapter.linear(torch::eye(weight.size(1), weight.options()), weight, {}).t();
+  torch::Tensor delta;
+  for (const auto& factor : update->factors) delta = delta.defined() ? at::matmul(factor, delta) : factor;
+  return delta.defined() ? at::add(weight, delta.to(weight.scalar_type()), update->scale) : weight;
+}
+
+/// deeplora::adapted_weight(slot, weight), of any number of dimensions.
+void form_weight(jit::Stack& stack) {
+  const torch::Tensor weight = jit::pop(stack).toTensor();
+  const auto slot = c10::static_intrusive_pointer_cast<Slot>(jit::pop(stack).toCapsule());
+  const at::ScalarType stored = weight.scalar_type();
+  const torch::Tensor wide = stored == at::kHalf || stored == at::kBFloat16 ? weight.to(at::kFloat) : weight;
+  stack.emplace_back(adapted_weight(*slot->adapter, wide.flatten(1)).reshape(weight.sizes()).to(stored));
+}
+
 /// Known to TorchScript from the first use on.
-c10::Symbol adapted_operator() {
+void register_operators() {
   static const jit::RegisterOperators registered(
       {jit::Operator("deeplora::adapted(Any slot, int op, Tensor x, Tensor weight, Tensor? bias, int padding_idx, bool scale_grad_by_freq) -> Tensor",
-                     call_adapter, c10::AliasAnalysisKind::CONSERVATIVE)});
-  return c10::Symbol::fromQualString("deeplora::adapted");
+                     call_adapter, c10::AliasAnalysisKind::CONSERVATIVE),
+       jit::Operator("deeplora::adapted_weight(Any slot, Tensor weight) -> Tensor", form_weight, c10::AliasAnalysisKind::CONSERVATIVE)});
 }
 
-}  // namespace
-
-c10::IValue adapter_slot(std::shared_ptr<Adapter> adapter) {
-  return c10::IValue::make_capsule(c10::make_intrusive<Slot>(std::move(adapter)));
-}
-
-void splice_adapter(jit::Graph& graph, const WeightUse& use, jit::Value* slot) {
+void take_place_of(jit::Graph& graph, const WeightUse& use, jit::Value* slot) {
   jit::Node* node = use.node;
   const jit::WithInsertPoint here(node);
   jit::Value *x = node->input(0), *weight = node->input(1), *bias = nullptr;
@@ -85,10 +98,29 @@ void splice_adapter(jit::Graph& graph, const WeightUse& use, jit::Value* slot) {
   const bool lookup = use.op == WeightOp::embedding;
   jit::Value* padding = lookup ? node->input(2) : graph.insertConstant(int64_t{-1});
   jit::Value* by_frequency = lookup ? node->input(3) : graph.insertConstant(false);
-  jit::Node* call = graph.insertNode(graph.create(adapted_operator(), {slot, op, x, weight, bias, padding, by_frequency}));
+  jit::Node* call = graph.insertNode(graph.create(c10::Symbol::fromQualString("deeplora::adapted"), {slot, op, x, weight, bias, padding, by_frequency}));
   call->output()->setType(c10::TensorType::get());
   node->output()->replaceAllUsesWith(call->output());
   node->destroy();
+}
+
+void form_where_it_is_read(jit::Graph& graph, jit::Value* weight, jit::Value* slot) {
+  jit::Node* call = graph.create(c10::Symbol::fromQualString("deeplora::adapted_weight"), {slot, weight});
+  call->output()->setType(c10::TensorType::get());
+  graph.prependNode(call);
+  weight->replaceAllUsesAfterNodeWith(call, call->output());
+}
+
+}  // namespace
+
+c10::IValue adapter_slot(std::shared_ptr<Adapter> adapter) {
+  return c10::IValue::make_capsule(c10::make_intrusive<Slot>(std::move(adapter)));
+}
+
+void splice_adapter(const LoweredForward& lowered, jit::Graph& graph, const GraphSite& site, jit::Value* slot) {
+  register_operators();
+  if (site.formed) return form_where_it_is_read(graph, graph.inputs().at(lowered.arguments + site.tensor), slot);
+  for (const auto& use : site.uses) take_place_of(graph, use, slot);
 }
 
 }  // namespace deeplora

@@ -54,10 +54,64 @@ c10::IValue step_into(const c10::IValue& value, const std::string& key, const st
 
 }  // namespace
 
+const std::map<std::string, torch::ScalarType>& input_dtypes() {
+  static const std::map<std::string, torch::ScalarType> dtypes{{"int32", torch::kInt32}, {"int64", torch::kInt64}, {"bool", torch::kBool}, {"float", torch::kFloat32}};
+  return dtypes;
+}
+
+const std::vector<std::string>& known_inputs() {
+  static const std::vector<std::string> names{"input_ids", "attention_mask", "token_type_ids", "position_ids", "decoder_input_ids", "lengths"};
+  return names;
+}
+
+nlohmann::ordered_json describe_forms(const std::map<std::string, InputForm>& forms) {
+  nlohmann::ordered_json out = nlohmann::ordered_json::object();
+  for (const auto& [input, form] : forms) {
+    out[input] = {{"layout", form.time_first ? "time-first" : "batch-first"}};
+    for (const auto& [name, dtype] : input_dtypes())
+      if (form.dtype == dtype) out[input]["dtype"] = name;
+  }
+  return out;
+}
+
+std::map<std::string, InputForm> parse_forms(const nlohmann::json& described, const std::string& where) {
+  std::map<std::string, InputForm> out;
+  for (const auto& item : described.items()) {
+    InputForm form{.dtype = {}, .time_first = item.value().value("layout", "") == "time-first"};
+    const std::string dtype = item.value().value("dtype", "");
+    check(dtype.empty() || input_dtypes().count(dtype) != 0, where, ": ", item.key(), ".dtype: '", dtype, "' is none");
+    if (!dtype.empty()) form.dtype = input_dtypes().at(dtype);
+    out[item.key()] = form;
+  }
+  return out;
+}
+
+namespace {
+
+/// Tokens and masks repeated or cut to that size.
+Batch of_size(const Batch& batch, int64_t rows, int64_t tokens) {
+  Batch out = batch;
+  for (torch::Tensor* t : {&out.input_ids, &out.attention_mask, &out.token_type_ids, &out.position_ids, &out.decoder_input_ids}) {
+    if (!t->defined()) continue;
+    *t = t->repeat({(rows + t->size(0) - 1) / t->size(0), (tokens + t->size(1) - 1) / t->size(1)}).slice(0, 0, rows).slice(1, 0, tokens).contiguous();
+  }
+  if (out.position_ids.defined()) out.position_ids = out.position_ids.remainder(tokens);
+  return out;
+}
+
+bool is_dict(const c10::Argument& argument) {
+  c10::TypePtr type = argument.type();
+  if (const auto optional = type->cast<c10::OptionalType>()) type = optional->getElementType();
+  const auto dict = type->cast<c10::DictType>();
+  return dict && dict->getKeyType()->isSubtypeOf(*c10::StringType::get()) && dict->getValueType()->isSubtypeOf(*c10::TensorType::get());
+}
+
+}  // namespace
+
 ArchiveForward::ArchiveForward(const TorchScriptArchive& archive, const ArchiveInterface& interface)
-    : module_(archive.module()), output_(interface.output) {
-  std::map<std::string, std::string> role_of;  // argument -> input
-  for (const auto& input : kInputs) role_of[input.name] = input.name;
+    : module_(archive.module()), forms_(interface.forms), output_(interface.output) {
+  std::map<std::string, std::string> role_of;  // argument, or argument.key -> input
+  for (const auto& input : known_inputs()) role_of[input] = input;
   role_of["decoder_attention_mask"] = "decoder_attention_mask";
   for (const auto& [input, argument] : interface.inputs) {
     role_of.erase(input);
@@ -66,67 +120,134 @@ ArchiveForward::ArchiveForward(const TorchScriptArchive& archive, const ArchiveI
   Errors errors;
   for (const auto& [input, argument] : interface.inputs) {
     const auto& names = archive.inputs();
-    if (std::find(names.begin(), names.end(), argument) == names.end())
-      errors.add("model.inputs.", input, ": the model has no input '", argument, "'; it has ", join(names));
+    const std::string name = argument.substr(0, argument.find('.'));
+    if (std::find(names.begin(), names.end(), name) == names.end())
+      errors.add("model.inputs.", input, ": the model has no input '", name, "'; it has ", join(names));
   }
-  bool takes_ids = false;
-  const auto& arguments = module_.get_method("forward").function().getSchema().arguments();
-  for (size_t i = 1; i < arguments.size(); ++i) {  // the first is the object itself
-    const auto& argument = arguments[i];
+  const auto& schema = module_.get_method("forward").function().getSchema().arguments();
+  for (size_t i = 1; i < schema.size(); ++i) {  // the first is the object itself
+    const auto& argument = schema[i];
     const auto role = role_of.find(argument.name());
-    roles_.push_back(role == role_of.end() ? "" : role->second);
-    defaults_.push_back(argument.default_value().value_or(c10::IValue()));
-    takes_ids |= roles_.back() == "input_ids";
-    if (roles_.back().empty() && !argument.default_value())
-      errors.add("the model's input '", argument.name(), "' is none of input_ids, attention_mask, token_type_ids, position_ids, ",
-                 "decoder_input_ids; name it in model.inputs, e.g. model.inputs.input_ids=", argument.name());
+    Argument taken{argument.name(), role == role_of.end() ? "" : role->second, {}, argument.default_value().value_or(c10::IValue())};
+    const bool dict = is_dict(argument);
+    for (const auto& [name, input] : role_of)
+      if (dict && name.starts_with(argument.name() + ".")) taken.parts[name.substr(argument.name().size() + 1)] = input;
+    if (taken.role.empty() && taken.parts.empty() && !argument.default_value()) {
+      const std::string as = dict ? cat("\"", argument.name(), ".input_ids\" for the entry input_ids of this dict") : argument.name();
+      errors.add("the model's input '", argument.name(), "' is none of ", join(known_inputs()), "; name it in model.inputs, e.g. model.inputs.input_ids=", as);
+    }
+    arguments_.push_back(std::move(taken));
   }
-  if (!takes_ids && errors.empty())
+  if (!takes("input_ids") && errors.empty())
     errors.add("the model takes no input_ids; its inputs are ", join(archive.inputs()), "; name one in model.inputs.input_ids");
   if (interface.complete) errors.throw_if_any(cat("model ", archive.file().string()));
 }
 
+torch::Tensor ArchiveForward::input(const std::string& role, const Batch& batch) const {
+  torch::Tensor value;
+  for (const auto& input : kInputs)
+    if (role == input.name) value = batch.*input.member;
+  if (!value.defined() && role == "token_type_ids") value = torch::zeros_like(batch.input_ids);
+  if (!value.defined() && role == "position_ids") value = torch::arange(batch.input_ids.size(1), batch.input_ids.options()).expand_as(batch.input_ids);
+  // Decoder ids are padded on the right, where a causal decoder's earlier tokens never look.
+  if (role == "decoder_attention_mask" && batch.decoder_input_ids.defined()) value = torch::ones_like(batch.decoder_input_ids);
+  // On the processor: packed sequences want them there.
+  if (role == "lengths") value = (batch.attention_mask.defined() ? batch.attention_mask : torch::ones_like(batch.input_ids)).sum(1).to(torch::kCPU);
+  const auto form = forms_.find(role);
+  if (!value.defined() || form == forms_.end()) return value;
+  if (form->second.dtype) value = value.to(*form->second.dtype);
+  return form->second.time_first && value.dim() >= 2 ? value.transpose(0, 1).contiguous() : value;
+}
+
+c10::IValue ArchiveForward::value_of(const Argument& argument, const Batch& batch) const {
+  if (!argument.parts.empty()) {
+    c10::Dict<std::string, torch::Tensor> out;
+    for (const auto& [key, role] : argument.parts) {
+      const torch::Tensor part = input(role, batch);
+      check(part.defined(), "the model needs ", role, " in its input ", argument.name, ", which this task does not give");
+      out.insert(key, part);
+    }
+    return out;
+  }
+  const torch::Tensor value = argument.role.empty() ? torch::Tensor() : input(argument.role, batch);
+  if (value.defined()) return value;
+  check(argument.role != "decoder_input_ids" || !argument.standard.isNone(), "the model needs decoder_input_ids, which this task does not give");
+  return argument.standard;
+}
+
 std::vector<c10::IValue> ArchiveForward::arguments(const Batch& batch) const {
   std::vector<c10::IValue> out;
-  for (size_t i = 0; i < roles_.size(); ++i) {
-    torch::Tensor value;
-    for (const auto& input : kInputs)
-      if (roles_[i] == input.name) value = batch.*input.member;
-    if (!value.defined() && roles_[i] == "token_type_ids") value = torch::zeros_like(batch.input_ids);
-    if (!value.defined() && roles_[i] == "position_ids") value = torch::arange(batch.input_ids.size(1), batch.input_ids.options()).expand_as(batch.input_ids);
-    // Decoder ids are padded on the right, where a causal decoder's earlier tokens never look.
-    if (roles_[i] == "decoder_attention_mask" && batch.decoder_input_ids.defined()) value = torch::ones_like(batch.decoder_input_ids);
-    if (value.defined()) {
-      out.emplace_back(value);
-    } else {
-      check(!roles_[i].empty() ? !defaults_[i].isNone() || roles_[i] != "decoder_input_ids" : true, "the model needs ", roles_[i],
-            ", which this task does not give");
-      out.push_back(defaults_[i]);
-    }
-  }
+  for (const auto& argument : arguments_) out.push_back(value_of(argument, batch));
   return out;
 }
 
 bool ArchiveForward::takes(const std::string& input) const {
-  return std::find(roles_.begin(), roles_.end(), input) != roles_.end();
+  return std::any_of(arguments_.begin(), arguments_.end(), [&](const Argument& argument) {
+    return argument.role == input || std::any_of(argument.parts.begin(), argument.parts.end(), [&](const auto& part) { return part.second == input; });
+  });
 }
 
-torch::Tensor ArchiveForward::select(const c10::IValue& result) const {
+torch::Tensor ArchiveForward::select(const c10::IValue& result, const Batch& batch) const {
+  torch::Tensor out;
   if (output_.empty()) {
-    torch::Tensor first = first_tensor(result);
-    check(first.defined(), "the model's result holds no tensor: it is ", describe(result), "; choose with model.output");
-    return first;
+    out = first_tensor(result);
+    check(out.defined(), "the model's result holds no tensor: it is ", describe(result), "; choose with model.output");
+  } else {
+    c10::IValue value = result;
+    size_t start = 0;
+    for (;;) {
+      const size_t dot = output_.find('.', start);
+      value = step_into(value, output_.substr(start, dot == std::string::npos ? dot : dot - start), output_);
+      if (dot == std::string::npos) break;
+      start = dot + 1;
+    }
+    check(value.isTensor(), "model.output: '", output_, "' is not a tensor but ", describe(value));
+    out = value.toTensor();
   }
-  c10::IValue value = result;
-  size_t start = 0;
-  for (;;) {
-    const size_t dot = output_.find('.', start);
-    value = step_into(value, output_.substr(start, dot == std::string::npos ? dot : dot - start), output_);
-    if (dot == std::string::npos) break;
-    start = dot + 1;
+  const auto ids = forms_.find("input_ids");
+  if (out.dim() != 3 || ids == forms_.end() || !ids->second.time_first) return out;
+  const torch::Tensor& seen = batch.decoder_input_ids.defined() ? batch.decoder_input_ids : batch.input_ids;
+  if (seen.size(0) != seen.size(1)) states_time_first_ = out.size(0) == seen.size(1) && out.size(1) == seen.size(0);
+  return states_time_first_.value_or(true) ? out.transpose(0, 1) : out;
+}
+
+bool ArchiveForward::runs(const Batch& batch) const {
+  const torch::NoGradGuard no_grad;
+  try {
+    module_.forward(arguments(batch));
+    return true;
+  } catch (const std::exception&) {
+    return false;
   }
-  check(value.isTensor(), "model.output: '", output_, "' is not a tensor but ", describe(value));
-  return value.toTensor();
+}
+
+std::string ArchiveForward::remedy(const Batch& batch) const {
+  for (const auto& input : known_inputs()) {
+    if (!takes(input) || forms_.count(input) != 0) continue;
+    std::vector<std::pair<std::string, InputForm>> tries;
+    for (const auto& [name, dtype] : input_dtypes())
+      if (dtype != torch::kInt64) tries.emplace_back(cat("dtype: ", name), InputForm{dtype, false});
+    tries.emplace_back("layout: time-first", InputForm{{}, true});
+    for (const auto& [key, form] : tries) {
+      ArchiveForward other = *this;
+      other.forms_[input] = form;
+      if (other.runs(batch)) return cat("; it runs with model.inputs.", input, ": {", key, "}");
+    }
+  }
+  Batch plain = batch;
+  plain.input_ids = torch::zeros_like(batch.input_ids);
+  if (runs(plain)) return "; with every id 0 it runs: some ids are beyond one of its tables";
+  for (const int64_t rows : {2, 1, 3, 4})
+    for (int64_t tokens = 1; tokens <= 16; ++tokens)
+      if (const Batch other = of_size(batch, rows, tokens); runs(other))
+        return cat("; on a batch of ", other.input_ids.sizes(), " it runs: sizes were baked in by tracing, or positions end there; export it again at ",
+                   "dynamic shapes");
+  return "";
+}
+
+std::string ArchiveForward::failure(const std::exception& error, const Batch& batch) const {
+  const std::string out = cat("its forward fails on a batch of ", batch.input_ids.sizes(), source_line(error), ": ", short_reason(error));
+  return runs(batch) ? out : out + remedy(batch);
 }
 
 torch::Tensor ArchiveForward::operator()(const Batch& batch) const {
@@ -136,10 +257,9 @@ torch::Tensor ArchiveForward::operator()(const Batch& batch) const {
   } catch (const Error&) {
     throw;
   } catch (const std::exception& e) {
-    fail("the model's own forward fails on a batch of ", batch.input_ids.sizes(), ": ", short_reason(e),
-         " (if sizes were baked in by tracing, export it again at dynamic shapes)");
+    fail("the model's own ", failure(e, batch).substr(4));
   }
-  return select(result);
+  return select(result, batch);
 }
 
 std::vector<torch::Tensor> ArchiveForward::layer_norms(const Batch& batch) const {

@@ -3,6 +3,8 @@
 
 #include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,13 +14,32 @@
 namespace deeplora {
 
 /// Which argument of forward takes which input of a batch, and which part of the result is the output.
+/// How a model wants an input.
+struct InputForm {
+  std::optional<torch::ScalarType> dtype;  ///< int64 where nothing is said
+  bool time_first = false;                 ///< [T, B] in place of [B, T]
+
+  bool operator==(const InputForm&) const = default;
+};
+/// The dtypes of model.inputs.X.dtype by their names: int32, int64, bool, float.
+const std::map<std::string, torch::ScalarType>& input_dtypes();
+
 struct ArchiveInterface {
-  std::map<std::string, std::string> inputs;  ///< input ("input_ids") -> argument name where they differ (model.inputs)
+  /// input ("input_ids") -> argument name where they differ (model.inputs); "batch.ids" is the entry "ids" of the dict argument "batch"
+  std::map<std::string, std::string> inputs;
+  std::map<std::string, InputForm> forms = {};  ///< of inputs that are not as the batch has them
   std::string output;                         ///< "" the first tensor; "1", "logits", "0.logits" (model.output)
   bool complete = true;                       ///< false: arguments that are no known input are let pass; the model is only looked at
 };
 
-/// The archive's own forward on a batch.
+/// The inputs that a batch has or that follow from it: input_ids, attention_mask, lengths, ...
+const std::vector<std::string>& known_inputs();
+
+/// The forms as a JSON object of objects, and back. Throws Error, naming `where`, for a dtype that is none.
+nlohmann::ordered_json describe_forms(const std::map<std::string, InputForm>& forms);
+std::map<std::string, InputForm> parse_forms(const nlohmann::json& described, const std::string& where);
+
+/// The archive's own forward on a batch. Where ids are [T, B] its states [T, B, D] are turned round.
 class ArchiveForward : public ReferenceForward {
  public:
   /// Throws Error when an argument without default is no known input, or input_ids has no argument.
@@ -32,14 +53,29 @@ class ArchiveForward : public ReferenceForward {
   std::vector<torch::jit::IValue> arguments(const Batch& batch) const;
   /// True when some argument takes that input of a batch ("attention_mask").
   bool takes(const std::string& input) const;
-  /// The chosen tensor of forward's result.
-  torch::Tensor select(const torch::jit::IValue& result) const;
+  /// The chosen tensor of forward's result on that batch.
+  torch::Tensor select(const torch::jit::IValue& result, const Batch& batch) const;
+  /// What to say of a forward that fails on a batch: the archive's own line and reason, and a cause where a change was tried and helped.
+  std::string failure(const std::exception& error, const Batch& batch) const;
 
  private:
+  /// Whether the archive's own forward runs on the batch.
+  bool runs(const Batch& batch) const;
+  /// What helps; empty where nothing was found.
+  std::string remedy(const Batch& batch) const;
+  struct Argument {
+    std::string name;
+    std::string role;                          ///< input of the batch, "" for its default
+    std::map<std::string, std::string> parts;  ///< of a dict: key -> input
+    c10::IValue standard;
+  };
+  torch::Tensor input(const std::string& role, const Batch& batch) const;
+  c10::IValue value_of(const Argument& argument, const Batch& batch) const;
   mutable torch::jit::Module module_;
-  std::vector<std::string> roles_;  ///< input of the batch for each argument, "" for its default
-  std::vector<c10::IValue> defaults_;
+  std::vector<Argument> arguments_;
+  std::map<std::string, InputForm> forms_;
   std::string output_;
+  mutable std::optional<bool> states_time_first_;  ///< known from the first batch whose sizes tell
 };
 
 /// compare_with_reference() with the archive's own forward.

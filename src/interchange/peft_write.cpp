@@ -59,6 +59,7 @@ LowRankPair narrowed(const LowRankPair& pair) {
 
 /// Why PEFT can hold nothing of an adapter; empty where it can.
 std::string obstacle(const AdapterSite& site, const std::optional<PeftUpdate>& update) {
+  if (site.kind == SiteKind::weight) return cat("PEFT knows no weight that ", site.op, " reads");
   if (!site.stored_shape.empty()) return "the weight of a convolution has no place in a PEFT folder";
   if (!update) return "this method's update is not a LoRA pair";
   if (!site.fused_path.empty() && update->magnitude.defined())

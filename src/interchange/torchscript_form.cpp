@@ -54,7 +54,10 @@ MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveI
   live.train(was_training);
 
   MergeReport report;
-  TorchScriptArchive target = TorchScriptArchive::load(archive.file());
+  // Devices in its code are those of the file, but on a processor, which has no others.
+  using CodeDevices = TorchScriptArchive::CodeDevices;
+  const CodeDevices devices = device.is_cpu() ? CodeDevices::follow : CodeDevices::stay;
+  TorchScriptArchive target = TorchScriptArchive::load(archive.file(), torch::kCPU, devices);
   merge_into(target, archive, adapted, report);
   auto extras = archive.extras();
   extras["deeplora.json"] = info.dump(2);

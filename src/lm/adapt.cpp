@@ -10,18 +10,24 @@
 namespace deeplora {
 namespace {
 
-/// Module paths of the archive's own head.
-std::set<std::string> head_modules(LanguageModel& model) {
-  std::set<std::string> out;
-  for (const auto& site : model.sites())
-    if (site.role == "head") out.insert(module_path(site.path));
-  return out;
-}
-
 /// "a.b.weight" -> "a.b"
 std::string module_of(const std::string& parameter) {
   const size_t dot = parameter.rfind('.');
   return dot == std::string::npos ? "" : parameter.substr(0, dot);
+}
+
+/// Parameters of the archive's own head: its weights, and what lies beside them in their modules or is added behind them.
+std::set<std::string> head_parameters(LanguageModel& model) {
+  std::set<std::string> modules, out;
+  for (const auto& site : model.sites()) {
+    if (site.role != "head") continue;
+    modules.insert(module_path(site.path));
+    out.insert(site.path);
+    if (!site.bias.empty()) out.insert(site.bias);
+  }
+  for (const auto& [name, unused] : model.base_parameters())
+    if (modules.count(module_of(name))) out.insert(name);
+  return out;
 }
 
 /// Trained from here on, in float32 at least: in half precision most steps are smaller than the distance to the next number, and Adam's epsilon is zero in
@@ -119,15 +125,15 @@ void AdaptedModel::train_base() {
 }
 
 bool AdaptedModel::train_archive_head(const std::set<std::string>& adapted) {
-  const std::set<std::string> heads = head_modules(*model_);
+  const std::set<std::string> heads = head_parameters(*model_);
   for (const auto& parameter : model_->base_parameters())
-    if (heads.count(module_of(parameter.name)) && !adapted.count(parameter.name)) keep(parameter, true);
+    if (heads.count(parameter.name) && !adapted.count(parameter.name)) keep(parameter, true);
   return !heads.empty();
 }
 
 void AdaptedModel::train_also(const std::vector<std::string>& patterns, const std::set<std::string>& adapted, bool heads) {
   if (patterns.empty()) return;
-  const std::set<std::string> head = head_modules(*model_);
+  const std::set<std::string> head = head_parameters(*model_);
   const auto parameters = model_->base_parameters();
   Errors errors;
   std::set<std::string> chosen;
@@ -144,7 +150,7 @@ void AdaptedModel::train_also(const std::vector<std::string>& patterns, const st
   }
   errors.throw_if_any("adapter.train_also");
   for (const auto& parameter : parameters)
-    if (chosen.count(parameter.name) && !adapted.count(parameter.name)) keep(parameter, heads || !head.count(module_of(parameter.name)));
+    if (chosen.count(parameter.name) && !adapted.count(parameter.name)) keep(parameter, heads || !head.count(parameter.name));
 }
 
 std::vector<ParamGroup> AdaptedModel::param_groups(double made_head_scale, double own_head_scale) const {
@@ -159,10 +165,10 @@ std::vector<ParamGroup> AdaptedModel::param_groups(double made_head_scale, doubl
     for (const auto& group : adapter->param_groups())
       for (const auto& [name, value] : group.params)
         group_of(group.lr_scale, group.decay, group.orthonormal).params.push_back({cat("adapter/", site.path, "/", name), value});
-  const std::set<std::string> heads = head_modules(*model_);
+  const std::set<std::string> heads = head_parameters(*model_);
   for (const auto& [name, value] : trained_base_) {
     if (!value.requires_grad()) continue;
-    const bool head = heads.count(module_of(name)) != 0;
+    const bool head = heads.count(name) != 0;
     group_of(head ? own_head_scale : 1.0, value.dim() > 1).params.push_back({"base/" + name, value});
   }
   if (new_head_ && new_head_->options().train)

@@ -19,7 +19,11 @@
 
 namespace deeplora {
 
-enum class SiteKind { linear, embedding };
+enum class SiteKind {
+  linear,     ///< a matrix that multiplies an input
+  embedding,  ///< a table of rows
+  weight      ///< any other weight, as a matrix [first dimension, the rest]: W + delta() is formed where it is read
+};
 
 /// An ordinary LoRA pair: delta = scale * b a, b [out, r], a [r, in]. What PEFT can load.
 struct LowRankPair {

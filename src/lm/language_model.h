@@ -53,12 +53,14 @@ struct RowBlock {
 /// A weight with an adapter slot.
 struct AdapterSite {
   std::string path;  ///< name in the archive, e.g. "model.encoder.layer.0.attention.self.query.weight"
-  std::string role;  ///< query, key, value, attention_output, query_key_value, mlp_in, mlp_out, mlp_gate, embedding, lm_head, head, other
+  /// query, key, value, attention_output, query_key_value, mlp_in, mlp_out, mlp_gate, embedding, recurrent, convolution, lm_head, head, other
+  std::string role;
   SiteKind kind = SiteKind::linear;
   std::string op;             ///< operator that reads it: "linear", "embedding", "addmm"...
   torch::Tensor weight;       ///< frozen, [out, in]
   bool transposed = false;    ///< the archive stores the weight as [in, out]
   std::vector<int64_t> stored_shape;  ///< in the archive where it is no matrix there ([out, in, 1] of a convolution), else empty
+  std::string bias;           ///< archive name of what is added behind it, where that is known and not a neighbour of `path`
   int64_t uses = 1;           ///< how many operators read it
   bool reads_ids = false;     ///< an embedding that the model's own input_ids are looked up in, as far as that is known
   std::vector<RowBlock> blocks;  ///< query, key and value of a fused weight, where the layout of its rows is known

@@ -8,11 +8,12 @@
 namespace deeplora {
 namespace {
 
-constexpr const char *kAllLinear = "all-linear", *kAllDense = "all-dense", *kDenseOrLinear = "dense-or-linear";
+constexpr const char *kAllLinear = "all-linear", *kAllDense = "all-dense", *kDenseOrLinear = "dense-or-linear", *kAllWeights = "all-weights";
 
 bool in_preset(const AdapterSite& site, const std::string& preset) {
   const bool linear = site.kind == SiteKind::linear && site.role != "head" && site.role != "lm_head";
   if (preset == kAllLinear) return linear;
+  if (preset == kAllWeights) return site.role != "head" && site.role != "lm_head";
   if (preset == "query-value") return site.role == "query" || site.role == "value";
   if (preset == "attention-mlp")
     return site.role == "query" || site.role == "key" || site.role == "value" || site.role == "query_key_value" ||
@@ -61,7 +62,7 @@ bool choose(const AdapterSite& site, const std::string& target, Wanted& wanted, 
 }  // namespace
 
 std::vector<std::string> target_presets() {
-  return {kAllLinear, "query-value", "attention-mlp", kAllDense, kDenseOrLinear};
+  return {kAllLinear, "query-value", "attention-mlp", kAllDense, kDenseOrLinear, kAllWeights};
 }
 
 std::string module_path(const std::string& weight_path) {

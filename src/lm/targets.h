@@ -10,7 +10,7 @@ namespace deeplora {
 
 /// "all-linear" (every linear weight but the head and a language model's output layer), "query-value", "attention-mlp"
 /// (attention and feed-forward projections), "all-dense" (every 2-D weight with both sides >= 512, embeddings included; the
-/// paper's rule), "dense-or-linear" ("all-dense" where a model is wide enough for it to match anything, else "all-linear").
+/// paper's rule), "all-weights" (every weight but the head and a language model's output layer: recurrent and convolutional ones and embeddings too), "dense-or-linear" ("all-dense" where a model is wide enough for it to match anything, else "all-linear").
 std::vector<std::string> target_presets();
 
 /// Sites that the targets choose, in the model's order. A target is a preset, a role ("query"), a glob over the path with

@@ -9,4 +9,7 @@ namespace deeplora {
 /// archive runs only when its forward() is called. Archives that cannot be read pass: loading says what is wrong with them.
 void check_loads_without_running(const std::filesystem::path& file);
 
+/// Throws Error for code whose weights were packed for one library and are not in the file: optimize_for_inference makes such of convolutions.
+void check_weights_are_there(const std::filesystem::path& file);
+
 }  // namespace deeplora

@@ -6,9 +6,13 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <regex>
+#include <sstream>
 
 #include "core/files.h"
 #include "core/zip_directory.h"
+#include "model_files/torchscript_code.h"
+#include "model_files/torchscript_constants.h"
 
 namespace deeplora {
 namespace fs = std::filesystem;
@@ -75,7 +79,41 @@ std::string short_reason(const std::exception& error) {
   return text.substr(0, text.find('\n'));
 }
 
-TorchScriptArchive TorchScriptArchive::load(const fs::path& file, torch::Device device) {
+namespace {
+
+/// "x.py:7" of "  File \"/a/x.py\", line 7, in forward" or of "/a/x.py(7): forward"; empty for other lines.
+std::string place_in(std::string_view line) {
+  static const std::regex scripted("^\\s*File \"([^\"]*)\", line (\\d+)"), traced("^(\\S+)\\((\\d+)\\): ");
+  std::cmatch found;
+  if (!std::regex_search(line.begin(), line.end(), found, scripted) && !std::regex_search(line.begin(), line.end(), found, traced)) return {};
+  return cat(found[1].str(), ":", found[2].str());
+}
+
+bool is_torchs_own(std::string_view place) { return place.find("/torch/") != std::string_view::npos || place.find("torch/nn/") != std::string_view::npos; }
+
+}  // namespace
+
+std::string source_line(const std::exception& error) {
+  std::istringstream text(error.what());
+  std::string line, before, place, code, where, own_code;
+  while (std::getline(text, line) && line.rfind("Exception raised from", 0) != 0) {
+    const std::string found = place_in(line);
+    if (!found.empty()) place = found;
+    // The innermost line of the user's own code; a trace knows the file's line and shows the code as it was serialised.
+    if (!found.empty() && line[0] == '/' && where.empty() && !is_torchs_own(found)) where = found;
+    if (line.find("<--- HERE") != std::string::npos && !is_torchs_own(place)) {
+      own_code = before;
+      if (place.find("code/") == std::string::npos) where = place;
+    }
+    before = line;
+  }
+  if (own_code.empty()) return {};
+  const size_t first = own_code.find_first_not_of(' ');
+  const std::string file = where.substr(where.rfind('/') + 1);
+  return cat(" at '", first == std::string::npos ? own_code : own_code.substr(first), "'", file.empty() ? "" : " (" + file + ")");
+}
+
+TorchScriptArchive TorchScriptArchive::load(const fs::path& file, torch::Device device, CodeDevices devices) {
   check_zip(file);
   const UnchangedFile same(file);
   TorchScriptArchive archive;
@@ -87,12 +125,15 @@ TorchScriptArchive TorchScriptArchive::load(const fs::path& file, torch::Device 
     archive.module_ = torch::jit::load(file.string(), device);
   } catch (const c10::Error& e) {
     same.verify("model");  // says more than what half a file made LibTorch say
+    check_weights_are_there(file);
     fail("model ", file.string(), " cannot be loaded as TorchScript: ", short_reason(e));
   }
   same.verify("model");
   archive.module_.eval();
   check(archive.module_.find_method("forward").has_value(), "model ", file.string(), " has no forward method");
+  if (devices == CodeDevices::follow) follow_device(archive.module_, device);
   for (const auto& parameter : archive.module_.named_parameters()) archive.add_tensor(parameter.name, parameter.value);
+  for (const auto& [name, value] : weight_constants(archive.module_, file)) archive.add_tensor(name, value);
   archive.parameters_ = archive.tensors().size();
   for (const auto& buffer : archive.module_.named_buffers()) archive.add_tensor(buffer.name, buffer.value);
   // The first is the object itself, whatever it is called.

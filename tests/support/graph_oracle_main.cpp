@@ -1,5 +1,6 @@
 // Adapted archives for a reference in Python: deeplora_graph_oracle JOBS.json runs every job
-//   {"archive", "inputs": safetensors of the batch and the cotangent, "method", "options": YAML, "targets", "spread", "names": model.inputs, "output"}
+//   {"archive", "inputs": safetensors of the batch and the cotangent, "method", "options": YAML, "targets", "spread", "names": model.inputs, "output",
+//    "merged": where to write the merged archive, if anywhere}
 // with adapters far from their start, in eval mode, and writes out, factor/<name> and gradient/<name> (of sum(out x cotangent)).
 #include <torch/torch.h>
 
@@ -9,6 +10,7 @@
 
 #include "core/random.h"
 #include "graph/graph_model.h"
+#include "interchange/merge.h"
 #include "lm/adapt.h"
 #include "lm/fused_rows.h"
 #include "lm/parity.h"
@@ -35,7 +37,8 @@ Batch batch_from(const std::map<std::string, torch::Tensor>& tensors) {
 void run_job(const nlohmann::json& job) {
   const auto archive = TorchScriptArchive::load(job.at("archive").get<std::string>());
   const auto inputs = load_tensors(job.at("inputs").get<std::string>()).tensors;
-  auto model = std::make_shared<GraphModel>(archive, ArchiveInterface{job.at("names").get<std::map<std::string, std::string>>(), ""}, ModelOptions{});
+  const ArchiveInterface interface{.inputs = job.at("names").get<std::map<std::string, std::string>>(), .output = ""};
+  auto model = std::make_shared<GraphModel>(archive, interface, ModelOptions{});
   auto sites = model->sites();
   find_row_blocks(sites, archive.config(), FusedLayout::automatic);
   AdaptedModel adapted(model, nullptr);
@@ -59,6 +62,7 @@ void run_job(const nlohmann::json& job) {
       written.push_back({"gradient/" + name, value.grad()});
     }
   save_tensors(job.at("output").get<std::string>(), written, {});
+  if (job.contains("merged")) export_torchscript(archive, interface, adapted, {}, job.at("merged").get<std::string>());
 }
 
 }  // namespace

@@ -44,7 +44,9 @@ Predictor of_export(const std::filesystem::path& file, const Registries& registr
   for (const auto& assignment : overrides) data.set(assignment.substr(std::string("data.").size()));
   out.exported_task = registries.tasks.at(task)(data);
   data.finish();
-  const ArchiveInterface interface{info.at<std::map<std::string, std::string>>("inputs"), info.at<std::string>("output")};
+  const ArchiveInterface interface{.inputs = info.at<std::map<std::string, std::string>>("inputs"),
+                                   .forms = parse_forms(info.value("input_forms", nlohmann::json::object()), file.string() + ": deeplora.json: input_forms"),
+                                   .output = info.at<std::string>("output")};
   out.tokenizer = load_tokenizer_for(*out.exported_task, {}, archive, interface);
   out.exported_task->restore({info.name + ": task_state", info.section("task_state").root});
   out.exported = std::make_shared<ArchiveModel>(archive, interface);

@@ -19,6 +19,25 @@ Registries make_registries() {
   return out;
 }
 
+/// model.inputs: a name, or {name, dtype, layout}.
+void read_inputs(const Config& inputs, ArchiveInterface& out) {
+  for (const auto& input : known_inputs()) {
+    std::string argument = input;
+    if (inputs.has(input + ".name") || inputs.has(input + ".dtype") || inputs.has(input + ".layout")) {
+      const Config form = inputs.section(input);
+      std::string dtype = "int64", layout = "batch-first";
+      form.read("name", argument, "name of this input in the model's forward");
+      form.read_choice("dtype", dtype, {"int32", "int64", "bool", "float"}, "what its numbers are there");
+      form.read_choice("layout", layout, {"batch-first", "time-first"}, "[B, T] or [T, B]");
+      const InputForm wanted{dtype == "int64" ? std::nullopt : std::optional(input_dtypes().at(dtype)), layout == "time-first"};
+      if (!(wanted == InputForm{})) out.forms[input] = wanted;
+    } else {
+      inputs.read(input, argument, "name of this input in the model's forward; or {name, dtype: int32, int64, bool or float, layout: batch-first or time-first}");
+    }
+    if (argument != input) out.inputs[input] = argument;
+  }
+}
+
 ModelConfig ModelConfig::read(const Config& model) {
   ModelConfig out;
   model.read("path", out.path, "TorchScript archive (.pt) or Hugging Face folder");
@@ -26,12 +45,7 @@ ModelConfig ModelConfig::read(const Config& model) {
   model.read_choice("backend", out.backend, {"auto", "native", "graph"},
                     "native: a hand-written family; graph: the archive's own code; auto: native where a family fits");
   model.read("tokenizer", out.tokenizer, "folder or file of tokenizer files; empty: those of the model itself");
-  const Config inputs = model.section("inputs");
-  for (const char* input : {"input_ids", "attention_mask", "token_type_ids", "position_ids", "decoder_input_ids"}) {
-    std::string argument = input;
-    inputs.read(input, argument, "name of this input in the model's forward");
-    if (argument != input) out.interface.inputs[input] = argument;
-  }
+  read_inputs(model.section("inputs"), out.interface);
   model.read("output", out.interface.output, "part of the model's result: 1, logits, 0.logits; empty: its first tensor");
   model.read_choice("pooling", out.pooling, {"auto", "mean", "cls", "max", "last"}, "how an encoder's tokens become one vector; auto: as the model's own pooling file says, else mean");
   model.read("dropout", out.dropout, "replaces every dropout probability of the model; absent: as the model says");
@@ -96,7 +110,7 @@ AdapterConfig AdapterConfig::read(const Config& adapter, const AdapterMethods& m
   out.trains = method->trains;
   out.default_lr = method->default_lr;
   if (method->trains == AdapterMethod::Trains::adapters) {
-    adapter.read("targets", out.targets, "which weights: all-linear, query-value, attention-mlp, all-dense, dense-or-linear, roles, path globs, re:REGEX");
+    adapter.read("targets", out.targets, "which weights: all-linear, query-value, attention-mlp, all-dense, dense-or-linear, all-weights, roles, path globs, re:REGEX");
     adapter.read_choice("fused_layout", out.fused_layout, {"auto", "blocks", "per-head"},
                         "rows of fused query-key-value weights, for targets that take some of them; auto: by config.json's model_type");
     adapter.read("path", out.path, "start from these factors: an adapter.safetensors or a PEFT folder");

@@ -1,0 +1,100 @@
+"""Adapted archives beside their own PyTorch module: deeplora_graph_oracle splices the adapters in, torch.func.functional_call runs the module with
+W + delta in place of W. Outputs, gradients of all factors, and the merged file in plain torch.jit.load."""
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch.func import functional_call
+
+ROOT = Path(__file__).resolve().parents[2]
+ORACLE = Path(os.environ.get("DEEPLORA_GRAPH_ORACLE", ROOT / "build" / "tests" / "deeplora_graph_oracle"))
+METHODS = {"lora": ("{rank: 2, alpha: 6}", 0.15, 3.0), "deep-lora": ("{rank: 2, depth: 3}", 0.4, 1.0)}  # options, spread, scale
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}  # what differs is the order of additions
+
+
+def first_tensor(value):
+    while not isinstance(value, torch.Tensor):
+        value = next(iter(value.values())) if isinstance(value, dict) else value[0]
+    return value
+
+
+def deltas_of(factors: dict[str, torch.Tensor], scale: float) -> dict[str, torch.Tensor]:
+    """site -> scale x W_L ... W_1, of factors named adapter/<site>/<A, B or W1, W2, ...> that autograd follows."""
+    out = {}
+    for site in dict.fromkeys(key.removeprefix("adapter/").rpartition("/")[0] for key in factors):
+        own = [factors[key] for key in sorted(factors) if key.rpartition("/")[0] == f"adapter/{site}"]
+        delta = scale * own[0]
+        for factor in own[1:]:
+            delta = factor @ delta
+        out[site] = delta
+    return out
+
+
+def assert_near(actual: torch.Tensor, expected: torch.Tensor, tolerance: float, what: str) -> None:
+    assert actual.shape == expected.shape and actual.dtype == expected.dtype, f"{what}: {actual.shape} {actual.dtype}, expected {expected.shape} {expected.dtype}"
+    allowed = tolerance * max(1.0, expected.abs().max().item())
+    assert (actual - expected).abs().max().item() <= allowed, f"{what}: off by {(actual - expected).abs().max().item():.2e}, allowed {allowed:.2e}"
+
+
+class Job:
+    """One archive with adapters at `targets`; batch by our names, passed to the module in the order of its arguments."""
+
+    def __init__(self, archive: Path, model: torch.nn.Module, batch: dict[str, torch.Tensor], targets: list[str], folder: Path, method: str = "lora",
+                 names: dict[str, str] | None = None, spread: float = 1.0, strip: str = "", skip: tuple[str, ...] = ()):
+        self.archive, self.model, self.batch, self.method, self.strip, self.skip = archive, model, batch, method, strip, skip
+        self.dtype = next(p.dtype for p in model.parameters() if p.is_floating_point())
+        with torch.no_grad():
+            self.base = first_tensor(model(*batch.values()))
+        generator = torch.Generator().manual_seed(5)
+        self.cotangent = torch.randn(self.base.shape, dtype=self.base.dtype, generator=generator) / self.base.numel() ** 0.5
+        folder.mkdir(parents=True, exist_ok=True)
+        stem = f"{archive.stem}-{method}"
+        save_file({**batch, "cotangent": self.cotangent}, folder / f"{stem}-in.safetensors")
+        options, own_spread, self.scale = METHODS[method]
+        self.output, self.merged = folder / f"{stem}-out.safetensors", folder / f"{stem}-merged.pt"
+        self.description = {"archive": str(archive), "inputs": str(folder / f"{stem}-in.safetensors"), "method": method, "options": options, "merged": str(self.merged),
+                            "spread": spread * own_spread, "targets": targets, "names": names or {}, "output": str(self.output)}
+
+    def name_of(self, site: str, parameters: dict) -> str:
+        name = site.removeprefix(self.strip)
+        return name if name in parameters else f"{name}.original0"  # a parametrised weight
+
+    def check(self) -> list[str]:
+        """Paths of the sites, after everything was compared."""
+        found = load_file(self.output)
+        factors = {key.removeprefix("factor/"): value.clone().requires_grad_(True) for key, value in found.items() if key.startswith("factor/")}
+        deltas = deltas_of(factors, self.scale)
+        parameters = dict(self.model.named_parameters())
+        changed = {site.removeprefix(self.strip): parameters[site.removeprefix(self.strip)].detach() + self.shaped(delta, parameters[site.removeprefix(self.strip)])
+                   for site, delta in deltas.items()}
+        out = first_tensor(functional_call(self.model, changed, tuple(self.batch.values())))
+        (out * self.cotangent).sum().backward()
+        where, tolerance = f"{self.archive.name} {self.method}", TOLERANCE[self.dtype]
+        assert (self.base - out).abs().max() > 1e-3 * self.base.abs().max(), f"{where}: the update does not show"
+        assert_near(found["out"], out.detach(), tolerance, where)
+        assert factors
+        for key, factor in factors.items():
+            if key not in self.skip:
+                assert_near(found["gradient/" + key], factor.grad, tolerance, f"{where} {key}")
+        with torch.no_grad():
+            merged = first_tensor(torch.jit.load(str(self.merged))(*self.batch.values()))
+        assert_near(merged, out.detach(), tolerance, f"{where}: merged file")
+        return list(deltas)
+
+    @staticmethod
+    def shaped(delta: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """A delta [out, in] in the weight's own layout: [first, rest], or [in, out] as some layers store it."""
+        return delta.T if weight.dim() == 2 and delta.shape != weight.shape else delta.reshape(weight.shape)
+
+
+def run(jobs: list[Job], folder: Path) -> list[list[str]]:
+    assert os.access(ORACLE, os.X_OK), f"{ORACLE} is not built (cmake --build build), or DEEPLORA_GRAPH_ORACLE names another place"
+    (folder / "jobs.json").write_text(json.dumps([job.description for job in jobs]))
+    done = subprocess.run([ORACLE, folder / "jobs.json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [job.check() for job in jobs]

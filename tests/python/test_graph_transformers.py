@@ -1,0 +1,137 @@
+"""torch.nn's transformers as people save them: scripted, traced under no_grad (where torch takes its fused operators for inference) or with gradients.
+All have the same sites, and the adapted model is the module in PyTorch with W + delta."""
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+import graph_oracle
+from graph_models import WORDS
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+HOW = ["script", "no_grad", "grad"]
+
+
+class Encoder(nn.Module):
+    """nn.TransformerEncoder with its padding masked; with `causal` its attention too, which leaves no fused path for padding."""
+
+    def __init__(self, norm_first: bool, batch_first: bool, activation: str, nested: bool = True, causal: bool = False):
+        super().__init__()
+        self.batch_first, self.causal = batch_first, causal
+        self.embed = nn.Embedding(WORDS, 16)
+        layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=batch_first, norm_first=norm_first, activation=activation)
+        self.encoder = nn.TransformerEncoder(layer, 2, norm=nn.LayerNorm(16), enable_nested_tensor=nested)
+        self.classifier = nn.Linear(16, 2)
+
+    def forward(self, input_ids, attention_mask):
+        x = self.embed(input_ids)
+        if not self.batch_first:
+            x = x.transpose(0, 1)
+        if self.causal:
+            mask = torch.ones(input_ids.size(1), input_ids.size(1), dtype=torch.bool).triu(1)
+            x = self.encoder(x, mask=mask, src_key_padding_mask=attention_mask == 0)
+        else:
+            x = self.encoder(x, src_key_padding_mask=attention_mask == 0)
+        if not self.batch_first:
+            x = x.transpose(0, 1)
+        keep = attention_mask.unsqueeze(-1).to(x.dtype)
+        return self.classifier((x * keep).sum(1) / keep.sum(1))
+
+
+class Attention(nn.Module):
+    def __init__(self, batch_first: bool, weights: bool):
+        super().__init__()
+        self.batch_first, self.weights = batch_first, weights
+        self.embed, self.attention, self.classifier = nn.Embedding(WORDS, 16), nn.MultiheadAttention(16, 4, batch_first=batch_first), nn.Linear(16, 2)
+
+    def forward(self, input_ids, attention_mask):
+        x = self.embed(input_ids)
+        if not self.batch_first:
+            x = x.transpose(0, 1)
+        y, weights = self.attention(x, x, x, key_padding_mask=attention_mask == 0, need_weights=self.weights)
+        if not self.batch_first:
+            y = y.transpose(0, 1)
+        keep = attention_mask.unsqueeze(-1).to(y.dtype)
+        if weights is not None:
+            keep = keep * (1.0 + weights.sum(1).unsqueeze(-1))
+        return self.classifier((y * keep).sum(1))
+
+
+class Decoder(nn.Module):
+    """Attention over itself and over another sequence, whose weight torch.nn cuts into pieces."""
+
+    def __init__(self, norm_first: bool):
+        super().__init__()
+        self.embed = nn.Embedding(WORDS, 16)
+        self.decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(16, 4, 32, batch_first=True, norm_first=norm_first), 2)
+        self.classifier = nn.Linear(16, 2)
+
+    def forward(self, input_ids, attention_mask):
+        x = self.embed(input_ids)
+        x = self.decoder(x, torch.tanh(x), tgt_key_padding_mask=attention_mask == 0, memory_key_padding_mask=attention_mask == 0)
+        keep = attention_mask.unsqueeze(-1).to(x.dtype)
+        return self.classifier((x * keep).sum(1) / keep.sum(1))
+
+
+def batch() -> dict[str, torch.Tensor]:
+    ids, mask = torch.randint(1, WORDS, (2, 7), generator=torch.Generator().manual_seed(2)), torch.ones(2, 7, dtype=torch.int64)
+    mask[1, 5:] = 0
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def save(model: nn.Module, how: str, path) -> None:
+    values = tuple(batch().values())
+    if how == "script":
+        module = torch.jit.script(model)
+    else:
+        with torch.set_grad_enabled(how == "grad"):
+            module = torch.jit.trace(model, values, check_trace=False)
+    torch.jit.save(module, str(path))
+
+
+def compare(make, tmp_path, targets, dtypes=(torch.float32, torch.float64), **options) -> list[str]:
+    """The paths of the sites, which are the same for every way of saving."""
+    jobs = []
+    for dtype, how in itertools.product(dtypes, HOW):
+        torch.manual_seed(0)
+        model = make().to(dtype).eval()
+        path = tmp_path / f"{how}-{dtype}.pt".replace("torch.", "")
+        save(model, how, path)
+        jobs.append(graph_oracle.Job(path, model, batch(), targets, tmp_path, "lora" if dtype == torch.float64 else "deep-lora", **options))
+    sites = graph_oracle.run(jobs, tmp_path)
+    assert all(found == sites[0] for found in sites), sites
+    return sites[0]
+
+
+LAYER = ["self_attn.in_proj_weight", "self_attn.out_proj.weight", "linear1.weight", "linear2.weight"]
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_an_encoder_has_the_same_sites_and_outputs_however_it_was_saved(norm_first, batch_first, activation, tmp_path):
+    found = compare(lambda: Encoder(norm_first, batch_first, activation), tmp_path, ["all-linear", "embedding"])
+    assert set(found) == {"embed.weight", *(f"encoder.layers.{i}.{name}" for i in range(2) for name in LAYER)}
+
+
+@pytest.mark.parametrize("nested, causal", [(False, False), (False, True), (True, True)])
+def test_an_encoder_with_other_masks(nested, causal, tmp_path):
+    found = compare(lambda: Encoder(False, True, "relu", nested, causal), tmp_path, ["all-linear"])
+    assert len(found) == 2 * len(LAYER)
+
+
+@pytest.mark.parametrize("batch_first, weights", [(True, True), (True, False), (False, True)])
+def test_attention_alone(batch_first, weights, tmp_path):
+    found = compare(lambda: Attention(batch_first, weights), tmp_path, ["all-linear"])
+    assert set(found) == {"attention.in_proj_weight", "attention.out_proj.weight"}
+
+
+def test_texts_that_are_all_of_one_length(tmp_path):
+    torch.manual_seed(0)
+    model = Encoder(False, True, "relu").eval()
+    save(model, "no_grad", tmp_path / "m.pt")
+    whole = {"input_ids": batch()["input_ids"], "attention_mask": torch.ones(2, 7, dtype=torch.int64)}
+    graph_oracle.run([graph_oracle.Job(tmp_path / "m.pt", model, whole, ["attention-mlp"], tmp_path)], tmp_path)

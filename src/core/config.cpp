@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/files.h"
+#include "core/foreign_names.h"
 #include "core/yaml_value.h"
 
 namespace deeplora {
@@ -16,7 +17,7 @@ struct Config::State {
   std::string origin;
   YamlValue root = YamlValue::map();
   YamlValue given = YamlValue::map();  // file and overrides alone, for copy()
-  std::set<std::string> overridden;
+  std::map<std::string, std::string> overridden;  // path -> how messages call it: --set train.lr
   std::map<std::string, std::string> renamed;  // of overlay(): path -> where the file has it
   std::vector<std::string> mistakes;
   std::set<std::string> seen_mistakes;
@@ -81,6 +82,15 @@ bool convert(const YamlValue& value, std::vector<T>& out) {
   return true;
 }
 
+bool convert(const YamlValue& value, std::map<std::string, double>& out) {
+  if (!value.is_map()) return false;
+  std::map<std::string, double> read;
+  for (size_t i = 0; i < value.items.size(); ++i)
+    if (!convert(value.items[i], read[value.keys[i]])) return false;
+  out = std::move(read);
+  return true;
+}
+
 template <class T>
 bool convert(const YamlValue& value, std::optional<T>& out) {
   T read{};
@@ -93,6 +103,7 @@ template <class T>
 std::string kind_name(const T*) { return Kind<T>::name; }
 template <class T>
 std::string kind_name(const std::vector<T>*) { return cat("a list (each ", Kind<T>::name, ")"); }
+std::string kind_name(const std::map<std::string, double>*) { return "a number for each name, {name: 1.5}"; }
 template <class T>
 std::string kind_name(const std::optional<T>*) { return kind_name(static_cast<const T*>(nullptr)); }
 
@@ -118,6 +129,11 @@ template <class T>
 YamlValue to_yaml(const std::vector<T>& values) {
   YamlValue out = YamlValue::list();
   for (const auto& value : values) out.items.push_back(to_yaml(value));
+  return out;
+}
+YamlValue to_yaml(const std::map<std::string, double>& values) {
+  YamlValue out = YamlValue::map();
+  for (const auto& [name, value] : values) out.at_key(name) = to_yaml(value);
   return out;
 }
 template <class T>
@@ -185,7 +201,14 @@ void Config::set(const std::string& assignment) {
   const auto [path, value] = parse_assignment(assignment);
   assign(state_->root, path, value, "--set " + assignment);
   assign(state_->given, path, value, "--set " + assignment);
-  state_->overridden.insert(path);
+  state_->overridden[path] = "--set " + path;
+}
+
+void Config::set_text(const std::string& path, const std::string& text, const std::string& named) {
+  check(is_valid_utf8(text), named, ": not valid UTF-8");
+  assign(state_->root, path, YamlValue::scalar(text), named);
+  assign(state_->given, path, YamlValue::scalar(text), named);
+  state_->overridden[path] = named;
 }
 
 std::vector<Config> Config::items(const std::string& key) const {
@@ -255,6 +278,16 @@ std::vector<std::string> Config::keys() const {
   return value && value->is_map() ? value->keys : std::vector<std::string>();
 }
 
+std::optional<std::string> Config::text_at(const std::string& key) const {
+  const YamlValue* value = state_->find(full(key));
+  return value && value->is_scalar() ? std::optional(value->text) : std::nullopt;
+}
+
+bool Config::is_map(const std::string& key) const {
+  const YamlValue* value = state_->find(full(key));
+  return value && value->is_map();
+}
+
 template <class T>
 void Config::read(const std::string& key, T& field, std::string_view doc) const {
   const std::string path = full(key), default_value = yaml_line(to_yaml(field));
@@ -277,6 +310,7 @@ DEEPLORA_CONFIG_READ(std::filesystem::path)
 DEEPLORA_CONFIG_READ(std::vector<int64_t>)
 DEEPLORA_CONFIG_READ(std::vector<double>)
 DEEPLORA_CONFIG_READ(std::vector<std::string>)
+DEEPLORA_CONFIG_READ(std::map<std::string, double>)
 DEEPLORA_CONFIG_READ(std::optional<bool>)
 DEEPLORA_CONFIG_READ(std::optional<int64_t>)
 DEEPLORA_CONFIG_READ(std::optional<double>)
@@ -313,8 +347,9 @@ void Config::mistake(const std::string& key, const std::string& message) const {
 std::string Config::where(const std::string& key) const {
   std::string path = full(key);
   if (const auto from = state_->renamed.find(path); from != state_->renamed.end()) path = from->second;
-  for (const auto& set : state_->overridden)
-    if (path == set || path.rfind(set + ".", 0) == 0) return "--set " + path;
+  if (const auto set = state_->overridden.find(path); set != state_->overridden.end()) return set->second;
+  for (const auto& [set, named] : state_->overridden)
+    if (path.rfind(set + ".", 0) == 0) return "--set " + path;
   const YamlValue* value = state_->root.find(path);
   return cat(state_->origin, value && value->line > 0 ? cat(":", value->line) : "", ": ", path);
 }
@@ -331,6 +366,15 @@ struct Unknown {
   std::string path;
   bool twice;  ///< known, but another spelling of it was read
 };
+
+/// The known key that another trainer's option means: in the same section, else wherever ours is.
+std::string meant_key(const std::string& parent, const std::string& key, const std::map<std::string, size_t>& known) {
+  const std::string ours = key_meant_by(key);
+  if (ours.empty()) return "";
+  const std::string beside = (parent.empty() ? "" : parent + ".") + ours.substr(ours.rfind('.') + 1);
+  if (known.count(ours) > 0) return ours;
+  return known.count(beside) > 0 ? beside : "";
+}
 
 void find_unknown(const YamlValue& root, const YamlValue& value, const std::string& path, const std::set<std::string>& sections,
                   const std::map<std::string, size_t>& options, std::vector<Unknown>& unknown) {
@@ -369,7 +413,8 @@ void Config::finish() const {
     };
     for (const auto& [known, unused] : state_->index) consider(known);
     for (const auto& known : state_->sections) consider(known);
-    std::string hint = did_you_mean(key, siblings);
+    const std::string meant = meant_key(parent, key, state_->index);
+    std::string hint = meant.empty() ? did_you_mean(key, siblings) : cat(" (did you mean '", meant, "'?)");
     if (hint.empty() && !elsewhere.empty()) hint = cat(" (did you mean '", elsewhere.front(), "'?)");
     if (hint.empty() && !siblings.empty()) hint = cat("; known here: ", join(siblings));
     state_->add_mistake(cat(Config(state_, "").where(path), ": unknown key", hint));

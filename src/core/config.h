@@ -41,6 +41,9 @@ class Config {
   /// The mappings of the list under `key`, each a view like a section (none when absent); anything else is recorded as a mistake.
   std::vector<Config> items(const std::string& key) const;
 
+  /// Puts a text at a path, as if the file had it; messages call the key `named` ("--train (data.train)"). Throws Error like set().
+  void set_text(const std::string& path, const std::string& text, const std::string& named);
+
   /// The same file and overrides once more, with nothing read yet: the start of a configuration that differs in some keys.
   Config copy() const;
   /// Lays the keys of the mapping `from` over those of the mapping `to` (dotted paths; list items by their number). They keep the
@@ -54,9 +57,12 @@ class Config {
   /// True when the file or an override names the key (null counts as absent).
   bool has(const std::string& key) const;
   std::vector<std::string> keys() const;
+  /// The single value under `key` as it is written; nothing for lists, mappings and where there is none. Announces nothing.
+  std::optional<std::string> text_at(const std::string& key) const;
+  bool is_map(const std::string& key) const;
 
   /// Reads key into field. T: bool, int64_t, double, std::string, std::filesystem::path, std::vector of int64_t,
-  /// double or std::string (a single value is a list of one), and std::optional of any of them.
+  /// double or std::string (a single value is a list of one), std::optional of any of them, and std::map of numbers by name.
   template <class T>
   void read(const std::string& key, T& field, std::string_view doc) const;
 

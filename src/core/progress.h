@@ -14,7 +14,7 @@ namespace deeplora {
 struct ProgressState {
   int64_t step = 0;  ///< steps done, first ones of a resumed run included
   std::optional<double> loss = {};
-  std::string metric_name = {};  ///< of the last evaluation, e.g. "pearson"
+  std::string metric_name = {};  ///< of the last evaluation, e.g. "dev pearson"
   std::optional<double> metric = {};
   std::optional<double> samples_per_second = {};
 };

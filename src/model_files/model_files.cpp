@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <set>
 
 #include "core/fingerprint.h"
 
@@ -94,7 +95,12 @@ void ModelFiles::leave_widened(const std::vector<NamedTensor>& taken) const {
 
 int64_t ModelFiles::parameter_count() const {
   int64_t count = 0;
-  for (size_t i = 0; i < parameters_; ++i) count += tensors_[i].value.numel();
+  std::set<std::pair<const void*, int64_t>> places;  // a tied table has several names
+  for (size_t i = 0; i < parameters_; ++i) {
+    const torch::Tensor& value = tensors_[i].value;
+    const bool fresh = value.numel() == 0 || places.insert({value.const_data_ptr(), value.numel()}).second;
+    count += fresh ? value.numel() : 0;
+  }
   return count;
 }
 

@@ -70,7 +70,7 @@ class ModelFiles {
   /// Leaves those tensors to the file of which `taken`, under their names, are copies in another dtype: a model that
   /// widened half precision does not read them again.
   void leave_widened(const std::vector<NamedTensor>& taken) const;
-  /// Floating-point and other parameters together (buffers not counted).
+  /// Floating-point and other parameters together (buffers not counted, weights with several names once).
   int64_t parameter_count() const;
 
   /// Content of the extra file ("tokenizer.json"), if it is there.

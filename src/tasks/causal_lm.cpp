@@ -93,6 +93,11 @@ class CausalLm : public LanguageTask {
     return out;
   }
 
+  std::string input_of(const Row& row) const override {
+    if (is_conversation(row, messages_) || !is_prompt(row) || row.fields.contains("input_ids")) return row.fields.dump();
+    return is_alpaca(row) ? alpaca_prompt(alpaca_column(row, "instruction"), alpaca_column(row, "input")) : prompt_text(row, prompt_, "prompt");
+  }
+
   void fit(std::span<const Row> train, std::span<const Row>) override {
     chat_ = std::any_of(train.begin(), train.end(), [&](const Row& row) { return is_conversation(row, messages_); });
     add_end_of_turn();

@@ -1,5 +1,7 @@
 #include <torch/torch.h>
 
+#include <algorithm>
+#include <cmath>
 #include <map>
 #include <set>
 
@@ -20,9 +22,26 @@ class Classification : public TextTask {
   Classification(const std::string& name, const Config& data, const TextColumns& defaults, std::string headline)
       : TextTask(name, data, defaults), headline_(std::move(headline)) {
     data.read("positive", positive_, "label that f1 is about; empty: the last of two labels, the mean over labels for more");
+    data.read_choice("metric", headline_, {"accuracy", "f1", "matthews", "loss"}, "chooses the best checkpoint; comparisons judge by it");
+    if (data.is_map("class_weights")) data.read("class_weights", given_weights_, kWeightsDoc);
+    else data.read_choice("class_weights", weighting_, {"none", "balanced"}, kWeightsDoc);
+    const auto usable = [](const auto& weight) { return weight.second >= 0 && std::isfinite(weight.second); };
+    data.require(std::all_of(given_weights_.begin(), given_weights_.end(), usable), "class_weights", "numbers of at least 0");
+    std::string automatic;
+    find_threshold_ = data.text_at("threshold") == "auto";
+    if (find_threshold_) data.read("threshold", automatic, kThresholdDoc);
+    else data.read("threshold", threshold_, kThresholdDoc);
+    data.require(threshold_ > 0 && threshold_ < 1, "threshold", "auto or a number between 0 and 1");
   }
 
-  void fit(std::span<const Row> /*train*/, std::span<const Row> all) override {
+  /// What scores and predictions depend on; weights of classes are for training alone.
+  nlohmann::ordered_json settings() const override {
+    auto out = TextTask::settings();
+    out.update({{"positive", positive_}, {"metric", headline_}});
+    return out;
+  }
+
+  void fit(std::span<const Row> train, std::span<const Row> all) override {
     std::set<std::string> found;
     RowErrors errors;
     for (const auto& row : all) {
@@ -47,20 +66,27 @@ class Classification : public TextTask {
           "); a classification needs at least two");
     check(names.size() <= 1000, "the training rows hold ", names.size(), " different labels in column ", columns_.label,
           " (", join(names, ", ", 4), "); is this a regression? Set data.task: regression");
-    find_positive();
+    check_labels();
+    weigh(train);
   }
 
   void use_classes(const std::vector<std::string>& names) override { classes_ = names; }
   nlohmann::ordered_json state() const override {
     nlohmann::ordered_json out{{"labels", labels_.names()}};
     if (labels_.are_the_models()) out["of_the_model"] = true;
+    if (threshold_ != kEven) out["threshold"] = threshold_;
     return out;
   }
   void restore(const OrderedJsonFile& state) override {
     labels_ = state.value("of_the_model", false) ? LabelNames::of_model(read_labels(state)) : LabelNames::in_order(read_labels(state));
-    find_positive();
+    threshold_ = read_threshold(state);
+    check_labels();
   }
   int64_t outputs() const override { return static_cast<int64_t>(labels_.size()); }
+  std::string stratum(const Row& row) const override {
+    const std::string label(without_blanks(cell(row, columns_.label)));
+    return number_form(label).value_or(label);
+  }
 
   std::vector<std::pair<std::string, size_t>> label_counts(std::span<const Example> examples) const override {
     std::vector<std::pair<std::string, size_t>> out;
@@ -77,7 +103,21 @@ class Classification : public TextTask {
 
   torch::Tensor loss_sum(const ModelOutput& output, const Batch& batch) const override {
     return torch::nn::functional::cross_entropy(output.logits.to(torch::kFloat32), batch.labels,
-                                                torch::nn::functional::CrossEntropyFuncOptions().reduction(torch::kSum));
+                                                torch::nn::functional::CrossEntropyFuncOptions().reduction(torch::kSum).weight(
+                                                    weights_.defined() ? weights_.to(output.logits.device()) : weights_));
+  }
+  double loss_count(const Batch& batch) const override {
+    return weights_.defined() ? weights_.index_select(0, batch.labels.to(torch::kCPU)).sum(torch::kFloat64).item<double>() : TextTask::loss_count(batch);
+  }
+
+  std::optional<Scores> choose_on_dev(LanguageModel& model, std::span<const Example> dev, const EvaluationOptions& options) override {
+    if (!find_threshold_ || dev.empty()) return std::nullopt;
+    const torch::Tensor logits = all_logits(*this, model, dev, options);
+    const torch::Tensor probabilities = logits.softmax(1).select(1, positive_class()).contiguous();
+    std::vector<bool> positive;
+    for (const auto& example : dev) positive.push_back(example.label == positive_class());
+    threshold_ = best_threshold({probabilities.const_data_ptr<double>(), dev.size()}, positive, headline_ == "loss" ? "f1" : headline_);
+    return scores(logits, dev);
   }
 
  protected:
@@ -98,7 +138,7 @@ class Classification : public TextTask {
   Scores scores(const torch::Tensor& logits, std::span<const Example> examples) const override {
     std::vector<int64_t> expected;
     for (const auto& example : examples) expected.push_back(example.label);
-    const torch::Tensor best = logits.argmax(1).contiguous();
+    const torch::Tensor best = decide(logits);
     const std::span<const int64_t> predicted(best.const_data_ptr<int64_t>(), expected.size());
     const auto labels = torch::tensor(expected, torch::kInt64);
     std::map<std::string, double> all{{"accuracy", accuracy(predicted, expected)},
@@ -109,6 +149,7 @@ class Classification : public TextTask {
     out.values.emplace_back(headline_, all.at(headline_));
     for (const char* name : {"accuracy", "f1", "matthews", "loss"})
       if (name != headline_) out.values.emplace_back(name, all.at(name));
+    out.higher_is_better = headline_ != "loss";
     return out;
   }
 
@@ -136,9 +177,12 @@ class Classification : public TextTask {
   nlohmann::ordered_json prediction(const torch::Tensor& logits) const override {
     const torch::Tensor probabilities = logits.softmax(0);
     const auto list = [](const torch::Tensor& t) { return std::vector<double>(t.const_data_ptr<double>(), t.const_data_ptr<double>() + t.numel()); };
-    return {{"prediction", labels_.names().at(static_cast<size_t>(logits.argmax().item<int64_t>()))},
+    nlohmann::ordered_json by_label = nlohmann::ordered_json::object();
+    for (size_t i = 0; i < labels_.size(); ++i) by_label[labels_.names()[i]] = probabilities[static_cast<int64_t>(i)].item<double>();
+    return {{"prediction", labels_.names().at(static_cast<size_t>(decide(logits.unsqueeze(0)).item<int64_t>()))},
             {"logits", list(logits.contiguous())},
-            {"probabilities", list(probabilities.contiguous())}};
+            {"probabilities", list(probabilities.contiguous())},
+            {"by_label", std::move(by_label)}};
   }
 
  private:
@@ -147,12 +191,46 @@ class Classification : public TextTask {
     return labels_.size() == 2 ? f1_of_class(predicted, expected, 1) : f1_macro(predicted, expected);
   }
 
-  void find_positive() const {
-    check(positive_.empty() || labels_.find(positive_), "data.positive: '", positive_, "' is no label; known: ", join(labels_.names()));
+  /// Keys that name labels or are about two of them.
+  void check_labels() const {
+    const auto known = [&](const std::string& key, const std::string& label) {
+      check(labels_.find(label).has_value(), "data.", key, ": '", label, "' is no label; known: ", join(labels_.names()));
+    };
+    if (!positive_.empty()) known("positive", positive_);
+    for (const auto& [label, unused] : given_weights_) known("class_weights", label);
+    check(labels_.size() == 2 || (!find_threshold_ && threshold_ == kEven), "data.threshold: a threshold decides between two labels; there are ", labels_.size());
   }
 
-  std::string headline_, positive_;
+  /// Weights of the classes from the rows that are trained on; balanced as scikit-learn has it: rows / (labels among them x rows of the label).
+  void weigh(std::span<const Row> train) {
+    if (weighting_ == "none" && given_weights_.empty()) return;
+    std::vector<double> weights(labels_.size(), 1.0), counts(labels_.size());
+    for (const auto& [label, weight] : given_weights_) weights[static_cast<size_t>(*labels_.find(label))] = weight;
+    for (const auto& row : train) ++counts[static_cast<size_t>(labels_.find(cell(row, columns_.label)).value())];
+    const auto present = static_cast<double>(std::count_if(counts.begin(), counts.end(), [](double count) { return count > 0; }));
+    for (size_t i = 0; weighting_ == "balanced" && i < weights.size(); ++i)
+      if (counts[i] > 0) weights[i] = static_cast<double>(train.size()) / (present * counts[i]);
+    weights_ = torch::tensor(weights, torch::kFloat32);
+  }
+
+  int64_t positive_class() const { return positive_.empty() ? 1 : *labels_.find(positive_); }
+
+  /// Classes [N] for logits [N, C]: the likeliest, or of two the positive one from the threshold on.
+  torch::Tensor decide(const torch::Tensor& logits) const {
+    if (threshold_ == kEven) return logits.argmax(1).contiguous();
+    const torch::Tensor positive = logits.softmax(1).select(1, positive_class()) >= threshold_;
+    return torch::where(positive, positive_class(), 1 - positive_class()).to(torch::kInt64).contiguous();
+  }
+
+  static constexpr double kEven = 0.5;
+  static constexpr const char* kWeightsDoc = "weights of the labels in the loss: none, balanced (rows / (labels x rows of the label)) or {label: weight}";
+  static constexpr const char* kThresholdDoc = "two labels: probability of the positive one from which it is predicted; auto: the best on dev, chosen after training";
   std::vector<std::string> classes_;  ///< of the model's own head; empty where that is new
+  std::string headline_, positive_, weighting_ = "none";
+  std::map<std::string, double> given_weights_;
+  double threshold_ = kEven;
+  bool find_threshold_ = false;
+  torch::Tensor weights_;  ///< [C], undefined where all are 1
   LabelNames labels_;
 };
 

@@ -214,8 +214,8 @@ std::vector<Example> LanguageTask::arrange(std::vector<Example> examples, std::s
   return kept;
 }
 
-int64_t LanguageTask::loss_count(const Batch& batch) const {
-  return (batch.labels != kIgnored).sum().item<int64_t>();
+double LanguageTask::loss_count(const Batch& batch) const {
+  return static_cast<double>((batch.labels != kIgnored).sum().item<int64_t>());
 }
 
 torch::Tensor LanguageTask::loss_sum(const ModelOutput& output, const Batch& batch) const {
@@ -242,7 +242,7 @@ std::pair<double, int64_t> LanguageTask::total_loss(LanguageModel& model, std::s
     std::vector<const Example*> rows;
     for (const size_t i : group) rows.push_back(&examples[i]);
     const Batch batch = collate(rows);
-    count += loss_count(batch);
+    count += static_cast<int64_t>(loss_count(batch));
     const Batch here = batch.to(o.device);
     sum += loss_of(model, here).item<double>();
   }

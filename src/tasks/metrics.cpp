@@ -85,6 +85,45 @@ double f1_of_class(std::span<const int64_t> predicted, std::span<const int64_t> 
   return count_classes(predicted, expected)[positive].f1();
 }
 
+double BinaryCounts::score(const std::string& metric) const {
+  const double predicted = true_positive + false_positive, expected = true_positive + false_negative;
+  const double all = predicted + false_negative + true_negative;
+  if (metric == "accuracy") return all > 0 ? (true_positive + true_negative) / all : kUndefined;
+  if (metric == "f1") return ClassCounts{predicted, expected, true_positive}.f1();
+  if (metric != "matthews") throw std::invalid_argument("no score of two classes: " + metric);
+  const double spread = predicted * expected * (all - predicted) * (all - expected);
+  return spread == 0 ? 0 : (true_positive * true_negative - false_positive * false_negative) / std::sqrt(spread);
+}
+
+double best_threshold(std::span<const double> probabilities, const std::vector<bool>& positive, const std::string& metric) {
+  same_length(probabilities.size(), positive.size());
+  std::vector<size_t> order(probabilities.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return probabilities[a] < probabilities[b]; });
+  BinaryCounts counts;  // at a threshold below all: everything is positive
+  for (const bool is : positive) ++(is ? counts.true_positive : counts.false_positive);
+  double best = 0.5, best_score = -std::numeric_limits<double>::infinity();
+  const auto consider = [&](double threshold) {
+    const double score = counts.score(metric);
+    const bool nearer = score == best_score && std::abs(threshold - 0.5) < std::abs(best - 0.5);
+    if (score > best_score || nearer) {
+      best = threshold;
+      best_score = score;
+    }
+  };
+  double below = 0;
+  for (size_t i = 0; i <= order.size(); ++i) {
+    const double here = i < order.size() ? probabilities[order[i]] : 1.0;
+    if (i == 0 || here > below) consider(below < 0.5 && here >= 0.5 ? 0.5 : 0.5 * (below + here));
+    if (i == order.size()) break;
+    const bool is = positive[order[i]];
+    --(is ? counts.true_positive : counts.false_positive);
+    ++(is ? counts.false_negative : counts.true_negative);
+    below = here;
+  }
+  return best;
+}
+
 double f1_macro(std::span<const int64_t> predicted, std::span<const int64_t> expected) {
   const auto counts = count_classes(predicted, expected);
   double sum = 0;

@@ -19,6 +19,18 @@ double accuracy(std::span<const int64_t> predicted, std::span<const int64_t> exp
 double f1_of_class(std::span<const int64_t> predicted, std::span<const int64_t> expected,
                    int64_t positive = 1);
 
+/// Outcomes of a decision between two classes.
+struct BinaryCounts {
+  double true_positive = 0, false_positive = 0, false_negative = 0, true_negative = 0;
+
+  /// accuracy, f1 (of the positive class) or matthews; as the functions of those names give it.
+  double score(const std::string& metric) const;
+};
+
+/// The threshold t at which "positive where p >= t" scores best by `metric`, for N probabilities of the positive class and whether each row is
+/// positive: of the midpoints between neighbouring probabilities, and 0.5 itself, the one nearest to 0.5 among the best.
+double best_threshold(std::span<const double> probabilities, const std::vector<bool>& positive, const std::string& metric);
+
 /// Mean of f1_of_class over the classes that occur on either side.
 double f1_macro(std::span<const int64_t> predicted, std::span<const int64_t> expected);
 

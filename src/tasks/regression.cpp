@@ -39,7 +39,15 @@ std::string shown_number(double value) { return nlohmann::json(value).dump(); }
 class Regression : public TextTask {
  public:
   Regression(const std::string& name, const Config& data, const TextColumns& defaults, std::string headline)
-      : TextTask(name, data, defaults), headline_(std::move(headline)) {}
+      : TextTask(name, data, defaults), headline_(std::move(headline)) {
+    data.read_choice("metric", headline_, {"pearson", "spearman", "mse", "rmse", "mae"}, "chooses the best checkpoint; comparisons judge by it");
+  }
+
+  nlohmann::ordered_json settings() const override {
+    auto out = TextTask::settings();
+    out["metric"] = headline_;
+    return out;
+  }
 
   void fit(std::span<const Row> train, std::span<const Row> /*all*/) override {
     RowErrors errors;
@@ -99,6 +107,7 @@ class Regression : public TextTask {
     out.values.emplace_back(headline_, all.at(headline_));
     for (const char* name : {"pearson", "spearman", "mse", "rmse", "mae"})
       if (name != headline_) out.values.emplace_back(name, all.at(name));
+    out.higher_is_better = headline_ == "pearson" || headline_ == "spearman";
     return out;
   }
 

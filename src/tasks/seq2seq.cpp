@@ -42,6 +42,10 @@ class Seq2Seq : public LanguageTask {
     options.keys = {{text_, "data.text"}, {target_, "data.target"}};
   }
 
+  std::string input_of(const Row& row) const override {
+    return row.fields.contains("input_ids") ? row.fields["input_ids"].dump() : prompt_text(row, text_, "text");
+  }
+
   std::vector<std::string> remarks(const std::vector<Row>& rows, bool labelled) const override {
     auto out = LanguageTask::remarks(rows, labelled);
     size_t empty = 0;

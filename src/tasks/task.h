@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -35,6 +36,7 @@ struct Example {
   double target = 0;                     ///< value of a regression, in its own units
   bool labelled = false;
   bool truncated = false;
+  int64_t tokens_cut = 0;  ///< of a truncated text, where it is known
   bool joined = false;  ///< language models: may share a block with other rows
 };
 
@@ -92,6 +94,10 @@ class Task {
   virtual std::vector<std::pair<std::string, size_t>> label_counts(std::span<const Example> /*examples*/) const { return {}; }
   /// Of labelled examples, for the line that a run begins with: "labels neg 602, pos 602"; "" for nothing.
   virtual std::string label_summary(std::span<const Example> /*examples*/) const { return ""; }
+  /// Rows that are drawn for dev and test hold each of these as often as the whole: the class; the same for all rows where there is none.
+  virtual std::string stratum(const Row& /*row*/) const { return ""; }
+  /// What the model is given of a row: rows that agree in it are the same to it, whatever their labels.
+  virtual std::string input_of(const Row& row) const { return row.fields.dump(); }
   /// Labelled rows as they are encoded: language modelling joins the lines of a document.
   virtual std::vector<Row> documents(std::vector<Row> rows) const { return rows; }
   /// Labelled examples as they are trained on: language modelling packs them. `what` names the rows.
@@ -101,8 +107,8 @@ class Task {
   /// Tokenizes a row (tokenizer may be null when rows carry input_ids). Throws Error naming row.source.
   virtual Example encode(const Row& row, const Tokenizer* tokenizer, bool labelled) const = 0;
   virtual Batch collate(std::span<const Example* const> examples) const = 0;
-  /// What a loss is divided by: samples, or tokens that are predicted.
-  virtual int64_t loss_count(const Batch& batch) const = 0;
+  /// What a loss is divided by: samples (where classes have weights, the sum of theirs), or tokens that are predicted.
+  virtual double loss_count(const Batch& batch) const = 0;
   /// Scalar: the SUM over loss_count(batch) items.
   virtual torch::Tensor loss_sum(const ModelOutput& output, const Batch& batch) const = 0;
   /// The same of what the model makes of the batch.
@@ -120,6 +126,11 @@ class Task {
   virtual bool takes_class_head() const { return false; }
   /// Width of the logits, C; 0 when the task takes the model's own output (language modelling).
   virtual int64_t outputs() const = 0;
+  /// After training: chooses on dev what no gradient reaches (a threshold), with the scores that come of it; nothing where there is
+  /// nothing to choose. state() holds it from then on.
+  virtual std::optional<Scores> choose_on_dev(LanguageModel& /*model*/, std::span<const Example> /*dev*/, const EvaluationOptions& /*options*/) {
+    return std::nullopt;
+  }
   /// One JSON object per example, in order.
   virtual std::vector<nlohmann::ordered_json> predict(LanguageModel& model, std::span<const Example> examples,
                                                       const EvaluationOptions& options) const = 0;

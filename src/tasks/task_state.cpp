@@ -18,12 +18,18 @@ std::vector<std::string> read_labels(const OrderedJsonFile& state) {
   return labels;
 }
 
+double read_threshold(const OrderedJsonFile& state) {
+  const auto threshold = state.value("threshold", 0.5);
+  check(threshold >= 0 && threshold <= 1, state.name, ": threshold: expected a number from 0 to 1, found ", threshold);
+  return threshold;
+}
+
 bool read_chat(const OrderedJsonFile& state) { return state.value("chat", false); }
 
 SavedTask SavedTask::parse(const std::string& file, std::string_view text) {
   const auto whole = OrderedJsonFile::parse(file, text);
   check(whole.has("state"), file, ": state is missing");
-  return {whole.value("fingerprint", std::string()), whole.section("state")};
+  return {whole.value("fingerprint", std::string()), whole.section("state"), whole.value("split", std::string())};
 }
 
 }  // namespace deeplora

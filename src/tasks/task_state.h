@@ -15,6 +15,9 @@ std::pair<double, double> read_target_scale(const OrderedJsonFile& state);
 /// {"labels"} of a classification. Throws Error unless it is a list of at least two different texts.
 std::vector<std::string> read_labels(const OrderedJsonFile& state);
 
+/// {"threshold"} of a classification, 0.5 where there is none. Throws Error unless it is a number from 0 to 1.
+double read_threshold(const OrderedJsonFile& state);
+
 /// {"chat"} of a language model: whether it learnt conversations.
 bool read_chat(const OrderedJsonFile& state);
 
@@ -22,6 +25,7 @@ bool read_chat(const OrderedJsonFile& state);
 struct SavedTask {
   std::string fingerprint;  ///< of the model it was trained on
   OrderedJsonFile state;    ///< what Task::restore() takes
+  std::string split{};      ///< fingerprint of the rows that were drawn from the training file; empty for none
 
   static SavedTask parse(const std::string& file, std::string_view text);
 };

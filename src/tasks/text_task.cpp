@@ -93,6 +93,10 @@ Example TextTask::encode(const Row& row, const Tokenizer* tokenizer, bool labell
       example.input_ids = std::move(encoding.ids);
       example.token_type_ids = std::move(encoding.type_ids);
       example.truncated = encoding.truncated;
+      if (encoding.truncated) {
+        const auto whole = tokenizer->encode(text, pair ? std::optional<std::string_view>(*pair) : std::nullopt, 0).ids.size();
+        example.tokens_cut = static_cast<int64_t>(whole - example.input_ids.size());
+      }
     } catch (const Error& e) {
       fail(row.source, ": ", e.what());
     }
@@ -131,6 +135,11 @@ std::vector<std::string> TextTask::remarks(const std::vector<Row>& rows, bool la
   say(blanks, cat(" values of column ", columns_.label, " had blanks at an end, which are not part of them"));
   if (auto turned = turned_rows(rows); !turned.empty()) out.push_back(std::move(turned));
   return out;
+}
+
+std::string TextTask::input_of(const Row& row) const {
+  if (row.fields.contains("input_ids")) return row.fields["input_ids"].dump();
+  return columns_.text_pair.empty() ? cell(row, columns_.text) : cat(cell(row, columns_.text), '\0', cell(row, columns_.text_pair));
 }
 
 Batch TextTask::collate(std::span<const Example* const> examples) const {

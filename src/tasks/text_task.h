@@ -23,10 +23,11 @@ class TextTask : public Task {
   void table_options(TableOptions& options, bool labelled) const override;
   Example encode(const Row& row, const Tokenizer* tokenizer, bool labelled) const override;
   std::vector<std::string> remarks(const std::vector<Row>& rows, bool labelled) const override;
+  std::string input_of(const Row& row) const override;
   Batch collate(std::span<const Example* const> examples) const override;
   void set_pad_id(int64_t id) override { pad_id_ = id; }
   bool takes_class_head() const override { return true; }
-  int64_t loss_count(const Batch& batch) const override { return batch.size(); }
+  double loss_count(const Batch& batch) const override { return static_cast<double>(batch.size()); }
   Scores evaluate(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const override;
   Assessment assess(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const override;
   std::vector<nlohmann::ordered_json> predict(LanguageModel& model, std::span<const Example> examples,

@@ -11,9 +11,14 @@ void require_at_least(const Config& train, const std::string& key, int64_t value
   train.require(value >= least, key, cat("a whole number of at least ", least));
 }
 
+constexpr const char* kRateDoc = "peak learning rate; auto: short trials choose it on dev; absent: the method's default";
+
 void read_optimizer(const Config& train, TrainConfig& config) {
   train.read_choice("optimizer", config.optimizer, optimizer_names(), "adamw, adam, sgd or rmsprop");
-  train.read("lr", config.lr, "peak learning rate; absent: the method's default");
+  config.search_lr = train.text_at("lr") == "auto";
+  std::string automatic;
+  if (config.search_lr) train.read("lr", automatic, kRateDoc);
+  else train.read("lr", config.lr, kRateDoc);
   train.read("head_lr", config.head_lr,
              "peak learning rate of the head; absent: 5e-3 for a newly made one, train.lr for the model's own and for method none");
   train.read("beta1", config.beta1, "Adam's decay of the gradient's mean");

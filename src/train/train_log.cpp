@@ -41,7 +41,7 @@ void TrainLog::evaluated(int64_t step, const Scores& scores) {
   for (const auto& [name, value] : scores.values) events_.scalar("dev/" + name, value, step);
   folder_.append_metrics({{"step", step}, {"eval", scores.json()}});
   shown_.step = step;
-  shown_.metric_name = scores.headline_name();
+  shown_.metric_name = "dev " + scores.headline_name();
   shown_.metric = scores.headline();
   if (progress_) progress_->evaluated(shown_);
 }

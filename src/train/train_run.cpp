@@ -139,7 +139,7 @@ void TrainRun::report_step(double lr, double norm) {
   const double batches = static_cast<double>(std::max<size_t>(1, epoch_batches_.size()));
   const bool row = state_.step % config_.log_every == 0 || state_.step == order_.total_steps();
   const double loss =
-      state_.window_count > 0 ? state_.window_loss / static_cast<double>(state_.window_count) : 0.0;
+      state_.window_count > 0 ? state_.window_loss / state_.window_count : 0.0;
   if (log_)
     log_->step({.step = state_.step,
               .epoch = static_cast<double>(state_.epoch) + static_cast<double>(state_.position) / batches,
@@ -165,7 +165,7 @@ void TrainRun::check_finite(const StepLoss& loss, double norm) const {
        value.empty() ? cat("; first parameter concerned: ", offending_parameter(setup_.groups))
                      : cat("; already not finite: ", value),
        "; last good checkpoint: ", last_good_checkpoint(),
-       "; lower train.lr, set train.clip, or use model.precision: float32"));
+       "; lower train.lr", config_.clip > 0 ? "" : ", set train.clip: 1", setup_.bf16 ? ", or use model.precision: float32" : ""));
 }
 
 void TrainRun::check_parameters() const {

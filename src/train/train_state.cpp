@@ -61,7 +61,7 @@ Json to_json(const TrainState& state) {
           {"seconds_to_first_step", number(state.seconds_to_first_step)},
           {"last_loss", number(state.last_loss)},
           {"window_loss", number(state.window_loss)},
-          {"window_count", state.window_count},
+          {"window_count", number(state.window_count)},
           {"metrics_bytes", state.metrics_bytes}};
 }
 
@@ -86,7 +86,7 @@ TrainState train_state_from(const OrderedJsonFile& json) {
   state.seconds_to_first_step = number_at("seconds_to_first_step");
   state.last_loss = number_at("last_loss");
   state.window_loss = number_at("window_loss");
-  count("window_count", state.window_count);
+  state.window_count = number_at("window_count");
   state.metrics_bytes = json.at<uint64_t>("metrics_bytes");
   return state;
 }

@@ -23,7 +23,7 @@ struct TrainState {
   double seconds_to_first_step = 0;
   double last_loss = 0;
   double window_loss = 0;      ///< loss sum since the last row of metrics.jsonl
-  int64_t window_count = 0;    ///< items in it
+  double window_count = 0;     ///< items in it
   uint64_t metrics_bytes = 0;  ///< size of metrics.jsonl
 };
 

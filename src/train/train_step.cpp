@@ -66,7 +66,7 @@ StepLoss accumulate_gradients(const StepSetup& setup, std::span<const Example> t
   if (setup.group) take_share(setup, train, micro_batches, rows, batches);
   if (loss.count == 0)
     log_warning("nothing to predict in ", sources_of(rows_of(train, micro_batches.front())), ": longer than data.max_length?");
-  const double divisor = static_cast<double>(std::max<int64_t>(1, loss.count));
+  const double divisor = loss.count > 0 ? loss.count : 1.0;
   for (size_t i = 0; i < batches.size(); ++i) {
     if (setup.before_batch) setup.before_batch();
     const torch::Tensor sum = loss_of(setup, batches[i].to(setup.device));

@@ -13,13 +13,13 @@ namespace deeplora {
 
 struct StepLoss {
   double sum = 0;       ///< over all micro-batches
-  int64_t count = 0;    ///< samples or tokens in it, by Task::loss_count
+  double count = 0;     ///< samples or tokens in it, by Task::loss_count
   int64_t samples = 0;  ///< rows
   std::string
       bad_rows;  ///< rows (file:line) of the first micro-batch whose loss is NaN or infinite, else empty
   std::string bad_state;  ///< its first inner state that is not finite ("layer 3, attention"), where the model can tell
 
-  double mean() const { return count > 0 ? sum / static_cast<double>(count) : 0.0; }
+  double mean() const { return count > 0 ? sum / count : 0.0; }
 };
 
 struct StepSetup {

@@ -23,6 +23,7 @@ namespace deeplora {
 struct TrainConfig {
   std::string optimizer = "adamw";  ///< adamw, adam, sgd
   std::optional<double> lr;  ///< peak learning rate; absent: the method's default, which the caller fills in
+  bool search_lr = false;    ///< train.lr: auto; lr is then where the caller's search begins, and what it found
   std::optional<double> head_lr;  ///< peak learning rate of the head (same schedule); absent: 5e-3 for one that the run
                                   ///< makes, lr for the model's own. The caller makes it the lr_scale of the head's group
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.0, momentum = 0.9;

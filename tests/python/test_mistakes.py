@@ -27,6 +27,7 @@ class Case(NamedTuple):
     spoil: Callable | None = None             # anything else that is done to the folder before
     code: int = 1
     writes: bool = False                      # what is found on the way leaves a run folder behind
+    absent: str = ""                          # that it must not hold
 
 
 def jsonl(rows):
@@ -191,6 +192,11 @@ def printed(config, setting):
     return done.stdout
 
 
+def rated(place):
+    (place / "rated").mkdir()
+    (place / "rated" / "config.yaml").write_text("completion: {train: ratings.csv}\n")
+
+
 def finished_part(result):
     def spoil(place):
         part = place / "sweep" / "runs" / "rank=2"
@@ -307,11 +313,16 @@ CASES = {
                                                          spoil=peft_folder(r="2")),
     # the configuration
     "unknown key": finetune(["train.learning_rate", "unknown key"], "train.learning_rate=1"),
+    "unknown key of another trainer": finetune(["train.per_device_train_batch_size: unknown key (did you mean 'train.batch_size'?)"],
+                                               "train.per_device_train_batch_size=4"),
     "unknown key in the file": rows("model: {path: model.pt}\nadaptor: {rank: 3}\n", ["config.yaml:2: adaptor: unknown key", "did you mean 'adapter'"],
                                     name="config.yaml"),
     "key of another method": finetune(["adapter.depth", "unknown key"], "adapter.depth=3"),
     "unknown method": finetune(["adapter.method", "did you mean 'lora'"], "adapter.method=lroa"),
     "unknown task": finetune(["data.task", "did you mean 'regression'"], "data.task=regresion"),
+    "unknown task, said alone": finetune(["error: --set data.task: expected one of", "did you mean 'classification'"], "data.task=classify", "data.max_length=20", absent="unknown key"),
+    "a run of ratings": Case("evaluate rated", ["rated is a run of ratings or matrices", "deeplora complete --run rated"], spoil=rated),
+    "predict with a run of ratings": Case("predict rated --text x", ["deeplora complete --run rated"], spoil=rated),
     "target that matches nothing": finetune(["adapter.targets", "'qery' matches no weight", "did you mean 'query'"], "adapter.targets=qery"),
     "rank 0": finetune(["adapter.rank", "at least 1"], "adapter.rank=0"),
     "rank above the matrix": finetune(["rank", "4096", "query.weight"], "adapter.rank=4096"),
@@ -355,6 +366,11 @@ CASES = {
     "invalid UTF-8": rows(b'{"text": "a\xff", "label": 1}\n', ["rows.jsonl:1", "UTF-8"]),
     "invalid JSON": rows('{"text": "a", "label": 1}\n{"text": \n', ["rows.jsonl:2", "JSON"]),
     "data file is missing": finetune(["nowhere.jsonl", "does not exist"], "data.train=nowhere.jsonl"),
+    "a share of a file beside another": finetune(["data.dev_share", "is given beside", "data.dev; take one of them out"], "data.dev_share=0.1"),
+    "a share above a half": finetune(["data.test_share: expected a number from 0 to 0.5, found 0.6"], "data.test_share=0.6"),
+    "a share of equal rows": rows(jsonl([{"text": "x", "label": i % 3} for i in range(30)]), ["data.dev_share: 0.1: no row of rows.jsonl can be drawn"], "data.dev=", "data.dev_share=0.1"),
+    "nothing that tells the task": rows("body,stars\n" + "a b,1\n" * 9, ["no column 'label' tells the task", "--label", "columns there"], "data.train=data.csv", "data.dev=", "data.task=",
+                                        "data.header=true", name="data.csv"),
     "training rows of nobody": finetune(["data.train"], "data.train="),
     # runs that are there
     "a folder that holds a run": Case("finetune config.yaml --run done", ["done", "--resume"]),
@@ -372,6 +388,9 @@ CASES = {
     "predict with what is no run": Case("predict foreign --text x", ["not a run folder"], spoil=folder_with_a_letter),
     "export what is not there": Case("export nowhere --to peft --output p", ["nowhere", "does not exist"]),
     "predict with what is no export": Case("predict model.pt --text x", ["was not exported by deeplora"]),
+    "a PEFT folder with the name of a file": Case("export done --to peft --output x.safetensors", ["a PEFT adapter is a folder", "name one without .safetensors"]),
+    "a TorchScript file with the name of a folder": Case("export done --to torchscript --output merged", ["a TorchScript model is a file", ".pt"]),
+    "steps that blow up": finetune(["last good checkpoint", "lower train.lr"], "train.lr=1e30", "train.clip=0", "train.steps=20", writes=True),
     "export over a file": Case("export done --to torchscript --output rows.jsonl", ["rows.jsonl", "exists already"]),
     "export into a folder that is not there": Case("export done --to torchscript --output nowhere/m.pt", ["nowhere", "does not exist"]),
     "adapter is missing": Case("evaluate done", ["done", "adapter.safetensors", "--resume"], spoil=removed("done/adapter.safetensors")),
@@ -449,7 +468,12 @@ CASES = {
     "prompts that leave no room": language(["too_long"], "data.max_length=3"),
     # usage
     "no command": Case("", [], code=2),
-    "unknown command": Case("finetun", [], code=2),
+    "unknown command": Case("finetun", ["unknown command 'finetun' (did you mean 'finetune'?)"], code=2),
+    "unknown option of another trainer": Case("finetune --learning_rate 1", ["unknown option --learning_rate (did you mean '--lr'?)"], code=2),
+    "steps and epochs": Case("finetune --model m --train t --steps 1 --epochs 1", ["--steps", "--epochs"], code=2),
+    "resuming nothing": Case("finetune --resume", ["--run"], code=2),
+    "a learning rate to be found without dev": finetune(["train.lr: auto chooses on dev rows"], "train.lr=auto", "data.dev=", "data.dev_share=0"),
+    "compare: a learning rate to be found": compare(["cannot be auto", "train.lr", "list some"], "train.lr=auto"),
     "half a command": Case("export x", ["--to"], code=2),
     "unknown option": Case("finetune --frobnicate", ["--frobnicate"], code=2),
     "no configuration": Case("finetune", ["CONFIG"], code=2),
@@ -484,6 +508,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(name, run, place):
     assert message
     for word in case.words:
         assert word in message, message
+    assert not case.absent or case.absent not in message, message
     if not case.writes:
         assert listing(place) == before
 

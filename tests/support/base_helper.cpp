@@ -14,6 +14,7 @@
 #include "tests/support/config_cases.h"
 #include "tasks/label_report.h"
 #include "tests/support/sample_reports.h"
+#include "text/splitting.h"
 #include "text/table.h"
 #include "text/text_lines.h"
 #include "train/event_writer.h"
@@ -99,7 +100,21 @@ void write_sample(const std::string& name, const std::string& file, const std::s
   for (const auto& [figure, svg] : page.figures()) write_file_atomically(folder + "/" + figure + ".svg", svg);
 }
 
+/// Standard input is a list of {"strata", "dev", "test", "seed"}; a line of row numbers for each.
+void print_splits() {
+  for (const auto& one : nlohmann::json::parse(std::cin)) {
+    std::vector<SplitRow> rows;
+    for (const auto& stratum : one.at("strata")) rows.push_back({std::to_string(rows.size()), stratum.get<std::string>()});
+    const SplitRows parts = split_rows(rows, one.at("dev").get<double>(), one.at("test").get<double>(), one.at("seed").get<uint64_t>());
+    std::printf("%s\n", nlohmann::json{{"train", parts.train}, {"dev", parts.dev}, {"test", parts.test}}.dump().c_str());
+  }
+}
+
 int run(const std::vector<std::string>& words) {
+  if (words.size() == 1 && words[0] == "splits") {
+    print_splits();
+    return 0;
+  }
   if (words.size() == 2 && words[0] == "tables") {
     print_tables(read_text_file(words[1]));
     return 0;
@@ -130,7 +145,7 @@ int run(const std::vector<std::string>& words) {
   }
   std::fprintf(stderr,
                "usage: copy-safetensors IN OUT | events FOLDER FIRST_STEP TEXT [TAG=STEP=VALUE...] | "
-               "sample-report OUT [FIGURES] | hard-charts OUT [FIGURES] | label-report < LINES | tables LIST | config < CASES | write OUT < CONTENT\n");
+               "sample-report OUT [FIGURES] | hard-charts OUT [FIGURES] | label-report < LINES | tables LIST | splits < LIST | config < CASES | write OUT < CONTENT\n");
   return 2;
 }
 

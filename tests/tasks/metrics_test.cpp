@@ -10,6 +10,7 @@
 #include <stdexcept>
 
 #include "core/files.h"
+#include "text/sampling.h"
 
 namespace deeplora {
 namespace {
@@ -109,6 +110,43 @@ TEST(MetricsTest, ExactMatchTakesAnyReferenceAndIgnoresOuterSpace) {
   const std::vector<std::string> predicted = {" a b\n", "A b", "", "c"};
   const std::vector<std::vector<std::string>> references = {{"x", "a b"}, {"a b"}, {"  "}, {}};
   EXPECT_DOUBLE_EQ(exact_match(predicted, references), 0.5);
+}
+
+TEST(Thresholds, TheBestOfAllIsFoundAndTheNearestToAHalfAmongEquals) {
+  SplitMix64 draw(3);
+  for (int round = 0; round < 300; ++round) {
+    std::vector<double> probabilities;
+    std::vector<bool> positive;
+    const size_t rows = 1 + draw.below(30);
+    for (size_t i = 0; i < rows; ++i) {
+      probabilities.push_back(static_cast<double>(draw.below(12)) / 11);
+      positive.push_back(draw.below(3) == 0);
+    }
+    for (const std::string metric : {"accuracy", "f1", "matthews"}) {
+      const auto score = [&](double threshold) {
+        std::vector<int64_t> predicted, expected;
+        for (size_t i = 0; i < rows; ++i) {
+          predicted.push_back(probabilities[i] >= threshold);
+          expected.push_back(positive[i]);
+        }
+        const double value = metric == "accuracy" ? accuracy(predicted, expected) : metric == "f1" ? f1_of_class(predicted, expected, 1) : matthews(predicted, expected);
+        return std::isnan(value) ? -2.0 : value;
+      };
+      const double found = best_threshold(probabilities, positive, metric);
+      double best = -2;
+      for (int i = 0; i <= 220; ++i) best = std::max(best, score(i / 220.0));
+      EXPECT_NEAR(score(found), best, 1e-12) << metric << " round " << round;
+      if (score(0.5) >= best - 1e-12) {
+        EXPECT_EQ(score(found), score(0.5));
+      }
+    }
+  }
+}
+
+TEST(Thresholds, AHalfIsKeptWhereItIsAsGoodAsAny) {
+  EXPECT_EQ(best_threshold(std::vector<double>{0.1, 0.9}, {false, true}, "f1"), 0.5);
+  EXPECT_EQ(best_threshold(std::vector<double>{}, {}, "f1"), 0.5);
+  EXPECT_NEAR(best_threshold(std::vector<double>{0.1, 0.2, 0.3}, {false, true, true}, "f1"), 0.15, 1e-12);
 }
 
 }  // namespace

@@ -105,6 +105,37 @@ std::vector<Row> rows_for(const Task& task, int count) {
   return rows;
 }
 
+/// Rows of two labels, three of one and one of the other.
+std::vector<Row> uneven_rows() {
+  std::vector<Row> rows;
+  for (const char* label : {"ham", "spam", "ham", "ham"}) {
+    Row row{"rows:" + std::to_string(rows.size() + 1), nlohmann::ordered_json::object()};
+    row.fields = {{"text", std::string(rows.size() + 1, 'b')}, {"label", label}};
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+TEST(ClassWeights, TheMeanLossIsPyTorchsWeightedCrossEntropy) {
+  const auto rows = uneven_rows();
+  const WordTokenizer tokenizer;
+  for (const auto& [yaml, ham, spam] : {std::tuple("{class_weights: {ham: 0.25, spam: 3}}", 0.25, 3.0), std::tuple("{class_weights: balanced}", 4.0 / 6, 2.0),
+                                        std::tuple("{class_weights: {spam: 5}}", 1.0, 5.0), std::tuple("{class_weights: none}", 1.0, 1.0)}) {
+    const auto task = make_task("classification", Config::parse(yaml));
+    task->fit(rows, rows);
+    std::vector<Example> examples;
+    std::vector<const Example*> all;
+    for (const auto& row : rows) examples.push_back(task->encode(row, &tokenizer, true));
+    for (const auto& example : examples) all.push_back(&example);
+    const Batch batch = task->collate(all);
+    const torch::Tensor logits = torch::randn({4, 2});
+    namespace F = torch::nn::functional;
+    const auto expected = F::cross_entropy(logits, batch.labels, F::CrossEntropyFuncOptions().weight(torch::tensor({ham, spam}, torch::kFloat32)));
+    const double found = task->loss_sum(ModelOutput{.hidden = {}, .logits = logits}, batch).item<double>() / task->loss_count(batch);
+    EXPECT_NEAR(found, expected.item<double>(), 1e-6) << yaml;
+  }
+}
+
 class EveryTask : public ::testing::TestWithParam<std::string> {};
 
 // What stands behind the scores is of the same outputs: labels, predictions and the mean of the rows' losses.

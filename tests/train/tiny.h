@@ -106,7 +106,7 @@ class TokenTask : public Task {
     return batch;
   }
 
-  int64_t loss_count(const Batch& batch) const override {
+  double loss_count(const Batch& batch) const override {
     return (batch.labels != -100).sum().item<int64_t>();
   }
 

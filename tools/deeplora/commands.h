@@ -22,6 +22,8 @@ void setup_compare(CLI::App& app, Action& action);
 void setup_predict(CLI::App& app, Action& action);
 void setup_export(CLI::App& app, Action& action);
 void setup_complete(CLI::App& app, Action& action);
+void setup_init(CLI::App& app, Action& action);
+void setup_chat(CLI::App& app, Action& action);
 void setup_reference(CLI::App& app, Action& action);
 
 }  // namespace deeplora

@@ -116,6 +116,8 @@ std::vector<double> CompareConfig::rates_of(const Config& compare, const Config&
   const auto collect = [&](const std::string& section, std::vector<std::pair<std::string, double>>& out) {
     for (const char* key : {"lr", "head_lr"}) {
       if (std::string(key) == "head_lr" && !head_only_[index]) continue;  // a rate of the head, not of the method
+      if (given_.section(section).text_at(key) == "auto")
+        item.mistake("lr", cat("cannot be auto (", given_.section(section).where(key), "): a comparison tries the learning rates that it is given; list some here"));
       if (const auto rate = given_number(given_, section, key)) out.emplace_back(given_.section(section).where(key), *rate);
     }
   };
@@ -305,6 +307,10 @@ Config CompareConfig::without_evaluations(const Cell& cell) const {
   if (cell.group.samples > 0) config.set_from(cat("data.samples=", cell.group.samples), "compare.samples");
   config.set_from(cat("train.lr=", shortest(plan_.methods.at(m).lr.at(cell.lr))), cat("compare.methods.", m, ".lr"));
   config.set_from(cat("train.seed=", cell.seed), "compare.seeds");
+  // Every cell has the same dev and test rows: what is chosen on dev has then never seen a test row, whichever seeds it was averaged over.
+  const Config data = given_.section("data");
+  if ((data.has("dev_share") || data.has("test_share")) && !data.has("split_seed"))
+    config.set_from(cat("data.split_seed=", static_cast<int64_t>(given_number(given_, "train", "seed").value_or(TrainConfig{}.seed))), "train.seed");
   if (!options_.steps.empty()) {
     const auto at = std::find(plan_.samples.begin(), plan_.samples.end(), cell.group.samples) - plan_.samples.begin();
     config.set_from(cat("train.steps=", options_.steps.at(static_cast<size_t>(at))), "compare.steps");
@@ -338,10 +344,10 @@ void CompareConfig::check_cells(const Registries& registries) const {
     try {
       const RunConfig run = cell_run(cell, registries);
       head_rates(run);
-      if (run.data.dev.empty() && seen.insert("dev").second)
-        errors.add("data.dev: a comparison chooses learning rates on dev rows; expected a file, found nothing");
-      if (run.data.test.empty() && seen.insert("test").second)
-        errors.add("data.test: a comparison scores on test rows; expected a file, found nothing");
+      if ((!run.data.has_dev() || run.data.draws_unasked()) && seen.insert("dev").second)
+        errors.add("data.dev: a comparison chooses learning rates on dev rows; expected a file (or data.dev_share), found nothing");
+      if (!run.data.has_test() && seen.insert("test").second)
+        errors.add("data.test: a comparison scores on test rows; expected a file (or data.test_share), found nothing");
     } catch (const Error& e) {
       if (seen.insert(e.what()).second) errors.add("method ", plan_.methods[cell.group.method].name, ": ", e.what());
     }

@@ -3,7 +3,7 @@
 #include "commands.h"
 #include "core/files.h"
 #include "moved_files.h"
-#include "session.h"
+#include "predictor.h"
 #include "text_table.h"
 
 namespace deeplora {
@@ -21,32 +21,45 @@ void write_rows(const std::filesystem::path& file, const Assessment& found) {
   write_file_atomically(file, file.extension() == ".csv" ? rows_csv(found) : rows_jsonl(found));
 }
 
-void evaluate(const EvaluateOptions& o) {
-  const Registries registries = make_registries();
-  const RunFolder folder = RunFolder::open(o.run);
-  const Session session = Session::of_run(folder, registries, {.last = o.last, .overrides = data_overrides(o.overrides), .model = o.model});
-  std::filesystem::path file = o.data;
-  if (file.empty()) {
-    const std::filesystem::path &dev = session.config.data.dev, &test = session.config.data.test;
-    file = test.empty() ? dev : test;
-    check(!file.empty(), "the run has neither data.test nor data.dev; name a file with --data");
-    check_is_there(read_places(folder.path()), {test.empty() ? "data.dev" : "data.test", file}, folder.path(), "name a file with --data");
+/// Labelled rows and where they come from.
+struct RowsToScore {
+  std::filesystem::path file;
+  std::string drawn;  ///< "dev" or "test" where they are a part of the training file
+  LoadedData data;
+};
+
+/// The file that is named, else the run's test rows, else its dev rows.
+RowsToScore rows_to_score(Predictor& p, const EvaluateOptions& o) {
+  if (!o.data.empty()) return {o.data, "", p.load(o.data, "--data")};
+  check(p.session.has_value(), "an exported model has no rows of its own; name labelled rows with --data FILE");
+  const DataConfig& data = p.session->config.data;
+  for (const auto& [split, file] : {std::pair("test", data.test), std::pair("dev", data.dev)}) {
+    if (!file.empty()) check_is_there(read_places(o.run), {cat("data.", split), file}, o.run, "name a file with --data");
+    LoadedData rows = p.session->load_split(split);
+    if (!rows.rows.empty()) return {file.empty() ? data.train : file, file.empty() ? split : "", std::move(rows)};
   }
-  const LoadedData data = session.load(file, "--data", true);
-  EvaluationOptions options = session.evaluation();
+  fail("the run has no test and no dev rows to score; name labelled rows with --data FILE (a run keeps some apart with data.test_share or data.dev_share)");
+}
+
+void evaluate(const EvaluateOptions& o) {
+  Predictor p = Predictor::open(o.run, {.last = o.last, .overrides = o.overrides, .model = o.model});
+  const RowsToScore rows = rows_to_score(p, o);
+  const LoadedData& data = rows.data;
+  EvaluationOptions options = p.evaluation;
   options.final = true;
   options.row_losses = !o.output.empty();
-  const Assessment found = session.task().assess(session.model(), data.examples, options);
+  const Assessment found = p.task().assess(p.model(), data.examples, options);
   if (!o.output.empty()) write_rows(o.output, found);
   if (o.json) {
     nlohmann::ordered_json out = found.scores.json();
     out.update(found.details);
     out["rows"] = data.rows.size();
-    out["file"] = file.string();
+    out["file"] = rows.file.string();
+    if (!rows.drawn.empty()) out["drawn_as"] = rows.drawn;
     std::cout << out.dump(2) << "\n";
     return;
   }
-  std::cout << file.string() << " (" << data.rows.size() << " rows)\n";
+  std::cout << rows.file.string() << " (" << data.rows.size() << " rows" << (rows.drawn.empty() ? "" : ", drawn as " + rows.drawn) << ")\n";
   std::vector<std::vector<std::string>> table;
   for (const auto& [name, value] : found.scores.json().items()) table.push_back({name, score_text(value)});
   print_table(std::cout, table, "  ");
@@ -57,8 +70,8 @@ void evaluate(const EvaluateOptions& o) {
 
 void setup_evaluate(CLI::App& app, Action& action) {
   auto o = std::make_shared<EvaluateOptions>();
-  CLI::App* command = app.add_subcommand("evaluate", "Scores the best adapter of a run on labelled rows");
-  command->add_option("RUN", o->run, "Run folder")->required();
+  CLI::App* command = app.add_subcommand("evaluate", "Scores a run's best adapter, or an exported model, on labelled rows");
+  command->add_option("RUN", o->run, "Run folder, or a .pt written by deeplora export")->required();
   command->add_option("--data", o->data, "Labelled rows (default: the run's test, else dev file)");
   command->add_option("--set", o->overrides, "Override a key of the run's data section: --set data.generate=true (may be repeated)")
       ->take_all()->expected(1)->allow_extra_args(false);

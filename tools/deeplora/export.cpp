@@ -59,6 +59,11 @@ void export_run(const ExportOptions& o) {
   const std::filesystem::path output = o.output;
   std::error_code ignored;
   check(!std::filesystem::exists(output, ignored), "output ", o.output, " exists already; choose another --output or remove it");
+  const std::string ending = output.extension().string();
+  check(o.to != "peft" || (ending != ".safetensors" && ending != ".pt" && ending != ".bin"), "--output ", o.output, ": a PEFT adapter is a folder; name one without ", ending,
+        " (--to safetensors and --to torchscript write files)");
+  check(o.to != "torchscript" || ending == ".pt" || ending == ".pth" || ending == ".ts" || ending == ".jit", "--output ", o.output,
+        ": a TorchScript model is a file; name it with .pt");
   check(!output.has_parent_path() || std::filesystem::is_directory(output.parent_path(), ignored), "output folder ",
         output.parent_path().string(), " does not exist");
   const Registries registries = make_registries();

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <fstream>
 #include <iostream>
+#include <map>
 #include <set>
 
 #include "commands.h"
@@ -10,22 +11,25 @@
 #include "core/log.h"
 #include "core/process_group.h"
 #include "core/system.h"
+#include "data_findings.h"
 #include "deeplora_version.h"
 #include "figure_files.h"
 #include "finetune_report.h"
 #include "moved_files.h"
+#include "guess_task.h"
+#include "rate_search.h"
 #include "run_options.h"
 #include "session.h"
 #include "tasks/task_state.h"
 #include "train/checkpoint.h"
 #include "train/distributed.h"
+#include "usage_hints.h"
 
 namespace deeplora {
 namespace {
 namespace fs = std::filesystem;
 
 struct FinetuneOptions : RunOptions {
-  std::string model;
   bool dry_run = false, restart_refused = false;
 };
 
@@ -39,8 +43,13 @@ void announce(const Session& s) {
 }
 
 /// What can only be known with the data in hand, said before any training.
-LoadedData load_optional(const Session& s, const fs::path& file, const char* what) {
-  return file.empty() ? LoadedData{} : s.load(file, what, true);
+void announce_data(const Session& s, const LoadedData& dev, const LoadedData& test) {
+  const DataConfig& data = s.config.data;
+  if (data.draws_unasked() && !dev.rows.empty())
+    log_info("dev: no dev rows are named, so a tenth of data.train is drawn (data.dev_share: 0.1; 0 trains on all rows and gives no dev score)");
+  else if (dev.rows.empty())
+    log_warning("no dev rows", data.draws_unasked() ? " (too few rows to draw some)" : "", ": there will be no dev score, and the last state is kept; name data.dev or set data.dev_share");
+  for (const auto& finding : data_findings(s.task(), s.train.rows, dev.rows, test.rows)) log_warning(finding);
 }
 
 /// The processes that train together, all of them there; null for a process alone. Rank 0 speaks.
@@ -66,19 +75,21 @@ void share_state(const Session& s, ProcessGroup& group) {
 }
 
 /// What the best adapter makes of the test rows, without them of the dev rows (not of a language model's: that takes a whole pass, and says nothing
-/// new); the model is left with the best adapter.
-ScoredRows score_best(Session& s, const RunFolder& folder, const LoadedData& dev, const LoadedData& test, ProcessGroup* group) {
+/// new), after what is chosen on dev is chosen (`decided`: the dev scores with it); the model is left with the best adapter.
+ScoredRows score_best(Session& s, const RunFolder& folder, const LoadedData& dev, const LoadedData& test, ProcessGroup* group,
+                      std::optional<Scores>& decided) {
   if (!group || group->leads()) {
     s.save_adapter(folder.last_adapter_file());
     s.load_adapter(folder.adapter_file());
   }
   if (group) share_state(s, *group);
+  EvaluationOptions options = s.evaluation();
+  options.group = group;
+  decided = s.task().choose_on_dev(s.model(), dev.examples, options);
   const bool on_dev = test.examples.empty() && s.task().outputs() > 0;
   const LoadedData& rows = on_dev ? dev : test;
   if (rows.examples.empty()) return {};
-  EvaluationOptions options = s.evaluation();
   options.final = true;
-  options.group = group;
   return {on_dev ? "dev" : "test", s.task().assess(s.model(), rows.examples, options)};
 }
 
@@ -182,20 +193,41 @@ std::string fingerprint_of_run(const fs::path& run) {
   return fs::exists(file, ignored) ? SavedTask::parse(file.string(), read_file(file, "task of the run")).fingerprint : "";
 }
 
+/// What --model names; empty where it was not given.
+std::string given_model(const FinetuneOptions& o) {
+  for (auto flag = o.flags.rbegin(); flag != o.flags.rend(); ++flag)
+    if (flag->first == "model.path") return flag->second;
+  return {};
+}
+
 /// The configuration as the command line gives it; of a run that goes on, with its files where they lie now.
 Config configuration_of(const FinetuneOptions& o) {
   Config config = given_config(o);
-  if (!o.model.empty()) set_path(config, "model.path", o.model);
   if (!o.resume) return config;
   const fs::path run = run_folder_of(o);
   const RunPlaces places = read_places(run);
   std::vector<std::string> set_here = o.overrides;
-  if (!o.model.empty()) set_here.push_back("model.path=");
+  for (const auto& [key, value] : o.flags) set_here.push_back(key + "=");
   find_moved_files(config, places, o.config.empty() ? RunPlaces::First::remembered : RunPlaces::First::as_named, set_here, fingerprint_of_run(run));
   for (const auto& file : named_files(config))
     if (o.config.empty())
       check_is_there(places, file, run, file.first == "model.path" ? "say with --model PATH where it lies now" : cat("--set ", file.first, "=FILE names another place"));
   return config;
+}
+
+fs::path rate_search_file(const RunFolder& folder) { return folder.path() / "lr_search.json"; }
+
+/// train.lr: auto: the learning rate goes into the session's configuration. A run that goes on has it from its folder.
+std::optional<RateSearch> find_rate(Session& s, const LoadedData& dev, const RunFolder& folder, bool resume, const ProcessGroup* group, const StopSignal* stop) {
+  if (!s.config.train.search_lr || s.config.train.steps == int64_t{0}) return std::nullopt;
+  check(!dev.examples.empty(), "train.lr: auto chooses on dev rows, and there are none; name data.dev, set data.dev_share, or give train.lr a number");
+  check(group == nullptr, "train.lr: auto is for a process alone; give train.lr a number where several train together");
+  const fs::path file = rate_search_file(folder);
+  std::error_code ignored;
+  RateSearch search = resume && fs::exists(file, ignored) ? RateSearch::read(OrderedJsonFile::parse(file.string(), read_file(file, "learning rates that were tried")))
+                                                          : search_rate(s, dev, stop);
+  s.config.train.lr = search.lr;
+  return search;
 }
 
 /// A run, or this process's part of one.
@@ -206,22 +238,24 @@ void train(const FinetuneOptions& o, const Config& config, const Registries& reg
   if (leads && o.resume) folder.lock();  // a new folder is made when nothing can be wrong any more
   StopSignal stop;
   const Session::Accept accept = [&](const ModelFiles& files) {
-    const std::string expected = o.resume && !o.model.empty() ? fingerprint_of_run(path) : "";
+    const std::string expected = o.resume && !given_model(o).empty() ? fingerprint_of_run(path) : "";
     if (!expected.empty()) check_recognised(path, expected, files.file(), files.fingerprint());
   };
   Session session = Session::start(config, registries, accept);
-  const LoadedData dev = load_optional(session, session.config.data.dev, "data.dev");
-  const LoadedData test = load_optional(session, session.config.data.test, "data.test");
+  const LoadedData dev = session.load_split("dev"), test = session.load_split("test");
   announce(session);
+  announce_data(session, dev, test);
   if (group) {
     check_same_run(*group, session.task_state());
     share_state(session, *group);
   }
+  const std::optional<RateSearch> searched = find_rate(session, dev, folder, o.resume, group, &stop);
   const auto describe = [&] {
     if (!leads) return;
     folder.write(folder.config_file(), session.config.resolved);
     folder.write(folder.task_file(), session.task_state().dump(2) + "\n");
     write_places(folder.path(), session.config.resolved);
+    if (searched) folder.write(rate_search_file(folder), searched->json().dump(2) + "\n");
   };
   const double lr = *session.config.train.lr;
   const HeadRates head = head_rates(session.config);
@@ -243,11 +277,18 @@ void train(const FinetuneOptions& o, const Config& config, const Registries& reg
     if (leads) folder.write(folder.diverged_file(), nlohmann::ordered_json{{"message", e.what()}}.dump(2) + "\n");
     throw;
   }
-  const ScoredRows scored = score_best(session, folder, dev, test, group);
+  std::optional<Scores> decided;
+  const ScoredRows scored = score_best(session, folder, dev, test, group, decided);
   if (!leads) return;
+  if (decided) folder.write(folder.task_file(), session.task_state().dump(2) + "\n");  // with what was chosen
   const auto sites = describe_sites(session);
   folder.write(folder.updates_file(), updates_json(sites).dump(1) + "\n");
   auto json = result_json(session, result, scored, dev, test);  // behind all that takes memory
+  if (searched) json["lr_search"] = searched->json();
+  if (decided) {
+    json["best_decided"] = decided->json();
+    if (const auto state = session.task().state(); state.contains("threshold")) json["threshold"] = state["threshold"];
+  }
   if (group) json.update({{"processes", group->size()}, {"backend", group->backend()}, {"bytes_per_step", result.bytes_per_step}});
   const auto next = next_commands(session, folder);
   const RunReport report = finetune_report(session, sites, json, folder, {dev, test, scored, command_of("finetune", o), next});
@@ -271,6 +312,8 @@ void begin_again(FinetuneOptions o, const Config& config, const Registries& regi
 void finetune(const FinetuneOptions& o) {
   const Registries registries = make_registries();
   Config config = configuration_of(o);
+  if (!launch_from_environment().leads()) set_log_level(LogLevel::warning);
+  complete_task(config, registries);
   if (o.print_config) {
     const RunConfig run = RunConfig::read(config, registries);
     head_rates(run);
@@ -279,9 +322,9 @@ void finetune(const FinetuneOptions& o) {
   }
   if (o.dry_run) {
     Session session = Session::start(config, registries);
-    load_optional(session, session.config.data.dev, "data.dev");
-    load_optional(session, session.config.data.test, "data.test");
-    return announce(session);
+    const LoadedData dev = session.load_split("dev"), test = session.load_split("test");
+    announce(session);
+    return announce_data(session, dev, test);
   }
   const auto group = meet_others(config, registries);
   try {
@@ -302,26 +345,51 @@ void finetune(const FinetuneOptions& o) {
   }
 }
 
+/// Options that are short for keys, with the keys' own defaults.
+void add_key_flags(CLI::App& command, FinetuneOptions& o) {
+  const std::map<std::string, const char*> help{
+      {"--model", "Model: a TorchScript .pt or a Hugging Face folder (with --resume: where it lies now)"},
+      {"--train", "Training rows: CSV, TSV, JSON, JSONL or text"},
+      {"--dev", "Rows that choose the best checkpoint (default: a tenth of the training rows)"},
+      {"--test", "Rows that are scored once, at the end (default: none)"},
+      {"--task", "classification, regression, causal-lm, seq2seq or a GLUE name (default: as the training rows' columns say)"},
+      {"--text", "Column of the text (default: text)"},
+      {"--text-pair", "Column of a second text (default: none)"},
+      {"--label", "Column of the label (default: label)"},
+      {"--method", "none, full, lora, deep-lora, ... (default: lora)"},
+      {"--rank", "Rank of the adapters (default: 8)"},
+      {"--lr", "Peak learning rate, or auto (default: by method, 0.002 for lora)"},
+      {"--steps", "Optimizer steps (default: as --epochs says)"},
+      {"--epochs", "Passes over the training rows (default: 3)"},
+      {"--seed", "Decides order, new weights, dropout and drawn rows (default: 1)"}};
+  for (const auto& [flag, key] : key_flags())
+    command.add_option_function<std::string>(flag, [&o, key = std::string(key)](const std::string& value) { o.flags.emplace_back(key, value); },
+                                             cat(help.at(flag), " [", key, "]"));
+  command.get_option("--steps")->excludes("--epochs");
+}
+
 }  // namespace
 
 void setup_finetune(CLI::App& app, Action& action) {
   auto o = std::make_shared<FinetuneOptions>();
   CLI::App* command = app.add_subcommand("finetune", "Trains adapters on a TorchScript model and writes a run folder");
-  command->add_option("CONFIG", o->config, "YAML configuration (with --resume: the run's own when left out)");
+  command->add_option("CONFIG", o->config, "YAML configuration (default: what the options below say; with --resume the run's own)");
+  add_key_flags(*command, *o);
   command->add_option("--set", o->overrides, "Override a key: --set train.lr=1e-3 (may be repeated)")->take_all()->expected(1)->allow_extra_args(false);
-  command->add_option("--run", o->run, "Run folder (default: runs/<configuration name>)");
+  command->add_option("--run", o->run, "Run folder (default: runs/<configuration name>, or runs/<name of the training file>-<method>)");
   command->add_option_function<std::string>(
       "--title", [o](const std::string& title) { o->overrides.push_back("report.title=" + nlohmann::json(title).dump()); },
       "Heading of report.html (report.title)");
   command->add_flag("--resume", o->resume, "Go on from the newest checkpoint of the run folder");
-  command->add_option("--model", o->model, "The model: short for --set model.path=PATH; with --resume, where it lies now");
   command->add_flag("--restart-refused", o->restart_refused,
                     "With --resume: begin again when the run's checkpoint was made with other settings or data, instead of ending with an error");
   command->add_flag("--print-config", o->print_config, "Print the resolved configuration and stop");
   command->add_flag("--dry-run", o->dry_run, "Check configuration, model and data, build the adapters, train and write nothing");
-  command->footer("Example:\n  deeplora finetune configs/sentiment_lora.yaml --set train.lr=1e-3 --run runs/lora");
+  command->footer("Examples:\n  deeplora finetune --model model.pt --train rows.csv\n"
+                  "  deeplora finetune configs/sentiment_lora.yaml --lr 1e-3 --run runs/lora");
   command->callback([o, &action] {
-    if (o->config.empty() && !o->resume) throw CLI::RequiredError("CONFIG (or --resume with --run)");
+    if (o->config.empty() && !o->resume && o->flags.empty()) throw CLI::RequiredError("--model and --train, or a CONFIG (or --resume with --run)");
+    if (o->config.empty() && o->resume && o->run.empty()) throw CLI::RequiredError("--run (the folder that --resume goes on with), or a CONFIG");
     action = [o] { finetune(*o); };
   });
 }

@@ -60,6 +60,7 @@ nlohmann::ordered_json flat_counts(const nlohmann::ordered_json& result, const n
   nlohmann::ordered_json out;
   for (const auto& item : result.items()) {
     if (details.contains(item.key())) continue;
+    if (item.key() == "lr_search") continue;  // a table of its own
     const bool counts = item.key() == "rows" || item.key() == "truncated";
     if (!counts) out[item.key()] = item.value();
     else
@@ -171,7 +172,7 @@ nlohmann::ordered_json updates_json(const std::vector<RunSite>& sites) {
 
 std::vector<std::string> next_commands(const Session& session, const RunFolder& folder) {
   const std::string run = shell_word(folder.path().string());
-  const bool has_rows = !session.config.data.test.empty() || !session.config.data.dev.empty();
+  const bool has_rows = session.config.data.has_test() || session.config.data.has_dev();
   std::string texts;
   if (session.task().outputs() == 0) texts = " --prompt \"...\"";
   else

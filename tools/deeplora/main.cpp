@@ -12,6 +12,7 @@
 #include "core/system.h"
 #include "deeplora_version.h"
 #include "model_files/torchscript_file.h"
+#include "usage_hints.h"
 
 namespace {
 
@@ -53,10 +54,12 @@ int main(int argc, char** argv) {
   app.footer("Example:\n  deeplora finetune configs/sentiment_lora.yaml --set train.steps=100 --run runs/first");
   deeplora::Action action;
   deeplora::setup_inspect(app, action);
+  deeplora::setup_init(app, action);
   deeplora::setup_finetune(app, action);
   deeplora::setup_evaluate(app, action);
   deeplora::setup_compare(app, action);
   deeplora::setup_predict(app, action);
+  deeplora::setup_chat(app, action);
   deeplora::setup_export(app, action);
   deeplora::setup_complete(app, action);
   deeplora::setup_reference(app, action);
@@ -65,7 +68,9 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     const bool asked = e.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success);
-    app.exit(e);
+    const std::string hint = asked ? "" : deeplora::usage_hint(app, std::vector<std::string>(argv + 1, argv + argc));
+    if (hint.empty()) app.exit(e);
+    else std::cerr << "error: " << hint << "\n";
     return asked ? kDone : kUsageError;
   }
   deeplora::set_log_level(verbose ? deeplora::LogLevel::debug : deeplora::LogLevel::info);

@@ -1,73 +1,28 @@
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
 #include <iostream>
+#include <sstream>
 
 #include "commands.h"
-#include "interchange/merge.h"
-#include "session.h"
+#include "core/json_text.h"
+#include "generation_flags.h"
+#include "prediction_lines.h"
+#include "predictor.h"
 #include "tasks/id_limits.h"
+#include "text/text_lines.h"
 
 namespace deeplora {
 namespace {
 
 struct PredictOptions {
-  std::string run, input, output, model;
+  std::string run, source, input, output, keep, model;
   std::vector<std::string> texts, overrides;
   bool last = false;
   int64_t batch_size = 0;
 };
-
-/// What predict needs, from a run folder or from an exported model.
-struct Predictor {
-  std::optional<Session> session;
-  std::unique_ptr<Task> exported_task;
-  std::shared_ptr<Tokenizer> tokenizer;
-  std::shared_ptr<LanguageModel> exported;
-  DataConfig data;
-  EvaluationOptions evaluation;
-
-  Task& task() const { return session ? session->task() : *exported_task; }
-  LanguageModel& model() const { return session ? session->model() : *exported; }
-};
-
-Predictor of_export(const std::filesystem::path& file, const Registries& registries, const std::vector<std::string>& overrides) {
-  Predictor out;
-  const TorchScriptArchive archive = TorchScriptArchive::load(file);
-  archive.check_finite();
-  const JsonFile& info = archive.deeplora_info();
-  check(!info.root.empty(), "model ", file.string(), " was not exported by deeplora (it holds no deeplora.json), so its task and labels are unknown; ",
-        "name a run folder");
-  const std::string task = info.at<std::string>("task");
-  Config data = Config::parse(info.section("data").root.dump(), file.string() + ": deeplora.json");
-  for (const auto& assignment : overrides) data.set(assignment.substr(std::string("data.").size()));
-  out.exported_task = registries.tasks.at(task)(data);
-  data.finish();
-  const ArchiveInterface interface{.inputs = info.at<std::map<std::string, std::string>>("inputs"),
-                                   .forms = parse_forms(info.value("input_forms", nlohmann::json::object()), file.string() + ": deeplora.json: input_forms"),
-                                   .output = info.at<std::string>("output")};
-  out.tokenizer = load_tokenizer_for(*out.exported_task, {}, archive, interface);
-  out.exported_task->restore({info.name + ": task_state", info.section("task_state").root});
-  out.exported = std::make_shared<ArchiveModel>(archive, interface);
-  return out;
-}
-
-Predictor make_predictor(const PredictOptions& o) {
-  const Registries registries = make_registries();
-  std::error_code ignored;
-  check(std::filesystem::exists(o.run, ignored), o.run, " does not exist; expected a run folder or an exported model");
-  if (!std::filesystem::is_directory(o.run, ignored)) {
-    check(o.model.empty(), "--model says where the model of a run folder lies; ", o.run, " is a file, which needs no other model");
-    return of_export(o.run, registries, data_overrides(o.overrides));
-  }
-  Predictor out;
-  out.session.emplace(Session::of_run(RunFolder::open(o.run), registries, {.last = o.last, .overrides = data_overrides(o.overrides), .model = o.model}));
-  out.tokenizer = out.session->tokenizer;
-  out.data = out.session->config.data;
-  out.evaluation = out.session->evaluation();
-  return out;
-}
 
 std::vector<Row> input_rows(const PredictOptions& o, const Predictor& p) {
   const auto columns = p.task().columns(false);
@@ -100,10 +55,65 @@ bool streams(const PredictOptions& o, const Predictor& p, size_t rows) {
   return o.output.empty() && !o.texts.empty() && rows == 1 && p.task().outputs() == 0 && ::isatty(STDOUT_FILENO) == 1;
 }
 
-void predict(const PredictOptions& o) {
-  check(o.input.empty() != o.texts.empty(), "name the rows with --input FILE or --text TEXT (one of the two)");
-  Predictor p = make_predictor(o);
+/// "id,text" -> id, text.
+std::vector<std::string> names_in(const std::string& list) {
+  std::vector<std::string> out;
+  std::istringstream names(list);
+  for (std::string name; std::getline(names, name, ',');) out.push_back(name);
+  return out;
+}
+
+bool is_pipe(int descriptor) {
+  struct stat status {};
+  return ::fstat(descriptor, &status) == 0 && S_ISFIFO(status.st_mode);
+}
+
+/// A line of standard input as a row: a JSON object, or a text.
+Row row_of_line(const std::string& line, size_t number, const std::vector<std::string>& columns) {
+  Row row{cat("standard input:", number), nlohmann::ordered_json::object()};
+  check(is_valid_utf8(line), row.source, ": not valid UTF-8");
+  if (line.find_first_not_of(" \t") == line.find('{')) {
+    check(!nests_too_deep(line), row.source, ": nests deeper than ", kDeepestJson, " levels");
+    row.fields = nlohmann::ordered_json::parse(line, nullptr, false);
+    check(row.fields.is_object(), row.source, ": expected a JSON object, as the line begins with {; a text that does is {\"text\": \"{...\"}");
+    const char* plain[] = {"text", "text_pair"};
+    for (size_t i = 0; i < columns.size() && i < 2; ++i)
+      if (!row.fields.contains(columns[i]) && row.fields.contains(plain[i])) row.fields[columns[i]] = nlohmann::ordered_json(row.fields[plain[i]]);
+    return row;
+  }
+  check(columns.size() == 1, row.source, ": this task takes ", columns.size(), " texts a row; give a JSON object with ", join(columns));
+  row.fields[columns.front()] = line;
+  return row;
+}
+
+/// Answers every line as it comes; blank ones are passed over. Without --output each answer is out before the next line is read.
+void answer_lines(const PredictOptions& o, const Predictor& p, PredictionLines& lines) {
+  const auto columns = p.task().columns(false);
+  std::string line, written;
+  for (size_t number = 1; std::getline(std::cin, line); ++number) {
+    if (line.ends_with('\r')) line.pop_back();
+    if (is_blank(line)) continue;
+    const std::vector<Row> rows{row_of_line(line, number, columns)};
+    const auto examples = encode_rows(p.task(), p.tokenizer.get(), rows, "-", false);
+    check_ids(p.task(), p.model(), examples, p.evaluation.device, "-");
+    const std::string answer = lines.line(rows.front(), p.task().predict(p.model(), examples, p.evaluation).front());
+    if (o.output.empty()) std::cout << answer << std::flush;
+    else written += answer;
+  }
+  if (!o.output.empty()) write_file_atomically(o.output, written);
+}
+
+void predict(PredictOptions o) {
+  if (o.input.empty() && o.source != "-") std::swap(o.input, o.source);
+  const bool piped = o.source.empty() && o.input.empty() && o.texts.empty() && is_pipe(STDIN_FILENO);
+  if (piped) o.source = "-";
+  check((o.source.empty() ? 0 : 1) + (o.input.empty() ? 0 : 1) + (o.texts.empty() ? 0 : 1) == 1,
+        "name the rows with a FILE, - for standard input, or --text TEXT (one of these)");
+  check(!o.output.ends_with(".npy"), "--output ", o.output, ": a .npy file holds embeddings, which no task of this version gives; write .jsonl or .csv");
+  Predictor p = Predictor::open(o.run, {.last = o.last, .overrides = o.overrides, .model = o.model});
   if (o.batch_size > 0) p.evaluation.batch_size = o.batch_size;
+  PredictionLines lines(o.output.ends_with(".csv"), names_in(o.keep));
+  if (o.source == "-") return answer_lines(o, p, lines);
   const auto rows = input_rows(o, p);
   const char* what = o.texts.empty() ? "--input" : "--text";
   const auto examples = encode_rows(p.task(), p.tokenizer.get(), rows, what, false);
@@ -114,10 +124,11 @@ void predict(const PredictOptions& o) {
     std::cout << std::endl;
     return;
   }
-  std::string lines;
-  for (const auto& prediction : p.task().predict(p.model(), examples, p.evaluation)) lines += prediction.dump() + "\n";
-  if (o.output.empty()) std::cout << lines;
-  else write_file_atomically(o.output, lines);
+  std::string written;
+  const auto predictions = p.task().predict(p.model(), examples, p.evaluation);
+  for (size_t i = 0; i < predictions.size(); ++i) written += lines.line(rows[i], predictions[i]);
+  if (o.output.empty()) std::cout << written;
+  else write_file_atomically(o.output, written);
 }
 
 }  // namespace
@@ -126,26 +137,20 @@ void setup_predict(CLI::App& app, Action& action) {
   auto o = std::make_shared<PredictOptions>();
   CLI::App* command = app.add_subcommand("predict", "Predicts rows with a run or an exported model, one JSON object a line");
   command->add_option("RUN", o->run, "Run folder, or a .pt written by deeplora export")->required();
-  command->add_option("--input", o->input, "Rows: JSON, TSV, CSV, or text with one text a line; -: standard input");
+  command->add_option("INPUT", o->source, "Rows, as --input; - : standard input, a text or JSON object a line, each answered as it comes (as a pipe is)");
+  command->add_option("--input", o->input, "Rows: JSON, TSV, CSV, or text with one text a line; - : the whole of standard input as one such file");
+  command->add_option("--keep", o->keep, "Columns of the rows that go along: id,text");
   command->add_option("--text,--prompt", o->texts, "A text (twice for a pair) or prompt instead of a file")->take_all()->expected(1)->allow_extra_args(false);
   command->add_option("--set", o->overrides, "Override a key of the run's data section: --set data.generation.temperature=0.7 (may be repeated)")
       ->take_all()->expected(1)->allow_extra_args(false);
-  const auto generation = [&](const char* flag, const char* key, const char* help) {
-    command->add_option_function<std::string>(
-        flag, [o, key](const std::string& value) { o->overrides.push_back(cat("data.generation.", key, "=", value)); }, help);
-  };
-  generation("--max-new-tokens", "max_new_tokens", "Longest generated text in tokens");
-  generation("--beams", "beams", "Beam search with so many beams");
-  generation("--temperature", "temperature", "Sample from the logits divided by it");
-  generation("--top-p", "top_p", "Sample among the fewest likely tokens that hold this probability");
-  generation("--top-k", "top_k", "Sample among so many likely tokens");
-  generation("--seed", "seed", "Of sampling");
-  generation("--stop", "stop", "A text that ends the generated one");
-  command->add_option("--output", o->output, "Write here instead of standard output (.jsonl)");
+  add_generation_flags(*command, o->overrides);
+  command->add_option("--output", o->output, "Write here instead of standard output: JSON lines, or a table where it ends in .csv");
   command->add_option("--batch-size", o->batch_size, "Rows at a time (default: the run's train.eval_batch_size)");
   add_model_option(*command, o->model);
   command->add_flag("--last", o->last, "The last adapter instead of the best");
-  command->footer("Example:\n  deeplora predict runs/lora --text \"I love this player.\"\n"
+  command->footer("Examples:\n  deeplora predict runs/lora --text \"I love this player.\"\n"
+                  "  deeplora predict runs/lora reviews.csv --keep id,text --output predictions.csv\n"
+                  "  tail -f log.txt | deeplora predict runs/lora -\n"
                   "  deeplora predict runs/chat --prompt \"Name three fruits.\" --temperature 0.7 --top-p 0.9 --seed 1");
   command->callback([o, &action] { action = [o] { predict(*o); }; });
 }

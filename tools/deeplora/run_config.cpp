@@ -1,6 +1,7 @@
 #include "run_config.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include "adapters/pair_options.h"
 #include "adapters/registration.h"
@@ -70,6 +71,7 @@ DataConfig DataConfig::read(const Config& data, const Tasks& tasks) {
     const auto names = tasks.names();
     data.mistake("task", cat("expected one of ", join(names), ", found ", out.task.empty() ? "nothing" : "'" + out.task + "'",
                              did_you_mean(out.task, names)));
+    for (const auto& key : data.keys()) data.ignore(key);  // which of them the task has is not known
   }
   data.read("train", out.train, "training rows");
   data.read("dev", out.dev, "rows that choose the best checkpoint");
@@ -84,6 +86,14 @@ DataConfig DataConfig::read(const Config& data, const Tasks& tasks) {
   data.require(out.bad_rows_share >= 0 && out.bad_rows_share < 1, "bad_rows_share", "a number from 0 to below 1");
   data.read("samples", out.samples, "draw this many training rows by train.seed; absent: all");
   data.require(!out.samples || *out.samples >= 1, "samples", "a whole number from 1");
+  data.read("dev_share", out.dev_share, "share of the training file's rows that is drawn as dev; absent: 0.1 where neither dev nor a share is given");
+  data.read("test_share", out.test_share, "share of the training file's rows that is drawn as test");
+  data.read("split_seed", out.split_seed, "decides which rows are drawn; absent: train.seed");
+  for (const auto& [key, share, file] : {std::tuple("dev", &out.dev_share, &out.dev), std::tuple("test", &out.test_share, &out.test)}) {
+    data.require(!*share || (**share >= 0 && **share <= 0.5), cat(key, "_share"), "a number from 0 to 0.5");
+    if (share->value_or(0) > 0 && !file->empty()) data.mistake(cat(key, "_share"), cat("is given beside ", data.where(key), "; take one of them out"));
+  }
+  data.require(!out.split_seed || *out.split_seed >= 0, "split_seed", "a whole number from 0");
   return out;
 }
 
@@ -156,7 +166,7 @@ RunConfig RunConfig::read(const Config& given, const Registries& registries) {
   if (!out.train.lr) {
     const bool head_only = out.adapter.trains == AdapterMethod::Trains::head_only;
     out.train.lr = head_only ? out.train.head_lr.value_or(out.adapter.default_lr) : out.adapter.default_lr;  // recorded, so that the resolved configuration says which one was used
-    config.section("train").read("lr", out.train.lr, "peak learning rate; absent: the method's default");
+    if (!out.train.search_lr) config.section("train").read("lr", out.train.lr, "peak learning rate; auto: short trials choose it on dev; absent: the method's default");
   }
   config.finish();
   out.resolved = config.dump();
@@ -168,9 +178,10 @@ void check_device(const ModelConfig& model) {
         ": this LibTorch sees no CUDA device; use cpu");
 }
 
-HeadRates head_rates(const RunConfig& run) {
+HeadRates head_rates(const RunConfig& run) { return head_rates_at(run, run.train.lr.value()); }
+
+HeadRates head_rates_at(const RunConfig& run, double lr) {
   constexpr double kMadeHead = 5e-3;
-  const double lr = run.train.lr.value();
   if (run.adapter.trains == AdapterMethod::Trains::head_only) {
     check(!run.train.head_lr || *run.train.head_lr == lr, "train.lr is ", lr, " and train.head_lr ", run.train.head_lr.value_or(lr),
           ", but adapter.method: none trains nothing but the head; give train.lr alone");

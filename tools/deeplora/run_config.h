@@ -39,7 +39,14 @@ struct DataConfig {
   std::string format = "auto", header = "auto", separator = "auto", quoting = "auto", encoding = "utf-8", bad_rows = "error";
   double bad_rows_share = 0.01;
   std::optional<int64_t> samples;
+  std::optional<double> dev_share, test_share;  ///< of the training file's rows, drawn
+  std::optional<int64_t> split_seed;            ///< absent: train.seed
 
+  /// A dev part is drawn although nothing asks for one: no dev, no share.
+  bool draws_unasked() const { return dev.empty() && !dev_share && !test_share; }
+  /// Whether there may be rows of these splits: a file is named, or a share is drawn.
+  bool has_dev() const { return !dev.empty() || dev_share.value_or(0) > 0 || draws_unasked(); }
+  bool has_test() const { return !test.empty() || test_share.value_or(0) > 0; }
   static DataConfig read(const Config& data, const Tasks& tasks);
   /// How its files are read; the task adds the columns.
   TableOptions table_options() const;
@@ -99,6 +106,8 @@ struct HeadRates {
 };
 /// Throws Error when method none is given train.lr and another train.head_lr.
 HeadRates head_rates(const RunConfig& run);
+/// The same at another train.lr.
+HeadRates head_rates_at(const RunConfig& run, double lr);
 
 /// The assignments themselves; throws Error for one outside the `data` section: the rest of a finished run is fixed.
 std::vector<std::string> data_overrides(const std::vector<std::string>& assignments);

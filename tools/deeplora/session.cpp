@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <iomanip>
 #include <set>
 
 #include "core/log.h"
@@ -130,6 +131,12 @@ TableOptions options_for(const DataConfig& data, const Task& task, bool labelled
   return out;
 }
 
+/// "0.4 %"
+std::string percent(int64_t part, int64_t all) {
+  const double share = 100.0 * static_cast<double>(part) / static_cast<double>(std::max<int64_t>(all, 1));
+  return cat(std::fixed, std::setprecision(share < 10 ? 1 : 0), share, " %");
+}
+
 /// The line that tells what a file was taken for.
 void say_what_was_read(const Task& task, const fs::path& file, const std::string& table, std::span<const Example> examples) {
   if (examples.empty()) return;
@@ -147,7 +154,7 @@ std::vector<Example> encode_rows(const Task& task, const Tokenizer* tokenizer, c
                                  int64_t* truncated) {
   std::vector<Example> out;
   RowErrors errors;
-  int64_t cut = 0;
+  int64_t cut = 0, lost = 0, left = 0;
   if (!tokenizer)  // said once, not for every row
     for (const auto& row : rows)
       check(row.fields.contains("input_ids"), what, ": ", row.source, ": the model has no tokenizer, so rows must carry input_ids; put tokenizer files ",
@@ -156,6 +163,8 @@ std::vector<Example> encode_rows(const Task& task, const Tokenizer* tokenizer, c
     try {
       out.push_back(task.encode(row, tokenizer, labelled));
       cut += out.back().truncated;
+      lost += out.back().tokens_cut;
+      if (out.back().tokens_cut > 0) left += static_cast<int64_t>(out.back().input_ids.size());
     } catch (const Error& e) {
       errors.add_what(row.source, e.what());
     }
@@ -163,7 +172,8 @@ std::vector<Example> encode_rows(const Task& task, const Tokenizer* tokenizer, c
   errors.throw_if_any(what);
   for (const auto& remark : task.remarks(rows, labelled)) log_warning(what, ": ", remark);
   if (cut > 0)
-    log_warning(what, ": ", cut, " of ", rows.size(), " texts were cut to data.max_length tokens");
+    log_warning(what, ": ", cut, " of ", rows.size(), " texts (", percent(cut, static_cast<int64_t>(rows.size())), ") were cut to data.max_length tokens",
+                lost > 0 ? cat(" and lose ", percent(lost, lost + left), " of theirs; data.max_length raises it") : std::string());
   if (truncated) *truncated = cut;
   return out;
 }
@@ -187,28 +197,34 @@ void Session::load_model_files(const Accept& accept) {
   pad_id = pad_id_of(tokenizer.get(), *files);
 }
 
-void Session::load_training_rows() {
+void Session::deal_out() {
   check(!config.data.train.empty(), "data.train: expected a file of training rows, found nothing");
   Table table = read_rows(options_for(config.data, task(), true), config.data.train, "data.train");
   train_table = table.summary();
-  const std::vector<Row> all = task().documents(std::move(table.rows));
+  drawn = draw_rows(config, task().documents(std::move(table.rows)));
+  split_fingerprint = drawn.fingerprint();
+  for (const auto& [part, name] : {std::pair(&drawn.dev, "dev"), std::pair(&drawn.test, "test")})
+    if (!part->empty()) train_table += cat("; ", with_commas(part->size()), " of them drawn as ", name);
+}
+
+void Session::load_training_rows() {
+  deal_out();
+  const std::vector<Row> all = std::move(drawn.train);
   train_rows_in_file = static_cast<int64_t>(all.size());
   if (config.data.samples) {
     const auto samples = static_cast<size_t>(*config.data.samples);
-    auto drawn = sample_rows(all.size(), samples, static_cast<uint64_t>(config.train.seed), config.data.train.string());
-    if (!config.train.shuffle) std::sort(drawn.begin(), drawn.end());  // the order of the file
-    for (const size_t i : drawn) train.rows.push_back(all[i]);
+    auto chosen = sample_rows(all.size(), samples, static_cast<uint64_t>(config.train.seed), config.data.train.string());
+    if (!config.train.shuffle) std::sort(chosen.begin(), chosen.end());  // the order of the file
+    for (const size_t i : chosen) train.rows.push_back(all[i]);
   } else {
     train.rows = all;
   }
   task().fit(train.rows, all);
 }
 
-LoadedData Session::load(const fs::path& file, std::string_view what, bool labelled) const {
+LoadedData Session::load_rows(std::vector<Row> rows, const fs::path& file, const std::string& summary, std::string_view what, bool labelled) const {
   LoadedData out;
-  Table table = read_rows(options_for(config.data, task(), labelled), file, what);
-  const std::string summary = table.summary();
-  out.rows = labelled ? task().documents(std::move(table.rows)) : std::move(table.rows);
+  out.rows = std::move(rows);
   out.examples = encode_rows(task(), tokenizer.get(), out.rows, what, labelled, &out.truncated);
   check_ids(task(), model(), out.examples, device, what);
   if (labelled) say_what_was_read(task(), file, summary, out.examples);
@@ -229,6 +245,28 @@ ModelOptions Session::prepare_head(const ModelFamilies& families) {
   if (!files->has(bias)) options.shift = 0;
   units_ = {weight, bias, options.shift, options.scale};
   return options;
+}
+
+LoadedData Session::load(const fs::path& file, std::string_view what, bool labelled) const {
+  Table table = read_rows(options_for(config.data, task(), labelled), file, what);
+  const std::string summary = table.summary();
+  return load_rows(labelled ? task().documents(std::move(table.rows)) : std::move(table.rows), file, summary, what, labelled);
+}
+
+LoadedData Session::load_split(const std::string& split) {
+  const fs::path& file = split == "dev" ? config.data.dev : config.data.test;
+  if (!file.empty()) return load(file, "data." + split, true);
+  const bool has = split == "dev" ? config.data.has_dev() : config.data.has_test();
+  if (!has) return {};
+  if (train_table.empty()) {  // a finished run, which reads its training rows for this alone
+    deal_out();
+    check(known_split.empty() || known_split == split_fingerprint, "data.train: ", config.data.train.string(), " is not what it was when the run drew its ", split,
+          " rows from it; name a file with --data");
+  }
+  std::vector<Row>& rows = split == "dev" ? drawn.dev : drawn.test;
+  if (rows.empty()) return {};
+  const std::string summary = cat(with_commas(rows.size()), rows.size() == 1 ? " row" : " rows", " drawn as ", split);
+  return load_rows(std::move(rows), config.data.train, summary, "data." + split, true);
 }
 
 std::shared_ptr<LanguageModel> Session::build_base(const Registries& registries, const ModelOptions& options) {
@@ -373,8 +411,17 @@ Session Session::start(const Config& given, const Registries& registries, const 
   return session;
 }
 
+Session Session::untrained(const Config& given, const Registries& registries) {
+  Session session(RunConfig::read(given, registries));
+  session.load_model_files({});
+  session.build(registries, false);
+  return session;
+}
+
 Session Session::of_run(const RunFolder& folder, const Registries& registries, const RunUse& use) {
   Config saved = Config::load(folder.config_file());
+  check(!saved.has("completion"), folder.path().string(), " is a run of ratings or matrices: deeplora complete --run ", folder.path().string(),
+        " --predict (or --top) uses it");
   const SavedTask saved_task = SavedTask::parse(folder.task_file().string(), read_file(folder.task_file(), "task of the run"));
   const RunPlaces places = read_places(folder.path());
   if (!use.model.empty()) set_path(saved, "model.path", use.model);
@@ -386,6 +433,7 @@ Session Session::of_run(const RunFolder& folder, const Registries& registries, c
   if (!session.config.model.tokenizer.empty())
     check_is_there(places, {"model.tokenizer", session.config.model.tokenizer}, folder.path(), "put the tokenizer files back");
   session.load_model_files([&](const ModelFiles& files) { check_recognised(folder.path(), saved_task.fingerprint, model, files.fingerprint()); });
+  session.known_split = saved_task.split;
   session.task().restore(saved_task.state);
   session.build(registries, false);
   const fs::path file = use.last ? folder.last_adapter_file() : folder.adapter_file();
@@ -430,8 +478,10 @@ void Session::load_adapter(const fs::path& file) {
 }
 
 nlohmann::ordered_json Session::task_state() const {
-  return {{"task", config.data.task}, {"state", config.task->state()}, {"fingerprint", files->fingerprint()},
-          {"columns", config.task->columns(true)}};
+  nlohmann::ordered_json out{{"task", config.data.task}, {"state", config.task->state()}, {"fingerprint", files->fingerprint()},
+                             {"columns", config.task->columns(true)}};
+  if (!split_fingerprint.empty()) out["split"] = split_fingerprint;
+  return out;
 }
 
 }  // namespace deeplora

@@ -6,6 +6,7 @@
 #include "head_plan.h"
 #include "lm/adapt.h"
 #include "lm/parity.h"
+#include "drawn_rows.h"
 #include "run_config.h"
 #include "text/table.h"
 #include "train/run_folder.h"
@@ -32,10 +33,15 @@ class Session {
   /// `accept`, if given, is asked as soon as the model's files are open.
   using Accept = std::function<void(const ModelFiles& files)>;
   static Session start(const Config& config, const Registries& registries, const Accept& accept = {});
+  /// A model as it is, without rows: what a language model is asked before it learns anything.
+  static Session untrained(const Config& config, const Registries& registries);
   /// A finished or interrupted run: task and adapter from its folder, files from where they lie now. Throws Error when the model
   /// is found nowhere, or its weights are not those the run was trained on.
   static Session of_run(const RunFolder& folder, const Registries& registries, const RunUse& use);
 
+  /// Rows and examples of dev or test ("dev", "test"): of the file that is named, else those drawn from the training file; empty where there are
+  /// none. Throws Error when the training file no longer gives the rows that the run drew.
+  LoadedData load_split(const std::string& split);
   /// Rows and examples of a file; says how many texts were cut. Throws Error for an empty file or missing columns.
   LoadedData load(const std::filesystem::path& file, std::string_view what, bool labelled) const;
 
@@ -56,7 +62,9 @@ class Session {
   torch::Device device = torch::kCPU;
   LoadedData train;                      ///< rows drawn, of a new run
   std::string train_table;               ///< what the training file was read as
+  DrawnRows drawn;                       ///< dev and test of the training file; its train part becomes `train`
   int64_t train_rows_in_file = 0;
+  std::string split_fingerprint, known_split;  ///< of the rows drawn here, and of those that a finished run drew; "" for none
   double parity_difference = 0;
   int64_t pad_id = 0;                    ///< what rows are padded with
   std::vector<double> weight_norms;  ///< of the adapted weights, in the order of adapted->adapters(); of a session that trains
@@ -67,6 +75,9 @@ class Session {
   explicit Session(RunConfig read);
   void load_model_files(const Accept& accept);
   void load_training_rows();
+  /// Reads the training file and draws dev and test.
+  void deal_out();
+  LoadedData load_rows(std::vector<Row> rows, const std::filesystem::path& file, const std::string& summary, std::string_view what, bool labelled) const;
   void build(const Registries& registries, bool with_gradients);
   /// What the model, as it is in evaluation, says to the probing batch.
   ModelOutput run_probe(LanguageModel& model) const;

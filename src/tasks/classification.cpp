@@ -57,7 +57,8 @@ class Classification : public TextTask {
     labels_ = classes_.empty() ? LabelNames::of(found) : LabelNames::of_model(classes_, found);
     if (labels_.are_the_models()) {
       log_info("column ", columns_.label, ": labels are the classes of the model's own head, in its order: ", join(labels_.names(), ", ", 8));
-      return find_positive();
+      check_labels();
+      return weigh(train);
     }
     for (const auto& [spelling, name] : labels_.respelt())
       log_info("column ", columns_.label, ": all labels are numbers, so '", spelling, "' is label '", name, "'");

@@ -61,7 +61,8 @@ void evaluate(const EvaluateOptions& o) {
   }
   std::cout << rows.file.string() << " (" << data.rows.size() << " rows" << (rows.drawn.empty() ? "" : ", drawn as " + rows.drawn) << ")\n";
   std::vector<std::vector<std::string>> table;
-  for (const auto& [name, value] : found.scores.json().items()) table.push_back({name, score_text(value)});
+  const nlohmann::ordered_json scores = found.scores.json();
+  for (const auto& [name, value] : scores.items()) table.push_back({name, score_text(value)});
   print_table(std::cout, table, "  ");
   print_details(std::cout, found.details);
 }

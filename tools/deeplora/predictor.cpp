@@ -22,7 +22,7 @@ Predictor open_export(const std::filesystem::path& file, const Registries& regis
   out.exported_task = registries.tasks.at(task)(config.section("data"));
   config.finish();
   const ArchiveInterface interface{.inputs = info.at<std::map<std::string, std::string>>("inputs"),
-                                   .forms = parse_forms(info.value("input_forms", nlohmann::json::object()), file.string() + ": deeplora.json: input_forms"),
+                                   .forms = parse_forms(info.root.value("input_forms", nlohmann::json::object()), file.string() + ": deeplora.json: input_forms"),
                                    .output = info.at<std::string>("output")};
   out.tokenizer = load_tokenizer_for(*out.exported_task, {}, archive, interface);
   out.exported_task->restore({info.name + ": task_state", info.section("task_state").root});

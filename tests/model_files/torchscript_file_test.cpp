@@ -109,9 +109,9 @@ TEST(ArchiveForwardTest, ChoosesOutputsByKeyAndNamesTheRest) {
   const auto archive = TorchScriptArchive::load(write_tiny_archive(folder / "m.pt"));
   const auto first = ArchiveForward(archive, {})(tiny_batch());
   EXPECT_EQ(first.sizes(), (std::vector<int64_t>{2, 4, 6}));
-  EXPECT_TRUE(torch::equal(first, ArchiveForward(archive, {{}, "hidden"})(tiny_batch())));
-  EXPECT_NE(error_of([&] { ArchiveForward(archive, {{}, "logits"})(tiny_batch()); }).find("a dict with hidden"), std::string::npos);
-  EXPECT_NE(error_of([&] { ArchiveForward(archive, {{{"input_ids", "tokens"}}, ""}); }).find("no input 'tokens'"), std::string::npos);
+  EXPECT_TRUE(torch::equal(first, ArchiveForward(archive, {.inputs = {}, .output = "hidden"})(tiny_batch())));
+  EXPECT_NE(error_of([&] { ArchiveForward(archive, {.inputs = {}, .output = "logits"})(tiny_batch()); }).find("a dict with hidden"), std::string::npos);
+  EXPECT_NE(error_of([&] { ArchiveForward(archive, {.inputs = {{"input_ids", "tokens"}}, .output = ""}); }).find("no input 'tokens'"), std::string::npos);
 }
 
 TEST(ArchiveForwardTest, AFailingForwardIsOneLine) {

@@ -8,16 +8,18 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// silu(gate) up
-class SiluGate : public torch::autograd::Function<SiluGate> {
+/// f(gate) up
+class Gate : public torch::autograd::Function<Gate> {
  public:
-  static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& gate_up) {
+  static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& gate_up, InputFunction function) {
     ctx->save_for_backward({gate_up});
-    return applied(InputFunction::silu_gate, gate_up, at::kFloat);
+    ctx->saved_data["function"] = static_cast<int64_t>(function);
+    return applied(function, gate_up, at::kFloat);
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list gradients) {
-    return {gradient_before(InputFunction::silu_gate, gradients[0].contiguous(), ctx->get_saved_variables()[0])};
+    const auto function = static_cast<InputFunction>(ctx->saved_data["function"].toInt());
+    return {gradient_before(function, gradients[0].contiguous(), ctx->get_saved_variables()[0]), {}};
   }
 };
 
@@ -33,7 +35,8 @@ torch::Tensor activate(const torch::Tensor& x, const std::string& name) {
 }
 
 torch::Tensor activate_gate(const torch::Tensor& gate_up, const std::string& name) {
-  if (gate_function(name) && can_apply(gate_up)) return SiluGate::apply(gate_up);
+  const auto function = gate_function(name);
+  if (function && can_apply(gate_up)) return Gate::apply(gate_up, *function);
   const auto parts = gate_up.chunk(2, -1);
   return activate(parts[0], name) * parts[1];
 }
@@ -45,7 +48,10 @@ std::optional<InputFunction> input_function(const std::string& name) {
 }
 
 std::optional<InputFunction> gate_function(const std::string& name) {
-  return name == "silu" || name == "swish" ? std::optional(InputFunction::silu_gate) : std::nullopt;
+  if (name == "silu" || name == "swish") return InputFunction::silu_gate;
+  const auto plain = input_function(name);
+  if (!plain) return std::nullopt;
+  return *plain == InputFunction::gelu ? InputFunction::gelu_gate : InputFunction::gelu_tanh_gate;
 }
 
 }  // namespace deeplora

@@ -31,11 +31,9 @@ struct DebertaConfig : DebertaSettings {
   bool uses_positions() const { return relative && (content_to_position || position_to_content); }
 };
 
-/// What the layers share in one forward pass.
-struct DebertaPass {
-  Packing packing;
-  std::vector<torch::Tensor> shared = {};  ///< the rows of the table of relative positions that this batch's distances have [R, D], if any
-  torch::Tensor rows = {};                 ///< [2 T - 1] int64: which of these rows the distances query - key from T - 1 down to 1 - T have
+/// `shared` holds the rows of the table of relative positions that this batch's distances have [R, D], if any.
+struct DebertaPass : EncoderPass {
+  torch::Tensor rows = {};  ///< [2 T - 1] int64: which of these rows the distances query - key from T - 1 down to 1 - T have
 };
 
 /// [H, T, d] of rows [T, H d]
@@ -100,7 +98,7 @@ class DebertaAttention : public torch::nn::Module {
 
   /// [N, D] -> [H, B, T, d]
   torch::Tensor split(const torch::Tensor& x, const Packing& packing) const {
-    return packing.unpack(x).view({packing.batch(), packing.tokens(), config_.heads, -1}).permute({2, 0, 1, 3});
+    return packing.unpack(x).view({packing.batch(), packing.tokens(), config_.heads, -1}).permute({2, 0, 1, 3}).contiguous();
   }
 
   /// What positions add to the scores [H, B, Q, T]: q [H, B, Q, d], scaled, k [H, B, T, d].
@@ -168,7 +166,7 @@ class DebertaLayer : public torch::nn::Module {
  public:
   using Pass = DebertaPass;
 
-  DebertaLayer(WeightMap& weights, const DebertaConfig& c, int64_t index) : config_(c) {
+  DebertaLayer(WeightMap& weights, const DebertaConfig& c, int64_t index) : config_(c), name_(cat("layer ", index)) {
     const std::string at = cat("encoder.layer.", index, ".");
     attention_ = register_module("attention", std::make_shared<DebertaAttention>(weights, at + "attention.self.", c));
     output_ = register_module("output", weights.projection(at + "attention.output.dense", c.width, c.width, DeclaredBias{true}));
@@ -180,13 +178,18 @@ class DebertaLayer : public torch::nn::Module {
   }
 
   torch::Tensor forward(const std::vector<torch::Tensor>& in, const Pass& pass) {
-    const torch::Tensor out = behind_attention(attention_->forward(in, pass, false), in[0]);
-    return convolution_ ? convolution_->forward(in[0], out, pass.packing) : out;
+    const torch::Tensor attended = behind_attention(attention_->forward(in, pass, false), in[0]), out = feed_forward(attended);
+    pass.note(name_ + ", attention", attended);
+    pass.note(name_ + ", feed-forward", out);
+    if (!convolution_) return out;
+    const torch::Tensor mixed = convolution_->forward(in[0], out, pass.packing);
+    pass.note("the convolution", mixed);
+    return mixed;
   }
 
   torch::Tensor first_tokens(const std::vector<torch::Tensor>& in, const Pass& pass) {
     if (convolution_) return pass.packing.first_tokens(forward(in, pass));  // it reads the neighbours
-    return behind_attention(attention_->forward(in, pass, true), pass.packing.first_tokens(in[0]));
+    return feed_forward(behind_attention(attention_->forward(in, pass, true), pass.packing.first_tokens(in[0])));
   }
 
   void add_sites(std::vector<AdapterSite>& sites) {
@@ -197,13 +200,14 @@ class DebertaLayer : public torch::nn::Module {
   }
 
  private:
-  torch::Tensor behind_attention(const torch::Tensor& mixed, const torch::Tensor& x) {
-    const double dropout = is_training() ? config_.hidden_dropout : 0.0;
-    const torch::Tensor attended = attention_norm_->of_sum(output_(mixed), x, dropout);
-    return mlp_norm_->of_sum(mlp_out_->of_activated(mlp_in_(attended), config_.activation), attended, dropout);
+  double dropout() const { return is_training() ? config_.hidden_dropout : 0.0; }
+  torch::Tensor behind_attention(const torch::Tensor& mixed, const torch::Tensor& x) { return attention_norm_->of_sum(output_(mixed), x, dropout()); }
+  torch::Tensor feed_forward(const torch::Tensor& x) {
+    return mlp_norm_->of_sum(mlp_out_->of_activated(mlp_in_(x), config_.activation), x, dropout());
   }
 
   const DebertaConfig& config_;
+  std::string name_;
   std::shared_ptr<DebertaAttention> attention_;
   std::shared_ptr<DebertaConvolution> convolution_;
   Projection output_{nullptr}, mlp_in_{nullptr}, mlp_out_{nullptr};
@@ -235,14 +239,14 @@ class DebertaModel : public PackedEncoder<DebertaLayer> {
   }
 
  protected:
-  std::shared_ptr<const DebertaPass> begin(const Batch& batch) override {
+  std::shared_ptr<DebertaPass> begin(const Batch& batch) override {
     const torch::Tensor& ids = batch.input_ids;
     const int64_t tokens = ids.size(1);
     if (positions_) {
       const int64_t most = positions_->weight().size(0);
       check(tokens <= most, "a text of ", tokens, " tokens is longer than the model's ", most, " positions; lower data.max_length");
     }
-    auto pass = std::make_shared<DebertaPass>(DebertaPass{Packing(batch.attention_mask, ids.size(0), tokens, ids.device())});
+    auto pass = std::make_shared<DebertaPass>(DebertaPass{{Packing(batch.attention_mask, ids.size(0), tokens, ids.device())}});
     if (!config_.uses_positions()) return pass;
     // Nearer distances have nearer rows, so those of this batch stand side by side: layers project these and no others.
     const torch::Tensor distance = torch::arange(tokens - 1, -tokens, -1, ids.options());
@@ -265,6 +269,8 @@ class DebertaModel : public PackedEncoder<DebertaLayer> {
     if (segments_) x = x + segments_(batch.token_type_ids.defined() ? packing.pack(batch.token_type_ids) : torch::zeros_like(ids));
     if (widening_) x = widening_(x);
     x = norm_(x);
+    pass.note("the embeddings", x);
+    if (pass.trace && distance_norm_) pass.trace->emplace_back("the relative positions", distance_norm_(distances_));
     return is_training() ? seeded_dropout(x, config_.hidden_dropout) : x;
   }
 

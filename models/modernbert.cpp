@@ -22,10 +22,7 @@ struct ModernBertConfig : ModernBertSettings {
   std::array<torch::Tensor, 2> frequencies = {};  ///< [d / 2] radians per position, of layers without and with a window
 };
 
-/// What the layers share in one forward pass.
-struct ModernBertPass {
-  Packing packing;
-  std::vector<torch::Tensor> shared = {};
+struct ModernBertPass : EncoderPass {
   std::array<RotaryAngles, 2> angles = {};  ///< of the tokens, without and with a window
   bool no_gaps = true;
   torch::Tensor window_scores = {};  ///< [1, 1, T, T] to be added to the scores of layers with a window, where something needs it
@@ -35,7 +32,8 @@ class ModernBertLayer : public torch::nn::Module {
  public:
   using Pass = ModernBertPass;
 
-  ModernBertLayer(WeightMap& weights, const ModernBertConfig& c, int64_t index) : config_(c), slides_(c.slides.at(static_cast<size_t>(index))) {
+  ModernBertLayer(WeightMap& weights, const ModernBertConfig& c, int64_t index)
+      : config_(c), slides_(c.slides.at(static_cast<size_t>(index))), name_(cat("layer ", index)) {
     const std::string at = cat("layers.", index, ".");
     const auto norm = [&](const std::string& name) {
       return register_module(name, FrozenLayerNorm(weights, at + name, c.width, c.norm_eps, c.norm_bias));
@@ -51,14 +49,19 @@ class ModernBertLayer : public torch::nn::Module {
 
   torch::Tensor forward(const std::vector<torch::Tensor>& in, const Pass& pass) {
     const torch::Tensor& x = in[0];
-    const auto qkv = query_key_value_(normed(x)).chunk(3, -1);
-    return feed_forward(attended(mix(qkv[0], qkv[1], qkv[2], pass, false), x));
+    const torch::Tensor normed_x = normed(x);
+    if (attention_norm_) pass.note(name_ + ", before attention", normed_x);
+    const auto qkv = query_key_value_(normed_x).chunk(3, -1);
+    const torch::Tensor before = attended(mix(qkv[0], qkv[1], qkv[2], pass, false), x), normed_before = mlp_norm_(before);
+    pass.note(name_ + ", before feed-forward", normed_before);
+    return before + feed_forward(normed_before);
   }
 
   torch::Tensor first_tokens(const std::vector<torch::Tensor>& in, const Pass& pass) {
     const auto qkv = query_key_value_(normed(in[0])).chunk(3, -1);
     const torch::Tensor mixed = mix(pass.packing.first_tokens(qkv[0]), qkv[1], qkv[2], pass, true);
-    return feed_forward(attended(mixed, pass.packing.first_tokens(in[0])));
+    const torch::Tensor before = attended(mixed, pass.packing.first_tokens(in[0]));
+    return before + feed_forward(mlp_norm_(before));
   }
 
   void add_sites(std::vector<AdapterSite>& sites) {
@@ -91,14 +94,15 @@ class ModernBertLayer : public torch::nn::Module {
   torch::Tensor attended(const torch::Tensor& mixed, const torch::Tensor& x) { return dropout_add(output_(mixed), x, here(config_.attention_dropout)); }
 
   torch::Tensor feed_forward(const torch::Tensor& x) {
-    const torch::Tensor inner = mlp_in_(mlp_norm_(x));
+    const torch::Tensor inner = mlp_in_(x);
     const double dropout = here(config_.mlp_dropout);
-    if (dropout == 0) return x + mlp_out_->of_gated(inner, config_.activation);
-    return x + mlp_out_(seeded_dropout(activate_gate(inner, config_.activation), dropout));
+    if (dropout == 0) return mlp_out_->of_gated(inner, config_.activation);
+    return mlp_out_(seeded_dropout(activate_gate(inner, config_.activation), dropout));
   }
 
   const ModernBertConfig& config_;
   bool slides_;
+  std::string name_;
   FrozenLayerNorm attention_norm_{nullptr}, mlp_norm_{nullptr};
   Projection query_key_value_{nullptr}, output_{nullptr}, mlp_in_{nullptr}, mlp_out_{nullptr};
 };
@@ -122,9 +126,9 @@ class ModernBertModel : public PackedEncoder<ModernBertLayer> {
   }
 
  protected:
-  std::shared_ptr<const ModernBertPass> begin(const Batch& batch) override {
+  std::shared_ptr<ModernBertPass> begin(const Batch& batch) override {
     const torch::Tensor& ids = batch.input_ids;
-    auto pass = std::make_shared<ModernBertPass>(ModernBertPass{Packing(batch.attention_mask, ids.size(0), ids.size(1), ids.device())});
+    auto pass = std::make_shared<ModernBertPass>(ModernBertPass{{Packing(batch.attention_mask, ids.size(0), ids.size(1), ids.device())}});
     const torch::Tensor cell = torch::arange(ids.size(1), ids.options());
     const torch::Tensor positions = pass->packing.pack(batch.position_ids.defined() ? batch.position_ids : cell.expand_as(ids));
     for (const size_t i : {0UL, 1UL}) pass->angles[i] = rotary_angles(positions, config_.frequencies[i]);
@@ -138,6 +142,7 @@ class ModernBertModel : public PackedEncoder<ModernBertLayer> {
 
   torch::Tensor embed(const Batch& batch, const ModernBertPass& pass) override {
     const torch::Tensor x = first_norm_(words_(pass.packing.pack(batch.input_ids)));
+    pass.note("the embeddings", x);
     return is_training() ? seeded_dropout(x, config_.embedding_dropout) : x;
   }
   torch::Tensor finish(const torch::Tensor& x) override { return last_norm_(x); }

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "lm/language_model.h"
@@ -11,8 +12,22 @@
 
 namespace deeplora {
 
+using NamedStates = std::vector<std::pair<std::string, torch::Tensor>>;
+
+/// What the layers share in one forward pass.
+struct EncoderPass {
+  Packing packing;
+  std::vector<torch::Tensor> shared = {};  ///< tensors that layers read and gradients flow through
+  NamedStates* trace = nullptr;            ///< collects the outputs of all norms when given
+
+  /// x [N, D]
+  void note(const std::string& name, const torch::Tensor& x) const {
+    if (trace) trace->emplace_back(name, packing.unpack(x));
+  }
+};
+
 /// `Layer` is a module with
-///   Pass: what its layers share in one forward pass: `packing`, and `shared`, tensors that layers read and gradients flow through;
+///   Pass: an EncoderPass, or one with more in it;
 ///   forward(in, pass): in = {x [N, D], shared...} -> [N, D];
 ///   first_tokens(in, pass): the same for the first token of every row alone -> [B, D];
 ///   add_sites(sites).
@@ -35,6 +50,14 @@ class PackedEncoder : public LanguageModel {
     return finish(through(*last, x, pass, [last, pass](const std::vector<torch::Tensor>& in) { return last->first_tokens(in, *pass); }));
   }
 
+  NamedStates checkpoints(const Batch& batch) override {
+    NamedStates out;
+    const auto pass = begin(batch);
+    pass->trace = &out;
+    out.emplace_back("the last state", pass->packing.unpack(all_states(batch, pass)));
+    return out;
+  }
+
   std::vector<AdapterSite> sites() override {
     std::vector<AdapterSite> out;
     add_embedding_sites(out);
@@ -48,7 +71,7 @@ class PackedEncoder : public LanguageModel {
 
  protected:
   explicit PackedEncoder(std::string family) : family_(std::move(family)) {}
-  virtual std::shared_ptr<const Pass> begin(const Batch& batch) = 0;
+  virtual std::shared_ptr<Pass> begin(const Batch& batch) = 0;
   /// [N, D]: what the first layer reads.
   virtual torch::Tensor embed(const Batch& batch, const Pass& pass) = 0;
   /// What stands behind the last layer, [..., D] -> [..., D].

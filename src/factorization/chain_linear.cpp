@@ -64,7 +64,7 @@ struct Layers {
 };
 
 /// What a gate makes of its input is half of it: computed again on the way back, it need not be kept.
-bool is_made_again(InputFunction function) { return function == InputFunction::silu_gate; }
+bool is_made_again(InputFunction function) { return is_gate(function); }
 
 /// Saved in this order: weight or its panels for the way back, factors, what the layer multiplies (undefined where no factor needs it, or where it is made again), of every
 /// chain its products behind the second factor and beyond, and x itself where a function stands before the layer.

@@ -22,6 +22,11 @@ const loops::Function& loops_of(InputFunction function) {
   return function == InputFunction::gelu ? loops::best().gelu : loops::best().gelu_tanh;
 }
 
+const loops::Gate& gate_loops_of(InputFunction function) {
+  const loops::Table& table = loops::best();
+  return function == InputFunction::silu_gate ? table.silu_gate : function == InputFunction::gelu_gate ? table.gelu_gate : table.gelu_tanh_gate;
+}
+
 constexpr int64_t kGateStretch = 512;  ///< numbers of a row that are worked on together, in the innermost cache
 
 /// Numbers of x from `at` as float32: where they lie, or widened into `room`.
@@ -41,7 +46,8 @@ void each_gate(const torch::Tensor& x, const Run& run) {
   });
 }
 
-torch::Tensor gated(const torch::Tensor& x, at::ScalarType dtype) {
+torch::Tensor gated(InputFunction function, const torch::Tensor& x, at::ScalarType dtype) {
+  const loops::Gate& f = gate_loops_of(function);
   std::vector<int64_t> shape = x.sizes().vec();
   const int64_t width = shape.back() /= 2;
   torch::Tensor out = torch::empty(shape, x.options().dtype(dtype));
@@ -49,20 +55,21 @@ torch::Tensor gated(const torch::Tensor& x, at::ScalarType dtype) {
   uint16_t* words = floats ? nullptr : bfloat16_of(out);
   each_gate(x, [&](int64_t from, int64_t to, int64_t count) {
     float a[kGateStretch], b[kGateStretch], product[kGateStretch];
-    loops::best().silu_gate.to_float32(floats ? floats + to : product, widened(x, from, count, a), widened(x, from + width, count, b), count);
+    f.to_float32(floats ? floats + to : product, widened(x, from, count, a), widened(x, from + width, count, b), count);
     if (!floats) loops::best().to_bfloat16(words + to, product, count);
   });
   return out;
 }
 
-torch::Tensor gradient_before_gate(const torch::Tensor& g, const torch::Tensor& x) {
+torch::Tensor gradient_before_gate(InputFunction function, const torch::Tensor& g, const torch::Tensor& x) {
+  const loops::Gate& f = gate_loops_of(function);
   const int64_t width = x.size(-1) / 2;
   torch::Tensor out = torch::empty(x.sizes(), g.options());
   float* to = out.mutable_data_ptr<float>();
   const float* down = g.const_data_ptr<float>();
   each_gate(x, [&](int64_t at, int64_t from, int64_t count) {
     float a[kGateStretch], b[kGateStretch];
-    loops::best().silu_gate.backward(to + at, to + at + width, down + from, widened(x, at, count, a), widened(x, at + width, count, b), count);
+    f.backward(to + at, to + at + width, down + from, widened(x, at, count, a), widened(x, at + width, count, b), count);
   });
   return out;
 }
@@ -82,9 +89,9 @@ torch::Tensor rounded_to(const torch::Tensor& x, at::ScalarType dtype) {
 
 torch::Tensor applied(InputFunction function, const torch::Tensor& x, at::ScalarType dtype) {
   if (function == InputFunction::identity) return rounded_to(x, dtype);
-  const bool gate = function == InputFunction::silu_gate, rounded = gate && x.device().is_cpu() && x.scalar_type() == at::kBFloat16 && x.is_contiguous();
+  const bool gate = is_gate(function), rounded = gate && x.device().is_cpu() && x.scalar_type() == at::kBFloat16 && x.is_contiguous();
   check((can_apply(x) || rounded) && (dtype == at::kFloat || dtype == at::kBFloat16), "an input function wants float32 on the CPU");
-  if (gate) return gated(x, dtype);
+  if (gate) return gated(function, x, dtype);
   torch::Tensor out = torch::empty(x.sizes(), x.options().dtype(dtype));
   const auto& f = loops_of(function);
   const float* from = x.const_data_ptr<float>();
@@ -100,7 +107,7 @@ torch::Tensor applied(InputFunction function, const torch::Tensor& x, at::Scalar
 
 torch::Tensor gradient_before(InputFunction function, torch::Tensor g, const torch::Tensor& x) {
   if (function == InputFunction::identity) return g;
-  if (function == InputFunction::silu_gate) return gradient_before_gate(g, x);
+  if (is_gate(function)) return gradient_before_gate(function, g, x);
   const auto& f = loops_of(function);
   float* to = g.mutable_data_ptr<float>();
   const float* from = x.const_data_ptr<float>();

@@ -10,8 +10,13 @@ enum class InputFunction {
   identity,
   gelu,       ///< x Phi(x)
   gelu_tanh,  ///< its approximation by tanh (GPT-2)
-  silu_gate,  ///< silu(a) b of [a, b] side by side: half as wide (Llama)
+  // Gates, f(a) b of [a, b] side by side: half as wide.
+  silu_gate,       ///< Llama
+  gelu_gate,       ///< ModernBERT
+  gelu_tanh_gate,  ///< Gemma, T5
 };
+
+constexpr bool is_gate(InputFunction function) { return function >= InputFunction::silu_gate; }
 
 /// x in `dtype`. On the CPU rounding to bfloat16 is our own loop: LibTorch's takes three times as long.
 torch::Tensor rounded_to(const torch::Tensor& x, at::ScalarType dtype);

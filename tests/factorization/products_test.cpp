@@ -85,17 +85,26 @@ TEST(InputFunctionTest, GeluAndItsDerivativeAreLibTorchs) {
   }
 }
 
-TEST(InputFunctionTest, AGateIsLibTorchsSiluTimesTheOtherHalf) {
+TEST(InputFunctionTest, AGateIsLibTorchsFunctionTimesTheOtherHalf) {
+  // The other half multiplies what the function is off by.
+  const auto expect_gate = [](InputFunction function, const torch::Tensor& kept, const torch::Tensor& input, const torch::Tensor& expected) {
+    const auto halves = wide(kept).abs().chunk(2, -1);
+    const torch::Tensor ours = applied(function, kept, torch::kFloat32);
+    EXPECT_LT((wide(ours) - expected).abs().div(1 + expected.abs() + halves[1]).max().item<double>(), 1e-6);
+    EXPECT_TRUE(torch::equal(applied(function, kept, torch::kBFloat16), ours.to(torch::kBFloat16)));
+    const torch::Tensor g = torch::full(expected.sizes(), 3.0F), theirs = 3 * torch::autograd::grad({expected.sum()}, {input})[0];
+    const torch::Tensor scale = 1 + theirs.abs() + torch::cat({halves[1], halves[0]}, -1);
+    EXPECT_LT((wide(gradient_before(function, g, kept)) - theirs).abs().div(scale).max().item<double>(), 5e-6);
+  };
   for (const int64_t width : {5, 1200}) {  // less and more than one stretch
     const torch::Tensor x = 20 * torch::randn({70, 2 * width});
-    for (const torch::Tensor& kept : {x, x.to(torch::kBFloat16)}) {
-      torch::Tensor input = wide(kept).set_requires_grad(true);
+    for (const torch::Tensor& kept : {x, x.to(torch::kBFloat16), x / 10}) {
+      SCOPED_TRACE(width);
+      const torch::Tensor input = wide(kept).set_requires_grad(true);
       const auto halves = input.chunk(2, -1);
-      const torch::Tensor expected = at::silu(halves[0]) * halves[1], ours = applied(InputFunction::silu_gate, kept, torch::kFloat32);
-      EXPECT_LT((wide(ours) - expected).abs().div(1 + expected.abs()).max().item<double>(), 1e-6) << width;
-      EXPECT_TRUE(torch::equal(applied(InputFunction::silu_gate, kept, torch::kBFloat16), ours.to(torch::kBFloat16)));
-      const torch::Tensor g = torch::full({70, width}, 3.0F), theirs = 3 * torch::autograd::grad({expected.sum()}, {input})[0];
-      EXPECT_LT((wide(gradient_before(InputFunction::silu_gate, g, kept)) - theirs).abs().div(1 + theirs.abs()).max().item<double>(), 5e-6) << width;
+      expect_gate(InputFunction::silu_gate, kept, input, at::silu(halves[0]) * halves[1]);
+      expect_gate(InputFunction::gelu_gate, kept, input, at::gelu(halves[0]) * halves[1]);
+      expect_gate(InputFunction::gelu_tanh_gate, kept, input, at::gelu(halves[0], "tanh") * halves[1]);
     }
   }
 }

@@ -18,9 +18,9 @@ struct Function {
   void (*times_derivative)(float* g, const float* x, int64_t count);
 };
 
-/// One gate: silu(gate) up.
+/// One gate: f(gate) up.
 struct Gate {
-  /// out[i] = silu(gate[i]) up[i]
+  /// out[i] = f(gate[i]) up[i]
   void (*to_float32)(float* out, const float* gate, const float* up, int64_t count);
   /// Gradients of gate and up from that of the output, g.
   void (*backward)(float* to_gate, float* to_up, const float* g, const float* gate, const float* up, int64_t count);
@@ -51,7 +51,7 @@ struct Table {
   void (*from_bfloat16)(float* out, const uint16_t* x, int64_t count);
   Function gelu;       ///< x Phi(x)
   Function gelu_tanh;  ///< its approximation by tanh, as GPT-2 has it
-  Gate silu_gate;
+  Gate silu_gate, gelu_gate, gelu_tanh_gate;
 };
 
 /// For the processor at hand.

@@ -105,12 +105,6 @@ torch::Tensor positions_by_id(const torch::Tensor& ids, int64_t padding) {
   return counts.cumsum(1) * counts + padding;
 }
 
-/// Classifiers of tokens and of choices are heads of other tasks: the encoder below them goes without.
-bool classifies_texts(const ModelFiles& files) {
-  const auto names = files.config().value("architectures", std::vector<std::string>());
-  return names.empty() || !(names.front().ends_with("ForTokenClassification") || names.front().ends_with("ForMultipleChoice"));
-}
-
 /// The classifier on the first token's state, as transformers has it for the family.
 ClassHeadForm head_form(const std::string& family) {
   if (family == "distilbert") return {.first = "pre_classifier", .last = "classifier", .activation = "relu", .drops_first = false};
@@ -146,7 +140,7 @@ class EncoderModel : public LanguageModel {
     const size_t dot = prefix.empty() ? std::string::npos : prefix.rfind('.', prefix.size() - 2);
     WeightMap above(archive, dot == std::string::npos ? "" : prefix.substr(0, dot + 1));
     const ClassHeadForm form = head_form(c.family);
-    const bool has_head = options.head == HeadKind::classes || (options.head == HeadKind::as_files && classifies_texts(archive) &&
+    const bool has_head = options.head == HeadKind::classes || (options.head == HeadKind::as_files && !has_head_of_another_task(archive.config()) &&
                             holds_class_head(archive, form, above.prefix()));
     if (has_head) head_ = register_module("head", std::make_shared<ClassificationHead>(above, weights, form, c.width, c.classifier_dropout, options));
     weights.finish(c.family, {"pooler.", "lm_head.", "predictions.", "generator_predictions.", "discriminator_predictions.", "embeddings.position_ids", "classifier.", "pre_classifier."});

@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include "models/activation.h"
+#include "models/causal_model.h"
 
 namespace deeplora {
 namespace {
@@ -17,10 +18,11 @@ double start_spread(const JsonFile& config) {
 
 ClassHead describe_class_head(const ClassHeadForm& form, const ModelFiles& files, const std::string& name, const std::string& base, const std::string& prefix,
                               int64_t width, int64_t outputs, std::optional<double> spread) {
-  ClassHead out{.architecture = name + "ForSequenceClassification", .base = base, .prefix = prefix, .output = form.last};
+  const std::string above = prefix_above(prefix);
+  ClassHead out{.architecture = name + "ForSequenceClassification", .base = base, .prefix = prefix, .above = above, .output = above + form.last};
   const double start = spread.value_or(start_spread(files.config()));
   const auto add = [&](const std::string& layer, int64_t rows, bool in_base) {
-    const std::string path = (in_base ? prefix : "") + layer;
+    const std::string path = (in_base ? prefix : above) + layer;
     out.weights.push_back({path + ".weight", {rows, width}, start, in_base});
     if (form.bias) out.weights.push_back({path + ".bias", {rows}, 0, in_base});
   };

@@ -7,8 +7,13 @@ namespace deeplora {
 
 std::string ClassHead::name_in_class(const std::string& name) const {
   const auto is_beside = [&](const Weight& weight) { return !weight.in_base && (weight.name == name || weight.name.starts_with(name + ".")); };
-  if (std::any_of(weights.begin(), weights.end(), is_beside)) return name;
+  if (std::any_of(weights.begin(), weights.end(), is_beside)) return name.substr(above.size());
   return base + (name.starts_with(prefix) ? name.substr(prefix.size()) : name);
+}
+
+bool has_head_of_another_task(const JsonFile& config) {
+  const auto names = config.value("architectures", std::vector<std::string>());
+  return !names.empty() && (names.front().ends_with("ForTokenClassification") || names.front().ends_with("ForMultipleChoice"));
 }
 
 std::optional<std::vector<std::string>> class_names(const JsonFile& config) {

@@ -54,7 +54,11 @@ class Classification : public TextTask {
       }
     }
     errors.throw_if_any();
-    labels_ = classes_.empty() ? LabelNames::of(found) : LabelNames::of_model(classes_, found);
+    try {
+      labels_ = classes_.empty() ? LabelNames::of(found) : LabelNames::of_model(classes_, found);
+    } catch (const Error& e) {
+      fail("column ", columns_.label, ": ", e.what());
+    }
     if (labels_.are_the_models()) {
       log_info("column ", columns_.label, ": labels are the classes of the model's own head, in its order: ", join(labels_.names(), ", ", 8));
       check_labels();

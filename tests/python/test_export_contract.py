@@ -17,7 +17,7 @@ MODELS = {"bert": ("classification", TARGETS), "gpt2": ("causal-lm", ["attention
 
 
 def words_behind(text, pattern):
-    return re.search(pattern, text).group(1).split(", ")
+    return re.search(pattern, text).group(1).strip().split(", ")
 
 
 @pytest.fixture(scope="module")

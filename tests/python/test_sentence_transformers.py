@@ -24,7 +24,7 @@ def logits(run, place, path):
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max", "last"])
-@pytest.mark.parametrize("model, kind", [("bert", "classification"), ("roberta", "classification"), ("distilbert", "regression"), ("llama", "classification")])
+@pytest.mark.parametrize("model, kind", [("bert", "classification"), ("roberta", "classification"), ("distilbert", "regression"), ("qwen2", "classification")])
 def test_encode_gives_the_logits_of_the_run(model, kind, pooling, run, rows, tiny_folder, tmp_path):
     path = config(tmp_path, tiny_folder(model), rows, kind, "method: lora, rank: 2, targets: attention-mlp", extra="head: {type: linear}\n")
     path.write_text(path.read_text().replace("model: {", f"model: {{pooling: {pooling}, "))
@@ -63,6 +63,9 @@ def test_what_has_no_place_there_is_refused(run, rows, tiny_folder, tmp_path):
     run("finetune", path, "--run", tmp_path / "own")
     said = run("export", tmp_path / "own", "--to", "sentence-transformers", "--output", tmp_path / "out", code=1).stderr
     assert "BertForSequenceClassification" in said and "safetensors" in said
+    path = config(tmp_path, tiny_folder("llama"), rows, "classification", "method: lora, rank: 2", extra="head: {type: linear}\n")
+    run("finetune", path, "--run", tmp_path / "unpadded")
+    assert "padding token" in run("export", tmp_path / "unpadded", "--to", "sentence-transformers", "--output", tmp_path / "out", code=1).stderr
     (tmp_path / "texts.txt").write_text("the red house\nthe blue car\n" * 4)
     (tmp_path / "lm.yaml").write_text(f"model: {{path: {tiny_folder('llama')}}}\ndata: {{task: causal-lm, train: {tmp_path}/texts.txt, max_length: 24}}\n"
                                       "adapter: {method: lora, rank: 2}\ntrain: {steps: 1}\n")

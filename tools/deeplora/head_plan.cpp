@@ -10,12 +10,15 @@
 namespace deeplora {
 namespace {
 
+bool names_class_head(const ModelFiles& files) {
+  const auto names = files.config().value("architectures", std::vector<std::string>());
+  return !names.empty() && names.front().ends_with("ForSequenceClassification");
+}
+
 /// True for an archive whose code ends in a head for classifying texts, as far as its files say.
 bool code_gives_classes(const ModelFiles& files) {
   if (own_head_of(files) || files.export_info().value("task", std::string()) == "classifier") return true;
-  if (!files.export_info().root.empty()) return false;
-  const auto names = files.config().value("architectures", std::vector<std::string>());
-  return !names.empty() && names.front().ends_with("ForSequenceClassification");
+  return files.export_info().root.empty() && names_class_head(files);
 }
 
 HeadPlan plan_for_code(const std::string& type, const ModelFiles& files) {
@@ -47,13 +50,19 @@ HeadPlan plan_head(const RunConfig& config, const ModelFiles& files, const Model
   if (files.holds_code()) return plan_for_code(type, files);
   const ModelFamily* family = family_of(files, families);
   const bool has_class_head = family && family->class_head;
-  const bool in_files = has_class_head && files.has(family->class_head(files, 1).output + ".weight");
+  const bool of_another_task = has_head_of_another_task(files.config());
+  const bool in_files = has_class_head && !of_another_task && files.has(family->class_head(files, 1).output + ".weight");
   if (type == "huggingface") {
+    check(!of_another_task, "head.type: huggingface: the head of ", files.file().string(), " classifies tokens or choices; set head.type: linear, or save the model ",
+          "below it (AutoModel) for another head");
     check(has_class_head, "head.type: huggingface: a model of type ", type_of(files), " has no head for classifying texts here; set head.type: linear");
     return {HeadKind::classes, in_files};
   }
   if (type == "linear" || asks_pooling) return {HeadKind::none, false};
   if (own_head_of(files)) return {HeadKind::as_files, true};
+  if (of_another_task) return {HeadKind::none, false};
+  check(!family || has_class_head || !names_class_head(files), "model ", files.file().string(), ": its ...ForSequenceClassification head has no native form here; ",
+        "set head.type: linear to put a new one on the model, or export it with tools/export_torchscript.py");
   if (in_files || (has_class_head && !pooling_of(files))) return {HeadKind::classes, in_files};
   return {HeadKind::none, false};
 }

@@ -15,21 +15,25 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 4:
         print(__doc__, file=sys.stderr)
         return 2
+    import warnings
+
     import torch
     import transformers
     from peft import PeftModel
     from safetensors.torch import load_file
 
     transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()  # the folder's pooler, which nobody asks for
+    warnings.simplefilter("ignore", FutureWarning)
     folder, merged, adapter, sentence = arguments
     inputs = transformers.AutoTokenizer.from_pretrained(folder)(sentence, return_tensors="pt")
     with torch.no_grad():
-        print(f"  torch.jit.load: {torch.jit.load(merged)(**inputs).item():.5f}")
+        print(f"  merged file in torch.jit.load: {torch.jit.load(merged)(**inputs).item():.5f}")
         model = PeftModel.from_pretrained(transformers.AutoModel.from_pretrained(folder), adapter).eval()
         mask = inputs["attention_mask"].unsqueeze(-1)
         pooled = (model(**inputs).last_hidden_state * mask).sum(1) / mask.sum(1)  # the mean of the tokens, as this model's folder says
         head = load_file(os.path.join(adapter, "head.safetensors"))
-        print(f"  PEFT:           {(pooled.double() @ head['weight'].double().T + head['bias']).item():.5f}")
+        print(f"  lora in PEFT: {(pooled.double() @ head['weight'].double().T + head['bias']).item():.5f}")
     return 0
 
 

@@ -5,7 +5,7 @@
 namespace deeplora {
 namespace fs = std::filesystem;
 
-RunPlaces RunPlaces::of(const fs::path& folder, const std::vector<NamedFile>& files) {
+RunPlaces RunPlaces::of(const fs::path& folder, const std::vector<NamedFile>& files, const RunPlaces& before) {
   RunPlaces out;
   out.folder_ = folder;
   std::error_code ignored;
@@ -13,7 +13,14 @@ RunPlaces RunPlaces::of(const fs::path& folder, const std::vector<NamedFile>& fi
   for (const auto& [key, name] : files) {
     if (name.empty()) continue;
     const fs::path absolute = fs::absolute(name, ignored).lexically_normal();
-    out.places_[key] = {name.string(), absolute.lexically_relative(run).string(), absolute.string()};
+    Place& place = out.places_[key];
+    place = {{}, absolute.lexically_relative(run).string(), absolute.string()};
+    if (const auto known = before.places_.find(key); known != before.places_.end() && !known->second.names.empty()) {
+      const auto there = before.existing({key, known->second.names.front()}, First::remembered);
+      const bool same = there.empty() || std::any_of(there.begin(), there.end(), [&](const fs::path& path) { return fs::equivalent(path, name, ignored); });
+      if (same) place.names = known->second.names;
+    }
+    if (std::find(place.names.begin(), place.names.end(), name.string()) == place.names.end()) place.names.push_back(name.string());
   }
   return out;
 }
@@ -23,7 +30,7 @@ RunPlaces RunPlaces::read(const fs::path& folder, const OrderedJsonFile& json) {
   out.folder_ = folder;
   for (const auto& item : json.root.items()) {
     const auto place = json.section(item.key());
-    out.places_[item.key()] = {place.at<std::string>("named"), place.at<std::string>("from_run"), place.at<std::string>("absolute")};
+    out.places_[item.key()] = {place.at<std::vector<std::string>>("names"), place.at<std::string>("from_run"), place.at<std::string>("absolute")};
   }
   return out;
 }
@@ -31,7 +38,7 @@ RunPlaces RunPlaces::read(const fs::path& folder, const OrderedJsonFile& json) {
 nlohmann::ordered_json RunPlaces::json() const {
   nlohmann::ordered_json out = nlohmann::ordered_json::object();
   for (const auto& [key, place] : places_)
-    out[key] = {{"named", place.named}, {"from_run", place.from_run}, {"absolute", place.absolute}};
+    out[key] = {{"names", place.names}, {"from_run", place.from_run}, {"absolute", place.absolute}};
   return out;
 }
 
@@ -39,7 +46,8 @@ std::vector<fs::path> RunPlaces::candidates(const NamedFile& file, First first) 
   const auto& [key, named] = file;
   std::vector<fs::path> out;
   const auto found = places_.find(key);
-  if (found != places_.end() && found->second.named == named.string()) {
+  const auto has_name = [&named = named](const std::vector<std::string>& names) { return std::find(names.begin(), names.end(), named.string()) != names.end(); };
+  if (found != places_.end() && has_name(found->second.names)) {
     // Without a trailing slash "runs/x/" would keep an empty last part, and ".." would take that instead of the folder.
     const fs::path folder = folder_.has_filename() ? folder_ : folder_.parent_path();
     out.push_back((folder / found->second.from_run).lexically_normal());

@@ -18,11 +18,12 @@ using NamedFile = std::pair<std::string, std::filesystem::path>;
 class RunPlaces {
  public:
   RunPlaces() = default;
-  /// Of a run in `folder` whose configuration names these files, here and now. Empty names are left out.
-  static RunPlaces of(const std::filesystem::path& folder, const std::vector<NamedFile>& files);
+  /// Of a run in `folder` whose configuration names these files, here and now. Empty names are left out. A file that `before`, of the same run, knew
+  /// under another name keeps that name too: the configuration that the user typed has it. So does one whose old place is empty: it was moved.
+  static RunPlaces of(const std::filesystem::path& folder, const std::vector<NamedFile>& files, const RunPlaces& before = {});
   /// From json() of a run that lies in `folder` now. Throws Error when that is not what json() writes.
   static RunPlaces read(const std::filesystem::path& folder, const OrderedJsonFile& json);
-  /// {"model.path": {"named", "from_run", "absolute"}, ...}
+  /// {"model.path": {"names": [...], "from_run", "absolute"}, ...}
   nlohmann::ordered_json json() const;
 
   enum class First { remembered, as_named };
@@ -35,7 +36,8 @@ class RunPlaces {
 
  private:
   struct Place {
-    std::string named, from_run, absolute;
+    std::vector<std::string> names;
+    std::string from_run, absolute;
   };
   std::filesystem::path folder_;
   std::map<std::string, Place> places_;  ///< by key

@@ -78,7 +78,7 @@ def stop_early(run, home, *settings):
 def test_a_run_remembers_its_files_by_key(home):
     places = json.loads((home / "runs/r/places.json").read_text())
     assert set(places) == {"model.path", "data.train", "data.dev", "data.test"}
-    assert places["model.path"]["named"] == "models/m.pt" and places["model.path"]["from_run"] == "../../models/m.pt"
+    assert places["model.path"]["names"] == ["models/m.pt"] and places["model.path"]["from_run"] == "../../models/m.pt"
     assert places["model.path"]["absolute"].endswith("/models/m.pt") and places["model.path"]["absolute"].startswith("/")
 
 
@@ -107,7 +107,7 @@ def gone(home):
     text = (home / "runs/r/places.json").read_text()
     places = json.loads(text)
     for place in places.values():  # the copy remembers where it was copied from
-        place["absolute"] = str(home / place["named"])
+        place["absolute"] = str(home / place["names"][0])
     (home / "runs/r/places.json").write_text(json.dumps(places))
 
 
@@ -166,7 +166,7 @@ def test_runs_of_earlier_versions_open_where_they_were_made(run, home, elsewhere
 
 
 def test_a_damaged_places_file_is_named(run, home):
-    for text in ("{", "[]", '{"model.path": 3}', '{"model.path": {"named": "models/m.pt"}}'):
+    for text in ("{", "[]", '{"model.path": 3}', '{"model.path": {"names": ["models/m.pt"]}}'):
         (home / "runs/r/places.json").write_text(text)
         assert "places.json" in run("evaluate", "runs/r", cwd=home, code=1).stderr
 

@@ -1,6 +1,7 @@
 """The small Python tools. Oracles: results written down by hand."""
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -115,3 +116,22 @@ def test_the_exporter_writes_through_links_keeps_modes_and_refuses_what_is_no_fi
     with pytest.raises(export_torchscript.ExportError, match="is no file"):
         export_torchscript.export(str(tiny_folder("bert")), str(tmp_path / "pipe.pt"))
     assert (tmp_path / "pipe.pt").is_fifo() and len(list(tmp_path.iterdir())) == 3
+
+
+def test_quickstart_asks_the_peers_the_same_question(run, tiny_folder, tiny_archive, tmp_path, capsys):
+    import quickstart_peers
+
+    rows = tmp_path / "rows.tsv"
+    rows.write_text("text\tlabel\n" + "".join(f"the {w} house\t{i}.5\n" for i, w in enumerate(("red", "blue", "old", "new"))))
+    said = {}
+    for name, model in (("folder", tiny_folder("bert")), ("archive", tiny_archive("bert", "encoder"))):
+        (tmp_path / "c.yaml").write_text(f"model: {{path: {model}}}\ndata: {{task: regression, train: {rows}, max_length: 24}}\n"
+                                         "adapter: {method: lora, rank: 2}\ntrain: {steps: 3, batch_size: 2, lr: 1e-2}\n")
+        run("finetune", tmp_path / "c.yaml", "--run", tmp_path / name)
+        said[name] = json.loads(run("predict", tmp_path / name, "--text", "a red house").stdout)["prediction"]
+    run("export", tmp_path / "folder", "--to", "peft", "--output", tmp_path / "peft")
+    run("export", tmp_path / "archive", "--to", "torchscript", "--output", tmp_path / "m.pt")
+    assert quickstart_peers.main([str(tiny_folder("bert")), str(tmp_path / "m.pt"), str(tmp_path / "peft"), "a red house"]) == 0
+    jit, peft = (float(line.split(": ")[1]) for line in capsys.readouterr().out.splitlines())
+    assert jit == pytest.approx(said["archive"], abs=2e-5) and peft == pytest.approx(said["folder"], abs=2e-5)
+    assert quickstart_peers.main([]) == 2

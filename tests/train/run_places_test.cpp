@@ -71,6 +71,19 @@ TEST(RunPlacesTest, AnotherNameUnderTheKeyIsNotWhatTheRunRemembers) {
   EXPECT_EQ(RunPlaces().candidates({"data.test", "b.tsv"}, First::remembered), other);
 }
 
+TEST(RunPlacesTest, AFileKeepsTheNamesThatItHad) {
+  const TempFolder temporary;
+  const fs::path home = temporary.path() / "home";
+  touch(home / "a.tsv");
+  touch(home / "b.tsv");
+  const auto first = RunPlaces::of(home / "r", {{"data.test", home / "x/../a.tsv"}});
+  fs::create_directories(home / "x");
+  const auto then = RunPlaces::of(home / "r", {{"data.test", home / "a.tsv"}}, first), other = RunPlaces::of(home / "r", {{"data.test", home / "b.tsv"}}, first);
+  EXPECT_EQ(then.json()["data.test"]["names"].size(), 2U);
+  for (const fs::path& name : {home / "x/../a.tsv", home / "a.tsv"}) EXPECT_EQ(then.existing({"data.test", name}, First::remembered).size(), 1U) << name;
+  EXPECT_EQ(other.json()["data.test"]["names"], nlohmann::ordered_json({(home / "b.tsv").string()})) << "another file";
+}
+
 TEST(RunPlacesTest, ALinkAndItsTargetAreOneFile) {
   const TempFolder temporary;
   const fs::path home = temporary.path() / "home";
@@ -84,8 +97,8 @@ TEST(RunPlacesTest, ALinkAndItsTargetAreOneFile) {
 TEST(RunPlacesTest, WhatIsNotWrittenByARunIsRefusedByItsKey) {
   const auto read = [](const char* text) { RunPlaces::read("r", OrderedJsonFile::parse("r/places.json", text)); };
   EXPECT_NE(error_of([&] { read(R"({"model.path": "m.pt"})"); }).find("r/places.json: model.path"), std::string::npos);
-  EXPECT_NE(error_of([&] { read(R"({"model.path": {"named": "m.pt", "from_run": 3}})"); }).find("from_run"), std::string::npos);
-  EXPECT_NE(error_of([&] { read(R"({"model.path": {"named": "m.pt", "from_run": "m.pt"}})"); }).find("absolute is missing"), std::string::npos);
+  EXPECT_NE(error_of([&] { read(R"({"model.path": {"names": ["m.pt"], "from_run": 3}})"); }).find("from_run"), std::string::npos);
+  EXPECT_NE(error_of([&] { read(R"({"model.path": {"names": ["m.pt"], "from_run": "m.pt"}})"); }).find("absolute is missing"), std::string::npos);
 }
 
 }  // namespace

@@ -56,7 +56,7 @@ RunPlaces read_places(const fs::path& folder) {
 }
 
 void write_places(const fs::path& folder, const std::string& yaml) {
-  const auto json = RunPlaces::of(folder, named_files(Config::parse(yaml))).json();
+  const auto json = RunPlaces::of(folder, named_files(Config::parse(yaml)), read_places(folder)).json();
   write_file_atomically(folder / kPlacesFile, json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
 }
 

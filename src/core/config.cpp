@@ -103,7 +103,7 @@ template <class T>
 std::string kind_name(const T*) { return Kind<T>::name; }
 template <class T>
 std::string kind_name(const std::vector<T>*) { return cat("a list (each ", Kind<T>::name, ")"); }
-std::string kind_name(const std::map<std::string, double>*) { return "a number for each name, {name: 1.5}"; }
+std::string kind_name(const std::map<std::string, double>*) { return "a number for each name, {name: 1.5} (names with dots in quotes)"; }
 template <class T>
 std::string kind_name(const std::optional<T>*) { return kind_name(static_cast<const T*>(nullptr)); }
 

@@ -80,6 +80,7 @@ std::string facts(const ModelFiles& archive, const ModelCard& card) {
   std::string out = cat("- task ", card.task, ", method ", card.method, "\n", scores_line(card));
   if (!card.base.empty()) out += cat("- base model: ", card.base, "\n");
   if (!card.labels.empty()) out += cat("- labels, in the order of the logits: ", join(card.labels, ", ", card.labels.size()), "\n");
+  if (card.threshold) out += cat("- label ", card.positive, " is predicted from a probability of ", *card.threshold, " on\n");
   out += cat("- made by deeplora ", card.version);
   const std::string transformers = archive.export_info().value("transformers", std::string()), torch = archive.export_info().value("torch", std::string());
   if (!transformers.empty()) out += cat(", from an archive of transformers ", transformers, " and torch ", torch);

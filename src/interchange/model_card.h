@@ -20,6 +20,8 @@ struct ModelCard {
   std::vector<std::string> labels{};  ///< of a classification, in the order of the logits
   bool regression = false;
   std::optional<int64_t> pad_id{};    ///< the tokenizer's
+  std::optional<double> threshold{};  ///< of two labels: probability from which `positive` is predicted; absent: the likelier one is
+  std::string positive{};
   std::string pooling{};              ///< of a head that is none of transformers'; empty: there is none
   std::string split{};                ///< what `scores` are of: "test" or "dev"
   std::map<std::string, double> scores{};

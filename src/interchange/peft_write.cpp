@@ -280,6 +280,8 @@ void save_peft_folder(const fs::path& folder, const ModelFiles& archive, const A
 
 ExportForm peft_form() {
   return {"the adapter as a folder that PEFT loads", [](const ExportSource& s, const fs::path& output) {
+            const std::string ending = output.extension().string();
+            check(ending != ".safetensors" && ending != ".pt" && ending != ".bin", "--output ", output.string(), ": a PEFT adapter is a folder; name one without ", ending);
             save_peft_folder(output, s.files, s.adapted, s.card);
             if (s.card.base.empty())
               log_info("the archive does not say which model it was exported from, so adapter_config.json names none ",

@@ -86,6 +86,8 @@ MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveI
 
 ExportForm torchscript_form() {
   return {"the archive's own code, names, dtypes and extra files with the merged weights; a new head beside it", [](const ExportSource& s, const fs::path& output) {
+            const std::string ending = output.extension().string();
+            check(ending == ".pt" || ending == ".pth" || ending == ".ts" || ending == ".jit", "--output ", output.string(), ": a TorchScript model is a file; name it with .pt");
             const MergeReport report = export_torchscript(archive_of(s.files, "export --to torchscript"), s.interface, s.adapted, s.info, output, s.padding);
             return cat(said_of_merge(report), "; reloaded, equals the adapted model to ", report.difference);
           }};

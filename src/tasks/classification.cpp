@@ -79,7 +79,7 @@ class Classification : public TextTask {
   nlohmann::ordered_json state() const override {
     nlohmann::ordered_json out{{"labels", labels_.names()}};
     if (labels_.are_the_models()) out["of_the_model"] = true;
-    if (threshold_ != kEven) out["threshold"] = threshold_;
+    if (threshold_ != kEven) out.update({{"threshold", threshold_}, {"positive", labels_.names().at(static_cast<size_t>(positive_class()))}});
     return out;
   }
   void restore(const OrderedJsonFile& state) override {

@@ -51,7 +51,7 @@ def test_what_a_file_was_read_as_is_said(run, tiny_archive, tmp_path):
 
 def test_columns_by_number_leave_a_header_out(run, tiny_archive, tmp_path):
     (tmp_path / "rows.csv").write_text("id,label,text\n" + "".join(f"{i},{'ab'[i % 2]},some words {i}\n" for i in range(40)))
-    said = dry_run(run, tmp_path, tiny_archive("bert", "encoder"), task="classification", train=str(tmp_path / "rows.csv"), text="2", label="1")
+    said = dry_run(run, tmp_path, tiny_archive("bert", "encoder"), task="classification", train=str(tmp_path / "rows.csv"), text="2", label="1", dev_share=0)
     assert "40 rows, columns id, label, text; separator ,; labels a 20, b 20" in said
 
 
@@ -76,6 +76,6 @@ def test_rows_from_a_pipe(run, program, tiny_archive, tmp_path):
 
 def test_skipped_rows_are_counted_and_named(run, tiny_archive, tmp_path):
     (tmp_path / "rows.tsv").write_text("text\tlabel\n" + "".join("half a row\n" if i == 9 else f"words {i}\t{'ab'[i % 2]}\n" for i in range(200)))
-    said = dry_run(run, tmp_path, tiny_archive("bert", "encoder"), task="classification", train=str(tmp_path / "rows.tsv"), bad_rows="skip")
+    said = dry_run(run, tmp_path, tiny_archive("bert", "encoder"), task="classification", train=str(tmp_path / "rows.tsv"), bad_rows="skip", dev_share=0)
     assert f"data.train: 1 of 200 rows were skipped: {tmp_path}/rows.tsv:11: 1 columns, expected 2 as in line 1" in said
     assert "199 rows, columns text, label; separator tab; 1 skipped; labels a 100, b 99" in said

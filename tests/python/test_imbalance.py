@@ -134,6 +134,6 @@ def test_weights_of_unknown_labels_and_thresholds_of_three_are_refused(run, rare
 
 def test_weights_of_labels_with_dots_read_back(run, tiny_archive, tmp_path):
     rows = write_csv(tmp_path / "rows.csv", ["text", "label"], [[f"t {i}", "v1.0" if i % 2 else "v2.0"] for i in range(30)])
-    run("finetune", "--model", tiny_archive("bert", "encoder"), "--train", rows, "--steps", 1, "--run", tmp_path / "run", "--set", "data.class_weights={v1.0: 2, v2.0: 3}")
+    run("finetune", "--model", tiny_archive("bert", "encoder"), "--train", rows, "--steps", 1, "--run", tmp_path / "run", "--set", 'data.class_weights={"v1.0": 2, "v2.0": 3}')
     run("finetune", tmp_path / "run" / "config.yaml", "--run", tmp_path / "again")
     assert (tmp_path / "run" / "last.safetensors").read_bytes() == (tmp_path / "again" / "last.safetensors").read_bytes()

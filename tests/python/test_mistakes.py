@@ -320,7 +320,7 @@ CASES = {
     "key of another method": finetune(["adapter.depth", "unknown key"], "adapter.depth=3"),
     "unknown method": finetune(["adapter.method", "did you mean 'lora'"], "adapter.method=lroa"),
     "unknown task": finetune(["data.task", "did you mean 'regression'"], "data.task=regresion"),
-    "unknown task, said alone": finetune(["error: --set data.task: expected one of", "did you mean 'classification'"], "data.task=classify", "data.max_length=20", absent="unknown key"),
+    "unknown task, said alone": finetune(["error: --set data.task: expected one of classification", "found 'classify'"], "data.task=classify", "data.max_length=20", absent="unknown key"),
     "a run of ratings": Case("evaluate rated", ["rated is a run of ratings or matrices", "deeplora complete --run rated"], spoil=rated),
     "predict with a run of ratings": Case("predict rated --text x", ["deeplora complete --run rated"], spoil=rated),
     "target that matches nothing": finetune(["adapter.targets", "'qery' matches no weight", "did you mean 'query'"], "adapter.targets=qery"),

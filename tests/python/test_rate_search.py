@@ -44,6 +44,8 @@ def test_the_best_of_the_trials_is_taken_and_each_is_a_plain_run(method, default
     scored = [trial for trial in search["trials"] if trial["score"] is not None]
     assert search["lr"] == max(scored, key=lambda trial: trial["score"])["lr"] and search["metric"] == "pearson"
     assert f"train.lr: auto: {search['lr']:g} is best on dev" in said
+    page = (folder / "report.html").read_text()
+    assert f"dev pearson after 10 steps: {search['trials'][0]['lr']:g}: " in page and f"{search['lr']:g} is taken" in page
     for trial in (search["trials"][0], search["trials"][3]):
         plain, _ = finetune(f"plain-{trial['lr']}", "--lr", trial["lr"], "--steps", 10, "--method", method)
         assert result(plain)["last"]["pearson"] == trial["score"], trial

@@ -273,7 +273,7 @@ def test_another_metric_does_not_judge_what_a_stopped_run_chose(run, place):
 
 def test_drawn_rows_keep_the_order_of_the_file_without_shuffling(run, place):
     common = ["--set", "train={batch_size: 1, epochs: 1, lr: 1e-12, head_lr: 1e-12, log_every: 1, shuffle: false}", "--set", "model.dropout=0",
-              "--set", "head.dropout=0", "--set", "data.dev=", "--set", "data.test="]
+              "--set", "head.dropout=0", "--set", "data.dev=", "--set", "data.test=", "--set", "data.dev_share=0"]
     losses = {}
     for name, sets in {"all": [], "drawn": ["--set", "data.samples=9", "--set", "train.seed=5"]}.items():
         run("finetune", "lora.yaml", *common, *sets, "--set", "train.seed=5", "--run", f"runs/order-{name}", cwd=place)

@@ -118,7 +118,7 @@ void setup_chat(CLI::App& app, Action& action) {
       ->take_all()->expected(1)->allow_extra_args(false);
   add_generation_flags(*command, o->overrides);
   command->add_flag("--last", o->last, "Of a run, the last adapter instead of the best");
-  command->footer("Examples:\n  deeplora chat runs/chat --system \"You are a pirate.\"\n"
+  command->footer("Example:\n  deeplora chat runs/chat --system \"You are a pirate.\"\n"
                   "  echo \"Name three fruits.\" | deeplora chat smollm2 --max-new-tokens 60");
   command->callback([o, &action] { action = [o] { chat(*o); }; });
 }

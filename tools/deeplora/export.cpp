@@ -36,6 +36,7 @@ ModelCard card_of(const Session& s, const RunFolder& folder, const ExportOptions
   card.base = o.base.empty() ? source : o.base;
   const auto state = s.task().state();
   if (state.contains("labels")) card.labels = json_at<std::vector<std::string>>(state, "labels", "task");
+  if (state.contains("threshold")) card.threshold = json_at<double>(state, "threshold", "task"), card.positive = json_at<std::string>(state, "positive", "task");
   card.regression = s.task().outputs() == 1 && card.labels.empty();
   if (s.adapted->new_head()) card.pooling = to_string(s.adapted->new_head()->options().pooling);
   else if (const auto own = own_head_of(*s.files)) card.pooling = own->pooling;
@@ -59,11 +60,6 @@ void export_run(const ExportOptions& o) {
   const std::filesystem::path output = o.output;
   std::error_code ignored;
   check(!std::filesystem::exists(output, ignored), "output ", o.output, " exists already; choose another --output or remove it");
-  const std::string ending = output.extension().string();
-  check(o.to != "peft" || (ending != ".safetensors" && ending != ".pt" && ending != ".bin"), "--output ", o.output, ": a PEFT adapter is a folder; name one without ", ending,
-        " (--to safetensors and --to torchscript write files)");
-  check(o.to != "torchscript" || ending == ".pt" || ending == ".pth" || ending == ".ts" || ending == ".jit", "--output ", o.output,
-        ": a TorchScript model is a file; name it with .pt");
   check(!output.has_parent_path() || std::filesystem::is_directory(output.parent_path(), ignored), "output folder ",
         output.parent_path().string(), " does not exist");
   const Registries registries = make_registries();

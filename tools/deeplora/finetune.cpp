@@ -385,7 +385,7 @@ void setup_finetune(CLI::App& app, Action& action) {
                     "With --resume: begin again when the run's checkpoint was made with other settings or data, instead of ending with an error");
   command->add_flag("--print-config", o->print_config, "Print the resolved configuration and stop");
   command->add_flag("--dry-run", o->dry_run, "Check configuration, model and data, build the adapters, train and write nothing");
-  command->footer("Examples:\n  deeplora finetune --model model.pt --train rows.csv\n"
+  command->footer("Example:\n  deeplora finetune --model model.pt --train rows.csv\n"
                   "  deeplora finetune configs/sentiment_lora.yaml --lr 1e-3 --run runs/lora");
   command->callback([o, &action] {
     if (o->config.empty() && !o->resume && o->flags.empty()) throw CLI::RequiredError("--model and --train, or a CONFIG (or --resume with --run)");

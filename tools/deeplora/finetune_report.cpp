@@ -60,7 +60,7 @@ nlohmann::ordered_json flat_counts(const nlohmann::ordered_json& result, const n
   nlohmann::ordered_json out;
   for (const auto& item : result.items()) {
     if (details.contains(item.key())) continue;
-    if (item.key() == "lr_search") continue;  // a table of its own
+    if (item.key() == "lr_search") continue;  // among the facts
     const bool counts = item.key() == "rows" || item.key() == "truncated";
     if (!counts) out[item.key()] = item.value();
     else
@@ -132,9 +132,18 @@ std::vector<std::pair<std::string, std::string>> facts_of(const Session& session
     out.emplace_back(name, cat(path.string(), ": ", with_commas(rows), " rows", cut > 0 ? cat(", ", with_commas(static_cast<size_t>(cut)), " of them cut to data.max_length") : std::string()));
   };
   file("training rows", data.train, session.train.rows.size(), session.train.truncated);
-  file("dev rows", data.dev, facts.dev.rows.size(), facts.dev.truncated);
-  file("test rows", data.test, facts.test.rows.size(), facts.test.truncated);
+  const auto drawn = [&](const std::filesystem::path& named, const LoadedData& rows) { return named.empty() && !rows.rows.empty() ? data.train : named; };
+  file(data.dev.empty() ? "dev rows, drawn" : "dev rows", drawn(data.dev, facts.dev), facts.dev.rows.size(), facts.dev.truncated);
+  file(data.test.empty() ? "test rows, drawn" : "test rows", drawn(data.test, facts.test), facts.test.rows.size(), facts.test.truncated);
   return out;
+}
+
+/// What train.lr: auto tried: "0.0002: 0.61, 0.002: 0.72; 0.002 is taken".
+std::string rates_tried(const nlohmann::ordered_json& search) {
+  std::vector<std::string> tried;
+  for (const auto& trial : search["trials"]) tried.push_back(cat(text(number(trial["lr"])), ": ", text(number(trial["score"]))));
+  return cat("dev ", search["metric"].get<std::string>(), " after ", search["trials"].front()["steps"].get<int64_t>(), " steps: ", join(tried), "; ", text(number(search["lr"])),
+             " is taken");
 }
 
 }  // namespace
@@ -203,6 +212,7 @@ RunReport finetune_report(const Session& session, std::vector<RunSite> sites, co
   read_curves(folder, report);
   if (!facts.scored.split.empty()) report.rows = rows_of(session, facts);
   report.facts = facts_of(session, facts);
+  if (result.contains("lr_search")) report.facts.emplace_back("learning rates", rates_tried(result["lr_search"]));
   report.next = facts.next;
   report.config_yaml = session.config.resolved;
   report.sites = std::move(sites);

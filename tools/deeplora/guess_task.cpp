@@ -98,6 +98,11 @@ TaskGuess guess_task(const Config& config, const Registries& registries) {
 
 void complete_task(Config& config, const Registries& registries) {
   if (config.section("data").text_at("task")) return;
+  if (!config.section("data").text_at("train")) {  // any other mistake goes before that
+    Config any = config.copy();
+    any.set_text("data.task", "classification", "data.task");
+    RunConfig::read(any, registries);
+  }
   const TaskGuess guess = guess_task(config, registries);
   config.set_text("data.task", guess.task, "data.task (as the training file has it)");
   if (!guess.text_pair.empty()) config.set_text("data.text_pair", guess.text_pair, "data.text_pair (as the training file has it)");

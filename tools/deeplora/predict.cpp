@@ -148,7 +148,7 @@ void setup_predict(CLI::App& app, Action& action) {
   command->add_option("--batch-size", o->batch_size, "Rows at a time (default: the run's train.eval_batch_size)");
   add_model_option(*command, o->model);
   command->add_flag("--last", o->last, "The last adapter instead of the best");
-  command->footer("Examples:\n  deeplora predict runs/lora --text \"I love this player.\"\n"
+  command->footer("Example:\n  deeplora predict runs/lora --text \"I love this player.\"\n"
                   "  deeplora predict runs/lora reviews.csv --keep id,text --output predictions.csv\n"
                   "  tail -f log.txt | deeplora predict runs/lora -\n"
                   "  deeplora predict runs/chat --prompt \"Name three fruits.\" --temperature 0.7 --top-p 0.9 --seed 1");

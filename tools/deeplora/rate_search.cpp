@@ -42,10 +42,12 @@ RateTrial run_trial(Session& s, const LoadedData& dev, double lr, int64_t steps,
                    .config = config,
                    .device = s.device,
                    .bf16 = s.in_bfloat16(),
-                   .save_adapter = [](const std::filesystem::path&) {},
+                   .save_adapter = [](const std::filesystem::path& file) { write_file_atomically(file, "a trial keeps none"); },
                    .stop = stop,
                    .progress = false});
-  RateTrial trial{.lr = lr, .steps = steps};
+  RateTrial trial;
+  trial.lr = lr;
+  trial.steps = steps;
   try {
     const TrainResult result = trainer.run(s.train.examples, dev.examples, folder, false);
     const Scores& scores = result.last.value().scores;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
 
 #include "core/json_file.h"
@@ -34,7 +35,9 @@ LearnedUpdate read_update(const OrderedJsonFile& site, int64_t seed) {
 double score_step(const std::string& metric, double rows) {
   static const std::set<std::string> kWithoutSteps = {"loss", "perplexity", "mse", "rmse", "mae", "pearson", "spearman", "margin"};
   if (!(rows > 0) || kWithoutSteps.count(metric) > 0) return 0;
-  return (metric == "matthews" ? 2 : 1) / rows;
+  static const std::map<std::string, double> kLargest = {{"matthews", 2}, {"bleu", 100}, {"chrf", 100}};  // worst to best
+  const auto found = kLargest.find(metric);
+  return (found == kLargest.end() ? 1 : found->second) / rows;
 }
 
 CellResult read_cell_result(const std::string& file, std::string_view text, const std::string& metric) {

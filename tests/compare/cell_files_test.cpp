@@ -30,6 +30,8 @@ TEST(CellFilesTest, AScoreKnowsItsSmallestStep) {
   EXPECT_EQ(score_step("loss", 20), 0);
   EXPECT_EQ(score_step("matthews", 20), 0.1);
   EXPECT_EQ(score_step("f1", 20), 0.05);
+  EXPECT_EQ(score_step("rougeL", 20), 0.05);
+  for (const char* metric : {"bleu", "chrf"}) EXPECT_EQ(score_step(metric, 20), 5) << metric;  // they go to 100
   EXPECT_EQ(score_step("a score of tomorrow", 20), 0.05);
 }
 

@@ -436,6 +436,28 @@ def test_a_rate_and_a_seed_given_elsewhere_are_the_grid(run, config, tmp_path, s
     assert found == expected
 
 
+@pytest.mark.parametrize("sets, reason", [
+    (["train.threads=2", "compare.threads=1"], "compare.threads: is given beside --set train.threads"),
+    (["compare.methods.1.train.threads=2"], "are the same for every method; take --set compare.methods.1.train.threads out"),
+    (["compare.devices=[cpu]", "model.device=cuda:1"], "compare.devices: is given beside --set model.device"),
+    (["compare.devices=[cpu]", "compare.methods.1.model.device=cuda"], "is given beside --set compare.methods.1.model.device"),
+])
+def test_threads_and_devices_are_said_in_one_place(run, config, sets, reason):
+    done = run("compare", config, "--print-config", *[part for s in sets for part in ("--set", s)], code=1)
+    assert reason in done.stderr, done.stderr
+
+
+def test_threads_of_the_training_section_are_those_of_the_cells(run, config, tmp_path):
+    options = ["--set", "train.threads=2", "--set", "compare.devices=[cpu]", "--set", "model.device=cpu"]
+    printed = run("compare", config, "--print-config", *options).stdout
+    again = tmp_path / "again.yaml"
+    again.write_text(printed)
+    assert run("compare", again, "--print-config").stdout == printed
+    run("compare", config, "--run", tmp_path / "run", *options, "--set", "compare.seeds=[1]", "--set", "train.steps=2")
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["threads"] == 2
+    assert all("  threads: 2\n" in path.read_text() for path in (tmp_path / "run" / "cells").glob("*/config.yaml"))
+
+
 def test_one_number_of_seeds_is_a_count(run, config, tmp_path):
     for given, wanted in (("3", "seeds: [1, 2, 3]"), ("[3]", "seeds: [3]"), ("1", "seeds: [1]")):
         assert wanted in run("compare", config, "--set", f"compare.seeds={given}", "--print-config").stdout

@@ -431,6 +431,27 @@ def test_names_of_runs_may_be_long_but_not_the_same(complete):
     assert "two runs would share one folder" in same.stderr
 
 
+@pytest.mark.parametrize("setting, reason", [
+    ({"variants": ["rank=1 rank=2"]}, "'rank=1 rank=2' sets rank twice"),
+    ({"variants": ["rank=1"], "sweep": {"rank": [1, 2]}}, "'rank=1' sets rank, which completion.sweep.rank sets too"),
+    ({"variants": ["synthetic.noise=1"], "sweep": {"synthetic": {"noise": [0, 1]}}}, "sets synthetic.noise, which completion.sweep.synthetic.noise sets too"),
+    ({"sweep": {"trials": [2, 3]}}, "completion.sweep.trials: expected a key of one run"),
+    ({"variants": ["trials=2"]}, "expected keys of one run, found 'trials=2'"),
+    ({"variants": ["sweep.rank=[2]"]}, "expected keys of one run, found 'sweep.rank=[2]'"),
+    ({"sweep": {"init_scale": ["1e-3", "0.001"]}}, "'init_scale=1e-3' and 'init_scale=0.001' are one run"),
+    ({"variants": ["rank=1", "rank=1 weight_decay=0"]}, "'rank=1' and 'rank=1 weight_decay=0' are one run"),
+], ids=str)
+def test_nothing_of_a_sweep_is_set_over_or_run_twice(complete, setting, reason):
+    done = complete({**SMALL, "method": "narrow", "steps": 2, **setting}, "sweep", code=1)[2]
+    assert reason in done.stderr, done.stderr
+
+
+def test_trials_of_neighbouring_seeds_may_be_the_same(complete):
+    _, result, _ = complete({**SMALL, "method": "narrow", "steps": 2, "sweep": {"seed": [1, 2]}, "trials": 2}, "sweep")
+    errors = [r["result"]["recovery_error"] for r in result["runs"]]
+    assert len(errors) == 4 and errors[1] == errors[2] and len(set(errors)) == 3
+
+
 def test_median_of_two_trials_lies_between_them(complete):
     folder, result, _ = complete({**SMALL, "method": "narrow", "steps": 4, "trials": 2}, "two")
     least, most = sorted(r["result"]["recovery_error"] for r in result["runs"])

@@ -220,6 +220,36 @@ void CompareConfig::read_grids(const Config& compare) {
   refuse_both(compare, wanted, empty_lists);
 }
 
+void CompareConfig::read_workers(const Config& compare) {
+  compare.read("workers", options_.workers, "cells that run at once; 0: as many as cores (or devices) allow");
+  compare.read("threads", options_.threads,
+               "threads of each cell; 0: train.threads, else one on the CPU, so that scores do not depend on the workers");
+  compare.read("devices", options_.devices,
+               "devices that the workers take in turn, e.g. [cuda:0, cuda:1]; absent: model.device");
+  compare.require(options_.workers >= 0, "workers", "a whole number of at least 0");
+  compare.require(options_.threads >= 0, "threads", "a whole number of at least 0");
+
+  const auto beside = [](const Config& other, const char* key) {
+    return cat("is given beside ", other.where(key), "; take one of them out");
+  };
+  std::vector<std::string> places = {""};
+  for (size_t i = 0; i < plan_.methods.size(); ++i) places.push_back(cat("compare.methods.", i, "."));
+  for (const std::string& place : places) {
+    const Config train = given_.section(place + "train"), model = given_.section(place + "model");
+    const auto threads = static_cast<int64_t>(given_number(given_, place + "train", "threads").value_or(0));
+    if (threads > 0 && !place.empty())
+      compare.mistake("threads", cat("are the same for every method; take ", train.where("threads"), " out"));
+    else if (threads > 0 && options_.threads == 0)
+      options_.threads = threads;
+    else if (threads > 0 && options_.threads != threads)
+      compare.mistake("threads", beside(train, "threads"));
+    std::optional<std::string> device;
+    model.read("device", device, "");
+    const bool others = !options_.devices.empty() && options_.devices != std::vector{device.value_or("")};
+    if (device && others) compare.mistake("devices", beside(model, "device"));
+  }
+}
+
 void CompareConfig::check_names(const Config& compare) const {
   std::vector<std::string> slugs, names;
   for (const MethodPlan& method : plan_.methods) {
@@ -278,13 +308,7 @@ void CompareConfig::read_section(const Config& given, const Registries& registri
   stop.require(plan_.early_stop.seeds >= 0, "seeds", "a whole number of at least 0");
   stop.require(plan_.early_stop.margin >= 0 && std::isfinite(plan_.early_stop.margin), "margin",
                "a number of at least 0");
-  compare.read("workers", options_.workers, "cells that run at once; 0: as many as cores (or devices) allow");
-  compare.read("threads", options_.threads, "threads of each cell; 0: the cores shared out among the workers");
-  compare.read("devices", options_.devices,
-               "devices that the workers take in turn, e.g. [cuda:0, cuda:1]; absent: model.device");
-  compare.require(options_.workers >= 0, "workers", "a whole number of at least 0");
-  compare.require(options_.threads >= 0, "threads", "a whole number of at least 0");
-
+  read_workers(compare);
   for (size_t i = 0; i < unknown_shared_.size(); ++i)
     for (const std::string& key : unknown_shared_[i]) {
       const auto lacks_key = [&](const std::vector<std::string>& unknown) {

@@ -15,7 +15,7 @@ namespace deeplora {
 struct CompareOptions {
   std::string title;
   int64_t workers = 0;                 ///< cells at once; 0: by cores or devices
-  int64_t threads = 0;                 ///< of each cell; 0: the cores shared out
+  int64_t threads = 0;                 ///< of each cell; 0: one on the CPU
   std::vector<std::string> devices;    ///< a device per worker in turn; empty: model.device
   std::vector<int64_t> steps;          ///< train.steps for each entry of `samples`; empty: as `train` says
   std::optional<int64_t> evaluations;  ///< per run; absent: as `train` says
@@ -46,6 +46,7 @@ class CompareConfig {
   std::vector<double> rates_of(const Config& compare, const Config& item, size_t index, std::set<std::string>& used);
   void read_grids(const Config& compare);
   void refuse_both(const Config& compare, size_t sample_sizes, const std::set<std::string>& empty_lists) const;
+  void read_workers(const Config& compare);
   void check_names(const Config& compare) const;
   Config without_evaluations(const Cell& cell) const;
   Config cell_config(const Cell& cell) const;

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <iostream>
+#include <map>
 
 #include "commands.h"
 #include "complete_ratings.h"
@@ -122,8 +123,14 @@ void run_sweep(const CompleteOptions& o, const Resolved& base, RunFolder& folder
   // Every member's configuration is checked before the first one starts.
   std::vector<CompletionMember> members;
   std::vector<Resolved> configurations;
+  std::map<std::string, std::string> first_with;  // these settings
   for (const auto& member : base.sweep.members()) {
     configurations.push_back(member_configuration(o, member));
+    if (member.further_seeds == 0) {  // further trials of neighbouring seeds may be the same
+      const auto [other, fresh] = first_with.emplace(configurations.back().yaml, member.name);
+      check(fresh, "completion: '", other->second, "' and '", member.name,
+            "' are one run; take one of them out of variants or sweep");
+    }
     members.push_back({.name = member.name, .values = member.values, .folder = member_folder(folder, member.name), .result = {}, .failure = {}});
     if (fs::exists(members.back().folder / "config.yaml"))
       check_same_settings(RunFolder::open(members.back().folder), configurations.back().yaml, free_of_synthetic_runs(),

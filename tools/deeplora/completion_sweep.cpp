@@ -1,6 +1,7 @@
 #include "completion_sweep.h"
 
 #include <map>
+#include <set>
 #include <sstream>
 
 #include "completion_identity.h"
@@ -29,6 +30,32 @@ std::vector<std::string> words(const std::string& text) {
   return out;
 }
 
+/// What a run is made of is said in one place: a later value would silently replace an earlier one.
+void require_keys_once(const Config& completion, const CompletionSweep& sweep) {
+  const std::set<std::string> of_the_sweep{"sweep", "variants", "trials"};
+  std::set<std::string> swept;
+  for (const auto& [key, unused] : sweep.lists) {
+    swept.insert(key);
+    if (of_the_sweep.contains(key))
+      completion.mistake("sweep." + key, "expected a key of one run; it says which runs there are");
+  }
+  for (const std::string& variant : sweep.variants) {
+    std::set<std::string> seen;
+    for (const std::string& word : words(variant)) {
+      const std::string key = word.substr(0, word.find('='));
+      const auto mistake = [&](const auto&... parts) { completion.mistake("variants", cat(parts...)); };
+      if (key.empty() || key == word)
+        mistake("expected settings key=value, found '", word, "' in '", variant, "'");
+      else if (of_the_sweep.contains(key.substr(0, key.find('.'))))
+        mistake("expected keys of one run, found '", word, "' in '", variant, "'");
+      else if (!seen.insert(key).second)
+        mistake("'", variant, "' sets ", key, " twice; take one of them out");
+      else if (swept.contains(key))
+        mistake("'", variant, "' sets ", key, ", which completion.sweep.", key, " sets too; take one of them out");
+    }
+  }
+}
+
 }  // namespace
 
 CompletionSweep CompletionSweep::read(const Config& completion) {
@@ -37,10 +64,7 @@ CompletionSweep CompletionSweep::read(const Config& completion) {
   completion.read("variants", out.variants, "runs side by side, each a text of settings: method=compressed outer_lr_ratio=0");
   completion.read("trials", out.trials, "repetitions of every run with seed, seed + 1, ...");
   completion.require(out.trials >= 1, "trials", "a whole number of at least 1");
-  for (const std::string& variant : out.variants)
-    for (const std::string& word : words(variant))
-      if (word.find('=') == std::string::npos || word.starts_with("="))
-        completion.mistake("variants", cat("expected settings key=value, found '", word, "' in '", variant, "'"));
+  require_keys_once(completion, out);
   return out;
 }
 

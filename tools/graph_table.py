@@ -131,8 +131,8 @@ def row_of(program: Path, name: str, folder: Path) -> str:
     archive, kind = make_archive(name, folder)
     seen = json.loads(call(program, "inspect", archive, "--backend", "graph", "--json"))
     roles = Counter(site["role"] for site in seen["sites"])
-    targets = "all-linear" if seen["targets"]["all-linear"] else "embedding"
-    adapted = len(seen["targets"]["all-linear"]) or sum(site["role"] == "embedding" for site in seen["sites"])
+    targets = "all-linear" if seen["targets"]["all-linear"] else "all-weights"
+    adapted = len(seen["targets"][targets])
     rows = write_rows(folder / "rows.jsonl", KINDS[kind], FIXED_LENGTH.get(name), 2 if name in graph_models.MODELS else 3)
     cells = [name, kind, len(seen["sites"]), adapted, len(seen["targets"]["query-value"]), ", ".join(f"{k} {v}" for k, v in sorted(roles.items()))]
     for i, adapter in enumerate(METHODS.values()):

@@ -54,10 +54,13 @@ GraphModel::GraphModel(const TorchScriptArchive& archive, const ArchiveInterface
   const auto& inputs = archive.inputs();
   for (const char* input : {"input_ids", "decoder_input_ids"}) {
     const auto renamed = interface.inputs.find(input);
-    const auto ids = std::find(inputs.begin(), inputs.end(), renamed == interface.inputs.end() ? input : renamed->second);
+    const std::string name = renamed == interface.inputs.end() ? input : renamed->second;
+    const size_t dot = std::min(name.find('.'), name.size());
+    const auto ids = std::find(inputs.begin(), inputs.end(), name.substr(0, dot));
     if (ids == inputs.end()) continue;
+    const std::string key = dot < name.size() ? name.substr(dot + 1) : "";
     for (auto& place : places_)
-      place->site.reads_ids |= looks_up(place->graph, lowered_.graph->inputs().at(static_cast<size_t>(ids - inputs.begin())));
+      place->site.reads_ids |= looks_up(place->graph, lowered_.graph->inputs().at(static_cast<size_t>(ids - inputs.begin())), key);
   }
   std::stable_sort(places_.begin(), places_.end(),
                    [&](const auto& a, const auto& b) { return order[a->site.path] < order[b->site.path]; });

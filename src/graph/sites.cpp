@@ -169,14 +169,19 @@ std::string to_string(WeightOp op) {
   return kNames.at(static_cast<size_t>(op));
 }
 
-bool looks_up(const GraphSite& site, const jit::Value* argument) {
-  static const std::set<std::string> shapes{"aten::view", "aten::reshape", "aten::to",      "aten::contiguous",
-                                            "aten::long", "aten::clone",   "aten::flatten", "aten::unsqueeze"};
+bool looks_up(const GraphSite& site, const jit::Value* argument, const std::string& key) {
+  static const std::set<std::string> shapes{"aten::view", "aten::reshape", "aten::to",        "aten::contiguous", "aten::long",
+                                            "aten::int",  "aten::clone",   "aten::flatten",   "aten::unsqueeze",  "aten::transpose", "aten::t"};
   for (const auto& use : site.uses) {
     if (use.op != WeightOp::embedding) continue;
     const jit::Value* ids = use.node->input(1);
     while (ids != argument && shapes.count(ids->node()->kind().toQualString())) ids = ids->node()->input(0);
-    if (ids == argument) return true;
+    if (!key.empty() && std::string_view(ids->node()->kind().toQualString()) == "aten::__getitem__") {
+      const auto entry = jit::toIValue(ids->node()->input(1));
+      if (entry && entry->isString() && entry->toStringRef() == key && ids->node()->input(0) == argument) return true;
+    } else if (ids == argument) {
+      return true;
+    }
   }
   return false;
 }

@@ -52,8 +52,8 @@ struct GraphSites {
 /// operators. A buffer that a layer reads as its weight is none. `graph` is lowered.graph or a copy of it.
 GraphSites find_sites(const LoweredForward& lowered, torch::jit::Graph& graph);
 
-/// Does some lookup of `site` take its ids from that argument of forward as they come?
-bool looks_up(const GraphSite& site, const torch::jit::Value* argument);
+/// Does some lookup of `site` take its ids from that argument of forward, or from the entry `key` of that dict, as they come?
+bool looks_up(const GraphSite& site, const torch::jit::Value* argument, const std::string& key = "");
 
 /// Puts calls of the adapter behind `slot` (an input of the graph) in place of all uses, or, for a formed weight, of the weight itself.
 void splice_adapter(const LoweredForward& lowered, torch::jit::Graph& graph, const GraphSite& site, torch::jit::Value* slot);

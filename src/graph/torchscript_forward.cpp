@@ -238,7 +238,7 @@ std::string ArchiveForward::remedy(const Batch& batch) const {
   plain.input_ids = torch::zeros_like(batch.input_ids);
   if (runs(plain)) return "; with every id 0 it runs: some ids are beyond one of its tables";
   for (const int64_t rows : {2, 1, 3, 4})
-    for (int64_t tokens = 1; tokens <= 16; ++tokens)
+    for (int64_t tokens = 16; tokens > 0; --tokens)
       if (const Batch other = of_size(batch, rows, tokens); runs(other))
         return cat("; on a batch of ", other.input_ids.sizes(), " it runs: sizes were baked in by tracing, or positions end there; export it again at ",
                    "dynamic shapes");

@@ -13,7 +13,6 @@
 
 namespace deeplora {
 
-/// Which argument of forward takes which input of a batch, and which part of the result is the output.
 /// How a model wants an input.
 struct InputForm {
   std::optional<torch::ScalarType> dtype;  ///< int64 where nothing is said
@@ -24,6 +23,7 @@ struct InputForm {
 /// The dtypes of model.inputs.X.dtype by their names: int32, int64, bool, float.
 const std::map<std::string, torch::ScalarType>& input_dtypes();
 
+/// Which argument of forward takes which input of a batch, and which part of the result is the output.
 struct ArchiveInterface {
   /// input ("input_ids") -> argument name where they differ (model.inputs); "batch.ids" is the entry "ids" of the dict argument "batch"
   std::map<std::string, std::string> inputs;

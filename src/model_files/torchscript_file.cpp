@@ -95,7 +95,7 @@ bool is_torchs_own(std::string_view place) { return place.find("/torch/") != std
 
 std::string source_line(const std::exception& error) {
   std::istringstream text(error.what());
-  std::string line, before, place, code, where, own_code;
+  std::string line, before, place, where, own_code;
   while (std::getline(text, line) && line.rfind("Exception raised from", 0) != 0) {
     const std::string found = place_in(line);
     if (!found.empty()) place = found;

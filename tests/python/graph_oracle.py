@@ -45,8 +45,8 @@ class Job:
     """One archive with adapters at `targets`; batch by our names, passed to the module in the order of its arguments."""
 
     def __init__(self, archive: Path, model: torch.nn.Module, batch: dict[str, torch.Tensor], targets: list[str], folder: Path, method: str = "lora",
-                 names: dict[str, str] | None = None, spread: float = 1.0, strip: str = "", skip: tuple[str, ...] = ()):
-        self.archive, self.model, self.batch, self.method, self.strip, self.skip = archive, model, batch, method, strip, skip
+                 names: dict[str, str] | None = None, spread: float = 1.0):
+        self.archive, self.model, self.batch, self.method = archive, model, batch, method
         self.dtype = next(p.dtype for p in model.parameters() if p.is_floating_point())
         with torch.no_grad():
             self.base = first_tensor(model(*batch.values()))
@@ -60,18 +60,15 @@ class Job:
         self.description = {"archive": str(archive), "inputs": str(folder / f"{stem}-in.safetensors"), "method": method, "options": options, "merged": str(self.merged),
                             "spread": spread * own_spread, "targets": targets, "names": names or {}, "output": str(self.output)}
 
-    def name_of(self, site: str, parameters: dict) -> str:
-        name = site.removeprefix(self.strip)
-        return name if name in parameters else f"{name}.original0"  # a parametrised weight
-
     def check(self) -> list[str]:
         """Paths of the sites, after everything was compared."""
         found = load_file(self.output)
         factors = {key.removeprefix("factor/"): value.clone().requires_grad_(True) for key, value in found.items() if key.startswith("factor/")}
         deltas = deltas_of(factors, self.scale)
-        parameters = dict(self.model.named_parameters())
-        changed = {site.removeprefix(self.strip): parameters[site.removeprefix(self.strip)].detach() + self.shaped(delta, parameters[site.removeprefix(self.strip)])
-                   for site, delta in deltas.items()}
+        changed = {}
+        for site, delta in deltas.items():
+            name, weight, shaped = self.parameter_of(site, found.get(f"weight/{site}", dict(self.model.named_parameters())[site].detach().flatten(1)), delta)
+            changed[name] = weight.detach() + shaped
         out = first_tensor(functional_call(self.model, changed, tuple(self.batch.values())))
         (out * self.cotangent).sum().backward()
         where, tolerance = f"{self.archive.name} {self.method}", TOLERANCE[self.dtype]
@@ -79,17 +76,22 @@ class Job:
         assert_near(found["out"], out.detach(), tolerance, where)
         assert factors
         for key, factor in factors.items():
-            if key not in self.skip:
-                assert_near(found["gradient/" + key], factor.grad, tolerance, f"{where} {key}")
+            assert_near(found["gradient/" + key], factor.grad, tolerance, f"{where} {key}")
         with torch.no_grad():
             merged = first_tensor(torch.jit.load(str(self.merged))(*self.batch.values()))
         assert_near(merged, out.detach(), tolerance, f"{where}: merged file")
         return list(deltas)
 
-    @staticmethod
-    def shaped(delta: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """A delta [out, in] in the weight's own layout: [first, rest], or [in, out] as some layers store it."""
-        return delta.T if weight.dim() == 2 and delta.shape != weight.shape else delta.reshape(weight.shape)
+    def parameter_of(self, site: str, seen: torch.Tensor, delta: torch.Tensor):
+        """(name, weight, delta in its layout) of the module's parameter behind a site [out, in]: by its name, or of a constant of the code by its value."""
+        parameters = dict(self.model.named_parameters())
+        for name, weight in [(site, parameters[site])] if site in parameters else parameters.items():
+            flat = weight.detach().flatten(1) if weight.dim() > 1 else weight.detach()
+            if flat.shape == seen.shape and torch.equal(flat, seen):
+                return name, weight, delta.reshape(weight.shape)
+            if weight.dim() == 2 and weight.shape == seen.T.shape and torch.equal(weight.detach().T, seen):
+                return name, weight, delta.T
+        raise AssertionError(f"{site} is no parameter of the module")
 
 
 def run(jobs: list[Job], folder: Path) -> list[list[str]]:

@@ -146,14 +146,14 @@ def test_traced_torch_transformer_encoder(run, id_rows, tmp_path):
     train_merge_and_compare(run, tmp_path, archive, id_rows["train"], id_rows["test"], "method: lora, rank: 3, targets: '*linear*'", backend="auto")
 
 
-def test_lstm_says_what_can_be_adapted_and_refuses_padding(run, id_rows, tmp_path):
+def test_an_lstm_is_adapted_and_refuses_padding(run, id_rows, tmp_path):
     torch.manual_seed(0)
     archive = saved(torch.jit.script(Recurrent().eval()), tmp_path / "lstm.pt")
     seen = json.loads(run("inspect", archive, "--json").stdout)
-    assert [site["path"] for site in seen["sites"]] == ["embed.weight", "classifier.weight"]
-    others = {other["path"]: other["reason"] for other in seen["not_adaptable"]}
-    assert set(others) == {"lstm.weight_ih_l0", "lstm.weight_hh_l0"} and all("aten::lstm" in reason for reason in others.values())
-    adapter = "method: lora, rank: 3, targets: embedding"
+    sites = {site["path"]: site for site in seen["sites"]}
+    assert set(sites) == {"embed.weight", "lstm.weight_ih_l0", "lstm.weight_hh_l0", "classifier.weight"} and not seen["not_adaptable"]
+    assert all((site["op"], site["kind"], site["role"]) == ("lstm", "weight", "recurrent") for path, site in sites.items() if path.startswith("lstm"))
+    adapter = "method: lora, rank: 3, targets: all-weights"
     train_merge_and_compare(run, tmp_path, archive, id_rows["equal_train"], id_rows["equal_test"], adapter, backend="auto")
     failed = run("finetune", configuration(tmp_path / "padded.yaml", archive, id_rows["train"], adapter), "--run", tmp_path / "no", code=1)
     assert "takes no attention_mask" in failed.stderr
@@ -163,7 +163,7 @@ def test_gpt2_sites_are_out_times_in_and_its_tied_table_is_one_site(run, tiny_ar
     seen = json.loads(run("inspect", tiny_archive("gpt2"), "--json").stdout)
     sites = {site["path"]: site for site in seen["sites"]}
     assert sites["model.transformer.h.0.attn.c_attn.weight"] == {
-        "path": "model.transformer.h.0.attn.c_attn.weight", "op": "addmm", "shape": [96, 32], "role": "query_key_value", "uses": 1,
+        "path": "model.transformer.h.0.attn.c_attn.weight", "op": "addmm", "kind": "linear", "shape": [96, 32], "role": "query_key_value", "uses": 1,
         "rows": {"query": 32, "key": 32, "value": 32}}
     assert seen["targets"]["query-value"] == [f"model.transformer.h.{i}.attn.c_attn.{part}.weight" for i in range(2) for part in ("query", "value")]
     assert sites["model.transformer.wte.weight"]["uses"] == 2

@@ -21,7 +21,7 @@ METHODS = {"lora": ("{rank: 2, alpha: 6}", 0.15, 3.0), "deep-lora": ("{rank: 2, 
 ALL = ["all-linear", "embedding"]
 TARGETS = {"roberta": ["all-linear", "*.word_embeddings", "*.position_embeddings"],  # its only token type has rank 1
            "scripted-transformer": ["attention-mlp", "embedding"],  # what a branch leaves out has no gradient
-           "lstm": ["head", "embedding"]}
+           "lstm": ["head", "all-weights"]}
 SPREAD = {"t5": 0.5}  # its scores are not divided by sqrt(d): large updates saturate its softmax and amplify rounding
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}  # what differs is the order of additions
 DTYPES = {"float32": torch.float32, "float64": torch.float64}

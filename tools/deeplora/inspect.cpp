@@ -76,8 +76,17 @@ Inspection look(const ModelFiles& archive, const std::string& backend, const Reg
   return out;
 }
 
+const char* kind_name(SiteKind kind) {
+  switch (kind) {
+    case SiteKind::linear: return "linear";
+    case SiteKind::embedding: return "embedding";
+    case SiteKind::weight: return "weight";
+  }
+  return "weight";
+}
+
 nlohmann::ordered_json describe_site(const AdapterSite& site) {
-  nlohmann::ordered_json out{{"path", site.path}, {"op", site.op}, {"shape", site.weight.sizes().vec()}, {"role", site.role}, {"uses", site.uses}};
+  nlohmann::ordered_json out{{"path", site.path}, {"op", site.op}, {"kind", kind_name(site.kind)}, {"shape", site.weight.sizes().vec()}, {"role", site.role}, {"uses", site.uses}};
   for (const auto& block : site.blocks) out["rows"][block.role] = block.groups * block.size;
   if (!site.layout_unknown.empty()) out["rows_unknown"] = site.layout_unknown;
   return out;

@@ -21,16 +21,13 @@ AddedTokens::AddedTokens(std::vector<AddedToken> tokens, Normalize normalize, bo
 }
 
 void AddedTokens::add_pattern(Patterns& patterns, std::string text, size_t token) const {
-  if (text.empty()) return;  // nothing of it is left after normalisation
+  check(!text.empty(), "added token '", tokens_[token].content, "': nothing of it is left after normalisation, so it would be found everywhere");
   if (patterns.empty()) patterns.by_byte.resize(256);
   auto& list = patterns.by_byte[static_cast<unsigned char>(text.front())];
   const auto at = std::find_if(list.begin(), list.end(), [&](const Pattern& other) { return other.text.size() <= text.size(); });
-  for (auto same = at; same != list.end() && same->text.size() == text.size(); ++same) {
-    if (same->text != text) continue;
-    // Of tokens that normalisation makes the same, the first special one is found, else the first.
-    if (tokens_[token].special && !tokens_[same->token].special) same->token = token;
-    return;
-  }
+  for (auto same = at; same != list.end() && same->text.size() == text.size(); ++same)
+    check(same->text != text, "added tokens '", tokens_[same->token].content, "' and '", tokens_[token].content,
+          "' are the same after normalisation; which of them a text holds would be left to chance");
   list.insert(at, Pattern{std::move(text), token});
 }
 

@@ -32,8 +32,8 @@ class AddedTokens {
   using Normalize = std::function<void(AlignedText&)>;
 
   AddedTokens() = default;
-  /// The tokens with their ids. `normalize` may be empty; `ignore_special`: special tokens are text like any other. Of tokens
-  /// that normalisation makes the same, the first special one is found, else the first; one of which nothing is left is never found.
+  /// The tokens with their ids. `normalize` may be empty; `ignore_special`: special tokens are text like any other. Throws Error when two
+  /// tokens, or a token and nothing, become the same by normalisation: which of them is found would be left to chance.
   AddedTokens(std::vector<AddedToken> tokens, Normalize normalize, bool ignore_special);
 
   /// The text cut and normalised; with spans when `with_spans`.

@@ -44,8 +44,9 @@ Figure drawn(const HeatMap& map) {
   double labels = 0;
   for (const std::string& row : map.rows) labels = std::max(labels, text_width(row));
   labels = std::min(labels, 150.0) + 8;
-  const double width =
-      map.columns.empty() ? 0 : std::min(48.0, (kChartWidth - labels - 2) / static_cast<double>(map.columns.size()));
+  double names = 0;
+  for (const std::string& column : map.columns) names = std::max(names, text_width(column) + 6);
+  const double width = map.columns.empty() ? 0 : std::min(std::max(48.0, names), (kChartWidth - labels - 2) / static_cast<double>(map.columns.size()));
   const double bottom = kTop + kCellHeight * static_cast<double>(map.rows.size());
   std::string drawing;
   for (size_t r = 0; r < map.rows.size() && !map.columns.empty(); ++r) {

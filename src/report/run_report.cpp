@@ -105,15 +105,15 @@ void add_confusion(Page& page, const RunRows& rows) {
 
 void add_calibration(Page& page, const RunRows& rows) {
   const auto& found = rows.details["calibration"];
-  LineSeries ideal{.name = "as often as it says", .x = {0, 1}, .y = {0, 1}}, bins{.name = "rows in bins of probability"};
+  const double error = found["error"].is_number() ? found["error"].get<double>() : kNothing;
+  LineSeries ideal{.name = "as often as it says", .x = {0, 1}, .y = {0, 1}}, bins{.name = cat("rows in bins (expected calibration error ", share_text(error), ")")};
   for (const auto& bin : found["bins"]) {
     if (bin["rows"].get<int64_t>() == 0) continue;
     bins.x.push_back(bin["confidence"].get<double>());
     bins.y.push_back(bin["accuracy"].get<double>());
   }
   if (bins.x.empty()) return;
-  const double error = found["error"].is_number() ? found["error"].get<double>() : kNothing;
-  page.chart(LineChart{.title = cat("Calibration on ", rows.split, ": expected calibration error ", share_text(error)),
+  page.chart(LineChart{.title = cat("Calibration on ", rows.split),
                        .x_label = "probability of the predicted label",
                        .y_label = "share that is right",
                        .series = {std::move(bins), std::move(ideal)}});

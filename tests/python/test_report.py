@@ -76,6 +76,8 @@ class ReportTest(unittest.TestCase):
                 points = [(c.get("cx"), c.get("cy")) for c in root.iter("circle")]
                 points += [(line.get(f"x{end}"), line.get(f"y{end}")) for line in root.iter("line") for end in "12"]
                 points += re.findall(r"([\d.-]+) ([\d.-]+)", " ".join(path.get("d") for path in root.iter("path")))
+                points += [(rect.get("x"), rect.get("y")) for rect in root.iter("rect")]
+                points += [(float(rect.get("x")) + float(rect.get("width")), float(rect.get("y")) + float(rect.get("height"))) for rect in root.iter("rect")]
                 self.assertGreater(len(points), 3)
                 for x, y in points:
                     self.assertTrue(-0.1 <= float(x) <= width + 0.1 and -0.1 <= float(y) <= height + 0.1, (name, x, y))

@@ -109,7 +109,7 @@ def test_the_pairs_are_the_update_that_merging_makes(name, method, run, tmp_path
     number = next(number for number, known in gguf.MODEL_ARCH_NAMES.items() if known == architecture)
     names = gguf.get_tensor_name_map(number, 2)
     expected = updates(run, folder, run_folder, tmp_path)
-    assert len(expected) * 2 == len(tensors) and len(expected) >= 4
+    assert len(expected) * 2 == len(tensors) and len(expected) >= 2
     for weight, update in expected.items():
         target = names.get_name(weight, try_suffixes=(".weight",))
         assert target, weight

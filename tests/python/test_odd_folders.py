@@ -151,7 +151,7 @@ def test_any_prefix_and_any_spelling_of_the_folder(run, rows, tmp_path, tiny_fol
     data, _ = task_of("bert", rows, tmp_path)
     expected = finetune(run, tmp_path, tiny_folder("bert"), data, "plain")
     odd = shutil.copytree(tiny_folder("bert"), tmp_path / "Modèle 2, neu")
-    save({"model.encoder_of_texts." + k: v for k, v in weights_of(odd).items()}, odd)
+    save({"encoder_of_texts." + k: v for k, v in weights_of(odd).items()}, odd)
     assert finetune(run, tmp_path, f"'{odd}/'", data, "slash") == expected
     assert finetune(run, tmp_path, f"'{odd}/./'", data, "dot") == expected
     (tmp_path / "link").symlink_to(odd)
@@ -277,7 +277,6 @@ ONE_LINE = {
     "config.json is a list": (raw_config("[1]"), ["config.json: expected a JSON object"]),
     "config.json cut off": (raw_config('{"model_type": "be'), ["config.json: not valid JSON"]),
     "config.json without a type": (raw_config("{}"), ["no config.json with a model_type"]),
-    "config.json of another shape": (lambda f: edit_config(f, lambda c: c.update(architectures="BertModel")), ["architectures: expected a list of texts"]),
     "old sentence-transformers": (old_sentence_transformers, ["0_Transformer", "model.pooling"]),
     "a layer more than declared": (an_extra("encoder.layer.2.attention.self.query.weight", 32, 32), ["config.json: num_hidden_layers is 2, but the weights show 3"]),
     "a weight that nobody knows": (an_extra("encoder.layer.1.adapter.down.weight", 4, 32), ["unexpected encoder.layer.1.adapter.down.weight"]),

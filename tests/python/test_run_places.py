@@ -174,7 +174,7 @@ def test_a_damaged_places_file_is_named(run, home):
 def test_resume_goes_on_with_the_same_bits(run, home, tmp_path, elsewhere):
     adapter = stop_early(run, home)
     for way in ("elsewhere", "both moved", "typed"):
-        copy = shutil.copytree(home, tmp_path / way.replace(" ", "_"))
+        copy = shutil.copytree(home, tmp_path / f"copy for {way}")
         folder = copy / "runs/stopped"
         config = [copy / "c.yaml"] if way == "typed" else []  # its relative names mean nothing where we are
         done = run("finetune", *config, "--run", folder, "--resume", cwd=elsewhere)

@@ -155,7 +155,7 @@ def test_any_prefix_and_any_spelling_of_the_folder(run, rows, tmp_path, tiny_fol
     assert finetune(run, tmp_path, f"'{odd}/'", data, "slash") == expected
     assert finetune(run, tmp_path, f"'{odd}/./'", data, "dot") == expected
     (tmp_path / "link").symlink_to(odd)
-    assert finetune(run, tmp_path, tmp_path / "link", data, "link") == expected
+    assert finetune(run, tmp_path, tmp_path / "link", data, "linked") == expected
     assert "Modèle 2, neu" in (tmp_path / "slash/report.html").read_text()
 
 

@@ -123,7 +123,8 @@ class AsksForGradients {
   std::unordered_set<const jit::Value*> seen_;
 };
 
-/// Decides, from the inside out, every branch that asks whether gradients are recorded and goes to operators for inference on one side alone.
+/// Decides, from the inside out, every branch that asks whether gradients are recorded and goes to operators for inference on one side alone. The
+/// answer holds wherever the code has it: what a branch returned early is told by the same value.
 class SlowPaths {
  public:
   /// Whether operators for inference are left in the block.
@@ -140,8 +141,9 @@ class SlowPaths {
         any |= first || second;
         continue;
       }
-      const jit::WithInsertPoint here(node);
-      node->replaceInput(0, node->owningGraph()->insertConstant(second));
+      jit::Graph& graph = *node->owningGraph();
+      const jit::WithInsertPoint start(*graph.block()->nodes().begin());
+      node->input()->replaceAllUsesWith(graph.insertConstant(second));
     }
     return any;
   }
@@ -176,9 +178,9 @@ class FusedReplacement {
   void run() {
     std::vector<jit::Node*> nodes;
     collect_fused(graph_.block(), nodes);
-    for (jit::Node* node : nodes)
-      if (has_kind(node, kToNested)) follow_nested(node);
-    for (jit::Node* node : nodes) {
+    const auto dense = std::stable_partition(nodes.begin(), nodes.end(), [](const jit::Node* node) { return has_kind(node, kToNested); });
+    for (auto nested = nodes.begin(); nested != dense; ++nested) follow_nested(*nested);  // which ends these nodes
+    for (jit::Node* node : std::vector<jit::Node*>(dense, nodes.end())) {
       if (has_kind(node, kFusedLayer)) code_.replace(graph_, node, "encoder_layer");
       if (has_kind(node, kFusedAttention)) {
         const bool self = node->input(0) == node->input(1) && node->input(1) == node->input(2);

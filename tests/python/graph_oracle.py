@@ -67,7 +67,7 @@ class Job:
         deltas = deltas_of(factors, self.scale)
         changed = {}
         for site, delta in deltas.items():
-            name, weight, shaped = self.parameter_of(site, found.get(f"weight/{site}", dict(self.model.named_parameters())[site].detach().flatten(1)), delta)
+            name, weight, shaped = self.parameter_of(site, found[f"weight/{site}"], delta)
             changed[name] = weight.detach() + shaped
         out = first_tensor(functional_call(self.model, changed, tuple(self.batch.values())))
         (out * self.cotangent).sum().backward()

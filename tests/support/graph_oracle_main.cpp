@@ -63,7 +63,7 @@ void run_job(const nlohmann::json& job) {
     }
   for (const auto& [site, unused] : adapted.adapters()) written.push_back({"weight/" + site.path, site.weight.detach().clone().contiguous()});
   save_tensors(job.at("output").get<std::string>(), written, {});
-  if (job.contains("merged")) export_torchscript(archive, interface, adapted, {}, job.at("merged").get<std::string>());
+  if (job.contains("merged")) export_torchscript(archive, interface, adapted, nlohmann::ordered_json::object(), job.at("merged").get<std::string>());
 }
 
 }  // namespace

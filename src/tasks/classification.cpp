@@ -161,7 +161,7 @@ class Classification : public TextTask {
   void describe(const torch::Tensor& logits, std::span<const Example> examples, Assessment& out) const override {
     out.classes = labels_.names();
     const torch::Tensor log_probabilities = logits.log_softmax(1).contiguous(), probabilities = logits.softmax(1).contiguous();
-    const torch::Tensor best = logits.argmax(1).contiguous();
+    const torch::Tensor best = decide(logits);
     const auto width = labels_.size();
     const double *p = probabilities.const_data_ptr<double>(), *log_p = log_probabilities.const_data_ptr<double>();
     const std::span<const int64_t> predicted(best.const_data_ptr<int64_t>(), examples.size());

@@ -94,6 +94,8 @@ def test_the_threshold_is_the_best_on_dev_and_travels(metric, score, train, run,
     assert at(chosen) == pytest.approx(max(at(t) for t in [0, 0.5, 1, *spam, *(p + 1e-9 for p in spam)]))
     assert result["best_decided"][metric] == pytest.approx(at(chosen))
     assert result["test"][metric] == pytest.approx(at(chosen, "test"))
+    decided = ["spam" if one["by_label"]["spam"] >= chosen else "ham" for one in found["test"]]
+    assert result["per_label"]["spam"]["f1"] == pytest.approx(f1_score(labels["test"], decided, pos_label="spam", zero_division=0))
     merged = tmp_path / "merged.pt"
     run("export", folder, "--to", "torchscript", "--output", merged)
     for model in (folder, merged):

@@ -151,7 +151,7 @@ void export_gguf_adapter(const ModelFiles& files, const AdaptedModel& adapted, c
 }
 
 ExportForm gguf_form() {
-  return {"a LoRA adapter as llama.cpp reads it (--lora), for models of the shape of Llama, and GPT-2", [](const ExportSource& s, const std::filesystem::path& output) {
+  return {"a LoRA adapter as llama.cpp reads it, for models of the shape of Llama, and GPT-2", [](const ExportSource& s, const std::filesystem::path& output) {
             export_gguf_adapter(s.files, s.adapted, output);
             return cat("GGUF adapter, ", s.adapted.adapters().size(), " weights");
           }};

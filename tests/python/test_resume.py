@@ -52,6 +52,7 @@ KEYS = {
     "model.inputs.attention_mask": Key("lora", "mask", names="mask", alone=True),
     "model.inputs.token_type_ids": Key("lora", "types", names="types", alone=True),
     "model.inputs.position_ids": Key("lora", "places", names="model.inputs.position_ids", alone=True),
+    "model.inputs.lengths": Key("lora", "counts", names="model.inputs.lengths", alone=True),
     "model.inputs.decoder_input_ids": Key("lora", "decoder", names="model.inputs.decoder_input_ids", alone=True),
     "model.output": Key("lora", "logits", names="output", alone=True),
     "model.pooling": Key("lora", "cls"),
@@ -209,7 +210,7 @@ def settings(keys):
 
 
 def test_every_key_of_the_program_is_known_here(run):
-    listed = set(re.findall(r"^\| `((?:model|data|adapter|head|train)\.[^`]+)`", run("reference", "config").stdout, re.M))
+    listed = set(re.findall(r"^\| `((?:model|data|adapter|head|train|report)\.[^`]+)`", run("reference", "config").stdout, re.M))
     assert listed, "the reference lists no keys"
     assert listed == set(KEYS), "say in KEYS how a resumed run takes another value of these keys, and in docs/reliability.md where it is free"
 

@@ -84,7 +84,7 @@ void print_configuration(std::ostream& out) {
   const auto run = [&](const std::string& yaml) {
     return announced(Config::parse(yaml), [&](const Config& config) { RunConfig::read(config, registries); });
   };
-  Collected model, data, adapter, head, train;
+  Collected model, data, adapter, head, train, report;
   for (const auto& task : registries.tasks.names()) data.add(run("data: {task: " + task + "}"), "data", task);
   for (const auto& method : registries.methods.names()) {
     // Keys of a form that another key switches on come along.
@@ -94,7 +94,10 @@ void print_configuration(std::ostream& out) {
         if (std::none_of(options.begin(), options.end(), [&](const auto& known) { return known.path == option.path; })) options.push_back(option);
     adapter.add(options, "adapter", method);
     train.add(options, "train", method);
-    if (method == registries.methods.names().front()) model.add(options, "model", method), head.add(options, "head", method);
+    if (method != registries.methods.names().front()) continue;
+    model.add(options, "model", method);
+    head.add(options, "head", method);
+    report.add(options, "report", method);
   }
   Collected compare, completion;
   compare.add(announced(Config::parse("compare: {methods: [{name: the first, adapter: {method: lora}}]}"),
@@ -111,6 +114,7 @@ void print_configuration(std::ostream& out) {
   adapter.print(out, "adapter", "method");
   head.print(out, "head", "");
   train.print(out, "train", "method");
+  report.print(out, "report", "");
   compare.print(out, "compare", "");
   completion.print(out, "completion", "");
 }

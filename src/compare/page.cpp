@@ -103,7 +103,12 @@ class Report {
 
   void add_table() {
     page_.heading("Scores");
-    const SplitTable table = without_equal_columns(table_header(input_.metric), table_cells(rows_, comparison_));
+    add_split_table(table_header(input_.metric), table_cells(rows_, comparison_));
+  }
+
+  /// A table, and below it what is the same in all of its rows.
+  void add_split_table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows) {
+    const SplitTable table = without_equal_columns(header, rows);
     page_.table(table.header, table.rows);
     std::vector<std::string> same;
     for (const auto& [column, value] : table.equal) same.push_back(cat(column, " ", value));
@@ -205,7 +210,7 @@ class Report {
       }
       page_.chart(chart);
     }
-    page_.table(rates_header(), rates_cells(comparison_));
+    add_split_table(rates_header(), rates_cells(comparison_));
   }
 
   /// Mean over the seeds at every step that all of them evaluated.

@@ -17,7 +17,7 @@ RunPlaces RunPlaces::of(const fs::path& folder, const std::vector<NamedFile>& fi
     place = {{}, absolute.lexically_relative(run).string(), absolute.string()};
     if (const auto known = before.places_.find(key); known != before.places_.end() && !known->second.names.empty()) {
       const auto there = before.existing({key, known->second.names.front()}, First::remembered);
-      const bool same = there.empty() || std::any_of(there.begin(), there.end(), [&](const fs::path& path) { return fs::equivalent(path, name, ignored); });
+      const bool same = there.empty() || std::any_of(there.begin(), there.end(), [&, &file = name](const fs::path& path) { return fs::equivalent(path, file, ignored); });
       if (same) place.names = known->second.names;
     }
     if (std::find(place.names.begin(), place.names.end(), name.string()) == place.names.end()) place.names.push_back(name.string());

@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 ROOT = Path(__file__).resolve().parents[2]
 ORACLE = Path(os.environ.get("DEEPLORA_GRAPH_ORACLE", ROOT / "build" / "tests" / "deeplora_graph_oracle"))
-METHODS = {"lora": ("{rank: 2, alpha: 6}", 0.15, 3.0), "deep-lora": ("{rank: 2, depth: 3}", 0.4, 1.0)}  # options, spread, scale
+METHODS = {"lora": ("{rank: 2, alpha: 6}", 0.15, 6.0), "deep-lora": ("{rank: 2, depth: 3}", 0.4, None)}  # options, spread, alpha
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}  # what differs is the order of additions
 
 
@@ -23,12 +23,13 @@ def first_tensor(value):
     return value
 
 
-def deltas_of(factors: dict[str, torch.Tensor], scale: float) -> dict[str, torch.Tensor]:
-    """site -> scale x W_L ... W_1, of factors named adapter/<site>/<A, B or W1, W2, ...> that autograd follows."""
+def deltas_of(factors: dict[str, torch.Tensor], alpha: float | None) -> dict[str, torch.Tensor]:
+    """site -> scale x W_L ... W_1, of factors named adapter/<site>/<A, B or W1, W2, ...> that autograd follows. LoRA's scale is alpha over the rank that
+    the weight's smaller side leaves."""
     out = {}
     for site in dict.fromkeys(key.removeprefix("adapter/").rpartition("/")[0] for key in factors):
         own = [factors[key] for key in sorted(factors) if key.rpartition("/")[0] == f"adapter/{site}"]
-        delta = scale * own[0]
+        delta = own[0] * (1.0 if alpha is None else alpha / own[0].shape[0])
         for factor in own[1:]:
             delta = factor @ delta
         out[site] = delta
@@ -55,7 +56,7 @@ class Job:
         folder.mkdir(parents=True, exist_ok=True)
         stem = f"{archive.stem}-{method}"
         save_file({**batch, "cotangent": self.cotangent}, folder / f"{stem}-in.safetensors")
-        options, own_spread, self.scale = METHODS[method]
+        options, own_spread, self.alpha = METHODS[method]
         self.output, self.merged = folder / f"{stem}-out.safetensors", folder / f"{stem}-merged.pt"
         self.description = {"archive": str(archive), "inputs": str(folder / f"{stem}-in.safetensors"), "method": method, "options": options, "merged": str(self.merged),
                             "spread": spread * own_spread, "targets": targets, "names": names or {}, "output": str(self.output)}
@@ -64,7 +65,7 @@ class Job:
         """Paths of the sites, after everything was compared."""
         found = load_file(self.output)
         factors = {key.removeprefix("factor/"): value.clone().requires_grad_(True) for key, value in found.items() if key.startswith("factor/")}
-        deltas = deltas_of(factors, self.scale)
+        deltas = deltas_of(factors, self.alpha)
         changed = {}
         for site, delta in deltas.items():
             name, weight, shaped = self.parameter_of(site, found[f"weight/{site}"], delta)

@@ -67,9 +67,9 @@ def texts(tmp_path_factory):
     return path
 
 
-def train(run, tmp_path, folder, texts, adapter, out="run"):
+def train(run, tmp_path, folder, texts, adapter, out="run", steps=5):
     data = f"{{task: causal-lm, train: {texts}, dev: {texts}, max_length: 24}}"
-    finetune(run, tmp_path, folder, data, out, "--set", f"adapter={adapter}", "--set", "train.lr=0.02", steps=5)
+    finetune(run, tmp_path, folder, data, out, "--set", f"adapter={adapter}", "--set", "train.lr=0.02", steps=steps)
     return tmp_path / out
 
 
@@ -128,8 +128,11 @@ def test_an_archive_gives_the_same_file_as_its_folder(run, tmp_path, folder_of, 
     import export_torchscript
 
     export_torchscript.export(str(folder_of("llama")), str(tmp_path / "m.pt"), "causal-lm", None)
-    for model, out in ((folder_of("llama"), "a"), (tmp_path / "m.pt", "b")):
-        run("export", train(run, tmp_path, model, texts, METHODS["lora"], out), "--to", "gguf", "--output", tmp_path / f"{out}.gguf")
+    train(run, tmp_path, folder_of("llama"), texts, METHODS["own ranks"], "a")
+    run("export", tmp_path / "a", "--to", "peft", "--output", tmp_path / "peft")
+    train(run, tmp_path, tmp_path / "m.pt", texts, f"{{path: {tmp_path}/peft}}", "b", steps=0)  # the same factors
+    for out in "ab":
+        run("export", tmp_path / out, "--to", "gguf", "--output", tmp_path / f"{out}.gguf")
     assert (tmp_path / "a.gguf").read_bytes() == (tmp_path / "b.gguf").read_bytes()
 
 

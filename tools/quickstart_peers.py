@@ -29,6 +29,10 @@ def main(arguments: list[str]) -> int:
     inputs = transformers.AutoTokenizer.from_pretrained(folder)(sentence, return_tensors="pt")
     with torch.no_grad():
         print(f"  merged file in torch.jit.load: {torch.jit.load(merged)(**inputs).item():.5f}")
+        if not os.path.exists(os.path.join(adapter, "head.safetensors")):  # the head is one of transformers' own, and lies among the adapter's modules
+            base = transformers.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)
+            print(f"  lora in PEFT: {PeftModel.from_pretrained(base, adapter).eval()(**inputs).logits.item():.5f}")
+            return 0
         model = PeftModel.from_pretrained(transformers.AutoModel.from_pretrained(folder), adapter).eval()
         mask = inputs["attention_mask"].unsqueeze(-1)
         pooled = (model(**inputs).last_hidden_state * mask).sum(1) / mask.sum(1)  # the mean of the tokens, as this model's folder says

@@ -144,6 +144,7 @@ def all_weights_moved(place):
     files = {name: extra(place / "model.pt", name) for name in ("config.json", "tokenizer.json", "export.json")}
     torch.jit.save(module, str(place / "other.pt"), _extra_files=files)
     os.replace(place / "other.pt", place / "model.pt")
+    (place / "done/places.json").unlink()  # the run would find the model beside the folder that this one was copied from
 
 
 def unfinished(place):

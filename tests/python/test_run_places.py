@@ -136,6 +136,13 @@ def test_of_two_models_the_one_with_the_fingerprint_is_taken(run, home, tiny_arc
     assert use(run, "runs/r", home) == expected
 
 
+def test_a_typed_configuration_means_the_model_that_lies_here(run, home, tiny_archive):
+    shutil.copy(tiny_archive("roberta", "encoder"), home / "models/m.pt")
+    before = tree(home / "runs/r")
+    assert "weights of the model was" in run("finetune", "c.yaml", "--run", "runs/r", "--resume", cwd=home, code=1).stderr
+    assert tree(home / "runs/r") == before
+
+
 def test_a_name_that_is_typed_means_what_lies_here(run, home, elsewhere):
     """data.test=rows/test.jsonl of another folder is that folder's, not the run's."""
     (elsewhere / "rows").mkdir()

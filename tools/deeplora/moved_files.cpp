@@ -72,7 +72,8 @@ void find_moved_files(Config& config, const RunPlaces& places, RunPlaces::First 
     if (std::any_of(assignments.begin(), assignments.end(), sets_it)) continue;
     const auto existing = places.existing(file, first);
     if (existing.empty()) continue;
-    const fs::path found = key == "model.path" ? recognised(existing, fingerprint) : existing.front();
+    const bool typed_here = first == RunPlaces::First::as_named && existing.front() == named;  // another model there is refused, not passed over
+    const fs::path found = key == "model.path" && !typed_here ? recognised(existing, fingerprint) : existing.front();
     if (found != named) set_path(config, key, found);
   }
 }

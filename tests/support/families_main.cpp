@@ -120,7 +120,8 @@ double weight_gradient_difference(const TorchScriptArchive& archive, LanguageMod
 std::unique_ptr<AdaptedModel> adapted(const Model& model, const std::string& method, const std::string& options, const std::vector<std::string>& targets) {
   auto out = std::make_unique<AdaptedModel>(model, nullptr);
   std::vector<AdapterSite> sites = targets.empty() ? model->sites() : choose_sites(model->sites(), targets);
-  std::erase_if(sites, [](const AdapterSite& s) { return s.weight.size(0) < 4; });  // RoBERTa has one token type
+  // RoBERTa has one token type; weights that other operators read (DeBERTa's table of distances) are sites of graphs alone.
+  std::erase_if(sites, [](const AdapterSite& s) { return s.weight.size(0) < 4 || s.kind == SiteKind::weight; });
   out->add_adapters(sites, factory_of(method, options), 3, torch::kCPU, nullptr);
   torch::NoGradGuard no_grad;
   for (auto& [name, value] : out->state()) value.copy_(0.2 * torch::randn(value.sizes(), make_generator(5, name)));

@@ -181,11 +181,8 @@ class FusedReplacement {
     const auto dense = std::stable_partition(nodes.begin(), nodes.end(), [](const jit::Node* node) { return has_kind(node, kToNested); });
     for (auto nested = nodes.begin(); nested != dense; ++nested) follow_nested(*nested);  // which ends these nodes
     for (jit::Node* node : std::vector<jit::Node*>(dense, nodes.end())) {
-      if (has_kind(node, kFusedLayer)) code_.replace(graph_, node, "encoder_layer");
-      if (has_kind(node, kFusedAttention)) {
-        const bool self = node->input(0) == node->input(1) && node->input(1) == node->input(2);
-        code_.replace(graph_, node, self ? "self_attention" : "cross_attention");
-      }
+      const bool self = node->input(0) == node->input(1) && node->input(1) == node->input(2);
+      code_.replace(graph_, node, has_kind(node, kFusedLayer) ? "encoder_layer" : self ? "self_attention" : "cross_attention");
     }
   }
 

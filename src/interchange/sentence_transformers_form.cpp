@@ -24,7 +24,7 @@ void check_is_for_sentence_transformers(const ExportSource& s) {
         instead);
   check(s.files.extra("config.json").has_value(), "export --to sentence-transformers: the model has no config.json, so transformers cannot open it", instead);
   check(s.files.extra("tokenizer.json") || s.files.extra("tokenizer_config.json"), "export --to sentence-transformers: the model brings no tokenizer files along", instead);
-  check(s.card.pad_id.has_value(), "export --to sentence-transformers: the tokenizer has no padding token, without which encode() takes no batch; name one in ",
+  check(s.card.pad_id.has_value(), "export --to sentence-transformers: the tokenizer's files name no padding token, without which encode() takes no batch; name one in ",
         "tokenizer_config.json (pad_token)", instead);
 }
 

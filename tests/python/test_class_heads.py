@@ -186,6 +186,8 @@ def test_several_rows_at_once_are_classified_as_alone(run, tmp_path):
     config = json.loads((tmp_path / "hf/config.json").read_text())
     config.pop("pad_token_id", None)
     (tmp_path / "hf/config.json").write_text(json.dumps(config))
+    named = json.loads((tmp_path / "hf/tokenizer_config.json").read_text())
+    (tmp_path / "hf/tokenizer_config.json").write_text(json.dumps({**named, "pad_token": "<|endoftext|>"}))
     words = ["red house", "a blue car and a tree", "old", "new and small"]
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps({"text": text, "label": f"c{i % 2}"}) + "\n" for i, text in enumerate(words)))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -26,7 +27,11 @@ def logits(run, place, path):
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max", "last"])
 @pytest.mark.parametrize("model, kind", [("bert", "classification"), ("roberta", "classification"), ("distilbert", "regression"), ("qwen2", "classification")])
 def test_encode_gives_the_logits_of_the_run(model, kind, pooling, run, rows, tiny_folder, tmp_path):
-    path = config(tmp_path, tiny_folder(model), rows, kind, "method: lora, rank: 2, targets: attention-mlp", extra="head: {type: linear}\n")
+    folder = shutil.copytree(tiny_folder(model), tmp_path / "hf")
+    if model == "qwen2":  # as published folders name it
+        named = json.loads((folder / "tokenizer_config.json").read_text())
+        (folder / "tokenizer_config.json").write_text(json.dumps({**named, "pad_token": "<|endoftext|>"}))
+    path = config(tmp_path, folder, rows, kind, "method: lora, rank: 2, targets: attention-mlp", extra="head: {type: linear}\n")
     path.write_text(path.read_text().replace("model: {", f"model: {{pooling: {pooling}, "))
     run("finetune", path, "--run", tmp_path / "run")
     run("export", tmp_path / "run", "--to", "sentence-transformers", "--output", tmp_path / "out")

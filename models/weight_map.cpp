@@ -4,6 +4,7 @@
 #include "graph/torchscript_forward.h"
 #include "lm/targets.h"
 #include "model_files/huggingface_folder.h"
+#include "model_files/own_head.h"
 
 namespace deeplora {
 
@@ -94,8 +95,10 @@ EmbeddingTable WeightMap::embedding(const std::string& name, int64_t rows, int64
 
 void WeightMap::finish(const std::string& family, const std::vector<std::string>& may_stay) const {
   Errors errors = errors_;
+  const auto own = own_head_of(archive_);  // which stands on the family's model, not in it
   for (const auto& [name, value] : archive_.tensors()) {
     if (name.rfind(prefix_, 0) != 0 || used_.count(name) || !value.is_floating_point()) continue;
+    if (own && (name == own->module + ".weight" || name == own->module + ".bias")) continue;
     bool known = false;
     for (const auto& allowed : may_stay)
       known |= name.rfind(prefix_ + allowed, 0) == 0 || glob_matches(allowed, std::string_view(name).substr(prefix_.size()));

@@ -28,13 +28,13 @@ void collect_weights(const ModelFiles& archive, const std::set<std::string>& rea
   std::set<std::string> names;
   const std::set<std::string> parameters = parameter_names(archive);
   std::set<std::pair<const void*, std::vector<int64_t>>> places;
-  const std::string head_prefix = own_head_of(archive) ? own_head_of(archive)->module + "." : "";
+  const auto own = own_head_of(archive);
   for (const auto& [name, value] : archive.tensors()) {
     const bool buffer = parameters.count(name) == 0;
     if (buffer && (is_derived(name) || !value.is_floating_point())) continue;
     if (!read.empty() && read.count(name) == 0) continue;
-    if (!head_prefix.empty() && name.starts_with(head_prefix)) {
-      head.push_back({name.substr(head_prefix.size()), value});
+    if (own && (name == own->module + ".weight" || name == own->module + ".bias")) {
+      head.push_back({name.substr(own->module.size() + 1), value});
       continue;
     }
     const std::string hf = hugging_face_name(archive, name);

@@ -149,11 +149,44 @@ class SlowPaths {
   }
 };
 
+/// One value, or the same view of one: torch.nn turns and widens query, key and value one by one.
+bool same_value(const jit::Value* a, const jit::Value* b) {
+  if (a == b) return true;
+  const jit::Node *left = a->node(), *right = b->node();
+  if (left->kind() != right->kind() || left->inputs().size() != right->inputs().size()) return false;
+  if (left->kind() == c10::prim::Constant) {
+    const auto x = jit::toIValue(a), y = jit::toIValue(b);
+    return x && y && x->isInt() && y->isInt() && x->toInt() == y->toInt();
+  }
+  if (!has_kind(left, "aten::transpose") && !has_kind(left, "aten::unsqueeze")) return false;
+  for (size_t i = 0; i < left->inputs().size(); ++i)
+    if (!same_value(left->input(i), right->input(i))) return false;
+  return true;
+}
+
+/// Results of a branch that are one value on both sides are one value. Returns whether there were any.
+bool join_results(jit::Node* branch) {
+  bool any = false;
+  const auto same = [&](size_t i, size_t j) {
+    for (const jit::Block* side : branch->blocks())
+      if (!same_value(side->outputs().at(i), side->outputs().at(j))) return false;
+    return true;
+  };
+  for (size_t j = 1; j < branch->outputs().size(); ++j)
+    for (size_t i = 0; i < j && branch->output(j)->hasUses(); ++i) {
+      if (!same(i, j)) continue;
+      branch->output(j)->replaceAllUsesWith(branch->output(i));
+      any = true;
+    }
+  return any;
+}
+
 /// `a is a` is true, and no tensor is nested here. Returns whether anything was found.
 bool fold_identities(jit::Block* block) {
   bool any = false;
   for (jit::Node* node : block->nodes()) {
     for (jit::Block* inner : node->blocks()) any |= fold_identities(inner);
+    if (node->kind() == c10::prim::If) any |= join_results(node);
     const bool same = has_kind(node, "aten::__is__"), different = has_kind(node, "aten::__isnot__");
     const bool decided = (same || different) && node->input(0) == node->input(1);
     if (!node->hasUses() || (!decided && !has_kind(node, "prim::is_nested"))) continue;

@@ -121,11 +121,11 @@ TorchScriptArchive TorchScriptArchive::load(const fs::path& file, torch::Device 
   archive.stored_ = std::make_shared<const StoredTensors>(file);
   archive.extras_ = read_extras(file);
   archive.read_settings();
+  check_weights_are_there(file);
   try {
     archive.module_ = torch::jit::load(file.string(), device);
   } catch (const c10::Error& e) {
     same.verify("model");  // says more than what half a file made LibTorch say
-    check_weights_are_there(file);
     fail("model ", file.string(), " cannot be loaded as TorchScript: ", short_reason(e));
   }
   same.verify("model");

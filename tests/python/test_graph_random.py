@@ -178,7 +178,9 @@ class Drawn(nn.Module):
 
 
 def ways(model: Drawn) -> list[str]:
-    return ["trace", "no_grad", "freeze"] if "Normed" in model.described else ["trace", "no_grad", "script", "freeze", "script+freeze"]
+    """Freezing computes W * 2 and norms of weights: those constants are no parameters that the module could be asked about."""
+    computed = "Normed" in model.described or "Product" in model.described
+    return ["trace", "no_grad"] + ["script"] * ("Normed" not in model.described) + ["freeze", "script+freeze"] * (not computed)
 
 
 def save(model: nn.Module, how: str, path, values) -> None:

@@ -59,7 +59,9 @@ def test_constants_of_the_code_are_weights(name, how, tmp_path):
         matrices = sum(p.dim() >= 2 for p in jobs[0].model.parameters()) - 1  # but the head
         assert len(found) >= matrices - (name == "products")  # W * 2 is a constant of its own there
     for job in jobs:
-        assert code_of(job.archive) == code_of(job.merged)
+        # PyTorch itself numbers the variables of some code anew when it writes it.
+        torch.jit.save(torch.jit.load(str(job.archive)), str(tmp_path / "again.pt"))
+        assert code_of(tmp_path / "again.pt") == code_of(job.merged)
         assert not torch.jit.load(str(job.merged)).state_dict()
 
 
@@ -82,7 +84,8 @@ train: {{steps: 4, batch_size: 8, lr: 0.05}}
         merged = torch.jit.load(str(folder / "merged.pt"))
         with torch.no_grad():
             torch.testing.assert_close(merged(ids, torch.ones_like(ids)), live, rtol=0, atol=1e-5)
-        before, after = ([n.output().toIValue() for n in torch.jit.load(str(path)).graph.findAllNodes("prim::Constant")] for path in (tmp_path / "m.pt", folder / "merged.pt"))
+        graphs = [torch.jit.load(str(path)).graph for path in (tmp_path / "m.pt", folder / "merged.pt")]
+        before, after = ([node.output().toIValue() for node in graph.findAllNodes("prim::Constant")] for graph in graphs)
         different = [i for i, (a, b) in enumerate(zip(before, after)) if isinstance(a, torch.Tensor) and not torch.equal(a, b)]
         assert len(different) == changed, (method, different)
 

@@ -139,9 +139,14 @@ class Follower {
     return use.offset == 0 && metadata_ops().count(kind) != 0;
   }
 
-  /// Names the operator behind a list of weights (aten::lstm) rather than the list.
+  /// Names the operator behind a list of weights (aten::lstm) rather than the list, and behind a branch rather than its end.
   void note_other(const jit::Use& use) {
     const jit::Node* node = use.user;
+    const jit::Node* branches = node->kind() == c10::prim::Return ? node->owningBlock()->owningNode() : nullptr;
+    if (branches && branches->kind() == c10::prim::If && branches->outputs().at(use.offset)->hasUses()) {
+      for (const auto& behind : branches->outputs().at(use.offset)->uses()) note_other(behind);
+      return;
+    }
     if (node->kind() == c10::prim::ListConstruct && node->output()->hasUses())
       node = node->output()->uses().front().user;
     const std::string kind = node->kind().toQualString();

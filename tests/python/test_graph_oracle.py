@@ -148,6 +148,10 @@ def assert_near(actual: torch.Tensor, expected: torch.Tensor, tolerance: float, 
     assert (actual - expected).abs().max().item() <= allowed, f"{what}: off by {(actual - expected).abs().max().item():.2e}, allowed {allowed:.2e}"
 
 
+# Their code takes the softmax of attention in float32, whatever the model's dtype: a last bit may fall either way.
+SINGLE_SOFTMAX = {"modernbert"}
+
+
 def jobs_for(name: str, archive: Path, folder: Path, dtype: str, wanted: list[tuple[str, list[str]]]) -> list[dict]:
     """What the helper is asked for, with the batch and the cotangent written."""
     theirs = graph_models.INPUTS.get(name, {})
@@ -169,6 +173,8 @@ def check(name: str, job: dict) -> None:
     cotangent, base = inputs.pop("cotangent"), inputs.pop("base")
     out, gradients = reference(name, torch.jit.load(job["archive"]), inputs, cotangent, found, METHODS[job["method"]][2])
     where, tolerance = f"{name} {job['dtype']} {job['method']}", TOLERANCE[DTYPES[job["dtype"]]]
+    if name in SINGLE_SOFTMAX:
+        tolerance = max(tolerance, 1e-6)
     assert (base - out).abs().max() > 1e-2 * base.abs().max(), f"{where}: the update does not show"
     assert_near(found["out"], out, tolerance, where)
     assert gradients

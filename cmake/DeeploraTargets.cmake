@@ -46,6 +46,8 @@ function(deeplora_library name)
   add_library(deeplora::${name} ALIAS deeplora_${name})
   set_target_properties(deeplora_${name} PROPERTIES EXPORT_NAME ${name}
                         UNITY_BUILD ${DEEPLORA_UNITY} UNITY_BUILD_BATCH_SIZE 10)
+  # PUBLIC: whoever includes an installed header is compiled as C++20 too, whatever its compiler's default.
+  target_compile_features(deeplora_${name} PUBLIC cxx_std_20)
   target_include_directories(deeplora_${name} PUBLIC
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src> $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
     $<INSTALL_INTERFACE:include/deeplora>)

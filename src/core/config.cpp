@@ -269,6 +269,8 @@ Config Config::section(const std::string& key) const {
   return Config(state_, path);
 }
 
+bool Config::is_overridden(const std::string& path) const { return state_->overridden.contains(path); }
+
 bool Config::has(const std::string& key) const {
   return state_->find(full(key)) != nullptr;
 }

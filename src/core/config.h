@@ -56,6 +56,8 @@ class Config {
 
   /// True when the file or an override names the key (null counts as absent).
   bool has(const std::string& key) const;
+  /// Whether set() or set_text() gave that key ("model.path") its value.
+  bool is_overridden(const std::string& path) const;
   std::vector<std::string> keys() const;
   /// The single value under `key` as it is written; nothing for lists, mappings and where there is none. Announces nothing.
   std::optional<std::string> text_at(const std::string& key) const;

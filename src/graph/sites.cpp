@@ -144,7 +144,8 @@ class Follower {
     const jit::Node* node = use.user;
     const jit::Node* branches = node->kind() == c10::prim::Return ? node->owningBlock()->owningNode() : nullptr;
     if (branches && branches->kind() == c10::prim::If && branches->outputs().at(use.offset)->hasUses()) {
-      for (const auto& behind : branches->outputs().at(use.offset)->uses()) note_other(behind);
+      for (const auto& behind : branches->outputs().at(use.offset)->uses())
+        if (!harmless(behind, behind.user->kind().toQualString())) note_other(behind);
       return;
     }
     if (node->kind() == c10::prim::ListConstruct && node->output()->hasUses())

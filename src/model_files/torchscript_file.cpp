@@ -113,6 +113,11 @@ std::string source_line(const std::exception& error) {
   return cat(" at '", first == std::string::npos ? own_code : own_code.substr(first), "'", file.empty() ? "" : " (" + file + ")");
 }
 
+bool is_deeplora_export(const fs::path& file) {
+  check_zip(file);
+  return read_extras(file).contains("deeplora.json");
+}
+
 TorchScriptArchive TorchScriptArchive::load(const fs::path& file, torch::Device device, CodeDevices devices) {
   check_zip(file);
   const UnchangedFile same(file);

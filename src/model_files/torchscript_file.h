@@ -33,6 +33,9 @@ class TorchScriptArchive : public ModelFiles {
   torch::jit::Module module_;
 };
 
+/// Whether `deeplora export` wrote the file; reads no weights. Throws Error as load() does for what is no archive.
+bool is_deeplora_export(const std::filesystem::path& file);
+
 /// True for outputs that are logits of every token, by export.json or, where that is silent, by config.json's architecture
 /// ("...ForCausalLM", "...LMHeadModel", "...ForConditionalGeneration") with a forward() of one tensor.
 bool gives_logits(const ModelFiles& files);

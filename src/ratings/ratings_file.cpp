@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cstring>
 
+#include "core/csv_text.h"
 #include "core/files.h"
 #include "core/safetensors.h"
 #include "text/text_lines.h"
@@ -76,7 +77,7 @@ std::string factors_csv(const IdIndex& ids, const std::vector<double>& bias, con
   for (int64_t k = 0; k < rank; ++k) text += cat(",factor_", k);
   text += "\n";
   for (int64_t i = 0; i < ids.size(); ++i) {
-    text += csv_field(ids.name(i));
+    text += id_field(ids.name(i));
     if (!bias.empty()) text += "," + exact_number(bias[static_cast<size_t>(i)]);
     for (int64_t k = 0; k < rank; ++k) text += "," + exact_number(factor[static_cast<size_t>(i * rank + k)]);
     text += "\n";
@@ -86,11 +87,10 @@ std::string factors_csv(const IdIndex& ids, const std::vector<double>& bias, con
 
 }  // namespace
 
-std::string csv_field(const std::string& text) {
-  if (text.find_first_of(",\"\r\n") == std::string::npos && (text.empty() || (text.front() != ' ' && text.back() != ' '))) return text;
-  std::string out = "\"";
-  for (const char c : text) out += c == '"' ? "\"\"" : std::string(1, c);
-  return out + "\"";
+std::string id_field(const std::string& text) {
+  const bool blank_end = !text.empty() && (text.front() == ' ' || text.back() == ' ');
+  std::string out = csv_field(text);
+  return blank_end && out.size() == text.size() ? cat('"', out, '"') : out;
 }
 
 std::string exact_number(double value) {

@@ -36,8 +36,8 @@ NamedRatingsModel load_ratings_model(const std::filesystem::path& folder);
 /// row_factors.npy [m, r], col_factors.npy [n, r], row_biases.npy [m], col_biases.npy [n] (float64), and rows.csv, cols.csv: id, bias, factor_0, ...
 void export_ratings_model(const std::filesystem::path& folder, const NamedRatingsModel& model);
 
-/// "text", in quotes where CSV needs them.
-std::string csv_field(const std::string& text);
+/// An id as a field of CSV: in quotes where a blank at its end would be lost, too.
+std::string id_field(const std::string& text);
 
 /// The shortest text that reads back as the same number.
 std::string exact_number(double value);

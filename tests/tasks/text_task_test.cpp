@@ -136,17 +136,23 @@ TEST(ClassWeights, TheMeanLossIsPyTorchsWeightedCrossEntropy) {
   }
 }
 
-class EveryTask : public ::testing::TestWithParam<std::string> {};
+class EveryTask : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    task->fit(rows, rows);
+    for (const auto& row : rows) examples.push_back(task->encode(row, &tokenizer, true));
+    model = model_for(*task);
+  }
+
+  const std::unique_ptr<Task> task = make_task(GetParam(), Config::parse("{max_length: 16}"));
+  const std::vector<Row> rows = rows_for(*task, 9);
+  const WordTokenizer tokenizer;
+  std::vector<Example> examples;
+  std::shared_ptr<LanguageModel> model;
+};
 
 // What stands behind the scores is of the same outputs: labels, predictions and the mean of the rows' losses.
 TEST_P(EveryTask, AssessesRowsAsItScoresAndPredictsThem) {
-  const auto task = make_task(GetParam(), Config::parse("{max_length: 16}"));
-  const auto rows = rows_for(*task, 9);
-  task->fit(rows, rows);
-  const WordTokenizer tokenizer;
-  std::vector<Example> examples;
-  for (const auto& row : rows) examples.push_back(task->encode(row, &tokenizer, true));
-  const auto model = model_for(*task);
   EvaluationOptions options;
   options.batch_size = 4;
   options.row_losses = true;
@@ -178,13 +184,6 @@ TEST_P(EveryTask, AssessesRowsAsItScoresAndPredictsThem) {
 }
 
 TEST_P(EveryTask, EncodesCollatesTakesLossesAndScores) {
-  const auto task = make_task(GetParam(), Config::parse("{max_length: 16}"));
-  const auto rows = rows_for(*task, 9);
-  task->fit(rows, rows);
-  const WordTokenizer tokenizer;
-  std::vector<Example> examples;
-  for (const auto& row : rows) examples.push_back(task->encode(row, &tokenizer, true));
-  const auto model = model_for(*task);
   std::vector<const Example*> all;
   double alone = 0;
   int64_t counted = 0;

@@ -133,13 +133,9 @@ Config comparison_configuration(const CompareCommand& o) {
   std::error_code ignored;
   check(!o.config.empty() || fs::exists(folder / "compare.yaml", ignored), "run folder ", folder.string(), " holds no comparison: it has no compare.yaml");
   Config config = given_config(o, "compare.yaml");
-  std::vector<std::string> set_here = o.overrides;
-  if (!o.model.empty()) {
-    set_path(config, "model.path", o.model);
-    set_here.push_back("model.path=");
-  }
+  if (!o.model.empty()) set_path(config, "model.path", o.model);
   if (!o.report_only)
-    find_moved_files(config, read_places(folder), o.config.empty() ? RunPlaces::First::remembered : RunPlaces::First::as_named, set_here);
+    find_moved_files(config, read_places(folder), o.config.empty() ? RunPlaces::First::remembered : RunPlaces::First::as_named);
   return config;
 }
 

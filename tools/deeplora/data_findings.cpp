@@ -1,7 +1,7 @@
 #include "data_findings.h"
 
 #include <map>
-#include <tuple>
+#include <set>
 
 #include "text/row_errors.h"
 
@@ -15,8 +15,8 @@ using Inputs = std::map<std::string, std::string>;
 
 std::string of_rows(size_t count, size_t all) { return cat(with_commas(count), " of ", with_commas(all), " rows "); }
 
-/// The rows of a part under their inputs; says how many repeat another of the part.
-Inputs inputs_of(const Task& task, std::span<const Row> rows, const char* what, std::vector<std::string>& out) {
+/// The training rows under their inputs; says how many repeat another.
+Inputs training_inputs(const Task& task, std::span<const Row> rows, std::vector<std::string>& out) {
   Inputs inputs;
   size_t repeated = 0, otherwise = 0;
   std::string first;
@@ -28,12 +28,13 @@ Inputs inputs_of(const Task& task, std::span<const Row> rows, const char* what, 
     otherwise += found->second != stratum;
   }
   if (repeated > 0 && task.outputs() > 0)  // a prompt may have several answers
-    out.push_back(cat(what, ": ", of_rows(repeated, rows.size()), "repeat the input of another", otherwise > 0 ? cat(", ", with_commas(otherwise), " of them with another label") : "",
+    out.push_back(cat("data.train: ", of_rows(repeated, rows.size()), "repeat the input of another", otherwise > 0 ? cat(", ", with_commas(otherwise), " of them with another label") : "",
                       "; the first at ", first));
   return inputs;
 }
 
-void say_shared(const Task& task, std::span<const Row> rows, const char* what, const Inputs& others, const char* other, std::vector<std::string>& out) {
+template <class Others>
+void say_shared(const Task& task, std::span<const Row> rows, const char* what, const Others& others, const char* other, std::vector<std::string>& out) {
   size_t shared = 0;
   std::string first;
   for (const auto& row : rows)
@@ -62,13 +63,14 @@ std::vector<std::string> data_findings(const Task& task, std::span<const Row> tr
     if (strata.size() > 1 && static_cast<double>(count) > kNearlyAll * static_cast<double>(train.size()))
       out.push_back(cat("data.train: ", of_rows(count, train.size()), "have label '", label, "': to say so always is right as often; data.metric: f1 or matthews and ",
                         "data.class_weights: balanced look at the others"));
-  const Inputs known = inputs_of(task, train, "data.train", out);
-  std::vector<std::string> ignored;
-  const Inputs chosen = inputs_of(task, dev, "data.dev", ignored);
+  const Inputs known = training_inputs(task, train, out);
   for (const auto& [rows, what] : {std::pair(dev, "data.dev"), std::pair(test, "data.test")}) {
     say_missing_labels(task, rows, what, strata, out);
     say_shared(task, rows, what, known, "data.train", out);
   }
+  std::set<std::string> chosen;
+  if (!test.empty())
+    for (const auto& row : dev) chosen.insert(task.input_of(row));
   say_shared(task, test, "data.test", chosen, "data.dev", out);
   return out;
 }

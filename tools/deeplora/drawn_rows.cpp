@@ -29,8 +29,8 @@ DrawnRows draw_rows(const RunConfig& run, std::vector<Row> rows) {
   const DataConfig& data = run.data;
   DrawnRows out;
   const bool unasked = data.draws_unasked();
-  out.too_few = unasked && rows.size() < kFewestRows;
-  const double dev_share = !unasked ? data.dev_share.value_or(0) : out.too_few ? 0 : kUnaskedShare;
+  const bool too_few = unasked && rows.size() < kFewestRows;
+  const double dev_share = !unasked ? data.dev_share.value_or(0) : too_few ? 0 : kUnaskedShare;
   const double test_share = data.test_share.value_or(0);
   if (dev_share == 0 && test_share == 0) {
     out.train = std::move(rows);

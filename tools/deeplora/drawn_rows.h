@@ -8,7 +8,6 @@ namespace deeplora {
 /// The training file's rows as they are dealt out.
 struct DrawnRows {
   std::vector<Row> train, dev, test;
-  bool too_few = false;  ///< a dev part that nobody asked for was not drawn: the file is too small
   /// Of the drawn rows; "" where none were drawn.
   std::string fingerprint() const;
 };

@@ -66,7 +66,7 @@ void export_run(const ExportOptions& o) {
   const RunFolder folder = RunFolder::open(o.run);
   const Session session = Session::of_run(folder, registries, {.last = o.last, .overrides = {}, .model = o.model});
   const ExportSource source{*session.files,         session.config.model.interface, *session.adapted,
-                            card_of(session, folder, o), export_info(session),           session.pad_id};
+                            card_of(session, folder, o), export_info(session),           pad_id_of(session.tokenizer.get(), *session.files)};
   const std::string said = form.write(source, output);
   std::cout << "wrote " << o.output << " (" << said << ")\n";
 }

@@ -21,6 +21,7 @@
 #include "run_options.h"
 #include "session.h"
 #include "tasks/task_state.h"
+#include "text_table.h"
 #include "train/checkpoint.h"
 #include "train/distributed.h"
 #include "usage_hints.h"
@@ -172,11 +173,7 @@ void print_summary(const nlohmann::ordered_json& result, const RunFolder& folder
     if (scores.empty()) return;
     std::cout << name;
     for (const auto& item : scores.items())
-      if (item.key() != "step") {
-        std::cout << "  " << item.key() << " ";
-        if (item.value().is_number()) std::cout << std::fixed << std::setprecision(4) << item.value().get<double>();
-        else std::cout << "undefined";
-      }
+      if (item.key() != "step") std::cout << "  " << item.key() << " " << score_text(item.value());
     if (scores.contains("step")) std::cout << "  (step " << scores["step"] << ")";
     std::cout << "\n";
   };
@@ -206,9 +203,7 @@ Config configuration_of(const FinetuneOptions& o) {
   if (!o.resume) return config;
   const fs::path run = run_folder_of(o);
   const RunPlaces places = read_places(run);
-  std::vector<std::string> set_here = o.overrides;
-  for (const auto& [key, value] : o.flags) set_here.push_back(key + "=");
-  find_moved_files(config, places, o.config.empty() ? RunPlaces::First::remembered : RunPlaces::First::as_named, set_here, fingerprint_of_run(run));
+  find_moved_files(config, places, o.config.empty() ? RunPlaces::First::remembered : RunPlaces::First::as_named, fingerprint_of_run(run));
   for (const auto& file : named_files(config))
     if (o.config.empty())
       check_is_there(places, file, run, file.first == "model.path" ? "say with --model PATH where it lies now" : cat("--set ", file.first, "=FILE names another place"));

@@ -40,8 +40,7 @@ double mean_length(const Table& table, const std::string& column) {
 void guess_columns(InitOptions& o, const Registries& registries) {
   Config config = Config::parse("", "deeplora init");
   config.set_text("data.train", o.data, "DATA");
-  const Config copy = config.copy();
-  TableOptions options = DataConfig::read(copy.section("data"), registries.tasks).table_options();
+  TableOptions options = DataConfig::read(config.section("data"), registries.tasks).table_options();
   const std::vector<std::string> usual{"label", "labels", "class", "category", "target", "score", "rating", "stars", "sentiment", "is_duplicate", "gold_label", "intent", "topic"};
   options.known = usual;
   for (const char* name : {"text", "text_pair", "sentence", "prompt", "completion", "messages", "conversations", "instruction", "output", "review", "body", "content", "comment", "message"})
@@ -77,7 +76,7 @@ std::vector<size_t> lengths_of(const Table& table, const std::vector<std::string
 
 /// A length that holds 99 of 100 texts, in steps of 8.
 size_t fitting_length(const std::vector<size_t>& lengths) {
-  const size_t most = lengths[lengths.size() * 99 / 100 < lengths.size() ? lengths.size() * 99 / 100 : lengths.size() - 1];
+  const size_t most = lengths[lengths.size() * 99 / 100];
   return std::max<size_t>(16, (most + 7) / 8 * 8);
 }
 
@@ -140,7 +139,7 @@ void init(InitOptions o) {
   const fs::path output = o.output.empty() ? fs::path(fs::path(o.data).stem().string() + ".yaml") : fs::path(o.output);
   std::error_code ignored;
   check(!fs::exists(output, ignored), output.string(), " exists already; name another with --output");
-  const auto files = open_model_files(o.model);
+  std::shared_ptr<const ModelFiles> files = open_model_files(o.model);
   guess_columns(o, registries);
   Config config = Config::parse("", "deeplora init");
   config.set_text("data.train", o.data, "DATA");
@@ -153,6 +152,7 @@ void init(InitOptions o) {
       {"adapter", {{"method", "lora", "or deep-lora, dora, pissa, ...: docs/methods.md"}, {"rank", "8", ""}, {"targets", "all-linear", ""}}},
       {"train", {{"epochs", "3", "or steps: 300"}, {"batch_size", "16", ""}, {"# lr", "auto", "short trials on dev choose it; without this line the method's default"}}}};
   // Tried as a run would begin, so that what is written works.
+  files.reset();  // the session opens them again
   const Session session = Session::start(Config::parse(laid_out("", sections), output.string()), registries);
   std::set<std::string> roles;
   for (const auto& [site, unused] : session.adapted->adapters()) roles.insert(site.role);

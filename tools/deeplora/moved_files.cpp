@@ -64,12 +64,10 @@ void set_path(Config& config, const std::string& key, const fs::path& path) {
   config.set(key + "=" + nlohmann::json(path.string()).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
-void find_moved_files(Config& config, const RunPlaces& places, RunPlaces::First first, const std::vector<std::string>& assignments,
-                      const std::string& fingerprint) {
+void find_moved_files(Config& config, const RunPlaces& places, RunPlaces::First first, const std::string& fingerprint) {
   for (const auto& file : named_files(config)) {
     const auto& [key, named] = file;
-    const auto sets_it = [&key = key](const std::string& assignment) { return assignment.starts_with(key + "="); };
-    if (std::any_of(assignments.begin(), assignments.end(), sets_it)) continue;
+    if (config.is_overridden(key)) continue;
     const auto existing = places.existing(file, first);
     if (existing.empty()) continue;
     const bool typed_here = first == RunPlaces::First::as_named && existing.front() == named;  // another model there is refused, not passed over

@@ -22,9 +22,8 @@ void write_places(const std::filesystem::path& folder, const std::string& yaml);
 void set_path(Config& config, const std::string& key, const std::filesystem::path& path);
 
 /// Puts into `config` where each file lies now; names that are found nowhere stay. Of several models that may be meant, the one
-/// with that fingerprint is taken. Keys that `assignments` ("data.dev=x") set are the user's own and stay.
-void find_moved_files(Config& config, const RunPlaces& places, RunPlaces::First first, const std::vector<std::string>& assignments = {},
-                      const std::string& fingerprint = {});
+/// with that fingerprint is taken. Keys that the command line set are the user's own and stay.
+void find_moved_files(Config& config, const RunPlaces& places, RunPlaces::First first, const std::string& fingerprint = {});
 
 /// Throws Error unless the file is there: "model m.pt of RUN does not exist: looked at ...; HINT".
 void check_is_there(const RunPlaces& places, const NamedFile& file, const std::filesystem::path& run, const std::string& hint);

@@ -2,21 +2,15 @@
 
 #include <utility>
 
+#include "core/csv_text.h"
 #include "core/error.h"
 
 namespace deeplora {
 namespace {
 
-std::string quoted_for_csv(const std::string& text) {
-  if (text.find_first_of("\",\r\n") == std::string::npos) return text;
-  std::string out = "\"";
-  for (const char c : text) out += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return out + "\"";
-}
-
-std::string csv_cell(const nlohmann::ordered_json& value) {
+std::string cell_text(const nlohmann::ordered_json& value) {
   if (value.is_null()) return "";
-  return quoted_for_csv(value.is_string() ? value.get<std::string>() : value.dump());
+  return value.is_string() ? value.get<std::string>() : value.dump();
 }
 
 /// Names and cells of a line.
@@ -25,8 +19,8 @@ std::vector<std::pair<std::string, std::string>> cells_of(const nlohmann::ordere
   size_t place = 0;
   for (const auto& [name, value] : record.items()) {
     if (place++ >= kept && name == "by_label")
-      for (const auto& [label, probability] : value.items()) out.emplace_back("probability of " + label, csv_cell(probability));
-    else if (place <= kept || !value.is_structured()) out.emplace_back(name, csv_cell(value));
+      for (const auto& [label, probability] : value.items()) out.emplace_back("probability of " + label, cell_text(probability));
+    else if (place <= kept || !value.is_structured()) out.emplace_back(name, cell_text(value));
   }
   return out;
 }
@@ -44,13 +38,12 @@ std::string PredictionLines::line(const Row& row, const nlohmann::ordered_json& 
   }
   record.update(prediction);
   if (!csv_) return record.dump() + "\n";
-  std::string header, cells;
-  for (const auto& [name, cell] : cells_of(record, keep_.size())) {
-    const char* comma = cells.empty() && header.empty() ? "" : ",";
-    header += comma + quoted_for_csv(name);
-    cells += comma + cell;
+  std::vector<std::string> names, cells;
+  for (auto& [name, cell] : cells_of(record, keep_.size())) {
+    names.push_back(name);
+    cells.push_back(cell);
   }
-  return (std::exchange(first_, false) ? header + "\n" : "") + cells + "\n";
+  return (std::exchange(first_, false) ? csv_line(names) : std::string()) + csv_line(cells);
 }
 
 }  // namespace deeplora

@@ -30,6 +30,15 @@ Predictor open_export(const std::filesystem::path& file, const Registries& regis
   return out;
 }
 
+Predictor of_session(Session session) {
+  Predictor out;
+  out.tokenizer = session.tokenizer;
+  out.data = session.config.data;
+  out.evaluation = session.evaluation();
+  out.session.emplace(std::move(session));
+  return out;
+}
+
 }  // namespace
 
 Predictor Predictor::open(const std::string& path, const RunUse& use) {
@@ -40,27 +49,19 @@ Predictor Predictor::open(const std::string& path, const RunUse& use) {
     check(use.model.empty(), "--model says where the model of a run folder lies; ", path, " is a file, which needs no other model");
     return open_export(path, registries, data_overrides(use.overrides));
   }
-  Predictor out;
-  out.session.emplace(Session::of_run(RunFolder::open(path), registries, {.last = use.last, .overrides = data_overrides(use.overrides), .model = use.model}));
-  out.tokenizer = out.session->tokenizer;
-  out.data = out.session->config.data;
-  out.evaluation = out.session->evaluation();
-  return out;
+  return of_session(
+      Session::of_run(RunFolder::open(path), registries, {.last = use.last, .overrides = data_overrides(use.overrides), .model = use.model}));
 }
 
 Predictor Predictor::open_language_model(const std::string& path, const RunUse& use) {
   std::error_code ignored;
   const bool folder = std::filesystem::is_directory(path, ignored);
   const bool run = folder && std::filesystem::exists(std::filesystem::path(path) / "config.yaml", ignored);
-  if (run || !std::filesystem::exists(path, ignored) || (!folder && !TorchScriptArchive::load(path).deeplora_info().root.empty())) return open(path, use);
+  if (run || !std::filesystem::exists(path, ignored) || (!folder && is_deeplora_export(path))) return open(path, use);
   Config config = Config::parse("{data: {task: causal-lm}, adapter: {method: none}, train: {steps: 0}}", "deeplora chat");
   config.set_text("model.path", path, "MODEL");
   for (const auto& assignment : data_overrides(use.overrides)) config.set(assignment);
-  Predictor out;
-  out.session.emplace(Session::untrained(config, make_registries()));
-  out.tokenizer = out.session->tokenizer;
-  out.data = out.session->config.data;
-  out.evaluation = out.session->evaluation();
+  Predictor out = of_session(Session::untrained(config, make_registries()));
   out.trained = false;
   return out;
 }

@@ -1,7 +1,6 @@
 #include "run_options.h"
 
 #include "commands.h"
-#include "moved_files.h"
 #include "usage_hints.h"
 
 namespace deeplora {

@@ -186,7 +186,7 @@ Session::Session(RunConfig read) : config(std::move(read)), device(config.model.
   at::globalContext().setDeterministicFillUninitializedMemory(false);  // costs time and only finds reads of uninitialised memory
 }
 
-void Session::load_model_files(const Accept& accept) {
+void Session::load_model_files(const ModelFamilies& families, const Accept& accept) {
   files = open_model_files(config.model.path, device);
   if (accept) accept(*files);
   if (!config.model.interface.inputs.empty() || !config.model.interface.output.empty())
@@ -194,7 +194,7 @@ void Session::load_model_files(const Accept& accept) {
   files->check_finite();
   files->fingerprint();  // of the file's weights: later the model, which shares them, may be trained
   tokenizer = load_tokenizer_for(task(), config.model.tokenizer, *files, config.model.interface);
-  pad_id = pad_id_of(tokenizer.get(), *files);
+  plan_ = plan_head(config, *files, families);
 }
 
 void Session::deal_out() {
@@ -234,7 +234,6 @@ LoadedData Session::load_rows(std::vector<Row> rows, const fs::path& file, const
 
 ModelOptions Session::prepare_head(const ModelFamilies& families) {
   ModelOptions options{.dropout = config.model.dropout};
-  plan_ = plan_head(config, *files, families);
   options.head = plan_.kind;
   if (plan_.kind != HeadKind::classes) return options;
   put_class_head(*files, *family_of(*files, families), task().outputs(), static_cast<uint64_t>(config.train.seed), device);
@@ -401,8 +400,8 @@ void Session::build(const Registries& registries, bool with_gradients) {
 Session Session::start(const Config& given, const Registries& registries, const Accept& accept) {
   Session session(RunConfig::read(given, registries));
   head_rates(session.config);  // a contradiction is said before anything is loaded
-  session.load_model_files(accept);
-  if (plan_head(session.config, *session.files, registries.families).in_files) session.task().use_classes(classes_in(*session.files, registries.families));
+  session.load_model_files(registries.families, accept);
+  if (session.plan_.in_files) session.task().use_classes(classes_in(*session.files, registries.families));
   if (const fs::path& path = session.config.adapter.path; is_peft_folder(path))
     if (const auto labels = peft_labels(path); !labels.empty()) session.task().use_classes(labels);
   session.load_training_rows();
@@ -413,7 +412,7 @@ Session Session::start(const Config& given, const Registries& registries, const 
 
 Session Session::untrained(const Config& given, const Registries& registries) {
   Session session(RunConfig::read(given, registries));
-  session.load_model_files({});
+  session.load_model_files(registries.families);
   session.build(registries, false);
   return session;
 }
@@ -425,14 +424,14 @@ Session Session::of_run(const RunFolder& folder, const Registries& registries, c
   const SavedTask saved_task = SavedTask::parse(folder.task_file().string(), read_file(folder.task_file(), "task of the run"));
   const RunPlaces places = read_places(folder.path());
   if (!use.model.empty()) set_path(saved, "model.path", use.model);
-  find_moved_files(saved, places, RunPlaces::First::remembered, use.overrides, saved_task.fingerprint);
   for (const auto& assignment : use.overrides) saved.set(assignment);
+  find_moved_files(saved, places, RunPlaces::First::remembered, saved_task.fingerprint);
   Session session(RunConfig::read(saved, registries));
   const fs::path& model = session.config.model.path;
   if (use.model.empty()) check_is_there(places, {"model.path", model}, folder.path(), "say with --model PATH where it lies now");
   if (!session.config.model.tokenizer.empty())
     check_is_there(places, {"model.tokenizer", session.config.model.tokenizer}, folder.path(), "put the tokenizer files back");
-  session.load_model_files([&](const ModelFiles& files) { check_recognised(folder.path(), saved_task.fingerprint, model, files.fingerprint()); });
+  session.load_model_files(registries.families, [&](const ModelFiles& files) { check_recognised(folder.path(), saved_task.fingerprint, model, files.fingerprint()); });
   session.known_split = saved_task.split;
   session.task().restore(saved_task.state);
   session.build(registries, false);

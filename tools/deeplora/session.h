@@ -66,14 +66,13 @@ class Session {
   int64_t train_rows_in_file = 0;
   std::string split_fingerprint, known_split;  ///< of the rows drawn here, and of those that a finished run drew; "" for none
   double parity_difference = 0;
-  int64_t pad_id = 0;                    ///< what rows are padded with
   std::vector<double> weight_norms;  ///< of the adapted weights, in the order of adapted->adapters(); of a session that trains
   Task& task() const { return *config.task; }
   LanguageModel& model() const { return adapted->model(); }
 
  private:
   explicit Session(RunConfig read);
-  void load_model_files(const Accept& accept);
+  void load_model_files(const ModelFamilies& families, const Accept& accept = {});
   void load_training_rows();
   /// Reads the training file and draws dev and test.
   void deal_out();

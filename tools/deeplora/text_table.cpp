@@ -5,15 +5,12 @@
 #include <sstream>
 
 #include "core/error.h"
+#include "text/unicode.h"
 
 namespace deeplora {
 namespace {
 
 constexpr size_t kMostColumns = 20;  // of a matrix that fits a terminal
-
-size_t characters(const std::string& text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
-}
 
 void print_labels(std::ostream& out, const nlohmann::ordered_json& labels) {
   std::vector<std::vector<std::string>> table{{"label", "precision", "recall", "f1", "rows"}};
@@ -44,12 +41,12 @@ void print_table(std::ostream& out, const std::vector<std::vector<std::string>>&
   std::vector<size_t> widths;
   for (const auto& row : rows) {
     widths.resize(std::max(widths.size(), row.size()));
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], characters(row[i]));
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], utf8_count(row[i]));
   }
   for (const auto& row : rows) {
     std::string line = indent;
     for (size_t i = 0; i < row.size(); ++i)
-      line += row[i] + std::string(i + 1 < row.size() ? widths[i] - characters(row[i]) + 2 : 0, ' ');
+      line += row[i] + std::string(i + 1 < row.size() ? widths[i] - utf8_count(row[i]) + 2 : 0, ' ');
     out << line << "\n";
   }
 }

@@ -126,7 +126,7 @@ class RatingsUser {
       unknown_cols += col < 0;
       if (example.empty() && (!row.known || col < 0)) example = cat(pairs.source[i], ": ", row.known ? "column '" + pairs.col[i] : "row '" + pairs.row[i], "'");
       const char* known = row.known && col >= 0 ? "both" : row.known ? "row" : col >= 0 ? "col" : "none";
-      text += csv_field(pairs.row[i]) + "," + csv_field(pairs.col[i]) + "," + exact_number(value) + "," + known + "\n";
+      text += id_field(pairs.row[i]) + "," + id_field(pairs.col[i]) + "," + exact_number(value) + "," + known + "\n";
     }
     if (unknown_rows + unknown_cols > 0)
       log_warning(unknown_rows, " pairs of rows and ", unknown_cols, " of columns that were not trained on (first: ", example,
@@ -154,9 +154,9 @@ class RatingsUser {
       const RatedRow row = row_of(id);
       int64_t place = 0;
       for (const auto& scored : top_n(named_.model, row.coordinates, row.seen, use_.top))
-        text += csv_field(id) + "," + std::to_string(++place) + "," + csv_field(named_.cols.name(scored.col)) + "," +
+        text += id_field(id) + "," + std::to_string(++place) + "," + id_field(named_.cols.name(scored.col)) + "," +
                 exact_number(scored.value) +
-                (titles_.empty() ? "" : "," + csv_field(titles_[static_cast<size_t>(scored.col)])) + "\n";
+                (titles_.empty() ? "" : "," + id_field(titles_[static_cast<size_t>(scored.col)])) + "\n";
     }
     return text;
   }
@@ -167,7 +167,7 @@ class RatingsUser {
     text += "\n";
     for (int64_t i = 0; i < folded_names_.size(); ++i) {
       const auto& x = folded_[static_cast<size_t>(i)].coordinates;
-      text += csv_field(folded_names_.name(i)) + "," + exact_number(x.back());
+      text += id_field(folded_names_.name(i)) + "," + exact_number(x.back());
       for (size_t k = 0; k + 1 < x.size(); ++k) text += "," + exact_number(x[k]);
       text += "\n";
     }

@@ -12,8 +12,7 @@ namespace deeplora {
 
 ChainAdapter::ChainAdapter(FactorChain chain, double dropout)
     : chain_(register_module("chain", std::move(chain))), dropout_(dropout) {
-  if (!(dropout >= 0 && dropout < 1))
-    throw std::invalid_argument(cat("dropout ", dropout, " is not in [0, 1)"));
+  if (!(dropout >= 0 && dropout < 1)) throw std::invalid_argument(cat("dropout ", dropout, " is not in [0, 1)"));
 }
 
 torch::Tensor ChainAdapter::forward(const torch::Tensor& x) {
@@ -33,9 +32,7 @@ std::optional<ChainUpdate> ChainAdapter::chain_update() const {
   return out;
 }
 
-torch::Tensor ChainAdapter::rows(const torch::Tensor& ids) {
-  return chain_->rows(ids);
-}
+torch::Tensor ChainAdapter::rows(const torch::Tensor& ids) { return chain_->rows(ids); }
 
 torch::Tensor ChainAdapter::delta() const {
   torch::NoGradGuard no_grad;
@@ -54,8 +51,6 @@ std::optional<LowRankPair> ChainAdapter::low_rank_pair() const {
   return LowRankPair{b.detach(), a.detach(), chain_->scale()};
 }
 
-torch::Tensor ChainAdapter::singular_values() const {
-  return deeplora::singular_values(*chain_);
-}
+torch::Tensor ChainAdapter::singular_values() const { return deeplora::singular_values(*chain_); }
 
 }  // namespace deeplora

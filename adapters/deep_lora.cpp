@@ -43,8 +43,8 @@ FactorChain build_chain(const DeepLoraOptions& options, int64_t rank, const Adap
     return orthogonal_chain({site.out(), site.in(), rank, options.depth}, options.init_scale, site.generator,
                             site.factor_options, scale);
   const SingularPairs pairs = starting_pairs(site, rank);
-  return compressed_chain(pairs.u, pairs.v, options.depth, options.init_scale, options.outer_lr_ratio,
-                          site.generator, scale);
+  return compressed_chain(pairs.u, pairs.v, options.depth, options.init_scale, options.outer_lr_ratio, site.generator,
+                          scale);
 }
 
 void read_compression(const Config& config, DeepLoraOptions& options) {
@@ -63,14 +63,13 @@ void read_compression(const Config& config, DeepLoraOptions& options) {
 AdapterFactory configure_deep_lora(const Config& config) {
   DeepLoraOptions options;
   config.read("rank", options.rank,
-              "inner width of the update (twice that with compress: true); a weight whose smaller side is less gets what it has room for");
+              "inner width of the update (twice that with compress: true); a weight whose smaller side is less gets "
+              "what it has room for");
   config.require(options.rank >= 1, "rank", "a rank of at least 1");
   config.read("depth", options.depth, "number of factors; with compress: true, of the inner ones");
   config.require(options.depth >= 2, "depth", "a depth of at least 2");
-  config.read("init_scale", options.init_scale,
-              "eps: every factor starts as eps x a random orthogonal matrix");
-  config.require(std::isfinite(options.init_scale) && options.init_scale > 0, "init_scale",
-                 "a number above 0");
+  config.read("init_scale", options.init_scale, "eps: every factor starts as eps x a random orthogonal matrix");
+  config.require(std::isfinite(options.init_scale) && options.init_scale > 0, "init_scale", "a number above 0");
   config.read("dropout", options.dropout,
               "probability of dropping an input of the update in training; embeddings take none");
   config.require(options.dropout >= 0 && options.dropout < 1, "dropout", "a probability in [0, 1)");

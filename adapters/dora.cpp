@@ -8,8 +8,8 @@
 namespace deeplora {
 namespace {
 
-/// W' = m (W + s B A) / ||W + s B A||, as in PEFT: of a linear weight the norm is that of each row (one output) and m is
-/// [out]; of an embedding it is that of each column and m is [in]. The norm is a constant in the backward pass
+/// W' = m (W + s B A) / ||W + s B A||, as in PEFT: of a linear weight the norm is that of each row (one output) and m
+/// is [out]; of an embedding it is that of each column and m is [in]. The norm is a constant in the backward pass
 /// (section 4.3 of the paper). m starts as the norm of W, so the update starts at zero.
 class DoraAdapter : public Adapter {
  public:
@@ -21,8 +21,8 @@ class DoraAdapter : public Adapter {
     torch::NoGradGuard no_grad;
     const auto dtype = c10::typeMetaToScalarType(site.factor_options.dtype());
     const torch::Tensor norms = at::linalg_vector_norm(weight_, 2, {by_row_ ? 1 : 0}, false, torch::kFloat64);
-    check(norms.min().item<double>() > 0, site.path, ": its ", by_row_ ? "row " : "column ", norms.argmin().item<int64_t>(),
-          " is zero, so dora has no direction there; leave it out of adapter.targets");
+    check(norms.min().item<double>() > 0, site.path, ": its ", by_row_ ? "row " : "column ",
+          norms.argmin().item<int64_t>(), " is zero, so dora has no direction there; leave it out of adapter.targets");
     squares_ = norms.square().to(dtype);
     magnitude_ = register_parameter("magnitude", norm().clone());
   }
@@ -37,7 +37,8 @@ class DoraAdapter : public Adapter {
            chain_->forward((wide(in) * c).to(x.scalar_type()));
   }
   torch::Tensor rows(const torch::Tensor& ids) override {
-    const torch::Tensor c = by_row_ ? scale().index_select(0, ids.reshape(-1)).view(ids.sizes()).unsqueeze(-1) : scale();
+    const torch::Tensor c =
+        by_row_ ? scale().index_select(0, ids.reshape(-1)).view(ids.sizes()).unsqueeze(-1) : scale();
     return wide(at::embedding(weight_, ids)) * (c - 1) + chain_->rows(ids) * c;
   }
   /// Without dropout one product with W serves both parts.
@@ -78,8 +79,9 @@ class DoraAdapter : public Adapter {
     const double s = chain_->scale();
     const torch::Tensor w = wide(weight_);
     // cross [out, r] = W A^T, gram [r, r] = A A^T; of columns B^T W [r, in] and B^T B.
-    const torch::Tensor mixed = by_row_ ? (b * (at::matmul(w, a.t()) * 2 + at::matmul(b, at::matmul(a, a.t())) * s)).sum(1)
-                                        : (a * (at::matmul(b.t(), w) * 2 + at::matmul(at::matmul(b.t(), b), a) * s)).sum(0);
+    const torch::Tensor mixed = by_row_
+                                    ? (b * (at::matmul(w, a.t()) * 2 + at::matmul(b, at::matmul(a, a.t())) * s)).sum(1)
+                                    : (a * (at::matmul(b.t(), w) * 2 + at::matmul(at::matmul(b.t(), b), a) * s)).sum(0);
     return (squares_ + mixed * s).clamp_min(1e-30).sqrt();
   }
   /// m / ||W + s B A||, with gradient in m only.

@@ -22,10 +22,9 @@ AdapterFactory gaussian_factory(const PairOptions& options, ZeroSide zero_side) 
     const PairOptions here = options.at(site);
     if (site.kind == SiteKind::embedding) return std::make_shared<ChainAdapter>(peft_pair(here, site), options.dropout);
     const int64_t rank = here.ranks.of(site);
-    return std::make_shared<ChainAdapter>(
-        gaussian_zero_chain({site.out(), site.in(), rank, 2}, zero_side, 1, here.scale(rank), site.generator,
-                            site.factor_options),
-        options.dropout);
+    return std::make_shared<ChainAdapter>(gaussian_zero_chain({site.out(), site.in(), rank, 2}, zero_side, 1,
+                                                              here.scale(rank), site.generator, site.factor_options),
+                                          options.dropout);
   };
 }
 
@@ -47,8 +46,7 @@ AdapterFactory configure_lora(const Config& config) {
         "zero_side", zero_side, {"output", "input"},
         "with init: gaussian, the side of a linear weight that starts at zero: output as Hu et al., input as "
         "the Deep LoRA authors");
-    if (!gaussian)
-      config.mistake("zero_side", "is used with init: gaussian only; kaiming always starts B at zero");
+    if (!gaussian) config.mistake("zero_side", "is used with init: gaussian only; kaiming always starts B at zero");
   }
   if (!gaussian) return peft_factory(options);
   return gaussian_factory(options, zero_side == "input" ? ZeroSide::input : ZeroSide::output);

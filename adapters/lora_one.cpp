@@ -11,8 +11,9 @@
 namespace deeplora {
 namespace {
 
-/// With Gamma = U S V^T the gradient: B = -U (S / (gamma s_1))^(1/2), A = (S / (gamma s_1))^(1/2) V^T, as in the authors'
-/// code, so that B A = -Gamma_r / (gamma s_1). Zeros where there is no gradient: the values are then read from a file.
+/// With Gamma = U S V^T the gradient: B = -U (S / (gamma s_1))^(1/2), A = (S / (gamma s_1))^(1/2) V^T, as in the
+/// authors' code, so that B A = -Gamma_r / (gamma s_1). Zeros where there is no gradient: the values are then read from
+/// a file.
 FactorChain one_step_pair(const PairOptions& options, double gamma, const AdapterContext& site) {
   const int64_t rank = options.ranks.of(site);
   const auto& dtype = site.factor_options;

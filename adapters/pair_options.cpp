@@ -22,8 +22,7 @@ std::vector<SiteValue> read_values(const Config& config, const std::string& key,
     const double value = std::strtod(number.c_str(), &end);
     if (number.empty() || *end != '\0' || !std::isfinite(value) || equals == 0)
       config.mistake(key, cat("expected PATTERN=NUMBER, e.g. \"*.query=4\", found '", item, "'"));
-    else
-      out.push_back({item.substr(0, equals), value});
+    else out.push_back({item.substr(0, equals), value});
   }
   return out;
 }
@@ -38,10 +37,13 @@ const SiteValue* value_at(const std::vector<SiteValue>& values, const std::strin
 
 SiteValues read_site_values(const Config& config) {
   SiteValues out;
-  out.ranks = read_values(config, "ranks", "weights with a rank of their own: PATTERN=RANK, a path glob; the first that matches");
-  out.alphas = read_values(config, "alphas", "weights with an alpha of their own: PATTERN=ALPHA, a path glob; the first that matches");
+  out.ranks = read_values(config, "ranks",
+                          "weights with a rank of their own: PATTERN=RANK, a path glob; the first that matches");
+  out.alphas = read_values(config, "alphas",
+                           "weights with an alpha of their own: PATTERN=ALPHA, a path glob; the first that matches");
   for (const auto& [pattern, rank] : out.ranks)
-    if (rank < 1 || rank != std::floor(rank) || rank > 1e9) config.mistake("ranks", cat("expected a rank of at least 1 for '", pattern, "', found ", rank));
+    if (rank < 1 || rank != std::floor(rank) || rank > 1e9)
+      config.mistake("ranks", cat("expected a rank of at least 1 for '", pattern, "', found ", rank));
   for (const auto& [pattern, alpha] : out.alphas)
     if (alpha == 0) config.mistake("alphas", cat("expected a number other than zero for '", pattern, "'"));
   return out;
@@ -49,7 +51,8 @@ SiteValues read_site_values(const Config& config) {
 
 PairOptions PairOptions::at(const AdapterContext& site) const {
   PairOptions out = *this;
-  if (const SiteValue* value = value_at(own.ranks, site.path)) out.ranks = ranks.of_its_own(static_cast<int64_t>(value->value));
+  if (const SiteValue* value = value_at(own.ranks, site.path))
+    out.ranks = ranks.of_its_own(static_cast<int64_t>(value->value));
   if (const SiteValue* value = value_at(own.alphas, site.path)) {
     out.alpha = value->value;
     if (scaling == Scaling::none) out.scaling = Scaling::by_rank;
@@ -64,7 +67,8 @@ double PairOptions::scale(int64_t r) const {
 
 PairOptions read_rank_and_dropout(const Config& config) {
   PairOptions options;
-  config.read("rank", options.rank, "rank r of the update B A; a weight whose smaller side is less gets that as its rank");
+  config.read("rank", options.rank,
+              "rank r of the update B A; a weight whose smaller side is less gets that as its rank");
   config.require(options.rank >= 1, "rank", "a rank of at least 1");
   config.read("dropout", options.dropout,
               "probability of dropping an input of the update in training; embeddings take none");
@@ -76,7 +80,8 @@ PairOptions read_rank_and_dropout(const Config& config) {
 PairOptions read_pair_options(const Config& config, Scaling scaling) {
   PairOptions options = read_rank_and_dropout(config);
   config.read("alpha", options.alpha,
-              scaling == Scaling::by_root_of_rank ? "the update is multiplied by alpha / sqrt(rank)" : "the update is multiplied by alpha / rank");
+              scaling == Scaling::by_root_of_rank ? "the update is multiplied by alpha / sqrt(rank)"
+                                                  : "the update is multiplied by alpha / rank");
   config.require(std::isfinite(options.alpha) && options.alpha != 0, "alpha", "a number other than zero");
   options.scaling = scaling;
   options.own = read_site_values(config);
@@ -95,8 +100,9 @@ void read_optional_alpha(const Config& config, PairOptions& options, std::string
 FactorChain peft_pair(const PairOptions& options, const AdapterContext& site) {
   const ChainShape shape{site.out(), site.in(), options.ranks.of(site), 2};
   const double scale = options.scale(shape.width);
-  return site.kind == SiteKind::embedding ? gaussian_zero_chain(shape, ZeroSide::output, 1, scale, site.generator, site.factor_options)
-                                          : kaiming_zero_chain(shape, scale, site.generator, site.factor_options);
+  return site.kind == SiteKind::embedding
+             ? gaussian_zero_chain(shape, ZeroSide::output, 1, scale, site.generator, site.factor_options)
+             : kaiming_zero_chain(shape, scale, site.generator, site.factor_options);
 }
 
 }  // namespace deeplora

@@ -8,8 +8,8 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// f(x), or f(gate) up, in one pass each way. LibTorch's own gelu lets oneDNN compile a kernel for every number of tokens that it has not met,
-/// and keeps up to 1024 of them: 50 KB each way.
+/// f(x), or f(gate) up, in one pass each way. LibTorch's own gelu lets oneDNN compile a kernel for every number of
+/// tokens that it has not met, and keeps up to 1024 of them: 50 KB each way.
 class Activated : public torch::autograd::Function<Activated> {
  public:
   static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& x, InputFunction function) {
@@ -21,7 +21,8 @@ class Activated : public torch::autograd::Function<Activated> {
   static variable_list backward(AutogradContext* ctx, variable_list gradients) {
     const auto function = static_cast<InputFunction>(ctx->saved_data["function"].toInt());
     // That of a gate is made anew; others are worked on in place, and somebody else may read what came in.
-    torch::Tensor own = is_gate(function) ? gradients[0].contiguous() : gradients[0].clone(at::MemoryFormat::Contiguous);
+    torch::Tensor own =
+        is_gate(function) ? gradients[0].contiguous() : gradients[0].clone(at::MemoryFormat::Contiguous);
     return {gradient_before(function, std::move(own), ctx->get_saved_variables()[0]), torch::Tensor()};
   }
 };

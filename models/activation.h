@@ -13,7 +13,8 @@ namespace deeplora {
 /// `name` is one that models/settings.h lets pass.
 torch::Tensor activate(const torch::Tensor& x, const std::string& name);
 
-/// activate(gate) * up of [gate, up] side by side, [..., 2 M] -> [..., M]; SiLU and GELU on the CPU in float32 in one pass over memory each way.
+/// activate(gate) * up of [gate, up] side by side, [..., 2 M] -> [..., M]; SiLU and GELU on the CPU in float32 in one
+/// pass over memory each way.
 torch::Tensor activate_gate(const torch::Tensor& gate_up, const std::string& name);
 
 /// activate() as a layer's input function, for those that are one.

@@ -7,10 +7,13 @@ namespace deeplora {
 namespace {
 
 bool is_rounded(const torch::Tensor& weight) {
-  return !weight.requires_grad() && weight.scalar_type() == torch::kFloat32 && at::autocast::is_autocast_enabled(weight.device().type());
+  return !weight.requires_grad() && weight.scalar_type() == torch::kFloat32 &&
+         at::autocast::is_autocast_enabled(weight.device().type());
 }
 
-at::ScalarType autocast_type(const torch::Tensor& weight) { return at::autocast::get_autocast_dtype(weight.device().type()); }
+at::ScalarType autocast_type(const torch::Tensor& weight) {
+  return at::autocast::get_autocast_dtype(weight.device().type());
+}
 
 }  // namespace
 

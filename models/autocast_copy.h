@@ -11,15 +11,17 @@
 
 namespace deeplora {
 
-/// Holds a frozen weight as autocast's products read it, so that it is rounded and laid out once instead of in every pass (LibTorch's own cache
-/// takes trained weights only). As panels it takes as much memory as the weight itself, otherwise half of it.
+/// Holds a frozen weight as autocast's products read it, so that it is rounded and laid out once instead of in every
+/// pass (LibTorch's own cache takes trained weights only). As panels it takes as much memory as the weight itself,
+/// otherwise half of it.
 class AutocastCopy {
  public:
   struct Operand {
     torch::Tensor weight;  ///< in autocast's dtype, unless there are panels
     WeightPanels panels;
   };
-  /// Called when there are panels: the weights will hardly be read any more, and their memory may be left. May change where they lie.
+  /// Called when there are panels: the weights will hardly be read any more, and their memory may be left. May change
+  /// where they lie.
   using Leave = std::function<void()>;
   /// Made again when the weight has changed; `weight` itself where autocast is off for its device, or when it trains.
   Operand of(const torch::Tensor& weight, const Leave& leave = {});

@@ -57,7 +57,8 @@ class BartAttention : public torch::nn::Module {
   }
 
   /// x [N, D] looks at `seen`; mask bool [B or 1, 1, T or 1, S] (true: look) or undefined -> [N, D].
-  torch::Tensor at(const torch::Tensor& x, const Packing& packing, const KeyValues& seen, const torch::Tensor& mask, bool causal) {
+  torch::Tensor at(const torch::Tensor& x, const Packing& packing, const KeyValues& seen, const torch::Tensor& mask,
+                   bool causal) {
     const torch::Tensor mixed =
         at::scaled_dot_product_attention(split(query_(x), packing), seen.keys, seen.values,
                                          mask.defined() ? std::optional(mask) : std::nullopt, here(), causal);
@@ -89,13 +90,15 @@ class BartLayer : public torch::nn::Module {
   BartLayer(WeightMap& weights, const std::string& at, const BartConfig& c, bool decoder) : config_(c) {
     const int64_t heads = decoder ? c.decoder_heads : c.encoder_heads, mlp = decoder ? c.decoder_mlp : c.encoder_mlp;
     const auto attention = [&](const std::string& name) {
-      return register_module(name, std::make_shared<BartAttention>(weights, cat(at, name, "."), c.width, heads, c.attention_dropout));
+      return register_module(
+          name, std::make_shared<BartAttention>(weights, cat(at, name, "."), c.width, heads, c.attention_dropout));
     };
     own_ = attention("self_attn");
     own_norm_ = register_module("own_norm", FrozenLayerNorm(weights, at + "self_attn_layer_norm", c.width, kEps));
     if (decoder) {
       source_ = attention("encoder_attn");
-      source_norm_ = register_module("source_norm", FrozenLayerNorm(weights, at + "encoder_attn_layer_norm", c.width, kEps));
+      source_norm_ =
+          register_module("source_norm", FrozenLayerNorm(weights, at + "encoder_attn_layer_norm", c.width, kEps));
     }
     in_ = register_module("in", weights.projection(at + "fc1", mlp, c.width, DeclaredBias{true}));
     out_ = register_module("out", weights.projection(at + "fc2", c.width, mlp, DeclaredBias{true}));
@@ -104,19 +107,21 @@ class BartLayer : public torch::nn::Module {
 
   /// An encoder's layer: x [N, D] -> [N, D].
   torch::Tensor encode(const torch::Tensor& x, const Packing& packing) {
-    const torch::Tensor attended = block(x, own_norm_, [&](const torch::Tensor& in) { return own_->both_ways(in, packing); });
+    const torch::Tensor attended =
+        block(x, own_norm_, [&](const torch::Tensor& in) { return own_->both_ways(in, packing); });
     return block(attended, mlp_norm_, [this](const torch::Tensor& in) { return feed_forward(in); });
   }
 
   /// A decoder's layer: x [N, D]; `source` [N', D] are the encoder's states, packed by `source_packing`.
-  torch::Tensor decode(torch::Tensor x, const Packing& packing, const torch::Tensor& source, const Packing& source_packing,
-                       DecoderCache* cache) {
+  torch::Tensor decode(torch::Tensor x, const Packing& packing, const torch::Tensor& source,
+                       const Packing& source_packing, DecoderCache* cache) {
     x = block(x, own_norm_, [&](const torch::Tensor& in) {
       const KeyValues own = DecoderCache::with_own(cache, own_->keys_values(in, packing));
       return own_->at(in, packing, own, {}, /*causal=*/packing.tokens() > 1);
     });
     x = block(x, source_norm_, [&](const torch::Tensor& in) {
-      const KeyValues there = DecoderCache::of_source(cache, [&] { return source_->keys_values(source, source_packing); });
+      const KeyValues there =
+          DecoderCache::of_source(cache, [&] { return source_->keys_values(source, source_packing); });
       return source_->at(in, packing, there, source_packing.attention_mask(), /*causal=*/false);
     });
     return block(x, mlp_norm_, [this](const torch::Tensor& in) { return feed_forward(in); });
@@ -154,25 +159,31 @@ class BartLayer : public torch::nn::Module {
 /// Encoder or decoder: positions, the norms around its layers, and these.
 class BartStack : public SequenceStack {
  public:
-  BartStack(WeightMap& weights, const std::string& at, const BartConfig& c, bool decoder) : config_(c), decoder_(decoder) {
+  BartStack(WeightMap& weights, const std::string& at, const BartConfig& c, bool decoder)
+      : config_(c), decoder_(decoder) {
     take_positions(weights, at + "embed_positions");
     if (weights.has(at + "layernorm_embedding.weight"))
-      first_norm_ = register_module("first_norm", FrozenLayerNorm(weights, at + "layernorm_embedding", c.width, BartLayer::kEps));
+      first_norm_ =
+          register_module("first_norm", FrozenLayerNorm(weights, at + "layernorm_embedding", c.width, BartLayer::kEps));
     for (int64_t i = 0; i < (decoder ? c.decoder_layers : c.encoder_layers); ++i)
-      layers_.push_back(register_module("layer" + std::to_string(i), std::make_shared<BartLayer>(weights, cat(at, "layers.", i, "."), c, decoder)));
+      layers_.push_back(register_module("layer" + std::to_string(i),
+                                        std::make_shared<BartLayer>(weights, cat(at, "layers.", i, "."), c, decoder)));
     if (weights.has(at + "layer_norm.weight"))
       last_norm_ = register_module("last_norm", FrozenLayerNorm(weights, at + "layer_norm", c.width, BartLayer::kEps));
   }
 
-  torch::Tensor forward(torch::Tensor x, const std::shared_ptr<const Packing>& packing, int64_t before, const torch::Tensor& source,
-                        const std::shared_ptr<const Packing>& source_packing, std::vector<DecoderCache>* caches, bool checkpointing) override {
+  torch::Tensor forward(torch::Tensor x, const std::shared_ptr<const Packing>& packing, int64_t before,
+                        const torch::Tensor& source, const std::shared_ptr<const Packing>& source_packing,
+                        std::vector<DecoderCache>* caches, bool checkpointing) override {
     x = x + positions(*packing, before, x.device());
     if (first_norm_) x = first_norm_(x);
     if (is_training()) x = seeded_dropout(x, config_.dropout);
     for (size_t i = 0; i < layers_.size(); ++i) {
       const auto& layer = layers_[i];
-      const auto run = [layer, packing, source_packing, cache = caches ? &caches->at(i) : nullptr](const std::vector<torch::Tensor>& in) {
-        return in.size() > 1 ? layer->decode(in[0], *packing, in[1], *source_packing, cache) : layer->encode(in[0], *packing);
+      const auto run = [layer, packing, source_packing,
+                        cache = caches ? &caches->at(i) : nullptr](const std::vector<torch::Tensor>& in) {
+        return in.size() > 1 ? layer->decode(in[0], *packing, in[1], *source_packing, cache)
+                             : layer->encode(in[0], *packing);
       };
       const std::vector<torch::Tensor> inputs = decoder_ ? std::vector{x, source} : std::vector{x};
       x = checkpointing && !caches ? recomputed(*layer, inputs, run) : run(inputs);
@@ -201,10 +212,11 @@ class BartStack : public SequenceStack {
   /// [N, D]: cells are counted, whatever they hold.
   torch::Tensor positions(const Packing& packing, int64_t before, torch::Device device) {
     const int64_t end = before + packing.tokens();
-    check(end <= rows_, "a text of ", end, " tokens is longer than the model's ", rows_, " positions; lower data.max_length",
-          decoder_ ? ", or the number of tokens to generate" : "");
+    check(end <= rows_, "a text of ", end, " tokens is longer than the model's ", rows_,
+          " positions; lower data.max_length", decoder_ ? ", or the number of tokens to generate" : "");
     const auto options = torch::TensorOptions(torch::kInt64).device(device);
-    const torch::Tensor cells = (torch::arange(before, end, options) + config_.first_position).expand({packing.batch(), packing.tokens()});
+    const torch::Tensor cells =
+        (torch::arange(before, end, options) + config_.first_position).expand({packing.batch(), packing.tokens()});
     const torch::Tensor ids = packing.pack(cells);
     return table_.is_empty() ? at::embedding(fixed_, ids) : table_(ids);
   }
@@ -213,7 +225,7 @@ class BartStack : public SequenceStack {
   bool decoder_;
   EmbeddingTable table_{nullptr};  ///< of positions; those of sinusoids are never trained themselves
   torch::Tensor fixed_;            ///< [positions, D] where the file holds no table
-  int64_t rows_ = 0;     ///< longest text
+  int64_t rows_ = 0;               ///< longest text
   FrozenLayerNorm first_norm_{nullptr}, last_norm_{nullptr};
   std::vector<std::shared_ptr<BartLayer>> layers_;
 };
@@ -233,24 +245,33 @@ class BartModel : public EncoderDecoder {
     weights.expect_size("encoder_ffn_dim", c.encoder_mlp);
     weights.expect_size("decoder_ffn_dim", c.decoder_mlp);
     words_ = register_module("words", weights.embedding("shared", c.vocabulary, c.width, c.padding));
-    set_stacks(std::make_shared<BartStack>(weights, "encoder.", c, false), std::make_shared<BartStack>(weights, "decoder.", c, true));
-    if (options.head == HeadKind::classes || (options.head == HeadKind::as_files && holds_class_head(files, end_state_form(), outside)))
-      set_classifier(std::make_shared<ClassificationHead>(above, weights, end_state_form(), c.width, c.classifier_dropout, options), c.end);
+    set_stacks(std::make_shared<BartStack>(weights, "encoder.", c, false),
+               std::make_shared<BartStack>(weights, "decoder.", c, true));
+    if (options.head == HeadKind::classes ||
+        (options.head == HeadKind::as_files && holds_class_head(files, end_state_form(), outside)))
+      set_classifier(std::make_shared<ClassificationHead>(above, weights, end_state_form(), c.width,
+                                                          c.classifier_dropout, options),
+                     c.end);
     else if (!above.tied("lm_head.weight", prefix.substr(outside.size()) + kSharedTable))
       set_output_layer(above.projection("lm_head", c.vocabulary, c.width, DeclaredBias{false}));
     if (!classifies()) take_logits_bias(above);
-    for (const char* name : {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}) weights.expect_copy(name, kSharedTable);
-    weights.finish(c.family, {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.", "final_logits_bias",
-                              "encoder.embed_positions.", "decoder.embed_positions.", "classification_head."});
+    for (const char* name : {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"})
+      weights.expect_copy(name, kSharedTable);
+    weights.finish(c.family,
+                   {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.", "final_logits_bias",
+                    "encoder.embed_positions.", "decoder.embed_positions.", "classification_head."});
     above.finish(c.family, {""});
     for (const WeightMap* map : {&weights, &above})
       for (const auto& tensor : map->taken())
-        if (!tensor.name.ends_with("final_logits_bias") && !(c.sinusoidal && tensor.name.ends_with("embed_positions.weight")))
+        if (!tensor.name.ends_with("final_logits_bias") &&
+            !(c.sinusoidal && tensor.name.ends_with("embed_positions.weight")))
           base_parameters_.push_back(tensor);
   }
 
  protected:
-  torch::Tensor embed(const torch::Tensor& ids) override { return config_.scale == 1.0 ? words_(ids) : words_(ids) * config_.scale; }
+  torch::Tensor embed(const torch::Tensor& ids) override {
+    return config_.scale == 1.0 ? words_(ids) : words_(ids) * config_.scale;
+  }
   torch::Tensor logits_bias() const override { return has_logits_bias_ ? logits_bias_ : torch::Tensor(); }
 
   /// mBART's texts begin, for its decoder, with the token that they end with.
@@ -272,24 +293,30 @@ class BartModel : public EncoderDecoder {
 };
 
 /// Sizes that the weights show are taken from the weights.
-BartConfig read_config(const ModelFiles& files, const std::string& family, const std::string& prefix, const ModelOptions& options) {
+BartConfig read_config(const ModelFiles& files, const std::string& family, const std::string& prefix,
+                       const ModelOptions& options) {
   BartConfig c{BartSettings::read(files.config(), family), family};
-  const auto size = [&](const std::string& name, int64_t side) { return files.has(prefix + name) ? files.tensor(prefix + name).size(side) : 0; };
+  const auto size = [&](const std::string& name, int64_t side) {
+    return files.has(prefix + name) ? files.tensor(prefix + name).size(side) : 0;
+  };
   c.vocabulary = size(kSharedTable, 0);
   c.width = size(kSharedTable, 1);
   while (files.has(cat(prefix, "encoder.layers.", c.encoder_layers, ".self_attn.q_proj.weight"))) ++c.encoder_layers;
   while (files.has(cat(prefix, "decoder.layers.", c.decoder_layers, ".self_attn.q_proj.weight"))) ++c.decoder_layers;
   c.encoder_mlp = size("encoder.layers.0.fc1.weight", 0);
   c.decoder_mlp = size("decoder.layers.0.fc1.weight", 0);
-  check(c.encoder_heads > 0 && c.decoder_heads > 0 && c.width % c.encoder_heads == 0 && c.width % c.decoder_heads == 0, "model ",
-        files.file().string(), ": its config.json gives no usable encoder_attention_heads (", c.encoder_heads, ") and decoder_attention_heads (",
-        c.decoder_heads, ") for width ", c.width);
+  check(c.encoder_heads > 0 && c.decoder_heads > 0 && c.width % c.encoder_heads == 0 && c.width % c.decoder_heads == 0,
+        "model ", files.file().string(), ": its config.json gives no usable encoder_attention_heads (", c.encoder_heads,
+        ") and decoder_attention_heads (", c.decoder_heads, ") for width ", c.width);
   if (c.scale != 1.0) c.scale = std::sqrt(static_cast<double>(c.width));
-  check(c.layer_drop == 0 || options.dropout, "model ", files.file().string(), ": its config.json drops whole layers in training (encoder_layerdrop or ",
-        "decoder_layerdrop ", c.layer_drop, "), which the native family does not; set model.dropout to train without");
+  check(c.layer_drop == 0 || options.dropout, "model ", files.file().string(),
+        ": its config.json drops whole layers in training (encoder_layerdrop or ", "decoder_layerdrop ", c.layer_drop,
+        "), which the native family does not; set model.dropout to train without");
   if (options.dropout) c.dropout = c.attention_dropout = c.activation_dropout = c.classifier_dropout = *options.dropout;
-  check(options.head != HeadKind::none, "model ", files.file().string(), ": an encoder with a decoder gives no hidden states that a linear head could pool; ",
-        family == "bart" || family == "mbart" ? "set head.type: huggingface" : "this family has no head for classifying texts");
+  check(options.head != HeadKind::none, "model ", files.file().string(),
+        ": an encoder with a decoder gives no hidden states that a linear head could pool; ",
+        family == "bart" || family == "mbart" ? "set head.type: huggingface"
+                                              : "this family has no head for classifying texts");
   return c;
 }
 
@@ -300,17 +327,20 @@ void register_bart_families(ModelFamilies& families) {
     ModelFamily family;
     family.recognises = [type = std::string(name)](const ModelFiles& files) {
       const auto prefix = WeightMap::prefix_of(files, kSharedTable);
-      return model_type_of(files.config()) == type && prefix && files.has(*prefix + "decoder.layers.0.encoder_attn.q_proj.weight") &&
+      return model_type_of(files.config()) == type && prefix &&
+             files.has(*prefix + "decoder.layers.0.encoder_attn.q_proj.weight") &&
              !(files.holds_code() && files.has(prefix_above(*prefix) + "classification_head.dense.weight"));
     };
-    family.build = [type = std::string(name)](const ModelFiles& files, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
+    family.build = [type = std::string(name)](const ModelFiles& files,
+                                              const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
       const std::string prefix = *WeightMap::prefix_of(files, kSharedTable);
       return std::make_shared<BartModel>(files, read_config(files, type, prefix, options), prefix, options);
     };
     if (const std::string kind = name; kind == "bart" || kind == "mbart")
       family.class_head = [kind](const ModelFiles& files, int64_t outputs) {
         const std::string prefix = *WeightMap::prefix_of(files, kSharedTable);
-        return describe_class_head(end_state_form(), files, kind == "bart" ? "Bart" : "MBart", "model.", prefix, files.tensor(prefix + kSharedTable).size(1), outputs);
+        return describe_class_head(end_state_form(), files, kind == "bart" ? "Bart" : "MBart", "model.", prefix,
+                                   files.tensor(prefix + kSharedTable).size(1), outputs);
       };
     families.add(name, std::move(family));
   }

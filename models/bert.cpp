@@ -13,21 +13,37 @@
 namespace deeplora {
 namespace {
 
-const EncoderNames kBertNames{"encoder.layer.", "attention.self.query", "attention.self.key", "attention.self.value",
-                              "attention.output.dense", "attention.output.LayerNorm", "intermediate.dense", "output.dense",
-                              "output.LayerNorm"};
-const EncoderNames kDistilNames{"transformer.layer.", "attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin",
-                                "sa_layer_norm", "ffn.lin1", "ffn.lin2", "output_layer_norm"};
+const EncoderNames kBertNames{"encoder.layer.",       "attention.self.query",   "attention.self.key",
+                              "attention.self.value", "attention.output.dense", "attention.output.LayerNorm",
+                              "intermediate.dense",   "output.dense",           "output.LayerNorm"};
+const EncoderNames kDistilNames{"transformer.layer.", "attention.q_lin",   "attention.k_lin",
+                                "attention.v_lin",    "attention.out_lin", "sa_layer_norm",
+                                "ffn.lin1",           "ffn.lin2",          "output_layer_norm"};
 const EncoderNames kElectraNames = [] {
   EncoderNames names = kBertNames;
   names.widening = "embeddings_project";
   return names;
 }();
-const EncoderNames kAlbertNames{"encoder.albert_layer_groups.0.albert_layers.0.", "attention.query", "attention.key", "attention.value",
-                                "attention.dense", "attention.LayerNorm", "ffn", "ffn_output", "full_layer_layer_norm",
+const EncoderNames kAlbertNames{"encoder.albert_layer_groups.0.albert_layers.0.",
+                                "attention.query",
+                                "attention.key",
+                                "attention.value",
+                                "attention.dense",
+                                "attention.LayerNorm",
+                                "ffn",
+                                "ffn_output",
+                                "full_layer_layer_norm",
                                 "encoder.embedding_hidden_mapping_in"};
-const EncoderNames kMpnetNames{"encoder.layer.", "attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o",
-                               "attention.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm", "",
+const EncoderNames kMpnetNames{"encoder.layer.",
+                               "attention.attn.q",
+                               "attention.attn.k",
+                               "attention.attn.v",
+                               "attention.attn.o",
+                               "attention.LayerNorm",
+                               "intermediate.dense",
+                               "output.dense",
+                               "output.LayerNorm",
+                               "",
                                "encoder.relative_attention_bias"};
 constexpr int64_t kBuckets = 32, kFarthest = 128;  // of MPNet's relative positions; no configuration names others
 constexpr const char* kWordTable = "embeddings.word_embeddings";
@@ -45,12 +61,14 @@ class EncoderLayer : public torch::nn::Module {
     mlp_in_ = register_module("mlp_in", weights.projection(at + n.mlp_in, c.mlp_width, c.width, biased));
     mlp_out_ = register_module("mlp_out", weights.projection(at + n.mlp_out, c.width, c.mlp_width, biased));
     query_key_value_ = weights.joined({query_, key_, value_});
-    attention_norm_ = register_module("attention_norm", FrozenLayerNorm(weights, at + n.attention_norm, c.width, c.norm_eps));
+    attention_norm_ =
+        register_module("attention_norm", FrozenLayerNorm(weights, at + n.attention_norm, c.width, c.norm_eps));
     mlp_norm_ = register_module("mlp_norm", FrozenLayerNorm(weights, at + n.mlp_norm, c.width, c.norm_eps));
   }
 
   /// x [N, D] -> [N, D]; bias [1, H, T, T] or undefined; `trace` collects the outputs of both norms when given.
-  torch::Tensor forward(const torch::Tensor& x, const Packing& packing, const torch::Tensor& bias, std::vector<torch::Tensor>* trace) {
+  torch::Tensor forward(const torch::Tensor& x, const Packing& packing, const torch::Tensor& bias,
+                        std::vector<torch::Tensor>* trace) {
     const auto qkv = query_key_value_.forward(x);
     const torch::Tensor mixed = mix(qkv[0], qkv[1], qkv[2], packing, bias, false);
     const torch::Tensor attended = attend(mixed, x), out = feed_forward(attended);
@@ -58,7 +76,8 @@ class EncoderLayer : public torch::nn::Module {
     return out;
   }
 
-  /// The same for the first token of every sequence alone: [N, D] -> [B, D]. Of the other tokens only keys and values are computed.
+  /// The same for the first token of every sequence alone: [N, D] -> [B, D]. Of the other tokens only keys and values
+  /// are computed.
   torch::Tensor first_tokens(const torch::Tensor& x, const Packing& packing, const torch::Tensor& bias) {
     const torch::Tensor first = packing.first_tokens(x);
     const auto kv = query_key_value_.without_first(x);
@@ -76,8 +95,8 @@ class EncoderLayer : public torch::nn::Module {
   }
 
  private:
-  torch::Tensor mix(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const Packing& packing, const torch::Tensor& bias,
-                    bool first_only) const {
+  torch::Tensor mix(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const Packing& packing,
+                    const torch::Tensor& bias, bool first_only) const {
     if (bias.defined()) return biased_attention(q, k, v, config_.heads, packing, bias, attention_dropout(), first_only);
     return packed_attention(q, k, v, config_.heads, packing, attention_dropout(), first_only);
   }
@@ -99,7 +118,8 @@ class EncoderLayer : public torch::nn::Module {
   FrozenLayerNorm attention_norm_{nullptr}, mlp_norm_{nullptr};
 };
 
-/// RoBERTa's positions [B, T]: tokens that are not the padding token count from padding + 1, whatever the mask says; the padding token has its own.
+/// RoBERTa's positions [B, T]: tokens that are not the padding token count from padding + 1, whatever the mask says;
+/// the padding token has its own.
 torch::Tensor positions_by_id(const torch::Tensor& ids, int64_t padding) {
   const torch::Tensor counts = ids.ne(padding).to(torch::kInt64);
   return counts.cumsum(1) * counts + padding;
@@ -107,15 +127,21 @@ torch::Tensor positions_by_id(const torch::Tensor& ids, int64_t padding) {
 
 /// The classifier on the first token's state, as transformers has it for the family.
 ClassHeadForm head_form(const std::string& family) {
-  if (family == "distilbert") return {.first = "pre_classifier", .last = "classifier", .activation = "relu", .drops_first = false};
+  if (family == "distilbert")
+    return {.first = "pre_classifier", .last = "classifier", .activation = "relu", .drops_first = false};
   if (family == "bert" || family == "albert")
-    return {.first = family == "bert" ? "pooler.dense" : "pooler", .last = "classifier", .first_in_base = true, .drops_first = false};
-  return {.first = "classifier.dense", .last = "classifier.out_proj", .activation = family == "electra" ? "gelu" : "tanh"};
+    return {.first = family == "bert" ? "pooler.dense" : "pooler",
+            .last = "classifier",
+            .first_in_base = true,
+            .drops_first = false};
+  return {
+      .first = "classifier.dense", .last = "classifier.out_proj", .activation = family == "electra" ? "gelu" : "tanh"};
 }
 
 class EncoderModel : public LanguageModel {
  public:
-  EncoderModel(const ModelFiles& archive, EncoderConfig config, const std::string& prefix, const ModelOptions& options) : config_(std::move(config)) {
+  EncoderModel(const ModelFiles& archive, EncoderConfig config, const std::string& prefix, const ModelOptions& options)
+      : config_(std::move(config)) {
     WeightMap weights(archive, prefix);
     const EncoderConfig& c = config_;
     const bool distil = c.family == "distilbert";
@@ -128,22 +154,30 @@ class EncoderModel : public LanguageModel {
     weights.expect_size("type_vocab_size", distil ? 0 : c.segments);
     const int64_t narrow = c.embedding_width;
     words_ = register_module("words", weights.embedding(kWordTable, c.vocabulary, narrow, c.padding));
-    positions_ = register_module("positions", weights.embedding("embeddings.position_embeddings", c.positions, narrow, c.first_position - 1));
+    positions_ = register_module(
+        "positions", weights.embedding("embeddings.position_embeddings", c.positions, narrow, c.first_position - 1));
     if (c.segments > 0)
-      segments_ = register_module("segments", weights.embedding("embeddings.token_type_embeddings", c.segments, narrow));
+      segments_ =
+          register_module("segments", weights.embedding("embeddings.token_type_embeddings", c.segments, narrow));
     norm_ = register_module("norm", FrozenLayerNorm(weights, "embeddings.LayerNorm", narrow, c.norm_eps));
     if (!c.names.widening.empty() && weights.has(c.names.widening + ".weight"))
-      widening_ = register_module("widening", weights.projection(c.names.widening, c.width, narrow, DeclaredBias{true}));
+      widening_ =
+          register_module("widening", weights.projection(c.names.widening, c.width, narrow, DeclaredBias{true}));
     if (!c.names.bias.empty()) bias_ = register_module("bias", weights.embedding(c.names.bias, c.bucket_rows, c.heads));
     add_layers(weights);
     // "model.bert." -> "model.": a classifier stands beside the encoder.
     const size_t dot = prefix.empty() ? std::string::npos : prefix.rfind('.', prefix.size() - 2);
     WeightMap above(archive, dot == std::string::npos ? "" : prefix.substr(0, dot + 1));
     const ClassHeadForm form = head_form(c.family);
-    const bool has_head = options.head == HeadKind::classes || (options.head == HeadKind::as_files && !has_head_of_another_task(archive.config()) &&
-                            holds_class_head(archive, form, above.prefix()));
-    if (has_head) head_ = register_module("head", std::make_shared<ClassificationHead>(above, weights, form, c.width, c.classifier_dropout, options));
-    weights.finish(c.family, {"pooler.", "lm_head.", "predictions.", "generator_predictions.", "discriminator_predictions.", "embeddings.position_ids", "classifier.", "pre_classifier."});
+    const bool has_head = options.head == HeadKind::classes ||
+                          (options.head == HeadKind::as_files && !has_head_of_another_task(archive.config()) &&
+                           holds_class_head(archive, form, above.prefix()));
+    if (has_head)
+      head_ = register_module(
+          "head", std::make_shared<ClassificationHead>(above, weights, form, c.width, c.classifier_dropout, options));
+    weights.finish(c.family,
+                   {"pooler.", "lm_head.", "predictions.", "generator_predictions.", "discriminator_predictions.",
+                    "embeddings.position_ids", "classifier.", "pre_classifier."});
     if (has_head) above.finish(c.family, {""});
     base_parameters_ = weights.taken();
     base_parameters_.insert(base_parameters_.end(), above.taken().begin(), above.taken().end());
@@ -158,10 +192,13 @@ class EncoderModel : public LanguageModel {
   torch::Tensor first_states(const Batch& batch) override {
     const Packing packing = packing_of(batch);
     // A row that begins with padding has its first cell there, where no state is.
-    if (layers_.empty() || !packing.has_first_tokens()) return packing.unpack(run(batch, packing, layers_.size())).select(1, 0);
+    if (layers_.empty() || !packing.has_first_tokens())
+      return packing.unpack(run(batch, packing, layers_.size())).select(1, 0);
     const auto& last = layers_.back();
     const torch::Tensor x = run(batch, packing, layers_.size() - 1), bias = score_bias(packing);
-    return through(*last, x, bias, [last, packing](const torch::Tensor& in, const torch::Tensor& scores) { return last->first_tokens(in, packing, scores); });
+    return through(*last, x, bias, [last, packing](const torch::Tensor& in, const torch::Tensor& scores) {
+      return last->first_tokens(in, packing, scores);
+    });
   }
 
   std::vector<AdapterSite> sites() override {
@@ -170,7 +207,8 @@ class EncoderModel : public LanguageModel {
     out.push_back(positions_->site("embedding", SiteKind::embedding));
     if (segments_) out.push_back(segments_->site("embedding", SiteKind::embedding));
     if (widening_) out.push_back(widening_->site("other"));
-    for (size_t i = 0; i < (config_.shared_layers > 0 ? std::min<size_t>(1, layers_.size()) : layers_.size()); ++i) layers_[i]->add_sites(out);
+    for (size_t i = 0; i < (config_.shared_layers > 0 ? std::min<size_t>(1, layers_.size()) : layers_.size()); ++i)
+      layers_[i]->add_sites(out);
     if (bias_) out.push_back(bias_->site("embedding", SiteKind::embedding));
     if (head_) head_->add_sites(out);
     return out;
@@ -186,7 +224,8 @@ class EncoderModel : public LanguageModel {
     run(batch, packing, layers_.size(), &trace);
     std::vector<std::pair<std::string, torch::Tensor>> out;
     for (size_t i = 0; i < trace.size(); ++i) {
-      const std::string name = i == 0 ? "the embeddings" : cat("layer ", (i - 1) / 2, i % 2 ? ", attention" : ", feed-forward");
+      const std::string name =
+          i == 0 ? "the embeddings" : cat("layer ", (i - 1) / 2, i % 2 ? ", attention" : ", feed-forward");
       out.emplace_back(name, packing.unpack(trace[i]));
     }
     return out;
@@ -196,13 +235,15 @@ class EncoderModel : public LanguageModel {
   /// Tensors inside are shared, so copies are cheap.
   Packing packing_of(const Batch& batch) const {
     const int64_t size = batch.input_ids.size(0), tokens = batch.input_ids.size(1);
-    check(tokens + config_.first_position <= config_.positions, "a text of ", tokens, " tokens is longer than the model's ",
-          config_.positions - config_.first_position, " positions; lower data.max_length");
+    check(tokens + config_.first_position <= config_.positions, "a text of ", tokens,
+          " tokens is longer than the model's ", config_.positions - config_.first_position,
+          " positions; lower data.max_length");
     return Packing(batch.attention_mask, size, tokens, batch.input_ids.device());
   }
 
   /// [N, D]: the embeddings through the first `count` layers; `trace` collects the outputs of all norms when given.
-  torch::Tensor run(const Batch& batch, const Packing& packing, size_t count, std::vector<torch::Tensor>* trace = nullptr) {
+  torch::Tensor run(const Batch& batch, const Packing& packing, size_t count,
+                    std::vector<torch::Tensor>* trace = nullptr) {
     torch::Tensor x = embed(batch, packing);
     if (trace) trace->push_back(x);
     if (is_training()) x = seeded_dropout(x, config_.hidden_dropout);
@@ -220,7 +261,8 @@ class EncoderModel : public LanguageModel {
 
   /// run(x, bias), keeping nothing but these two for the backward pass where that is asked for.
   template <class Run>
-  torch::Tensor through(const EncoderLayer& layer, const torch::Tensor& x, const torch::Tensor& bias, const Run& run) const {
+  torch::Tensor through(const EncoderLayer& layer, const torch::Tensor& x, const torch::Tensor& bias,
+                        const Run& run) const {
     if (!checkpointing_) return run(x, bias);
     if (!bias.defined()) return recomputed(layer, {x}, [run](const auto& in) { return run(in[0], torch::Tensor()); });
     return recomputed(layer, {x, bias}, [run](const auto& in) { return run(in[0], in[1]); });
@@ -229,7 +271,8 @@ class EncoderModel : public LanguageModel {
   /// What relative positions add to the scores, [1, H, T, T]; undefined without them.
   torch::Tensor score_bias(const Packing& packing) {
     if (bias_.is_empty()) return {};
-    const torch::Tensor cell = torch::arange(packing.tokens(), torch::TensorOptions(torch::kInt64).device(bias_->weight().device()));
+    const torch::Tensor cell =
+        torch::arange(packing.tokens(), torch::TensorOptions(torch::kInt64).device(bias_->weight().device()));
     const torch::Tensor distance = cell.unsqueeze(0) - cell.unsqueeze(1);
     return bias_(relative_buckets(distance, true, kBuckets, kFarthest)).permute({2, 0, 1}).unsqueeze(0);
   }
@@ -239,7 +282,8 @@ class EncoderModel : public LanguageModel {
     const EncoderConfig& c = config_;
     for (int64_t i = 0; i < c.layers; ++i) {
       if (c.shared_layers > 0 && i > 0) layers_.push_back(layers_.front());
-      else layers_.push_back(register_module("layer" + std::to_string(i), std::make_shared<EncoderLayer>(weights, c, i)));
+      else
+        layers_.push_back(register_module("layer" + std::to_string(i), std::make_shared<EncoderLayer>(weights, c, i)));
     }
   }
 
@@ -248,11 +292,13 @@ class EncoderModel : public LanguageModel {
     const torch::Tensor ids = packing.pack(batch.input_ids);
     torch::Tensor position;
     if (batch.position_ids.defined()) position = batch.position_ids;
-    else if (config_.first_position > 0)
-      position = positions_by_id(batch.input_ids, config_.first_position - 1);
-    else position = (torch::arange(batch.input_ids.size(1), ids.options()) + config_.first_position).expand_as(batch.input_ids);
+    else if (config_.first_position > 0) position = positions_by_id(batch.input_ids, config_.first_position - 1);
+    else
+      position =
+          (torch::arange(batch.input_ids.size(1), ids.options()) + config_.first_position).expand_as(batch.input_ids);
     torch::Tensor x = words_(ids);
-    if (segments_) x = x + segments_(batch.token_type_ids.defined() ? packing.pack(batch.token_type_ids) : torch::zeros_like(ids));
+    if (segments_)
+      x = x + segments_(batch.token_type_ids.defined() ? packing.pack(batch.token_type_ids) : torch::zeros_like(ids));
     return norm_(x + positions_(packing.pack(position)));
   }
 
@@ -287,14 +333,16 @@ EncoderConfig read_config(const ModelFiles& archive, const std::string& family, 
   if (archive.has(segments)) c.segments = archive.tensor(segments).size(0);
   while (archive.has(prefix + c.names.layers + std::to_string(c.layers) + "." + c.names.query + ".weight")) ++c.layers;
   if (c.shared_layers > 0) c.layers = c.shared_layers;
-  const std::string first = prefix + c.names.layers + (c.shared_layers > 0 ? "" : "0."), query = first + c.names.query + ".weight";
+  const std::string first = prefix + c.names.layers + (c.shared_layers > 0 ? "" : "0."),
+                    query = first + c.names.query + ".weight";
   c.width = archive.has(query) ? archive.tensor(query).size(0) : c.embedding_width;
   const std::string mlp = first + c.names.mlp_in + ".weight";
   if (archive.has(mlp)) c.mlp_width = archive.tensor(mlp).size(0);
-  check(c.heads > 0 && c.width % c.heads == 0, "model ", archive.file().string(), ": its config.json gives no usable number of attention heads (",
-        distil ? "n_heads" : "num_attention_heads", " = ", c.heads, ", width ", c.width, "); export it with tools/export_torchscript.py");
-  check(c.first_position < c.positions, "model ", archive.file().string(), ": its config.json's pad_token_id ", c.first_position - 1,
-        " leaves none of its ", c.positions, " positions");
+  check(c.heads > 0 && c.width % c.heads == 0, "model ", archive.file().string(),
+        ": its config.json gives no usable number of attention heads (", distil ? "n_heads" : "num_attention_heads",
+        " = ", c.heads, ", width ", c.width, "); export it with tools/export_torchscript.py");
+  check(c.first_position < c.positions, "model ", archive.file().string(), ": its config.json's pad_token_id ",
+        c.first_position - 1, " leaves none of its ", c.positions, " positions");
   return c;
 }
 
@@ -308,14 +356,23 @@ ModelFamily encoder_family(std::string family, std::vector<std::string> model_ty
   out.build = [family](const ModelFiles& archive, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
     const std::string prefix = *WeightMap::prefix_of(archive, std::string(kWordTable) + ".weight");
     EncoderConfig config = read_config(archive, family, prefix);
-    if (options.dropout) config.hidden_dropout = config.attention_dropout = config.classifier_dropout = *options.dropout;
+    if (options.dropout)
+      config.hidden_dropout = config.attention_dropout = config.classifier_dropout = *options.dropout;
     return std::make_shared<EncoderModel>(archive, std::move(config), prefix, options);
   };
   out.class_head = [family](const ModelFiles& files, int64_t outputs) {
-    const std::string prefix = *WeightMap::prefix_of(files, std::string(kWordTable) + ".weight"), type = model_type_of(files.config());
-    static const std::map<std::string, std::string> kClasses{{"bert", "Bert"}, {"roberta", "Roberta"}, {"xlm-roberta", "XLMRoberta"}, {"camembert", "Camembert"},
-                                                             {"distilbert", "DistilBert"}, {"electra", "Electra"}, {"albert", "Albert"}, {"mpnet", "MPNet"}};
-    return describe_class_head(head_form(family), files, kClasses.at(type), family + ".", prefix, read_config(files, family, prefix).width, outputs);
+    const std::string prefix = *WeightMap::prefix_of(files, std::string(kWordTable) + ".weight"),
+                      type = model_type_of(files.config());
+    static const std::map<std::string, std::string> kClasses{{"bert", "Bert"},
+                                                             {"roberta", "Roberta"},
+                                                             {"xlm-roberta", "XLMRoberta"},
+                                                             {"camembert", "Camembert"},
+                                                             {"distilbert", "DistilBert"},
+                                                             {"electra", "Electra"},
+                                                             {"albert", "Albert"},
+                                                             {"mpnet", "MPNet"}};
+    return describe_class_head(head_form(family), files, kClasses.at(type), family + ".", prefix,
+                               read_config(files, family, prefix).width, outputs);
   };
   return out;
 }

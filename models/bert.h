@@ -1,5 +1,5 @@
-// BERT and the encoders of its shape: MiniLM, RoBERTa, DistilBERT, ELECTRA (narrow embeddings), ALBERT (one layer, many times), MPNet (relative
-// positions).
+// BERT and the encoders of its shape: MiniLM, RoBERTa, DistilBERT, ELECTRA (narrow embeddings), ALBERT (one layer, many
+// times), MPNet (relative positions).
 #pragma once
 
 #include "model_files/model_files.h"

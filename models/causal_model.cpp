@@ -19,11 +19,14 @@ torch::Tensor repeat_heads(const torch::Tensor& x, int64_t times) {  // [B, G, S
   return x.unsqueeze(2).expand({x.size(0), x.size(1), times, x.size(2), x.size(3)}).flatten(1, 2);
 }
 
-/// Softmax attention whose scores are bounded (Gemma 2), q, k, v [B, H, T or S, d], look bool [B or 1, 1, T, S] -> [B, H, T, d].
-torch::Tensor capped_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const torch::Tensor& look, const AttentionShape& shape) {
+/// Softmax attention whose scores are bounded (Gemma 2), q, k, v [B, H, T or S, d], look bool [B or 1, 1, T, S] -> [B,
+/// H, T, d].
+torch::Tensor capped_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
+                               const torch::Tensor& look, const AttentionShape& shape) {
   const torch::Tensor scores = shape.cap * torch::tanh(torch::matmul(q, k.transpose(2, 3)) * (shape.scale / shape.cap));
   const torch::Tensor wide = scores.scalar_type() == torch::kFloat64 ? scores : scores.to(torch::kFloat32);
-  const torch::Tensor weights = at::softmax(wide.masked_fill(look.logical_not(), -std::numeric_limits<float>::infinity()), -1);
+  const torch::Tensor weights =
+      at::softmax(wide.masked_fill(look.logical_not(), -std::numeric_limits<float>::infinity()), -1);
   return torch::matmul(at::dropout(weights, shape.dropout, shape.dropout > 0).to(v.scalar_type()), v);
 }
 
@@ -36,10 +39,14 @@ class CausalDecoding : public DecodingState {
     check(mask.ne(0).any(1).all().item<bool>(), "a prompt without any token cannot be continued");
     const auto pass = std::make_shared<const CausalPass>(prompt);
     const torch::Tensor hidden = pass->packing().unpack(model_.run(pass->packing().pack(ids), pass, &caches_));
-    const torch::Tensor last = ((mask != 0).to(torch::kInt64) * torch::arange(1, ids.size(1) + 1, ids.options())).argmax(1);
+    const torch::Tensor last =
+        ((mask != 0).to(torch::kInt64) * torch::arange(1, ids.size(1) + 1, ids.options())).argmax(1);
     logits_ = model_.logits_of(hidden.index({torch::arange(ids.size(0), ids.options()), last}));
     seen_ = mask != 0;
-    positions_ = (prompt.position_ids.defined() ? prompt.position_ids : token_positions(mask)).gather(1, last.unsqueeze(1)).squeeze(1) + 1;
+    positions_ = (prompt.position_ids.defined() ? prompt.position_ids : token_positions(mask))
+                     .gather(1, last.unsqueeze(1))
+                     .squeeze(1) +
+                 1;
   }
 
   torch::Tensor logits() const override { return logits_; }
@@ -100,7 +107,8 @@ torch::Tensor CausalPass::mask(int64_t window) const {
   const auto found = masks_.find(hides_far ? window : 0);
   if (found != masks_.end()) return found->second;
   const auto options = positions_.options();
-  const torch::Tensor distance = torch::arange(cells_ - tokens_, cells_, options).unsqueeze(1) - torch::arange(cells_, options).unsqueeze(0);
+  const torch::Tensor distance =
+      torch::arange(cells_ - tokens_, cells_, options).unsqueeze(1) - torch::arange(cells_, options).unsqueeze(0);
   torch::Tensor look = distance >= 0;
   if (hides_far) look = look & (distance < window);
   look = look.unsqueeze(0).unsqueeze(0);
@@ -111,7 +119,8 @@ torch::Tensor CausalPass::mask(int64_t window) const {
 
 torch::Tensor CausalPass::causal_mask(int64_t cells) const {
   const auto options = positions_.options();
-  const torch::Tensor row = torch::arange(cells - tokens_, cells, options).unsqueeze(1), column = torch::arange(cells, options).unsqueeze(0);
+  const torch::Tensor row = torch::arange(cells - tokens_, cells, options).unsqueeze(1),
+                      column = torch::arange(cells, options).unsqueeze(0);
   return (column <= row).unsqueeze(0).unsqueeze(0);
 }
 
@@ -121,12 +130,18 @@ const RotaryAngles& CausalPass::angles(const torch::Tensor& frequencies) const {
   return angles;
 }
 
-torch::Tensor CausalPass::attend(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionShape& shape,
-                                 KeyValues* cache, const torch::Tensor& frequencies) const {
+torch::Tensor CausalPass::attend(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
+                                 const AttentionShape& shape, KeyValues* cache,
+                                 const torch::Tensor& frequencies) const {
   const RotaryAngles turn = frequencies.defined() ? angles(frequencies) : RotaryAngles{};
   if (!cache && shape.cap == 0 && can_attend_packed(q, k, v)) {
     return sequence_attention(q, k, v,
-                              {.heads = shape.heads, .kv_heads = shape.kv_heads, .scale = shape.scale, .causal = true, .window = shape.window, .dropout = shape.dropout},
+                              {.heads = shape.heads,
+                               .kv_heads = shape.kv_heads,
+                               .scale = shape.scale,
+                               .causal = true,
+                               .window = shape.window,
+                               .dropout = shape.dropout},
                               packing_.offsets(), turn);
   }
   const auto split = [&](const torch::Tensor& x, int64_t heads) {  // [N, H*d] -> [B, H, T, d]
@@ -142,11 +157,15 @@ torch::Tensor CausalPass::attend(const torch::Tensor& q, const torch::Tensor& k,
   const torch::Tensor look = mask(shape.window);
   if (shape.cap > 0) {
     const torch::Tensor visible = look.defined() ? look : causal_mask(here.keys.size(2));
-    return packing_.pack(capped_attention(queries, repeat_heads(here.keys, times), repeat_heads(here.values, times), visible, shape).transpose(1, 2).flatten(2));
+    return packing_.pack(
+        capped_attention(queries, repeat_heads(here.keys, times), repeat_heads(here.values, times), visible, shape)
+            .transpose(1, 2)
+            .flatten(2));
   }
-  const torch::Tensor out = at::scaled_dot_product_attention(queries, repeat_heads(here.keys, times), repeat_heads(here.values, times),
-                                                             look.defined() ? std::optional(look) : std::nullopt, shape.dropout,
-                                                             /*is_causal=*/!look.defined() && tokens_ > 1, shape.scale);
+  const torch::Tensor out =
+      at::scaled_dot_product_attention(queries, repeat_heads(here.keys, times), repeat_heads(here.values, times),
+                                       look.defined() ? std::optional(look) : std::nullopt, shape.dropout,
+                                       /*is_causal=*/!look.defined() && tokens_ > 1, shape.scale);
   return packing_.pack(out.transpose(1, 2).flatten(2));
 }
 
@@ -154,12 +173,14 @@ ModelOutput CausalModel::forward(const Batch& batch) {
   const auto pass = std::make_shared<const CausalPass>(batch);
   const torch::Tensor hidden = run(pass->packing().pack(batch.input_ids), pass, nullptr);
   if (head_kind_ == HeadKind::none) return {.hidden = pass->packing().unpack(hidden), .logits = {}};
-  if (classifier_) return {.hidden = {}, .logits = classifier_->forward(last_states(batch, pass->packing().unpack(hidden)))};
+  if (classifier_)
+    return {.hidden = {}, .logits = classifier_->forward(last_states(batch, pass->packing().unpack(hidden)))};
   return {.hidden = {}, .logits = pass->packing().unpack(logits_of(hidden))};
 }
 
 torch::Tensor CausalModel::last_states(const Batch& batch, const torch::Tensor& states) const {
-  torch::Tensor counts = batch.attention_mask.defined() ? batch.attention_mask.ne(0) : torch::ones_like(batch.input_ids).to(torch::kBool);
+  torch::Tensor counts =
+      batch.attention_mask.defined() ? batch.attention_mask.ne(0) : torch::ones_like(batch.input_ids).to(torch::kBool);
   if (padding_ >= 0) counts = counts.logical_and(batch.input_ids.ne(padding_));
   return last_chosen(states, counts);
 }
@@ -171,7 +192,8 @@ torch::Tensor CausalModel::token_loss_sum(const Batch& batch) {
   const auto pass = std::make_shared<const CausalPass>(batch);
   // Rows behind the last sequence stand for no token.
   const int64_t tokens = pass->packing().offsets().back();
-  return output.loss_sum(run(pass->packing().pack(batch.input_ids), pass, nullptr).narrow(0, 0, tokens), pass->packing().pack(batch.labels).narrow(0, 0, tokens));
+  return output.loss_sum(run(pass->packing().pack(batch.input_ids), pass, nullptr).narrow(0, 0, tokens),
+                         pass->packing().pack(batch.labels).narrow(0, 0, tokens));
 }
 
 torch::Tensor CausalModel::logits_of(const torch::Tensor& hidden) {
@@ -179,14 +201,16 @@ torch::Tensor CausalModel::logits_of(const torch::Tensor& hidden) {
   return logits_cap_ > 0 ? logits_cap_ * torch::tanh(logits / logits_cap_) : logits;
 }
 
-torch::Tensor CausalModel::run(const torch::Tensor& ids, const std::shared_ptr<const CausalPass>& pass, std::vector<KeyValues>* caches) {
+torch::Tensor CausalModel::run(const torch::Tensor& ids, const std::shared_ptr<const CausalPass>& pass,
+                               std::vector<KeyValues>* caches) {
   torch::Tensor x = embed(ids, *pass);
   for (size_t i = 0; i < layers_.size(); ++i) {
     const auto& layer = layers_[i];
     if (checkpointing_ && !caches)
-      x = recomputed(*layer, {x}, [layer, pass](const std::vector<torch::Tensor>& in) { return layer->forward(in[0], *pass, nullptr); });
-    else
-      x = layer->forward(x, *pass, caches ? &caches->at(i) : nullptr);
+      x = recomputed(*layer, {x}, [layer, pass](const std::vector<torch::Tensor>& in) {
+        return layer->forward(in[0], *pass, nullptr);
+      });
+    else x = layer->forward(x, *pass, caches ? &caches->at(i) : nullptr);
   }
   return normalise(x);
 }
@@ -207,14 +231,16 @@ std::unique_ptr<DecodingState> CausalModel::begin_decoding(const Batch& prompt) 
 
 ClassHeadForm score_form() { return {.last = "score", .bias = false}; }
 
-void CausalModel::take_head(const ModelFiles& files, WeightMap& above, WeightMap& weights, const std::string& table, int64_t vocabulary, int64_t width,
-                            const ModelOptions& options) {
+void CausalModel::take_head(const ModelFiles& files, WeightMap& above, WeightMap& weights, const std::string& table,
+                            int64_t vocabulary, int64_t width, const ModelOptions& options) {
   head_kind_ = options.head;
-  if (head_kind_ == HeadKind::as_files && !files.holds_code() && !above.has("lm_head.weight") && holds_class_head(files, score_form(), above.prefix()))
+  if (head_kind_ == HeadKind::as_files && !files.holds_code() && !above.has("lm_head.weight") &&
+      holds_class_head(files, score_form(), above.prefix()))
     head_kind_ = HeadKind::classes;
   if (head_kind_ == HeadKind::classes) {
     padding_ = files.config().value("pad_token_id", int64_t{-1});
-    classifier_ = register_module("classifier", std::make_shared<ClassificationHead>(above, weights, score_form(), width, 0.0, options));
+    classifier_ = register_module(
+        "classifier", std::make_shared<ClassificationHead>(above, weights, score_form(), width, 0.0, options));
   } else if (head_kind_ == HeadKind::as_files && !above.tied("lm_head.weight", table)) {
     lm_head_ = register_module("lm_head", above.projection("lm_head", vocabulary, width, DeclaredBias{false}));
   }
@@ -224,9 +250,7 @@ void CausalModel::add_layer(std::shared_ptr<CausalLayer> layer) {
   layers_.push_back(register_module("layer" + std::to_string(layers_.size()), std::move(layer)));
 }
 
-torch::Tensor token_positions(const torch::Tensor& mask) {
-  return (mask.to(torch::kInt64).cumsum(1) - 1).clamp_min(0);
-}
+torch::Tensor token_positions(const torch::Tensor& mask) { return (mask.to(torch::kInt64).cumsum(1) - 1).clamp_min(0); }
 
 std::string prefix_above(const std::string& prefix) {
   const size_t dot = prefix.size() < 2 ? std::string::npos : prefix.rfind('.', prefix.size() - 2);

@@ -1,4 +1,5 @@
-// What causal language models share: packed batches, masks, the key/value cache, checkpointing. A family adds its layers.
+// What causal language models share: packed batches, masks, the key/value cache, checkpointing. A family adds its
+// layers.
 #pragma once
 
 #include <map>
@@ -23,14 +24,14 @@ struct KeyValues {
 /// How a layer attends.
 struct AttentionShape {
   int64_t heads = 1, kv_heads = 1;
-  int64_t window = 0;   ///< keys `window` or more cells back are hidden; 0: none is
-  double scale = 1;     ///< of the scores
-  double cap = 0;       ///< scores s become cap tanh(s / cap); 0: they stay
-  double dropout = 0;   ///< of the attention probabilities, here and now
+  int64_t window = 0;  ///< keys `window` or more cells back are hidden; 0: none is
+  double scale = 1;    ///< of the scores
+  double cap = 0;      ///< scores s become cap tanh(s / cap); 0: they stay
+  double dropout = 0;  ///< of the attention probabilities, here and now
 };
 
-/// The tokens of one pass [N] out of a batch [B, T], their positions, and which cells [B, S] they may look at. Shared by all
-/// layers. Padding may stand on either side; a token's position counts tokens, not cells.
+/// The tokens of one pass [N] out of a batch [B, T], their positions, and which cells [B, S] they may look at. Shared
+/// by all layers. Padding may stand on either side; a token's position counts tokens, not cells.
 class CausalPass {
  public:
   /// A batch read from its first token on: S = T.
@@ -41,10 +42,10 @@ class CausalPass {
   const Packing& packing() const { return packing_; }
   const torch::Tensor& positions() const { return positions_; }  ///< [N] int64
 
-  /// Softmax attention of q [N, H*d] over k, v [N, G*d], behind those in the cache when one is given -> [N, H*d]. With frequencies [d / 2], in
-  /// radians per position, alike in every head, q and k have rotary positions.
-  torch::Tensor attend(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const AttentionShape& shape, KeyValues* cache,
-                       const torch::Tensor& frequencies = {}) const;
+  /// Softmax attention of q [N, H*d] over k, v [N, G*d], behind those in the cache when one is given -> [N, H*d]. With
+  /// frequencies [d / 2], in radians per position, alike in every head, q and k have rotary positions.
+  torch::Tensor attend(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
+                       const AttentionShape& shape, KeyValues* cache, const torch::Tensor& frequencies = {}) const;
 
  private:
   /// bool [B or 1, 1, T, S], true: look; undefined where the plain causal order says it all. Made once per window.
@@ -81,7 +82,8 @@ class CausalModel : public LanguageModel {
   void set_gradient_checkpointing(bool on) override { checkpointing_ = on; }
 
   /// Hidden states [N, D] of packed ids [N] before the output layer; `caches` one per layer or null.
-  torch::Tensor run(const torch::Tensor& ids, const std::shared_ptr<const CausalPass>& pass, std::vector<KeyValues>* caches);
+  torch::Tensor run(const torch::Tensor& ids, const std::shared_ptr<const CausalPass>& pass,
+                    std::vector<KeyValues>* caches);
   /// [..., D] -> logits [..., V]
   torch::Tensor logits_of(const torch::Tensor& hidden);
   size_t layer_count() const { return layers_.size(); }
@@ -94,9 +96,10 @@ class CausalModel : public LanguageModel {
   /// Embeddings beside the word table.
   virtual void add_embedding_sites(std::vector<AdapterSite>&) {}
 
-  /// Takes what stands on the decoder: the output layer ("lm_head" beside it, or the word table itself where the two are one), a classifier, or nothing.
-  void take_head(const ModelFiles& files, WeightMap& above, WeightMap& weights, const std::string& table, int64_t vocabulary, int64_t width,
-                 const ModelOptions& options);
+  /// Takes what stands on the decoder: the output layer ("lm_head" beside it, or the word table itself where the two
+  /// are one), a classifier, or nothing.
+  void take_head(const ModelFiles& files, WeightMap& above, WeightMap& weights, const std::string& table,
+                 int64_t vocabulary, int64_t width, const ModelOptions& options);
   void add_layer(std::shared_ptr<CausalLayer> layer);
 
   EmbeddingTable words_{nullptr};

@@ -43,7 +43,8 @@ struct RandomStates {
 /// While alive, random numbers continue from `states`; then from where they were.
 class RandomStateScope {
  public:
-  RandomStateScope(torch::Device device, const RandomStates& states) : device_(device), before_(RandomStates::now(device)) {
+  RandomStateScope(torch::Device device, const RandomStates& states)
+      : device_(device), before_(RandomStates::now(device)) {
     states.restore(device_);
   }
   ~RandomStateScope() { before_.restore(device_); }
@@ -82,7 +83,8 @@ struct Recompute : torch::autograd::Function<Recompute> {
       const bool wants = saved.requires_grad();
       if (!wants) continue;
       wanted.push_back(inputs.back().set_requires_grad(true));
-      // No leaf, as it was none before: of leaves autocast keeps one rounded copy, in which gradients would be added up rounded.
+      // No leaf, as it was none before: of leaves autocast keeps one rounded copy, in which gradients would be added up
+      // rounded.
       inputs.back() = wanted.back().view_as(wanted.back());
     }
     wanted.insert(wanted.end(), again->trained.begin(), again->trained.end());
@@ -92,7 +94,8 @@ struct Recompute : torch::autograd::Function<Recompute> {
       const Autocast autocast(again->device, again->autocast);
       out = again->layer(inputs);
     }
-    const variable_list found = torch::autograd::grad({out}, wanted, {outer.front()}, std::nullopt, false, /*allow_unused=*/true);
+    const variable_list found =
+        torch::autograd::grad({out}, wanted, {outer.front()}, std::nullopt, false, /*allow_unused=*/true);
     variable_list gradients{torch::Tensor()};  // none for the layer itself
     size_t next = 0;
     for (const auto& input : inputs) gradients.push_back(input.requires_grad() ? found[next++] : torch::Tensor());
@@ -103,11 +106,13 @@ struct Recompute : torch::autograd::Function<Recompute> {
 
 }  // namespace
 
-torch::Tensor recomputed(const torch::nn::Module& owner, const std::vector<torch::Tensor>& inputs, LayerFunction layer) {
+torch::Tensor recomputed(const torch::nn::Module& owner, const std::vector<torch::Tensor>& inputs,
+                         LayerFunction layer) {
   variable_list tensors = inputs, trained;
   for (const auto& parameter : owner.parameters())
     if (parameter.requires_grad()) trained.push_back(parameter);
-  const bool needed = !trained.empty() || std::any_of(inputs.begin(), inputs.end(), [](const auto& x) { return x.requires_grad(); });
+  const bool needed =
+      !trained.empty() || std::any_of(inputs.begin(), inputs.end(), [](const auto& x) { return x.requires_grad(); });
   if (!needed || !at::GradMode::is_enabled()) return layer(inputs);
   tensors.insert(tensors.end(), trained.begin(), trained.end());
   auto again = c10::make_intrusive<Again>();

@@ -16,10 +16,15 @@ double start_spread(const JsonFile& config) {
 
 }  // namespace
 
-ClassHead describe_class_head(const ClassHeadForm& form, const ModelFiles& files, const std::string& name, const std::string& base, const std::string& prefix,
-                              int64_t width, int64_t outputs, std::optional<double> spread) {
+ClassHead describe_class_head(const ClassHeadForm& form, const ModelFiles& files, const std::string& name,
+                              const std::string& base, const std::string& prefix, int64_t width, int64_t outputs,
+                              std::optional<double> spread) {
   const std::string above = prefix_above(prefix);
-  ClassHead out{.architecture = name + "ForSequenceClassification", .base = base, .prefix = prefix, .above = above, .output = above + form.last};
+  ClassHead out{.architecture = name + "ForSequenceClassification",
+                .base = base,
+                .prefix = prefix,
+                .above = above,
+                .output = above + form.last};
   const double start = spread.value_or(start_spread(files.config()));
   const auto add = [&](const std::string& layer, int64_t rows, bool in_base) {
     const std::string path = (in_base ? prefix : above) + layer;
@@ -41,17 +46,21 @@ torch::Tensor last_chosen(const torch::Tensor& states, const torch::Tensor& chos
   return states.index({torch::arange(states.size(0), ids), last});
 }
 
-ClassHeadForm end_state_form() { return {.first = "classification_head.dense", .last = "classification_head.out_proj"}; }
+ClassHeadForm end_state_form() {
+  return {.first = "classification_head.dense", .last = "classification_head.out_proj"};
+}
 
-torch::Tensor end_states(const torch::Tensor& states, const torch::Tensor& ids, const torch::Tensor& mask, int64_t end) {
+torch::Tensor end_states(const torch::Tensor& states, const torch::Tensor& ids, const torch::Tensor& mask,
+                         int64_t end) {
   torch::Tensor ends = ids.eq(end);
   if (mask.defined()) ends = ends.logical_and(mask.ne(0));
-  check(ends.any(1).all().item<bool>(), "a row has no end token (eos_token_id ", end, "), where this family's classifier reads the text; was it cut away, or left ",
-        "out by the tokenizer?");
+  check(ends.any(1).all().item<bool>(), "a row has no end token (eos_token_id ", end,
+        "), where this family's classifier reads the text; was it cut away, or left ", "out by the tokenizer?");
   return last_chosen(states, ends);
 }
 
-ClassificationHead::ClassificationHead(WeightMap& above, WeightMap& base, const ClassHeadForm& form, int64_t width, double dropout, const ModelOptions& options)
+ClassificationHead::ClassificationHead(WeightMap& above, WeightMap& base, const ClassHeadForm& form, int64_t width,
+                                       double dropout, const ModelOptions& options)
     : form_(form), dropout_(dropout), shift_(options.shift), scale_(options.scale) {
   if (!form.first.empty()) {
     WeightMap& holder = form.first_in_base ? base : above;

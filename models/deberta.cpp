@@ -1,5 +1,5 @@
-// DeBERTa v2 and v3 (He et al. 2021, arXiv 2006.03654 and 2111.09543): scores are the sum of content to content, content to position and position
-// to content, positions being those of keys relative to queries.
+// DeBERTa v2 and v3 (He et al. 2021, arXiv 2006.03654 and 2111.09543): scores are the sum of content to content,
+// content to position and position to content, positions being those of keys relative to queries.
 #include <torch/torch.h>
 
 #include <algorithm>
@@ -33,24 +33,32 @@ struct DebertaConfig : DebertaSettings {
 
 /// `shared` holds the rows of the table of relative positions that this batch's distances have [R, D], if any.
 struct DebertaPass : EncoderPass {
-  torch::Tensor rows = {};  ///< [2 T - 1] int64: which of these rows the distances query - key from T - 1 down to 1 - T have
+  torch::Tensor rows =
+      {};  ///< [2 T - 1] int64: which of these rows the distances query - key from T - 1 down to 1 - T have
 };
 
 /// [H, T, d] of rows [T, H d]
-torch::Tensor by_head(const torch::Tensor& rows, int64_t heads) { return rows.view({rows.size(0), heads, -1}).transpose(0, 1); }
+torch::Tensor by_head(const torch::Tensor& rows, int64_t heads) {
+  return rows.view({rows.size(0), heads, -1}).transpose(0, 1);
+}
 
-/// x [..., T, 2 T - 1], whose column m belongs to distance m - T + 1 from the row -> [..., T, T]: element (i, j) is the one for distance j - i.
-/// Nothing is copied: in memory the rows of the result begin one element earlier each.
+/// x [..., T, 2 T - 1], whose column m belongs to distance m - T + 1 from the row -> [..., T, T]: element (i, j) is the
+/// one for distance j - i. Nothing is copied: in memory the rows of the result begin one element earlier each.
 torch::Tensor by_distance(const torch::Tensor& x) {
   const int64_t tokens = x.size(-2);
   if (tokens == 1) return x;
-  return x.flatten(-2).narrow(-1, tokens - 1, tokens * (2 * tokens - 2)).unflatten(-1, {tokens, 2 * tokens - 2}).narrow(-1, 0, tokens);
+  return x.flatten(-2)
+      .narrow(-1, tokens - 1, tokens * (2 * tokens - 2))
+      .unflatten(-1, {tokens, 2 * tokens - 2})
+      .narrow(-1, 0, tokens);
 }
 
 class DebertaAttention : public torch::nn::Module {
  public:
   DebertaAttention(WeightMap& weights, const std::string& at, const DebertaConfig& c) : config_(c) {
-    const auto projection = [&](const std::string& name) { return register_module(name, weights.projection(at + name, c.width, c.width, DeclaredBias{true})); };
+    const auto projection = [&](const std::string& name) {
+      return register_module(name, weights.projection(at + name, c.width, c.width, DeclaredBias{true}));
+    };
     query_ = projection("query_proj");
     key_ = projection("key_proj");
     value_ = projection("value_proj");
@@ -78,7 +86,8 @@ class DebertaAttention : public torch::nn::Module {
     q = q / config_.scale();
     torch::Tensor scores = at::matmul(q, k.transpose(-1, -2));
     if (in.size() > 1) scores = scores + position_scores(q, k, in[1], pass, first_only);
-    if (packing.attention_mask().defined()) scores = scores.masked_fill(packing.attention_mask().squeeze(1).logical_not().unsqueeze(0), kUnseen);
+    if (packing.attention_mask().defined())
+      scores = scores.masked_fill(packing.attention_mask().squeeze(1).logical_not().unsqueeze(0), kUnseen);
     const torch::Tensor weights = dropped(at::softmax(scores, -1), config_.attention_dropout);
     const torch::Tensor out = at::matmul(weights.to(v.scalar_type()), v).permute({1, 2, 0, 3}).flatten(2);  // [B, T, D]
     return first_only ? out.squeeze(1) : packing.pack(out);
@@ -94,25 +103,33 @@ class DebertaAttention : public torch::nn::Module {
   }
 
  private:
-  torch::Tensor dropped(const torch::Tensor& x, double p) const { return is_training() && p > 0 ? seeded_dropout(x, p) : x; }
+  torch::Tensor dropped(const torch::Tensor& x, double p) const {
+    return is_training() && p > 0 ? seeded_dropout(x, p) : x;
+  }
 
   /// [N, D] -> [H, B, T, d]
   torch::Tensor split(const torch::Tensor& x, const Packing& packing) const {
-    return packing.unpack(x).view({packing.batch(), packing.tokens(), config_.heads, -1}).permute({2, 0, 1, 3}).contiguous();
+    return packing.unpack(x)
+        .view({packing.batch(), packing.tokens(), config_.heads, -1})
+        .permute({2, 0, 1, 3})
+        .contiguous();
   }
 
   /// What positions add to the scores [H, B, Q, T]: q [H, B, Q, d], scaled, k [H, B, T, d].
-  torch::Tensor position_scores(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& table, const DebertaPass& pass, bool first_only) {
+  torch::Tensor position_scores(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& table,
+                                const DebertaPass& pass, bool first_only) {
     const torch::Tensor positions = dropped(table, config_.hidden_dropout);
     torch::Tensor out;
     if (config_.content_to_position) {
       Projection& project = config_.shared_projections ? key_ : position_key_;
-      out = content_to_position(q, by_head(project->forward(positions).index_select(0, pass.rows), config_.heads), first_only);
+      out = content_to_position(q, by_head(project->forward(positions).index_select(0, pass.rows), config_.heads),
+                                first_only);
     }
     if (config_.position_to_content) {
       Projection& project = config_.shared_projections ? query_ : position_query_;
       const torch::Tensor scaled = project->forward(positions) / config_.scale();
-      const torch::Tensor more = position_to_content(k, by_head(scaled.index_select(0, pass.rows), config_.heads), first_only);
+      const torch::Tensor more =
+          position_to_content(k, by_head(scaled.index_select(0, pass.rows), config_.heads), first_only);
       out = out.defined() ? out + more : more;
     }
     return out;
@@ -123,13 +140,15 @@ class DebertaAttention : public torch::nn::Module {
     const int64_t tokens = (positions.size(1) + 1) / 2;
     // Row 0 has the distances 0, -1, ... to its keys.
     const torch::Tensor looked_at = first_only ? positions.narrow(1, tokens - 1, tokens) : positions;
-    const torch::Tensor products = at::matmul(q.flatten(1, 2), looked_at.transpose(1, 2)).view({q.size(0), q.size(1), q.size(2), -1});
+    const torch::Tensor products =
+        at::matmul(q.flatten(1, 2), looked_at.transpose(1, 2)).view({q.size(0), q.size(1), q.size(2), -1});
     return first_only ? products : by_distance(products);
   }
   static torch::Tensor position_to_content(const torch::Tensor& k, const torch::Tensor& positions, bool first_only) {
     const int64_t tokens = k.size(2);
     if (first_only) return (k * positions.narrow(1, tokens - 1, tokens).unsqueeze(1)).sum(-1).unsqueeze(2);
-    const torch::Tensor products = at::matmul(k.flatten(1, 2), positions.flip(1).transpose(1, 2)).view({k.size(0), k.size(1), tokens, -1});
+    const torch::Tensor products =
+        at::matmul(k.flatten(1, 2), positions.flip(1).transpose(1, 2)).view({k.size(0), k.size(1), tokens, -1});
     return by_distance(products).transpose(-1, -2);
   }
 
@@ -138,11 +157,14 @@ class DebertaAttention : public torch::nn::Module {
   JoinedProjections query_key_value_;
 };
 
-/// The convolution over neighbouring tokens that the largest models have behind their first layer: LayerNorm(y + act(conv(x))).
+/// The convolution over neighbouring tokens that the largest models have behind their first layer: LayerNorm(y +
+/// act(conv(x))).
 class DebertaConvolution : public torch::nn::Module {
  public:
   DebertaConvolution(WeightMap& weights, const std::string& at, const DebertaConfig& c) : config_(c) {
-    weight_ = register_parameter("weight", weights.take(at + "conv.weight", {c.width, c.width / c.conv_groups, c.kernel}), /*requires_grad=*/false);
+    weight_ =
+        register_parameter("weight", weights.take(at + "conv.weight", {c.width, c.width / c.conv_groups, c.kernel}),
+                           /*requires_grad=*/false);
     bias_ = register_parameter("bias", weights.take(at + "conv.bias", {c.width}), /*requires_grad=*/false);
     norm_ = register_module("norm", FrozenLayerNorm(weights, at + "LayerNorm", c.width, c.norm_eps));
   }
@@ -150,7 +172,8 @@ class DebertaConvolution : public torch::nn::Module {
   /// x [N, D] before the layer, y [N, D] behind it -> [N, D]
   torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& y, const Packing& packing) {
     const torch::Tensor padded = packing.unpack(x).transpose(1, 2);
-    const torch::Tensor mixed = at::conv1d(padded, weight_, bias_, /*stride=*/1, /*padding=*/(config_.kernel - 1) / 2, /*dilation=*/1, config_.conv_groups);
+    const torch::Tensor mixed = at::conv1d(padded, weight_, bias_, /*stride=*/1, /*padding=*/(config_.kernel - 1) / 2,
+                                           /*dilation=*/1, config_.conv_groups);
     torch::Tensor packed = packing.pack(mixed.transpose(1, 2));
     if (is_training()) packed = seeded_dropout(packed, config_.hidden_dropout);
     return norm_(y + activate(packed, config_.conv_activation));
@@ -169,16 +192,22 @@ class DebertaLayer : public torch::nn::Module {
   DebertaLayer(WeightMap& weights, const DebertaConfig& c, int64_t index) : config_(c), name_(cat("layer ", index)) {
     const std::string at = cat("encoder.layer.", index, ".");
     attention_ = register_module("attention", std::make_shared<DebertaAttention>(weights, at + "attention.self.", c));
-    output_ = register_module("output", weights.projection(at + "attention.output.dense", c.width, c.width, DeclaredBias{true}));
-    attention_norm_ = register_module("attention_norm", FrozenLayerNorm(weights, at + "attention.output.LayerNorm", c.width, c.norm_eps));
-    mlp_in_ = register_module("mlp_in", weights.projection(at + "intermediate.dense", c.mlp_width, c.width, DeclaredBias{true}));
-    mlp_out_ = register_module("mlp_out", weights.projection(at + "output.dense", c.width, c.mlp_width, DeclaredBias{true}));
+    output_ = register_module("output",
+                              weights.projection(at + "attention.output.dense", c.width, c.width, DeclaredBias{true}));
+    attention_norm_ = register_module("attention_norm",
+                                      FrozenLayerNorm(weights, at + "attention.output.LayerNorm", c.width, c.norm_eps));
+    mlp_in_ = register_module("mlp_in",
+                              weights.projection(at + "intermediate.dense", c.mlp_width, c.width, DeclaredBias{true}));
+    mlp_out_ =
+        register_module("mlp_out", weights.projection(at + "output.dense", c.width, c.mlp_width, DeclaredBias{true}));
     mlp_norm_ = register_module("mlp_norm", FrozenLayerNorm(weights, at + "output.LayerNorm", c.width, c.norm_eps));
-    if (index == 0 && c.kernel > 0) convolution_ = register_module("convolution", std::make_shared<DebertaConvolution>(weights, "encoder.conv.", c));
+    if (index == 0 && c.kernel > 0)
+      convolution_ = register_module("convolution", std::make_shared<DebertaConvolution>(weights, "encoder.conv.", c));
   }
 
   torch::Tensor forward(const std::vector<torch::Tensor>& in, const Pass& pass) {
-    const torch::Tensor attended = behind_attention(attention_->forward(in, pass, false), in[0]), out = feed_forward(attended);
+    const torch::Tensor attended = behind_attention(attention_->forward(in, pass, false), in[0]),
+                        out = feed_forward(attended);
     pass.note(name_ + ", attention", attended);
     pass.note(name_ + ", feed-forward", out);
     if (!convolution_) return out;
@@ -201,7 +230,9 @@ class DebertaLayer : public torch::nn::Module {
 
  private:
   double dropout() const { return is_training() ? config_.hidden_dropout : 0.0; }
-  torch::Tensor behind_attention(const torch::Tensor& mixed, const torch::Tensor& x) { return attention_norm_->of_sum(output_(mixed), x, dropout()); }
+  torch::Tensor behind_attention(const torch::Tensor& mixed, const torch::Tensor& x) {
+    return attention_norm_->of_sum(output_(mixed), x, dropout());
+  }
   torch::Tensor feed_forward(const torch::Tensor& x) {
     return mlp_norm_->of_sum(mlp_out_->of_activated(mlp_in_(x), config_.activation), x, dropout());
   }
@@ -216,7 +247,8 @@ class DebertaLayer : public torch::nn::Module {
 
 class DebertaModel : public PackedEncoder<DebertaLayer> {
  public:
-  DebertaModel(const ModelFiles& files, DebertaConfig config, const std::string& prefix) : PackedEncoder("deberta-v2"), config_(std::move(config)) {
+  DebertaModel(const ModelFiles& files, DebertaConfig config, const std::string& prefix)
+      : PackedEncoder("deberta-v2"), config_(std::move(config)) {
     WeightMap weights(files, prefix);
     const DebertaConfig& c = config_;
     weights.expect_size("vocab_size", c.vocabulary);
@@ -225,16 +257,26 @@ class DebertaModel : public PackedEncoder<DebertaLayer> {
     weights.expect_size("num_hidden_layers", c.layers);
     weights.expect_size("intermediate_size", c.mlp_width);
     words_ = register_module("words", weights.embedding(kDebertaTable, c.vocabulary, c.embedding_width, c.padding));
-    if (c.absolute) positions_ = register_module("positions", weights.embedding("embeddings.position_embeddings", -1, c.embedding_width));
-    if (c.segments > 0) segments_ = register_module("segments", weights.embedding("embeddings.token_type_embeddings", c.segments, c.embedding_width));
-    if (c.embedding_width != c.width) widening_ = register_module("widening", weights.projection("embeddings.embed_proj", c.width, c.embedding_width, DeclaredBias{false}));
+    if (c.absolute)
+      positions_ =
+          register_module("positions", weights.embedding("embeddings.position_embeddings", -1, c.embedding_width));
+    if (c.segments > 0)
+      segments_ = register_module("segments",
+                                  weights.embedding("embeddings.token_type_embeddings", c.segments, c.embedding_width));
+    if (c.embedding_width != c.width)
+      widening_ = register_module(
+          "widening", weights.projection("embeddings.embed_proj", c.width, c.embedding_width, DeclaredBias{false}));
     norm_ = register_module("norm", FrozenLayerNorm(weights, "embeddings.LayerNorm", c.width, c.norm_eps));
-    if (c.relative) distances_ = register_parameter("distances", weights.take("encoder.rel_embeddings.weight", {2 * c.span(), c.width}), /*requires_grad=*/false);
-    if (c.norm_positions) distance_norm_ = register_module("distance_norm", FrozenLayerNorm(weights, "encoder.LayerNorm", c.width, c.norm_eps));
+    if (c.relative)
+      distances_ = register_parameter(
+          "distances", weights.take("encoder.rel_embeddings.weight", {2 * c.span(), c.width}), /*requires_grad=*/false);
+    if (c.norm_positions)
+      distance_norm_ =
+          register_module("distance_norm", FrozenLayerNorm(weights, "encoder.LayerNorm", c.width, c.norm_eps));
     for (int64_t i = 0; i < c.layers; ++i) add_layer(std::make_shared<DebertaLayer>(weights, c, i));
     // Published files keep tables and heads of their pre-training.
-    weights.finish("deberta-v2", {"pooler.", "classifier.", "cls.", "lm_predictions.", "mask_predictions.", "embeddings.position_embeddings.",
-                                  "embeddings.position_ids"});
+    weights.finish("deberta-v2", {"pooler.", "classifier.", "cls.", "lm_predictions.", "mask_predictions.",
+                                  "embeddings.position_embeddings.", "embeddings.position_ids"});
     base_parameters_ = weights.taken();
   }
 
@@ -244,13 +286,16 @@ class DebertaModel : public PackedEncoder<DebertaLayer> {
     const int64_t tokens = ids.size(1);
     if (positions_) {
       const int64_t most = positions_->weight().size(0);
-      check(tokens <= most, "a text of ", tokens, " tokens is longer than the model's ", most, " positions; lower data.max_length");
+      check(tokens <= most, "a text of ", tokens, " tokens is longer than the model's ", most,
+            " positions; lower data.max_length");
     }
-    auto pass = std::make_shared<DebertaPass>(DebertaPass{{Packing(batch.attention_mask, ids.size(0), tokens, ids.device())}});
+    auto pass =
+        std::make_shared<DebertaPass>(DebertaPass{{Packing(batch.attention_mask, ids.size(0), tokens, ids.device())}});
     if (!config_.uses_positions()) return pass;
     // Nearer distances have nearer rows, so those of this batch stand side by side: layers project these and no others.
     const torch::Tensor distance = torch::arange(tokens - 1, -tokens, -1, ids.options());
-    const torch::Tensor rows = (log_buckets(distance, config_.buckets, config_.farthest) + config_.span()).clamp(0, 2 * config_.span() - 1);
+    const torch::Tensor rows =
+        (log_buckets(distance, config_.buckets, config_.farthest) + config_.span()).clamp(0, 2 * config_.span() - 1);
     const int64_t last = rows[0].item<int64_t>(), first = rows[-1].item<int64_t>();
     const torch::Tensor used = distances_.narrow(0, first, last - first + 1);
     pass->rows = rows - first;
@@ -266,7 +311,8 @@ class DebertaModel : public PackedEncoder<DebertaLayer> {
       const torch::Tensor cells = torch::arange(batch.input_ids.size(1), ids.options()).expand_as(batch.input_ids);
       x = x + positions_(packing.pack(batch.position_ids.defined() ? batch.position_ids : cells));
     }
-    if (segments_) x = x + segments_(batch.token_type_ids.defined() ? packing.pack(batch.token_type_ids) : torch::zeros_like(ids));
+    if (segments_)
+      x = x + segments_(batch.token_type_ids.defined() ? packing.pack(batch.token_type_ids) : torch::zeros_like(ids));
     if (widening_) x = widening_(x);
     x = norm_(x);
     pass.note("the embeddings", x);
@@ -292,15 +338,18 @@ class DebertaModel : public PackedEncoder<DebertaLayer> {
 /// Sizes that the weights show are taken from the weights.
 DebertaConfig read_deberta(const ModelFiles& files, const std::string& prefix, const ModelOptions& options) {
   DebertaConfig c{DebertaSettings::read(files.config())};
-  const auto size = [&](const std::string& name, int64_t side) { return files.has(prefix + name) ? files.tensor(prefix + name).size(side) : 0; };
+  const auto size = [&](const std::string& name, int64_t side) {
+    return files.has(prefix + name) ? files.tensor(prefix + name).size(side) : 0;
+  };
   while (files.has(cat(prefix, "encoder.layer.", c.layers, ".attention.self.query_proj.weight"))) ++c.layers;
   c.vocabulary = size(cat(kDebertaTable, ".weight"), 0);
   c.embedding_width = size(cat(kDebertaTable, ".weight"), 1);
   c.width = size("embeddings.LayerNorm.weight", 0);
   c.mlp_width = size("encoder.layer.0.intermediate.dense.weight", 0);
-  check(c.width % c.heads == 0, "model ", files.file().string(), ": its config.json's num_attention_heads ", c.heads, " does not divide its width ", c.width);
-  check(c.kernel == 0 || c.width % c.conv_groups == 0, "model ", files.file().string(), ": its config.json's conv_groups ", c.conv_groups,
+  check(c.width % c.heads == 0, "model ", files.file().string(), ": its config.json's num_attention_heads ", c.heads,
         " does not divide its width ", c.width);
+  check(c.kernel == 0 || c.width % c.conv_groups == 0, "model ", files.file().string(),
+        ": its config.json's conv_groups ", c.conv_groups, " does not divide its width ", c.width);
   if (options.dropout) c.hidden_dropout = c.attention_dropout = *options.dropout;
   return c;
 }
@@ -310,7 +359,8 @@ DebertaConfig read_deberta(const ModelFiles& files, const std::string& prefix, c
 void register_deberta_family(ModelFamilies& families) {
   ModelFamily family;
   family.recognises = [](const ModelFiles& files) {
-    return model_type_of(files.config()) == "deberta-v2" && WeightMap::prefix_of(files, std::string(kDebertaTable) + ".weight").has_value();
+    return model_type_of(files.config()) == "deberta-v2" &&
+           WeightMap::prefix_of(files, std::string(kDebertaTable) + ".weight").has_value();
   };
   family.build = [](const ModelFiles& files, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
     const std::string prefix = *WeightMap::prefix_of(files, std::string(kDebertaTable) + ".weight");

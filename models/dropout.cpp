@@ -21,14 +21,16 @@ torch::Tensor apply_mask(const torch::Tensor& x, const torch::Tensor& residual, 
   const uint32_t threshold = drop_threshold(p);
   const auto scale = static_cast<float>(1.0 / (1.0 - p));
   parallel_rows(x.numel(), 1, [&](int64_t begin, int64_t size) {
-    masked_sum(to + begin, from + begin, beside ? beside + begin : nullptr, begin, size, static_cast<uint32_t>(seed), threshold, scale);
+    masked_sum(to + begin, from + begin, beside ? beside + begin : nullptr, begin, size, static_cast<uint32_t>(seed),
+               threshold, scale);
   });
   return out;
 }
 
 class DropoutAdd : public torch::autograd::Function<DropoutAdd> {
  public:
-  static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& x, const std::optional<torch::Tensor>& residual, double p, int64_t seed) {
+  static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& x,
+                               const std::optional<torch::Tensor>& residual, double p, int64_t seed) {
     ctx->saved_data["p"] = p;
     ctx->saved_data["seed"] = seed;
     ctx->saved_data["residual"] = residual.has_value();
@@ -58,7 +60,8 @@ int64_t draw_dropout_seed() {
 
 torch::Tensor dropout_add(const torch::Tensor& x, const torch::Tensor& residual, double p) {
   if (p <= 0) return x + residual;
-  if (x.device().is_cpu() && x.scalar_type() == torch::kBFloat16) return dropout_add(x.to(torch::kFloat32), residual, p);  // from autocast
+  if (x.device().is_cpu() && x.scalar_type() == torch::kBFloat16)
+    return dropout_add(x.to(torch::kFloat32), residual, p);  // from autocast
   if (!is_plain(x) || !is_plain(residual)) return at::dropout(x, p, /*train=*/true) + residual;
   return DropoutAdd::apply(x, std::optional(residual), p, draw_dropout_seed());
 }

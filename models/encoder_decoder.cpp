@@ -12,7 +12,8 @@ class SourceDecoding : public DecodingState {
   SourceDecoding(EncoderDecoder& model, const Batch& prompt) : model_(model), caches_(model.decoder_layers()) {
     const torch::NoGradGuard no_grad;
     const torch::Tensor& start = prompt.decoder_input_ids;
-    check(start.defined() && start.dim() == 2 && start.size(1) >= 1, "decoding needs the decoder's first token in decoder_input_ids [B, 1]");
+    check(start.defined() && start.dim() == 2 && start.size(1) >= 1,
+          "decoding needs the decoder's first token in decoder_input_ids [B, 1]");
     std::tie(source_, source_packing_) = model_.encode(prompt);
     for (int64_t t = 0; t < start.size(1); ++t) SourceDecoding::advance(start.select(1, t));
   }
@@ -94,11 +95,13 @@ std::pair<torch::Tensor, std::shared_ptr<const Packing>> EncoderDecoder::encode(
 }
 
 std::pair<torch::Tensor, std::shared_ptr<const Packing>> EncoderDecoder::decode(const Batch& batch) {
-  check(batch.decoder_input_ids.defined(), "a sequence-to-sequence model needs decoder_input_ids, which this task does not give");
+  check(batch.decoder_input_ids.defined(),
+        "a sequence-to-sequence model needs decoder_input_ids, which this task does not give");
   const auto [source, source_packing] = encode(batch);
   const torch::Tensor& ids = batch.decoder_input_ids;
   const auto packing = std::make_shared<const Packing>(torch::ones_like(ids), ids.size(0), ids.size(1), ids.device());
-  return {decoder_->forward(embed(packing->pack(ids)), packing, 0, source, source_packing, nullptr, checkpointing_), packing};
+  return {decoder_->forward(embed(packing->pack(ids)), packing, 0, source, source_packing, nullptr, checkpointing_),
+          packing};
 }
 
 torch::Tensor EncoderDecoder::read_itself(const Batch& batch) {
@@ -110,13 +113,15 @@ torch::Tensor EncoderDecoder::read_itself(const Batch& batch) {
 }
 
 torch::Tensor EncoderDecoder::step(const torch::Tensor& ids, int64_t before, const torch::Tensor& source,
-                                   const std::shared_ptr<const Packing>& source_packing, std::vector<DecoderCache>& caches) {
+                                   const std::shared_ptr<const Packing>& source_packing,
+                                   std::vector<DecoderCache>& caches) {
   const auto packing = std::make_shared<const Packing>(torch::Tensor(), ids.size(0), 1, ids.device());
   return logits_of(decoder_->forward(embed(ids), packing, before, source, source_packing, &caches, false));
 }
 
 torch::Tensor EncoderDecoder::logits_of(const torch::Tensor& x) {
-  const torch::Tensor read = before_output(x), logits = lm_head_ ? lm_head_(read) : words_->project(read), bias = logits_bias();
+  const torch::Tensor read = before_output(x), logits = lm_head_ ? lm_head_(read) : words_->project(read),
+                      bias = logits_bias();
   return bias.defined() ? logits + bias : logits;
 }
 

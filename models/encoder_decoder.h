@@ -1,4 +1,5 @@
-// What sequence-to-sequence models share: the source encoded once, the decoder's caches, the output layer, decoding. A family gives its two stacks.
+// What sequence-to-sequence models share: the source encoded once, the decoder's caches, the output layer, decoding. A
+// family gives its two stacks.
 #pragma once
 
 #include <memory>
@@ -30,10 +31,12 @@ struct DecoderCache {
 /// An encoder's or a decoder's layers and what stands around them.
 class SequenceStack : public torch::nn::Module {
  public:
-  /// Embedded tokens x [N, D], T of them a row behind `before` others -> states [N, D]. A decoder looks at `source` [N', D], the encoder's states
-  /// packed by `source_packing`, and keeps keys and values in `caches`, one a layer, where they are given.
-  virtual torch::Tensor forward(torch::Tensor x, const std::shared_ptr<const Packing>& packing, int64_t before, const torch::Tensor& source,
-                                const std::shared_ptr<const Packing>& source_packing, std::vector<DecoderCache>* caches, bool checkpointing) = 0;
+  /// Embedded tokens x [N, D], T of them a row behind `before` others -> states [N, D]. A decoder looks at `source`
+  /// [N', D], the encoder's states packed by `source_packing`, and keeps keys and values in `caches`, one a layer,
+  /// where they are given.
+  virtual torch::Tensor forward(torch::Tensor x, const std::shared_ptr<const Packing>& packing, int64_t before,
+                                const torch::Tensor& source, const std::shared_ptr<const Packing>& source_packing,
+                                std::vector<DecoderCache>* caches, bool checkpointing) = 0;
   virtual void add_sites(std::vector<AdapterSite>& sites) = 0;
   virtual size_t layer_count() const = 0;
 };
@@ -52,8 +55,8 @@ class EncoderDecoder : public LanguageModel {
   /// The encoder's states, packed [N, D], and how.
   std::pair<torch::Tensor, std::shared_ptr<const Packing>> encode(const Batch& batch);
   /// One token a row, ids [B], behind `before` others -> logits [B, V].
-  torch::Tensor step(const torch::Tensor& ids, int64_t before, const torch::Tensor& source, const std::shared_ptr<const Packing>& source_packing,
-                     std::vector<DecoderCache>& caches);
+  torch::Tensor step(const torch::Tensor& ids, int64_t before, const torch::Tensor& source,
+                     const std::shared_ptr<const Packing>& source_packing, std::vector<DecoderCache>& caches);
   size_t decoder_layers() const { return decoder_->layer_count(); }
 
  protected:

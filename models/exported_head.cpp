@@ -13,14 +13,16 @@ class ExportedHead : public LanguageModel {
  public:
   ExportedHead(std::shared_ptr<LanguageModel> base, const ModelFiles& archive, const OwnHead& head)
       : base_(register_module("base", std::move(base))), name_(head.module), pooling_(parse_pooling(head.pooling)) {
-    head_ = register_module("head", Projection(name_ + ".weight", archive.tensor(name_ + ".weight").detach(), archive.tensor(name_ + ".bias").detach()));
+    head_ = register_module("head", Projection(name_ + ".weight", archive.tensor(name_ + ".weight").detach(),
+                                               archive.tensor(name_ + ".bias").detach()));
   }
 
   ModelOutput forward(const Batch& batch) override {
     torch::Tensor pooled = pooling_ == Pooling::cls ? base_->first_states(batch) : torch::Tensor();
     if (!pooled.defined()) {
       const torch::Tensor hidden = base_->forward(batch).hidden;
-      check(hidden.defined(), "the native family ", family(), " gives no hidden states that the head ", name_, " could pool");
+      check(hidden.defined(), "the native family ", family(), " gives no hidden states that the head ", name_,
+            " could pool");
       pooled = pool(hidden, batch.attention_mask, pooling_);
     }
     return {.hidden = {}, .logits = head_->forward(pooled.to(head_->weight().scalar_type()))};
@@ -39,7 +41,9 @@ class ExportedHead : public LanguageModel {
   void set_gradient_checkpointing(bool on) override { base_->set_gradient_checkpointing(on); }
   bool takes_padding() const override { return base_->takes_padding(); }
   std::string family() const override { return base_->family(); }
-  std::vector<std::pair<std::string, torch::Tensor>> checkpoints(const Batch& batch) override { return base_->checkpoints(batch); }
+  std::vector<std::pair<std::string, torch::Tensor>> checkpoints(const Batch& batch) override {
+    return base_->checkpoints(batch);
+  }
 
  private:
   std::shared_ptr<LanguageModel> base_;
@@ -52,7 +56,8 @@ class ExportedHead : public LanguageModel {
 
 ModelFamily with_exported_head(const ModelFamily& family) {
   ModelFamily out = family;
-  out.build = [build = family.build](const ModelFiles& archive, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
+  out.build = [build = family.build](const ModelFiles& archive,
+                                     const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
     const auto head = options.head == HeadKind::as_files ? own_head_of(archive) : std::nullopt;
     if (!head) return build(archive, options);
     ModelOptions below = options;

@@ -5,7 +5,8 @@
 
 namespace deeplora {
 
-/// The family for archives with such a head too: its model of the archive's base, pooled and multiplied with the head, whose weight is a site of role "head".
+/// The family for archives with such a head too: its model of the archive's base, pooled and multiplied with the head,
+/// whose weight is a site of role "head".
 ModelFamily with_exported_head(const ModelFamily& family);
 
 }  // namespace deeplora

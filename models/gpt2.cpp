@@ -1,4 +1,5 @@
-// GPT-2: learned positions, fused query/key/value, weights stored [in, out] (Conv1D), output layer tied to the word table.
+// GPT-2: learned positions, fused query/key/value, weights stored [in, out] (Conv1D), output layer tied to the word
+// table.
 #include <torch/torch.h>
 
 #include "models/causal_model.h"
@@ -21,7 +22,8 @@ class Gpt2Layer : public CausalLayer {
   Gpt2Layer(WeightMap& weights, const Gpt2Config& c, int64_t index) : config_(c) {
     const std::string at = cat("h.", index, ".");
     attention_norm_ = register_module("attention_norm", FrozenLayerNorm(weights, at + "ln_1", c.width, c.norm_eps));
-    query_key_value_ = register_module("query_key_value", weights.transposed_projection(at + "attn.c_attn", 3 * c.width, c.width));
+    query_key_value_ =
+        register_module("query_key_value", weights.transposed_projection(at + "attn.c_attn", 3 * c.width, c.width));
     output_ = register_module("output", weights.transposed_projection(at + "attn.c_proj", c.width, c.width));
     mlp_norm_ = register_module("mlp_norm", FrozenLayerNorm(weights, at + "ln_2", c.width, c.norm_eps));
     mlp_in_ = register_module("mlp_in", weights.transposed_projection(at + "mlp.c_fc", c.mlp_width, c.width));
@@ -59,7 +61,8 @@ class Gpt2Layer : public CausalLayer {
 
 class Gpt2Model : public CausalModel {
  public:
-  Gpt2Model(const ModelFiles& archive, Gpt2Config config, const std::string& prefix, const ModelOptions& options) : CausalModel("gpt2"), config_(std::move(config)) {
+  Gpt2Model(const ModelFiles& archive, Gpt2Config config, const std::string& prefix, const ModelOptions& options)
+      : CausalModel("gpt2"), config_(std::move(config)) {
     WeightMap weights(archive, prefix);
     const std::string outside = prefix_above(prefix);
     WeightMap above(archive, outside);
@@ -88,7 +91,9 @@ class Gpt2Model : public CausalModel {
     return is_training() ? seeded_dropout(x, config_.embedding_dropout) : x;
   }
   torch::Tensor normalise(const torch::Tensor& x) override { return norm_(x); }
-  void add_embedding_sites(std::vector<AdapterSite>& sites) override { sites.push_back(positions_->site("embedding", SiteKind::embedding)); }
+  void add_embedding_sites(std::vector<AdapterSite>& sites) override {
+    sites.push_back(positions_->site("embedding", SiteKind::embedding));
+  }
 
  private:
   Gpt2Config config_;
@@ -105,8 +110,9 @@ Gpt2Config read_config(const ModelFiles& archive, const std::string& prefix, con
   c.positions = archive.tensor(prefix + "wpe.weight").size(0);
   while (archive.has(cat(prefix, "h.", c.layers, ".attn.c_attn.weight"))) ++c.layers;
   if (archive.has(prefix + "h.0.mlp.c_fc.weight")) c.mlp_width = archive.tensor(prefix + "h.0.mlp.c_fc.weight").size(1);
-  check(c.heads > 0 && c.width % c.heads == 0, "model ", archive.file().string(), ": its config.json gives no usable n_head (", c.heads,
-        ", width ", c.width, "); export it with tools/export_torchscript.py");
+  check(c.heads > 0 && c.width % c.heads == 0, "model ", archive.file().string(),
+        ": its config.json gives no usable n_head (", c.heads, ", width ", c.width,
+        "); export it with tools/export_torchscript.py");
   if (options.dropout) c.embedding_dropout = c.residual_dropout = c.attention_dropout = *options.dropout;
   return c;
 }
@@ -125,7 +131,8 @@ void register_gpt2_family(ModelFamilies& families) {
   };
   family.class_head = [](const ModelFiles& files, int64_t outputs) {
     const std::string prefix = *WeightMap::prefix_of(files, kWordTable);
-    return describe_class_head(score_form(), files, "GPT2", "transformer.", prefix, files.tensor(prefix + kWordTable).size(1), outputs);
+    return describe_class_head(score_form(), files, "GPT2", "transformer.", prefix,
+                               files.tensor(prefix + kWordTable).size(1), outputs);
   };
   families.add("gpt2", std::move(family));
 }

@@ -1,5 +1,6 @@
-// Llama and the decoders of its shape: SmolLM, Mistral (sliding window), Qwen2 (biases), Qwen3 (norms of queries and keys), Phi-3 (fused weights), Gemma
-// (norms of 1 + weight), Gemma 2 (norms behind each part too, bounded scores), Gemma 3 (two kinds of positions).
+// Llama and the decoders of its shape: SmolLM, Mistral (sliding window), Qwen2 (biases), Qwen3 (norms of queries and
+// keys), Phi-3 (fused weights), Gemma (norms of 1 + weight), Gemma 2 (norms behind each part too, bounded scores),
+// Gemma 3 (two kinds of positions).
 #include <torch/torch.h>
 
 #include <algorithm>
@@ -19,13 +20,15 @@ namespace {
 
 constexpr const char* kWordTable = "embed_tokens.weight";
 /// By model_type, the name in transformers' classes.
-const std::map<std::string, std::string> kModelTypes{{"llama", "Llama"}, {"mistral", "Mistral"}, {"qwen2", "Qwen2"}, {"qwen3", "Qwen3"},
-                                                     {"phi3", "Phi3"}, {"gemma", "Gemma"}, {"gemma2", "Gemma2"}, {"gemma3_text", "Gemma3Text"}};
+const std::map<std::string, std::string> kModelTypes{
+    {"llama", "Llama"}, {"mistral", "Mistral"}, {"qwen2", "Qwen2"},   {"qwen3", "Qwen3"},
+    {"phi3", "Phi3"},   {"gemma", "Gemma"},     {"gemma2", "Gemma2"}, {"gemma3_text", "Gemma3Text"}};
 
 struct LlamaConfig : LlamaSettings {
   std::string family = "llama";
   int64_t layers = 0, width = 0, mlp_width = 0, vocabulary = 0;
-  torch::Tensor frequencies = {}, local_frequencies = {};  ///< [d / 2] radians per position; local ones of layers with a window
+  torch::Tensor frequencies = {},
+                local_frequencies = {};  ///< [d / 2] radians per position; local ones of layers with a window
 
   double norm_offset() const { return gemma ? 1.0 : 0.0; }
   const torch::Tensor& frequencies_of(int64_t layer) const {
@@ -36,7 +39,8 @@ struct LlamaConfig : LlamaSettings {
 /// Queries, keys and values of x, turned and attended: [N, D] -> [N, D].
 class LlamaAttention : public torch::nn::Module {
  public:
-  LlamaAttention(WeightMap& weights, const std::string& at, const LlamaConfig& c, int64_t index) : config_(c), frequencies_(c.frequencies_of(index)) {
+  LlamaAttention(WeightMap& weights, const std::string& at, const LlamaConfig& c, int64_t index)
+      : config_(c), frequencies_(c.frequencies_of(index)) {
     const int64_t q = c.heads * c.head_width, kv = c.kv_heads * c.head_width;
     const DeclaredBias biased{c.query_bias, "attention_bias"};
     if (weights.has(at + "qkv_proj.weight")) {
@@ -47,10 +51,13 @@ class LlamaAttention : public torch::nn::Module {
       value_ = register_module("value", weights.projection(at + "v_proj", kv, c.width, biased));
       query_key_value_ = weights.joined({query_, key_, value_});
     }
-    output_ = register_module("output", weights.projection(at + "o_proj", c.width, q, DeclaredBias{c.output_bias, "attention_bias"}));
+    output_ = register_module(
+        "output", weights.projection(at + "o_proj", c.width, q, DeclaredBias{c.output_bias, "attention_bias"}));
     if (weights.has(at + "q_norm.weight")) {
-      query_norm_ = register_module("query_norm", FrozenRmsNorm(weights, at + "q_norm", c.head_width, c.norm_eps, c.norm_offset()));
-      key_norm_ = register_module("key_norm", FrozenRmsNorm(weights, at + "k_norm", c.head_width, c.norm_eps, c.norm_offset()));
+      query_norm_ = register_module("query_norm",
+                                    FrozenRmsNorm(weights, at + "q_norm", c.head_width, c.norm_eps, c.norm_offset()));
+      key_norm_ =
+          register_module("key_norm", FrozenRmsNorm(weights, at + "k_norm", c.head_width, c.norm_eps, c.norm_offset()));
     }
     shape_ = {.heads = c.heads,
               .kv_heads = c.kv_heads,
@@ -113,7 +120,9 @@ class LlamaFeedForward : public torch::nn::Module {
     out_ = register_module("out", weights.projection(at + "down_proj", c.width, c.mlp_width, biased));
   }
 
-  torch::Tensor forward(const torch::Tensor& x) { return out_->of_gated(fused_ ? fused_(x) : gate_up_.as_one(x), config_.activation); }
+  torch::Tensor forward(const torch::Tensor& x) {
+    return out_->of_gated(fused_ ? fused_(x) : gate_up_.as_one(x), config_.activation);
+  }
 
   void add_sites(std::vector<AdapterSite>& sites) {
     if (fused_) {
@@ -186,12 +195,14 @@ class LlamaModel : public CausalModel {
     weights.expect_size("hidden_size", c.width);
     weights.expect_size("num_hidden_layers", c.layers);
     weights.expect_size("intermediate_size", c.mlp_width);
-    words_ = register_module("words", weights.embedding("embed_tokens", c.vocabulary, c.width, archive.config().value("pad_token_id", int64_t{-1})));
+    words_ = register_module("words", weights.embedding("embed_tokens", c.vocabulary, c.width,
+                                                        archive.config().value("pad_token_id", int64_t{-1})));
     for (int64_t i = 0; i < c.layers; ++i) add_layer(std::make_shared<LlamaLayer>(weights, c, i));
     norm_ = register_module("norm", FrozenRmsNorm(weights, "norm", c.width, c.norm_eps, c.norm_offset()));
     logits_cap_ = c.logits_cap;
     take_head(archive, above, weights, prefix.substr(outside.size()) + kWordTable, c.vocabulary, c.width, options);
-    weights.finish(c.family, {"lm_head.", "score.", "rotary_emb.", "*.rotary_emb.inv_freq", "embed_tokens.embed_scale"});
+    weights.finish(c.family,
+                   {"lm_head.", "score.", "rotary_emb.", "*.rotary_emb.inv_freq", "embed_tokens.embed_scale"});
     above.finish(c.family, {""});
     base_parameters_ = weights.taken();
     base_parameters_.insert(base_parameters_.end(), above.taken().begin(), above.taken().end());
@@ -210,7 +221,9 @@ class LlamaModel : public CausalModel {
 
 /// Sizes that the weights show are taken from the weights.
 LlamaConfig read_config(const ModelFiles& archive, const std::string& prefix, const ModelOptions& options) {
-  const auto rows = [&](const std::string& name) { return archive.has(prefix + name) ? archive.tensor(prefix + name).size(0) : 0; };
+  const auto rows = [&](const std::string& name) {
+    return archive.has(prefix + name) ? archive.tensor(prefix + name).size(0) : 0;
+  };
   int64_t layers = 0;
   while (archive.has(cat(prefix, "layers.", layers, ".self_attn.o_proj.weight"))) ++layers;
   LlamaConfig c{LlamaSettings::read(archive.config(), layers)};
@@ -223,9 +236,10 @@ LlamaConfig read_config(const ModelFiles& archive, const std::string& prefix, co
   if (c.head_width == 0) c.head_width = c.width / c.heads;
   const int64_t fused = rows("layers.0.self_attn.qkv_proj.weight"), queries = rows("layers.0.self_attn.q_proj.weight");
   const int64_t found = fused > 0 ? fused - 2 * c.kv_heads * c.head_width : queries;
-  check(c.heads % c.kv_heads == 0 && c.head_width % 2 == 0 && c.heads * c.head_width == found, "model ", archive.file().string(),
-        ": its config.json's heads do not fit: num_attention_heads ", c.heads, ", num_key_value_heads ", c.kv_heads, ", head_dim ", c.head_width,
-        ", where ", fused > 0 ? "qkv_proj leaves" : "q_proj has", " ", found, " rows for queries");
+  check(c.heads % c.kv_heads == 0 && c.head_width % 2 == 0 && c.heads * c.head_width == found, "model ",
+        archive.file().string(), ": its config.json's heads do not fit: num_attention_heads ", c.heads,
+        ", num_key_value_heads ", c.kv_heads, ", head_dim ", c.head_width, ", where ",
+        fused > 0 ? "qkv_proj leaves" : "q_proj has", " ", found, " rows for queries");
   if (options.dropout) c.attention_dropout = c.residual_dropout = *options.dropout;
   c.frequencies = rotary_frequencies(c.rotary, c.head_width);
   if (c.local_rotary) c.local_frequencies = rotary_frequencies(*c.local_rotary, c.head_width);
@@ -247,7 +261,8 @@ void register_llama_family(ModelFamilies& families) {
   };
   family.class_head = [](const ModelFiles& files, int64_t outputs) {
     const std::string prefix = *WeightMap::prefix_of(files, kWordTable);
-    return describe_class_head(score_form(), files, kModelTypes.at(model_type_of(files.config())), "model.", prefix, files.tensor(prefix + kWordTable).size(1), outputs);
+    return describe_class_head(score_form(), files, kModelTypes.at(model_type_of(files.config())), "model.", prefix,
+                               files.tensor(prefix + kWordTable).size(1), outputs);
   };
   families.add("llama", std::move(family));
 }

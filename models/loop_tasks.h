@@ -7,7 +7,7 @@ namespace deeplora {
 
 /// One head of one sequence.
 struct HeadTask {
-  int64_t queries;        ///< rows of q, the output and log_sums, Q: T, or fewer for the first tokens alone (then not causal)
+  int64_t queries;  ///< rows of q, the output and log_sums, Q: T, or fewer for the first tokens alone (then not causal)
   int64_t tokens, width;  ///< T, d
   float scale;            ///< 1 / sqrt(d)
   uint32_t seed, first;   ///< the mask of row i and column j is a function of these, i and j
@@ -26,7 +26,7 @@ struct HeadView {
 struct HeadGradients {
   float *q, *k, *v;
   int64_t q_stride, stride;  ///< of q, and of k and v
-  bool add;  ///< k and v have gradients of another head already, to which these are added
+  bool add;                  ///< k and v have gradients of another head already, to which these are added
 };
 
 /// Rotary positions of rows: element j of a head and element j + half turn by the row's angle j.
@@ -41,9 +41,9 @@ struct NormTask {
   int64_t rows, width;
   const float *weight, *bias;  ///< [width]
   float eps;
-  int64_t first;               ///< number of the first element, of which its mask is a function
-  uint32_t seed, threshold;    ///< threshold 0: nothing is dropped
-  float kept;                  ///< 1 / (1 - dropout)
+  int64_t first;             ///< number of the first element, of which its mask is a function
+  uint32_t seed, threshold;  ///< threshold 0: nothing is dropped
+  float kept;                ///< 1 / (1 - dropout)
 };
 
 /// [rows, width] with `stride` elements between rows.

@@ -1,5 +1,5 @@
-// ModernBERT (Warner et al. 2024, arXiv 2412.13663): norms before each part, rotary positions, layers that see a window between layers that see
-// everything, gated feed-forward, fused query, key and value.
+// ModernBERT (Warner et al. 2024, arXiv 2412.13663): norms before each part, rotary positions, layers that see a window
+// between layers that see everything, gated feed-forward, fused query, key and value.
 #include <torch/torch.h>
 
 #include <array>
@@ -25,7 +25,8 @@ struct ModernBertConfig : ModernBertSettings {
 struct ModernBertPass : EncoderPass {
   std::array<RotaryAngles, 2> angles = {};  ///< of the tokens, without and with a window
   bool no_gaps = true;
-  torch::Tensor window_scores = {};  ///< [1, 1, T, T] to be added to the scores of layers with a window, where something needs it
+  torch::Tensor window_scores =
+      {};  ///< [1, 1, T, T] to be added to the scores of layers with a window, where something needs it
 };
 
 class ModernBertLayer : public torch::nn::Module {
@@ -40,7 +41,8 @@ class ModernBertLayer : public torch::nn::Module {
     };
     const DeclaredBias attention{c.attention_bias, "attention_bias"}, mlp{c.mlp_bias, "mlp_bias"};
     if (index > 0) attention_norm_ = norm("attn_norm");  // the first layer reads what a norm gave
-    query_key_value_ = register_module("query_key_value", weights.projection(at + "attn.Wqkv", 3 * c.width, c.width, attention));
+    query_key_value_ =
+        register_module("query_key_value", weights.projection(at + "attn.Wqkv", 3 * c.width, c.width, attention));
     output_ = register_module("output", weights.projection(at + "attn.Wo", c.width, c.width, attention));
     mlp_norm_ = norm("mlp_norm");
     mlp_in_ = register_module("mlp_in", weights.projection(at + "mlp.Wi", 2 * c.mlp_width, c.width, mlp));
@@ -52,7 +54,8 @@ class ModernBertLayer : public torch::nn::Module {
     const torch::Tensor normed_x = normed(x);
     if (attention_norm_) pass.note(name_ + ", before attention", normed_x);
     const auto qkv = query_key_value_(normed_x).chunk(3, -1);
-    const torch::Tensor before = attended(mix(qkv[0], qkv[1], qkv[2], pass, false), x), normed_before = mlp_norm_(before);
+    const torch::Tensor before = attended(mix(qkv[0], qkv[1], qkv[2], pass, false), x),
+                        normed_before = mlp_norm_(before);
     pass.note(name_ + ", before feed-forward", normed_before);
     return before + feed_forward(normed_before);
   }
@@ -76,22 +79,28 @@ class ModernBertLayer : public torch::nn::Module {
   double here(double dropout) const { return is_training() ? dropout : 0.0; }
 
   /// Softmax attention of packed q [N, D] (or [B, D] of first tokens) over k and v [N, D].
-  torch::Tensor mix(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const Pass& pass, bool first_only) const {
+  torch::Tensor mix(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const Pass& pass,
+                    bool first_only) const {
     const RotaryAngles& angles = pass.angles[slides_ ? 1 : 0];
     const double dropout = here(config_.attention_dropout);
     const int64_t heads = config_.heads, window = slides_ ? config_.window : 0;
-    const SequenceAttentionShape shape{.heads = heads, .kv_heads = heads, .first_only = first_only, .window = window, .dropout = dropout};
+    const SequenceAttentionShape shape{
+        .heads = heads, .kv_heads = heads, .first_only = first_only, .window = window, .dropout = dropout};
     const bool packed = can_attend_packed(q, k, v) && (window == 0 || pass.no_gaps);
     if (packed && !first_only) return sequence_attention(q, k, v, shape, pass.packing.offsets(), angles);
     const RotaryAngles of_queries =
-        first_only ? RotaryAngles{pass.packing.first_tokens(angles.cosines), pass.packing.first_tokens(angles.sines)} : angles;
+        first_only ? RotaryAngles{pass.packing.first_tokens(angles.cosines), pass.packing.first_tokens(angles.sines)}
+                   : angles;
     const torch::Tensor queries = rotated(q, heads, of_queries), keys = rotated(k, heads, angles);
     if (packed) return sequence_attention(queries, keys, v, shape, pass.packing.offsets());
-    if (window > 0) return biased_attention(queries, keys, v, heads, pass.packing, pass.window_scores, dropout, first_only);
+    if (window > 0)
+      return biased_attention(queries, keys, v, heads, pass.packing, pass.window_scores, dropout, first_only);
     return packed_attention(queries, keys, v, heads, pass.packing, dropout, first_only);
   }
 
-  torch::Tensor attended(const torch::Tensor& mixed, const torch::Tensor& x) { return dropout_add(output_(mixed), x, here(config_.attention_dropout)); }
+  torch::Tensor attended(const torch::Tensor& mixed, const torch::Tensor& x) {
+    return dropout_add(output_(mixed), x, here(config_.attention_dropout));
+  }
 
   torch::Tensor feed_forward(const torch::Tensor& x) {
     const torch::Tensor inner = mlp_in_(x);
@@ -118,7 +127,8 @@ class ModernBertModel : public PackedEncoder<ModernBertLayer> {
     weights.expect_size("num_hidden_layers", c.layers);
     weights.expect_size("intermediate_size", c.mlp_width);
     words_ = register_module("words", weights.embedding(kModernBertTable, c.vocabulary, c.width, c.padding));
-    first_norm_ = register_module("first_norm", FrozenLayerNorm(weights, "embeddings.norm", c.width, c.norm_eps, c.norm_bias));
+    first_norm_ =
+        register_module("first_norm", FrozenLayerNorm(weights, "embeddings.norm", c.width, c.norm_eps, c.norm_bias));
     for (int64_t i = 0; i < c.layers; ++i) add_layer(std::make_shared<ModernBertLayer>(weights, c, i));
     last_norm_ = register_module("last_norm", FrozenLayerNorm(weights, "final_norm", c.width, c.norm_eps, c.norm_bias));
     weights.finish("modernbert", {"head.", "decoder.", "classifier.", "rotary_emb."});
@@ -128,15 +138,18 @@ class ModernBertModel : public PackedEncoder<ModernBertLayer> {
  protected:
   std::shared_ptr<ModernBertPass> begin(const Batch& batch) override {
     const torch::Tensor& ids = batch.input_ids;
-    auto pass = std::make_shared<ModernBertPass>(ModernBertPass{{Packing(batch.attention_mask, ids.size(0), ids.size(1), ids.device())}});
+    auto pass = std::make_shared<ModernBertPass>(
+        ModernBertPass{{Packing(batch.attention_mask, ids.size(0), ids.size(1), ids.device())}});
     const torch::Tensor cell = torch::arange(ids.size(1), ids.options());
-    const torch::Tensor positions = pass->packing.pack(batch.position_ids.defined() ? batch.position_ids : cell.expand_as(ids));
+    const torch::Tensor positions =
+        pass->packing.pack(batch.position_ids.defined() ? batch.position_ids : cell.expand_as(ids));
     for (const size_t i : {0UL, 1UL}) pass->angles[i] = rotary_angles(positions, config_.frequencies[i]);
     pass->no_gaps = pass->packing.has_no_gaps();
     const torch::Tensor& weight = words_->weight();
     if (pass->no_gaps && can_attend_packed(weight, weight, weight)) return pass;
     const torch::Tensor hidden = (cell.unsqueeze(1) - cell).abs() >= config_.window;
-    pass->window_scores = torch::zeros({ids.size(1), ids.size(1)}, weight.options()).masked_fill(hidden, -1e30).unsqueeze(0).unsqueeze(0);
+    pass->window_scores =
+        torch::zeros({ids.size(1), ids.size(1)}, weight.options()).masked_fill(hidden, -1e30).unsqueeze(0).unsqueeze(0);
     return pass;
   }
 
@@ -166,9 +179,11 @@ ModernBertConfig read_modernbert(const ModelFiles& files, const std::string& pre
   const std::string mlp = prefix + "layers.0.mlp.Wo.weight";
   if (files.has(mlp)) c.mlp_width = files.tensor(mlp).size(1);
   check(c.width % c.heads == 0 && c.width / c.heads % 2 == 0, "model ", files.file().string(),
-        ": its config.json's num_attention_heads ", c.heads, " does not fit: expected heads of an even width, found a width of ", c.width);
+        ": its config.json's num_attention_heads ", c.heads,
+        " does not fit: expected heads of an even width, found a width of ", c.width);
   if (options.dropout) c.embedding_dropout = c.attention_dropout = c.mlp_dropout = *options.dropout;
-  c.frequencies = {rotary_frequencies(c.rotary, c.width / c.heads), rotary_frequencies(c.local_rotary, c.width / c.heads)};
+  c.frequencies = {rotary_frequencies(c.rotary, c.width / c.heads),
+                   rotary_frequencies(c.local_rotary, c.width / c.heads)};
   return c;
 }
 
@@ -177,7 +192,8 @@ ModernBertConfig read_modernbert(const ModelFiles& files, const std::string& pre
 void register_modernbert_family(ModelFamilies& families) {
   ModelFamily family;
   family.recognises = [](const ModelFiles& files) {
-    return model_type_of(files.config()) == "modernbert" && WeightMap::prefix_of(files, std::string(kModernBertTable) + ".weight").has_value();
+    return model_type_of(files.config()) == "modernbert" &&
+           WeightMap::prefix_of(files, std::string(kModernBertTable) + ".weight").has_value();
   };
   family.build = [](const ModelFiles& files, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
     const std::string prefix = *WeightMap::prefix_of(files, std::string(kModernBertTable) + ".weight");

@@ -8,12 +8,13 @@
 
 namespace deeplora {
 
-/// LayerNorm(residual + dropout(x, p)) weight + bias for x and residual [..., D], weight and bias [D]. Frozen weights on the CPU in float32: in one
-/// pass over memory, keeping the sum and two numbers for each row for the backward pass.
-torch::Tensor norm_of_sum(const torch::Tensor& x, const torch::Tensor& residual, const torch::Tensor& weight, const torch::Tensor& bias, double eps,
-                          double p);
+/// LayerNorm(residual + dropout(x, p)) weight + bias for x and residual [..., D], weight and bias [D]. Frozen weights
+/// on the CPU in float32: in one pass over memory, keeping the sum and two numbers for each row for the backward pass.
+torch::Tensor norm_of_sum(const torch::Tensor& x, const torch::Tensor& residual, const torch::Tensor& weight,
+                          const torch::Tensor& bias, double eps, double p);
 
-/// x / sqrt(mean(x^2) + eps) weight for x [..., D], weight [D]; a frozen one on the CPU in float32 in one pass over memory.
+/// x / sqrt(mean(x^2) + eps) weight for x [..., D], weight [D]; a frozen one on the CPU in float32 in one pass over
+/// memory.
 torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double eps);
 
 /// (x - mean) / sqrt(var + eps) * weight + bias over the last dimension.
@@ -23,7 +24,9 @@ class FrozenLayerNormImpl : public torch::nn::Module {
   FrozenLayerNormImpl(WeightMap& weights, const std::string& name, int64_t width, double eps, bool biased = true);
   torch::Tensor forward(const torch::Tensor& x) const;
   /// forward(residual + dropout(x, p))
-  torch::Tensor of_sum(const torch::Tensor& x, const torch::Tensor& residual, double p) const { return norm_of_sum(x, residual, weight_, bias_, eps_, p); }  ///< [..., D] -> [..., D]
+  torch::Tensor of_sum(const torch::Tensor& x, const torch::Tensor& residual, double p) const {
+    return norm_of_sum(x, residual, weight_, bias_, eps_, p);
+  }  ///< [..., D] -> [..., D]
 
  private:
   torch::Tensor weight_, bias_;

@@ -17,7 +17,8 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr int64_t kCells = int64_t{1} << 22;  ///< logits in one stretch: 16 MiB of float32, which a processor's last cache holds
+constexpr int64_t kCells =
+    int64_t{1} << 22;  ///< logits in one stretch: 16 MiB of float32, which a processor's last cache holds
 
 /// The losses of a stretch's tokens, added up; scores [m, V] are overwritten, with `gradient` by the gradient of that.
 double losses_of(torch::Tensor& scores, const torch::Tensor& labels, bool gradient) {
@@ -27,7 +28,8 @@ double losses_of(torch::Tensor& scores, const torch::Tensor& labels, bool gradie
   const int64_t* wanted = labels.const_data_ptr<int64_t>();
   parallel_rows(rows, columns, [&](int64_t first, int64_t count) {
     for (int64_t i = first; i < first + count; ++i)
-      losses[static_cast<size_t>(i)] = static_cast<double>(token_loss(cells + i * columns, wanted[i], columns, gradient));
+      losses[static_cast<size_t>(i)] =
+          static_cast<double>(token_loss(cells + i * columns, wanted[i], columns, gradient));
   });
   double sum = 0;
   for (const double loss : losses) sum += loss;
@@ -36,8 +38,9 @@ double losses_of(torch::Tensor& scores, const torch::Tensor& labels, bool gradie
 
 class OutputLoss : public torch::autograd::Function<OutputLoss> {
  public:
-  static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& states, const AutocastCopy::Operand& operand, int64_t vocabulary,
-                               const torch::Tensor& labels, const ProductTypes& types, bool differentiate) {
+  static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& states, const AutocastCopy::Operand& operand,
+                               int64_t vocabulary, const torch::Tensor& labels, const ProductTypes& types,
+                               bool differentiate) {
     const c10::impl::ExcludeDispatchKeyGuard guard(c10::autocast_dispatch_keyset);  // casts are chosen here
     const WeightPanels& panels = operand.panels;
     const torch::Tensor weight = panels.defined() ? torch::Tensor() : types.narrowed(operand.weight);
@@ -48,11 +51,13 @@ class OutputLoss : public torch::autograd::Function<OutputLoss> {
     for (int64_t start = 0; start < states.size(0); start += step) {
       const int64_t count = std::min(step, states.size(0) - start);
       const torch::Tensor input = types.narrowed(states.narrow(0, start, count));
-      torch::Tensor scores = panels.defined() ? panel_product(input, panels.forward, {}) : types.product(input, weight.t());
+      torch::Tensor scores =
+          panels.defined() ? panel_product(input, panels.forward, {}) : types.product(input, weight.t());
       sum += losses_of(scores, labels.narrow(0, start, count), differentiate);
       if (!differentiate) continue;
       const torch::Tensor down = types.narrowed(scores);
-      gradient.narrow(0, start, count).copy_(panels.defined() ? panel_product(down, panels.backward, {}) : types.product(down, weight));
+      gradient.narrow(0, start, count)
+          .copy_(panels.defined() ? panel_product(down, panels.backward, {}) : types.product(down, weight));
     }
     ctx->save_for_backward({gradient});
     return torch::tensor(sum, torch::kFloat32);
@@ -70,11 +75,13 @@ bool can_fuse_output_loss(const torch::Tensor& weight) {
          ProductTypes::of(weight).result == torch::kFloat32;
 }
 
-torch::Tensor output_loss_sum(const torch::Tensor& states, const AutocastCopy::Operand& operand, int64_t vocabulary, const torch::Tensor& labels) {
+torch::Tensor output_loss_sum(const torch::Tensor& states, const AutocastCopy::Operand& operand, int64_t vocabulary,
+                              const torch::Tensor& labels) {
   check_token_labels(labels, vocabulary);
   const torch::Tensor places = labels.ne(kIgnored).nonzero().squeeze(1), wanted = labels.index_select(0, places);
   const bool differentiate = torch::GradMode::is_enabled() && states.requires_grad();
-  return OutputLoss::apply(states.index_select(0, places), operand, vocabulary, wanted, ProductTypes::of(states), differentiate);
+  return OutputLoss::apply(states.index_select(0, places), operand, vocabulary, wanted, ProductTypes::of(states),
+                           differentiate);
 }
 
 }  // namespace deeplora

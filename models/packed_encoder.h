@@ -1,4 +1,5 @@
-// What encoders share whose layers are of one kind: packed tokens, first tokens alone, checkpointing. A family gives its layer.
+// What encoders share whose layers are of one kind: packed tokens, first tokens alone, checkpointing. A family gives
+// its layer.
 #pragma once
 
 #include <memory>
@@ -44,10 +45,12 @@ class PackedEncoder : public LanguageModel {
   torch::Tensor first_states(const Batch& batch) override {
     const auto pass = begin(batch);
     // A row that begins with padding has its first cell there, where no state is.
-    if (layers_.empty() || !pass->packing.has_first_tokens()) return pass->packing.unpack(all_states(batch, pass)).select(1, 0);
+    if (layers_.empty() || !pass->packing.has_first_tokens())
+      return pass->packing.unpack(all_states(batch, pass)).select(1, 0);
     const torch::Tensor x = run(embed(batch, *pass), pass, layers_.size() - 1);
     const auto& last = layers_.back();
-    return finish(through(*last, x, pass, [last, pass](const std::vector<torch::Tensor>& in) { return last->first_tokens(in, *pass); }));
+    return finish(through(
+        *last, x, pass, [last, pass](const std::vector<torch::Tensor>& in) { return last->first_tokens(in, *pass); }));
   }
 
   NamedStates checkpoints(const Batch& batch) override {
@@ -92,13 +95,15 @@ class PackedEncoder : public LanguageModel {
   torch::Tensor run(torch::Tensor x, const std::shared_ptr<const Pass>& pass, size_t count) const {
     for (size_t i = 0; i < count; ++i) {
       const auto& layer = layers_[i];
-      x = through(*layer, x, pass, [layer, pass](const std::vector<torch::Tensor>& in) { return layer->forward(in, *pass); });
+      x = through(*layer, x, pass,
+                  [layer, pass](const std::vector<torch::Tensor>& in) { return layer->forward(in, *pass); });
     }
     return x;
   }
 
   /// run({x, shared...}), keeping nothing but these for the backward pass where that is asked for.
-  torch::Tensor through(const Layer& layer, const torch::Tensor& x, const std::shared_ptr<const Pass>& pass, const LayerFunction& run) const {
+  torch::Tensor through(const Layer& layer, const torch::Tensor& x, const std::shared_ptr<const Pass>& pass,
+                        const LayerFunction& run) const {
     std::vector<torch::Tensor> in{x};
     in.insert(in.end(), pass->shared.begin(), pass->shared.end());
     return checkpointing_ ? recomputed(layer, in, run) : run(in);

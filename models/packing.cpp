@@ -19,7 +19,8 @@ int64_t spare_rows(int64_t rows, torch::Device device) {
 
 }  // namespace
 
-Packing::Packing(const torch::Tensor& mask, int64_t batch, int64_t tokens, torch::Device device) : batch_(batch), tokens_(tokens) {
+Packing::Packing(const torch::Tensor& mask, int64_t batch, int64_t tokens, torch::Device device)
+    : batch_(batch), tokens_(tokens) {
   for (int64_t s = 0; s <= batch; ++s) offsets_.push_back(s * tokens);
   if (!mask.defined()) return;
   const torch::Tensor keep = mask.to(device) != 0;
@@ -43,7 +44,8 @@ torch::Tensor Packing::unpack(const torch::Tensor& packed) const {
   if (!attention_mask_.defined()) return packed.narrow(0, 0, batch_ * tokens_).view({batch_, tokens_, packed.size(1)});
   torch::Tensor cells = torch::zeros({batch_ * tokens_, packed.size(1)}, packed.options());
   const int64_t tokens = index_.size(0) - spare_;
-  return cells.index_copy_(0, index_.narrow(0, 0, tokens), packed.narrow(0, 0, tokens)).view({batch_, tokens_, packed.size(1)});
+  return cells.index_copy_(0, index_.narrow(0, 0, tokens), packed.narrow(0, 0, tokens))
+      .view({batch_, tokens_, packed.size(1)});
 }
 
 bool Packing::has_first_tokens() const {
@@ -53,7 +55,8 @@ bool Packing::has_first_tokens() const {
 bool Packing::has_no_gaps() const {
   if (!attention_mask_.defined() || tokens_ < 2) return true;
   const torch::Tensor keep = attention_mask_.view({batch_, tokens_});
-  const torch::Tensor starts = keep.slice(1, 1).logical_and(keep.slice(1, 0, -1).logical_not()).sum(1) + keep.select(1, 0);
+  const torch::Tensor starts =
+      keep.slice(1, 1).logical_and(keep.slice(1, 0, -1).logical_not()).sum(1) + keep.select(1, 0);
   return starts.le(1).all().item<bool>();
 }
 
@@ -80,11 +83,12 @@ torch::Tensor split_heads(const torch::Tensor& x, const Packing& packing, int64_
 }
 
 /// Attention over padded rows; `mask` as scaled_dot_product_attention() takes it, or undefined.
-torch::Tensor padded_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads, const Packing& packing,
-                               const torch::Tensor& mask, double dropout, bool first_only) {
+torch::Tensor padded_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads,
+                               const Packing& packing, const torch::Tensor& mask, double dropout, bool first_only) {
   const torch::Tensor queries = first_only ? q.view({packing.batch(), heads, 1, -1}) : split_heads(q, packing, heads);
-  const torch::Tensor out = at::scaled_dot_product_attention(queries, split_heads(k, packing, heads), split_heads(v, packing, heads),
-                                                             mask.defined() ? std::optional(mask) : std::nullopt, dropout);
+  const torch::Tensor out =
+      at::scaled_dot_product_attention(queries, split_heads(k, packing, heads), split_heads(v, packing, heads),
+                                       mask.defined() ? std::optional(mask) : std::nullopt, dropout);
   return first_only ? out.flatten(1) : packing.pack(out.transpose(1, 2).flatten(2));
 }
 
@@ -93,12 +97,13 @@ torch::Tensor padded_attention(const torch::Tensor& q, const torch::Tensor& k, c
 torch::Tensor packed_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads,
                                const Packing& packing, double dropout, bool first_only) {
   if (can_attend_packed(q, k, v))
-    return sequence_attention(q, k, v, {.heads = heads, .kv_heads = heads, .first_only = first_only, .dropout = dropout}, packing.offsets());
+    return sequence_attention(
+        q, k, v, {.heads = heads, .kv_heads = heads, .first_only = first_only, .dropout = dropout}, packing.offsets());
   return padded_attention(q, k, v, heads, packing, packing.attention_mask(), dropout, first_only);
 }
 
-torch::Tensor biased_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads, const Packing& packing,
-                               const torch::Tensor& bias, double dropout, bool first_only) {
+torch::Tensor biased_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads,
+                               const Packing& packing, const torch::Tensor& bias, double dropout, bool first_only) {
   torch::Tensor scores = first_only ? bias.slice(2, 0, 1) : bias;
   // Not -inf: a row without any token stays finite.
   if (packing.attention_mask().defined()) scores = scores.masked_fill(packing.attention_mask().logical_not(), -1e30);

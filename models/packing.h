@@ -7,10 +7,10 @@
 
 namespace deeplora {
 
-/// Which cells of a [B, T] batch hold tokens. Built once per forward, shared by every layer. Under the CPU's autocast N is rounded up to a
-/// multiple of 32, the rows of one block of the matrix units: oneDNN compiles a kernel for every number of rows that it has not met, milliseconds
-/// for each. The spare rows, behind those of the last sequence, repeat the first token; nothing reads them, so their gradients are zero. Without a
-/// mask N is B T and nothing else.
+/// Which cells of a [B, T] batch hold tokens. Built once per forward, shared by every layer. Under the CPU's autocast N
+/// is rounded up to a multiple of 32, the rows of one block of the matrix units: oneDNN compiles a kernel for every
+/// number of rows that it has not met, milliseconds for each. The spare rows, behind those of the last sequence, repeat
+/// the first token; nothing reads them, so their gradients are zero. Without a mask N is B T and nothing else.
 class Packing {
  public:
   /// mask [B, T], 1 for a token; undefined: every cell is one.
@@ -22,7 +22,8 @@ class Packing {
   torch::Tensor unpack(const torch::Tensor& packed) const;
   /// [B, 1, 1, T] bool for attention (true: attend), undefined when nothing is padded.
   const torch::Tensor& attention_mask() const { return attention_mask_; }
-  /// What attention needs to look at these cells again from other rows, rows [B'] indices into the batch: only its mask is kept.
+  /// What attention needs to look at these cells again from other rows, rows [B'] indices into the batch: only its mask
+  /// is kept.
   Packing rows(const torch::Tensor& rows) const;
   /// [N, D] -> [B, D]: the first token of every row. has_first_tokens() must hold.
   torch::Tensor first_tokens(const torch::Tensor& packed) const;
@@ -43,13 +44,14 @@ class Packing {
   std::vector<int64_t> offsets_;
 };
 
-/// Softmax attention over packed queries, keys and values [N, D] with `heads` heads -> [N, D]; with `first_only` of the first tokens' queries
-/// [B, D] -> [B, D].
+/// Softmax attention over packed queries, keys and values [N, D] with `heads` heads -> [N, D]; with `first_only` of the
+/// first tokens' queries [B, D] -> [B, D].
 torch::Tensor packed_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads,
                                const Packing& packing, double dropout, bool first_only = false);
 
 /// The same with something added to the scores, bias [1, H, T, T]; with `first_only` its first row counts.
-torch::Tensor biased_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads, const Packing& packing,
-                               const torch::Tensor& bias, double dropout, bool first_only = false);
+torch::Tensor biased_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads,
+                               const Packing& packing, const torch::Tensor& bias, double dropout,
+                               bool first_only = false);
 
 }  // namespace deeplora

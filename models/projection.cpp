@@ -56,7 +56,8 @@ ProjectionImpl::ProjectionImpl(std::string path, torch::Tensor weight, torch::Te
   if (bias.defined()) bias_ = register_parameter("bias", std::move(bias), /*requires_grad=*/false);
 }
 
-std::shared_ptr<ProjectionImpl> ProjectionImpl::of_transposed(std::string path, torch::Tensor stored, torch::Tensor bias) {
+std::shared_ptr<ProjectionImpl> ProjectionImpl::of_transposed(std::string path, torch::Tensor stored,
+                                                              torch::Tensor bias) {
   // Detached: a view would take part in its base's gradient when the whole model is trained.
   auto out = std::make_shared<ProjectionImpl>(std::move(path), stored.t().detach(), std::move(bias));
   out->stored_ = out->register_parameter("stored", std::move(stored), /*requires_grad=*/false);
@@ -94,7 +95,9 @@ torch::Tensor ProjectionImpl::of_gated(const torch::Tensor& gate_up, const std::
 }
 
 std::optional<ChainUpdate> ProjectionImpl::chain_update() const {
-  if ((stored_.defined() && stored_.requires_grad()) || weight_.requires_grad() || (bias_.defined() && bias_.requires_grad())) return std::nullopt;
+  if ((stored_.defined() && stored_.requires_grad()) || weight_.requires_grad() ||
+      (bias_.defined() && bias_.requires_grad()))
+    return std::nullopt;
   return adapter_ ? adapter_->chain_update() : ChainUpdate{};
 }
 
@@ -103,7 +106,8 @@ namespace {
 /// `part` and every owner of the same memory look into `place`, which has its values.
 void move_to(torch::Tensor part, const torch::Tensor& place, const std::vector<torch::Tensor>& owners) {
   for (torch::Tensor owner : owners)
-    if (owner.defined() && owner.data_ptr() == part.data_ptr() && owner.sizes() == part.sizes() && !owner.is_same(part)) owner.set_data(place);
+    if (owner.defined() && owner.data_ptr() == part.data_ptr() && owner.sizes() == part.sizes() && !owner.is_same(part))
+      owner.set_data(place);
   part.set_data(place);
 }
 
@@ -123,13 +127,15 @@ torch::Tensor join_in_place(const std::vector<torch::Tensor>& parts, const std::
 
 void JoinedProjections::leave_weights() {
   for (const auto& projection : projections_) {
-    const torch::Tensor place = projection->stored_in() ? projection->stored_in()->find(projection->weight()) : torch::Tensor();
+    const torch::Tensor place =
+        projection->stored_in() ? projection->stored_in()->find(projection->weight()) : torch::Tensor();
     if (place.defined()) move_to(projection->weight(), place, owners_);
   }
   weight_ = torch::Tensor();
 }
 
-torch::Tensor JoinedProjections::rows_from(size_t first, const std::vector<torch::Tensor>& parts, torch::Tensor& joined) const {
+torch::Tensor JoinedProjections::rows_from(size_t first, const std::vector<torch::Tensor>& parts,
+                                           torch::Tensor& joined) const {
   // Moving the model to a device gives every part a tensor of its own again.
   if (!joined.defined() || joined.data_ptr() != parts.front().data_ptr()) joined = join_in_place(parts, owners_);
   int64_t row = 0;
@@ -137,7 +143,8 @@ torch::Tensor JoinedProjections::rows_from(size_t first, const std::vector<torch
   return row == 0 ? joined : joined.narrow(0, row, joined.size(0) - row);
 }
 
-std::optional<JoinedProjections::Joined> JoinedProjections::joined_from(size_t first, const torch::Tensor& x, AutocastCopy& copy) {
+std::optional<JoinedProjections::Joined> JoinedProjections::joined_from(size_t first, const torch::Tensor& x,
+                                                                        AutocastCopy& copy) {
   std::vector<torch::Tensor> weights, biases, factors;
   for (const auto& projection : projections_) {
     weights.push_back(projection->weight());
@@ -162,14 +169,16 @@ std::optional<JoinedProjections::Joined> JoinedProjections::joined_from(size_t f
 
 std::vector<torch::Tensor> JoinedProjections::from(size_t first, const torch::Tensor& x, AutocastCopy& copy) {
   if (const auto joined = joined_from(first, x, copy))
-    return linear_with_chains(x, joined->operand.weight, joined->bias, joined->layers, InputFunction::identity, joined->operand.panels);
+    return linear_with_chains(x, joined->operand.weight, joined->bias, joined->layers, InputFunction::identity,
+                              joined->operand.panels);
   std::vector<torch::Tensor> out;
   for (size_t i = first; i < projections_.size(); ++i) out.push_back(projections_[i](x));
   return out;
 }
 
 torch::Tensor JoinedProjections::as_one(const torch::Tensor& x) {
-  if (const auto joined = joined_from(0, x, copy_)) return linear_with_chains_as_one(x, joined->operand.weight, joined->bias, joined->layers, joined->operand.panels);
+  if (const auto joined = joined_from(0, x, copy_))
+    return linear_with_chains_as_one(x, joined->operand.weight, joined->bias, joined->layers, joined->operand.panels);
   return at::cat(forward(x), -1);
 }
 
@@ -187,8 +196,6 @@ AdapterSite EmbeddingTableImpl::word_site(int64_t uses) {
   return out;
 }
 
-torch::Tensor EmbeddingTableImpl::project(const torch::Tensor& x) {
-  return multiply(x, weight_, {});
-}
+torch::Tensor EmbeddingTableImpl::project(const torch::Tensor& x) { return multiply(x, weight_, {}); }
 
 }  // namespace deeplora

@@ -25,7 +25,8 @@ class AdapterSlot : public torch::nn::Module {
   const std::shared_ptr<const StoredTensors>& stored_in() const { return stored_in_; }
   /// Whether the layer is its frozen weight and nothing else, so that loss_sum() serves it.
   bool can_give_loss() const { return !adapter_ && !has_bias() && can_fuse_output_loss(weight_); }
-  /// output_loss_sum() of states [N, D] and labels [N] with this weight [V, D] as the output layer (models/output_loss.h).
+  /// output_loss_sum() of states [N, D] and labels [N] with this weight [V, D] as the output layer
+  /// (models/output_loss.h).
   torch::Tensor loss_sum(const torch::Tensor& states, const torch::Tensor& labels);
 
  protected:
@@ -51,7 +52,8 @@ class ProjectionImpl : public AdapterSlot {
   torch::Tensor forward(const torch::Tensor& x);  ///< [..., in] -> [..., out]
   /// forward(activate(x, activation)), in fewer passes over memory where the activation can be part of the layer.
   torch::Tensor of_activated(const torch::Tensor& x, const std::string& activation);
-  /// forward(activate_gate(gate_up, activation)) of [..., 2 in], likewise; then what is kept for the way back is gate_up alone.
+  /// forward(activate_gate(gate_up, activation)) of [..., 2 in], likewise; then what is kept for the way back is
+  /// gate_up alone.
   torch::Tensor of_gated(const torch::Tensor& gate_up, const std::string& activation);
   const torch::Tensor& bias() const { return bias_; }
   /// The chain its adapter adds, no factors without one; nothing when the layer has to be computed on its own.
@@ -67,13 +69,16 @@ class ProjectionImpl : public AdapterSlot {
 };
 TORCH_MODULE(Projection);
 
-/// Projections that read one input (query, key and value; gate and up): one product for all while their adapters allow it.
+/// Projections that read one input (query, key and value; gate and up): one product for all while their adapters allow
+/// it.
 class JoinedProjections {
  public:
   JoinedProjections() = default;
-  /// The first product puts the weights one below the other in one tensor and lets the projections, and whoever shares their storage in `owners`, look
-  /// into it, so that nothing is held twice. Panels for bfloat16 stand for the joined weight.
-  JoinedProjections(std::vector<Projection> projections, std::vector<torch::Tensor> owners) : projections_(std::move(projections)), owners_(std::move(owners)) {}
+  /// The first product puts the weights one below the other in one tensor and lets the projections, and whoever shares
+  /// their storage in `owners`, look into it, so that nothing is held twice. Panels for bfloat16 stand for the joined
+  /// weight.
+  JoinedProjections(std::vector<Projection> projections, std::vector<torch::Tensor> owners)
+      : projections_(std::move(projections)), owners_(std::move(owners)) {}
   /// [..., in] -> the projections' outputs.
   std::vector<torch::Tensor> forward(const torch::Tensor& x) { return from(0, x, copy_); }
   /// [..., in] -> the projections' outputs side by side, [..., sum out].
@@ -88,10 +93,12 @@ class JoinedProjections {
     torch::Tensor bias;
     std::vector<ChainLayer> layers;
   };
-  /// projections[first] and those behind it, of whose weights `copy` keeps what autocast reads; nothing where they have to be computed one by one.
+  /// projections[first] and those behind it, of whose weights `copy` keeps what autocast reads; nothing where they have
+  /// to be computed one by one.
   std::optional<Joined> joined_from(size_t first, const torch::Tensor& x, AutocastCopy& copy);
   std::vector<torch::Tensor> from(size_t first, const torch::Tensor& x, AutocastCopy& copy);
-  /// The rows of projections[first] and those behind it, of `parts` of all projections, which are put together in `joined` unless they lie there.
+  /// The rows of projections[first] and those behind it, of `parts` of all projections, which are put together in
+  /// `joined` unless they lie there.
   torch::Tensor rows_from(size_t first, const std::vector<torch::Tensor>& parts, torch::Tensor& joined) const;
   /// Leaves the memory of the weights to the file they came from, where that serves.
   void leave_weights();
@@ -108,7 +115,8 @@ class EmbeddingTableImpl : public AdapterSlot {
   torch::Tensor forward(const torch::Tensor& ids);  ///< [...] -> [..., D]
   /// The site of the table that the model's own input_ids are looked up in.
   AdapterSite word_site(int64_t uses = 1);
-  /// The table as output layer of a language model with tied weights: x W^T, [..., D] -> [..., V]. One adapter changes both uses.
+  /// The table as output layer of a language model with tied weights: x W^T, [..., D] -> [..., V]. One adapter changes
+  /// both uses.
   torch::Tensor project(const torch::Tensor& x);
 
  private:

@@ -11,8 +11,8 @@ constexpr int64_t kLargest = int64_t{1} << 30;
 
 int64_t whole(const JsonFile& json, const std::string& key, int64_t fallback, int64_t lowest) {
   const int64_t value = json.value(key, fallback);
-  check(!json.has(key) || (value >= lowest && value <= kLargest), json.name, ": ", key, ": expected a whole number from ", lowest, " to ",
-        kLargest, ", found ", value);
+  check(!json.has(key) || (value >= lowest && value <= kLargest), json.name, ": ", key,
+        ": expected a whole number from ", lowest, " to ", kLargest, ", found ", value);
   return value;
 }
 
@@ -41,9 +41,10 @@ double share(const JsonFile& json, const std::string& key, double fallback) {
 }
 
 void check_activation(const JsonFile& json, const std::string& key, const std::string& name) {
-  static const std::vector<std::string> kKnown{"gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "quick_gelu", "relu", "silu", "swish", "tanh"};
-  check(std::find(kKnown.begin(), kKnown.end(), name) != kKnown.end(), json.name, ": ", key, ": activation '", name, "' is not known; known: ",
-        join(kKnown, ", ", kKnown.size()));
+  static const std::vector<std::string> kKnown{
+      "gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "quick_gelu", "relu", "silu", "swish", "tanh"};
+  check(std::find(kKnown.begin(), kKnown.end(), name) != kKnown.end(), json.name, ": ", key, ": activation '", name,
+        "' is not known; known: ", join(kKnown, ", ", kKnown.size()));
 }
 
 std::string activation(const JsonFile& json, const std::string& key, const std::string& fallback) {
@@ -52,8 +53,8 @@ std::string activation(const JsonFile& json, const std::string& key, const std::
   return name;
 }
 
-/// Whether layer `i` has a window where `layer_types` is silent. Mistral and Phi-3: all; Qwen2 and Qwen3: from max_window_layers on; Gemma 2: every
-/// other; Gemma 3: all but every sixth.
+/// Whether layer `i` has a window where `layer_types` is silent. Mistral and Phi-3: all; Qwen2 and Qwen3: from
+/// max_window_layers on; Gemma 2: every other; Gemma 3: all but every sixth.
 bool slides_by_default(const JsonFile& json, const std::string& type, int64_t i) {
   if (type == "gemma2") return i % 2 == 0;
   if (type == "gemma3_text") return (i + 1) % whole(json, "sliding_window_pattern", 6, 1) != 0;
@@ -63,7 +64,8 @@ bool slides_by_default(const JsonFile& json, const std::string& type, int64_t i)
 /// "layer_types": one of two for each layer; empty where config.json is silent.
 std::vector<std::string> layer_types(const JsonFile& json, int64_t layers) {
   auto out = json.value("layer_types", std::vector<std::string>());
-  check(out.empty() || static_cast<int64_t>(out.size()) >= layers, json.name, ": layer_types: expected ", layers, " names, found ", out.size());
+  check(out.empty() || static_cast<int64_t>(out.size()) >= layers, json.name, ": layer_types: expected ", layers,
+        " names, found ", out.size());
   for (const std::string& type : out)
     check(type == "full_attention" || type == "sliding_attention", json.name, ": layer_types: '", type,
           "' has no native family; known: full_attention, sliding_attention; use model.backend: graph");
@@ -73,7 +75,8 @@ std::vector<std::string> layer_types(const JsonFile& json, int64_t layers) {
 std::vector<int64_t> sliding_windows(const JsonFile& json, int64_t layers) {
   const std::string type = model_type_of(json);
   std::vector<int64_t> out(static_cast<size_t>(layers), 0);
-  const bool optional = type == "qwen2" || type == "qwen3", by_layer = optional || type == "gemma2" || type == "gemma3_text";
+  const bool optional = type == "qwen2" || type == "qwen3",
+             by_layer = optional || type == "gemma2" || type == "gemma3_text";
   const bool used = type == "mistral" || type == "phi3" || by_layer;
   if (!used || (optional && !json.value("use_sliding_window", false))) return out;
   // Phi-3 has a window only where config.json names one, the others unless it says null.
@@ -81,7 +84,8 @@ std::vector<int64_t> sliding_windows(const JsonFile& json, int64_t layers) {
   const int64_t window = whole(json, "sliding_window", 4096, 1);
   const auto types = by_layer ? layer_types(json, layers) : std::vector<std::string>();
   for (size_t i = 0; i < out.size(); ++i) {
-    const bool slides = !types.empty() ? types[i] == "sliding_attention" : slides_by_default(json, type, static_cast<int64_t>(i));
+    const bool slides =
+        !types.empty() ? types[i] == "sliding_attention" : slides_by_default(json, type, static_cast<int64_t>(i));
     if (slides) out[i] = window;
   }
   return out;
@@ -95,7 +99,8 @@ namespace {
 
 void read_albert(const JsonFile& json, EncoderSettings& out) {
   for (const char* key : {"num_hidden_groups", "inner_group_num"})
-    check(whole(json, key, 1, 1) == 1, json.name, ": ", key, ": an ALBERT with more than one group of layers has no native family; use model.backend: graph");
+    check(whole(json, key, 1, 1) == 1, json.name, ": ", key,
+          ": an ALBERT with more than one group of layers has no native family; use model.backend: graph");
   out.shared_layers = whole(json, "num_hidden_layers", 12, 1);
   out.activation = activation(json, "hidden_act", "gelu_new");
   out.hidden_dropout = share(json, "hidden_dropout_prob", 0);
@@ -109,15 +114,18 @@ EncoderSettings EncoderSettings::read(const JsonFile& json, const std::string& f
   const bool distil = family == "distilbert";
   EncoderSettings out;
   for (const char* key : {"is_decoder", "add_cross_attention"})
-    check(!json.value(key, false), json.name, ": ", key, ": an encoder that is a decoder has no native family; use model.backend: graph");
+    check(!json.value(key, false), json.name, ": ", key,
+          ": an encoder that is a decoder has no native family; use model.backend: graph");
   const std::string positions = json.value("position_embedding_type", std::string("absolute"));
-  check(positions == "absolute", json.name, ": position_embedding_type: '", positions, "' has no native family; use model.backend: graph");
+  check(positions == "absolute", json.name, ": position_embedding_type: '", positions,
+        "' has no native family; use model.backend: graph");
   out.heads = whole(json, distil ? "n_heads" : "num_attention_heads", 0, 1);
   out.norm_eps = distil ? 1e-12 : epsilon(json, "layer_norm_eps", 1e-12);
   out.activation = deeplora::activation(json, distil ? "activation" : "hidden_act", "gelu");
   out.hidden_dropout = share(json, distil ? "dropout" : "hidden_dropout_prob", 0.1);
   out.attention_dropout = share(json, distil ? "attention_dropout" : "attention_probs_dropout_prob", 0.1);
-  out.classifier_dropout = share(json, distil ? "seq_classif_dropout" : "classifier_dropout", distil ? 0.2 : out.hidden_dropout);
+  out.classifier_dropout =
+      share(json, distil ? "seq_classif_dropout" : "classifier_dropout", distil ? 0.2 : out.hidden_dropout);
   out.padding = whole(json, "pad_token_id", family == "roberta" || family == "mpnet" ? 1 : 0, 0);
   if (family == "roberta") out.first_position = whole(json, "pad_token_id", 1, 0) + 1;
   if (family == "mpnet") out.first_position = 2;  // whatever the padding token is
@@ -145,8 +153,8 @@ namespace {
 
 /// max_position_embeddings where config.json is silent.
 int64_t longest_by_default(const std::string& type) {
-  static const std::map<std::string, int64_t> kLengths{{"llama", 2048}, {"mistral", 131072}, {"qwen2", 32768}, {"qwen3", 32768}, {"phi3", 4096},
-                                                       {"gemma3_text", 131072}};
+  static const std::map<std::string, int64_t> kLengths{{"llama", 2048},  {"mistral", 131072}, {"qwen2", 32768},
+                                                       {"qwen3", 32768}, {"phi3", 4096},      {"gemma3_text", 131072}};
   const auto found = kLengths.find(type);
   return found == kLengths.end() ? 8192 : found->second;
 }
@@ -155,14 +163,17 @@ int64_t longest_by_default(const std::string& type) {
 
 RotarySettings RotarySettings::read(const JsonFile& json) {
   const JsonFile older = json.section("rope_scaling");
-  return read_section(json, older.root.empty() ? json.section("rope_parameters") : older, above_zero(json, "rope_theta", 10000));
+  return read_section(json, older.root.empty() ? json.section("rope_parameters") : older,
+                      above_zero(json, "rope_theta", 10000));
 }
 
-RotarySettings RotarySettings::read_kind(const JsonFile& json, const std::string& layers, const std::string& theta_key, double theta, bool scaled) {
+RotarySettings RotarySettings::read_kind(const JsonFile& json, const std::string& layers, const std::string& theta_key,
+                                         double theta, bool scaled) {
   const JsonFile today = json.section("rope_parameters"), older = json.section("rope_scaling");
   check(today.root.empty() || today.has("full_attention") || today.has("sliding_attention"), json.name,
         ": rope_parameters: expected full_attention and sliding_attention, as this kind of model has them");
-  check(today.root.empty() || older.root.empty(), json.name, ": gives both rope_parameters and rope_scaling; leave one out");
+  check(today.root.empty() || older.root.empty(), json.name,
+        ": gives both rope_parameters and rope_scaling; leave one out");
   theta = above_zero(json, theta_key, theta);
   if (!older.root.empty()) return read_section(json, scaled ? older : JsonFile{older.name}, theta);
   return read_section(json, today.section(layers), theta);
@@ -173,7 +184,8 @@ RotarySettings RotarySettings::read_section(const JsonFile& json, const JsonFile
   out.theta = above_zero(rope, "rope_theta", theta);
   out.type = rope.value("rope_type", rope.value("type", out.type));
   const double part = rope.value("partial_rotary_factor", json.value("partial_rotary_factor", 1.0));
-  check(part == 1.0, json.name, ": rotary positions on a part of each head (partial_rotary_factor ", part, ") have no native family");
+  check(part == 1.0, json.name, ": rotary positions on a part of each head (partial_rotary_factor ", part,
+        ") have no native family");
   check(out.type == "default" || out.type == "linear" || out.type == "llama3", json.name, ": rope scaling '", out.type,
         "' has no native family; known: default, linear, llama3; use model.backend: graph");
   if (out.type == "default") return out;
@@ -182,8 +194,10 @@ RotarySettings RotarySettings::read_section(const JsonFile& json, const JsonFile
   if (out.type == "linear") return out;
   out.low = required("low_freq_factor");
   out.high = required("high_freq_factor");
-  check(out.high > out.low, rope.name, ": high_freq_factor: expected more than low_freq_factor (", out.low, "), found ", out.high);
-  out.trained_length = whole(rope, "original_max_position_embeddings", whole(json, "max_position_embeddings", longest_by_default(model_type_of(json)), 1), 1);
+  check(out.high > out.low, rope.name, ": high_freq_factor: expected more than low_freq_factor (", out.low, "), found ",
+        out.high);
+  out.trained_length = whole(rope, "original_max_position_embeddings",
+                             whole(json, "max_position_embeddings", longest_by_default(model_type_of(json)), 1), 1);
   check(whole(json, "original_max_position_embeddings", out.trained_length, 1) == out.trained_length, json.name,
         ": original_max_position_embeddings: expected ", out.trained_length, " as beside the rope scaling");
   return out;
@@ -193,7 +207,8 @@ namespace {
 
 void read_gemma(const JsonFile& json, const std::string& type, LlamaSettings& out) {
   out.gemma = true;
-  check(!json.value("use_bidirectional_attention", false), json.name, ": a Gemma that looks both ways (use_bidirectional_attention) has no native family");
+  check(!json.value("use_bidirectional_attention", false), json.name,
+        ": a Gemma that looks both ways (use_bidirectional_attention) has no native family");
   if (!json.has("head_dim")) out.head_width = 256;
   out.activation = activation(json, type == "gemma" ? "hidden_act" : "hidden_activation", "gelu_pytorch_tanh");
   // The first releases say "gelu" and mean its approximation by tanh, which transformers takes.
@@ -226,13 +241,15 @@ LlamaSettings LlamaSettings::read(const JsonFile& json, int64_t layers) {
   out.mlp_bias = (type == "llama" || type.empty()) && json.value("mlp_bias", false);
   if (type == "gemma3_text") {
     out.rotary = RotarySettings::read_kind(json, "full_attention", "rope_theta", 1e6, /*scaled=*/true);
-    out.local_rotary = RotarySettings::read_kind(json, "sliding_attention", "rope_local_base_freq", 10000, /*scaled=*/false);
+    out.local_rotary =
+        RotarySettings::read_kind(json, "sliding_attention", "rope_local_base_freq", 10000, /*scaled=*/false);
   } else {
     out.rotary = RotarySettings::read(json);
   }
   if (type == "phi3") {
     out.residual_dropout = share(json, "resid_pdrop", 0.0);
-    check(share(json, "embd_pdrop", 0.0) == 0, json.name, ": dropout of the embeddings (embd_pdrop) has no native form here; use model.backend: graph");
+    check(share(json, "embd_pdrop", 0.0) == 0, json.name,
+          ": dropout of the embeddings (embd_pdrop) has no native form here; use model.backend: graph");
   }
   if (type.starts_with("gemma")) read_gemma(json, type, out);
   else out.activation = deeplora::activation(json, "hidden_act", "silu");
@@ -301,13 +318,16 @@ bool contains(const std::vector<std::string>& names, const std::string& name) {
 }
 
 void read_relative_positions(const JsonFile& json, DebertaSettings& out) {
-  const auto whole_or_none = [&json](const char* key) { return json.has(key) && json.value(key, int64_t{0}) > 0 ? whole(json, key, 0, 1) : 0; };
+  const auto whole_or_none = [&json](const char* key) {
+    return json.has(key) && json.value(key, int64_t{0}) > 0 ? whole(json, key, 0, 1) : 0;
+  };
   out.farthest = whole_or_none("max_relative_positions");
   if (out.farthest == 0) out.farthest = whole(json, "max_position_embeddings", 512, 1);
   out.buckets = whole_or_none("position_buckets");
   check(out.buckets != 1, json.name, ": position_buckets: expected 2 or more, found 1");
-  check(out.buckets == 0 || out.farthest - 1 > out.buckets / 2, json.name, ": max_relative_positions: expected more than half of position_buckets (",
-        out.buckets, ") and 1, found ", out.farthest);
+  check(out.buckets == 0 || out.farthest - 1 > out.buckets / 2, json.name,
+        ": max_relative_positions: expected more than half of position_buckets (", out.buckets, ") and 1, found ",
+        out.farthest);
   out.shared_projections = json.value("share_att_key", false);
 }
 
@@ -331,7 +351,8 @@ DebertaSettings DebertaSettings::read(const JsonFile& json) {
   out.norm_positions = contains(names_of(json, "norm_rel_ebd"), "layer_norm");
   if (out.relative) read_relative_positions(json, out);
   if (json.has("conv_kernel_size")) out.kernel = whole(json, "conv_kernel_size", 0, 0);
-  check(out.kernel == 0 || out.kernel % 2 == 1, json.name, ": conv_kernel_size: expected an odd number, found ", out.kernel);
+  check(out.kernel == 0 || out.kernel % 2 == 1, json.name, ": conv_kernel_size: expected an odd number, found ",
+        out.kernel);
   out.conv_groups = whole(json, "conv_groups", 1, 1);
   out.conv_activation = deeplora::activation(json, "conv_act", "tanh");
   return out;
@@ -343,10 +364,12 @@ T5Settings T5Settings::read(const JsonFile& json) {
   // Fewer than four would leave no bucket for exact distances; a distance beyond them, none for the logarithm.
   out.buckets = whole(json, "relative_attention_num_buckets", 32, 4);
   out.max_distance = whole(json, "relative_attention_max_distance", 128, 1);
-  check(out.max_distance > out.buckets / 2, json.name, ": relative_attention_max_distance: expected more than half of relative_attention_num_buckets (",
-        out.buckets, "), found ", out.max_distance);
+  check(out.max_distance > out.buckets / 2, json.name,
+        ": relative_attention_max_distance: expected more than half of relative_attention_num_buckets (", out.buckets,
+        "), found ", out.max_distance);
   // "gated-gelu" -> {true, "gelu_new"}, as transformers reads it.
-  const std::string kind = json.value("feed_forward_proj", std::string(model_type_of(json) == "mt5" ? "gated-gelu" : "relu"));
+  const std::string kind =
+      json.value("feed_forward_proj", std::string(model_type_of(json) == "mt5" ? "gated-gelu" : "relu"));
   out.gated = kind.starts_with("gated-");
   out.activation = kind == "gated-gelu" ? "gelu_new" : out.gated ? kind.substr(6) : kind;
   check_activation(json, "feed_forward_proj", out.activation);
@@ -356,7 +379,8 @@ T5Settings T5Settings::read(const JsonFile& json) {
   out.end = one_id(json, "eos_token_id", out.end);
   out.decoder_start = whole(json, "decoder_start_token_id", whole(json, "pad_token_id", 0, 0), 0);
   // Newer configurations say it outright; in older ones only models with tied tables scale. mT5 never does.
-  out.scale_output = model_type_of(json) == "t5" && json.value("scale_decoder_outputs", json.value("tie_word_embeddings", true));
+  out.scale_output =
+      model_type_of(json) == "t5" && json.value("scale_decoder_outputs", json.value("tie_word_embeddings", true));
   return out;
 }
 

@@ -1,4 +1,5 @@
-// What config.json says of a model family: every value by its type and within the range that the computation needs. Free of LibTorch.
+// What config.json says of a model family: every value by its type and within the range that the computation needs.
+// Free of LibTorch.
 #pragma once
 
 #include <optional>
@@ -33,17 +34,20 @@ struct Gpt2Settings {
   static Gpt2Settings read(const JsonFile& json);
 };
 
-/// Rotary positions. Configurations of transformers 5 have `rope_parameters`, older ones `rope_theta` and `rope_scaling`.
+/// Rotary positions. Configurations of transformers 5 have `rope_parameters`, older ones `rope_theta` and
+/// `rope_scaling`.
 struct RotarySettings {
   std::string type = "default";  ///< default, linear, llama3
   double theta = 10000, factor = 1;
-  double low = 1, high = 4;      ///< llama3: wavelengths between trained_length / these are interpolated
+  double low = 1, high = 4;  ///< llama3: wavelengths between trained_length / these are interpolated
   int64_t trained_length = 8192;
 
   static RotarySettings read(const JsonFile& json);
-  /// Of a model with positions of two kinds, `layers` being "full_attention" or "sliding_attention". Where `rope_parameters` is silent the base
-  /// stands under `theta_key`, or is `theta`. `scaled`: an older `rope_scaling` is meant for these layers.
-  static RotarySettings read_kind(const JsonFile& json, const std::string& layers, const std::string& theta_key, double theta, bool scaled);
+  /// Of a model with positions of two kinds, `layers` being "full_attention" or "sliding_attention". Where
+  /// `rope_parameters` is silent the base stands under `theta_key`, or is `theta`. `scaled`: an older `rope_scaling` is
+  /// meant for these layers.
+  static RotarySettings read_kind(const JsonFile& json, const std::string& layers, const std::string& theta_key,
+                                  double theta, bool scaled);
 
  private:
   /// `rope`: the section that holds them, maybe empty; `theta`: the base where it is silent.
@@ -56,14 +60,15 @@ struct LlamaSettings {
   int64_t head_width = 0;  ///< 0: width / heads
   double norm_eps = 1e-6, attention_dropout = 0;
   std::string activation = "silu";
-  bool query_bias = false, output_bias = false, mlp_bias = false;  ///< of queries, keys and values; of the attention's output; of the feed-forward
+  bool query_bias = false, output_bias = false,
+       mlp_bias = false;         ///< of queries, keys and values; of the attention's output; of the feed-forward
   std::vector<int64_t> windows;  ///< of each layer; 0: none
   RotarySettings rotary;
   std::optional<RotarySettings> local_rotary;  ///< of the layers with a window, where it is another (Gemma 3)
-  bool gemma = false;              ///< norms multiply by 1 + weight, embeddings by sqrt(D)
-  double query_width = 0;          ///< scores are divided by its root; 0: the head's width
-  double scores_cap = 0;           ///< scores s become cap tanh(s / cap); 0: none
-  double logits_cap = 0;           ///< likewise
+  bool gemma = false;                          ///< norms multiply by 1 + weight, embeddings by sqrt(D)
+  double query_width = 0;                      ///< scores are divided by its root; 0: the head's width
+  double scores_cap = 0;                       ///< scores s become cap tanh(s / cap); 0: none
+  double logits_cap = 0;                       ///< likewise
   double residual_dropout = 0;
 
   static LlamaSettings read(const JsonFile& json, int64_t layers);
@@ -72,9 +77,9 @@ struct LlamaSettings {
 /// ModernBERT.
 struct ModernBertSettings {
   int64_t heads = 0;
-  int64_t padding = 50283;     ///< id of the padding token
-  int64_t window = 0;          ///< a token of a sliding layer sees those fewer than this many cells away
-  std::vector<bool> slides;    ///< whether each layer has the window
+  int64_t padding = 50283;              ///< id of the padding token
+  int64_t window = 0;                   ///< a token of a sliding layer sees those fewer than this many cells away
+  std::vector<bool> slides;             ///< whether each layer has the window
   RotarySettings rotary, local_rotary;  ///< of the layers without and with a window
   double norm_eps = 1e-5;
   bool norm_bias = false, attention_bias = false, mlp_bias = false;
@@ -87,14 +92,14 @@ struct ModernBertSettings {
 /// DeBERTa v2 and v3.
 struct DebertaSettings {
   int64_t heads = 0;
-  int64_t padding = 0;       ///< id of the padding token
-  bool relative = false;     ///< whether there is a table of relative positions
-  int64_t buckets = 0;       ///< of relative positions; 0: every distance has its own row
-  int64_t farthest = 512;    ///< distance from which on positions are alike
+  int64_t padding = 0;     ///< id of the padding token
+  bool relative = false;   ///< whether there is a table of relative positions
+  int64_t buckets = 0;     ///< of relative positions; 0: every distance has its own row
+  int64_t farthest = 512;  ///< distance from which on positions are alike
   bool content_to_position = false, position_to_content = false;
-  bool shared_projections = false;  ///< positions go through the projections of the content
-  bool norm_positions = false;      ///< the table of relative positions is normalised
-  bool absolute = true;             ///< words have absolute positions too
+  bool shared_projections = false;                    ///< positions go through the projections of the content
+  bool norm_positions = false;                        ///< the table of relative positions is normalised
+  bool absolute = true;                               ///< words have absolute positions too
   int64_t segments = 0, kernel = 0, conv_groups = 1;  ///< kernel 0: no convolution behind the first layer
   double norm_eps = 1e-7;
   std::string activation = "gelu", conv_activation = "tanh";
@@ -123,8 +128,8 @@ struct BartSettings {
   int64_t padding = 1;                           ///< id of the padding token
   int64_t first_position = 0;                    ///< rows before the first position's
   bool norm_first = false, sinusoidal = false;
-  double scale = 1;  ///< of the embeddings: 1, or anything else for sqrt(D)
-  int64_t end = 2, decoder_start = 2;            ///< ids of the token that ends a text, and of the first that a decoder reads
+  double scale = 1;                    ///< of the embeddings: 1, or anything else for sqrt(D)
+  int64_t end = 2, decoder_start = 2;  ///< ids of the token that ends a text, and of the first that a decoder reads
   double dropout = 0.1, attention_dropout = 0, activation_dropout = 0, classifier_dropout = 0;
   double layer_drop = 0;  ///< chance that training leaves a layer out, the larger of both stacks'
   std::string activation = "gelu";

@@ -1,4 +1,5 @@
-// T5 (Raffel et al. 2020, arXiv 1910.10683), T5 v1.1 and mT5: relative position biases, RMSNorm, plain or gated feed-forward.
+// T5 (Raffel et al. 2020, arXiv 1910.10683), T5 v1.1 and mT5: relative position biases, RMSNorm, plain or gated
+// feed-forward.
 #include <torch/torch.h>
 
 #include <algorithm>
@@ -18,7 +19,9 @@ namespace deeplora {
 namespace {
 
 constexpr const char* kWordTable = "shared.weight";
-constexpr const char* kUnusedBias = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight";  // of the first checkpoints; nothing reads it
+constexpr const char* kUnusedBias =
+    "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight";  // of the first checkpoints; nothing
+                                                                               // reads it
 // Added to the score of a key that must not be seen; exp() of it is 0, and a row without any visible key stays finite.
 constexpr double kHidden = -1e30;
 
@@ -40,11 +43,14 @@ class T5Attention : public torch::nn::Module {
   KeyValues keys_values(const torch::Tensor& x, const Packing& packing) {
     return {split(key_(x), packing), split(value_(x), packing)};
   }
-  /// x [N, D]; mask: bool (true: look) or scores to add, [B or 1, H or 1, T, S], may be undefined -> [N, D]. Scores are not scaled.
-  torch::Tensor forward(const torch::Tensor& x, const Packing& packing, const KeyValues& seen, const torch::Tensor& mask) {
+  /// x [N, D]; mask: bool (true: look) or scores to add, [B or 1, H or 1, T, S], may be undefined -> [N, D]. Scores are
+  /// not scaled.
+  torch::Tensor forward(const torch::Tensor& x, const Packing& packing, const KeyValues& seen,
+                        const torch::Tensor& mask) {
     const auto given = mask.defined() ? std::optional(mask) : std::nullopt;
-    const torch::Tensor mixed = at::scaled_dot_product_attention(split(query_(x), packing), seen.keys, seen.values, given,
-                                                                 is_training() ? dropout_ : 0.0, /*is_causal=*/false, /*scale=*/1.0);
+    const torch::Tensor mixed =
+        at::scaled_dot_product_attention(split(query_(x), packing), seen.keys, seen.values, given,
+                                         is_training() ? dropout_ : 0.0, /*is_causal=*/false, /*scale=*/1.0);
     return output_(packing.pack(mixed.transpose(1, 2).flatten(2)));
   }
 
@@ -67,9 +73,12 @@ class T5Attention : public torch::nn::Module {
 
 class T5FeedForward : public torch::nn::Module {
  public:
-  T5FeedForward(WeightMap& weights, const std::string& at, const T5Config& c) : activation_(c.activation), dropout_(c.dropout) {
-    if (c.gated) gate_ = register_module("gate", weights.projection(at + "wi_0", c.mlp_width, c.width, DeclaredBias{false}));
-    in_ = register_module("in", weights.projection(at + (c.gated ? "wi_1" : "wi"), c.mlp_width, c.width, DeclaredBias{false}));
+  T5FeedForward(WeightMap& weights, const std::string& at, const T5Config& c)
+      : activation_(c.activation), dropout_(c.dropout) {
+    if (c.gated)
+      gate_ = register_module("gate", weights.projection(at + "wi_0", c.mlp_width, c.width, DeclaredBias{false}));
+    in_ = register_module(
+        "in", weights.projection(at + (c.gated ? "wi_1" : "wi"), c.mlp_width, c.width, DeclaredBias{false}));
     out_ = register_module("out", weights.projection(at + "wo", c.width, c.mlp_width, DeclaredBias{false}));
     if (c.gated) gate_in_ = weights.joined({gate_, in_});
   }
@@ -91,14 +100,16 @@ class T5FeedForward : public torch::nn::Module {
   JoinedProjections gate_in_;
 };
 
-/// An encoder or decoder block: x + Attention(norm(x)), the decoder's cross-attention likewise, x + FeedForward(norm(x)).
+/// An encoder or decoder block: x + Attention(norm(x)), the decoder's cross-attention likewise, x +
+/// FeedForward(norm(x)).
 class T5Layer : public torch::nn::Module {
  public:
   T5Layer(WeightMap& weights, const std::string& at, const T5Config& c, bool decoder) : dropout_(c.dropout) {
     own_norm_ = register_module("own_norm", FrozenRmsNorm(weights, at + "layer.0.layer_norm", c.width, c.norm_eps));
     own_ = register_module("own", std::make_shared<T5Attention>(weights, at + "layer.0.SelfAttention.", c));
     if (decoder) {
-      source_norm_ = register_module("source_norm", FrozenRmsNorm(weights, at + "layer.1.layer_norm", c.width, c.norm_eps));
+      source_norm_ =
+          register_module("source_norm", FrozenRmsNorm(weights, at + "layer.1.layer_norm", c.width, c.norm_eps));
       source_ = register_module("source", std::make_shared<T5Attention>(weights, at + "layer.1.EncDecAttention.", c));
     }
     const std::string last = at + (decoder ? "layer.2." : "layer.1.");
@@ -106,7 +117,8 @@ class T5Layer : public torch::nn::Module {
     mlp_ = register_module("mlp", std::make_shared<T5FeedForward>(weights, last + "DenseReluDense.", c));
   }
 
-  /// x [N, D], bias [B or 1, H, T, S] -> [N, D]. Decoder: `source` [N', D] are the encoder's states, packed by `source_packing`.
+  /// x [N, D], bias [B or 1, H, T, S] -> [N, D]. Decoder: `source` [N', D] are the encoder's states, packed by
+  /// `source_packing`.
   torch::Tensor forward(torch::Tensor x, const Packing& packing, const torch::Tensor& bias, const torch::Tensor& source,
                         const Packing* source_packing, DecoderCache* cache) {
     const torch::Tensor normed = own_norm_(x);
@@ -114,7 +126,8 @@ class T5Layer : public torch::nn::Module {
     const double dropout = is_training() ? dropout_ : 0.0;
     x = dropout_add(own_->forward(normed, packing, own, bias), x, dropout);
     if (source_) {
-      const KeyValues there = DecoderCache::of_source(cache, [&] { return source_->keys_values(source, *source_packing); });
+      const KeyValues there =
+          DecoderCache::of_source(cache, [&] { return source_->keys_values(source, *source_packing); });
       x = dropout_add(source_->forward(source_norm_(x), packing, there, source_packing->attention_mask()), x, dropout);
     }
     return dropout_add(mlp_->forward(mlp_norm_(x)), x, dropout);
@@ -140,14 +153,18 @@ class T5Stack : public SequenceStack {
  public:
   T5Stack(WeightMap& weights, const std::string& at, const T5Config& c, bool decoder) : config_(c), decoder_(decoder) {
     const int64_t count = decoder ? c.decoder_layers : c.encoder_layers;
-    position_bias_ = register_module("position_bias", weights.embedding(at + "block.0.layer.0.SelfAttention.relative_attention_bias", c.buckets, c.heads));
+    position_bias_ = register_module(
+        "position_bias",
+        weights.embedding(at + "block.0.layer.0.SelfAttention.relative_attention_bias", c.buckets, c.heads));
     for (int64_t i = 0; i < count; ++i)
-      layers_.push_back(register_module("layer" + std::to_string(i), std::make_shared<T5Layer>(weights, cat(at, "block.", i, "."), c, decoder)));
+      layers_.push_back(register_module("layer" + std::to_string(i),
+                                        std::make_shared<T5Layer>(weights, cat(at, "block.", i, "."), c, decoder)));
     norm_ = register_module("norm", FrozenRmsNorm(weights, at + "final_layer_norm", c.width, c.norm_eps));
   }
 
-  torch::Tensor forward(torch::Tensor x, const std::shared_ptr<const Packing>& packing, int64_t before, const torch::Tensor& source,
-                        const std::shared_ptr<const Packing>& source_packing, std::vector<DecoderCache>* caches, bool checkpointing) override {
+  torch::Tensor forward(torch::Tensor x, const std::shared_ptr<const Packing>& packing, int64_t before,
+                        const torch::Tensor& source, const std::shared_ptr<const Packing>& source_packing,
+                        std::vector<DecoderCache>* caches, bool checkpointing) override {
     const torch::Tensor bias = scores(*packing, before);
     x = dropped(x);
     for (size_t i = 0; i < layers_.size(); ++i) {
@@ -156,7 +173,8 @@ class T5Stack : public SequenceStack {
         std::vector<torch::Tensor> inputs{x, bias};
         if (source.defined()) inputs.push_back(source);
         x = recomputed(*layer, inputs, [layer, packing, source_packing](const std::vector<torch::Tensor>& in) {
-          return layer->forward(in[0], *packing, in[1], in.size() > 2 ? in[2] : torch::Tensor(), source_packing.get(), nullptr);
+          return layer->forward(in[0], *packing, in[1], in.size() > 2 ? in[2] : torch::Tensor(), source_packing.get(),
+                                nullptr);
         });
       } else {
         x = layer->forward(x, *packing, bias, source, source_packing.get(), caches ? &caches->at(i) : nullptr);
@@ -166,7 +184,8 @@ class T5Stack : public SequenceStack {
   }
 
   void add_sites(std::vector<AdapterSite>& sites) override {
-    for (size_t i = 0; i < layers_.size(); ++i) layers_[i]->add_sites(sites, i == 0 ? position_bias_ : EmbeddingTable(nullptr));
+    for (size_t i = 0; i < layers_.size(); ++i)
+      layers_[i]->add_sites(sites, i == 0 ? position_bias_ : EmbeddingTable(nullptr));
   }
   size_t layer_count() const override { return layers_.size(); }
 
@@ -175,8 +194,11 @@ class T5Stack : public SequenceStack {
   torch::Tensor scores(const Packing& packing, int64_t before) {
     const auto options = torch::TensorOptions(torch::kInt64).device(position_bias_->weight().device());
     const int64_t cells = before + packing.tokens();
-    const torch::Tensor distance = torch::arange(cells, options).unsqueeze(0) - torch::arange(before, cells, options).unsqueeze(1);
-    torch::Tensor bias = position_bias_(relative_buckets(distance, !decoder_, config_.buckets, config_.max_distance)).permute({2, 0, 1}).unsqueeze(0);
+    const torch::Tensor distance =
+        torch::arange(cells, options).unsqueeze(0) - torch::arange(before, cells, options).unsqueeze(1);
+    torch::Tensor bias = position_bias_(relative_buckets(distance, !decoder_, config_.buckets, config_.max_distance))
+                             .permute({2, 0, 1})
+                             .unsqueeze(0);
     if (decoder_) bias = bias.masked_fill(distance > 0, kHidden);
     if (packing.attention_mask().defined()) bias = bias.masked_fill(packing.attention_mask().logical_not(), kHidden);
     return bias;
@@ -202,14 +224,19 @@ class T5Model : public EncoderDecoder {
     weights.expect_size("num_decoder_layers", c.decoder_layers);
     weights.expect_size("d_ff", c.mlp_width);
     words_ = register_module("words", weights.embedding("shared", c.vocabulary, c.width));
-    set_stacks(std::make_shared<T5Stack>(weights, "encoder.", c, false), std::make_shared<T5Stack>(weights, "decoder.", c, true));
-    if (options.head == HeadKind::classes ||
-        (options.head == HeadKind::as_files && !archive.holds_code() && holds_class_head(archive, end_state_form(), above.prefix())))
-      set_classifier(std::make_shared<ClassificationHead>(above, weights, end_state_form(), c.width, c.classifier_dropout, options), c.end);
+    set_stacks(std::make_shared<T5Stack>(weights, "encoder.", c, false),
+               std::make_shared<T5Stack>(weights, "decoder.", c, true));
+    if (options.head == HeadKind::classes || (options.head == HeadKind::as_files && !archive.holds_code() &&
+                                              holds_class_head(archive, end_state_form(), above.prefix())))
+      set_classifier(std::make_shared<ClassificationHead>(above, weights, end_state_form(), c.width,
+                                                          c.classifier_dropout, options),
+                     c.end);
     else if (!weights.tied("lm_head.weight", kWordTable))
       set_output_layer(weights.projection("lm_head", c.vocabulary, c.width, DeclaredBias{false}));
-    for (const char* name : {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}) weights.expect_copy(name, kWordTable);
-    weights.finish("t5", {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight", "classification_head.", kUnusedBias});
+    for (const char* name : {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"})
+      weights.expect_copy(name, kWordTable);
+    weights.finish("t5", {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight",
+                          "classification_head.", kUnusedBias});
     above.finish("t5", {""});
     base_parameters_ = weights.taken();
     base_parameters_.insert(base_parameters_.end(), above.taken().begin(), above.taken().end());
@@ -231,18 +258,24 @@ class T5Model : public EncoderDecoder {
 /// Sizes that the weights show are taken from the weights.
 T5Config read_config(const ModelFiles& archive, const std::string& prefix, const ModelOptions& options) {
   T5Config c{T5Settings::read(archive.config())};
-  const auto size = [&](const std::string& name, int64_t side) { return archive.has(prefix + name) ? archive.tensor(prefix + name).size(side) : 0; };
+  const auto size = [&](const std::string& name, int64_t side) {
+    return archive.has(prefix + name) ? archive.tensor(prefix + name).size(side) : 0;
+  };
   c.vocabulary = size(kWordTable, 0);
   c.width = size(kWordTable, 1);
-  while (archive.has(cat(prefix, "encoder.block.", c.encoder_layers, ".layer.0.SelfAttention.q.weight"))) ++c.encoder_layers;
-  while (archive.has(cat(prefix, "decoder.block.", c.decoder_layers, ".layer.0.SelfAttention.q.weight"))) ++c.decoder_layers;
+  while (archive.has(cat(prefix, "encoder.block.", c.encoder_layers, ".layer.0.SelfAttention.q.weight")))
+    ++c.encoder_layers;
+  while (archive.has(cat(prefix, "decoder.block.", c.decoder_layers, ".layer.0.SelfAttention.q.weight")))
+    ++c.decoder_layers;
   c.mlp_width = size("encoder.block.0.layer.1.DenseReluDense.wo.weight", 1);
   const int64_t inner = size("encoder.block.0.layer.0.SelfAttention.q.weight", 0);
-  check(c.heads > 0 && inner % c.heads == 0, "model ", archive.file().string(), ": its config.json gives no usable num_heads (", c.heads,
-        ", inner width ", inner, "); export it with tools/export_torchscript.py");
+  check(c.heads > 0 && inner % c.heads == 0, "model ", archive.file().string(),
+        ": its config.json gives no usable num_heads (", c.heads, ", inner width ", inner,
+        "); export it with tools/export_torchscript.py");
   c.head_width = inner / c.heads;
   if (options.dropout) c.dropout = c.classifier_dropout = *options.dropout;
-  check(options.head != HeadKind::none, "model ", archive.file().string(), ": an encoder with a decoder gives no hidden states that a linear head could pool; ",
+  check(options.head != HeadKind::none, "model ", archive.file().string(),
+        ": an encoder with a decoder gives no hidden states that a linear head could pool; ",
         "set head.type: huggingface");
   return c;
 }
@@ -264,7 +297,8 @@ void register_t5_family(ModelFamilies& families) {
     const std::string prefix = *WeightMap::prefix_of(files, kWordTable);
     const int64_t width = files.tensor(prefix + kWordTable).size(1);
     const double spread = files.config().value("initializer_factor", 1.0) / std::sqrt(static_cast<double>(width));
-    return describe_class_head(end_state_form(), files, model_type_of(files.config()) == "mt5" ? "MT5" : "T5", "transformer.", prefix, width, outputs, spread);
+    return describe_class_head(end_state_form(), files, model_type_of(files.config()) == "mt5" ? "MT5" : "T5",
+                               "transformer.", prefix, width, outputs, spread);
   };
   families.add("t5", std::move(family));
 }

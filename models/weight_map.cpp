@@ -17,7 +17,8 @@ torch::Tensor WeightMap::take(const std::string& name, std::vector<int64_t> shap
   }
   torch::Tensor value = archive_.tensor(path).detach();
   bool fits = value.dim() == static_cast<int64_t>(shape.size());
-  for (size_t i = 0; fits && i < shape.size(); ++i) fits = shape[i] < 0 || shape[i] == value.size(static_cast<int64_t>(i));
+  for (size_t i = 0; fits && i < shape.size(); ++i)
+    fits = shape[i] < 0 || shape[i] == value.size(static_cast<int64_t>(i));
   if (!fits) errors_.add(path, ": expected shape [", join(shape), "], found ", value.sizes());
   if (value.scalar_type() == torch::kHalf || value.scalar_type() == torch::kBFloat16) value = value.to(torch::kFloat32);
   taken_.push_back({path, value});
@@ -29,7 +30,8 @@ Projection WeightMap::stored(Projection projection) const {
   return projection;
 }
 
-Projection WeightMap::projection(const std::string& name, int64_t out, int64_t in, std::optional<DeclaredBias> declared) {
+Projection WeightMap::projection(const std::string& name, int64_t out, int64_t in,
+                                 std::optional<DeclaredBias> declared) {
   if (declared) check_bias(name, *declared);
   torch::Tensor weight = take(name + ".weight", {out, in});
   torch::Tensor bias;
@@ -67,7 +69,9 @@ void WeightMap::check_bias(const std::string& name, const DeclaredBias& bias) {
   if (archive_.holds_code() || found == bias.there) return;
   const std::string path = prefix_ + name + ".bias";
   if (!bias.key) errors_.add(found ? "unexpected " : "missing ", path);
-  else errors_.add("config.json: ", bias.key, " is ", bias.there ? "true" : "false", ", but ", path, " is ", found ? "there" : "missing");
+  else
+    errors_.add("config.json: ", bias.key, " is ", bias.there ? "true" : "false", ", but ", path, " is ",
+                found ? "there" : "missing");
 }
 
 void WeightMap::expect_copy(const std::string& name, const std::string& table) {
@@ -87,10 +91,12 @@ bool WeightMap::tied(const std::string& name, const std::string& table) {
 
 EmbeddingTable WeightMap::embedding(const std::string& name, int64_t rows, int64_t width, int64_t padding) {
   const std::string path = prefix_ + name + ".weight";
-  if (!archive_.holds_code()) return EmbeddingTable(path, take(name + ".weight", {rows, width}), LookupOptions{.padding = padding});
+  if (!archive_.holds_code())
+    return EmbeddingTable(path, take(name + ".weight", {rows, width}), LookupOptions{.padding = padding});
   if (!lookups_) lookups_ = table_lookups(archive_of(archive_, "how tables are looked up"));
   const auto lookups = archive_.has(path) ? lookups_->find(archive_.tensor(path).const_data_ptr()) : lookups_->end();
-  return EmbeddingTable(path, take(name + ".weight", {rows, width}), lookups == lookups_->end() ? LookupOptions{} : lookups->second);
+  return EmbeddingTable(path, take(name + ".weight", {rows, width}),
+                        lookups == lookups_->end() ? LookupOptions{} : lookups->second);
 }
 
 void WeightMap::finish(const std::string& family, const std::vector<std::string>& may_stay) const {
@@ -101,7 +107,8 @@ void WeightMap::finish(const std::string& family, const std::vector<std::string>
     if (own && (name == own->module + ".weight" || name == own->module + ".bias")) continue;
     bool known = false;
     for (const auto& allowed : may_stay)
-      known |= name.rfind(prefix_ + allowed, 0) == 0 || glob_matches(allowed, std::string_view(name).substr(prefix_.size()));
+      known |=
+          name.rfind(prefix_ + allowed, 0) == 0 || glob_matches(allowed, std::string_view(name).substr(prefix_.size()));
     if (!known) errors.add("unexpected ", name);
   }
   errors.throw_if_any(cat("model ", archive_.file().string(), " does not fit the family ", family));
@@ -109,7 +116,8 @@ void WeightMap::finish(const std::string& family, const std::vector<std::string>
 
 std::optional<std::string> WeightMap::prefix_of(const ModelFiles& archive, const std::string& name) {
   for (const auto& [path, unused] : archive.tensors())
-    if (path == name || (path.size() > name.size() && path.ends_with("." + name))) return path.substr(0, path.size() - name.size());
+    if (path == name || (path.size() > name.size() && path.ends_with("." + name)))
+      return path.substr(0, path.size() - name.size());
   return std::nullopt;
 }
 

@@ -26,16 +26,19 @@ LearnedUpdate read_update(const OrderedJsonFile& site, int64_t seed) {
   const std::string where = site.name + ": singular_values";
   const auto& values = json_member(site.root, "singular_values", site.name);
   check(values.is_array(), where, ": expected a list of numbers, found ", shown(values));
-  for (const auto& value : values) out.singular_values.push_back(value.is_null() ? std::nan("") : json_as<double>(value, where));
+  for (const auto& value : values)
+    out.singular_values.push_back(value.is_null() ? std::nan("") : json_as<double>(value, where));
   return out;
 }
 
 }  // namespace
 
 double score_step(const std::string& metric, double rows) {
-  static const std::set<std::string> kWithoutSteps = {"loss", "perplexity", "mse", "rmse", "mae", "pearson", "spearman", "margin"};
+  static const std::set<std::string> kWithoutSteps = {"loss", "perplexity", "mse",      "rmse",
+                                                      "mae",  "pearson",    "spearman", "margin"};
   if (!(rows > 0) || kWithoutSteps.count(metric) > 0) return 0;
-  static const std::map<std::string, double> kLargest = {{"matthews", 2}, {"bleu", 100}, {"chrf", 100}};  // worst to best
+  static const std::map<std::string, double> kLargest = {
+      {"matthews", 2}, {"bleu", 100}, {"chrf", 100}};  // worst to best
   const auto found = kLargest.find(metric);
   return (found == kLargest.end() ? 1 : found->second) / rows;
 }

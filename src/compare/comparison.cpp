@@ -12,11 +12,10 @@ namespace deeplora {
 std::string slug(const std::string& name) {
   std::string out;
   for (const char c : name) {
-    const bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '+';
-    if (plain)
-      out += c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-    else if (!out.empty() && out.back() != '-')
-      out += '-';
+    const bool plain =
+        (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '+';
+    if (plain) out += c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    else if (!out.empty() && out.back() != '-') out += '-';
   }
   while (!out.empty() && out.back() == '-') out.pop_back();
   return out;
@@ -46,8 +45,8 @@ Group Comparison::group_at(size_t method, int64_t rank, int64_t samples) const {
 std::string Comparison::name(const Cell& cell) const {
   const MethodPlan& method = plan_.methods.at(cell.group.method);
   return cat(slug(method.name), cell.group.rank > 0 ? cat("-r", cell.group.rank) : "",
-             cell.group.samples > 0 ? cat("-n", cell.group.samples) : "", "-lr", number_text(method.lr.at(cell.lr), 6), "-s",
-             cell.seed);
+             cell.group.samples > 0 ? cat("-n", cell.group.samples) : "", "-lr", number_text(method.lr.at(cell.lr), 6),
+             "-s", cell.seed);
 }
 
 std::string Comparison::title(const Cell& cell) const {
@@ -73,9 +72,8 @@ bool Comparison::better(double a, double b) const {
 }
 
 bool Comparison::diverged(const Group& group, size_t lr) const {
-  return std::any_of(plan_.seeds.begin(), plan_.seeds.end(), [&](int64_t seed) {
-    return settled_[index_of({group, lr, seed})].state == CellState::diverged;
-  });
+  return std::any_of(plan_.seeds.begin(), plan_.seeds.end(),
+                     [&](int64_t seed) { return settled_[index_of({group, lr, seed})].state == CellState::diverged; });
 }
 
 void Comparison::drop_rest(const Group& group, size_t lr, size_t first_seed, const std::string& reason) {
@@ -127,8 +125,8 @@ void Comparison::drop_far_from_best(const Group& group) {
       if (ran) drop_rest(group, lr, early, cat(after, ": its dev score is undefined (constant predictions)"));
     } else if (better(least, means[lr])) {
       drop_rest(group, lr, early,
-                cat(after, ": dev ", number_text(means[lr], 4), ", the best learning rate ", number_text(method.lr[*best], 6),
-                    " has ", number_text(means[*best], 4)));
+                cat(after, ": dev ", number_text(means[lr], 4), ", the best learning rate ",
+                    number_text(method.lr[*best], 6), " has ", number_text(means[*best], 4)));
     }
   }
 }
@@ -148,7 +146,8 @@ Comparison::Drops Comparison::drop_hopeless() {
   Drops out;
   for (size_t cell = 0; cell < cells_.size(); ++cell) {
     const bool was_dropped = before[cell].state == CellState::dropped;
-    if (before[cell].state == CellState::open && outcomes_[cell].state == CellState::dropped) out.given_up.push_back(cell);
+    if (before[cell].state == CellState::open && outcomes_[cell].state == CellState::dropped)
+      out.given_up.push_back(cell);
     if (was_dropped && outcomes_[cell].state == CellState::open) out.taken_back.push_back(cell);
   }
   return out;
@@ -159,8 +158,8 @@ std::optional<size_t> Comparison::next(const std::set<size_t>& running) const {
     if (outcomes_[i].state != CellState::open || running.count(i) > 0) continue;
     const auto seed =
         static_cast<int64_t>(std::find(plan_.seeds.begin(), plan_.seeds.end(), cells_[i].seed) - plan_.seeds.begin());
-    const bool undecided =
-        plan_.early_stop.seeds > 0 && seed >= plan_.early_stop.seeds && plan_.methods[cells_[i].group.method].lr.size() > 1;
+    const bool undecided = plan_.early_stop.seeds > 0 && seed >= plan_.early_stop.seeds &&
+                           plan_.methods[cells_[i].group.method].lr.size() > 1;
     if (!undecided || early_seeds_settled(cells_[i].group)) return i;
   }
   return std::nullopt;
@@ -179,7 +178,8 @@ LrOutcome Comparison::describe(const Group& group, size_t lr) const {
       if (outcome.state != state) continue;
       out.fate = fate;
       if (!outcome.message.empty()) out.reason = outcome.message;
-      if (state == CellState::diverged || state == CellState::failed) out.reason = cat("seed ", seed, ": ", outcome.message);
+      if (state == CellState::diverged || state == CellState::failed)
+        out.reason = cat("seed ", seed, ": ", outcome.message);
     }
   };
   mark(CellState::open, LrOutcome::Fate::open);
@@ -193,7 +193,9 @@ LrChoice Comparison::choice(const Group& group) const {
   using Fate = LrOutcome::Fate;
   LrChoice out;
   bool open = false;
-  const auto usable = [](const LrOutcome& o) { return o.fate != Fate::dropped && o.fate != Fate::diverged && !o.dev.empty(); };
+  const auto usable = [](const LrOutcome& o) {
+    return o.fate != Fate::dropped && o.fate != Fate::diverged && !o.dev.empty();
+  };
   for (size_t lr = 0; lr < plan_.methods[group.method].lr.size(); ++lr) {
     out.tried.push_back(describe(group, lr));
     const LrOutcome& now = out.tried.back();
@@ -204,8 +206,8 @@ LrChoice Comparison::choice(const Group& group) const {
       continue;
     }
     const LrOutcome& before = out.tried[*out.chosen];
-    // More seeds first: means over different seeds are not comparable. An undefined mean loses to any other, and of equals the
-    // lowest learning rate is taken.
+    // More seeds first: means over different seeds are not comparable. An undefined mean loses to any other, and of
+    // equals the lowest learning rate is taken.
     if (now.dev.size() != before.dev.size() ? now.dev.size() > before.dev.size()
                                             : better(now.summary.mean, before.summary.mean) ||
                                                   (std::isnan(before.summary.mean) && !std::isnan(now.summary.mean)))
@@ -218,10 +220,8 @@ LrChoice Comparison::choice(const Group& group) const {
   for (LrOutcome& other : out.tried) {
     if (other.fate != Fate::lost) continue;
     const bool comparable = other.dev.size() == chosen.dev.size() && !std::isnan(chosen.summary.mean);
-    if (std::isnan(other.summary.mean))
-      other.reason = "its dev score is undefined (constant predictions)";
-    else if (comparable && !better(chosen.summary.mean, other.summary.mean))
-      other.fate = Fate::tied;
+    if (std::isnan(other.summary.mean)) other.reason = "its dev score is undefined (constant predictions)";
+    else if (comparable && !better(chosen.summary.mean, other.summary.mean)) other.fate = Fate::tied;
   }
   if (out.tried.size() > 1 && *out.chosen == 0) out.edge = LrChoice::Edge::lowest;
   if (out.tried.size() > 1 && *out.chosen + 1 == out.tried.size()) out.edge = LrChoice::Edge::highest;

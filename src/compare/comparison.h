@@ -1,9 +1,9 @@
-// A comparison of methods: which runs it consists of, which are still to do, which learning rate each method gets. Free of
-// LibTorch and of files.
+// A comparison of methods: which runs it consists of, which are still to do, which learning rate each method gets. Free
+// of LibTorch and of files.
 //
-// A cell is one fine-tuning run: method x rank x number of training rows x learning rate x seed. A group is the cells of one
-// method, rank and number of rows; its learning rate is chosen on dev, by the mean over all seeds, and scored on test. Every
-// method sees the same seeds, and a seed draws the same training rows and the same batches for all.
+// A cell is one fine-tuning run: method x rank x number of training rows x learning rate x seed. A group is the cells
+// of one method, rank and number of rows; its learning rate is chosen on dev, by the mean over all seeds, and scored on
+// test. Every method sees the same seeds, and a seed draws the same training rows and the same batches for all.
 #pragma once
 
 #include <cstdint>
@@ -112,14 +112,16 @@ class Comparison {
   };
   /// Gives up learning rates that cannot be chosen:
   /// - the remaining seeds of a learning rate that diverged with one;
-  /// - once the first early_stop.seeds seeds of every learning rate of the group have run to their end: the remaining seeds of
-  ///   those whose mean dev score is undefined or more than margin worse than the group's best (score units; where lower is
-  ///   better, a share of the best). A learning rate that diverged with any seed is no yardstick: when it does so later, what
-  ///   was given up for it runs after all.
-  /// The rule looks at dev only, at whole runs only (a method that starts slowly is not cut short), and compares learning rates
-  /// of one group only, never methods; the outcome does not depend on which cell finished first.
+  /// - once the first early_stop.seeds seeds of every learning rate of the group have run to their end: the remaining
+  /// seeds of
+  ///   those whose mean dev score is undefined or more than margin worse than the group's best (score units; where
+  ///   lower is better, a share of the best). A learning rate that diverged with any seed is no yardstick: when it does
+  ///   so later, what was given up for it runs after all.
+  /// The rule looks at dev only, at whole runs only (a method that starts slowly is not cut short), and compares
+  /// learning rates of one group only, never methods; the outcome does not depend on which cell finished first.
   Drops drop_hopeless();
-  /// The next open cell that may run: not in `running`, and not waiting for drop_hopeless() to decide about its learning rate.
+  /// The next open cell that may run: not in `running`, and not waiting for drop_hopeless() to decide about its
+  /// learning rate.
   std::optional<size_t> next(const std::set<size_t>& running) const;
   size_t count(CellState state) const;
 

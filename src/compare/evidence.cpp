@@ -18,9 +18,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-double number(const Json& value) {
-  return value.is_number() ? value.get<double>() : std::nan("");
-}
+double number(const Json& value) { return value.is_number() ? value.get<double>() : std::nan(""); }
 
 LearningCurve read_curve(const fs::path& run, int64_t seed) {
   LearningCurve out{.seed = seed};
@@ -48,7 +46,8 @@ std::vector<LearnedUpdate> read_updates(const fs::path& run, int64_t seed) {
 int64_t layer_of(const std::string& path) {
   std::istringstream parts(path);
   for (std::string part; std::getline(parts, part, '.');)
-    if (!part.empty() && part.size() < 6 && part.find_first_not_of("0123456789") == std::string::npos) return std::stoll(part);
+    if (!part.empty() && part.size() < 6 && part.find_first_not_of("0123456789") == std::string::npos)
+      return std::stoll(part);
   return -1;
 }
 
@@ -82,20 +81,23 @@ std::string updates_csv(const std::vector<RowEvidence>& evidence, const std::vec
       for (const double value : update.singular_values) values += (values.empty() ? "" : " ") + digits(value);
       for (char& c : name)
         if (c == '"') c = '\'';
-      out += cat('"', name, "\",", rows[i].group.rank, ",", rows[i].group.samples, ",", digits(chosen_lr(rows[i].choice)), ",",
-                 update.seed, ",", update.path, ",", update.role, ",", update.layer, ",", update.out, ",", update.in, ",",
-                 update.numerical_rank, ",", digits(update.update_norm), ",", digits(update.weight_norm), ",", values, "\n");
+      out += cat('"', name, "\",", rows[i].group.rank, ",", rows[i].group.samples, ",",
+                 digits(chosen_lr(rows[i].choice)), ",", update.seed, ",", update.path, ",", update.role, ",",
+                 update.layer, ",", update.out, ",", update.in, ",", update.numerical_rank, ",",
+                 digits(update.update_norm), ",", digits(update.weight_norm), ",", values, "\n");
     }
   return out;
 }
 
-std::string learning_curves_csv(const std::vector<RowEvidence>& evidence, const std::vector<ComparisonRow>& rows, const Comparison& comparison) {
+std::string learning_curves_csv(const std::vector<RowEvidence>& evidence, const std::vector<ComparisonRow>& rows,
+                                const Comparison& comparison) {
   std::string out = csv_line({"method", "rank", "samples", "lr", "seed", "step", "dev"});
   for (size_t i = 0; i < rows.size(); ++i)
     for (const LearningCurve& curve : evidence[i].curves)
       for (size_t k = 0; k < curve.steps.size(); ++k)
-        out += csv_line({comparison.plan().methods.at(rows[i].group.method).name, cat(rows[i].group.rank), cat(rows[i].group.samples),
-                         csv_number(chosen_lr(rows[i].choice)), cat(curve.seed), csv_number(curve.steps[k]), csv_number(curve.values[k])});
+        out += csv_line({comparison.plan().methods.at(rows[i].group.method).name, cat(rows[i].group.rank),
+                         cat(rows[i].group.samples), csv_number(chosen_lr(rows[i].choice)), cat(curve.seed),
+                         csv_number(curve.steps[k]), csv_number(curve.values[k])});
   return out;
 }
 
@@ -115,15 +117,17 @@ std::vector<std::string> updates_header() {
 }
 
 std::vector<std::vector<std::string>> updates_cells(const std::vector<RowEvidence>& evidence,
-                                                    const std::vector<ComparisonRow>& rows, const Comparison& comparison) {
+                                                    const std::vector<ComparisonRow>& rows,
+                                                    const Comparison& comparison) {
   std::vector<std::vector<std::string>> out;
   for (size_t i = 0; i < rows.size(); ++i) {
     const auto summary = summarize_updates(evidence[i]);
     if (!summary) continue;
     const Group& group = rows[i].group;
     out.push_back({comparison.plan().methods.at(group.method).name, group.rank > 0 ? cat(group.rank) : "",
-                   group.samples > 0 ? cat(group.samples) : "all", number_text(std::round(summary->rank.mean * 10) / 10),
-                   number_text(summary->lowest), number_text(summary->highest), number_text(summary->relative_norm, 3)});
+                   group.samples > 0 ? cat(group.samples) : "all",
+                   number_text(std::round(summary->rank.mean * 10) / 10), number_text(summary->lowest),
+                   number_text(summary->highest), number_text(summary->relative_norm, 3)});
   }
   return out;
 }

@@ -1,4 +1,5 @@
-// What the finished runs of a comparison left in their folders: learning curves, and the spectra of the learned updates.
+// What the finished runs of a comparison left in their folders: learning curves, and the spectra of the learned
+// updates.
 #pragma once
 
 #include <cstdint>
@@ -43,10 +44,11 @@ std::string updates_csv(const std::vector<RowEvidence>& evidence, const std::vec
                         const Comparison& comparison);
 
 /// Scores on dev over the steps: one line per row, seed and evaluation.
-std::string learning_curves_csv(const std::vector<RowEvidence>& evidence, const std::vector<ComparisonRow>& rows, const Comparison& comparison);
+std::string learning_curves_csv(const std::vector<RowEvidence>& evidence, const std::vector<ComparisonRow>& rows,
+                                const Comparison& comparison);
 
-/// Numerical ranks (singular values above 1 % of the largest) of a row's learned updates, over weights and seeds, and the
-/// updates' mean Frobenius norm relative to the weights'.
+/// Numerical ranks (singular values above 1 % of the largest) of a row's learned updates, over weights and seeds, and
+/// the updates' mean Frobenius norm relative to the weights'.
 struct UpdateSummary {
   Summary rank;
   double lowest = 0, highest = 0, relative_norm = 0;
@@ -56,7 +58,8 @@ std::optional<UpdateSummary> summarize_updates(const RowEvidence& evidence);
 /// Header and cells of a table of them, without the rows that adapt no weight.
 std::vector<std::string> updates_header();
 std::vector<std::vector<std::string>> updates_cells(const std::vector<RowEvidence>& evidence,
-                                                    const std::vector<ComparisonRow>& rows, const Comparison& comparison);
+                                                    const std::vector<ComparisonRow>& rows,
+                                                    const Comparison& comparison);
 
 /// "encoder.layer.3.attention.self.query.weight" as 3.
 int64_t layer_of(const std::string& path);

@@ -17,9 +17,7 @@ namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-double rounded(double value, double unit) {
-  return std::round(value / unit) * unit;
-}
+double rounded(double value, double unit) { return std::round(value / unit) * unit; }
 
 /// One place in the comparison: a rank and a number of training rows.
 struct Place {
@@ -30,7 +28,11 @@ struct Place {
 class Report {
  public:
   Report(const ComparePage& page, const std::vector<ComparisonRow>& rows, const Comparison& comparison)
-      : input_(page), rows_(rows), comparison_(comparison), plan_(comparison.plan()), page_(page.title, subtitle(comparison)) {}
+      : input_(page),
+        rows_(rows),
+        comparison_(comparison),
+        plan_(comparison.plan()),
+        page_(page.title, subtitle(comparison)) {}
 
   Page page() {
     add_verdict();
@@ -83,11 +85,11 @@ class Report {
     double seconds = 0;
     for (size_t i = 0; i < all; ++i)
       if (comparison_.outcome(i).state == CellState::done) seconds += comparison_.outcome(i).seconds;
-    page_.highlights(
-        {{"runs finished", cat(done, " of ", all)},
-         {"given up early", cat(dropped)},
-         {"diverged / failed", cat(comparison_.count(CellState::diverged), " / ", comparison_.count(CellState::failed))},
-         {"training time in all", duration_text(seconds)}});
+    page_.highlights({{"runs finished", cat(done, " of ", all)},
+                      {"given up early", cat(dropped)},
+                      {"diverged / failed",
+                       cat(comparison_.count(CellState::diverged), " / ", comparison_.count(CellState::failed))},
+                      {"training time in all", duration_text(seconds)}});
     page_.heading("Verdict");
     page_.paragraph(overall_verdict(rows_, comparison_, input_.metric));
     add_differences();
@@ -124,10 +126,8 @@ class Report {
       if (!with_baseline && m == plan_.baseline) continue;
       if (grouped || chart.series.empty()) chart.series.push_back({.name = grouped ? name(m) : std::string()});
       CategorySeries& series = chart.series.back();
-      if (grouped)
-        series.color = m;
-      else
-        chart.categories.push_back(name(m));
+      if (grouped) series.color = m;
+      else chart.categories.push_back(name(m));
       for (const Place& place : all) {
         const auto [middle, low, high] = value(rows_[row_at(m, place)]);
         series.values.push_back(middle);
@@ -176,22 +176,23 @@ class Report {
     page_.heading(ranks && samples ? "Score against rank and number of training rows"
                   : ranks          ? "Score against rank"
                                    : "Score against number of training rows");
-    page_.paragraph("Mean over seeds at the chosen learning rates; the bars reach one standard deviation to each side.");
+    page_.paragraph(
+        "Mean over seeds at the chosen learning rates; the bars reach one standard deviation to each side.");
     if (samples)
       for (const int64_t rank : plan_.ranks)
-        add_score_chart(titled("Score against rows", {rank, 0}), "training rows", plan_.samples, [&](int64_t x) {
-          return Place{rank, x};
-        });
+        add_score_chart(titled("Score against rows", {rank, 0}), "training rows", plan_.samples,
+                        [&](int64_t x) { return Place{rank, x}; });
     if (ranks)
       for (const int64_t n : plan_.samples)
-        add_score_chart(titled("Score against rank", {0, n}), "rank", plan_.ranks, [&](int64_t x) { return Place{x, n}; });
+        add_score_chart(titled("Score against rank", {0, n}), "rank", plan_.ranks,
+                        [&](int64_t x) { return Place{x, n}; });
   }
 
   void add_learning_rates() {
     page_.heading("Learning rates");
-    page_.paragraph(cat(
-        "Mean dev ", input_.metric,
-        " of every learning rate that was tried, with one standard deviation over its seeds. Test rows play no part here."));
+    page_.paragraph(cat("Mean dev ", input_.metric,
+                        " of every learning rate that was tried, with one standard deviation over its seeds. Test rows "
+                        "play no part here."));
     for (const Place& place : places()) {
       LineChart chart{.title = titled("Learning rates", place),
                       .x_label = "learning rate",
@@ -232,9 +233,9 @@ class Report {
 
   void add_learning_curves() {
     page_.heading("Learning curves");
-    page_.paragraph(
-        cat("Dev ", input_.metric,
-            " over the optimizer steps at the chosen learning rates: mean over seeds, one standard deviation to each side."));
+    page_.paragraph(cat("Dev ", input_.metric,
+                        " over the optimizer steps at the chosen learning rates: mean over seeds, one standard "
+                        "deviation to each side."));
     for (const Place& place : places()) {
       LineChart chart{.title = titled("Learning curves", place),
                       .x_label = "optimizer step",
@@ -246,7 +247,8 @@ class Report {
   }
 
   /// Means over seeds, with one standard deviation to each side.
-  void add_bars(const std::string& title, const std::string& label, double unit, const std::function<Summary(const ComparisonRow&)>& value) {
+  void add_bars(const std::string& title, const std::string& label, double unit,
+                const std::function<Summary(const ComparisonRow&)>& value) {
     const auto with_ends = [&](const ComparisonRow& row) {
       if (row.seeds.empty()) return std::array{kNaN, kNaN, kNaN};
       const Summary s = value(row);
@@ -259,13 +261,14 @@ class Report {
   void add_cost() {
     page_.heading("Cost");
     page_.paragraph(
-        "Mean over seeds, with one standard deviation to each side; each run in a process of its own. Runs that share the machine slow "
+        "Mean over seeds, with one standard deviation to each side; each run in a process of its own. Runs that share "
+        "the machine slow "
         "each other down, so compare times within this page only.");
     add_bars("Wall-clock time of a run", "seconds", 0.1, [](const ComparisonRow& row) { return row.seconds; });
     add_bars("Speed of training", "samples/s", 0.1, [](const ComparisonRow& row) { return row.samples_per_second; });
     add_bars("Peak memory of a run", "MB", 1, [](const ComparisonRow& row) { return row.peak_rss_mb; });
-    add_bars(
-        "Trained parameters", "parameters", 1, [](const ComparisonRow& row) { return summarize(std::vector<double>{row.parameters}); });
+    add_bars("Trained parameters", "parameters", 1,
+             [](const ComparisonRow& row) { return summarize(std::vector<double>{row.parameters}); });
   }
 
   /// Mean numerical rank by role and layer; "" roles and layers without a number get a place of their own.
@@ -316,7 +319,8 @@ class Report {
     return out;
   }
 
-  /// Where learned updates are drawn: every rank at the largest number of rows, every number of rows at the smallest rank.
+  /// Where learned updates are drawn: every rank at the largest number of rows, every number of rows at the smallest
+  /// rank.
   std::vector<Place> update_places() const {
     std::vector<Place> out;
     for (const Place& place : places())
@@ -332,7 +336,8 @@ class Report {
     if (highest == 0) return;
     page_.heading("Learned updates");
     page_.paragraph(
-        "Singular values of every learned update, divided by its largest: median over the adapted weights and seeds, with the "
+        "Singular values of every learned update, divided by its largest: median over the adapted weights and seeds, "
+        "with the "
         "quartiles as band; values below 1e-6 are drawn "
         "there. Every update's own values are in updates.csv.");
     for (const Place& place : update_places()) {
@@ -341,12 +346,14 @@ class Report {
                       .y_label = "relative to the largest",
                       .log_y = true};
       for (size_t m = 0; m < plan_.methods.size(); ++m)
-        if (const size_t row = row_at(m, place); !input_.evidence[row].updates.empty()) chart.series.push_back(spectrum(row));
+        if (const size_t row = row_at(m, place); !input_.evidence[row].updates.empty())
+          chart.series.push_back(spectrum(row));
       if (!chart.series.empty()) page_.chart(chart);
     }
     page_.table(updates_header(), updates_cells(input_.evidence, rows_, comparison_));
     page_.paragraph(
-        "Numerical rank (singular values above 1 % of the largest) of the learned updates by layer and role, mean over seeds:");
+        "Numerical rank (singular values above 1 % of the largest) of the learned updates by layer and role, mean over "
+        "seeds:");
     std::set<size_t> drawn;  // a method without a rank has one row at several places
     for (const Place& place : update_places())
       for (size_t m = 0; m < plan_.methods.size(); ++m)

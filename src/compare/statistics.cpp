@@ -13,8 +13,8 @@ namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-/// The continued fraction of I_x(a, b), by Lentz's method as modified by Thompson and Barnett (1986). Converges quickly for
-/// x < (a + 1) / (a + b + 2).
+/// The continued fraction of I_x(a, b), by Lentz's method as modified by Thompson and Barnett (1986). Converges quickly
+/// for x < (a + 1) / (a + b + 2).
 double beta_fraction(double a, double b, double x) {
   constexpr double kTiny = 1e-300;
   const auto nonzero = [](double v) { return std::abs(v) < kTiny ? kTiny : v; };
@@ -38,7 +38,8 @@ double beta_fraction(double a, double b, double x) {
 double incomplete_beta_of(double a, double b, double x, double y) {
   if (x <= 0) return 0;
   if (y <= 0) return 1;
-  const double front = std::exp(std::lgamma(a + b) - std::lgamma(a) - std::lgamma(b) + a * std::log(x) + b * std::log(y));
+  const double front =
+      std::exp(std::lgamma(a + b) - std::lgamma(a) - std::lgamma(b) + a * std::log(x) + b * std::log(y));
   if (x < (a + 1) / (a + b + 2)) return front * beta_fraction(a, b, x) / a;
   return 1 - front * beta_fraction(b, a, y) / b;
 }
@@ -78,9 +79,7 @@ Summary summarize(std::span<const double> values) {
   return out;
 }
 
-double incomplete_beta(double a, double b, double x) {
-  return incomplete_beta_of(a, b, x, 1 - x);
-}
+double incomplete_beta(double a, double b, double x) { return incomplete_beta_of(a, b, x, 1 - x); }
 
 double student_t_two_sided(double t, double dof) {
   require_dof(dof);
@@ -112,7 +111,8 @@ double student_t_quantile(double p, double dof) {
   return (low + high) / 2;
 }
 
-PairedDifference paired_difference(std::span<const double> a, std::span<const double> b, double step, double confidence) {
+PairedDifference paired_difference(std::span<const double> a, std::span<const double> b, double step,
+                                   double confidence) {
   if (a.size() != b.size()) throw std::invalid_argument("paired values must have equal numbers");
   std::vector<double> differences;
   differences.reserve(a.size());
@@ -134,7 +134,8 @@ PairedDifference paired_difference(std::span<const double> a, std::span<const do
     return out;
   }
   const auto n = static_cast<double>(summary.n);
-  const double error = std::hypot(summary.sd, step) / std::sqrt(n), half = critical_value(confidence, summary.n - 1) * error;
+  const double error = std::hypot(summary.sd, step) / std::sqrt(n),
+               half = critical_value(confidence, summary.n - 1) * error;
   out.low = out.mean - half;
   out.high = out.mean + half;
   out.p = out.equal == out.pairs ? 1 : student_t_two_sided(out.mean / error, n - 1);
@@ -157,7 +158,8 @@ std::vector<double> holm_adjusted(std::span<const double> p) {
 
 std::vector<double> holm_adjusted(std::span<const std::optional<PairedDifference>> differences) {
   std::vector<double> p;
-  for (const auto& difference : differences) p.push_back(!difference ? kNaN : difference->no_spread ? 1 : difference->p);
+  for (const auto& difference : differences)
+    p.push_back(!difference ? kNaN : difference->no_spread ? 1 : difference->p);
   std::vector<double> out = holm_adjusted(p);
   for (size_t i = 0; i < out.size(); ++i)
     if (differences[i] && differences[i]->no_spread) out[i] = kNaN;

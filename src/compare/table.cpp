@@ -38,9 +38,7 @@ std::string rank_text(const ComparisonRow& row, const Comparison& comparison) {
   return beside.empty() ? "" : cat("none (", beside, ")");
 }
 
-std::string interval(const PairedDifference& d) {
-  return cat(fixed(d.low, true), " to ", fixed(d.high, true));
-}
+std::string interval(const PairedDifference& d) { return cat(fixed(d.low, true), " to ", fixed(d.high, true)); }
 
 std::string spread(const Summary& s) {
   if (s.n == 0) return "";
@@ -94,7 +92,8 @@ std::string edge_note(const std::vector<std::pair<std::string, const LrChoice*>>
   for (const auto& [name, choice] : choices)
     if (choice->edge != LrChoice::Edge::no)
       edges.push_back(cat(name, " ", number_text(chosen_lr(*choice), 6), " (", edge_text(choice->edge), ")"));
-  return edges.empty() ? "" : cat(" Learning rate at the edge of its grid: ", join(edges), "; a better one may lie beyond.");
+  return edges.empty() ? ""
+                       : cat(" Learning rate at the edge of its grid: ", join(edges), "; a better one may lie beyond.");
 }
 
 }  // namespace
@@ -102,38 +101,25 @@ std::string edge_note(const std::vector<std::pair<std::string, const LrChoice*>>
 const char* fate_name(LrOutcome::Fate fate) {
   using Fate = LrOutcome::Fate;
   switch (fate) {
-    case Fate::chosen:
-      return "chosen";
-    case Fate::tied:
-      return "equal on dev";
-    case Fate::lost:
-      return "worse on dev";
-    case Fate::dropped:
-      return "given up early";
-    case Fate::diverged:
-      return "diverged";
-    case Fate::failed:
-      return "failed";
-    case Fate::open:
-      break;
+    case Fate::chosen: return "chosen";
+    case Fate::tied: return "equal on dev";
+    case Fate::lost: return "worse on dev";
+    case Fate::dropped: return "given up early";
+    case Fate::diverged: return "diverged";
+    case Fate::failed: return "failed";
+    case Fate::open: break;
   }
   return "unfinished";
 }
 
 const char* finding_name(Finding found) {
   switch (found) {
-    case Finding::better:
-      return "better";
-    case Finding::worse:
-      return "worse";
-    case Finding::not_shown:
-      return "no difference shown";
-    case Finding::not_after_adjustment:
-      return "no difference shown after adjustment";
-    case Finding::no_spread:
-      return "cannot be judged: all differences equal";
-    case Finding::unknown:
-      break;
+    case Finding::better: return "better";
+    case Finding::worse: return "worse";
+    case Finding::not_shown: return "no difference shown";
+    case Finding::not_after_adjustment: return "no difference shown after adjustment";
+    case Finding::no_spread: return "cannot be judged: all differences equal";
+    case Finding::unknown: break;
   }
   return "unknown";
 }
@@ -142,9 +128,7 @@ std::string edge_text(LrChoice::Edge edge) {
   return edge == LrChoice::Edge::no ? "" : edge == LrChoice::Edge::lowest ? "lowest" : "highest";
 }
 
-double chosen_lr(const LrChoice& choice) {
-  return choice.chosen ? choice.tried[*choice.chosen].lr : std::nan("");
-}
+double chosen_lr(const LrChoice& choice) { return choice.chosen ? choice.tried[*choice.chosen].lr : std::nan(""); }
 
 std::vector<ComparisonRow> comparison_rows(const Comparison& comparison) {
   const ComparePlan& plan = comparison.plan();
@@ -189,8 +173,9 @@ Finding finding(const ComparisonRow& row, bool higher_is_better) {
 
 std::string row_title(const ComparisonRow& row, const Comparison& comparison) {
   const std::string beside = baseline_rank(row, comparison);
-  return cat(comparison.plan().methods.at(row.group.method).name, row.group.rank > 0 ? cat(", rank ", row.group.rank) : "",
-             row.group.samples > 0 ? cat(", ", row.group.samples, " rows") : "", beside.empty() ? "" : cat(" (", beside, ")"));
+  return cat(
+      comparison.plan().methods.at(row.group.method).name, row.group.rank > 0 ? cat(", rank ", row.group.rank) : "",
+      row.group.samples > 0 ? cat(", ", row.group.samples, " rows") : "", beside.empty() ? "" : cat(" (", beside, ")"));
 }
 
 std::string verdict(const ComparisonRow& row, const Comparison& comparison, const std::string& metric) {
@@ -205,9 +190,10 @@ std::string verdict(const ComparisonRow& row, const Comparison& comparison, cons
     return cat(head, fixed(d.mean, true), " ", metric, " against ", theirs,
                " with one seed; one seed says nothing about chance.");
   if (d.no_spread)
-    return cat(head, "cannot be judged: ", fixed(d.mean, true), " ", metric, " against ", theirs, " with each of ", d.pairs,
-               " seeds; differences that are all equal say nothing about chance. More seeds do.");
-  if (std::isnan(d.p)) return cat(head, "cannot be compared with ", theirs, ", as the test score of some seed is undefined.");
+    return cat(head, "cannot be judged: ", fixed(d.mean, true), " ", metric, " against ", theirs, " with each of ",
+               d.pairs, " seeds; differences that are all equal say nothing about chance. More seeds do.");
+  if (std::isnan(d.p))
+    return cat(head, "cannot be compared with ", theirs, ", as the test score of some seed is undefined.");
   const std::string numbers = cat("95 % interval ", interval(d), ", ", d.higher, " of ", d.pairs, " seeds higher");
   const std::string size = fixed(std::abs(d.mean));
   std::string out;
@@ -220,16 +206,19 @@ std::string verdict(const ComparisonRow& row, const Comparison& comparison, cons
       break;
     case Finding::not_after_adjustment:
       out = cat(head, "no difference to ", theirs, " shown: ", fixed(d.mean, true), " ", metric, " (", numbers,
-                ") excludes zero alone, but not as one of several comparisons (adjusted p ", p_text(row.adjusted_p), ").");
+                ") excludes zero alone, but not as one of several comparisons (adjusted p ", p_text(row.adjusted_p),
+                ").");
       break;
     default:
       out = cat(head, "no difference to ", theirs, " shown: ", fixed(d.mean, true), " ", metric, " (", numbers, ").");
   }
-  if (d.pairs < plan.seeds.size()) out += cat(" Only ", d.pairs, " of ", plan.seeds.size(), " seeds are finished for both.");
+  if (d.pairs < plan.seeds.size())
+    out += cat(" Only ", d.pairs, " of ", plan.seeds.size(), " seeds are finished for both.");
   return out + edge_note({{ours, &row.choice}, {theirs, &row.baseline_choice}});
 }
 
-std::string overall_verdict(const std::vector<ComparisonRow>& rows, const Comparison& comparison, const std::string& metric) {
+std::string overall_verdict(const std::vector<ComparisonRow>& rows, const Comparison& comparison,
+                            const std::string& metric) {
   size_t compared = 0, better = 0, worse = 0, edges = 0, unknown = 0, no_spread = 0;
   for (const ComparisonRow& row : rows) {
     if (!row.difference) continue;
@@ -253,8 +242,8 @@ std::string overall_verdict(const std::vector<ComparisonRow>& rows, const Compar
     out = cat("No difference to ", baseline, " in ", metric, " is shown in any of ", compared,
               compared == 1 ? " comparison." : " comparisons.");
   } else {
-    out = cat("Of ", compared, compared == 1 ? " comparison" : " comparisons", " with ", baseline, " in ", metric, ", ", better,
-              better == 1 ? " shows a better method, " : " show a better method, ", worse,
+    out = cat("Of ", compared, compared == 1 ? " comparison" : " comparisons", " with ", baseline, " in ", metric, ", ",
+              better, better == 1 ? " shows a better method, " : " show a better method, ", worse,
               worse == 1 ? " a worse one, " : " worse ones, ", compared - better - worse, " no difference.");
   }
   if (compared > 0 && unknown > 0)
@@ -278,7 +267,8 @@ std::vector<std::string> missing_cells(const Comparison& comparison) {
     out.push_back(cat(dropped, dropped == 1 ? " cell was" : " cells were",
                       " not run: the learning rate was given up early (see the learning rates)."));
   if (open > 0)
-    out.push_back(cat(open, open == 1 ? " cell is" : " cells are", " not finished yet: the same command goes on with them."));
+    out.push_back(
+        cat(open, open == 1 ? " cell is" : " cells are", " not finished yet: the same command goes on with them."));
   return out;
 }
 
@@ -290,40 +280,59 @@ std::vector<std::string> method_notes(const std::vector<ComparisonRow>& rows, co
   for (const ComparisonRow& row : rows) step = std::max(step, row.difference ? row.difference->step : 0);
   std::vector<std::string> out;
   out.push_back(
-      cat("A seed draws the training rows, the new head, the adapters' start, the order of batches and dropout; every method "
+      cat("A seed draws the training rows, the new head, the adapters' start, the order of batches and dropout; every "
+          "method "
           "runs with the same ",
           plan.seeds.size(), plan.seeds.size() == 1 ? " seed" : " seeds",
           ". Each method's learning rate is the one with the best mean dev ", metric,
           " over the seeds, for each rank and number of training "
           "rows by itself; of equals the lowest is taken. The test rows are scored once per run and decide nothing."));
   out.push_back(
-      "± is the standard deviation over seeds. Differences are taken seed by seed; their 95 % interval is Student's t over "
+      "± is the standard deviation over seeds. Differences are taken seed by seed; their 95 % interval is Student's t "
+      "over "
       "those differences. It speaks of "
       "new seeds (other training rows and starts) on these same test rows, not of other test rows.");
   if (step > 0)
-    out.push_back(cat("Test ", metric, " moves in steps of ", number_text(step, 3),
-                      ". Scores that coarse agree over a few seeds by chance, so the square of one step is added to the variance "
-                      "of the differences before interval and p value are computed."));
-  out.push_back(cat("A difference counts as shown when its p value, adjusted by Holm's method for ",
-                    family == 1 ? "the one comparison" : cat("all ", family, " comparisons"),
-                    " of this table, is below 0.05. The intervals themselves are not adjusted. Where every seed has the same "
-                    "difference there is no spread to judge by: nothing is said of that comparison, but it counts as one."));
+    out.push_back(
+        cat("Test ", metric, " moves in steps of ", number_text(step, 3),
+            ". Scores that coarse agree over a few seeds by chance, so the square of one step is added to the variance "
+            "of the differences before interval and p value are computed."));
+  out.push_back(
+      cat("A difference counts as shown when its p value, adjusted by Holm's method for ",
+          family == 1 ? "the one comparison" : cat("all ", family, " comparisons"),
+          " of this table, is below 0.05. The intervals themselves are not adjusted. Where every seed has the same "
+          "difference there is no spread to judge by: nothing is said of that comparison, but it counts as one."));
   if (plan.early_stop.seeds > 0)
-    out.push_back(cat("A learning rate is given up when its mean dev ", metric, " over the first ", plan.early_stop.seeds,
-                      " seeds is more than ", number_text(plan.early_stop.margin),
-                      comparison.higher_is_better() ? "" : " (as a share)",
-                      " worse than that of the best learning rate of the same method, rank and rows that does not diverge, or when "
-                      "it diverges. Only dev, whole runs and one method's own "
-                      "learning rates are looked at, so no method is judged by another and none for a slow start."));
+    out.push_back(cat(
+        "A learning rate is given up when its mean dev ", metric, " over the first ", plan.early_stop.seeds,
+        " seeds is more than ", number_text(plan.early_stop.margin),
+        comparison.higher_is_better() ? "" : " (as a share)",
+        " worse than that of the best learning rate of the same method, rank and rows that does not diverge, or when "
+        "it diverges. Only dev, whole runs and one method's own "
+        "learning rates are looked at, so no method is judged by another and none for a slow start."));
   return out;
 }
 
 std::vector<std::string> table_header(const std::string& metric) {
-  return {"method",  "rank",       cat("test ", metric), "difference", "finding",      "95 % interval", "adjusted p",        "seeds higher",
-          "seeds",   "rows",       cat("dev ", metric),  "lr",         "trained parameters", "seconds", "peak MB"};
+  return {"method",
+          "rank",
+          cat("test ", metric),
+          "difference",
+          "finding",
+          "95 % interval",
+          "adjusted p",
+          "seeds higher",
+          "seeds",
+          "rows",
+          cat("dev ", metric),
+          "lr",
+          "trained parameters",
+          "seconds",
+          "peak MB"};
 }
 
-std::vector<std::vector<std::string>> table_cells(const std::vector<ComparisonRow>& rows, const Comparison& comparison) {
+std::vector<std::vector<std::string>> table_cells(const std::vector<ComparisonRow>& rows,
+                                                  const Comparison& comparison) {
   std::vector<std::vector<std::string>> out;
   for (const ComparisonRow& row : rows) {
     const bool judged = row.difference && row.difference->pairs > 0;
@@ -343,11 +352,13 @@ std::vector<std::vector<std::string>> table_cells(const std::vector<ComparisonRo
   return out;
 }
 
-SplitTable without_equal_columns(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows) {
+SplitTable without_equal_columns(const std::vector<std::string>& header,
+                                 const std::vector<std::vector<std::string>>& rows) {
   SplitTable out;
   out.rows.resize(rows.size());
   for (size_t c = 0; c < header.size(); ++c) {
-    const bool equal = c > 0 && rows.size() > 1 && std::all_of(rows.begin(), rows.end(), [&](const auto& row) { return row[c] == rows[0][c]; });
+    const bool equal = c > 0 && rows.size() > 1 &&
+                       std::all_of(rows.begin(), rows.end(), [&](const auto& row) { return row[c] == rows[0][c]; });
     if (equal) {
       if (!rows[0][c].empty()) out.equal.emplace_back(header[c], rows[0][c]);
       continue;
@@ -358,9 +369,7 @@ SplitTable without_equal_columns(const std::vector<std::string>& header, const s
   return out;
 }
 
-std::vector<std::string> rates_header() {
-  return {"method", "rank", "rows", "lr", "seeds", "dev", "outcome", "why"};
-}
+std::vector<std::string> rates_header() { return {"method", "rank", "rows", "lr", "seeds", "dev", "outcome", "why"}; }
 
 std::vector<std::vector<std::string>> rates_cells(const Comparison& comparison) {
   std::vector<std::vector<std::string>> out;

@@ -27,16 +27,11 @@ std::string exact(double value) {
 
 const char* state_name(CellState state) {
   switch (state) {
-    case CellState::done:
-      return "done";
-    case CellState::diverged:
-      return "diverged";
-    case CellState::failed:
-      return "failed";
-    case CellState::dropped:
-      return "dropped";
-    case CellState::open:
-      break;
+    case CellState::done: return "done";
+    case CellState::diverged: return "diverged";
+    case CellState::failed: return "failed";
+    case CellState::dropped: return "dropped";
+    case CellState::open: break;
   }
   return "open";
 }
@@ -53,7 +48,8 @@ nlohmann::ordered_json comparison_json(const std::vector<ComparisonRow>& rows, c
   out["verdict"] = overall_verdict(rows, comparison, metric);
   out["comparisons"] = family_size(rows);
   out["cells"] = {{"all", comparison.cells().size()}};
-  for (const CellState state : {CellState::done, CellState::diverged, CellState::failed, CellState::dropped, CellState::open})
+  for (const CellState state :
+       {CellState::done, CellState::diverged, CellState::failed, CellState::dropped, CellState::open})
     out["cells"][state_name(state)] = comparison.count(state);
   out["rows"] = nlohmann::ordered_json::array();
   for (const ComparisonRow& row : rows) {
@@ -169,18 +165,19 @@ std::string rows_csv(const std::vector<ComparisonRow>& rows, const Comparison& c
 }
 
 std::string cells_csv(const Comparison& comparison) {
-  std::string out = csv_line({"cell", "method", "rank", "samples", "lr", "seed", "state", "dev", "test", "best_step", "steps",
-                              "seconds", "samples_per_second", "peak_rss_mb", "trainable_parameters", "message"});
+  std::string out =
+      csv_line({"cell", "method", "rank", "samples", "lr", "seed", "state", "dev", "test", "best_step", "steps",
+                "seconds", "samples_per_second", "peak_rss_mb", "trainable_parameters", "message"});
   for (size_t i = 0; i < comparison.cells().size(); ++i) {
     const Cell& cell = comparison.cells()[i];
     const CellOutcome& o = comparison.outcome(i);
     const MethodPlan& method = comparison.plan().methods.at(cell.group.method);
     const auto of_done = [&](double value) { return o.state == CellState::done ? exact(value) : std::string(); };
-    out +=
-        csv_line({comparison.name(cell), method.name, cell.group.rank > 0 ? cat(cell.group.rank) : "",
-                  cell.group.samples > 0 ? cat(cell.group.samples) : "", exact(method.lr.at(cell.lr)), cat(cell.seed),
-                  state_name(o.state), of_done(o.dev), of_done(o.test), of_done(o.best_step), of_done(o.steps),
-                  of_done(o.seconds), of_done(o.samples_per_second), of_done(o.peak_rss_mb), of_done(o.parameters), o.message});
+    out += csv_line({comparison.name(cell), method.name, cell.group.rank > 0 ? cat(cell.group.rank) : "",
+                     cell.group.samples > 0 ? cat(cell.group.samples) : "", exact(method.lr.at(cell.lr)),
+                     cat(cell.seed), state_name(o.state), of_done(o.dev), of_done(o.test), of_done(o.best_step),
+                     of_done(o.steps), of_done(o.seconds), of_done(o.samples_per_second), of_done(o.peak_rss_mb),
+                     of_done(o.parameters), o.message});
   }
   return out;
 }
@@ -219,10 +216,12 @@ std::string latex_text(const std::string& text) {
     else if (c == '<' || c == '>' || c == '|') out += cat("$", c, "$");
     else out += c == '\n' ? ' ' : c;
   }
-  for (const auto& [from, to] : {std::pair<std::string, std::string>{"±", "$\\pm$"}, {"−", "$-$"}, {"–", "--"}, {"…", "\\dots{}"}})
+  for (const auto& [from, to] :
+       {std::pair<std::string, std::string>{"±", "$\\pm$"}, {"−", "$-$"}, {"–", "--"}, {"…", "\\dots{}"}})
     for (size_t at; (at = out.find(from)) != std::string::npos;) out.replace(at, from.size(), to);
   // A sign in front of a number is a minus, no hyphen.
-  if (out.size() > 1 && out[0] == '-' && (out[1] == '.' || (out[1] >= '0' && out[1] <= '9'))) out = "$-$" + out.substr(1);
+  if (out.size() > 1 && out[0] == '-' && (out[1] == '.' || (out[1] >= '0' && out[1] <= '9')))
+    out = "$-$" + out.substr(1);
   return out;
 }
 
@@ -234,16 +233,19 @@ std::string latex_row(const std::vector<std::string>& cells) {
 
 }  // namespace
 
-std::string latex_table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows, const std::string& caption) {
+std::string latex_table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows,
+                        const std::string& caption) {
   std::string comment;
   for (const char c : caption) comment += c == '\n' || c == '\r' ? ' ' : c;
-  std::string out = cat("% ", comment, "\n\\begin{tabular}{", std::string(header.size(), 'l'), "}\n  \\hline\n", latex_row(header), "  \\hline\n");
+  std::string out = cat("% ", comment, "\n\\begin{tabular}{", std::string(header.size(), 'l'), "}\n  \\hline\n",
+                        latex_row(header), "  \\hline\n");
   for (const auto& row : rows) out += latex_row(row);
   return out + "  \\hline\n\\end{tabular}\n";
 }
 
-std::string comparison_markdown(const std::vector<ComparisonRow>& rows, const Comparison& comparison, const std::string& title,
-                                const std::string& metric, const std::string& more, const std::string& config_yaml) {
+std::string comparison_markdown(const std::vector<ComparisonRow>& rows, const Comparison& comparison,
+                                const std::string& title, const std::string& metric, const std::string& more,
+                                const std::string& config_yaml) {
   std::string out = cat("# ", title, "\n\n**", overall_verdict(rows, comparison, metric), "**\n\n");
   for (const ComparisonRow& row : rows)
     if (row.difference) out += cat("- ", verdict(row, comparison, metric), "\n");
@@ -252,8 +254,8 @@ std::string comparison_markdown(const std::vector<ComparisonRow>& rows, const Co
   const auto missing = missing_cells(comparison);
   if (!missing.empty()) out += "## Cells without a result\n\n";
   for (const std::string& line : missing) out += cat("- ", line, "\n");
-  out +=
-      cat(missing.empty() ? "" : "\n", more, "## Learning rates\n\n", markdown_table(rates_header(), rates_cells(comparison)));
+  out += cat(missing.empty() ? "" : "\n", more, "## Learning rates\n\n",
+             markdown_table(rates_header(), rates_cells(comparison)));
   return out + cat("\n## Configuration\n\n```yaml\n", config_yaml, "```\n");
 }
 

@@ -1,8 +1,9 @@
-// `optimizer: auto`. Nonlinear conjugate gradients (Polak-Ribiere with restarts) on the two halves of the chain, with the
-// gradients preconditioned by the other half's Gram matrix (Tong, Ma, Chi 2021, "ScaledGD"; Mishra and Sepulchre 2014) and
-// step lengths that minimise the loss along the direction exactly: it is a polynomial of degree four. The rank grows from
-// the leading directions of the gradient, one group at a time, whenever a rank is exhausted. That keeps the bias to low rank
-// that small starts give plain gradient descent: directions are learnt in the order of their singular values.
+// `optimizer: auto`. Nonlinear conjugate gradients (Polak-Ribiere with restarts) on the two halves of the chain, with
+// the gradients preconditioned by the other half's Gram matrix (Tong, Ma, Chi 2021, "ScaledGD"; Mishra and Sepulchre
+// 2014) and step lengths that minimise the loss along the direction exactly: it is a polynomial of degree four. The
+// rank grows from the leading directions of the gradient, one group at a time, whenever a rank is exhausted. That keeps
+// the bias to low rank that small starts give plain gradient descent: directions are learnt in the order of their
+// singular values.
 #include <torch/torch.h>
 
 #include <algorithm>
@@ -37,7 +38,8 @@ double minimiser(const std::array<double, 5>& c) {
   if (std::abs(d3) < 1e-14 * std::max({std::abs(d2), std::abs(d1), std::abs(d0)})) {
     roots.push_back(1);
   } else {
-    const double a = d2 / d3, b = d1 / d3, e = d0 / d3, q = (a * a - 3 * b) / 9, r = (2 * a * a * a - 9 * a * b + 27 * e) / 54;
+    const double a = d2 / d3, b = d1 / d3, e = d0 / d3, q = (a * a - 3 * b) / 9,
+                 r = (2 * a * a * a - 9 * a * b + 27 * e) / 54;
     if (r * r < q * q * q) {
       const double theta = std::acos(std::clamp(r / std::sqrt(q * q * q), -1.0, 1.0)), size = -2 * std::sqrt(q);
       for (int k = -1; k <= 1; ++k) roots.push_back(size * std::cos((theta + 2 * M_PI * k) / 3) - a / 3);
@@ -153,9 +155,14 @@ class AutoStepper : public Stepper {
 
   std::vector<NamedTensor> state() const override {
     std::vector<NamedTensor> out = {{"halves/b", objective_->b().clone()}, {"halves/a_t", objective_->a_t().clone()}};
-    if (p_.defined()) out.insert(out.end(), {{"direction/b", p_.clone()}, {"direction/a_t", q_.clone()}, {"gradient/b", gb_.clone()}, {"gradient/a_t", ga_.clone()}});
+    if (p_.defined())
+      out.insert(out.end(), {{"direction/b", p_.clone()},
+                             {"direction/a_t", q_.clone()},
+                             {"gradient/b", gb_.clone()},
+                             {"gradient/a_t", ga_.clone()}});
     out.push_back({"numbers", torch::tensor({gz_, last_loss_, static_cast<double>(rank_), static_cast<double>(slow_),
-                                             static_cast<double>(stalled_), static_cast<double>(converged_)}, torch::kFloat64)});
+                                             static_cast<double>(stalled_), static_cast<double>(converged_)},
+                                            torch::kFloat64)});
     return out;
   }
 
@@ -166,8 +173,8 @@ class AutoStepper : public Stepper {
       return torch::Tensor();
     };
     const torch::Tensor numbers = take("numbers"), b = take("halves/b"), a_t = take("halves/a_t");
-    check(numbers.defined() && numbers.numel() == 6 && b.defined() && b.sizes() == objective_->b().sizes() && a_t.defined() &&
-              a_t.sizes() == objective_->a_t().sizes(),
+    check(numbers.defined() && numbers.numel() == 6 && b.defined() && b.sizes() == objective_->b().sizes() &&
+              a_t.defined() && a_t.sizes() == objective_->a_t().sizes(),
           "the saved optimizer state does not fit this run");
     objective_->b().copy_(b);
     objective_->a_t().copy_(a_t);
@@ -192,7 +199,8 @@ class AutoStepper : public Stepper {
     return decay_ > 0 ? decay_ / 2 * (dot_of(b, b) + dot_of(a_t, a_t)) : 0;
   }
 
-  void choose_direction(const torch::Tensor& b, const torch::Tensor& a_t, const torch::Tensor& gb, const torch::Tensor& ga) {
+  void choose_direction(const torch::Tensor& b, const torch::Tensor& a_t, const torch::Tensor& gb,
+                        const torch::Tensor& ga) {
     const torch::Tensor gram_a = at::mm(a_t.t(), a_t), gram_b = at::mm(b.t(), b);
     const double tiny = chain_->factors().front().value.scalar_type() == torch::kFloat64 ? 1e-12 : 1e-6;
     const double size = gram_a.diagonal().max().item<double>() + gram_b.diagonal().max().item<double>();
@@ -240,15 +248,18 @@ class AutoStepper : public Stepper {
     converged_ = exact || (rank_ == width_ && stalled_ >= kStalledIterations);
   }
 
-  /// Adds the leading directions of the residuals: as many as surely stand out from what residuals without structure would
-  /// have (twice the edge of the spectrum of a sparse random matrix), or up to the largest gap above that edge; one at least.
+  /// Adds the leading directions of the residuals: as many as surely stand out from what residuals without structure
+  /// would have (twice the edge of the spectrum of a sparse random matrix), or up to the largest gap above that edge;
+  /// one at least.
   void grow() {
     const torch::Tensor b = objective_->b().clone(), a_t = objective_->a_t().clone();
     const double squares = 2 * objective_->value();
     const int64_t room = width_ - rank_;
-    const SingularPairs pairs = leading_pairs_of(*objective_, width_, make_generator(static_cast<uint64_t>(config_.seed), cat("grow/", rank_)));
+    const SingularPairs pairs =
+        leading_pairs_of(*objective_, width_, make_generator(static_cast<uint64_t>(config_.seed), cat("grow/", rank_)));
     const double m = static_cast<double>(problem_.rows), n = static_cast<double>(problem_.cols);
-    const double edge = std::sqrt(squares * problem_.gain / static_cast<double>(problem_.count)) * (std::sqrt(m) + std::sqrt(n));
+    const double edge =
+        std::sqrt(squares * problem_.gain / static_cast<double>(problem_.count)) * (std::sqrt(m) + std::sqrt(n));
     const int64_t added = std::min(room, outstanding(pairs.s, edge));
     const torch::Tensor root = (pairs.s.narrow(0, 0, added) / problem_.gain).sqrt().to(b.scalar_type());
     b.narrow(1, rank_, added).copy_(-pairs.u.narrow(1, 0, added) * root);

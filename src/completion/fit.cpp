@@ -60,7 +60,8 @@ class FitRun {
                                           .total_steps = config_.steps,
                                           .first_step = state_.step,
                                           .resumed = resume});
-    if (resume) log_->note(checkpoint ? cat("resumed after iteration ", state_.step) : "no usable checkpoint: starting over");
+    if (resume)
+      log_->note(checkpoint ? cat("resumed after iteration ", state_.step) : "no usable checkpoint: starting over");
   }
 
   void resume_from(const std::filesystem::path& path) {
@@ -81,7 +82,8 @@ class FitRun {
     ++state_.step;
     state_.training_seconds += clock_seconds() - began;
     if (!std::isfinite(state_.last_loss)) fail_on_loss();
-    state_.evaluation_due = state_.step % config_.eval_every == 0 || state_.step == config_.steps || stepper_->converged();
+    state_.evaluation_due =
+        state_.step % config_.eval_every == 0 || state_.step == config_.steps || stepper_->converged();
     report();
   }
 
@@ -95,13 +97,15 @@ class FitRun {
                 .loss = state_.last_loss,
                 .lr = lr_,
                 .grad_norm = 0,
-                .samples_per_second = static_cast<double>(state_.step) * residuals_per_step() / std::max(state_.training_seconds, 1e-9),
+                .samples_per_second =
+                    static_cast<double>(state_.step) * residuals_per_step() / std::max(state_.training_seconds, 1e-9),
                 .seconds = state_.training_seconds},
                row);
   }
 
   double residuals_per_step() const {
-    return static_cast<double>(config_.batch > 0 ? std::min(config_.batch, setup_.problem.count) : setup_.problem.count);
+    return static_cast<double>(config_.batch > 0 ? std::min(config_.batch, setup_.problem.count)
+                                                 : setup_.problem.count);
   }
 
   [[noreturn]] void fail_on_loss() {
@@ -142,7 +146,8 @@ class FitRun {
   /// The error that the tolerance is about: the headline of the last evaluation, else the loss.
   bool within_tolerance() const {
     if (config_.tolerance <= 0) return false;
-    if (setup_.evaluate) return state_.last && state_.last->step == state_.step && state_.last->scores.headline() <= config_.tolerance;
+    if (setup_.evaluate)
+      return state_.last && state_.last->step == state_.step && state_.last->scores.headline() <= config_.tolerance;
     return state_.step > 0 && state_.last_loss <= config_.tolerance;
   }
 
@@ -154,7 +159,8 @@ class FitRun {
   }
 
   bool save_due() const {
-    return config_.save_every && state_.step > 0 && state_.step % *config_.save_every == 0 && state_.step != last_saved_;
+    return config_.save_every && state_.step > 0 && state_.step % *config_.save_every == 0 &&
+           state_.step != last_saved_;
   }
 
   void save() {
@@ -183,8 +189,8 @@ class FitRun {
     if (!setup_.stop || !setup_.stop->requested()) return;
     save();
     log_->finish();
-    throw Interrupted(cat("stopped by signal ", setup_.stop->signal_number(), " after iteration ", state_.step, "; saved in ",
-                          folder_.path().string(), ", continue with --resume"));
+    throw Interrupted(cat("stopped by signal ", setup_.stop->signal_number(), " after iteration ", state_.step,
+                          "; saved in ", folder_.path().string(), ", continue with --resume"));
   }
 
   double seconds_so_far() const { return seconds_before_ + clock_seconds() - began_; }

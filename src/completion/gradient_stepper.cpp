@@ -52,7 +52,9 @@ class GradientStepper : public Stepper {
     return {objective.b(), objective.a_t()};
   }
 
-  std::vector<NamedTensor> state() const override { return optimizer_ ? optimizer_->state() : std::vector<NamedTensor>{}; }
+  std::vector<NamedTensor> state() const override {
+    return optimizer_ ? optimizer_->state() : std::vector<NamedTensor>{};
+  }
   void restore(const std::vector<NamedTensor>& state) override {
     check(optimizer_ || state.empty(), "the checkpoint holds an optimizer's state, but gd has none");
     if (optimizer_) optimizer_->restore(state);
@@ -92,7 +94,8 @@ double loss_divisor(const FitConfig& config, const Problem& problem, int64_t res
   if (config.reduction == "mean-observed") return static_cast<double>(std::max<int64_t>(1, residuals));
   // A batch stands for all residuals.
   const double share = static_cast<double>(residuals) / static_cast<double>(std::max<int64_t>(1, problem.count));
-  return config.reduction == "sum" ? share : share * static_cast<double>(problem.rows) * static_cast<double>(problem.cols);
+  return config.reduction == "sum" ? share
+                                   : share * static_cast<double>(problem.rows) * static_cast<double>(problem.cols);
 }
 
 double learning_rate(const FitConfig& config, const Problem& problem, double step_length) {
@@ -103,11 +106,13 @@ double learning_rate(const FitConfig& config, const Problem& problem, double ste
   return config.optimizer == "momentum" ? gd * (1 - config.momentum) : gd;
 }
 
-std::unique_ptr<Stepper> make_gradient_stepper(const Problem& problem, FactorChain chain, const FitConfig& config, double step_length) {
+std::unique_ptr<Stepper> make_gradient_stepper(const Problem& problem, FactorChain chain, const FitConfig& config,
+                                               double step_length) {
   return std::make_unique<GradientStepper>(problem, std::move(chain), config, step_length);
 }
 
-std::unique_ptr<Stepper> make_stepper(const Problem& problem, FactorChain chain, const FitConfig& config, double step_length) {
+std::unique_ptr<Stepper> make_stepper(const Problem& problem, FactorChain chain, const FitConfig& config,
+                                      double step_length) {
   if (config.optimizer == "auto") return make_auto_stepper(problem, std::move(chain), config);
   return make_gradient_stepper(problem, std::move(chain), config, step_length);
 }

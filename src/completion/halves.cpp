@@ -19,11 +19,12 @@ size_t cut_after(const std::vector<Factor>& factors) {
   return cut;
 }
 
-/// to = beta x to + alpha x from for matrices [n, r] of which one is stored by columns, the other by rows (strides of at least
-/// r): the layouts of an input factor and of a problem's half. A stretch of rows stays in the first cache meanwhile.
+/// to = beta x to + alpha x from for matrices [n, r] of which one is stored by columns, the other by rows (strides of
+/// at least r): the layouts of an input factor and of a problem's half. A stretch of rows stays in the first cache
+/// meanwhile.
 template <class T>
-void combine_across(T* to, int64_t to_row, int64_t to_col, const T* from, int64_t from_row, int64_t from_col, int64_t n, int64_t r,
-                    T beta, T alpha) {
+void combine_across(T* to, int64_t to_row, int64_t to_col, const T* from, int64_t from_row, int64_t from_col, int64_t n,
+                    int64_t r, T beta, T alpha) {
   constexpr int64_t kStretch = 64;
   for (int64_t begin = 0; begin < n; begin += kStretch) {
     const int64_t end = std::min(n, begin + kStretch);
@@ -45,8 +46,8 @@ void combine(torch::Tensor& to, const torch::Tensor& from, double beta, double a
     parallel_parts(parts, [&](int64_t part) {
       const int64_t begin = n * part / parts, end = n * (part + 1) / parts;
       combine_across<scalar_t>(to.mutable_data_ptr<scalar_t>() + begin * to.stride(0), to.stride(0), to.stride(1),
-                               from.const_data_ptr<scalar_t>() + begin * from.stride(0), from.stride(0), from.stride(1), end - begin, r,
-                               static_cast<scalar_t>(beta), static_cast<scalar_t>(alpha));
+                               from.const_data_ptr<scalar_t>() + begin * from.stride(0), from.stride(0), from.stride(1),
+                               end - begin, r, static_cast<scalar_t>(beta), static_cast<scalar_t>(alpha));
     });
   });
 }
@@ -110,7 +111,8 @@ void ChainHalves::write(Objective& objective) { write(objective.b(), objective.a
 void ChainHalves::update_half(Half& half, const torch::Tensor& upstream, bool output_side) {
   const size_t k = half.small.size();
   if (k == 0) {
-    if (half.tall.update.to.defined()) combine(half.tall.update.to, upstream, half.tall.update.beta, half.tall.update.alpha);
+    if (half.tall.update.to.defined())
+      combine(half.tall.update.to, upstream, half.tall.update.beta, half.tall.update.alpha);
     return;
   }
   // What lies nearer to the output comes back through `back`, what lies nearer to the input as it is.
@@ -160,7 +162,8 @@ double ChainHalves::descend(Objective& objective, double scale, double lr, doubl
   torch::NoGradGuard no_grad;
   const auto aim = [&](Part& part) {
     part.update = {};
-    if (part.lr_scale > 0) part.update = {part.value, 1 - lr * part.lr_scale * weight_decay, -scale * lr * part.lr_scale};
+    if (part.lr_scale > 0)
+      part.update = {part.value, 1 - lr * part.lr_scale * weight_decay, -scale * lr * part.lr_scale};
   };
   for (Half* half : {&output_, &input_}) {
     aim(half->tall);

@@ -8,13 +8,13 @@
 
 namespace deeplora {
 
-/// Cut at the narrowest inner width (the one nearest to the input of several): A = W_c ... W_1, B = W_L ... W_{c+1}. Both
-/// halves are one tall factor times small ones, so everything here costs O((m + n) r^2).
+/// Cut at the narrowest inner width (the one nearest to the input of several): A = W_c ... W_1, B = W_L ... W_{c+1}.
+/// Both halves are one tall factor times small ones, so everything here costs O((m + n) r^2).
 class ChainHalves {
  public:
   /// The chain's scale must be 1. Every factor gets a gradient of its own that gradients() fills, frozen ones included.
-  /// `feedback`: fixed matrices of the factors' shapes that take the place of the factors in the backward pass (feedback
-  /// alignment, Lillicrap et al. 2016); empty: the exact gradient. Throws std::invalid_argument.
+  /// `feedback`: fixed matrices of the factors' shapes that take the place of the factors in the backward pass
+  /// (feedback alignment, Lillicrap et al. 2016); empty: the exact gradient. Throws std::invalid_argument.
   explicit ChainHalves(FactorChain chain, std::vector<torch::Tensor> feedback = {});
 
   /// Inner width r at the cut.
@@ -24,7 +24,8 @@ class ChainHalves {
   void write(const torch::Tensor& b, const torch::Tensor& a_t);
   /// Loss of `objective` at the chain, with `scale` x its gradient in every factor's grad.
   double gradient(Objective& objective, double scale);
-  /// Loss of `objective` at the chain, which then moves: W_l -= lr x its lr_scale x (scale x gradient + weight_decay W_l).
+  /// Loss of `objective` at the chain, which then moves: W_l -= lr x its lr_scale x (scale x gradient + weight_decay
+  /// W_l).
   double descend(Objective& objective, double scale, double lr, double weight_decay);
 
   const FactorChain& chain() const { return chain_; }

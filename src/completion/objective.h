@@ -32,8 +32,8 @@ class Objective {
   /// db and da_t for b and a_t as they are now, with the residuals of the last value() or gradient(): the products
   /// Gamma a_t and Gamma^T b for any a_t and b.
   virtual void propagate() = 0;
-  /// Coefficients c of the loss along a line, sum_k c_k t^k = loss at (b + t p, a_t + t q); p [m, r], q [n, r]. Needs the
-  /// residuals of the last value() or gradient() at b, a_t.
+  /// Coefficients c of the loss along a line, sum_k c_k t^k = loss at (b + t p, a_t + t q); p [m, r], q [n, r]. Needs
+  /// the residuals of the last value() or gradient() at b, a_t.
   virtual std::array<double, 5> along(const torch::Tensor& p, const torch::Tensor& q) = 0;
 
  protected:

@@ -18,8 +18,8 @@ void require_within(const torch::Tensor& index, int64_t size, const char* what) 
   if (index.numel() == 0) return;
   const auto [least, most] = at::aminmax(index);
   require_entries(least.item<int64_t>() >= 0 && most.item<int64_t>() < size,
-          cat(what, " indices from ", least.item<int64_t>(), " to ", most.item<int64_t>(), " in a matrix of ",
-              size, " ", what, "s"));
+                  cat(what, " indices from ", least.item<int64_t>(), " to ", most.item<int64_t>(), " in a matrix of ",
+                      size, " ", what, "s"));
 }
 
 /// Entries in the order of `order`; row and col are int32.
@@ -34,18 +34,22 @@ Observations Observations::make(int64_t rows, int64_t cols, const torch::Tensor&
                                 const torch::Tensor& value) {
   torch::NoGradGuard no_grad;
   constexpr int64_t kLargest = std::numeric_limits<int32_t>::max();
-  require_entries(rows >= 1 && cols >= 1 && rows <= kLargest && cols <= kLargest, cat("a matrix of ", rows, " x ", cols));
-  require_entries(row.dim() == 1 && row.sizes() == col.sizes() && row.sizes() == value.sizes(),
-          cat("rows ", row.sizes(), ", columns ", col.sizes(), " and values ", value.sizes(), " do not fit each other"));
+  require_entries(rows >= 1 && cols >= 1 && rows <= kLargest && cols <= kLargest,
+                  cat("a matrix of ", rows, " x ", cols));
+  require_entries(
+      row.dim() == 1 && row.sizes() == col.sizes() && row.sizes() == value.sizes(),
+      cat("rows ", row.sizes(), ", columns ", col.sizes(), " and values ", value.sizes(), " do not fit each other"));
   require_within(row, rows, "row");
   require_within(col, cols, "column");
   // Two stable sorts of 32-bit keys: by column, then by row. Entries that arrive in order are taken as they are.
-  const torch::Tensor r = row.to(torch::kCPU, torch::kInt32).contiguous(), c = col.to(torch::kCPU, torch::kInt32).contiguous();
+  const torch::Tensor r = row.to(torch::kCPU, torch::kInt32).contiguous(),
+                      c = col.to(torch::kCPU, torch::kInt32).contiguous();
   const torch::Tensor v = value.detach().to(torch::kCPU, torch::kFloat64).contiguous();
   const int64_t count = r.numel();
   const int32_t *rp = r.const_data_ptr<int32_t>(), *cp = c.const_data_ptr<int32_t>();
   bool sorted = true;
-  for (int64_t i = 1; sorted && i < count; ++i) sorted = rp[i - 1] < rp[i] || (rp[i - 1] == rp[i] && cp[i - 1] <= cp[i]);
+  for (int64_t i = 1; sorted && i < count; ++i)
+    sorted = rp[i - 1] < rp[i] || (rp[i - 1] == rp[i] && cp[i - 1] <= cp[i]);
   if (sorted) return {rows, cols, r, c, v};
   const torch::Tensor by_col = std::get<1>(at::sort(c, /*stable=*/true, 0, false));
   const torch::Tensor by_row = std::get<1>(at::sort(r.index_select(0, by_col), /*stable=*/true, 0, false));
@@ -90,7 +94,8 @@ Observations Observations::transposed() const {
 }
 
 Observations Observations::with_values(const torch::Tensor& values) const {
-  require_entries(values.dim() == 1 && values.numel() == count(), cat(values.sizes(), " values for ", count(), " observations"));
+  require_entries(values.dim() == 1 && values.numel() == count(),
+                  cat(values.sizes(), " values for ", count(), " observations"));
   return {rows, cols, row, col, values.detach().to(torch::kCPU, torch::kFloat64).contiguous()};
 }
 

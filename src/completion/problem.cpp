@@ -34,7 +34,12 @@ torch::Tensor draw_positions(int64_t count, int64_t batch, at::Generator& genera
 }  // namespace
 
 Problem completion_problem(Observations observed) {
-  Problem out{.rows = observed.rows, .cols = observed.cols, .count = observed.count(), .gain = observed.density(), .objective = {}, .sampled = {}};
+  Problem out{.rows = observed.rows,
+              .cols = observed.cols,
+              .count = observed.count(),
+              .gain = observed.density(),
+              .objective = {},
+              .sampled = {}};
   out.objective = [observed](int64_t width, at::ScalarType dtype) { return objective_of(observed, width, dtype); };
   out.sampled = [observed](int64_t width, at::ScalarType dtype, int64_t batch, at::Generator generator) {
     return objective_of(observed.select(draw_positions(observed.count(), batch, generator)), width, dtype);
@@ -42,8 +47,11 @@ Problem completion_problem(Observations observed) {
   return out;
 }
 
-std::array<double, 5> Objective::squares_along(const torch::Tensor& r, const torch::Tensor& d1, const torch::Tensor& d2) {
-  const auto dot = [](const torch::Tensor& x, const torch::Tensor& y) { return (x * y).sum(torch::kFloat64).item<double>(); };
+std::array<double, 5> Objective::squares_along(const torch::Tensor& r, const torch::Tensor& d1,
+                                               const torch::Tensor& d2) {
+  const auto dot = [](const torch::Tensor& x, const torch::Tensor& y) {
+    return (x * y).sum(torch::kFloat64).item<double>();
+  };
   return {dot(r, r) / 2, dot(r, d1), dot(d1, d1) / 2 + dot(r, d2), dot(d1, d2), dot(d2, d2) / 2};
 }
 
@@ -74,7 +82,8 @@ double DenseResiduals::gradient() {
 
 std::array<double, 5> DenseResiduals::along(const torch::Tensor& p, const torch::Tensor& q) {
   const auto at_places = [&](const torch::Tensor& whole) { return whole.view(-1).index_select(0, place_); };
-  return squares_along(at_places(residual_), at_places(at::mm(b_, q.t()) + at::mm(p, a_t_.t())), at_places(at::mm(p, q.t())));
+  return squares_along(at_places(residual_), at_places(at::mm(b_, q.t()) + at::mm(p, a_t_.t())),
+                       at_places(at::mm(p, q.t())));
 }
 
 void DenseResiduals::propagate() {

@@ -25,7 +25,8 @@ struct Problem {
 /// (Residuals); wider ones, which hold as much as W itself, dense products.
 Problem completion_problem(Observations observed);
 
-/// The same loss by dense products of halves of any width, m x n memory: the original's way, and an oracle for Residuals.
+/// The same loss by dense products of halves of any width, m x n memory: the original's way, and an oracle for
+/// Residuals.
 class DenseResiduals : public Objective {
  public:
   DenseResiduals(const Observations& observed, int64_t width, at::ScalarType dtype);

@@ -25,7 +25,8 @@ torch::Tensor zero_rows(int64_t rows, int64_t cols, at::ScalarType dtype) {
 
 /// More parts than observations per column would spend more on summing than they save.
 int64_t number_of_parts(const Observations& observed) {
-  const int64_t useful = std::min(observed.count() / kEntriesPerPart, observed.count() / std::max<int64_t>(1, observed.cols));
+  const int64_t useful =
+      std::min(observed.count() / kEntriesPerPart, observed.count() / std::max<int64_t>(1, observed.cols));
   return std::clamp<int64_t>(useful, 1, parallel_threads());
 }
 
@@ -40,7 +41,8 @@ Residuals::Residuals(const Observations& observed, int64_t width, at::ScalarType
   const int64_t* first = begin.const_data_ptr<int64_t>();
   block_begin_.resize(static_cast<size_t>(m) + 1, 0);
   for (int64_t i = 0; i < m; ++i)
-    block_begin_[static_cast<size_t>(i) + 1] = block_begin_[static_cast<size_t>(i)] + blocks_of(first[i + 1] - first[i]);
+    block_begin_[static_cast<size_t>(i) + 1] =
+        block_begin_[static_cast<size_t>(i)] + blocks_of(first[i + 1] - first[i]);
   fill_blocks(observed, first);
   const int64_t parts = number_of_parts(observed);
   divide_rows(parts);
@@ -73,7 +75,8 @@ void Residuals::fill_blocks(const Observations& observed, const int64_t* row_beg
     }
   });
   row_entries_.resize(static_cast<size_t>(observed.rows));
-  for (size_t i = 0; i < row_entries_.size(); ++i) row_entries_[i] = static_cast<int32_t>(row_begin[i + 1] - row_begin[i]);
+  for (size_t i = 0; i < row_entries_.size(); ++i)
+    row_entries_[i] = static_cast<int32_t>(row_begin[i + 1] - row_begin[i]);
 }
 
 void Residuals::divide_rows(int64_t parts) {
@@ -188,8 +191,8 @@ namespace {
 
 class ResidualLoss : public torch::autograd::Function<ResidualLoss> {
  public:
-  static torch::Tensor forward(torch::autograd::AutogradContext* context, const torch::Tensor& b, const torch::Tensor& a_t,
-                               Residuals& residuals) {
+  static torch::Tensor forward(torch::autograd::AutogradContext* context, const torch::Tensor& b,
+                               const torch::Tensor& a_t, Residuals& residuals) {
     residuals.b().copy_(b);
     residuals.a_t().copy_(a_t);
     const double loss = residuals.gradient();
@@ -208,8 +211,9 @@ class ResidualLoss : public torch::autograd::Function<ResidualLoss> {
 torch::Tensor residual_loss(const torch::Tensor& b, const torch::Tensor& a_t, const Observations& observed) {
   if (b.dim() != 2 || a_t.dim() != 2 || b.size(0) != observed.rows || a_t.size(0) != observed.cols ||
       b.size(1) != a_t.size(1) || b.scalar_type() != a_t.scalar_type())
-    throw std::invalid_argument(cat("halves ", b.sizes(), " ", b.scalar_type(), " and ", a_t.sizes(), " ", a_t.scalar_type(),
-                                    " do not fit a matrix of ", observed.rows, " x ", observed.cols));
+    throw std::invalid_argument(cat("halves ", b.sizes(), " ", b.scalar_type(), " and ", a_t.sizes(), " ",
+                                    a_t.scalar_type(), " do not fit a matrix of ", observed.rows, " x ",
+                                    observed.cols));
   Residuals residuals(observed, b.size(1), b.scalar_type());
   return ResidualLoss::apply(b, a_t, residuals);
 }

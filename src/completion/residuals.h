@@ -42,7 +42,7 @@ class Residuals : public Objective {
 
   int64_t count_;
   at::ScalarType dtype_;
-  int64_t lanes_per_row_;             ///< r rounded up to whole vectors of 8
+  int64_t lanes_per_row_;  ///< r rounded up to whole vectors of 8
   std::vector<Part> parts_;
   std::vector<int64_t> block_begin_;  ///< [m + 1] in blocks of 8 entries
   std::vector<int32_t> row_entries_;  ///< [m] entries of each row, filling left out
@@ -53,7 +53,8 @@ class Residuals : public Objective {
 };
 
 /// The same as a differentiable function: loss = 1/2 sum (B A - M)^2 over the observed entries, a scalar of b's dtype
-/// with gradients for b [m, r] and a_t [n, r]. Once differentiable. Throws std::invalid_argument when shapes do not fit.
+/// with gradients for b [m, r] and a_t [n, r]. Once differentiable. Throws std::invalid_argument when shapes do not
+/// fit.
 torch::Tensor residual_loss(const torch::Tensor& b, const torch::Tensor& a_t, const Observations& observed);
 
 }  // namespace deeplora

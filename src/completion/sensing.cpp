@@ -53,7 +53,12 @@ Measurements gaussian_measurements(const torch::Tensor& target, int64_t count, a
 }
 
 Problem sensing_problem(Measurements measurements) {
-  Problem out{.rows = measurements.rows, .cols = measurements.cols, .count = measurements.values.numel(), .gain = 1, .objective = {}, .sampled = {}};
+  Problem out{.rows = measurements.rows,
+              .cols = measurements.cols,
+              .count = measurements.values.numel(),
+              .gain = 1,
+              .objective = {},
+              .sampled = {}};
   out.objective = [measurements = std::move(measurements)](int64_t width, at::ScalarType dtype) {
     return std::make_unique<SensingObjective>(measurements, width, dtype);
   };

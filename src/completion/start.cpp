@@ -15,8 +15,8 @@ namespace {
 void check_width(const ChainConfig& config, int64_t width, const Problem& problem) {
   const int64_t smaller = std::min(problem.rows, problem.cols);
   check(config.method != "compressed" || width <= smaller, "completion.rank: compressed needs 2 x rank = ", width,
-        " directions, but the matrix is ", problem.rows, " x ", problem.cols, "; choose a rank of at most ", smaller / 2,
-        " or method: deep");
+        " directions, but the matrix is ", problem.rows, " x ", problem.cols, "; choose a rank of at most ",
+        smaller / 2, " or method: deep");
 }
 
 }  // namespace
@@ -41,7 +41,8 @@ SingularPairs leading_pairs_of(Objective& gamma, int64_t k, at::Generator genera
   return {pairs.u.to(type), pairs.s, pairs.v.to(type)};
 }
 
-SingularPairs leading_gradient_pairs(const Problem& problem, int64_t k, at::Generator generator, int64_t iterations, int64_t oversampling) {
+SingularPairs leading_gradient_pairs(const Problem& problem, int64_t k, at::Generator generator, int64_t iterations,
+                                     int64_t oversampling) {
   const int64_t smaller = std::min(problem.rows, problem.cols);
   const auto gamma = problem.objective(std::min(k + oversampling, smaller), torch::kFloat64);
   gamma->b().zero_();
@@ -62,7 +63,8 @@ FactorChain start_chain(const ChainConfig& config, const Problem& problem, const
   const auto type = c10::typeMetaToScalarType(options.dtype());
   const torch::Tensor u = pairs.u.narrow(1, 0, config.rank).to(type), v = pairs.v.narrow(1, 0, config.rank).to(type);
   if (config.same_start)
-    return compression_of(*random_chain(std::min(problem.rows, problem.cols)), u, v, config.init_scale, config.outer_lr_ratio);
+    return compression_of(*random_chain(std::min(problem.rows, problem.cols)), u, v, config.init_scale,
+                          config.outer_lr_ratio);
   return compressed_chain(u, v, config.depth, config.init_scale, config.outer_lr_ratio, generator);
 }
 

@@ -13,11 +13,12 @@ namespace deeplora {
 SingularPairs leading_gradient_pairs(const Problem& problem, int64_t k, at::Generator generator, int64_t iterations = 8,
                                      int64_t oversampling = 8);
 
-/// The same for the residuals that `gamma` keeps, with as many probes as it is wide; overwrites its b, a_t, db and da_t.
+/// The same for the residuals that `gamma` keeps, with as many probes as it is wide; overwrites its b, a_t, db and
+/// da_t.
 SingularPairs leading_pairs_of(Objective& gamma, int64_t k, at::Generator generator, int64_t iterations = 8);
 
-/// The chain of config.method. `pairs` are needed by compressed: config.rank of them. Throws Error when the widths do not
-/// fit the matrix.
+/// The chain of config.method. `pairs` are needed by compressed: config.rank of them. Throws Error when the widths do
+/// not fit the matrix.
 FactorChain start_chain(const ChainConfig& config, const Problem& problem, const SingularPairs& pairs, int64_t seed,
                         torch::TensorOptions options);
 

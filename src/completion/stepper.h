@@ -31,20 +31,22 @@ class Stepper {
 };
 
 /// `step_length`: learning rate on the summed loss, used where config.lr is absent.
-std::unique_ptr<Stepper> make_stepper(const Problem& problem, FactorChain chain, const FitConfig& config, double step_length);
+std::unique_ptr<Stepper> make_stepper(const Problem& problem, FactorChain chain, const FitConfig& config,
+                                      double step_length);
 
 /// What the summed loss is divided by.
 double loss_divisor(const FitConfig& config, const Problem& problem, int64_t residuals);
 
-/// config.lr, or the default of the optimizer: gd step_length in units of the reduction, momentum (1 - momentum) x that,
-/// adam and rmsprop 1e-2 and 1e-3.
+/// config.lr, or the default of the optimizer: gd step_length in units of the reduction, momentum (1 - momentum) x
+/// that, adam and rmsprop 1e-2 and 1e-3.
 double learning_rate(const FitConfig& config, const Problem& problem, double step_length);
 
 /// The fixed matrices of the factors' shapes that feedback alignment goes back through; empty with the exact gradient.
 std::vector<torch::Tensor> feedback_of(const FactorChainImpl& chain, const FitConfig& config);
 
 /// The steppers, for tests; use make_stepper().
-std::unique_ptr<Stepper> make_gradient_stepper(const Problem& problem, FactorChain chain, const FitConfig& config, double step_length);
+std::unique_ptr<Stepper> make_gradient_stepper(const Problem& problem, FactorChain chain, const FitConfig& config,
+                                               double step_length);
 std::unique_ptr<Stepper> make_auto_stepper(const Problem& problem, FactorChain chain, const FitConfig& config);
 
 }  // namespace deeplora

@@ -37,8 +37,9 @@ torch::Tensor draw_places(int64_t all, int64_t wanted, at::Generator generator, 
   }
   torch::Tensor drawn = torch::empty({0}, torch::kInt64);
   while (drawn.numel() < wanted)
-    drawn = std::get<0>(at::_unique(
-        at::cat({drawn, at::randint(all, {wanted - drawn.numel()}, generator, torch::kInt64)}), /*sorted=*/true, false));
+    drawn =
+        std::get<0>(at::_unique(at::cat({drawn, at::randint(all, {wanted - drawn.numel()}, generator, torch::kInt64)}),
+                                /*sorted=*/true, false));
   return drawn;
 }
 
@@ -63,7 +64,8 @@ Observations observe(const LowRankTarget& target, double share, double noise, at
   const int64_t n = target.cols(), all = target.rows() * n;
   const int64_t wanted = std::clamp<int64_t>(std::llround(share * static_cast<double>(all)), 1, all);
   const torch::Tensor places = draw_places(all, wanted, generator);
-  const torch::Tensor row = at::floor_divide(places, n).to(torch::kInt32), col = at::remainder(places, n).to(torch::kInt32);
+  const torch::Tensor row = at::floor_divide(places, n).to(torch::kInt32),
+                      col = at::remainder(places, n).to(torch::kInt32);
   Observations out = Observations::make(target.rows(), n, row, col, torch::zeros({wanted}, torch::kFloat64));
   torch::Tensor values = target.at(out);
   if (noise > 0) values += noise * at::randn({wanted}, generator, torch::kFloat64);
@@ -74,19 +76,22 @@ RecoveryMeter::RecoveryMeter(LowRankTarget target, Observations observed)
     : target_(std::move(target)), zeros_(observed.with_values(torch::zeros_like(observed.value))) {}
 
 double RecoveryMeter::everywhere(const torch::Tensor& left, const torch::Tensor& right) const {
-  if (2 * left.size(1) >= std::min(left.size(0), right.size(0))) return at::matmul(left, right.t()).square().sum().item<double>();
+  if (2 * left.size(1) >= std::min(left.size(0), right.size(0)))
+    return at::matmul(left, right.t()).square().sum().item<double>();
   return at::matmul(core_of(left), core_of(right).t()).square().sum().item<double>();
 }
 
 double RecoveryMeter::operator()(const torch::Tensor& b, const torch::Tensor& a_t) {
   torch::NoGradGuard no_grad;
   // W - M = left right^T
-  const torch::Tensor left = at::cat({b.to(torch::kFloat64), -target_.u}, 1), right = at::cat({a_t.to(torch::kFloat64), target_.v}, 1);
+  const torch::Tensor left = at::cat({b.to(torch::kFloat64), -target_.u}, 1),
+                      right = at::cat({a_t.to(torch::kFloat64), target_.v}, 1);
   const double entries = static_cast<double>(target_.rows()) * static_cast<double>(target_.cols());
   const double unobserved = entries - static_cast<double>(zeros_.count());
   const double all = everywhere(left, right);
   if (unobserved < 1) return all / 2 / entries;
-  if (!on_seen_ || on_seen_->width() != left.size(1)) on_seen_ = std::make_unique<Residuals>(zeros_, left.size(1), torch::kFloat64);
+  if (!on_seen_ || on_seen_->width() != left.size(1))
+    on_seen_ = std::make_unique<Residuals>(zeros_, left.size(1), torch::kFloat64);
   on_seen_->b().copy_(left);
   on_seen_->a_t().copy_(right);
   return std::max(0.0, all / 2 - on_seen_->value()) / unobserved;

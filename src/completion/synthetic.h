@@ -20,7 +20,8 @@ struct LowRankTarget {
   torch::Tensor at(const Observations& observed) const;
 };
 
-/// The best rank-k approximation of an m x n matrix of N(0, 1) entries (the paper's target); m n memory while it is made.
+/// The best rank-k approximation of an m x n matrix of N(0, 1) entries (the paper's target); m n memory while it is
+/// made.
 LowRankTarget gaussian_target(int64_t rows, int64_t cols, int64_t rank, at::Generator generator);
 
 /// Haar-distributed singular vectors, all k singular values sqrt(m) + sqrt(n) (where those of the Gaussian's best

@@ -37,7 +37,8 @@ SubspaceTracker::SubspaceTracker(const FactorChainImpl& chain, const SingularPai
     const torch::Tensor start = factor.value.detach().to(torch::kFloat64).clone();
     const torch::Tensor whole = std::get<0>(at::linalg_qr(inside, "complete"));
     const torch::Tensor image = orthonormal_basis(at::matmul(start, inside));
-    watched_.push_back({start, inside, whole.narrow(1, inside.size(1), whole.size(1) - inside.size(1)).contiguous(), image});
+    watched_.push_back(
+        {start, inside, whole.narrow(1, inside.size(1), whole.size(1) - inside.size(1)).contiguous(), image});
     inside = image;
   }
 }
@@ -52,7 +53,9 @@ nlohmann::ordered_json SubspaceTracker::operator()(const FactorChainImpl& chain)
   for (size_t i = 0; i < chain.factors().size(); ++i) {
     const auto& factor = chain.factors()[i];
     const torch::Tensor value = factor.value.detach().to(torch::kFloat64), spectrum = at::linalg_svdvals(value);
-    nlohmann::ordered_json row = {{"name", factor.name}, {"singular_values", numbers(spectrum, shown_)}, {"smallest", spectrum[-1].item<double>()}};
+    nlohmann::ordered_json row = {{"name", factor.name},
+                                  {"singular_values", numbers(spectrum, shown_)},
+                                  {"smallest", spectrum[-1].item<double>()}};
     if (i < watched_.size()) {
       const Watched& w = watched_[i];
       const torch::Tensor before = at::matmul(w.start, w.outside), change = at::matmul(value, w.outside) - before;

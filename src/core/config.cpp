@@ -16,9 +16,9 @@ namespace deeplora {
 struct Config::State {
   std::string origin;
   YamlValue root = YamlValue::map();
-  YamlValue given = YamlValue::map();  // file and overrides alone, for copy()
+  YamlValue given = YamlValue::map();             // file and overrides alone, for copy()
   std::map<std::string, std::string> overridden;  // path -> how messages call it: --set train.lr
-  std::map<std::string, std::string> renamed;  // of overlay(): path -> where the file has it
+  std::map<std::string, std::string> renamed;     // of overlay(): path -> where the file has it
   std::vector<std::string> mistakes;
   std::set<std::string> seen_mistakes;
   struct Resolved {
@@ -28,7 +28,7 @@ struct Config::State {
     std::string doc;
   };
   std::vector<Resolved> resolved;
-  std::map<std::string, size_t> index;     // path -> position in resolved
+  std::map<std::string, size_t> index;  // path -> position in resolved
   std::set<std::string> sections{""}, lists, ignored;
 
   void add_mistake(const std::string& text) {
@@ -52,11 +52,26 @@ namespace {
 
 template <class T>
 struct Kind;
-template <> struct Kind<bool> { static constexpr const char* name = "true or false"; };
-template <> struct Kind<int64_t> { static constexpr const char* name = "a whole number"; };
-template <> struct Kind<double> { static constexpr const char* name = "a number"; };
-template <> struct Kind<std::string> { static constexpr const char* name = "a text"; };
-template <> struct Kind<std::filesystem::path> { static constexpr const char* name = "a path"; };
+template <>
+struct Kind<bool> {
+  static constexpr const char* name = "true or false";
+};
+template <>
+struct Kind<int64_t> {
+  static constexpr const char* name = "a whole number";
+};
+template <>
+struct Kind<double> {
+  static constexpr const char* name = "a number";
+};
+template <>
+struct Kind<std::string> {
+  static constexpr const char* name = "a text";
+};
+template <>
+struct Kind<std::filesystem::path> {
+  static constexpr const char* name = "a path";
+};
 
 template <class T>
 bool convert(const YamlValue& value, T& out) {
@@ -100,12 +115,20 @@ bool convert(const YamlValue& value, std::optional<T>& out) {
 }
 
 template <class T>
-std::string kind_name(const T*) { return Kind<T>::name; }
+std::string kind_name(const T*) {
+  return Kind<T>::name;
+}
 template <class T>
-std::string kind_name(const std::vector<T>*) { return cat("a list (each ", Kind<T>::name, ")"); }
-std::string kind_name(const std::map<std::string, double>*) { return "a number for each name, {name: 1.5} (names with dots in quotes)"; }
+std::string kind_name(const std::vector<T>*) {
+  return cat("a list (each ", Kind<T>::name, ")");
+}
+std::string kind_name(const std::map<std::string, double>*) {
+  return "a number for each name, {name: 1.5} (names with dots in quotes)";
+}
 template <class T>
-std::string kind_name(const std::optional<T>*) { return kind_name(static_cast<const T*>(nullptr)); }
+std::string kind_name(const std::optional<T>*) {
+  return kind_name(static_cast<const T*>(nullptr));
+}
 
 /// Whether a value of a type, or of its items, is free text.
 template <class T>
@@ -160,7 +183,8 @@ void assign(YamlValue& root, const std::string& path, YamlValue value, const std
     YamlValue* next = nullptr;
     if (node->is_list()) {
       next = node->find(key);
-      check(next != nullptr, said, ": '", path.substr(0, start - 1), "' is a list of ", node->items.size(), " items, counted from 0; there is no item ", key);
+      check(next != nullptr, said, ": '", path.substr(0, start - 1), "' is a list of ", node->items.size(),
+            " items, counted from 0; there is no item ", key);
     } else {
       next = &node->at_key(key);
       if (dot != std::string::npos && next->is_null()) *next = YamlValue::map();
@@ -178,7 +202,8 @@ void assign(YamlValue& root, const std::string& path, YamlValue value, const std
 /// Key and value of "train.lr=1e-3". Throws Error when it is none.
 std::pair<std::string, YamlValue> parse_assignment(const std::string& assignment) {
   const size_t equals = assignment.find('=');
-  check(equals != std::string::npos && equals > 0, "--set ", assignment, ": expected key=value, e.g. --set train.lr=1e-3");
+  check(equals != std::string::npos && equals > 0, "--set ", assignment,
+        ": expected key=value, e.g. --set train.lr=1e-3");
   check(is_valid_utf8(assignment), "--set ", assignment.substr(0, equals), ": not valid UTF-8");
   const std::string path = assignment.substr(0, equals);
   return {path, parse_yaml_setting(assignment.substr(equals + 1), "--set " + path)};
@@ -251,9 +276,7 @@ void Config::set_from(const std::string& assignment, const std::string& source) 
   state_->renamed[path] = source;
 }
 
-void Config::ignore(const std::string& key) const {
-  state_->ignored.insert(full(key));
-}
+void Config::ignore(const std::string& key) const { state_->ignored.insert(full(key)); }
 
 void Config::erase(const std::string& path) {
   const size_t dot = path.rfind('.');
@@ -271,9 +294,7 @@ Config Config::section(const std::string& key) const {
 
 bool Config::is_overridden(const std::string& path) const { return state_->overridden.contains(path); }
 
-bool Config::has(const std::string& key) const {
-  return state_->find(full(key)) != nullptr;
-}
+bool Config::has(const std::string& key) const { return state_->find(full(key)) != nullptr; }
 
 std::vector<std::string> Config::keys() const {
   const YamlValue* value = state_->find(path_);
@@ -296,14 +317,17 @@ void Config::read(const std::string& key, T& field, std::string_view doc) const 
   const YamlValue* value = state_->root.find(path);
   const bool shouted = value && value->is_null() && value->text.starts_with('N');
   if (shouted && IsText<T>::value)
-    mistake(key, cat("expected ", kind_name(static_cast<const T*>(nullptr)), ", found ", value->text, ", which YAML takes for no value; write \"", value->text,
+    mistake(key, cat("expected ", kind_name(static_cast<const T*>(nullptr)), ", found ", value->text,
+                     ", which YAML takes for no value; write \"", value->text,
                      "\" in quotes for the text, null for the default"));
   if (value && !value->is_null() && !convert(*value, field))
-    mistake(key, cat("expected ", kind_name(static_cast<const T*>(nullptr)), ", found ", yaml_line(*value), IsText<T>::value ? "" : number_hint(*value)));
+    mistake(key, cat("expected ", kind_name(static_cast<const T*>(nullptr)), ", found ", yaml_line(*value),
+                     IsText<T>::value ? "" : number_hint(*value)));
   state_->record(path, to_yaml(field), default_value, doc);
 }
 
-#define DEEPLORA_CONFIG_READ(...) template void Config::read<__VA_ARGS__>(const std::string&, __VA_ARGS__&, std::string_view) const;
+#define DEEPLORA_CONFIG_READ(...) \
+  template void Config::read<__VA_ARGS__>(const std::string&, __VA_ARGS__&, std::string_view) const;
 DEEPLORA_CONFIG_READ(bool)
 DEEPLORA_CONFIG_READ(int64_t)
 DEEPLORA_CONFIG_READ(double)
@@ -321,7 +345,9 @@ DEEPLORA_CONFIG_READ(std::optional<std::string>)
 
 void Config::read_choice(const std::string& key, std::string& field, const std::vector<std::string>& choices,
                          std::string_view doc) const {
-  const auto known = [&](const std::string& word) { return std::find(choices.begin(), choices.end(), word) != choices.end(); };
+  const auto known = [&](const std::string& word) {
+    return std::find(choices.begin(), choices.end(), word) != choices.end();
+  };
   read(key, field, doc);
   if (known(field)) return;
   // Where yes and no are among the words, every spelling of YAML's is one of them: header: true.
@@ -378,8 +404,9 @@ std::string meant_key(const std::string& parent, const std::string& key, const s
   return known.count(beside) > 0 ? beside : "";
 }
 
-void find_unknown(const YamlValue& root, const YamlValue& value, const std::string& path, const std::set<std::string>& sections,
-                  const std::map<std::string, size_t>& options, std::vector<Unknown>& unknown) {
+void find_unknown(const YamlValue& root, const YamlValue& value, const std::string& path,
+                  const std::set<std::string>& sections, const std::map<std::string, size_t>& options,
+                  std::vector<Unknown>& unknown) {
   for_entries(value, [&](const std::string& key, const YamlValue& item) {
     const std::string child = (path.empty() ? "" : path + ".") + key;
     const bool known = options.count(child) > 0 || sections.count(child) > 0;
@@ -448,13 +475,9 @@ std::string Config::dumped_over(bool given) const {
   return yaml_lines(tree);
 }
 
-std::string Config::dump() const {
-  return dumped_over(false);
-}
+std::string Config::dump() const { return dumped_over(false); }
 
-std::string Config::dump_all() const {
-  return dumped_over(true);
-}
+std::string Config::dump_all() const { return dumped_over(true); }
 
 std::vector<ConfigOption> Config::options() const {
   std::vector<ConfigOption> out;
@@ -464,9 +487,13 @@ std::vector<ConfigOption> Config::options() const {
 
 namespace {
 
-void collect_settings(const YamlValue& value, const std::string& path, std::vector<std::pair<std::string, std::string>>& out) {
+void collect_settings(const YamlValue& value, const std::string& path,
+                      std::vector<std::pair<std::string, std::string>>& out) {
   const bool open = value.is_map() || (value.is_list() && !value.items.empty() && value.items[0].is_map());
-  if (open) for_entries(value, [&](const std::string& key, const YamlValue& item) { collect_settings(item, path.empty() ? key : path + "." + key, out); });
+  if (open)
+    for_entries(value, [&](const std::string& key, const YamlValue& item) {
+      collect_settings(item, path.empty() ? key : path + "." + key, out);
+    });
   else if (!value.is_null()) out.emplace_back(path, yaml_line(value));
 }
 

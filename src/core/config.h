@@ -31,23 +31,26 @@ class Config {
   static Config load(const std::filesystem::path& file);
   static Config parse(const std::string& yaml, const std::string& origin = "configuration");
 
-  /// Applies "train.lr=1e-3"; the value is YAML, list items go by their number (compare.methods.0.lr). Throws Error when it is
-  /// not key=value.
+  /// Applies "train.lr=1e-3"; the value is YAML, list items go by their number (compare.methods.0.lr). Throws Error
+  /// when it is not key=value.
   void set(const std::string& assignment);
 
   /// The mapping under `key` (empty when absent); a present non-mapping is recorded as a mistake.
   Config section(const std::string& key) const;
 
-  /// The mappings of the list under `key`, each a view like a section (none when absent); anything else is recorded as a mistake.
+  /// The mappings of the list under `key`, each a view like a section (none when absent); anything else is recorded as
+  /// a mistake.
   std::vector<Config> items(const std::string& key) const;
 
-  /// Puts a text at a path, as if the file had it; messages call the key `named` ("--train (data.train)"). Throws Error like set().
+  /// Puts a text at a path, as if the file had it; messages call the key `named` ("--train (data.train)"). Throws Error
+  /// like set().
   void set_text(const std::string& path, const std::string& text, const std::string& named);
 
-  /// The same file and overrides once more, with nothing read yet: the start of a configuration that differs in some keys.
+  /// The same file and overrides once more, with nothing read yet: the start of a configuration that differs in some
+  /// keys.
   Config copy() const;
-  /// Lays the keys of the mapping `from` over those of the mapping `to` (dotted paths; list items by their number). They keep the
-  /// lines they came from for messages. An absent `from` changes nothing.
+  /// Lays the keys of the mapping `from` over those of the mapping `to` (dotted paths; list items by their number).
+  /// They keep the lines they came from for messages. An absent `from` changes nothing.
   void overlay(const std::string& from, const std::string& to);
   /// set() by the program: messages name the key `source` of the file instead.
   void set_from(const std::string& assignment, const std::string& source);
@@ -59,17 +62,21 @@ class Config {
   /// Whether set() or set_text() gave that key ("model.path") its value.
   bool is_overridden(const std::string& path) const;
   std::vector<std::string> keys() const;
-  /// The single value under `key` as it is written; nothing for lists, mappings and where there is none. Announces nothing.
+  /// The single value under `key` as it is written; nothing for lists, mappings and where there is none. Announces
+  /// nothing.
   std::optional<std::string> text_at(const std::string& key) const;
   bool is_map(const std::string& key) const;
 
   /// Reads key into field. T: bool, int64_t, double, std::string, std::filesystem::path, std::vector of int64_t,
-  /// double or std::string (a single value is a list of one), std::optional of any of them, and std::map of numbers by name.
+  /// double or std::string (a single value is a list of one), std::optional of any of them, and std::map of numbers by
+  /// name.
   template <class T>
   void read(const std::string& key, T& field, std::string_view doc) const;
 
-  /// Like read(), for one of a fixed list of words. Where yes and no (or true and false) are among them, all of YAML's booleans are.
-  void read_choice(const std::string& key, std::string& field, const std::vector<std::string>& choices, std::string_view doc) const;
+  /// Like read(), for one of a fixed list of words. Where yes and no (or true and false) are among them, all of YAML's
+  /// booleans are.
+  void read_choice(const std::string& key, std::string& field, const std::vector<std::string>& choices,
+                   std::string_view doc) const;
 
   /// Says that another reader checks what is below `key`: finish() passes it over.
   void ignore(const std::string& key) const;
@@ -102,8 +109,9 @@ class Config {
   std::string path_;
 };
 
-/// Every setting of a configuration in YAML: dotted path (list items by their number where they are mappings) and value as one line
-/// of YAML, in the order of the text. Settings without a value are left out. Throws Error for text that is no mapping.
+/// Every setting of a configuration in YAML: dotted path (list items by their number where they are mappings) and value
+/// as one line of YAML, in the order of the text. Settings without a value are left out. Throws Error for text that is
+/// no mapping.
 std::vector<std::pair<std::string, std::string>> settings_of(const std::string& yaml);
 
 }  // namespace deeplora

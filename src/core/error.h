@@ -66,7 +66,9 @@ std::string join(const Range& items, std::string_view separator = ", ", size_t m
 class Errors {
  public:
   template <class... Parts>
-  void add(const Parts&... parts) { items_.push_back(cat(parts...)); }
+  void add(const Parts&... parts) {
+    items_.push_back(cat(parts...));
+  }
   bool empty() const { return items_.empty(); }
   size_t size() const { return items_.size(); }
   /// Throws one Error "prefix: first; second; ..." if anything was added.

@@ -5,8 +5,8 @@
 
 namespace deeplora {
 
-/// exp(x) for x <= 0 to 2 units in the last place: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2] (Cephes); vectorises, unlike std::exp. Always
-/// part of its caller: it is compiled for several instruction sets.
+/// exp(x) for x <= 0 to 2 units in the last place: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2] (Cephes);
+/// vectorises, unlike std::exp. Always part of its caller: it is compiled for several instruction sets.
 [[gnu::always_inline]] inline float fast_exp(float x) {
   x = x < -87.0F ? -87.0F : x;  // NaN stays NaN
   const float n = __builtin_floorf(x * 1.44269504F + 0.5F);

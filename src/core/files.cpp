@@ -26,9 +26,7 @@ fs::path temporary_beside(const fs::path& target) {
   return target.parent_path() / cat(".", target.filename().string(), ".tmp-", ::getpid(), "-", counter++);
 }
 
-fs::path parent_of(const fs::path& path) {
-  return path.has_parent_path() ? path.parent_path() : fs::path(".");
-}
+fs::path parent_of(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : fs::path("."); }
 
 /// What changes when a file is replaced or written; "" for a file that is not there.
 std::string appearance(const fs::path& file) {
@@ -47,7 +45,9 @@ std::string first_number(int descriptor) {
 
 /// An open file; closed with the object, or by close(), which says when the disk refuses.
 struct Descriptor {
-  Descriptor(int opened, const fs::path& file) : number(opened) { check(opened >= 0, "cannot write ", file.string(), ": ", std::strerror(errno)); }
+  Descriptor(int opened, const fs::path& file) : number(opened) {
+    check(opened >= 0, "cannot write ", file.string(), ": ", std::strerror(errno));
+  }
   ~Descriptor() {
     if (number >= 0) ::close(number);
   }
@@ -66,18 +66,23 @@ struct Target {
   int descriptor = -1;  ///< of this process, which /dev/stdout and /dev/fd/N are other names of
 
   /// A device, a pipe, a socket: nothing that a new file could take the place of.
-  bool takes_bytes_as_they_come() const { return descriptor >= 0 || (there && !S_ISREG(there->st_mode) && !S_ISDIR(there->st_mode)); }
+  bool takes_bytes_as_they_come() const {
+    return descriptor >= 0 || (there && !S_ISREG(there->st_mode) && !S_ISDIR(there->st_mode));
+  }
 };
 
-/// The open descriptor that a path is another name of, else -1. Opening the path would start a file on standard output anew.
+/// The open descriptor that a path is another name of, else -1. Opening the path would start a file on standard output
+/// anew.
 int own_descriptor(const fs::path& file) {
   const std::string name = fs::absolute(file).lexically_normal().string();
   if (name == "/dev/stdout") return STDOUT_FILENO;
   if (name == "/dev/stderr") return STDERR_FILENO;
-  for (const std::string& folder : {std::string("/dev/fd/"), std::string("/proc/self/fd/"), cat("/proc/", ::getpid(), "/fd/")}) {
+  for (const std::string& folder :
+       {std::string("/dev/fd/"), std::string("/proc/self/fd/"), cat("/proc/", ::getpid(), "/fd/")}) {
     if (!name.starts_with(folder)) continue;
     const std::string digits = name.substr(folder.size());
-    if (!digits.empty() && digits.size() < 8 && digits.find_first_not_of("0123456789") == std::string::npos) return std::stoi(digits);
+    if (!digits.empty() && digits.size() < 8 && digits.find_first_not_of("0123456789") == std::string::npos)
+      return std::stoi(digits);
   }
   return -1;
 }
@@ -121,14 +126,15 @@ void rename_into_place(const fs::path& from, const fs::path& to) {
   sync_path(parent_of(to));
 }
 
-/// Fills a file beside the target and renames it over. A file that is there hands on its mode, and its owner where that is allowed; the new
-/// one is never open to more people than the old one, not even while it is written.
+/// Fills a file beside the target and renames it over. A file that is there hands on its mode, and its owner where that
+/// is allowed; the new one is never open to more people than the old one, not even while it is written.
 void replace(const Target& target, const fs::path& file, const std::function<void(const fs::path&)>& write) {
   check(!target.there || !S_ISDIR(target.there->st_mode), "cannot write ", file.string(), ": ", std::strerror(EISDIR));
   const fs::path temporary = temporary_beside(target.place);
   try {
     const mode_t mode = target.there ? target.there->st_mode & 07777 : 0;
-    if (target.there) Descriptor(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode | S_IWUSR), file).close(file);
+    if (target.there)
+      Descriptor(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode | S_IWUSR), file).close(file);
     write(temporary);
     if (target.there) {
       [[maybe_unused]] const int not_ours = ::chown(temporary.c_str(), target.there->st_uid, target.there->st_gid);
@@ -174,7 +180,8 @@ void sync_path(const fs::path& path) {
   const int reason = errno;
   ::close(descriptor);
   // Some file systems refuse fsync on a folder; only a real input/output error counts.
-  check(result == 0 || reason == EINVAL || reason == EROFS, "cannot write ", path.string(), ": ", std::strerror(reason));
+  check(result == 0 || reason == EINVAL || reason == EROFS, "cannot write ", path.string(), ": ",
+        std::strerror(reason));
 }
 
 void write_file_atomically(const fs::path& file, const std::function<void(const fs::path&)>& write) {
@@ -252,7 +259,8 @@ void remove_leftovers(const fs::path& folder) {
 UnchangedFile::UnchangedFile(fs::path file) : file_(std::move(file)), before_(appearance(file_)) {}
 
 void UnchangedFile::verify(std::string_view what) const {
-  check(appearance(file_) == before_, what, " ", file_.string(), " changed while it was read; wait until it is written, then start again");
+  check(appearance(file_) == before_, what, " ", file_.string(),
+        " changed while it was read; wait until it is written, then start again");
 }
 
 FolderLock::FolderLock(const fs::path& folder) {
@@ -264,8 +272,8 @@ FolderLock::FolderLock(const fs::path& folder) {
     const std::string holder = first_number(descriptor_);
     ::close(descriptor_);
     check(reason == EWOULDBLOCK, "cannot lock ", file.string(), ": ", std::strerror(reason));
-    fail("run folder ", folder.string(), " is in use by another deeplora process", holder.empty() ? "" : cat(" (pid ", holder, ")"),
-         "; wait for it or choose another --run");
+    fail("run folder ", folder.string(), " is in use by another deeplora process",
+         holder.empty() ? "" : cat(" (pid ", holder, ")"), "; wait for it or choose another --run");
   }
   // Only for the message: a disk too full for the number does not make the lock less of one.
   const std::string number = cat(::getpid(), "\n");

@@ -22,13 +22,9 @@ void Fingerprint::add(const void* bytes, size_t count) {
   mix(rest);
 }
 
-void Fingerprint::add(std::string_view text) {
-  add(text.data(), text.size());
-}
+void Fingerprint::add(std::string_view text) { add(text.data(), text.size()); }
 
-void Fingerprint::add(std::span<const int64_t> values) {
-  add(values.data(), values.size_bytes());
-}
+void Fingerprint::add(std::span<const int64_t> values) { add(values.data(), values.size_bytes()); }
 
 std::string Fingerprint::hex() const {
   std::string out(16, '0');

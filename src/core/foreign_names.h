@@ -1,4 +1,5 @@
-// What other trainers call the options that this program has: transformers, PEFT, TRL, axolotl, LLaMA-Factory, scikit-learn.
+// What other trainers call the options that this program has: transformers, PEFT, TRL, axolotl, LLaMA-Factory,
+// scikit-learn.
 #pragma once
 
 #include <string>

@@ -21,8 +21,8 @@ T choose_loops(T portable, T avx2, T avx512) {
   }
 }
 
-/// choose_loops() of the versions of `name` in the namespaces portable, avx2 and avx512, for the choose.cpp of a folder of loops; only
-/// `portable` where the others are not compiled.
+/// choose_loops() of the versions of `name` in the namespaces portable, avx2 and avx512, for the choose.cpp of a folder
+/// of loops; only `portable` where the others are not compiled.
 #ifdef DEEPLORA_X86_LOOPS
 #define DEEPLORA_CHOOSE_LOOPS(name) ::deeplora::choose_loops(portable::name, avx2::name, avx512::name)
 #else

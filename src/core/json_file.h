@@ -1,5 +1,5 @@
-// JSON objects that come with models and runs. Every value is asked for by its type; one of another type is an Error that names file, key,
-// what was expected and what was found.
+// JSON objects that come with models and runs. Every value is asked for by its type; one of another type is an Error
+// that names file, key, what was expected and what was found.
 #pragma once
 
 #include <cmath>
@@ -86,7 +86,9 @@ struct JsonType<std::vector<T>> {
 
 template <class T>
 struct JsonType<std::map<std::string, T>> {
-  static std::string name(bool several) { return (several ? "objects of " : "an object of ") + JsonType<T>::name(true); }
+  static std::string name(bool several) {
+    return (several ? "objects of " : "an object of ") + JsonType<T>::name(true);
+  }
   template <class Json>
   static bool read(const Json& value, std::map<std::string, T>& out) {
     if (!value.is_object()) return false;
@@ -182,7 +184,8 @@ struct BasicJsonFile {
 };
 
 using JsonFile = BasicJsonFile<nlohmann::json>;
-/// Keys in the order of the file: for files of runs, whose order is part of a checksum or a report. Slow with many keys.
+/// Keys in the order of the file: for files of runs, whose order is part of a checksum or a report. Slow with many
+/// keys.
 using OrderedJsonFile = BasicJsonFile<nlohmann::ordered_json>;
 
 }  // namespace deeplora

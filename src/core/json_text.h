@@ -1,4 +1,5 @@
-// A bound on how deep JSON from files may nest: nlohmann's reader takes any depth, its copies and printing recurse once a level.
+// A bound on how deep JSON from files may nest: nlohmann's reader takes any depth, its copies and printing recurse once
+// a level.
 #pragma once
 
 #include <string_view>

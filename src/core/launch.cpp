@@ -26,8 +26,9 @@ constexpr std::array<Launcher, 4> kLaunchers = {{
 int number(const std::string& name, const std::string& text, int least, int most) {
   int value = 0;
   const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
-  check(failed == std::errc() && end == text.data() + text.size() && value >= least && value <= most, "environment variable ", name,
-        ": expected a whole number from ", least, most < 1000000 ? cat(" to ", most) : std::string(), ", found '", text, "'");
+  check(failed == std::errc() && end == text.data() + text.size() && value >= least && value <= most,
+        "environment variable ", name, ": expected a whole number from ", least,
+        most < 1000000 ? cat(" to ", most) : std::string(), ", found '", text, "'");
   return value;
 }
 
@@ -35,8 +36,10 @@ constexpr int kMostProcesses = 1000000;
 
 void read_meeting_point(const Environment& environment, const Launcher& launcher, Launch& launch) {
   const auto address = environment("MASTER_ADDR"), port = environment("MASTER_PORT");
-  check(address && !address->empty() && port, "environment variable ", launcher.size, " is ", launch.size, ", but ", address && !address->empty() ? "MASTER_PORT" : "MASTER_ADDR",
-        " is not set; the processes meet at MASTER_ADDR (host of rank 0) and MASTER_PORT (a free port there, e.g. 29500); ",
+  check(address && !address->empty() && port, "environment variable ", launcher.size, " is ", launch.size, ", but ",
+        address && !address->empty() ? "MASTER_PORT" : "MASTER_ADDR",
+        " is not set; the processes meet at MASTER_ADDR (host of rank 0) and MASTER_PORT (a free port there, e.g. "
+        "29500); ",
         "set both for every process, or unset ", launcher.rank, " and ", launcher.size, " to run alone");
   launch.master = *address;
   launch.port = number("MASTER_PORT", *port, 1, 65535);
@@ -52,14 +55,17 @@ Launch launch_from(const Environment& environment) {
     if (!rank && !size) continue;
     const bool meant = !launcher.always_set || environment("SLURM_STEP_ID") || environment("MASTER_ADDR");
     if (!meant || (launcher.always_set && !size)) continue;
-    check(rank && size, "environment variable ", rank ? launcher.rank : launcher.size, " is set but ", rank ? launcher.size : launcher.rank,
+    check(rank && size, "environment variable ", rank ? launcher.rank : launcher.size, " is set but ",
+          rank ? launcher.size : launcher.rank,
           " is not; set both (process number and number of processes), or unset both to run alone");
     Launch launch;
     launch.size = number(launcher.size, *size, 1, kMostProcesses);
     launch.rank = number(launcher.rank, *rank, 0, launch.size - 1);
     if (!launch.several()) return {};
-    if (const auto local = environment(launcher.local_rank)) launch.local_rank = number(launcher.local_rank, *local, 0, kMostProcesses);
-    if (const auto local = environment(launcher.local_size)) launch.local_size = number(launcher.local_size, *local, 1, kMostProcesses);
+    if (const auto local = environment(launcher.local_rank))
+      launch.local_rank = number(launcher.local_rank, *local, 0, kMostProcesses);
+    if (const auto local = environment(launcher.local_size))
+      launch.local_size = number(launcher.local_size, *local, 1, kMostProcesses);
     read_meeting_point(environment, launcher, launch);
     return launch;
   }

@@ -24,9 +24,10 @@ struct Launch {
 /// The value of an environment variable, or nothing.
 using Environment = std::function<std::optional<std::string>(const std::string&)>;
 
-/// RANK and WORLD_SIZE (torchrun), else OMPI_COMM_WORLD_RANK/SIZE, else PMI_RANK/SIZE, else SLURM_PROCID/NTASKS; with more than
-/// one process also MASTER_ADDR and MASTER_PORT. SLURM's count only in a step of srun (SLURM_STEP_ID), or with MASTER_ADDR: a
-/// batch script has them too. Throws Error when one of a pair is missing, a number is none, or the address is missing.
+/// RANK and WORLD_SIZE (torchrun), else OMPI_COMM_WORLD_RANK/SIZE, else PMI_RANK/SIZE, else SLURM_PROCID/NTASKS; with
+/// more than one process also MASTER_ADDR and MASTER_PORT. SLURM's count only in a step of srun (SLURM_STEP_ID), or
+/// with MASTER_ADDR: a batch script has them too. Throws Error when one of a pair is missing, a number is none, or the
+/// address is missing.
 Launch launch_from(const Environment& environment);
 
 /// launch_from() with the environment of this process.

@@ -6,7 +6,8 @@
 namespace deeplora {
 namespace {
 
-// spdlog lives in this file alone: LibTorch ships another version of fmt, and the two must not meet in one translation unit.
+// spdlog lives in this file alone: LibTorch ships another version of fmt, and the two must not meet in one translation
+// unit.
 spdlog::logger& logger() {
   static spdlog::logger instance = [] {
     spdlog::logger made("deeplora", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
@@ -28,12 +29,8 @@ spdlog::level::level_enum to_spdlog(LogLevel level) {
 
 }  // namespace
 
-void set_log_level(LogLevel level) {
-  logger().set_level(to_spdlog(level));
-}
+void set_log_level(LogLevel level) { logger().set_level(to_spdlog(level)); }
 
-void log_message(LogLevel level, const std::string& text) {
-  logger().log(to_spdlog(level), "{}", text);
-}
+void log_message(LogLevel level, const std::string& text) { logger().log(to_spdlog(level), "{}", text); }
 
 }  // namespace deeplora

@@ -13,10 +13,16 @@ void set_log_level(LogLevel level);
 void log_message(LogLevel level, const std::string& text);
 
 template <class... Parts>
-void log_info(const Parts&... parts) { log_message(LogLevel::info, cat(parts...)); }
+void log_info(const Parts&... parts) {
+  log_message(LogLevel::info, cat(parts...));
+}
 template <class... Parts>
-void log_warning(const Parts&... parts) { log_message(LogLevel::warning, cat("warning: ", parts...)); }
+void log_warning(const Parts&... parts) {
+  log_message(LogLevel::warning, cat("warning: ", parts...));
+}
 template <class... Parts>
-void log_debug(const Parts&... parts) { log_message(LogLevel::debug, cat(parts...)); }
+void log_debug(const Parts&... parts) {
+  log_message(LogLevel::debug, cat(parts...));
+}
 
 }  // namespace deeplora

@@ -27,13 +27,12 @@ int64_t default_threads() {
   return wanted > 0 ? wanted : usable_cores();
 }
 
-int64_t parallel_threads() {
-  return std::max(1, at::get_num_threads());
-}
+int64_t parallel_threads() { return std::max(1, at::get_num_threads()); }
 
 void parallel_parts(int64_t parts, const std::function<void(int64_t)>& work) {
 #ifdef __SANITIZE_THREAD__
-  // The thread sanitizer does not see libgomp's fork and join and would report every loop; its build checks the threads that are ours.
+  // The thread sanitizer does not see libgomp's fork and join and would report every loop; its build checks the threads
+  // that are ours.
   for (int64_t part = 0; part < parts; ++part) work(part);
 #else
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
@@ -44,7 +43,8 @@ void parallel_parts(int64_t parts, const std::function<void(int64_t)>& work) {
 
 void parallel_rows(int64_t rows, int64_t width, const std::function<void(int64_t, int64_t)>& work) {
   const int64_t stretch = std::max<int64_t>(1, 16384 / std::max<int64_t>(1, width));
-  parallel_parts((rows + stretch - 1) / stretch, [&](int64_t part) { work(part * stretch, std::min(stretch, rows - part * stretch)); });
+  parallel_parts((rows + stretch - 1) / stretch,
+                 [&](int64_t part) { work(part * stretch, std::min(stretch, rows - part * stretch)); });
 }
 
 }  // namespace deeplora

@@ -19,7 +19,8 @@
 namespace deeplora {
 
 #ifdef DEEPLORA_NCCL
-c10::intrusive_ptr<c10d::Backend> make_nccl_backend(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size, std::chrono::milliseconds timeout);
+c10::intrusive_ptr<c10d::Backend> make_nccl_backend(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size,
+                                                    std::chrono::milliseconds timeout);
 #endif
 
 struct ProcessGroup::Backends {
@@ -57,15 +58,16 @@ struct Route {
     if (descriptor < 0) continue;
     sockaddr_storage own = {};
     socklen_t length = sizeof(own);
-    const bool ok = ::connect(descriptor, at->ai_addr, at->ai_addrlen) == 0 && ::getsockname(descriptor, reinterpret_cast<sockaddr*>(&own), &length) == 0;
+    const bool ok = ::connect(descriptor, at->ai_addr, at->ai_addrlen) == 0 &&
+                    ::getsockname(descriptor, reinterpret_cast<sockaddr*>(&own), &length) == 0;
     ::close(descriptor);
     if (ok) return {numeric_host(at->ai_addr, at->ai_addrlen), numeric_host(reinterpret_cast<sockaddr*>(&own), length)};
   }
   fail("there is no route to MASTER_ADDR ", launch.master);
 }
 
-/// The address at which the others reach this process: its end of the route to rank 0. A process on rank 0's machine may know
-/// that machine by a loopback address only; then what the other machines call it counts.
+/// The address at which the others reach this process: its end of the route to rank 0. A process on rank 0's machine
+/// may know that machine by a loopback address only; then what the other machines call it counts.
 [[maybe_unused]] std::string own_address(Rendezvous& meeting) {
   const Route route = route_to(meeting.launch());
   meeting.set(cat("master seen by ", meeting.launch().rank), route.inside() ? "" : route.far);
@@ -82,11 +84,14 @@ c10::intrusive_ptr<c10d::Backend> make_gloo_backend(Rendezvous& meeting) {
   using Gloo = c10d::ProcessGroupGloo;
   const char* interface = std::getenv("GLOO_SOCKET_IFNAME");
   auto options = Gloo::Options::create(meeting.timeout());
-  options->devices.push_back(interface && *interface ? Gloo::createDeviceForInterface(interface) : Gloo::createDeviceForHostname(own_address(meeting)));
+  options->devices.push_back(interface && *interface ? Gloo::createDeviceForInterface(interface)
+                                                     : Gloo::createDeviceForHostname(own_address(meeting)));
   const auto store = c10::make_intrusive<c10d::PrefixStore>("gloo", meeting.store().shared);
   return c10::make_intrusive<Gloo>(store, meeting.launch().rank, meeting.launch().size, options);
 #else
-  fail("this deeplora was built without Gloo, so several processes cannot train together; install Gloo's headers (libgloo-dev) and build again");
+  fail(
+      "this deeplora was built without Gloo, so several processes cannot train together; install Gloo's headers "
+      "(libgloo-dev) and build again");
 #endif
 }
 
@@ -102,13 +107,15 @@ std::string text_of(const torch::Tensor& bytes) {
 
 ProcessGroup::ProcessGroup(const Launch& launch, std::chrono::milliseconds timeout, torch::Device device)
     : meeting_(launch, timeout), backends_(std::make_unique<Backends>()) {
-  // Gloo's threads write to peers that may be gone: that is to be an error with a message, not the end of this process by SIGPIPE.
+  // Gloo's threads write to peers that may be gone: that is to be an error with a message, not the end of this process
+  // by SIGPIPE.
   std::signal(SIGPIPE, SIG_IGN);
   try {
     backends_->cpu = make_gloo_backend(meeting_);
 #ifdef DEEPLORA_NCCL
     if (device.is_cuda())
-      backends_->cuda = make_nccl_backend(c10::make_intrusive<c10d::PrefixStore>("nccl", meeting_.store().shared), launch.rank, launch.size, timeout);
+      backends_->cuda = make_nccl_backend(c10::make_intrusive<c10d::PrefixStore>("nccl", meeting_.store().shared),
+                                          launch.rank, launch.size, timeout);
 #endif
   } catch (const Error&) {
     throw;
@@ -119,21 +126,22 @@ ProcessGroup::ProcessGroup(const Launch& launch, std::chrono::milliseconds timeo
 
 ProcessGroup::~ProcessGroup() = default;
 
-const char* ProcessGroup::backend() const {
-  return backends_->cuda ? "nccl" : "gloo";
-}
+const char* ProcessGroup::backend() const { return backends_->cuda ? "nccl" : "gloo"; }
 
 void ProcessGroup::lost(const std::exception& error) {
   const auto failure = meeting_.failure();
   throw PeerLost(failure ? "stopped with the other processes: " + *failure
-                         : cat("process ", rank(), " of ", size(), " lost another one: ", reason_of(error), "; the messages of that process say why, if it could write any"));
+                         : cat("process ", rank(), " of ", size(), " lost another one: ", reason_of(error),
+                               "; the messages of that process say why, if it could write any"));
 }
 
 void ProcessGroup::sum(torch::Tensor tensor) {
   const torch::NoGradGuard no_grad;
   c10d::Backend* backend = backends_->of(tensor);
   const bool direct = backend && tensor.is_contiguous();
-  std::vector<torch::Tensor> sent = {direct ? tensor : backend ? tensor.contiguous() : tensor.to(torch::kCPU).contiguous()};
+  std::vector<torch::Tensor> sent = {direct    ? tensor
+                                     : backend ? tensor.contiguous()
+                                               : tensor.to(torch::kCPU).contiguous()};
   try {
     (backend ? backend : backends_->cpu.get())->allreduce(sent)->wait();
   } catch (const std::exception& e) {
@@ -179,8 +187,6 @@ std::vector<std::string> ProcessGroup::gather(const std::string& text) {
   return out;
 }
 
-void ProcessGroup::barrier() {
-  sum(torch::zeros({1}));
-}
+void ProcessGroup::barrier() { sum(torch::zeros({1})); }
 
 }  // namespace deeplora

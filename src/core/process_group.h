@@ -12,9 +12,9 @@
 
 namespace deeplora {
 
-/// Every process of the run has one, and all make the same calls in the same order. CPU tensors go through Gloo; CUDA tensors
-/// through NCCL where the build has it, else through Gloo by way of the CPU. Every call throws PeerLost when a process ended,
-/// failed or did not answer within the timeout; afterwards the group is of no use.
+/// Every process of the run has one, and all make the same calls in the same order. CPU tensors go through Gloo; CUDA
+/// tensors through NCCL where the build has it, else through Gloo by way of the CPU. Every call throws PeerLost when a
+/// process ended, failed or did not answer within the timeout; afterwards the group is of no use.
 class ProcessGroup {
  public:
   /// Meets the others. Throws Error when this build has no Gloo.

@@ -106,10 +106,8 @@ std::string duration_text(double seconds) {
   if (!std::isfinite(seconds) || seconds < 0 || seconds > 1e9) return "?";
   const auto whole = static_cast<long long>(std::llround(seconds));
   char text[40];
-  if (whole >= 3600)
-    std::snprintf(text, sizeof(text), "%lld:%02lld:%02lld", whole / 3600, whole / 60 % 60, whole % 60);
-  else
-    std::snprintf(text, sizeof(text), "%lld:%02lld", whole / 60, whole % 60);
+  if (whole >= 3600) std::snprintf(text, sizeof(text), "%lld:%02lld:%02lld", whole / 3600, whole / 60 % 60, whole % 60);
+  else std::snprintf(text, sizeof(text), "%lld:%02lld", whole / 60, whole % 60);
   return text;
 }
 
@@ -120,8 +118,7 @@ std::string progress_line(const Progress::Setup& setup, const ProgressState& sta
   return line;
 }
 
-std::string progress_bar(const Progress::Setup& setup, const ProgressState& state, double elapsed,
-                         int width) {
+std::string progress_bar(const Progress::Setup& setup, const ProgressState& state, double elapsed, int width) {
   std::string count = std::to_string(state.step);
   if (setup.total > 0) count += cat("/", setup.total);
   std::string head = setup.label.empty() ? "" : setup.label + " ", tail = " " + count;
@@ -133,8 +130,7 @@ std::string progress_bar(const Progress::Setup& setup, const ProgressState& stat
   const int room = std::min(32, width - width_of(head) - width_of(tail) - 2);
   if (setup.total <= 0 || room < 5) return cut_to(head + tail.substr(1), width);
   const auto filled = static_cast<size_t>(std::clamp<int64_t>(state.step * room / setup.total, 0, room));
-  return head + "[" + std::string(filled, '#') + std::string(static_cast<size_t>(room) - filled, '-') + "]" +
-         tail;
+  return head + "[" + std::string(filled, '#') + std::string(static_cast<size_t>(room) - filled, '-') + "]" + tail;
 }
 
 Progress::Progress(Setup setup) : setup_(std::move(setup)) {
@@ -148,9 +144,7 @@ Progress::Progress(Setup setup) : setup_(std::move(setup)) {
   last_.step = setup_.first;
 }
 
-Progress::~Progress() {
-  finish();
-}
+Progress::~Progress() { finish(); }
 
 void Progress::update(const ProgressState& state) {
   if (finished_) return;
@@ -158,8 +152,7 @@ void Progress::update(const ProgressState& state) {
   const double now = setup_.clock();
   if (terminal_) {
     if (now - last_shown_ >= kSecondsPerDraw) draw(state);
-  } else if (setup_.total > 0 ? percent(setup_, state.step) >= next_percent_
-                              : now - last_shown_ >= kSecondsPerLine) {
+  } else if (setup_.total > 0 ? percent(setup_, state.step) >= next_percent_ : now - last_shown_ >= kSecondsPerLine) {
     print_line(state);
   }
 }

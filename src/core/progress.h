@@ -27,7 +27,7 @@ class Progress {
   struct Setup {
     std::string label = {};  ///< first word of the line, e.g. "train"
     int64_t total = 0;       ///< steps of the whole job; 0: unknown, plain lines then come every 30 seconds
-    int64_t first = 0;  ///< steps done before this session (a resumed run), left out of the time estimate
+    int64_t first = 0;       ///< steps done before this session (a resumed run), left out of the time estimate
     int64_t percent_per_line = 10;
     int descriptor = 2;
     std::optional<bool> terminal = {};  ///< absent: asks the descriptor and TERM
@@ -69,7 +69,6 @@ std::string duration_text(double seconds);
 std::string progress_line(const Progress::Setup& setup, const ProgressState& state, double elapsed_seconds);
 
 /// The bar, at most `width` characters: fields that do not fit are left out from the right.
-std::string progress_bar(const Progress::Setup& setup, const ProgressState& state, double elapsed_seconds,
-                         int width);
+std::string progress_bar(const Progress::Setup& setup, const ProgressState& state, double elapsed_seconds, int width);
 
 }  // namespace deeplora

@@ -11,7 +11,8 @@ namespace deeplora {
 /// The seed of stream `name` ("data", "init/encoder.layer.0...", "dropout") under `seed`.
 uint64_t stream_seed(uint64_t seed, std::string_view name);
 
-/// A CPU generator of that stream. The same seed and name give the same numbers on every machine with the same LibTorch.
+/// A CPU generator of that stream. The same seed and name give the same numbers on every machine with the same
+/// LibTorch.
 at::Generator make_generator(uint64_t seed, std::string_view name);
 
 }  // namespace deeplora

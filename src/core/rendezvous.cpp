@@ -15,13 +15,9 @@ constexpr auto kBetweenLooks = std::chrono::milliseconds(50);
 constexpr const char* kFailure = "failure";
 constexpr const char* kArrived = "arrived";
 
-std::vector<uint8_t> bytes_of(const std::string& text) {
-  return {text.begin(), text.end()};
-}
+std::vector<uint8_t> bytes_of(const std::string& text) { return {text.begin(), text.end()}; }
 
-std::string text_of(const std::vector<uint8_t>& bytes) {
-  return {bytes.begin(), bytes.end()};
-}
+std::string text_of(const std::vector<uint8_t>& bytes) { return {bytes.begin(), bytes.end()}; }
 
 /// Does `action`; what c10d throws becomes PeerLost.
 template <class Action>
@@ -29,12 +25,13 @@ auto reach(const Launch& launch, const Action& action) {
   try {
     return action();
   } catch (const std::exception& e) {
-    throw PeerLost(cat("process ", launch.rank, " of ", launch.size, ": rank 0 ended or cannot be reached at ", launch.master, ":", launch.port, " (",
-                       reason_of(e), "); its own messages say why"));
+    throw PeerLost(cat("process ", launch.rank, " of ", launch.size, ": rank 0 ended or cannot be reached at ",
+                       launch.master, ":", launch.port, " (", reason_of(e), "); its own messages say why"));
   }
 }
 
-/// What `action` gives, or nothing after a while: behind a broken network the store never answers. The thread is left behind then.
+/// What `action` gives, or nothing after a while: behind a broken network the store never answers. The thread is left
+/// behind then.
 template <class Action>
 auto soon(const Action& action) -> std::optional<decltype(action())> {
   const auto result = std::make_shared<std::promise<decltype(action())>>();
@@ -78,8 +75,10 @@ Rendezvous::Rendezvous(const Launch& launch, std::chrono::milliseconds timeout)
     store_->shared = c10::make_intrusive<c10d::TCPStore>(launch.master, options);
   } catch (const std::exception& e) {
     const std::string place = cat(launch.master, ":", launch.port, ": ", reason_of(e));
-    if (options.isServer) fail("rank 0 cannot listen at MASTER_ADDR:MASTER_PORT ", place, "; choose another MASTER_PORT");
-    throw PeerLost(cat("process ", launch.rank, " of ", launch.size, " cannot reach rank 0 at MASTER_ADDR:MASTER_PORT ", place));
+    if (options.isServer)
+      fail("rank 0 cannot listen at MASTER_ADDR:MASTER_PORT ", place, "; choose another MASTER_PORT");
+    throw PeerLost(
+        cat("process ", launch.rank, " of ", launch.size, " cannot reach rank 0 at MASTER_ADDR:MASTER_PORT ", place));
   }
   store_->shared = c10::make_intrusive<c10d::PrefixStore>("deeplora/" + launch.attempt, store_->shared);
   wait_for_all();
@@ -96,8 +95,8 @@ void Rendezvous::wait_for_all() {
     there = add(kArrived, 0);
   }
   if (there < launch_.size)
-    throw PeerLost(cat("only ", there, " of ", launch_.size, " processes came to ", launch_.master, ":", launch_.port, " within ", seconds_text(timeout_),
-                       "; start the others, or look for their errors"));
+    throw PeerLost(cat("only ", there, " of ", launch_.size, " processes came to ", launch_.master, ":", launch_.port,
+                       " within ", seconds_text(timeout_), "; start the others, or look for their errors"));
 }
 
 void Rendezvous::set(const std::string& key, const std::string& value) {
@@ -117,7 +116,8 @@ std::string Rendezvous::wait(const std::string& key, const std::string& what) {
     if (const auto value = find(key)) return *value;
     check_failure();
     if (std::chrono::steady_clock::now() >= end)
-      throw PeerLost(cat("process ", launch_.rank, " of ", launch_.size, " waited ", seconds_text(timeout_), " for ", what));
+      throw PeerLost(
+          cat("process ", launch_.rank, " of ", launch_.size, " waited ", seconds_text(timeout_), " for ", what));
     std::this_thread::sleep_for(kBetweenLooks);
   }
 }
@@ -141,7 +141,8 @@ void Rendezvous::announce_failure(const std::string& message) noexcept {
 
 std::optional<std::string> Rendezvous::failure() noexcept {
   try {
-    const auto text = soon([store = store_->shared] { return store->check({kFailure}) ? text_of(store->get(kFailure)) : std::string(); });
+    const auto text = soon(
+        [store = store_->shared] { return store->check({kFailure}) ? text_of(store->get(kFailure)) : std::string(); });
     return text && !text->empty() ? text : std::nullopt;
   } catch (const std::exception&) {
     return std::nullopt;

@@ -21,8 +21,8 @@ class PeerLost : public Error {
 /// c10d's TCPStore under the names that this program needs. Every call throws PeerLost when rank 0 is gone.
 class Rendezvous {
  public:
-  /// Waits until all processes are there. Throws PeerLost when they are not within `timeout`, Error when rank 0 cannot listen at
-  /// the port.
+  /// Waits until all processes are there. Throws PeerLost when they are not within `timeout`, Error when rank 0 cannot
+  /// listen at the port.
   Rendezvous(const Launch& launch, std::chrono::milliseconds timeout);
   ~Rendezvous();
   Rendezvous(const Rendezvous&) = delete;
@@ -33,8 +33,8 @@ class Rendezvous {
 
   void set(const std::string& key, const std::string& value);
   std::optional<std::string> find(const std::string& key);
-  /// The value as soon as somebody has set it; `what` is said when nobody did in time. A failure announced by a process ends the
-  /// wait.
+  /// The value as soon as somebody has set it; `what` is said when nobody did in time. A failure announced by a process
+  /// ends the wait.
   std::string wait(const std::string& key, const std::string& what);
   /// Adds to a counter that starts at 0 and returns it.
   int64_t add(const std::string& key, int64_t amount);

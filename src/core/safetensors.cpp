@@ -57,9 +57,7 @@ std::string known_dtypes() {
   return join(names);
 }
 
-std::string shape_text(const std::vector<int64_t>& shape) {
-  return cat("[", join(shape), "]");
-}
+std::string shape_text(const std::vector<int64_t>& shape) { return cat("[", join(shape), "]"); }
 
 /// Bytes of a tensor, nothing when the product overflows or a size is negative.
 std::optional<size_t> byte_size(size_t element, const std::vector<int64_t>& shape) {
@@ -106,7 +104,8 @@ uint64_t header_length(std::span<const std::byte> bytes, const std::string& file
 
 nlohmann::json parse_header(std::string_view text, const std::string& file, Errors& errors) {
   check(is_valid_utf8(text), file, ": the header is not valid UTF-8; expected a safetensors file");
-  check(!nests_too_deep(text), file, ": the header nests deeper than ", kDeepestJson, " levels; expected a safetensors file");
+  check(!nests_too_deep(text), file, ": the header nests deeper than ", kDeepestJson,
+        " levels; expected a safetensors file");
   std::array<std::set<std::string>, 2> seen;  // names of tensors; keys of one tensor
   const auto note_key = [&](int depth, nlohmann::json::parse_event_t event, nlohmann::json& parsed) {
     if (event == nlohmann::json::parse_event_t::object_start && depth == 1) seen[1].clear();
@@ -121,8 +120,7 @@ nlohmann::json parse_header(std::string_view text, const std::string& file, Erro
   try {
     header = nlohmann::json::parse(text, note_key);
   } catch (const nlohmann::json::parse_error& e) {
-    fail(file, ": the header is not JSON (byte ", e.byte, " of ", text.size(),
-         "); expected a safetensors file");
+    fail(file, ": the header is not JSON (byte ", e.byte, " of ", text.size(), "); expected a safetensors file");
   } catch (const nlohmann::json::exception& e) {
     fail(file, ": the header holds a value out of range (", e.what(), "); expected a safetensors file");
   }
@@ -133,16 +131,15 @@ nlohmann::json parse_header(std::string_view text, const std::string& file, Erro
 bool read_sizes(const nlohmann::json& list, std::vector<int64_t>& sizes) {
   if (!list.is_array()) return false;
   for (const auto& item : list) {
-    if (!item.is_number_unsigned() || item.get<uint64_t>() > std::numeric_limits<int64_t>::max())
-      return false;
+    if (!item.is_number_unsigned() || item.get<uint64_t>() > std::numeric_limits<int64_t>::max()) return false;
     sizes.push_back(item.get<int64_t>());
   }
   return true;
 }
 
 /// The entry of one tensor, or nothing after its mistakes were noted.
-std::optional<SafeTensorInfo> read_info(const std::string& name, const nlohmann::json& entry,
-                                        size_t available, Errors& errors) {
+std::optional<SafeTensorInfo> read_info(const std::string& name, const nlohmann::json& entry, size_t available,
+                                        Errors& errors) {
   const auto wrong = [&](const auto&... parts) {
     errors.add("tensor '", name, "': ", parts...);
     return std::nullopt;
@@ -153,8 +150,7 @@ std::optional<SafeTensorInfo> read_info(const std::string& name, const nlohmann:
   SafeTensorInfo info;
   const auto& dtype = entry["dtype"];
   const Dtype* known = dtype.is_string() ? find_dtype(dtype.get<std::string>()) : nullptr;
-  if (known == nullptr)
-    return wrong("dtype ", dtype.dump(), " is not supported; expected one of ", known_dtypes());
+  if (known == nullptr) return wrong("dtype ", dtype.dump(), " is not supported; expected one of ", known_dtypes());
   info.dtype = known->name;
   std::vector<int64_t> offsets;
   if (!read_sizes(entry["shape"], info.shape))
@@ -180,8 +176,7 @@ void check_layout(const std::vector<std::pair<std::string, SafeTensorInfo>>& ten
   for (const auto& [name, info] : tensors) {
     if (info.begin < position) errors.add("tensor '", name, "' overlaps ", before);
     if (info.begin > position)
-      errors.add(info.begin - position, " bytes between ", before, " and tensor '", name,
-                 "' belong to no tensor");
+      errors.add(info.begin - position, " bytes between ", before, " and tensor '", name, "' belong to no tensor");
     position = std::max(position, info.end);
     before = cat("tensor '", name, "'");
   }
@@ -214,10 +209,8 @@ SafeTensorsFile SafeTensorsFile::read(const fs::path& file) {
     }
     if (!entry.is_object()) errors.add("__metadata__ is not an object");
     for (const auto& [key, value] : entry.items()) {
-      if (value.is_string())
-        out.metadata_[key] = value.get<std::string>();
-      else
-        errors.add("__metadata__ '", key, "' is not a string");
+      if (value.is_string()) out.metadata_[key] = value.get<std::string>();
+      else errors.add("__metadata__ '", key, "' is not a string");
     }
   }
   std::stable_sort(out.tensors_.begin(), out.tensors_.end(), [](const auto& a, const auto& b) {
@@ -260,8 +253,8 @@ void check_views(std::span<const SafeTensorView> tensors, const std::map<std::st
     }
     const auto expected = byte_size(dtype->bytes, tensor.shape);
     if (!expected || *expected != tensor.bytes.size())
-      errors.add("tensor '", tensor.name, "': ", tensor.dtype, " ", shape_text(tensor.shape),
-                 " does not fit ", tensor.bytes.size(), " bytes");
+      errors.add("tensor '", tensor.name, "': ", tensor.dtype, " ", shape_text(tensor.shape), " does not fit ",
+                 tensor.bytes.size(), " bytes");
   }
   for (const auto& [key, value] : metadata)
     if (!is_valid_utf8(key) || !is_valid_utf8(value)) errors.add("metadata '", key, "' is not valid UTF-8");
@@ -276,8 +269,7 @@ std::string header_bytes(std::span<const SafeTensorView* const> tensors,
   size_t position = 0;
   for (const SafeTensorView* tensor : tensors) {
     const size_t end = position + tensor->bytes.size();
-    header[tensor->name] = {
-        {"dtype", tensor->dtype}, {"shape", tensor->shape}, {"data_offsets", {position, end}}};
+    header[tensor->name] = {{"dtype", tensor->dtype}, {"shape", tensor->shape}, {"data_offsets", {position, end}}};
     position = end;
   }
   std::string text = header.dump();

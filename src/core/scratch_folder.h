@@ -13,7 +13,8 @@ namespace deeplora {
 class ScratchFolder {
  public:
   /// Throws Error when the system refuses.
-  explicit ScratchFolder(const std::string& name, const std::filesystem::path& parent = std::filesystem::temp_directory_path()) {
+  explicit ScratchFolder(const std::string& name,
+                         const std::filesystem::path& parent = std::filesystem::temp_directory_path()) {
     std::string pattern = (parent / ("deeplora-" + name + "-XXXXXX")).string();
     check(::mkdtemp(pattern.data()) != nullptr, "cannot create a folder in ", parent.string());
     path_ = pattern;

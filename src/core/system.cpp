@@ -35,7 +35,8 @@ void on_signal(int number) {
 
 void on_lost_page(int) {
   constexpr char kSaid[] =
-      "error: a model file was cut off while a run was reading it (written over in place?); put the original back and start again, a run with checkpoints by --resume\n";
+      "error: a model file was cut off while a run was reading it (written over in place?); put the original back and "
+      "start again, a run with checkpoints by --resume\n";
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, kSaid, sizeof kSaid - 1);
   ::_exit(1);
 }
@@ -108,8 +109,7 @@ double process_seconds() {
   for (int field = 3; field < 22; ++field) fields >> skipped;
   double ticks = 0;
   struct timespec now = {};
-  if (!(fields >> ticks) || ::clock_gettime(CLOCK_BOOTTIME, &now) != 0)
-    return std::numeric_limits<double>::quiet_NaN();
+  if (!(fields >> ticks) || ::clock_gettime(CLOCK_BOOTTIME, &now) != 0) return std::numeric_limits<double>::quiet_NaN();
   const double uptime = static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
   return std::max(0.0, uptime - ticks / static_cast<double>(::sysconf(_SC_CLK_TCK)));
 }
@@ -166,12 +166,8 @@ StopSignal::~StopSignal() {
   stop_signal_alive = false;
 }
 
-bool StopSignal::requested() const {
-  return stop_signal.load() != 0;
-}
+bool StopSignal::requested() const { return stop_signal.load() != 0; }
 
-int StopSignal::signal_number() const {
-  return stop_signal.load();
-}
+int StopSignal::signal_number() const { return stop_signal.load(); }
 
 }  // namespace deeplora

@@ -12,14 +12,16 @@ namespace deeplora {
 /// Largest resident memory of this process so far in MB (2^20 bytes).
 double peak_memory_mb();
 
-/// Tells the allocator to keep freed blocks of up to 32 MB for the next step instead of giving them back: the system clears every page
-/// that it hands out again, a seventh of a training step. Does nothing where the C library is not glibc.
+/// Tells the allocator to keep freed blocks of up to 32 MB for the next step instead of giving them back: the system
+/// clears every page that it hands out again, a seventh of a training step. Does nothing where the C library is not
+/// glibc.
 void keep_freed_memory();
 
 /// Gives the freed blocks back after all, once, when many of them will not be wanted again.
 void release_freed_memory();
 
-/// From now on a mapped file that was cut off ends the program with a sentence and exit code 1 when its missing part is read, not with SIGBUS.
+/// From now on a mapped file that was cut off ends the program with a sentence and exit code 1 when its missing part is
+/// read, not with SIGBUS.
 void explain_lost_pages();
 
 /// Seconds of a clock that never jumps; only differences mean anything.
@@ -31,8 +33,8 @@ double process_seconds();
 /// Now as "2026-01-31T23:59:59Z".
 std::string utc_timestamp();
 
-/// Whether the processor multiplies bfloat16 matrices faster than float32 ones: on x86 only with AMX or AVX-512's products of pairs (flags amx_bf16,
-/// avx512_bf16); others are taken to.
+/// Whether the processor multiplies bfloat16 matrices faster than float32 ones: on x86 only with AMX or AVX-512's
+/// products of pairs (flags amx_bf16, avx512_bf16); others are taken to.
 bool has_fast_bfloat16();
 
 /// Name of this machine, or "localhost" when it has none.

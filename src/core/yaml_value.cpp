@@ -19,7 +19,9 @@ namespace {
 
 constexpr size_t kDeepest = 64, kMostValues = 100'000;
 
-bool is_null_word(std::string_view text) { return text.empty() || text == "~" || text == "null" || text == "Null" || text == "NULL"; }
+bool is_null_word(std::string_view text) {
+  return text.empty() || text == "~" || text == "null" || text == "Null" || text == "NULL";
+}
 
 size_t count_values(const YamlValue& value) {
   size_t out = 1;
@@ -31,7 +33,8 @@ size_t count_values(const YamlValue& value) {
 std::vector<std::string> parts_of(const std::string& key) {
   std::vector<std::string> out;
   size_t start = 0;
-  for (size_t dot; (dot = key.find('.', start)) != std::string::npos; start = dot + 1) out.push_back(key.substr(start, dot - start));
+  for (size_t dot; (dot = key.find('.', start)) != std::string::npos; start = dot + 1)
+    out.push_back(key.substr(start, dot - start));
   out.push_back(key.substr(start));
   return out;
 }
@@ -55,9 +58,15 @@ class TreeBuilder : public YAML::EventHandler {
     add(std::move(value), mark, anchor);
   }
 
-  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, const std::string& text) override {
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                const std::string& text) override {
     if (tag != "tag:yaml.org,2002:str") check_tag(mark, tag);
-    YamlValue value{.kind = YamlValue::Kind::scalar, .text = text, .quoted = tag != "?" && !tag.empty(), .line = line_of(mark), .keys = {}, .items = {}};
+    YamlValue value{.kind = YamlValue::Kind::scalar,
+                    .text = text,
+                    .quoted = tag != "?" && !tag.empty(),
+                    .line = line_of(mark),
+                    .keys = {},
+                    .items = {}};
     add(std::move(value), mark, anchor);
   }
 
@@ -70,12 +79,14 @@ class TreeBuilder : public YAML::EventHandler {
     add(std::move(copy), mark, YAML::NullAnchor);
   }
 
-  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
+  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                       YAML::EmitterStyle::value) override {
     if (tag != "tag:yaml.org,2002:seq") check_tag(mark, tag);
     open(YamlValue::list(), mark, anchor);
   }
   void OnSequenceEnd() override { close(); }
-  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
+  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                  YAML::EmitterStyle::value) override {
     if (tag != "tag:yaml.org,2002:map") check_tag(mark, tag);
     open(YamlValue::map(), mark, anchor);
   }
@@ -91,7 +102,9 @@ class TreeBuilder : public YAML::EventHandler {
     bool dotted = false;              // some of them name paths
   };
 
-  [[noreturn]] void refuse(const YAML::Mark& mark, const std::string& what) const { fail(origin_, ":", line_of(mark), ": ", what); }
+  [[noreturn]] void refuse(const YAML::Mark& mark, const std::string& what) const {
+    fail(origin_, ":", line_of(mark), ": ", what);
+  }
   static int line_of(const YAML::Mark& mark) { return std::max(mark.line, 0) + 1; }
   static void set_line(YamlValue& value, int line) {
     value.line = line;
@@ -99,7 +112,8 @@ class TreeBuilder : public YAML::EventHandler {
   }
 
   void check_tag(const YAML::Mark& mark, const std::string& tag) const {
-    if (!tag.empty() && tag != "?" && tag != "!") refuse(mark, cat("the tag <", tag, "> is not read; write the value without it"));
+    if (!tag.empty() && tag != "?" && tag != "!")
+      refuse(mark, cat("the tag <", tag, "> is not read; write the value without it"));
   }
 
   /// The word that a null is written with, behind its anchor if it has one.
@@ -114,8 +128,10 @@ class TreeBuilder : public YAML::EventHandler {
   }
 
   void open(YamlValue value, const YAML::Mark& mark, YAML::anchor_t anchor) {
-    if (open_.size() >= kDeepest) refuse(mark, cat("values nest deeper than ", kDeepest, " levels (or an anchor holds itself)"));
-    if (!open_.empty() && open_.back().value.is_map() && !open_.back().key) refuse(mark, "a key is no text; expected 'key: value' lines");
+    if (open_.size() >= kDeepest)
+      refuse(mark, cat("values nest deeper than ", kDeepest, " levels (or an anchor holds itself)"));
+    if (!open_.empty() && open_.back().value.is_map() && !open_.back().key)
+      refuse(mark, "a key is no text; expected 'key: value' lines");
     value.line = line_of(mark);
     open_.push_back({std::move(value), mark, anchor, std::nullopt});
   }
@@ -127,7 +143,8 @@ class TreeBuilder : public YAML::EventHandler {
   }
 
   void add(YamlValue value, const YAML::Mark& mark, YAML::anchor_t anchor) {
-    if (++values_ > kMostValues) refuse(mark, cat("more than ", kMostValues, " values (aliases counted as often as they are used)"));
+    if (++values_ > kMostValues)
+      refuse(mark, cat("more than ", kMostValues, " values (aliases counted as often as they are used)"));
     if (anchor != YAML::NullAnchor) anchors_[anchor] = value;
     if (open_.empty()) {
       root_ = std::move(value);
@@ -162,7 +179,8 @@ class TreeBuilder : public YAML::EventHandler {
     in.dotted = true;
     const auto parts = parts_of(key.text);
     for (const auto& part : parts)
-      check(!part.empty(), origin_, ":", key.line, ": the key '", key.text, "' has an empty part between its dots; in quotes it is one key");
+      check(!part.empty(), origin_, ":", key.line, ": the key '", key.text,
+            "' has an empty part between its dots; in quotes it is one key");
     for (size_t i = parts.size() - 1; i > 0; --i) {
       YamlValue around = YamlValue::map();
       around.line = key.line;
@@ -183,7 +201,8 @@ class TreeBuilder : public YAML::EventHandler {
     YamlValue& there = map.items[static_cast<size_t>(found - map.keys.begin())];
     if (there.is_null() && value.is_map()) return void(there = std::move(value));
     if (there.is_map() && value.is_null()) return;
-    check(there.is_map() && value.is_map(), origin_, ":", spelled.line, ": the key '", spelled.text, "' is given twice (line ", there.line, " sets '", key, "' too)");
+    check(there.is_map() && value.is_map(), origin_, ":", spelled.line, ": the key '", spelled.text,
+          "' is given twice (line ", there.line, " sets '", key, "' too)");
     for (size_t i = 0; i < value.keys.size(); ++i) lay_over(there, value.keys[i], std::move(value.items[i]), spelled);
   }
 
@@ -214,10 +233,12 @@ std::string trimmed(const std::string& text) {
   return begin == std::string::npos ? "" : text.substr(begin, end - begin + 1);
 }
 
-/// What YAML 1.1 or 1.2 would take for a number, a date or a sign of its own: a wider net than ours, so that other readers see a text as well.
+/// What YAML 1.1 or 1.2 would take for a number, a date or a sign of its own: a wider net than ours, so that other
+/// readers see a text as well.
 bool looks_typed(const std::string& text) {
   bool flag = false;
-  const YamlValue plain{.kind = YamlValue::Kind::scalar, .text = text, .quoted = false, .line = 0, .keys = {}, .items = {}};
+  const YamlValue plain{
+      .kind = YamlValue::Kind::scalar, .text = text, .quoted = false, .line = 0, .keys = {}, .items = {}};
   if (is_null_word(text) || read_yaml(plain, flag) || text == "=" || text == "<<") return true;
   constexpr std::string_view kBegins = "0123456789+-.", kGoesOn = "0123456789abcdefABCDEFxXoO_.:+-TtZz \tinfINFaNA";
   return kBegins.find(text[0]) != std::string_view::npos && text.find_first_not_of(kGoesOn) == std::string::npos;
@@ -236,14 +257,13 @@ void write_text(YAML::Emitter& out, const std::string& text) {
 }
 
 bool is_flat(const YamlValue& list) {
-  return std::none_of(list.items.begin(), list.items.end(), [](const YamlValue& item) { return item.is_list() || item.is_map(); });
+  return std::none_of(list.items.begin(), list.items.end(),
+                      [](const YamlValue& item) { return item.is_list() || item.is_map(); });
 }
 
 void write(YAML::Emitter& out, const YamlValue& value) {
   switch (value.kind) {
-    case YamlValue::Kind::null:
-      out << YAML::Null;
-      return;
+    case YamlValue::Kind::null: out << YAML::Null; return;
     case YamlValue::Kind::scalar:
       if (value.quoted) write_text(out, value.text);
       else out << value.text;
@@ -292,7 +312,9 @@ bool is_decimal(std::string_view text, bool& whole) {
   return at == text.size();
 }
 
-bool has_leading_zero(std::string_view digits) { return digits.size() > 1 && digits[0] == '0' && digits[1] >= '0' && digits[1] <= '9'; }
+bool has_leading_zero(std::string_view digits) {
+  return digits.size() > 1 && digits[0] == '0' && digits[1] >= '0' && digits[1] <= '9';
+}
 
 struct Number {
   bool negative = false, whole = false, hexadecimal = false;
@@ -310,7 +332,8 @@ std::optional<Number> number_of(std::string_view text) {
   if (text.starts_with("0x")) {
     out.hexadecimal = out.whole = true;
     out.digits.remove_prefix(2);
-    const bool fine = !out.digits.empty() && out.digits.find_first_not_of("0123456789abcdefABCDEF") == std::string_view::npos;
+    const bool fine =
+        !out.digits.empty() && out.digits.find_first_not_of("0123456789abcdefABCDEF") == std::string_view::npos;
     return fine ? std::optional(out) : std::nullopt;
   }
   if (has_leading_zero(text) || !is_decimal(text, out.whole)) return std::nullopt;
@@ -369,7 +392,9 @@ const YamlValue* YamlValue::find(std::string_view path) const {
     size_t index = 0;
     const std::string_view number = path.substr(0, dot);
     const auto [end, failed] = std::from_chars(number.data(), number.data() + number.size(), index);
-    if (failed != std::errc() || end != number.data() + number.size() || has_leading_zero(number) || index >= items.size()) return nullptr;
+    if (failed != std::errc() || end != number.data() + number.size() || has_leading_zero(number) ||
+        index >= items.size())
+      return nullptr;
     return dot == path.size() ? &items[index] : items[index].find(path.substr(dot + 1));
   }
   if (!is_map()) return nullptr;
@@ -413,7 +438,8 @@ YamlValue parse_yaml_setting(const std::string& text, const std::string& origin)
   try {
     value = build_tree(text, origin);
   } catch (const YAML::Exception& e) {
-    fail(origin, "=", text, ": the value is not valid YAML: ", e.msg, "; quote a text with signs of YAML's in it: '\"...\"'");
+    fail(origin, "=", text, ": the value is not valid YAML: ", e.msg,
+         "; quote a text with signs of YAML's in it: '\"...\"'");
   }
   // Of a plain value YAML drops what stands behind a #, and all of "#1": on a command line nobody writes comments.
   const bool is_plain = value.is_null() || (value.is_scalar() && !value.quoted);
@@ -441,8 +467,14 @@ std::string yaml_line(const YamlValue& value) {
 
 bool read_yaml(const YamlValue& value, bool& out) {
   if (!value.is_scalar()) return false;
-  for (const auto& [word, meaning] : std::initializer_list<std::pair<std::string_view, bool>>{
-           {"true", true}, {"false", false}, {"yes", true}, {"no", false}, {"on", true}, {"off", false}, {"y", true}, {"n", false}}) {
+  for (const auto& [word, meaning] : std::initializer_list<std::pair<std::string_view, bool>>{{"true", true},
+                                                                                              {"false", false},
+                                                                                              {"yes", true},
+                                                                                              {"no", false},
+                                                                                              {"on", true},
+                                                                                              {"off", false},
+                                                                                              {"y", true},
+                                                                                              {"n", false}}) {
     std::string upper(word), capital(word);
     for (char& c : upper) c = static_cast<char>(c - 'a' + 'A');
     capital[0] = upper[0];
@@ -458,7 +490,8 @@ bool read_yaml(const YamlValue& value, int64_t& out) {
   const auto number = number_of(value.text);
   if (!number) return false;
   if (number->whole) return to_whole(*number, out);
-  constexpr double kLargestExact = 9007199254740992.0;  // 2^53: beyond it a number is not the whole number that was written
+  constexpr double kLargestExact =
+      9007199254740992.0;  // 2^53: beyond it a number is not the whole number that was written
   double real = 0;
   if (!to_number(*number, real) || std::abs(real) > kLargestExact || real != std::trunc(real)) return false;
   out = static_cast<int64_t>(real);
@@ -488,7 +521,8 @@ std::string number_hint(const YamlValue& value) {
   if (digits.starts_with('-') || digits.starts_with('+')) digits.remove_prefix(1);
   bool whole = false;
   if (!is_decimal(digits, whole)) return "";
-  if (has_leading_zero(digits)) return " (a number does not begin with 0: YAML's versions read that as octal or as decimal)";
+  if (has_leading_zero(digits))
+    return " (a number does not begin with 0: YAML's versions read that as octal or as decimal)";
   double number = 0;
   return read_yaml(value, number) ? "" : " (no double holds it: it would become 0 or infinity)";
 }

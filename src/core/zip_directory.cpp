@@ -14,7 +14,7 @@ namespace {
 // PKWARE's APPNOTE, sections 4.3 and 4.5.3.
 constexpr uint64_t kEnd = 0x06054b50, kWideLocator = 0x07064b50, kWideEnd = 0x06064b50, kEntry = 0x02014b50;
 constexpr size_t kEndBytes = 22, kLocatorBytes = 20, kWideEndBytes = 56, kEntryBytes = 46, kLongestComment = 65535;
-constexpr uint64_t kWide = 0xffffffff;  // "see the wide fields"
+constexpr uint64_t kWide = 0xffffffff;     // "see the wide fields"
 constexpr uint64_t kMostUnpacking = 1032;  // the densest that deflate can be
 
 uint64_t number(std::string_view bytes, size_t at, size_t width) {
@@ -25,7 +25,8 @@ uint64_t number(std::string_view bytes, size_t at, size_t width) {
 
 class DirectoryReader {
  public:
-  DirectoryReader(const fs::path& file, std::string_view what) : where_(cat(what, " ", file.string())), in_(file, std::ios::binary | std::ios::ate) {
+  DirectoryReader(const fs::path& file, std::string_view what)
+      : where_(cat(what, " ", file.string())), in_(file, std::ios::binary | std::ios::ate) {
     check(in_.good(), where_, " cannot be read");
     file_size_ = static_cast<uint64_t>(in_.tellg());
   }
@@ -56,7 +57,8 @@ class DirectoryReader {
   }
 
   void find_directory() {
-    const uint64_t tail_size = std::min<uint64_t>(file_size_, kEndBytes + kLongestComment), tail_begin = file_size_ - tail_size;
+    const uint64_t tail_size = std::min<uint64_t>(file_size_, kEndBytes + kLongestComment),
+                   tail_begin = file_size_ - tail_size;
     const std::string tail = part(tail_begin, tail_size);
     std::optional<size_t> found;
     for (size_t at = tail.size() >= kEndBytes ? tail.size() - kEndBytes + 1 : 0; at-- > 0 && !found;)
@@ -84,7 +86,8 @@ class DirectoryReader {
 
   size_t take_entry(const std::string& bytes, size_t at) {
     sound(bytes.size() - at >= kEntryBytes && number(bytes, at, 4) == kEntry, "its zip directory cannot be read");
-    const size_t name = number(bytes, at + 28, 2), extra = number(bytes, at + 30, 2), comment = number(bytes, at + 32, 2);
+    const size_t name = number(bytes, at + 28, 2), extra = number(bytes, at + 30, 2),
+                 comment = number(bytes, at + 32, 2);
     sound(bytes.size() - at - kEntryBytes >= name + extra + comment, "its zip directory is cut off");
     ZipEntry entry;
     entry.name = bytes.substr(at + kEntryBytes, name);
@@ -116,7 +119,8 @@ class DirectoryReader {
 
   void check_entry(const ZipEntry& entry, uint64_t flags, uint64_t method) {
     const std::string& name = entry.name;
-    bool safe = !name.empty() && name.front() != '/' && name.find('\\') == std::string::npos && name.find('\0') == std::string::npos;
+    bool safe = !name.empty() && name.front() != '/' && name.find('\\') == std::string::npos &&
+                name.find('\0') == std::string::npos;
     for (size_t begin = 0; safe && begin <= name.size();) {
       const size_t end = std::min(name.find('/', begin), name.size());
       safe = name.compare(begin, end - begin, "..") != 0;
@@ -125,10 +129,11 @@ class DirectoryReader {
     check(safe, where_, ": the name '", name, "' in it could leave its folder; it was not written by LibTorch");
     check(names_.insert(name).second, where_, " holds '", name, "' twice; it was not written by LibTorch");
     check((flags & 1) == 0, where_, ": '", name, "' in it is encrypted");
-    check(method == 0 || method == 8, where_, ": '", name, "' in it is packed by method ", method, "; expected 0 (stored) or 8 (deflate)");
+    check(method == 0 || method == 8, where_, ": '", name, "' in it is packed by method ", method,
+          "; expected 0 (stored) or 8 (deflate)");
     sound(entry.stored <= file_size_, "'", name, "' in it claims ", entry.stored, " bytes, the file has ", file_size_);
-    sound(method == 0 ? entry.size == entry.stored : entry.size / kMostUnpacking <= entry.stored + 1, "'", name, "' in it claims ", entry.size,
-          " bytes, which ", entry.stored, " cannot unpack to");
+    sound(method == 0 ? entry.size == entry.stored : entry.size / kMostUnpacking <= entry.stored + 1, "'", name,
+          "' in it claims ", entry.size, " bytes, which ", entry.stored, " cannot unpack to");
   }
 
   void check_layout() const {
@@ -153,10 +158,13 @@ class DirectoryReader {
 
 }  // namespace
 
-std::vector<ZipEntry> read_zip_directory(const fs::path& file, std::string_view what) { return DirectoryReader(file, what).read(); }
+std::vector<ZipEntry> read_zip_directory(const fs::path& file, std::string_view what) {
+  return DirectoryReader(file, what).read();
+}
 
 uint64_t data_begin(const ZipEntry& entry, std::string_view local_header) {
-  return entry.offset + kZipLocalHeader + number(local_header, 26, 2) + number(local_header, 28, 2);  // behind its name and extra field
+  return entry.offset + kZipLocalHeader + number(local_header, 26, 2) +
+         number(local_header, 28, 2);  // behind its name and extra field
 }
 
 }  // namespace deeplora

@@ -10,15 +10,15 @@
 namespace deeplora {
 
 struct ZipEntry {
-  std::string name;         ///< with the archive's own folder in front: "model/data.pkl"
-  uint64_t size = 0;        ///< bytes when unpacked
-  uint64_t stored = 0;      ///< bytes in the file
-  uint64_t offset = 0;      ///< of its local header
+  std::string name;     ///< with the archive's own folder in front: "model/data.pkl"
+  uint64_t size = 0;    ///< bytes when unpacked
+  uint64_t stored = 0;  ///< bytes in the file
+  uint64_t offset = 0;  ///< of its local header
 };
 
-/// Every entry in the directory's order. Throws Error, naming `what` and the file, when the file is no zip archive or is cut off, when an
-/// entry lies outside the file or over another one, claims more bytes than its data can unpack to, is encrypted, appears twice, or has a name
-/// that could leave a folder (absolute, "..", backslash, NUL).
+/// Every entry in the directory's order. Throws Error, naming `what` and the file, when the file is no zip archive or
+/// is cut off, when an entry lies outside the file or over another one, claims more bytes than its data can unpack to,
+/// is encrypted, appears twice, or has a name that could leave a folder (absolute, "..", backslash, NUL).
 std::vector<ZipEntry> read_zip_directory(const std::filesystem::path& file, std::string_view what);
 
 /// Bytes of the header that stands before an entry's name and data.

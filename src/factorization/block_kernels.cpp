@@ -52,7 +52,9 @@ void release_block_kernels(bool bfloat16) { at::native::cpublas::brgemm_release(
 
 bool has_block_kernels(at::ScalarType) { return false; }
 void block_kernel(const BlockShape&, const float*, const float*, float*) { fail("LibTorch has no kernels for blocks"); }
-void block_kernel(const BlockShape&, const at::BFloat16*, const at::BFloat16*, float*) { fail("LibTorch has no kernels for blocks"); }
+void block_kernel(const BlockShape&, const at::BFloat16*, const at::BFloat16*, float*) {
+  fail("LibTorch has no kernels for blocks");
+}
 void release_block_kernels(bool) {}
 
 #endif

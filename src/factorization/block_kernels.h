@@ -1,5 +1,5 @@
-// oneDNN's kernels for the product of two blocks. LibTorch compiles one for every shape that it meets, milliseconds for each, and keeps it for good: whoever
-// calls them must come with few shapes, however many tokens a batch has.
+// oneDNN's kernels for the product of two blocks. LibTorch compiles one for every shape that it meets, milliseconds for
+// each, and keeps it for good: whoever calls them must come with few shapes, however many tokens a batch has.
 #pragma once
 
 #include <torch/types.h>
@@ -27,7 +27,8 @@ void block_kernel(const BlockShape& shape, const at::BFloat16* a, const at::BFlo
 /// Gives the processor's matrix units back; after the last kernel of a thread.
 void release_block_kernels(bool bfloat16);
 
-/// Calls visit(first, count) for pieces of [0, all): whole blocks, one multiple of `step` behind them, then powers of two. So there are few sizes.
+/// Calls visit(first, count) for pieces of [0, all): whole blocks, one multiple of `step` behind them, then powers of
+/// two. So there are few sizes.
 template <class Visit>
 void few_sized_pieces(int64_t all, int64_t block, int64_t step, const Visit& visit) {
   int64_t first = 0;

@@ -35,8 +35,8 @@ struct Layers {
     ctx->saved_data["split"] = split;
   }
   static Layers kept(AutogradContext* ctx) {
-    return {ctx->saved_data["outs"].toIntVector(), ctx->saved_data["depths"].toIntVector(), ctx->saved_data["scales"].toDoubleVector(),
-            ctx->saved_data["split"].toBool()};
+    return {ctx->saved_data["outs"].toIntVector(), ctx->saved_data["depths"].toIntVector(),
+            ctx->saved_data["scales"].toDoubleVector(), ctx->saved_data["split"].toBool()};
   }
 
   /// Calls visit(layer, number of its first factor, first column of y, first column of the joined first products).
@@ -51,8 +51,8 @@ struct Layers {
     }
   }
 
-  /// The first factors of the chains that have more than one, [sum d_1, n]; undefined where there are none. A chain of one factor is a
-  /// full-width update that nothing is gained by joining.
+  /// The first factors of the chains that have more than one, [sum d_1, n]; undefined where there are none. A chain of
+  /// one factor is a full-width update that nothing is gained by joining.
   torch::Tensor joined_first(at::TensorList factors, const ProductTypes& types) const {
     std::vector<torch::Tensor> firsts;
     each(factors, [&](size_t i, size_t f, int64_t, int64_t) {
@@ -66,19 +66,22 @@ struct Layers {
 /// What a gate makes of its input is half of it: computed again on the way back, it need not be kept.
 bool is_made_again(InputFunction function) { return is_gate(function); }
 
-/// Saved in this order: weight or its panels for the way back, factors, what the layer multiplies (undefined where no factor needs it, or where it is made again), of every
-/// chain its products behind the second factor and beyond, and x itself where a function stands before the layer.
+/// Saved in this order: weight or its panels for the way back, factors, what the layer multiplies (undefined where no
+/// factor needs it, or where it is made again), of every chain its products behind the second factor and beyond, and x
+/// itself where a function stands before the layer.
 class ChainLinear : public torch::autograd::Function<ChainLinear> {
  public:
-  static variable_list forward(AutogradContext* ctx, const torch::Tensor& x, at::TensorList factors, const torch::Tensor& weight,
-                               const std::optional<torch::Tensor>& bias, const Layers& layers, const ProductTypes& types,
-                               InputFunction function, const WeightPanels& panels) {
+  static variable_list forward(AutogradContext* ctx, const torch::Tensor& x, at::TensorList factors,
+                               const torch::Tensor& weight, const std::optional<torch::Tensor>& bias,
+                               const Layers& layers, const ProductTypes& types, InputFunction function,
+                               const WeightPanels& panels) {
     const NoAutocast guard(c10::autocast_dispatch_keyset);
     // Rounded before the gate, so that what is made again is the same.
     const torch::Tensor before = is_made_again(function) ? rounded_to(flat(x), types.operand) : flat(x);
     const torch::Tensor input = applied(function, before, types.operand), shift = bias ? *bias : torch::Tensor();
     const torch::Tensor wide = panels.defined() ? panels.backward : types.narrowed(weight);
-    torch::Tensor y = panels.defined() ? panel_product(input, panels.forward, shift) : types.biased_product(shift, input, wide.t());
+    torch::Tensor y =
+        panels.defined() ? panel_product(input, panels.forward, shift) : types.biased_product(shift, input, wide.t());
     const torch::Tensor first = layers.joined_first(factors, types);
     const torch::Tensor narrow = first.defined() ? types.narrowed(types.product(input, first.t())) : torch::Tensor();
     variable_list saved{wide};
@@ -111,11 +114,15 @@ class ChainLinear : public torch::autograd::Function<ChainLinear> {
     const Layers layers = Layers::kept(ctx);
     const torch::Tensor& weight = saved[0];
     const at::TensorList factors(saved.data() + 1, static_cast<size_t>(layers.factors()));
-    const ProductTypes types{weight.scalar_type(), static_cast<at::ScalarType>(ctx->saved_data["result_dtype"].toInt())};
+    const ProductTypes types{weight.scalar_type(),
+                             static_cast<at::ScalarType>(ctx->saved_data["result_dtype"].toInt())};
     const auto function = static_cast<InputFunction>(ctx->saved_data["function"].toInt());
-    const torch::Tensor input = !factors.empty() && is_made_again(function) ? applied(function, saved.back(), types.operand) : saved[1 + factors.size()];
+    const torch::Tensor input = !factors.empty() && is_made_again(function)
+                                    ? applied(function, saved.back(), types.operand)
+                                    : saved[1 + factors.size()];
     const auto options = weight.options().dtype(types.result);
-    const torch::Tensor g = types.narrowed(joined_gradient(gradients, layers, ctx->saved_data["rows"].toInt(), options));
+    const torch::Tensor g =
+        types.narrowed(joined_gradient(gradients, layers, ctx->saved_data["rows"].toInt(), options));
     variable_list out(1 + factors.size() + 6);  // x, factors, then what is frozen or no tensor
     const torch::Tensor first = layers.joined_first(factors, types);
     torch::Tensor d;  // of x W_1^T
@@ -159,10 +166,12 @@ class ChainLinear : public torch::autograd::Function<ChainLinear> {
       torch::Tensor gx = weight.dim() == 2 ? types.product(g, weight) : panel_product(g, weight, {});
       if (first.defined()) types.add_product(gx, narrow, first);
       layers.each(factors, [&](size_t i, size_t f, int64_t column, int64_t) {
-        if (layers.depths[i] == 1) types.add_product(gx, g.narrow(1, column, layers.outs[i]), types.narrowed(factors[f]), layers.scales[i]);
+        if (layers.depths[i] == 1)
+          types.add_product(gx, g.narrow(1, column, layers.outs[i]), types.narrowed(factors[f]), layers.scales[i]);
       });
       gx = gradient_before(function, gx, saved.back());
-      out[0] = gx.view(ctx->saved_data["shape"].toIntVector()).to(static_cast<at::ScalarType>(ctx->saved_data["input_dtype"].toInt()));
+      out[0] = gx.view(ctx->saved_data["shape"].toIntVector())
+                   .to(static_cast<at::ScalarType>(ctx->saved_data["input_dtype"].toInt()));
     }
     return out;
   }
@@ -170,24 +179,28 @@ class ChainLinear : public torch::autograd::Function<ChainLinear> {
  private:
   static variable_list outputs(const torch::Tensor& y, const Layers& layers, std::vector<int64_t> shape) {
     shape.back() = y.size(1);
-    // No views in autograd's eyes: those of a function like this must not be changed in place, which a model's own code may do, and each of several would
-    // be answered with a full-width gradient of zeros.
+    // No views in autograd's eyes: those of a function like this must not be changed in place, which a model's own code
+    // may do, and each of several would be answered with a full-width gradient of zeros.
     const torch::Tensor whole = at::_unsafe_view(y, shape);
     if (layers.count() == 1 || !layers.split) return {whole};
     return at::unsafe_split_with_sizes(whole, layers.outs, -1);
   }
 
   /// [N, sum m_i]; a layer whose output was not used counts as zeros.
-  static torch::Tensor joined_gradient(const variable_list& gradients, const Layers& layers, int64_t rows, const torch::TensorOptions& options) {
+  static torch::Tensor joined_gradient(const variable_list& gradients, const Layers& layers, int64_t rows,
+                                       const torch::TensorOptions& options) {
     std::vector<torch::Tensor> parts;
     for (size_t i = 0; i < gradients.size(); ++i)
-      parts.push_back(gradients[i].defined() ? flat(gradients[i]) : torch::zeros({rows, layers.split ? layers.outs[i] : layers.out()}, options));
+      parts.push_back(gradients[i].defined()
+                          ? flat(gradients[i])
+                          : torch::zeros({rows, layers.split ? layers.outs[i] : layers.out()}, options));
     return side_by_side(parts);
   }
 };
 
-variable_list apply_chains(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias, const std::vector<ChainLayer>& layers,
-                           InputFunction function, const WeightPanels& panels, bool split) {
+variable_list apply_chains(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias,
+                           const std::vector<ChainLayer>& layers, InputFunction function, const WeightPanels& panels,
+                           bool split) {
   Layers sizes;
   sizes.split = split;
   variable_list factors;
@@ -197,7 +210,8 @@ variable_list apply_chains(const torch::Tensor& x, const torch::Tensor& weight, 
     sizes.scales.push_back(layer.update.scale);
     factors.insert(factors.end(), layer.update.factors.begin(), layer.update.factors.end());
   }
-  return ChainLinear::apply(x, at::TensorList(factors), weight, bias.defined() ? std::optional(bias) : std::nullopt, sizes, ProductTypes::of(x), function, panels);
+  return ChainLinear::apply(x, at::TensorList(factors), weight, bias.defined() ? std::optional(bias) : std::nullopt,
+                            sizes, ProductTypes::of(x), function, panels);
 }
 
 }  // namespace
@@ -208,23 +222,26 @@ torch::Tensor side_by_side(const std::vector<torch::Tensor>& parts) {
   for (const auto& part : parts) width += part.size(1);
   bool adjacent = true;
   for (const auto& part : parts) {
-    adjacent = adjacent && part.is_alias_of(parts.front()) && part.stride(0) == width && part.stride(1) == 1 && part.storage_offset() == offset;
+    adjacent = adjacent && part.is_alias_of(parts.front()) && part.stride(0) == width && part.stride(1) == 1 &&
+               part.storage_offset() == offset;
     offset += part.size(1);
   }
   return adjacent ? parts.front().as_strided({parts.front().size(0), width}, {width, 1}) : at::cat(parts, 1);
 }
 
-bool can_fuse_chain(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias, const std::vector<torch::Tensor>& factors) {
+bool can_fuse_chain(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias,
+                    const std::vector<torch::Tensor>& factors) {
   if (weight.requires_grad() || (bias.defined() && bias.requires_grad()) || x.dim() < 2 || x.numel() == 0) return false;
-  if (at::autocast::is_autocast_enabled(x.device().type())) return x.is_floating_point() && x.scalar_type() != torch::kFloat64;
+  if (at::autocast::is_autocast_enabled(x.device().type()))
+    return x.is_floating_point() && x.scalar_type() != torch::kFloat64;
   for (const auto& factor : factors)
     if (factor.scalar_type() != x.scalar_type()) return false;
   return weight.scalar_type() == x.scalar_type() && (!bias.defined() || bias.scalar_type() == x.scalar_type());
 }
 
-std::vector<torch::Tensor> linear_with_chains(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias,
-                                              const std::vector<ChainLayer>& layers, InputFunction function,
-                                              const WeightPanels& panels) {
+std::vector<torch::Tensor> linear_with_chains(const torch::Tensor& x, const torch::Tensor& weight,
+                                              const torch::Tensor& bias, const std::vector<ChainLayer>& layers,
+                                              InputFunction function, const WeightPanels& panels) {
   return apply_chains(x, weight, bias, layers, function, panels, /*split=*/true);
 }
 
@@ -235,7 +252,8 @@ torch::Tensor linear_with_chains_as_one(const torch::Tensor& x, const torch::Ten
 
 torch::Tensor linear_with_chain(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias,
                                 const std::vector<torch::Tensor>& factors, double scale, const WeightPanels& panels) {
-  return linear_with_chains(x, weight, bias, {{weight.size(0), {factors, scale}}}, InputFunction::identity, panels).front();
+  return linear_with_chains(x, weight, bias, {{weight.size(0), {factors, scale}}}, InputFunction::identity, panels)
+      .front();
 }
 
 }  // namespace deeplora

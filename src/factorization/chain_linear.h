@@ -10,8 +10,8 @@
 
 namespace deeplora {
 
-/// What an adapter adds to a layer: scale * x (W_L ... W_1)^T, factors from input to output (W_1 [d_1, n] first, W_L [m, d_{L-1}]
-/// last). No factors: nothing.
+/// What an adapter adds to a layer: scale * x (W_L ... W_1)^T, factors from input to output (W_1 [d_1, n] first, W_L
+/// [m, d_{L-1}] last). No factors: nothing.
 struct ChainUpdate {
   std::vector<torch::Tensor> factors;
   double scale = 1;
@@ -23,14 +23,16 @@ struct ChainLayer {
   ChainUpdate update;
 };
 
-/// y_i = x W_i^T + b_i + update_i(x) for x [..., n], the frozen W_i [m_i, n] one below the other in `weight` [sum m_i, n], b_i
-/// likewise in `bias` (may be undefined) -> y_i [..., m_i], which share memory. The same values and gradients as the operators one
-/// by one; what it saves is products and passes over memory: one product for all W_i and one for all first factors, updates
-/// accumulated into the products instead of added to them, and only x and the narrow products kept for the backward pass. Under
-/// autocast the operands are in its dtype (on the CPU the results in float32), gradients of the factors are in theirs.
-/// With a function, x stands for function(x) above; can_apply(x) has to hold. `panels` are those of `weight`, for bfloat16 autocast.
-std::vector<torch::Tensor> linear_with_chains(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias,
-                                              const std::vector<ChainLayer>& layers, InputFunction function = InputFunction::identity,
+/// y_i = x W_i^T + b_i + update_i(x) for x [..., n], the frozen W_i [m_i, n] one below the other in `weight` [sum m_i,
+/// n], b_i likewise in `bias` (may be undefined) -> y_i [..., m_i], which share memory. The same values and gradients
+/// as the operators one by one; what it saves is products and passes over memory: one product for all W_i and one for
+/// all first factors, updates accumulated into the products instead of added to them, and only x and the narrow
+/// products kept for the backward pass. Under autocast the operands are in its dtype (on the CPU the results in
+/// float32), gradients of the factors are in theirs. With a function, x stands for function(x) above; can_apply(x) has
+/// to hold. `panels` are those of `weight`, for bfloat16 autocast.
+std::vector<torch::Tensor> linear_with_chains(const torch::Tensor& x, const torch::Tensor& weight,
+                                              const torch::Tensor& bias, const std::vector<ChainLayer>& layers,
+                                              InputFunction function = InputFunction::identity,
                                               const WeightPanels& panels = {});
 
 /// The same with the y_i side by side in one tensor [..., sum m_i].
@@ -39,7 +41,8 @@ torch::Tensor linear_with_chains_as_one(const torch::Tensor& x, const torch::Ten
 
 /// The same for one layer.
 torch::Tensor linear_with_chain(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias,
-                                const std::vector<torch::Tensor>& factors, double scale, const WeightPanels& panels = {});
+                                const std::vector<torch::Tensor>& factors, double scale,
+                                const WeightPanels& panels = {});
 
 /// Whether linear_with_chain() serves these: a frozen weight and bias, and one floating-point dtype throughout.
 bool can_fuse_chain(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias,

@@ -13,16 +13,14 @@ namespace deeplora {
 namespace {
 
 double machine_epsilon(at::ScalarType type) {
-  return type == torch::kFloat64 ? std::numeric_limits<double>::epsilon()
-                                 : std::numeric_limits<float>::epsilon();
+  return type == torch::kFloat64 ? std::numeric_limits<double>::epsilon() : std::numeric_limits<float>::epsilon();
 }
 
 // Orthonormal basis of the column space, [d, rank], in float64; rank counted in the precision that the
 // columns came in.
 torch::Tensor column_space(const torch::Tensor& columns) {
   const auto [u, s, vt] = at::linalg_svd(columns.detach().to(torch::kFloat64), /*full_matrices=*/false);
-  const double tolerance =
-      std::max(columns.size(0), columns.size(1)) * machine_epsilon(columns.scalar_type());
+  const double tolerance = std::max(columns.size(0), columns.size(1)) * machine_epsilon(columns.scalar_type());
   return u.narrow(1, 0, numerical_rank(s, tolerance));
 }
 
@@ -35,18 +33,15 @@ struct Angles {
 // their cosines.
 Angles angles(const torch::Tensor& a, const torch::Tensor& b) {
   if (a.dim() != 2 || b.dim() != 2 || a.size(0) != b.size(0))
-    throw std::invalid_argument(
-        cat("column spaces of ", a.sizes(), " and ", b.sizes(), " cannot be compared"));
+    throw std::invalid_argument(cat("column spaces of ", a.sizes(), " and ", b.sizes(), " cannot be compared"));
   torch::NoGradGuard no_grad;
   torch::Tensor large = column_space(a), small = column_space(b);
   if (large.size(1) < small.size(1)) std::swap(large, small);
   const torch::Tensor overlap = at::matmul(large.t(), small);
-  const torch::Tensor cosines = at::linalg_svdvals(overlap).clamp(0, 1);  // falling
-  const torch::Tensor sines =
-      at::linalg_svdvals(small - at::matmul(large, overlap)).clamp(0, 1).flip(0);  // rising
+  const torch::Tensor cosines = at::linalg_svdvals(overlap).clamp(0, 1);                                   // falling
+  const torch::Tensor sines = at::linalg_svdvals(small - at::matmul(large, overlap)).clamp(0, 1).flip(0);  // rising
   const int64_t count = small.size(1);
-  return {at::where(cosines.square() >= 0.5, sines.narrow(0, 0, count).asin(), cosines.acos()),
-          large.size(1) - count};
+  return {at::where(cosines.square() >= 0.5, sines.narrow(0, 0, count).asin(), cosines.acos()), large.size(1) - count};
 }
 
 }  // namespace
@@ -71,9 +66,7 @@ double effective_rank(const torch::Tensor& singular_values) {
   return std::exp(-at::xlogy(shares, shares).sum().item<double>());
 }
 
-torch::Tensor principal_angles(const torch::Tensor& a, const torch::Tensor& b) {
-  return angles(a, b).radians;
-}
+torch::Tensor principal_angles(const torch::Tensor& a, const torch::Tensor& b) { return angles(a, b).radians; }
 
 double subspace_distance(const torch::Tensor& a, const torch::Tensor& b) {
   const auto [radians, apart] = angles(a, b);

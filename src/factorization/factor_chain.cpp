@@ -21,8 +21,7 @@ void validate(const std::vector<Factor>& factors) {
   for (size_t i = 0; i < factors.size(); ++i) {
     const auto& [name, value, lr_scale, orthonormal] = factors[i];
     if (!names.insert(name).second) errors.add("two factors are named '", name, "'");
-    if (!(lr_scale >= 0) || !std::isfinite(lr_scale))
-      errors.add("'", name, "' has learning-rate scale ", lr_scale);
+    if (!(lr_scale >= 0) || !std::isfinite(lr_scale)) errors.add("'", name, "' has learning-rate scale ", lr_scale);
     if (!value.defined() || value.dim() != 2 || !at::isFloatingType(value.scalar_type())) {
       errors.add("'", name, "' is not a floating-point matrix");
       continue;
@@ -101,10 +100,9 @@ std::vector<ParamGroup> FactorChainImpl::param_groups() const {
   std::vector<ParamGroup> groups;
   for (const auto& factor : factors_) {
     if (factor.lr_scale == 0) continue;
-    auto group = std::find_if(groups.begin(), groups.end(),
-                              [&](const ParamGroup& g) {
-                                return g.lr_scale == factor.lr_scale && g.orthonormal == factor.orthonormal;
-                              });
+    auto group = std::find_if(groups.begin(), groups.end(), [&](const ParamGroup& g) {
+      return g.lr_scale == factor.lr_scale && g.orthonormal == factor.orthonormal;
+    });
     if (group == groups.end())
       group = groups.insert(groups.end(), {{}, factor.lr_scale, !factor.orthonormal, factor.orthonormal});
     group->params.push_back({factor.name, factor.value});

@@ -44,7 +44,8 @@ class FactorChainImpl : public torch::nn::Module {
   /// {B, A} with B A = W_L ... W_1 (scale not included): A = W_1 [d_1, n], B = W_L ... W_2 [m, d_1].
   std::pair<torch::Tensor, torch::Tensor> collapse() const;
 
-  /// One group per learning-rate scale and constraint; orthonormal ones take no weight decay; frozen factors are left out. Names are the factors' names.
+  /// One group per learning-rate scale and constraint; orthonormal ones take no weight decay; frozen factors are left
+  /// out. Names are the factors' names.
   std::vector<ParamGroup> param_groups() const;
   /// From input to output; values are the live parameters.
   const std::vector<Factor>& factors() const { return factors_; }

@@ -39,8 +39,7 @@ torch::Tensor positive_q(const torch::Tensor& tall) {
 // `cols` uniformly random orthonormal columns orthogonal to `basis` (orthonormal columns).
 torch::Tensor random_complement(const torch::Tensor& basis, int64_t cols, const at::Generator& generator) {
   torch::Tensor draw = gaussian(basis.size(0), cols, generator);
-  for (int pass = 0; pass < 2;
-       ++pass) {  // twice is enough (Kahan): the second pass removes what rounding left
+  for (int pass = 0; pass < 2; ++pass) {  // twice is enough (Kahan): the second pass removes what rounding left
     draw = draw - at::matmul(basis, at::matmul(basis.t(), draw));
     draw = positive_q(draw);
   }
@@ -58,23 +57,20 @@ void require_pair(const ChainShape& shape) {
 
 }  // namespace
 
-FactorChain kaiming_zero_chain(ChainShape shape, double scale, at::Generator generator,
-                               torch::TensorOptions options) {
+FactorChain kaiming_zero_chain(ChainShape shape, double scale, at::Generator generator, torch::TensorOptions options) {
   require_pair(shape);
   torch::NoGradGuard no_grad;
   // Kaiming uniform: bound = gain sqrt(3 / n) with gain^2 = 2 / (1 + a^2) = 1/3 for a = sqrt 5.
   const double bound = 1 / std::sqrt(static_cast<double>(shape.in));
-  const torch::Tensor a =
-      at::empty({shape.width, shape.in}, drawing(generator)).uniform_(-bound, bound, generator);
+  const torch::Tensor a = at::empty({shape.width, shape.in}, drawing(generator)).uniform_(-bound, bound, generator);
   return two_factors(cast(a, options), at::zeros({shape.out, shape.width}, options), scale);
 }
 
-FactorChain gaussian_zero_chain(ChainShape shape, ZeroSide zero_side, double std, double scale,
-                                at::Generator generator, torch::TensorOptions options) {
+FactorChain gaussian_zero_chain(ChainShape shape, ZeroSide zero_side, double std, double scale, at::Generator generator,
+                                torch::TensorOptions options) {
   require_pair(shape);
   torch::NoGradGuard no_grad;
-  torch::Tensor a = at::zeros({shape.width, shape.in}, options),
-                b = at::zeros({shape.out, shape.width}, options);
+  torch::Tensor a = at::zeros({shape.width, shape.in}, options), b = at::zeros({shape.out, shape.width}, options);
   if (zero_side == ZeroSide::output) {
     a = cast(gaussian(shape.width, shape.in, generator) * std, options);
   } else {
@@ -83,8 +79,8 @@ FactorChain gaussian_zero_chain(ChainShape shape, ZeroSide zero_side, double std
   return two_factors(std::move(a), std::move(b), scale);
 }
 
-FactorChain orthogonal_chain(ChainShape shape, double init_scale, at::Generator generator,
-                             torch::TensorOptions options, double scale) {
+FactorChain orthogonal_chain(ChainShape shape, double init_scale, at::Generator generator, torch::TensorOptions options,
+                             double scale) {
   require(shape.depth >= 2 && shape.width >= 1,
           cat("an orthogonal chain of depth ", shape.depth, " and width ", shape.width));
   torch::NoGradGuard no_grad;
@@ -97,12 +93,11 @@ FactorChain orthogonal_chain(ChainShape shape, double init_scale, at::Generator 
   return FactorChain(std::move(factors), scale);
 }
 
-FactorChain compressed_chain(const torch::Tensor& left, const torch::Tensor& right, int64_t depth,
-                             double init_scale, double outer_lr_scale, at::Generator generator,
-                             double scale) {
-  require(left.dim() == 2 && right.dim() == 2 && left.size(1) == right.size(1),
-          cat("a compressed chain needs as many left as right directions, found ", left.sizes(), " and ",
-              right.sizes()));
+FactorChain compressed_chain(const torch::Tensor& left, const torch::Tensor& right, int64_t depth, double init_scale,
+                             double outer_lr_scale, at::Generator generator, double scale) {
+  require(
+      left.dim() == 2 && right.dim() == 2 && left.size(1) == right.size(1),
+      cat("a compressed chain needs as many left as right directions, found ", left.sizes(), " and ", right.sizes()));
   const int64_t m = left.size(0), n = right.size(0), k = left.size(1), smaller = std::min(m, n);
   require(depth >= 1 && k >= 1 && 2 * k <= smaller,
           cat("a compressed chain of ", k, " directions does not fit [", m, ", ", n, "]"));
@@ -112,8 +107,7 @@ FactorChain compressed_chain(const torch::Tensor& left, const torch::Tensor& rig
   // With A = P^T U_G Haar-distributed inside P's row space, A^T V_G is distributed as a k x k block of a Haar
   // matrix of the smaller side. Its singular value decomposition X c Q^T splits A = V_G Q c X^T + N s X^T,
   // c^2 + s^2 = 1.
-  const torch::Tensor block =
-      random_semi_orthogonal(smaller, k, generator, drawing(generator)).narrow(0, 0, k);
+  const torch::Tensor block = random_semi_orthogonal(smaller, k, generator, drawing(generator)).narrow(0, 0, k);
   const auto [x, cosines, qt] = at::linalg_svd(block, /*full_matrices=*/false);
   const torch::Tensor c = cosines.clamp(0, 1), s = ((1 - c) * (1 + c)).sqrt();
   const torch::Tensor normal_in = random_complement(v_g, k, generator),
@@ -135,9 +129,10 @@ FactorChain compressed_chain(const torch::Tensor& left, const torch::Tensor& rig
 FactorChain compression_of(const FactorChainImpl& full, const torch::Tensor& left, const torch::Tensor& right,
                            double init_scale, double outer_lr_scale) {
   const int64_t k = left.size(1), smaller = std::min(full.out(), full.in());
-  require(left.size(0) == full.out() && right.size(0) == full.in() && right.size(1) == k && 2 * k <= smaller && full.width() == smaller,
-          cat("a chain of ", full.out(), " x ", full.in(), " and width ", full.width(), " has no compression to directions ",
-              left.sizes(), " and ", right.sizes()));
+  require(left.size(0) == full.out() && right.size(0) == full.in() && right.size(1) == k && 2 * k <= smaller &&
+              full.width() == smaller,
+          cat("a chain of ", full.out(), " x ", full.in(), " and width ", full.width(),
+              " has no compression to directions ", left.sizes(), " and ", right.sizes()));
   torch::NoGradGuard no_grad;
   torch::Tensor pulled = left.detach().to(torch::kFloat64);  // P^T U_G
   for (auto factor = full.factors().rbegin(); factor != full.factors().rend(); ++factor)
@@ -157,8 +152,7 @@ torch::Tensor random_semi_orthogonal(int64_t rows, int64_t cols, at::Generator g
                                      torch::TensorOptions options) {
   torch::NoGradGuard no_grad;
   const bool tall = rows >= cols;
-  const torch::Tensor q =
-      positive_q(tall ? gaussian(rows, cols, generator) : gaussian(cols, rows, generator));
+  const torch::Tensor q = positive_q(tall ? gaussian(rows, cols, generator) : gaussian(cols, rows, generator));
   return cast(tall ? q : q.t(), options).contiguous();
 }
 

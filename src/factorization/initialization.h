@@ -17,8 +17,8 @@ FactorChain kaiming_zero_chain(ChainShape shape, double scale, at::Generator gen
                                torch::TensorOptions options = {});
 
 /// N(0, std^2) on one side, zeros on the other. Factors "A" and "B".
-FactorChain gaussian_zero_chain(ChainShape shape, ZeroSide zero_side, double std, double scale,
-                                at::Generator generator, torch::TensorOptions options = {});
+FactorChain gaussian_zero_chain(ChainShape shape, ZeroSide zero_side, double std, double scale, at::Generator generator,
+                                torch::TensorOptions options = {});
 
 /// Deep LoRA: every factor is init_scale x a uniformly random (semi-)orthogonal matrix. Factors "W1".."WL";
 /// outer widths m and n, inner width shape.width. A factor wider than tall has orthonormal rows, else
@@ -37,14 +37,13 @@ FactorChain orthogonal_chain(ChainShape shape, double init_scale, at::Generator 
 /// among the P that keep the gradient's directions (v_g in P's row space, u_g in its column space): the
 /// condition under which the 2k-dimensional subspaces are invariant and P is an isometry between them, so
 /// that U and V are both orthonormal. Throws std::invalid_argument when the sizes do not fit.
-FactorChain compressed_chain(const torch::Tensor& left, const torch::Tensor& right, int64_t depth,
-                             double init_scale, double outer_lr_scale, at::Generator generator,
-                             double scale = 1.0);
+FactorChain compressed_chain(const torch::Tensor& left, const torch::Tensor& right, int64_t depth, double init_scale,
+                             double outer_lr_scale, at::Generator generator, double scale = 1.0);
 
-/// The compression of a given full-width chain (all inner widths min(m, n), factors init_scale x orthogonal), by its own
-/// P = W(0) / init_scale^L: V = orth[V_G, P^T U_G], U = P V, inner factors init_scale x I. Factors and names as
-/// compressed_chain. P is applied factor by factor, but the full chain must exist. Throws std::invalid_argument when the
-/// sizes do not fit.
+/// The compression of a given full-width chain (all inner widths min(m, n), factors init_scale x orthogonal), by its
+/// own P = W(0) / init_scale^L: V = orth[V_G, P^T U_G], U = P V, inner factors init_scale x I. Factors and names as
+/// compressed_chain. P is applied factor by factor, but the full chain must exist. Throws std::invalid_argument when
+/// the sizes do not fit.
 FactorChain compression_of(const FactorChainImpl& full, const torch::Tensor& left, const torch::Tensor& right,
                            double init_scale, double outer_lr_scale);
 

@@ -10,7 +10,8 @@ struct LookupOptions {
   bool by_frequency = false;  ///< a row's gradient is divided by how often a batch asks for it (scale_grad_by_freq)
 };
 
-/// While it lives, look_up() on this thread has these options: whoever calls an adapter knows the layer, the adapter's factors do not.
+/// While it lives, look_up() on this thread has these options: whoever calls an adapter knows the layer, the adapter's
+/// factors do not.
 class LookupScope {
  public:
   explicit LookupScope(LookupOptions options);

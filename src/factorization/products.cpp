@@ -11,11 +11,11 @@
 #include "factorization/layout.h"
 #include "factorization/narrow_products.h"
 
-/// MKL's product of bfloat16 matrices with float32 results, where the LibTorch in use brings it. Next to oneDNN's, which at::mm takes, it compiles
-/// nothing for a new shape, costs less per call and leaves the sums unrounded.
-extern "C" __attribute__((weak)) void cblas_gemm_bf16bf16f32(int layout, int transpose_a, int transpose_b, int m, int n, int k, float alpha,
-                                                             const uint16_t* a, int lda, const uint16_t* b, int ldb, float beta, float* c,
-                                                             int ldc);
+/// MKL's product of bfloat16 matrices with float32 results, where the LibTorch in use brings it. Next to oneDNN's,
+/// which at::mm takes, it compiles nothing for a new shape, costs less per call and leaves the sums unrounded.
+extern "C" __attribute__((weak)) void cblas_gemm_bf16bf16f32(int layout, int transpose_a, int transpose_b, int m, int n,
+                                                             int k, float alpha, const uint16_t* a, int lda,
+                                                             const uint16_t* b, int ldb, float beta, float* c, int ldc);
 
 namespace deeplora {
 namespace {
@@ -41,13 +41,15 @@ std::optional<Operand> operand_of(const torch::Tensor& x) {
 
 /// c [M, N] = scale a b + keep c; false where MKL cannot take it.
 bool mkl_product(torch::Tensor& c, const torch::Tensor& a, const torch::Tensor& b, double scale, float keep) {
-  if (cblas_gemm_bf16bf16f32 == nullptr || c.stride(1) != 1 || !fits(c.stride(0)) || !fits(a.size(0)) || !fits(a.size(1)) || !fits(b.size(1)))
+  if (cblas_gemm_bf16bf16f32 == nullptr || c.stride(1) != 1 || !fits(c.stride(0)) || !fits(a.size(0)) ||
+      !fits(a.size(1)) || !fits(b.size(1)))
     return false;
   const auto left = operand_of(a), right = operand_of(b);
   if (!left || !right) return false;
-  cblas_gemm_bf16bf16f32(kRowMajor, left->transpose, right->transpose, static_cast<int>(a.size(0)), static_cast<int>(b.size(1)),
-                         static_cast<int>(a.size(1)), static_cast<float>(scale), left->data, static_cast<int>(left->stride), right->data,
-                         static_cast<int>(right->stride), keep, c.mutable_data_ptr<float>(), static_cast<int>(c.stride(0)));
+  cblas_gemm_bf16bf16f32(kRowMajor, left->transpose, right->transpose, static_cast<int>(a.size(0)),
+                         static_cast<int>(b.size(1)), static_cast<int>(a.size(1)), static_cast<float>(scale),
+                         left->data, static_cast<int>(left->stride), right->data, static_cast<int>(right->stride), keep,
+                         c.mutable_data_ptr<float>(), static_cast<int>(c.stride(0)));
   return true;
 }
 
@@ -70,7 +72,8 @@ bool own_product(torch::Tensor& y, const torch::Tensor& a, const torch::Tensor& 
   return prefers_narrow_product(a, b) && narrow_product(y, a, b, scale, add);
 }
 
-/// g^T h, a last factor's gradient: MKL takes it at a third of the speed of h^T g (65 and 224 GFLOP/s on two cores with AVX-512).
+/// g^T h, a last factor's gradient: MKL takes it at a third of the speed of h^T g (65 and 224 GFLOP/s on two cores with
+/// AVX-512).
 bool is_narrow_gradient(const torch::Tensor& a, const torch::Tensor& b) {
   return a.device().is_cpu() && b.size(1) <= kNarrow && a.size(0) > kNarrow && lies_by_columns(a) && !lies_by_rows(a);
 }
@@ -108,7 +111,8 @@ void ProductTypes::add_product(torch::Tensor& y, const torch::Tensor& a, const t
   else if (!mkl_product(y, a, b, scale, 1)) y.add_(at::mm(a, b), scale);
 }
 
-torch::Tensor ProductTypes::biased_product(const torch::Tensor& bias, const torch::Tensor& a, const torch::Tensor& b) const {
+torch::Tensor ProductTypes::biased_product(const torch::Tensor& bias, const torch::Tensor& a,
+                                           const torch::Tensor& b) const {
   if (!bias.defined()) return product(a, b);
   if (a.device() != at::kCPU || result != at::kFloat) return at::addmm(narrowed(bias), a, b);
   torch::Tensor y = repeated(bias.to(result), a.size(0));

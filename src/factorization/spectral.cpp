@@ -14,14 +14,11 @@ namespace {
 
 SingularPairs leading(const torch::Tensor& matrix, int64_t k) {
   const auto [u, s, vt] = at::linalg_svd(matrix, /*full_matrices=*/false);
-  return {u.narrow(1, 0, k).contiguous(), s.narrow(0, 0, k).contiguous(),
-          vt.narrow(0, 0, k).t().contiguous()};
+  return {u.narrow(1, 0, k).contiguous(), s.narrow(0, 0, k).contiguous(), vt.narrow(0, 0, k).t().contiguous()};
 }
 
 // R of the QR factorisation, [min(rows, cols), cols].
-torch::Tensor triangle(const torch::Tensor& columns) {
-  return std::get<1>(at::linalg_qr(columns, "r"));
-}
+torch::Tensor triangle(const torch::Tensor& columns) { return std::get<1>(at::linalg_qr(columns, "r")); }
 
 }  // namespace
 
@@ -31,14 +28,13 @@ SingularPairs leading_singular_pairs(const torch::Tensor& matrix, int64_t k, at:
   const auto dtype = matrix.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
   const torch::Tensor a = matrix.detach().to(dtype);
   return leading_singular_pairs(
-      MatrixAction{a.size(0), a.size(1), a.options(),
-                   [&a](const torch::Tensor& right) { return at::matmul(a, right); },
+      MatrixAction{a.size(0), a.size(1), a.options(), [&a](const torch::Tensor& right) { return at::matmul(a, right); },
                    [&a](const torch::Tensor& left) { return at::matmul(a.t(), left); }},
       k, std::move(generator), iterations, oversampling);
 }
 
-SingularPairs leading_singular_pairs(const MatrixAction& matrix, int64_t k, at::Generator generator,
-                                     int64_t iterations, int64_t oversampling) {
+SingularPairs leading_singular_pairs(const MatrixAction& matrix, int64_t k, at::Generator generator, int64_t iterations,
+                                     int64_t oversampling) {
   if (k < 1) throw std::invalid_argument(cat(k, " singular pairs"));
   torch::NoGradGuard no_grad;
   const int64_t smaller = std::min(matrix.rows, matrix.cols);
@@ -58,15 +54,14 @@ SingularPairs subspace_iteration(const MatrixAction& matrix, int64_t k, int64_t 
   const torch::Tensor probe = at::randn({matrix.cols, sampled}, generator, drawing).to(matrix.options);
   torch::Tensor q = orthonormal_basis(matrix.times(probe));
   // A QR in every half step keeps small directions from drowning in rounding.
-  for (int64_t i = 0; i < iterations; ++i) q = orthonormal_basis(matrix.times(orthonormal_basis(matrix.transposed_times(q))));
+  for (int64_t i = 0; i < iterations; ++i)
+    q = orthonormal_basis(matrix.times(orthonormal_basis(matrix.transposed_times(q))));
   SingularPairs pairs = leading(matrix.transposed_times(q).t(), k);
   pairs.u = at::matmul(q, pairs.u);
   return pairs;
 }
 
-torch::Tensor orthonormal_basis(const torch::Tensor& columns) {
-  return std::get<0>(at::linalg_qr(columns, "reduced"));
-}
+torch::Tensor orthonormal_basis(const torch::Tensor& columns) { return std::get<0>(at::linalg_qr(columns, "reduced")); }
 
 torch::Tensor singular_values(const FactorChainImpl& chain) {
   torch::NoGradGuard no_grad;
@@ -76,12 +71,10 @@ torch::Tensor singular_values(const FactorChainImpl& chain) {
   // W = B A, cut at the narrowest inner width r; with B = Q_B R_B and A^T = Q_A R_A the core R_B R_A^T is at
   // most r x r.
   const auto inner_end = values.end() - 1;
-  const auto cut =
-      std::min_element(values.begin(), inner_end,
-                       [](const torch::Tensor& x, const torch::Tensor& y) { return x.size(0) < y.size(0); });
+  const auto cut = std::min_element(
+      values.begin(), inner_end, [](const torch::Tensor& x, const torch::Tensor& y) { return x.size(0) < y.size(0); });
   torch::Tensor a_transposed = values.front().t();
-  for (auto value = values.begin() + 1; value <= cut; ++value)
-    a_transposed = at::matmul(a_transposed, value->t());
+  for (auto value = values.begin() + 1; value <= cut; ++value) a_transposed = at::matmul(a_transposed, value->t());
   torch::Tensor b = values.back();
   for (auto value = values.end() - 2; value > cut; --value) b = at::matmul(b, *value);
   return at::linalg_svdvals(at::matmul(triangle(b), triangle(a_transposed).t())) * std::abs(chain.scale());

@@ -18,9 +18,9 @@ struct SingularPairs {
 /// A matrix [rows, cols] that is known by its products only, for those too large to be formed.
 struct MatrixAction {
   int64_t rows, cols;
-  torch::TensorOptions options;                                          ///< dtype and device of the products
-  std::function<torch::Tensor(const torch::Tensor&)> times;              ///< [cols, s] -> [rows, s]
-  std::function<torch::Tensor(const torch::Tensor&)> transposed_times;   ///< [rows, s] -> [cols, s]
+  torch::TensorOptions options;                                         ///< dtype and device of the products
+  std::function<torch::Tensor(const torch::Tensor&)> times;             ///< [cols, s] -> [rows, s]
+  std::function<torch::Tensor(const torch::Tensor&)> transposed_times;  ///< [rows, s] -> [cols, s]
 };
 
 /// Leading k singular pairs of matrix [m, n] by randomized subspace iteration (Halko et al. 2011,
@@ -34,8 +34,10 @@ SingularPairs leading_singular_pairs(const torch::Tensor& matrix, int64_t k, at:
 SingularPairs leading_singular_pairs(const MatrixAction& matrix, int64_t k, at::Generator generator,
                                      int64_t iterations = 4, int64_t oversampling = 8);
 
-/// The iteration itself, without the shortcut for small matrices: k of `sampled` directions, k at most `sampled` and the smaller side.
-SingularPairs subspace_iteration(const MatrixAction& matrix, int64_t k, int64_t sampled, at::Generator generator, int64_t iterations);
+/// The iteration itself, without the shortcut for small matrices: k of `sampled` directions, k at most `sampled` and
+/// the smaller side.
+SingularPairs subspace_iteration(const MatrixAction& matrix, int64_t k, int64_t sampled, at::Generator generator,
+                                 int64_t iterations);
 
 /// Orthonormal basis of the space of full-rank columns [d, k], by QR.
 torch::Tensor orthonormal_basis(const torch::Tensor& columns);

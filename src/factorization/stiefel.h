@@ -9,8 +9,8 @@ namespace deeplora {
 /// mirror image of a wide one. Both [m, r], m >= r, or [r, n], r <= n.
 torch::Tensor tangent_part(const torch::Tensor& point, const torch::Tensor& gradient);
 
-/// The nearest matrix with orthonormal columns (rows): X (X^T X)^{-1/2}, computed in float64 and returned in X's dtype. As
-/// a retraction of X - t E with E tangent it is (X - t E)(I + t^2 E^T E)^{-1/2}. `matrix` must have full rank.
+/// The nearest matrix with orthonormal columns (rows): X (X^T X)^{-1/2}, computed in float64 and returned in X's dtype.
+/// As a retraction of X - t E with E tangent it is (X - t E)(I + t^2 E^T E)^{-1/2}. `matrix` must have full rank.
 torch::Tensor polar_factor(const torch::Tensor& matrix);
 
 }  // namespace deeplora

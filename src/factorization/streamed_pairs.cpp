@@ -47,9 +47,7 @@ bool StreamedPairs::end_pass() {
   torch::NoGradGuard no_grad;
   if (terms_ == 0) throw std::logic_error("no terms");
   switch (pass_) {
-    case Pass::merge:
-      pass_ = terms_ == 1 || kept_pairs_ == std::min(rows_, cols_) ? Pass::done : Pass::iterate;
-      break;
+    case Pass::merge: pass_ = terms_ == 1 || kept_pairs_ == std::min(rows_, cols_) ? Pass::done : Pass::iterate; break;
     case Pass::iterate:
       kept_.u = orthonormal_basis(left_);
       kept_.v = orthonormal_basis(right_);
@@ -61,8 +59,7 @@ bool StreamedPairs::end_pass() {
       right_.reset();
       pass_ = Pass::done;
       break;
-    case Pass::done:
-      break;
+    case Pass::done: break;
   }
   if (pass_ == Pass::done) return false;
   left_ = at::zeros({rows_, kept_pairs_}, options_);

@@ -9,9 +9,9 @@ namespace deeplora {
 ///
 /// The terms come by in passes, the same ones in the same order. In the first pass the leading s = 2k (k + 16 at least)
 /// pairs of (what is kept + the term) are kept, each by randomized subspace iteration; that is exact to the iteration
-/// for one term, or when s is the smaller side. Otherwise the truncations have left an error, and two more passes iterate
-/// on M itself, exact because its products are sums over the terms: U, V <- orth(M V), orth(M^T U), and then the leading
-/// left vectors of M V and of M^T U, paired by the SVD of the small matrix between them.
+/// for one term, or when s is the smaller side. Otherwise the truncations have left an error, and two more passes
+/// iterate on M itself, exact because its products are sums over the terms: U, V <- orth(M V), orth(M^T U), and then
+/// the leading left vectors of M V and of M^T U, paired by the SVD of the small matrix between them.
 class StreamedPairs {
  public:
   StreamedPairs(int64_t rows, int64_t cols, int64_t k, torch::TensorOptions options, at::Generator generator);

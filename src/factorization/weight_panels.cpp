@@ -20,7 +20,8 @@ int64_t panel_columns(int64_t columns) {
   return 0;
 }
 
-/// The matrix [K, M] as panels. By hand: LibTorch's own packing serves matrix units (AMX) only, its kernels every processor with products of bfloat16.
+/// The matrix [K, M] as panels. By hand: LibTorch's own packing serves matrix units (AMX) only, its kernels every
+/// processor with products of bfloat16.
 torch::Tensor packed(const torch::Tensor& matrix) {
   const int64_t rows = matrix.size(0), columns = matrix.size(1), width = panel_columns(columns);
   return matrix.reshape({rows / 2, 2, columns / width, width}).permute({2, 0, 3, 1}).contiguous();
@@ -31,7 +32,8 @@ constexpr int64_t kRows = 32;  ///< of a block
 }  // namespace
 
 bool WeightPanels::fit(int64_t m, int64_t n, torch::Device device) {
-  const bool kernels = has_block_kernels(at::kBFloat16) && has_fast_bfloat16() && at::globalContext().userEnabledMkldnn();
+  const bool kernels =
+      has_block_kernels(at::kBFloat16) && has_fast_bfloat16() && at::globalContext().userEnabledMkldnn();
   return kernels && device.is_cpu() && panel_columns(m) > 0 && panel_columns(n) > 0;
 }
 
@@ -60,8 +62,8 @@ torch::Tensor panel_product(const torch::Tensor& a, const torch::Tensor& panels,
       if (from)
         for (int64_t i = 0; i < count; ++i) std::copy_n(from + panel * width, width, corner + i * columns);
       few_sized_pieces(count, kRows, kRows, [&](int64_t first, int64_t some) {
-        block_kernel({some, width, depth, depth, width, columns, from != nullptr, /*bfloat16=*/true}, left + (row + first) * depth,
-                     right + panel * depth * width, corner + first * columns);
+        block_kernel({some, width, depth, depth, width, columns, from != nullptr, /*bfloat16=*/true},
+                     left + (row + first) * depth, right + panel * depth * width, corner + first * columns);
       });
     }
     release_block_kernels(/*bfloat16=*/true);

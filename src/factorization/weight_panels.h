@@ -5,8 +5,8 @@
 
 namespace deeplora {
 
-/// A weight [m, n] in bfloat16, as the right side of its two products: x W^T [N, m] and g W [N, n]. Each is a stack of panels of NB columns,
-/// [columns / NB, rows / 2, NB, 2], two rows interleaved. Undefined where there are none.
+/// A weight [m, n] in bfloat16, as the right side of its two products: x W^T [N, m] and g W [N, n]. Each is a stack of
+/// panels of NB columns, [columns / NB, rows / 2, NB, 2], two rows interleaved. Undefined where there are none.
 struct WeightPanels {
   torch::Tensor forward, backward;
 
@@ -17,7 +17,8 @@ struct WeightPanels {
   static WeightPanels of(const torch::Tensor& weight);
 };
 
-/// a [N, K] bfloat16 contiguous times the matrix [K, M] in `panels`, plus bias [M] (float32; undefined: none) -> [N, M] float32.
+/// a [N, K] bfloat16 contiguous times the matrix [K, M] in `panels`, plus bias [M] (float32; undefined: none) -> [N, M]
+/// float32.
 torch::Tensor panel_product(const torch::Tensor& a, const torch::Tensor& panels, const torch::Tensor& bias);
 
 }  // namespace deeplora

@@ -31,10 +31,8 @@ class DropoutControl {
  private:
   void walk(jit::Block* block) {
     for (jit::Node* node : block->nodes()) {
-      if (is_dropout(node))
-        switch_on(node);
-      else if (std::string(node->kind().toQualString()) == "aten::scaled_dot_product_attention")
-        scale(node);
+      if (is_dropout(node)) switch_on(node);
+      else if (std::string(node->kind().toQualString()) == "aten::scaled_dot_product_attention") scale(node);
       for (jit::Block* inner : node->blocks()) walk(inner);
     }
   }
@@ -63,8 +61,8 @@ class DropoutControl {
           "model before torch.jit.trace");
     if (!probability_ || *probability_ <= 0.0) return;
     const jit::WithInsertPoint here(node);
-    node->replaceInput(
-        4, graph_.insert(c10::aten::mul, {graph_.insertConstant(*probability_), inputs_.training_scale}));
+    node->replaceInput(4,
+                       graph_.insert(c10::aten::mul, {graph_.insertConstant(*probability_), inputs_.training_scale}));
   }
 
   jit::Graph& graph_;

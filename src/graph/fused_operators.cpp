@@ -21,10 +21,12 @@ namespace {
 
 namespace jit = torch::jit;
 
-constexpr const char *kFusedLayer = "aten::_transformer_encoder_layer_fwd", *kFusedAttention = "aten::_native_multi_head_attention",
+constexpr const char *kFusedLayer = "aten::_transformer_encoder_layer_fwd",
+                     *kFusedAttention = "aten::_native_multi_head_attention",
                      *kToNested = "aten::_nested_tensor_from_mask", *kToPadded = "aten::to_padded_tensor";
 
-/// Masks are true where nothing is to be looked at; of type 0 [T, T], 1 [B, T] (padding), 2 [B, H, T, T]. Other dtypes count as true where they are not 0.
+/// Masks are true where nothing is to be looked at; of type 0 [T, T], 1 [B, T] (padding), 2 [B, H, T, T]. Other dtypes
+/// count as true where they are not 0.
 constexpr const char* kFusedCode = R"(
 def hidden_cells(mask: Optional[Tensor], mask_type: Optional[int]) -> Optional[Tensor]:
     if mask is None:
@@ -101,7 +103,9 @@ def padded_to(x: Tensor, padding: Tensor, value: float, size: Optional[List[int]
 
 bool has_kind(const jit::Node* node, const char* kind) { return std::string_view(node->kind().toQualString()) == kind; }
 
-bool is_for_inference(const jit::Node* node) { return has_kind(node, kFusedLayer) || has_kind(node, kFusedAttention) || has_kind(node, kToNested); }
+bool is_for_inference(const jit::Node* node) {
+  return has_kind(node, kFusedLayer) || has_kind(node, kFusedAttention) || has_kind(node, kToNested);
+}
 
 /// Whether what a value holds may depend on the gradient mode.
 class AsksForGradients {
@@ -110,7 +114,8 @@ class AsksForGradients {
     if (!seen_.insert(value).second) return false;
     const jit::Node* node = value->node();
     if (has_kind(node, "aten::is_grad_enabled") || has_kind(node, "prim::requires_grad")) return true;
-    if (node->kind() == c10::prim::Param && node->owningBlock()->owningNode()) node = node->owningBlock()->owningNode();  // of a loop
+    if (node->kind() == c10::prim::Param && node->owningBlock()->owningNode())
+      node = node->owningBlock()->owningNode();  // of a loop
     for (const jit::Value* input : node->inputs())
       if ((*this)(input)) return true;
     for (const jit::Block* block : node->blocks())
@@ -123,8 +128,9 @@ class AsksForGradients {
   std::unordered_set<const jit::Value*> seen_;
 };
 
-/// Decides, from the inside out, every branch that asks whether gradients are recorded and goes to operators for inference on one side alone. The
-/// answer holds wherever the code has it: what a branch returned early is told by the same value.
+/// Decides, from the inside out, every branch that asks whether gradients are recorded and goes to operators for
+/// inference on one side alone. The answer holds wherever the code has it: what a branch returned early is told by the
+/// same value.
 class SlowPaths {
  public:
   /// Whether operators for inference are left in the block.
@@ -211,11 +217,15 @@ class FusedReplacement {
   void run() {
     std::vector<jit::Node*> nodes;
     collect_fused(graph_.block(), nodes);
-    const auto dense = std::stable_partition(nodes.begin(), nodes.end(), [](const jit::Node* node) { return has_kind(node, kToNested); });
+    const auto dense = std::stable_partition(nodes.begin(), nodes.end(),
+                                             [](const jit::Node* node) { return has_kind(node, kToNested); });
     for (auto nested = nodes.begin(); nested != dense; ++nested) follow_nested(*nested);  // which ends these nodes
     for (jit::Node* node : std::vector<jit::Node*>(dense, nodes.end())) {
       const bool self = node->input(0) == node->input(1) && node->input(1) == node->input(2);
-      code_.replace(graph_, node, has_kind(node, kFusedLayer) ? "encoder_layer" : self ? "self_attention" : "cross_attention");
+      code_.replace(graph_, node,
+                    has_kind(node, kFusedLayer) ? "encoder_layer"
+                    : self                      ? "self_attention"
+                                                : "cross_attention");
     }
   }
 
@@ -249,7 +259,8 @@ class FusedReplacement {
         user->destroy();
       } else {
         fail(where_, ": its code works on nested tensors with ", user->kind().toQualString(),
-             ", which has no backward pass here; export it with torch.nn.TransformerEncoder(..., enable_nested_tensor=False)");
+             ", which has no backward pass here; export it with torch.nn.TransformerEncoder(..., "
+             "enable_nested_tensor=False)");
       }
     }
   }

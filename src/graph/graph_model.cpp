@@ -60,7 +60,8 @@ GraphModel::GraphModel(const TorchScriptArchive& archive, const ArchiveInterface
     if (ids == inputs.end()) continue;
     const std::string key = dot < name.size() ? name.substr(dot + 1) : "";
     for (auto& place : places_)
-      place->site.reads_ids |= looks_up(place->graph, lowered_.graph->inputs().at(static_cast<size_t>(ids - inputs.begin())), key);
+      place->site.reads_ids |=
+          looks_up(place->graph, lowered_.graph->inputs().at(static_cast<size_t>(ids - inputs.begin())), key);
   }
   std::stable_sort(places_.begin(), places_.end(),
                    [&](const auto& a, const auto& b) { return order[a->site.path] < order[b->site.path]; });
@@ -103,7 +104,9 @@ void GraphModel::name_output_layer(const char* role) {
   const jit::Value* output = chosen_output(*lowered_.graph, chosen_);
   if (!output) return;
   const OutputLayer layer = output_layer(*lowered_.graph, output, lowered_.arguments);
-  const auto name_of = [&](const jit::Value* value) { return lowered_.tensors.at(value->offset() - lowered_.arguments).name; };
+  const auto name_of = [&](const jit::Value* value) {
+    return lowered_.tensors.at(value->offset() - lowered_.arguments).name;
+  };
   for (auto& place : places_)
     for (const jit::Value* weight : layer.weights) {
       if (name_of(weight) != place->site.path || place->site.kind == SiteKind::embedding) continue;
@@ -153,9 +156,8 @@ torch::Tensor GraphModel::output(const Batch& batch) {
   } catch (const std::exception& e) {
     fail(where_, ": ", arguments_.failure(e, batch));
   }
-  return arguments_.select(stack.size() == 1 ? stack.front()
-                                             : c10::IValue(c10::ivalue::Tuple::create(std::move(stack))),
-                           batch);
+  return arguments_.select(
+      stack.size() == 1 ? stack.front() : c10::IValue(c10::ivalue::Tuple::create(std::move(stack))), batch);
 }
 
 ModelOutput GraphModel::forward(const Batch& batch) {
@@ -168,9 +170,8 @@ ModelOutput GraphModel::forward(const Batch& batch) {
         "input");
   const torch::Tensor out = output(batch);
   if (out.dim() == 1) return {.hidden = {}, .logits = out.unsqueeze(-1)};
-  check(out.dim() == 2 || out.dim() == 3, where_,
-        ": expected hidden states [B, T, D] or logits [B, C], found ", out.sizes(),
-        "; choose with model.output");
+  check(out.dim() == 2 || out.dim() == 3, where_, ": expected hidden states [B, T, D] or logits [B, C], found ",
+        out.sizes(), "; choose with model.output");
   if (out.dim() == 3 && !logits_) return {.hidden = out, .logits = {}};
   return {.hidden = {}, .logits = out};
 }
@@ -188,16 +189,15 @@ std::vector<NamedTensor> GraphModel::base_parameters() {
   return out;
 }
 
-std::vector<std::pair<std::string, std::string>> GraphModel::other_weights() const {
-  return others_;
-}
+std::vector<std::pair<std::string, std::string>> GraphModel::other_weights() const { return others_; }
 
 torch::Tensor GraphModel::check_probe(const TorchScriptArchive& archive, Batch batch, int64_t copies) {
   for (torch::Tensor* t : {&batch.input_ids, &batch.attention_mask, &batch.token_type_ids, &batch.decoder_input_ids})
     if (t->defined()) *t = t->repeat({copies, 1});
   const torch::Device device = lowered_.tensors.front().value.device();
   const torch::Tensor out = output(batch.to(device));
-  const bool fits = out.dim() >= 1 && out.size(0) == 2 * copies && (out.dim() < 3 || out.size(1) == output_mask(batch).size(1));
+  const bool fits =
+      out.dim() >= 1 && out.size(0) == 2 * copies && (out.dim() < 3 || out.size(1) == output_mask(batch).size(1));
   check(fits, where_, ": a batch of ", batch.input_ids.sizes(), " gives an output of ", out.sizes(),
         ": sizes were baked in by tracing; export it again at dynamic shapes (torch.jit.script, or "
         "tools/export_torchscript.py)");

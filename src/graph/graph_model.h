@@ -17,14 +17,14 @@ namespace deeplora {
 /// module stays untouched.
 ///
 /// A weight that is stored [in, out] (GPT-2's Conv1D) has a site [out, in] on a transposed view. With
-/// half-precision weights an adapted layer computes in float32 and returns the archive's dtype. Of a weight that is read by operators of another kind
-/// (an LSTM, a convolution, W * 2) the graph reads W + delta, formed once a pass; a site of more dimensions is a matrix [first, rest].
+/// half-precision weights an adapted layer computes in float32 and returns the archive's dtype. Of a weight that is
+/// read by operators of another kind (an LSTM, a convolution, W * 2) the graph reads W + delta, formed once a pass; a
+/// site of more dimensions is a matrix [first, rest].
 class GraphModel : public LanguageModel {
  public:
   /// Never runs the archive's code. Throws Error when the archive is frozen or quantised, has no weight that
   /// an adapter can change, or was traced in training mode.
-  GraphModel(const TorchScriptArchive& archive, const ArchiveInterface& interface,
-             const ModelOptions& options);
+  GraphModel(const TorchScriptArchive& archive, const ArchiveInterface& interface, const ModelOptions& options);
 
   /// 3-D outputs are hidden states unless export.json says logits; [B] becomes logits [B, 1]. Throws Error
   /// for a batch with padding when the model neither takes an attention_mask nor ignores padding by itself.
@@ -47,8 +47,8 @@ class GraphModel : public LanguageModel {
  private:
   struct Place;  ///< a site with its slot
   std::shared_ptr<Place> place_of(const GraphSite& use);
-  /// Gives the layer that makes the chosen output its role, by the graph: a language model's is lm_head, any other's head. None where it makes
-  /// hidden states.
+  /// Gives the layer that makes the chosen output its role, by the graph: a language model's is lm_head, any other's
+  /// head. None where it makes hidden states.
   void name_output_layer(const char* role);
   /// Graph with the attached adapters spliced in; the executor runs no optimisation of its own.
   void rebuild();

@@ -9,9 +9,12 @@ namespace deeplora {
 
 namespace jit = torch::jit;
 
-InsertedCode::InsertedCode(const std::string& source) { functions_.define(std::nullopt, source, jit::nativeResolver(), nullptr); }
+InsertedCode::InsertedCode(const std::string& source) {
+  functions_.define(std::nullopt, source, jit::nativeResolver(), nullptr);
+}
 
-std::vector<jit::Value*> InsertedCode::insert(jit::Graph& graph, const std::string& function, at::ArrayRef<jit::Value*> inputs) {
+std::vector<jit::Value*> InsertedCode::insert(jit::Graph& graph, const std::string& function,
+                                              at::ArrayRef<jit::Value*> inputs) {
   const auto callee = jit::toGraphFunction(functions_.get_function(function)).graph()->copy();
   jit::Inline(*callee);
   std::vector<jit::Value*> out = jit::insertGraph(graph, *callee, inputs);

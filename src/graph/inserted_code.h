@@ -15,7 +15,8 @@ class InsertedCode {
   explicit InsertedCode(const std::string& source);
 
   /// The function's operators at the insert point, calls inlined; returns its outputs, a tuple's one by one.
-  std::vector<torch::jit::Value*> insert(torch::jit::Graph& graph, const std::string& function, at::ArrayRef<torch::jit::Value*> inputs);
+  std::vector<torch::jit::Value*> insert(torch::jit::Graph& graph, const std::string& function,
+                                         at::ArrayRef<torch::jit::Value*> inputs);
   /// The same in place of a node with these inputs and outputs.
   void replace(torch::jit::Graph& graph, torch::jit::Node* node, const std::string& function);
 

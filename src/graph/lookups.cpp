@@ -19,7 +19,8 @@ LookupOptions options_of(const jit::Node* lookup) {
   return out;
 }
 
-void collect(const jit::Block* block, const std::map<const jit::Value*, const void*>& tables, std::map<const void*, LookupOptions>& out) {
+void collect(const jit::Block* block, const std::map<const jit::Value*, const void*>& tables,
+             std::map<const void*, LookupOptions>& out) {
   for (const jit::Node* node : block->nodes()) {
     for (const jit::Block* inner : node->blocks()) collect(inner, tables, out);
     if (node->kind() != c10::aten::embedding) continue;

@@ -8,8 +8,8 @@
 
 namespace deeplora {
 
-/// Options of the lookups of every table that has any, by the address of its memory: what config.json says of padding need not be what the exported
-/// model does. Never runs the archive's code; empty where its forward cannot be followed.
+/// Options of the lookups of every table that has any, by the address of its memory: what config.json says of padding
+/// need not be what the exported model does. Never runs the archive's code; empty where its forward cannot be followed.
 std::map<const void*, LookupOptions> table_lookups(const TorchScriptArchive& archive);
 
 }  // namespace deeplora

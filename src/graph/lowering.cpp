@@ -19,8 +19,7 @@ namespace {
 namespace jit = torch::jit;
 namespace prim = c10::prim;
 
-constexpr const char* kQuantisedHint =
-    "adapters need floating-point weights: export the model before it is quantised";
+constexpr const char* kQuantisedHint = "adapters need floating-point weights: export the model before it is quantised";
 
 /// Two tensors with the same key are one weight: TorchScript may load a tied weight as two views of one
 /// storage.
@@ -100,9 +99,8 @@ class Lowering {
       node->output()->replaceAllUsesWith(lifted(value.toTensor(), from.prefix + name));
       return;
     }
-    const bool packed =
-        value.isCustomClass() ||
-        (value.isObject() && value.type()->repr_str().find("PackedParams") != std::string::npos);
+    const bool packed = value.isCustomClass() ||
+                        (value.isObject() && value.type()->repr_str().find("PackedParams") != std::string::npos);
     check(!packed, where_, ": ", from.prefix, name, " is a packed weight (", value.type()->repr_str(), "); ",
           kQuantisedHint);
     const jit::WithInsertPoint here(node);
@@ -115,8 +113,8 @@ class Lowering {
       return;
     }
     const auto constant = jit::tryInsertConstant(*out_.graph, value);
-    check(constant.has_value(), where_, ": attribute ", from.prefix, name, " of type ",
-          value.type()->repr_str(), " cannot be followed");
+    check(constant.has_value(), where_, ": attribute ", from.prefix, name, " of type ", value.type()->repr_str(),
+          " cannot be followed");
     node->output()->replaceAllUsesWith(*constant);
   }
 
@@ -146,12 +144,14 @@ class Lowering {
         node->output()->replaceAllUsesWith(lifted(held->toTensor(), ""));
       } else if (held && held->isTensorList()) {
         const auto tensors = held->toTensorVector();
-        if (std::none_of(tensors.begin(), tensors.end(), [&](const torch::Tensor& t) { return is_weight(t); })) continue;
+        if (std::none_of(tensors.begin(), tensors.end(), [&](const torch::Tensor& t) { return is_weight(t); }))
+          continue;
         const jit::WithInsertPoint here(node);
         std::vector<jit::Value*> elements;
         for (const torch::Tensor& tensor : tensors)
           elements.push_back(is_weight(tensor) ? lifted(tensor, "") : out_.graph->insertConstant(tensor));
-        node->output()->replaceAllUsesWith(out_.graph->insertNode(out_.graph->createList(c10::TensorType::get(), elements))->output());
+        node->output()->replaceAllUsesWith(
+            out_.graph->insertNode(out_.graph->createList(c10::TensorType::get(), elements))->output());
       }
     }
   }
@@ -165,8 +165,7 @@ class Lowering {
   void refuse_quantised(const jit::Block* block) const {
     for (const jit::Node* node : block->nodes()) {
       const std::string kind = node->kind().toQualString();
-      check(kind.rfind("quantized::", 0) != 0, where_, ": its weights are quantised (", kind, "); ",
-            kQuantisedHint);
+      check(kind.rfind("quantized::", 0) != 0, where_, ": its weights are quantised (", kind, "); ", kQuantisedHint);
       for (const jit::Block* inner : node->blocks()) refuse_quantised(inner);
     }
   }
@@ -185,7 +184,8 @@ class Lowering {
 
 LoweredForward lower_forward(const TorchScriptArchive& archive) {
   LoweredForward out = Lowering(archive).run();
-  check(archive.parameters() > 0, "model ", archive.file().string(), " holds no weights: no parameters, and no constants that its code reads as such");
+  check(archive.parameters() > 0, "model ", archive.file().string(),
+        " holds no weights: no parameters, and no constants that its code reads as such");
   return out;
 }
 

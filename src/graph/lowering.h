@@ -12,7 +12,8 @@ namespace deeplora {
 /// A tensor of the module that forward reads.
 struct LiftedTensor {
   std::string name;     ///< in the archive; tied weights have their first name
-  torch::Tensor value;  ///< detached alias of the archive's storage; float32 memory of its own once a half-precision weight is trained
+  torch::Tensor value;  ///< detached alias of the archive's storage; float32 memory of its own once a half-precision
+                        ///< weight is trained
   at::ScalarType type;  ///< what the archive stores and its code computes with
   bool parameter;       ///< false for buffers and plain attributes
 };

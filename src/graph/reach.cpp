@@ -20,11 +20,12 @@ std::string_view name_of_kind(const jit::Node* node) { return node->kind().toQua
 
 /// Numbers, truth values and indices that operators with a backward pass give, and what cuts a gradient off.
 bool cuts_off(std::string_view kind) {
-  static const std::set<std::string_view> kinds{"aten::detach",   "aten::detach_",  "aten::argmax", "aten::argmin",   "aten::argsort",  "aten::eq",
-                                                "aten::ne",       "aten::lt",       "aten::le",     "aten::gt",       "aten::ge",       "aten::isnan",
-                                                "aten::isfinite", "aten::isinf",    "aten::any",    "aten::all",      "aten::nonzero",  "aten::bincount",
-                                                "aten::item",     "aten::Int",      "aten::Float",  "aten::Bool",     "aten::size",     "aten::logical_not",
-                                                "aten::bernoulli", "aten::multinomial", "aten::is_nonzero", "prim::dtype", "prim::device", "prim::data"};
+  static const std::set<std::string_view> kinds{
+      "aten::detach",    "aten::detach_",     "aten::argmax",     "aten::argmin", "aten::argsort", "aten::eq",
+      "aten::ne",        "aten::lt",          "aten::le",         "aten::gt",     "aten::ge",      "aten::isnan",
+      "aten::isfinite",  "aten::isinf",       "aten::any",        "aten::all",    "aten::nonzero", "aten::bincount",
+      "aten::item",      "aten::Int",         "aten::Float",      "aten::Bool",   "aten::size",    "aten::logical_not",
+      "aten::bernoulli", "aten::multinomial", "aten::is_nonzero", "prim::dtype",  "prim::device",  "prim::data"};
   return kinds.count(kind) != 0 || (kind.ends_with("_like") && kind.starts_with("aten::"));
 }
 
@@ -32,9 +33,11 @@ bool has_backward(const jit::Node* node) {
   const std::string_view kind = name_of_kind(node);
   if (cuts_off(kind)) return false;
   const auto* schema = node->maybeSchema();
-  if (!schema || !kind.starts_with("aten::")) return true;  // prim, and other libraries' operators, which tell when they run
+  if (!schema || !kind.starts_with("aten::"))
+    return true;  // prim, and other libraries' operators, which tell when they run
   const auto op = c10::Dispatcher::singleton().findOp({schema->name(), schema->overload_name()});
-  return !op || op->hasKernelForDispatchKey(c10::DispatchKey::Autograd) || op->hasKernelForDispatchKey(c10::DispatchKey::AutogradCPU) ||
+  return !op || op->hasKernelForDispatchKey(c10::DispatchKey::Autograd) ||
+         op->hasKernelForDispatchKey(c10::DispatchKey::AutogradCPU) ||
          op->hasKernelForDispatchKey(c10::DispatchKey::CompositeImplicitAutograd);
 }
 
@@ -58,7 +61,8 @@ class GradientSearch {
       const auto carried = use.offset - 2;
       return from(node->outputs().at(carried)) || from(node->blocks().at(0)->inputs().at(carried + 1));
     }
-    if (node->kind() == c10::prim::If || node->kind() == c10::prim::Loop || !has_backward(node)) return false;  // a choice, a count
+    if (node->kind() == c10::prim::If || node->kind() == c10::prim::Loop || !has_backward(node))
+      return false;  // a choice, a count
     // What an operator in place changes is read under other names: that something does is taken for granted.
     if (use.offset > 0 && name_of_kind(node).ends_with("_") && !name_of_kind(node).ends_with("__")) return true;
     for (const jit::Value* output : node->outputs())
@@ -80,17 +84,22 @@ class GradientSearch {
 
 /// What leaves a layer's outputs what they are: one value after the other, or in another shape.
 bool keeps_outputs(std::string_view kind) {
-  static const std::set<std::string_view> kinds{
-      "aten::view",      "aten::reshape",   "aten::squeeze",  "aten::unsqueeze", "aten::flatten", "aten::contiguous",  "aten::to",       "aten::type_as",
-      "aten::float",     "aten::clone",     "aten::alias",    "aten::softmax",   "aten::log_softmax", "aten::sigmoid", "aten::tanh",     "aten::relu",
-      "aten::sigmoid_",  "aten::tanh_",     "aten::relu_",    "aten::dropout",   "aten::dropout_", "aten::clamp",      "aten::softplus", "aten::exp",
-      "aten::log_sigmoid", "aten::neg",     "prim::unchecked_cast", "aten::_log_softmax", "aten::_softmax"};
+  static const std::set<std::string_view> kinds{"aten::view",         "aten::reshape",  "aten::squeeze",
+                                                "aten::unsqueeze",    "aten::flatten",  "aten::contiguous",
+                                                "aten::to",           "aten::type_as",  "aten::float",
+                                                "aten::clone",        "aten::alias",    "aten::softmax",
+                                                "aten::log_softmax",  "aten::sigmoid",  "aten::tanh",
+                                                "aten::relu",         "aten::sigmoid_", "aten::tanh_",
+                                                "aten::relu_",        "aten::dropout",  "aten::dropout_",
+                                                "aten::clamp",        "aten::softplus", "aten::exp",
+                                                "aten::log_sigmoid",  "aten::neg",      "prim::unchecked_cast",
+                                                "aten::_log_softmax", "aten::_softmax"};
   return kinds.count(kind) != 0;
 }
 
 bool multiplies(std::string_view kind) {
-  return kind == "aten::linear" || kind == "aten::matmul" || kind == "aten::mm" || kind == "aten::addmm" || kind == "aten::_convolution" ||
-         (kind.starts_with("aten::conv") && kind.ends_with("d"));
+  return kind == "aten::linear" || kind == "aten::matmul" || kind == "aten::mm" || kind == "aten::addmm" ||
+         kind == "aten::_convolution" || (kind.starts_with("aten::conv") && kind.ends_with("d"));
 }
 
 class OutputLayerSearch {
@@ -106,8 +115,8 @@ class OutputLayerSearch {
     if (keeps_outputs(kind)) return from(node->input(0));
     if (node->kind() == c10::prim::If) return from_branches(node, value->offset());
     if (multiplies(kind)) return layer(node, kind);
-    if (kind == "aten::mul" || kind == "aten::add" || kind == "aten::div" || kind == "aten::sub" || kind == "aten::mul_" || kind == "aten::add_" ||
-        kind == "aten::div_" || kind == "aten::sub_") {
+    if (kind == "aten::mul" || kind == "aten::add" || kind == "aten::div" || kind == "aten::sub" ||
+        kind == "aten::mul_" || kind == "aten::add_" || kind == "aten::div_" || kind == "aten::sub_") {
       const bool left = fixed(node->input(0)), right = fixed(node->input(1));
       if (left == right) return {};
       OutputLayer out = from(node->input(left ? 1 : 0));
@@ -203,6 +212,8 @@ const jit::Value* chosen_output(const jit::Graph& graph, const std::string& path
   return rest.empty() ? value : nullptr;
 }
 
-OutputLayer output_layer(const jit::Graph& graph, const jit::Value* from, size_t first) { return OutputLayerSearch(graph, first).from(from); }
+OutputLayer output_layer(const jit::Graph& graph, const jit::Value* from, size_t first) {
+  return OutputLayerSearch(graph, first).from(from);
+}
 
 }  // namespace deeplora

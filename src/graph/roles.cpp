@@ -18,8 +18,7 @@ struct RoleRule {
 /// own code.
 const std::vector<RoleRule>& role_rules() {
   static const std::vector<RoleRule> rules{
-      {"lm_head",
-       {"*.lm_head", "*.embed_out", "*.lm_head.decoder", "*.predictions.decoder", "*.output_projection"}},
+      {"lm_head", {"*.lm_head", "*.embed_out", "*.lm_head.decoder", "*.predictions.decoder", "*.output_projection"}},
       {"head",
        {"*.classifier", "*.classifier.dense", "*.classifier.out_proj", "*.pre_classifier", "*.score",
         "*.classification_head.*", "*.logits_proj", "*.sequence_summary.summary", "*.regressor"}},
@@ -31,12 +30,12 @@ const std::vector<RoleRule>& role_rules() {
       {"value", {"*.value", "*.value_proj", "*.v_proj", "*.v_lin", "*.v", "*.wv", "*.to_v", "*.linear_v"}},
       {"attention_output",
        {"*attention*.output.dense", "*attention.dense", "*attn.dense", "*attn*.c_proj", "*attn*.out_proj",
-        "*attention*.out_proj", "*.out_lin", "*.o_proj", "*attention.o", "*attn.o", "*attn*.wo",
-        "*attention.wo", "*.to_out", "*.to_out.0"}},
+        "*attention*.out_proj", "*.out_lin", "*.o_proj", "*attention.o", "*attn.o", "*attn*.wo", "*attention.wo",
+        "*.to_out", "*.to_out.0"}},
       {"mlp_gate", {"*.gate_proj", "*.wi_0", "*.w1"}},
       {"mlp_in",
-       {"*.intermediate.dense", "*.fc1", "*.lin1", "*.up_proj", "*.wi", "*.wi_1", "*.w3", "*.c_fc",
-        "*.dense_h_to_4h", "*.linear1", "*.gate_up_proj", "*.fc_in", "*.ffn", "*.ff.layer_1"}},
+       {"*.intermediate.dense", "*.fc1", "*.lin1", "*.up_proj", "*.wi", "*.wi_1", "*.w3", "*.c_fc", "*.dense_h_to_4h",
+        "*.linear1", "*.gate_up_proj", "*.fc_in", "*.ffn", "*.ff.layer_1"}},
       {"mlp_out",
        {"*.output.dense", "*.fc2", "*.lin2", "*.down_proj", "*.wo", "*.w2", "*.mlp.c_proj", "*.dense_4h_to_h",
         "*.linear2", "*.fc_out", "*.ffn_output", "*.ff.layer_2"}},

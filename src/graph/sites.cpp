@@ -16,27 +16,12 @@ namespace jit = torch::jit;
 
 /// Operators that only ask a weight for its type, place or sizes.
 const std::set<std::string>& metadata_ops() {
-  static const std::set<std::string> ops{"aten::size",
-                                         "aten::dim",
-                                         "aten::len",
-                                         "aten::numel",
-                                         "aten::is_floating_point",
-                                         "aten::device",
-                                         "aten::stride",
-                                         "prim::dtype",
-                                         "prim::device",
-                                         "prim::is_cuda",
-                                         "prim::layout",
-                                         "prim::requires_grad",
-                                         "aten::new_zeros",
-                                         "aten::new_ones",
-                                         "aten::new_full",
-                                         "aten::new_empty",
-                                         "aten::new_tensor",
-                                         "aten::is_cuda",
-                                         "aten::sym_size",
-                                         "aten::__is__",
-                                         "aten::__isnot__"};
+  static const std::set<std::string> ops{
+      "aten::size",      "aten::dim",           "aten::len",       "aten::numel",    "aten::is_floating_point",
+      "aten::device",    "aten::stride",        "prim::dtype",     "prim::device",   "prim::is_cuda",
+      "prim::layout",    "prim::requires_grad", "aten::new_zeros", "aten::new_ones", "aten::new_full",
+      "aten::new_empty", "aten::new_tensor",    "aten::is_cuda",   "aten::sym_size", "aten::__is__",
+      "aten::__isnot__"};
   return ops;
 }
 
@@ -139,7 +124,8 @@ class Follower {
     return use.offset == 0 && metadata_ops().count(kind) != 0;
   }
 
-  /// Names the operator behind a list of weights (aten::lstm) rather than the list, and behind a branch rather than its end.
+  /// Names the operator behind a list of weights (aten::lstm) rather than the list, and behind a branch rather than its
+  /// end.
   void note_other(const jit::Use& use) {
     const jit::Node* node = use.user;
     const jit::Node* branches = node->kind() == c10::prim::Return ? node->owningBlock()->owningNode() : nullptr;
@@ -176,8 +162,9 @@ std::string to_string(WeightOp op) {
 }
 
 bool looks_up(const GraphSite& site, const jit::Value* argument, const std::string& key) {
-  static const std::set<std::string> shapes{"aten::view", "aten::reshape", "aten::to",        "aten::contiguous", "aten::long",
-                                            "aten::int",  "aten::clone",   "aten::flatten",   "aten::unsqueeze",  "aten::transpose", "aten::t"};
+  static const std::set<std::string> shapes{"aten::view",      "aten::reshape",   "aten::to",    "aten::contiguous",
+                                            "aten::long",      "aten::int",       "aten::clone", "aten::flatten",
+                                            "aten::unsqueeze", "aten::transpose", "aten::t"};
   for (const auto& use : site.uses) {
     if (use.op != WeightOp::embedding) continue;
     const jit::Value* ids = use.node->input(1);

@@ -29,11 +29,12 @@ struct GraphSite {
   size_t tensor = 0;        ///< index in LoweredForward::tensors
   bool embedding = false;   ///< some use is a lookup of rows
   bool transposed = false;  ///< stored [in, out]
-  std::vector<WeightUse> uses;  ///< operators that an adapter takes the place of; of a formed weight those that it could
-  /// Where some operator is none that an adapter takes the place of (an LSTM, W * 2), or takes the weight another way round: W + delta is formed once
-  /// a pass, of the weight as a matrix [first, rest], and all operators read that.
+  std::vector<WeightUse>
+      uses;  ///< operators that an adapter takes the place of; of a formed weight those that it could
+  /// Where some operator is none that an adapter takes the place of (an LSTM, W * 2), or takes the weight another way
+  /// round: W + delta is formed once a pass, of the weight as a matrix [first, rest], and all operators read that.
   bool formed = false;
-  std::string op;      ///< what reads it: "linear", "lstm"; several in alphabetical order
+  std::string op;       ///< what reads it: "linear", "lstm"; several in alphabetical order
   int64_t readers = 0;  ///< how many operators do
 };
 
@@ -48,15 +49,19 @@ struct GraphSites {
   std::vector<OtherWeight> others;
 };
 
-/// Follows every floating-point parameter of two or more dimensions (also inside loops and branches) that reaches the output through differentiable
-/// operators. A buffer that a layer reads as its weight is none. `graph` is lowered.graph or a copy of it.
+/// Follows every floating-point parameter of two or more dimensions (also inside loops and branches) that reaches the
+/// output through differentiable operators. A buffer that a layer reads as its weight is none. `graph` is lowered.graph
+/// or a copy of it.
 GraphSites find_sites(const LoweredForward& lowered, torch::jit::Graph& graph);
 
-/// Does some lookup of `site` take its ids from that argument of forward, or from the entry `key` of that dict, as they come?
+/// Does some lookup of `site` take its ids from that argument of forward, or from the entry `key` of that dict, as they
+/// come?
 bool looks_up(const GraphSite& site, const torch::jit::Value* argument, const std::string& key = "");
 
-/// Puts calls of the adapter behind `slot` (an input of the graph) in place of all uses, or, for a formed weight, of the weight itself.
-void splice_adapter(const LoweredForward& lowered, torch::jit::Graph& graph, const GraphSite& site, torch::jit::Value* slot);
+/// Puts calls of the adapter behind `slot` (an input of the graph) in place of all uses, or, for a formed weight, of
+/// the weight itself.
+void splice_adapter(const LoweredForward& lowered, torch::jit::Graph& graph, const GraphSite& site,
+                    torch::jit::Value* slot);
 
 /// What a run hands to the graph for a spliced site.
 c10::IValue adapter_slot(std::shared_ptr<Adapter> adapter);

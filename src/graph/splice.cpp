@@ -20,22 +20,18 @@ struct Slot : torch::CustomClassHolder {
 torch::Tensor run_adapted(Adapter& adapter, WeightOp op, const torch::Tensor& x, const torch::Tensor& weight,
                           const torch::Tensor& bias) {
   switch (op) {
-    case WeightOp::linear:
-      return adapter.linear(x, weight, bias);
-    case WeightOp::matmul:
-      return adapter.linear(x, weight.t(), {});
+    case WeightOp::linear: return adapter.linear(x, weight, bias);
+    case WeightOp::matmul: return adapter.linear(x, weight.t(), {});
     case WeightOp::addmm:
       return bias.dim() == 1 ? adapter.linear(x, weight.t(), bias) : adapter.linear(x, weight.t(), {}) + bias;
-    case WeightOp::embedding:
-      return adapter.embedding(x, weight);
-    case WeightOp::conv1d:
-      return adapter.linear(x.transpose(1, 2), weight.squeeze(-1), bias).transpose(1, 2);
+    case WeightOp::embedding: return adapter.embedding(x, weight);
+    case WeightOp::conv1d: return adapter.linear(x.transpose(1, 2), weight.squeeze(-1), bias).transpose(1, 2);
   }
   fail("unknown operator");
 }
 
-/// deeplora::adapted(slot, op, x, weight, bias, padding_idx, scale_grad_by_freq); the last two are a lookup's. Runs eagerly inside the interpreter, so
-/// autograd and autocast see the adapter's own operators.
+/// deeplora::adapted(slot, op, x, weight, bias, padding_idx, scale_grad_by_freq); the last two are a lookup's. Runs
+/// eagerly inside the interpreter, so autograd and autocast see the adapter's own operators.
 void call_adapter(jit::Stack& stack) {
   const bool by_frequency = jit::pop(stack).toBool();
   const LookupScope lookups({jit::pop(stack).toInt(), by_frequency});
@@ -77,9 +73,11 @@ void form_weight(jit::Stack& stack) {
 /// Known to TorchScript from the first use on.
 void register_operators() {
   static const jit::RegisterOperators registered(
-      {jit::Operator("deeplora::adapted(Any slot, int op, Tensor x, Tensor weight, Tensor? bias, int padding_idx, bool scale_grad_by_freq) -> Tensor",
+      {jit::Operator("deeplora::adapted(Any slot, int op, Tensor x, Tensor weight, Tensor? bias, int padding_idx, bool "
+                     "scale_grad_by_freq) -> Tensor",
                      call_adapter, c10::AliasAnalysisKind::CONSERVATIVE),
-       jit::Operator("deeplora::adapted_weight(Any slot, Tensor weight) -> Tensor", form_weight, c10::AliasAnalysisKind::CONSERVATIVE)});
+       jit::Operator("deeplora::adapted_weight(Any slot, Tensor weight) -> Tensor", form_weight,
+                     c10::AliasAnalysisKind::CONSERVATIVE)});
 }
 
 void take_place_of(jit::Graph& graph, const WeightUse& use, jit::Value* slot) {
@@ -98,7 +96,8 @@ void take_place_of(jit::Graph& graph, const WeightUse& use, jit::Value* slot) {
   const bool lookup = use.op == WeightOp::embedding;
   jit::Value* padding = lookup ? node->input(2) : graph.insertConstant(int64_t{-1});
   jit::Value* by_frequency = lookup ? node->input(3) : graph.insertConstant(false);
-  jit::Node* call = graph.insertNode(graph.create(c10::Symbol::fromQualString("deeplora::adapted"), {slot, op, x, weight, bias, padding, by_frequency}));
+  jit::Node* call = graph.insertNode(graph.create(c10::Symbol::fromQualString("deeplora::adapted"),
+                                                  {slot, op, x, weight, bias, padding, by_frequency}));
   call->output()->setType(c10::TensorType::get());
   node->output()->replaceAllUsesWith(call->output());
   node->destroy();

@@ -12,7 +12,7 @@ namespace {
 
 struct InputRole {
   const char* name;
-  torch::Tensor Batch::*member;
+  torch::Tensor Batch::* member;
 };
 
 constexpr std::array<InputRole, 5> kInputs{{{"input_ids", &Batch::input_ids},
@@ -25,7 +25,8 @@ torch::Tensor first_tensor(const c10::IValue& value) {
   if (value.isTensor()) return value.toTensor();
   if (value.isTuple() && !value.toTupleRef().elements().empty()) return first_tensor(value.toTupleRef().elements()[0]);
   if (value.isTensorList() && value.toTensorList().size() > 0) return value.toTensorList().get(0);
-  if (value.isGenericDict() && !value.toGenericDict().empty()) return first_tensor(value.toGenericDict().begin()->value());
+  if (value.isGenericDict() && !value.toGenericDict().empty())
+    return first_tensor(value.toGenericDict().begin()->value());
   return {};
 }
 
@@ -33,7 +34,8 @@ std::string describe(const c10::IValue& value) {
   if (value.isTuple()) return cat("a tuple of ", value.toTupleRef().elements().size());
   if (value.isGenericDict()) {
     std::vector<std::string> keys;
-    for (const auto& item : value.toGenericDict()) keys.push_back(item.key().isString() ? item.key().toStringRef() : "?");
+    for (const auto& item : value.toGenericDict())
+      keys.push_back(item.key().isString() ? item.key().toStringRef() : "?");
     return cat("a dict with ", join(keys));
   }
   return value.type()->annotation_str();
@@ -55,12 +57,14 @@ c10::IValue step_into(const c10::IValue& value, const std::string& key, const st
 }  // namespace
 
 const std::map<std::string, torch::ScalarType>& input_dtypes() {
-  static const std::map<std::string, torch::ScalarType> dtypes{{"int32", torch::kInt32}, {"int64", torch::kInt64}, {"bool", torch::kBool}, {"float", torch::kFloat32}};
+  static const std::map<std::string, torch::ScalarType> dtypes{
+      {"int32", torch::kInt32}, {"int64", torch::kInt64}, {"bool", torch::kBool}, {"float", torch::kFloat32}};
   return dtypes;
 }
 
 const std::vector<std::string>& known_inputs() {
-  static const std::vector<std::string> names{"input_ids", "attention_mask", "token_type_ids", "position_ids", "decoder_input_ids", "lengths"};
+  static const std::vector<std::string> names{"input_ids",    "attention_mask",    "token_type_ids",
+                                              "position_ids", "decoder_input_ids", "lengths"};
   return names;
 }
 
@@ -91,9 +95,13 @@ namespace {
 /// Tokens and masks repeated or cut to that size.
 Batch of_size(const Batch& batch, int64_t rows, int64_t tokens) {
   Batch out = batch;
-  for (torch::Tensor* t : {&out.input_ids, &out.attention_mask, &out.token_type_ids, &out.position_ids, &out.decoder_input_ids}) {
+  for (torch::Tensor* t :
+       {&out.input_ids, &out.attention_mask, &out.token_type_ids, &out.position_ids, &out.decoder_input_ids}) {
     if (!t->defined()) continue;
-    *t = t->repeat({(rows + t->size(0) - 1) / t->size(0), (tokens + t->size(1) - 1) / t->size(1)}).slice(0, 0, rows).slice(1, 0, tokens).contiguous();
+    *t = t->repeat({(rows + t->size(0) - 1) / t->size(0), (tokens + t->size(1) - 1) / t->size(1)})
+             .slice(0, 0, rows)
+             .slice(1, 0, tokens)
+             .contiguous();
   }
   if (out.position_ids.defined()) out.position_ids = out.position_ids.remainder(tokens);
   return out;
@@ -103,7 +111,8 @@ bool is_dict(const c10::Argument& argument) {
   c10::TypePtr type = argument.type();
   if (const auto optional = type->cast<c10::OptionalType>()) type = optional->getElementType();
   const auto dict = type->cast<c10::DictType>();
-  return dict && dict->getKeyType()->isSubtypeOf(*c10::StringType::get()) && dict->getValueType()->isSubtypeOf(*c10::TensorType::get());
+  return dict && dict->getKeyType()->isSubtypeOf(*c10::StringType::get()) &&
+         dict->getValueType()->isSubtypeOf(*c10::TensorType::get());
 }
 
 }  // namespace
@@ -128,18 +137,24 @@ ArchiveForward::ArchiveForward(const TorchScriptArchive& archive, const ArchiveI
   for (size_t i = 1; i < schema.size(); ++i) {  // the first is the object itself
     const auto& argument = schema[i];
     const auto role = role_of.find(argument.name());
-    Argument taken{argument.name(), role == role_of.end() ? "" : role->second, {}, argument.default_value().value_or(c10::IValue())};
+    Argument taken{argument.name(),
+                   role == role_of.end() ? "" : role->second,
+                   {},
+                   argument.default_value().value_or(c10::IValue())};
     const bool dict = is_dict(argument);
     for (const auto& [name, input] : role_of)
       if (dict && name.starts_with(argument.name() + ".")) taken.parts[name.substr(argument.name().size() + 1)] = input;
     if (taken.role.empty() && taken.parts.empty() && !argument.default_value()) {
-      const std::string as = dict ? cat("\"", argument.name(), ".input_ids\" for the entry input_ids of this dict") : argument.name();
-      errors.add("the model's input '", argument.name(), "' is none of ", join(known_inputs()), "; name it in model.inputs, e.g. model.inputs.input_ids=", as);
+      const std::string as =
+          dict ? cat("\"", argument.name(), ".input_ids\" for the entry input_ids of this dict") : argument.name();
+      errors.add("the model's input '", argument.name(), "' is none of ", join(known_inputs()),
+                 "; name it in model.inputs, e.g. model.inputs.input_ids=", as);
     }
     arguments_.push_back(std::move(taken));
   }
   if (!takes("input_ids") && errors.empty())
-    errors.add("the model takes no input_ids; its inputs are ", join(archive.inputs()), "; name one in model.inputs.input_ids");
+    errors.add("the model takes no input_ids; its inputs are ", join(archive.inputs()),
+               "; name one in model.inputs.input_ids");
   if (interface.complete) errors.throw_if_any(cat("model ", archive.file().string()));
 }
 
@@ -148,11 +163,16 @@ torch::Tensor ArchiveForward::input(const std::string& role, const Batch& batch)
   for (const auto& input : kInputs)
     if (role == input.name) value = batch.*input.member;
   if (!value.defined() && role == "token_type_ids") value = torch::zeros_like(batch.input_ids);
-  if (!value.defined() && role == "position_ids") value = torch::arange(batch.input_ids.size(1), batch.input_ids.options()).expand_as(batch.input_ids);
+  if (!value.defined() && role == "position_ids")
+    value = torch::arange(batch.input_ids.size(1), batch.input_ids.options()).expand_as(batch.input_ids);
   // Decoder ids are padded on the right, where a causal decoder's earlier tokens never look.
-  if (role == "decoder_attention_mask" && batch.decoder_input_ids.defined()) value = torch::ones_like(batch.decoder_input_ids);
+  if (role == "decoder_attention_mask" && batch.decoder_input_ids.defined())
+    value = torch::ones_like(batch.decoder_input_ids);
   // On the processor: packed sequences want them there.
-  if (role == "lengths") value = (batch.attention_mask.defined() ? batch.attention_mask : torch::ones_like(batch.input_ids)).sum(1).to(torch::kCPU);
+  if (role == "lengths")
+    value = (batch.attention_mask.defined() ? batch.attention_mask : torch::ones_like(batch.input_ids))
+                .sum(1)
+                .to(torch::kCPU);
   const auto form = forms_.find(role);
   if (!value.defined() || form == forms_.end()) return value;
   if (form->second.dtype) value = value.to(*form->second.dtype);
@@ -164,14 +184,16 @@ c10::IValue ArchiveForward::value_of(const Argument& argument, const Batch& batc
     c10::Dict<std::string, torch::Tensor> out;
     for (const auto& [key, role] : argument.parts) {
       const torch::Tensor part = input(role, batch);
-      check(part.defined(), "the model needs ", role, " in its input ", argument.name, ", which this task does not give");
+      check(part.defined(), "the model needs ", role, " in its input ", argument.name,
+            ", which this task does not give");
       out.insert(key, part);
     }
     return out;
   }
   const torch::Tensor value = argument.role.empty() ? torch::Tensor() : input(argument.role, batch);
   if (value.defined()) return value;
-  check(argument.role != "decoder_input_ids" || !argument.standard.isNone(), "the model needs decoder_input_ids, which this task does not give");
+  check(argument.role != "decoder_input_ids" || !argument.standard.isNone(),
+        "the model needs decoder_input_ids, which this task does not give");
   return argument.standard;
 }
 
@@ -183,7 +205,8 @@ std::vector<c10::IValue> ArchiveForward::arguments(const Batch& batch) const {
 
 bool ArchiveForward::takes(const std::string& input) const {
   return std::any_of(arguments_.begin(), arguments_.end(), [&](const Argument& argument) {
-    return argument.role == input || std::any_of(argument.parts.begin(), argument.parts.end(), [&](const auto& part) { return part.second == input; });
+    return argument.role == input || std::any_of(argument.parts.begin(), argument.parts.end(),
+                                                 [&](const auto& part) { return part.second == input; });
   });
 }
 
@@ -240,13 +263,15 @@ std::string ArchiveForward::remedy(const Batch& batch) const {
   for (const int64_t rows : {2, 1, 3, 4})
     for (int64_t tokens = 16; tokens > 0; --tokens)
       if (const Batch other = of_size(batch, rows, tokens); runs(other))
-        return cat("; on a batch of ", other.input_ids.sizes(), " it runs: sizes were baked in by tracing, or positions end there; export it again at ",
+        return cat("; on a batch of ", other.input_ids.sizes(),
+                   " it runs: sizes were baked in by tracing, or positions end there; export it again at ",
                    "dynamic shapes");
   return "";
 }
 
 std::string ArchiveForward::failure(const std::exception& error, const Batch& batch) const {
-  const std::string out = cat("its forward fails on a batch of ", batch.input_ids.sizes(), source_line(error), ": ", short_reason(error));
+  const std::string out =
+      cat("its forward fails on a batch of ", batch.input_ids.sizes(), source_line(error), ": ", short_reason(error));
   return runs(batch) ? out : out + remedy(batch);
 }
 
@@ -287,7 +312,8 @@ std::vector<torch::Tensor> ArchiveForward::layer_norms(const Batch& batch) const
   }
 }
 
-ParityResult compare_with_archive(const TorchScriptArchive& archive, const ArchiveInterface& interface, LanguageModel& model) {
+ParityResult compare_with_archive(const TorchScriptArchive& archive, const ArchiveInterface& interface,
+                                  LanguageModel& model) {
   return compare_with_reference(archive, ArchiveForward(archive, interface), model);
 }
 
@@ -297,14 +323,15 @@ std::unique_ptr<ReferenceForward> reference_forward(const ModelFiles& files, con
 }
 
 bool takes_input(const ModelFiles& files, const ArchiveInterface& interface, const std::string& input) {
-  if (const auto* archive = dynamic_cast<const TorchScriptArchive*>(&files)) return ArchiveForward(*archive, interface).takes(input);
+  if (const auto* archive = dynamic_cast<const TorchScriptArchive*>(&files))
+    return ArchiveForward(*archive, interface).takes(input);
   return std::find(files.inputs().begin(), files.inputs().end(), input) != files.inputs().end();
 }
 
 const TorchScriptArchive& archive_of(const ModelFiles& files, const std::string& needed_by) {
   const auto* archive = dynamic_cast<const TorchScriptArchive*>(&files);
-  check(archive != nullptr, "model ", files.file().string(), " is a ", files.kind(), ", which holds no code; ", needed_by,
-        " needs a TorchScript archive (tools/export_torchscript.py makes one from the folder)");
+  check(archive != nullptr, "model ", files.file().string(), " is a ", files.kind(), ", which holds no code; ",
+        needed_by, " needs a TorchScript archive (tools/export_torchscript.py makes one from the folder)");
   return *archive;
 }
 

@@ -1,4 +1,5 @@
-// The archive's own forward on a batch: what runs where no native family does, and what native families are compared with.
+// The archive's own forward on a batch: what runs where no native family does, and what native families are compared
+// with.
 #pragma once
 
 #include <map>
@@ -25,11 +26,12 @@ const std::map<std::string, torch::ScalarType>& input_dtypes();
 
 /// Which argument of forward takes which input of a batch, and which part of the result is the output.
 struct ArchiveInterface {
-  /// input ("input_ids") -> argument name where they differ (model.inputs); "batch.ids" is the entry "ids" of the dict argument "batch"
+  /// input ("input_ids") -> argument name where they differ (model.inputs); "batch.ids" is the entry "ids" of the dict
+  /// argument "batch"
   std::map<std::string, std::string> inputs;
   std::map<std::string, InputForm> forms = {};  ///< of inputs that are not as the batch has them
-  std::string output;                         ///< "" the first tensor; "1", "logits", "0.logits" (model.output)
-  bool complete = true;                       ///< false: arguments that are no known input are let pass; the model is only looked at
+  std::string output;                           ///< "" the first tensor; "1", "logits", "0.logits" (model.output)
+  bool complete = true;  ///< false: arguments that are no known input are let pass; the model is only looked at
 };
 
 /// The inputs that a batch has or that follow from it: input_ids, attention_mask, lengths, ...
@@ -55,7 +57,8 @@ class ArchiveForward : public ReferenceForward {
   bool takes(const std::string& input) const;
   /// The chosen tensor of forward's result on that batch.
   torch::Tensor select(const torch::jit::IValue& result, const Batch& batch) const;
-  /// What to say of a forward that fails on a batch: the archive's own line and reason, and a cause where a change was tried and helped.
+  /// What to say of a forward that fails on a batch: the archive's own line and reason, and a cause where a change was
+  /// tried and helped.
   std::string failure(const std::exception& error, const Batch& batch) const;
 
  private:
@@ -79,7 +82,8 @@ class ArchiveForward : public ReferenceForward {
 };
 
 /// compare_with_reference() with the archive's own forward.
-ParityResult compare_with_archive(const TorchScriptArchive& archive, const ArchiveInterface& interface, LanguageModel& model);
+ParityResult compare_with_archive(const TorchScriptArchive& archive, const ArchiveInterface& interface,
+                                  LanguageModel& model);
 
 /// The forward pass that these files hold; null where they hold none.
 std::unique_ptr<ReferenceForward> reference_forward(const ModelFiles& files, const ArchiveInterface& interface);

@@ -39,10 +39,12 @@ void check_reads_nothing_beside(const TorchScriptArchive& archive, LanguageModel
   std::vector<std::string> beside;
   for (size_t i = 0; i < lowered.tensors.size(); ++i) {
     const auto& [name, value, unused, parameter] = lowered.tensors[i];
-    if (parameter && !name.starts_with(inside) && !memory.count(value.const_data_ptr()) && lowered.graph->inputs().at(lowered.arguments + i)->hasUses())
+    if (parameter && !name.starts_with(inside) && !memory.count(value.const_data_ptr()) &&
+        lowered.graph->inputs().at(lowered.arguments + i)->hasUses())
       beside.push_back(name);
   }
-  check(beside.empty(), "model ", archive.file().string(), ": its forward reads weights that the native family ", model.family(), " does not know: ", join(beside));
+  check(beside.empty(), "model ", archive.file().string(), ": its forward reads weights that the native family ",
+        model.family(), " does not know: ", join(beside));
 }
 
 }  // namespace deeplora

@@ -26,8 +26,8 @@ struct ExportSource {
 
 struct ExportForm {
   std::string help;  ///< what is written, on one line
-  /// Writes `output`, which does not exist, whole or not at all, and says what was written ("12 weights merged"). Throws Error, naming
-  /// them, for methods, weights and models that the form cannot hold.
+  /// Writes `output`, which does not exist, whole or not at all, and says what was written ("12 weights merged").
+  /// Throws Error, naming them, for methods, weights and models that the form cannot hold.
   std::function<std::string(const ExportSource& source, const std::filesystem::path& output)> write;
 };
 

@@ -57,13 +57,15 @@ void check_tensors(const std::vector<GgufTensor>& tensors, const std::string& fi
     size_t count = 1;
     for (const int64_t size : tensor.shape) count *= static_cast<size_t>(size);
     if (count != tensor.values.size())
-      errors.add("tensor '", tensor.name, "': shape [", join(tensor.shape), "] does not fit ", tensor.values.size(), " values");
+      errors.add("tensor '", tensor.name, "': shape [", join(tensor.shape), "] does not fit ", tensor.values.size(),
+                 " values");
   }
   errors.throw_if_any(cat("cannot write ", file));
 }
 
 /// Everything before the values.
-std::string header(const std::vector<std::pair<std::string, GgufValue>>& settings, const std::vector<GgufTensor>& tensors) {
+std::string header(const std::vector<std::pair<std::string, GgufValue>>& settings,
+                   const std::vector<GgufTensor>& tensors) {
   GgufBytes out;
   for (const char letter : {'G', 'G', 'U', 'F'}) out.add(letter);
   out.add(kVersion3);

@@ -54,7 +54,8 @@ std::string signature(const std::vector<c10::Argument>& arguments) {
 
 std::string passed_on(const std::vector<c10::Argument>& arguments) {
   std::vector<std::string> out;
-  for (const auto& argument : arguments) out.push_back(argument.kwarg_only() ? cat(argument.name(), "=", argument.name()) : argument.name());
+  for (const auto& argument : arguments)
+    out.push_back(argument.kwarg_only() ? cat(argument.name(), "=", argument.name()) : argument.name());
   return join(out, ", ", out.size());
 }
 
@@ -93,14 +94,16 @@ std::string pooling_code(Pooling pooling) {
     case Pooling::cls: return "    head_pooled = head_states[:, 0]\n";
     case Pooling::max: return "    head_pooled = head_states.masked_fill(head_keep == 0, float('-inf')).amax(1)\n";
     case Pooling::last:
-      return "    head_last = ((head_mask != 0) * torch.arange(1, head_mask.size(1) + 1, device=head_mask.device)).argmax(1)\n"
+      return "    head_last = ((head_mask != 0) * torch.arange(1, head_mask.size(1) + 1, "
+             "device=head_mask.device)).argmax(1)\n"
              "    head_pooled = head_states[torch.arange(head_states.size(0), device=head_states.device), head_last]\n";
   }
   return {};
 }
 
 /// Lines that make head_mask [B, T], not zero for the cells that are pooled.
-std::string mask_code(const std::vector<c10::Argument>& arguments, const ArchiveInterface& interface, std::optional<int64_t> padding) {
+std::string mask_code(const std::vector<c10::Argument>& arguments, const ArchiveInterface& interface,
+                      std::optional<int64_t> padding) {
   const auto argument_of = [&](const std::string& input) -> const c10::Argument* {
     const auto renamed = interface.inputs.find(input);
     const std::string& name = renamed == interface.inputs.end() ? input : renamed->second;
@@ -108,7 +111,9 @@ std::string mask_code(const std::vector<c10::Argument>& arguments, const Archive
       if (argument.name() == name) return &argument;
     return nullptr;
   };
-  const auto optional = [](const c10::Argument& argument) { return argument.type()->kind() == c10::TypeKind::OptionalType; };
+  const auto optional = [](const c10::Argument& argument) {
+    return argument.type()->kind() == c10::TypeKind::OptionalType;
+  };
   const c10::Argument *mask = argument_of("attention_mask"), *ids = argument_of("input_ids");
   const std::string refine = optional(*ids) ? cat("assert ", ids->name(), " is not None\n") : "";
   const std::string all = cat("head_mask = torch.ones_like(", ids->name(), ")\n");
@@ -116,14 +121,17 @@ std::string mask_code(const std::vector<c10::Argument>& arguments, const Archive
     return cat("    if ", mask->name(), " is None:\n", refine.empty() ? "" : "        " + refine, "        ", all,
                "    else:\n        head_mask = ", mask->name(), "\n");
   if (mask) return cat("    head_mask = ", mask->name(), "\n");
-  return cat(refine.empty() ? "" : "    " + refine, "    ", padding ? cat("head_mask = (", ids->name(), " != ", *padding, ")\n") : all);
+  return cat(refine.empty() ? "" : "    " + refine, "    ",
+             padding ? cat("head_mask = (", ids->name(), " != ", *padding, ")\n") : all);
 }
 
 torch::jit::Module linear_module(const FoldedHead& folded) {
   torch::jit::Module out("__torch__.deeplora.Head");
   out.register_parameter("weight", folded.weight, false);
   out.register_parameter("bias", folded.bias, false);
-  out.define("def forward(self, pooled: Tensor) -> Tensor:\n    return torch.linear(pooled.to(self.weight.dtype), self.weight, self.bias)\n");
+  out.define(
+      "def forward(self, pooled: Tensor) -> Tensor:\n    return torch.linear(pooled.to(self.weight.dtype), "
+      "self.weight, self.bias)\n");
   return out;
 }
 
@@ -150,12 +158,14 @@ FoldedHead fold(const ModelWithHead& head, torch::ScalarType outputs) {
   const torch::ScalarType dtype = c10::promoteTypes(outputs, torch::kFloat32);
   FoldedHead out{weight.to(torch::kCPU, dtype), bias.to(torch::kCPU, dtype)};
   for (const auto& [wide, kept] : {std::pair{weight, out.weight}, {bias, out.bias}})
-    out.rounding = std::max(out.rounding, (kept.to(torch::kFloat64) - wide.to(torch::kCPU, torch::kFloat64)).abs().max().item<double>());
+    out.rounding = std::max(
+        out.rounding, (kept.to(torch::kFloat64) - wide.to(torch::kCPU, torch::kFloat64)).abs().max().item<double>());
   return out;
 }
 
-torch::jit::Module module_with_head(const TorchScriptArchive& base, const ArchiveInterface& interface, const ModelWithHead& head, const FoldedHead& folded,
-                                    std::optional<int64_t> padding, const Batch& probe) {
+torch::jit::Module module_with_head(const TorchScriptArchive& base, const ArchiveInterface& interface,
+                                    const ModelWithHead& head, const FoldedHead& folded, std::optional<int64_t> padding,
+                                    const Batch& probe) {
   torch::NoGradGuard no_grad;
   torch::jit::Module inner = base.module(), out("__torch__.deeplora.ModelWithHead");
   const std::vector<c10::Argument> arguments = arguments_of(inner);
@@ -163,11 +173,14 @@ torch::jit::Module module_with_head(const TorchScriptArchive& base, const Archiv
   const c10::IValue result = inner.forward(ArchiveForward(base, interface).arguments(probe));
   out.register_module(kBaseModule, inner);
   out.register_module(kHeadModule, linear_module(folded));
-  // Half precision counts no more than 256 tokens, and rounds the targets' mean away: pooling and head are wider than the model.
+  // Half precision counts no more than 256 tokens, and rounds the targets' mean away: pooling and head are wider than
+  // the model.
   const std::string code =
-      cat("def forward(", code_before, ") -> Tensor:\n    head_result = self.", kBaseModule, ".forward(", passed_on(arguments), ")",
-          selector(result, interface.output), "\n    assert head_result is not None\n    head_states = head_result.to(self.", kHeadModule,
-          ".weight.dtype)\n", mask_code(arguments, interface, padding), "    head_keep = (head_mask != 0).to(head_states.dtype).unsqueeze(-1)\n",
+      cat("def forward(", code_before, ") -> Tensor:\n    head_result = self.", kBaseModule, ".forward(",
+          passed_on(arguments), ")", selector(result, interface.output),
+          "\n    assert head_result is not None\n    head_states = head_result.to(self.", kHeadModule,
+          ".weight.dtype)\n", mask_code(arguments, interface, padding),
+          "    head_keep = (head_mask != 0).to(head_states.dtype).unsqueeze(-1)\n",
           pooling_code(head.options().pooling), "    return self.", kHeadModule, ".forward(head_pooled)\n");
   try {
     out.define(code);

@@ -11,20 +11,24 @@
 
 namespace deeplora {
 
-/// A head as a file holds it: module `kHeadModule` with weight [C, D] and bias [C] beside `kBaseModule`, the archive it was made around.
+/// A head as a file holds it: module `kHeadModule` with weight [C, D] and bias [C] beside `kBaseModule`, the archive it
+/// was made around.
 inline constexpr const char *kHeadModule = "head", *kBaseModule = "base";
 
-/// The head's weight [C, D] and bias [C] without the targets' mean and spread, in the precision of its outputs: float32 or wider.
+/// The head's weight [C, D] and bias [C] without the targets' mean and spread, in the precision of its outputs: float32
+/// or wider.
 struct FoldedHead {
   torch::Tensor weight, bias;
   double rounding = 0;  ///< what that precision loses of them, largest
 };
 FoldedHead fold(const ModelWithHead& head, torch::ScalarType outputs);
 
-/// The archive's module inside a new one that takes the same arguments, pools its states and multiplies with the head, in the head's precision. Without an
-/// attention mask, `padding` is the id of cells that are none; absent, every cell counts. Throws Error for arguments that cannot be written.
-torch::jit::Module module_with_head(const TorchScriptArchive& base, const ArchiveInterface& interface, const ModelWithHead& head, const FoldedHead& folded,
-                                    std::optional<int64_t> padding, const Batch& probe);
+/// The archive's module inside a new one that takes the same arguments, pools its states and multiplies with the head,
+/// in the head's precision. Without an attention mask, `padding` is the id of cells that are none; absent, every cell
+/// counts. Throws Error for arguments that cannot be written.
+torch::jit::Module module_with_head(const TorchScriptArchive& base, const ArchiveInterface& interface,
+                                    const ModelWithHead& head, const FoldedHead& folded, std::optional<int64_t> padding,
+                                    const Batch& probe);
 
 /// A value as TorchScript source: 1.0, float('inf'), 'a\'b', [1, 2]; nothing where it has no literal.
 std::optional<std::string> torchscript_literal(const c10::IValue& value);

@@ -15,11 +15,12 @@ double put_merged_weights(ModelFiles& target, const std::vector<NamedTensor>& me
     const torch::Tensor lost = at::isfinite(value).logical_and(at::isfinite(stored).logical_not());
     if (lost.any().item<bool>())
       errors.add(name, ": W and the update sum to ", value.abs().max().item<double>(), ", more than the model's ",
-                 c10::toString(target.tensor(name).scalar_type()), " holds (", lost.sum().item<int64_t>(), " of ", value.numel(), " values)");
-    else
-      rounding = std::max(rounding, (stored - value).abs().max().item<double>());
+                 c10::toString(target.tensor(name).scalar_type()), " holds (", lost.sum().item<int64_t>(), " of ",
+                 value.numel(), " values)");
+    else rounding = std::max(rounding, (stored - value).abs().max().item<double>());
   }
-  errors.throw_if_any("the merged weights cannot be written; export a float32 or bfloat16 archive of the model and train on that");
+  errors.throw_if_any(
+      "the merged weights cannot be written; export a float32 or bfloat16 archive of the model and train on that");
   return rounding;
 }
 
@@ -29,7 +30,8 @@ void put_same_head(ModelFiles& target, const ModelFiles& files) {
   for (size_t i = target.parameters(); i-- > 0;)
     if (target.tensors()[i].value.is_floating_point()) type = target.tensors()[i].value.scalar_type();
   std::vector<NamedTensor> started;
-  for (const auto& [name, value] : files.started()) started.push_back({name, value.detach().to(torch::kCPU, type, /*non_blocking=*/false, /*copy=*/true)});
+  for (const auto& [name, value] : files.started())
+    started.push_back({name, value.detach().to(torch::kCPU, type, /*non_blocking=*/false, /*copy=*/true)});
   target.put_head(*files.class_head(), std::move(started));
 }
 
@@ -49,11 +51,10 @@ std::string said_of_merge(const MergeReport& report) {
 
 ModelOutput ArchiveModel::forward(const Batch& batch) {
   const torch::Tensor out = forward_(batch);
-  return out.dim() == 3 && !logits_ ? ModelOutput{.hidden = out, .logits = {}} : ModelOutput{.hidden = {}, .logits = out};
+  return out.dim() == 3 && !logits_ ? ModelOutput{.hidden = out, .logits = {}}
+                                    : ModelOutput{.hidden = {}, .logits = out};
 }
 
-std::vector<NamedTensor> ArchiveModel::base_parameters() {
-  return archive_.tensors();
-}
+std::vector<NamedTensor> ArchiveModel::base_parameters() { return archive_.tensors(); }
 
 }  // namespace deeplora

@@ -14,37 +14,44 @@ namespace deeplora {
 
 /// What was checked before the file was given its name.
 struct MergeReport {
-  /// Merged file against the live adapted model on rows of several lengths, relative to the largest logit; of a regression with a new head, in units of the
-  /// targets' spread.
+  /// Merged file against the live adapted model on rows of several lengths, relative to the largest logit; of a
+  /// regression with a new head, in units of the targets' spread.
   double difference = 0;
   int64_t merged_weights = 0;
-  double rounding = 0;  ///< largest |cast(W + delta) - (W + delta)| over all weights and a new head: what the file's dtypes lose
+  double rounding =
+      0;  ///< largest |cast(W + delta) - (W + delta)| over all weights and a new head: what the file's dtypes lose
 };
 
-/// Puts W + delta of every adapted weight, and what was trained itself, into `target`: the same files opened once more. Throws Error when
-/// they changed, and with every weight that its dtype cannot hold.
+/// Puts W + delta of every adapted weight, and what was trained itself, into `target`: the same files opened once more.
+/// Throws Error when they changed, and with every weight that its dtype cannot hold.
 void merge_into(ModelFiles& target, const ModelFiles& files, const AdaptedModel& adapted, MergeReport& report);
 
 /// "12 weights merged, rounding at most 0"
 std::string said_of_merge(const MergeReport& report);
 
-/// Writes the merged TorchScript file: code, names, dtypes and extra files of the archive, plus `info` as deeplora.json. A new head lies beside the archive's
-/// module, and export.json says so: the file is a model with a head for whoever trains it next.
-/// `archive` is loaded again from its file, so the live model stays as it is. `padding` is the id that rows are padded with: a new head around a model without
-/// attention_mask finds padding by it. Throws Error, leaving nothing behind, when a weight does not fit its dtype or the reloaded file does not give the live
+/// Writes the merged TorchScript file: code, names, dtypes and extra files of the archive, plus `info` as
+/// deeplora.json. A new head lies beside the archive's module, and export.json says so: the file is a model with a head
+/// for whoever trains it next. `archive` is loaded again from its file, so the live model stays as it is. `padding` is
+/// the id that rows are padded with: a new head around a model without attention_mask finds padding by it. Throws
+/// Error, leaving nothing behind, when a weight does not fit its dtype or the reloaded file does not give the live
 /// model's logits.
-MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveInterface& interface, AdaptedModel& adapted,
-                               const nlohmann::ordered_json& info, const std::filesystem::path& output, std::optional<int64_t> padding = std::nullopt);
+MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveInterface& interface,
+                               AdaptedModel& adapted, const nlohmann::ordered_json& info,
+                               const std::filesystem::path& output, std::optional<int64_t> padding = std::nullopt);
 
-/// Writes the merged parameters under their Hugging Face names, tied ones once, in the model files' dtypes. `output` ending in .safetensors is one file (with
-/// head.weight and head.bias of a new head); else a new folder as transformers opens it: model.safetensors, config.json, the tokenizer files, README.md, and
-/// head.safetensors (weight, bias) where the head is none of transformers'. Throws Error when a weight does not fit its dtype.
-MergeReport export_safetensors(const ModelFiles& archive, const AdaptedModel& adapted, const std::filesystem::path& output, const ModelCard& card = {});
+/// Writes the merged parameters under their Hugging Face names, tied ones once, in the model files' dtypes. `output`
+/// ending in .safetensors is one file (with head.weight and head.bias of a new head); else a new folder as transformers
+/// opens it: model.safetensors, config.json, the tokenizer files, README.md, and head.safetensors (weight, bias) where
+/// the head is none of transformers'. Throws Error when a weight does not fit its dtype.
+MergeReport export_safetensors(const ModelFiles& archive, const AdaptedModel& adapted,
+                               const std::filesystem::path& output, const ModelCard& card = {});
 
 /// Fills an empty folder so. Throws Error as export_safetensors does.
-MergeReport write_merged_folder(const std::filesystem::path& folder, const ModelFiles& archive, const AdaptedModel& adapted, const ModelCard& card);
+MergeReport write_merged_folder(const std::filesystem::path& folder, const ModelFiles& archive,
+                                const AdaptedModel& adapted, const ModelCard& card);
 
-/// "weight" [C, D] and "bias" [C] of a new head with the targets' mean and spread in them, as files hold them: float32, of a regression float64.
+/// "weight" [C, D] and "bias" [C] of a new head with the targets' mean and spread in them, as files hold them: float32,
+/// of a regression float64.
 std::vector<NamedTensor> head_tensors(const ModelWithHead& head);
 
 /// A TorchScript file used as it is: forward only, no adapter sites. What exported models are predicted with.

@@ -12,13 +12,15 @@ std::string base_class(const std::string& name) {
   return name;
 }
 
-/// The class that the weights are of: as the export of an archive, the head on a folder or its config.json says; empty where it is not known.
+/// The class that the weights are of: as the export of an archive, the head on a folder or its config.json says; empty
+/// where it is not known.
 std::string architecture_of(const ModelFiles& files, const ModelCard& card) {
   if (files.class_head()) return files.class_head()->architecture;
   if (files.holds_code()) return files.export_info().value("architecture", std::string());
   const auto names = files.config().value("architectures", std::vector<std::string>());
   if (names.empty()) return "";
-  return card.pooling.empty() ? names.front() : base_class(names.front());  // under a head of ours the model's own has gone
+  return card.pooling.empty() ? names.front()
+                              : base_class(names.front());  // under a head of ours the model's own has gone
 }
 
 /// The Auto class that opens the archive's own architecture.
@@ -26,7 +28,8 @@ std::string auto_class(const ModelFiles& archive, const ModelCard& card) {
   const std::string architecture = architecture_of(archive, card);
   if (card.task == "causal-lm") return "AutoModelForCausalLM";
   if (card.task == "seq2seq") return "AutoModelForSeq2SeqLM";
-  const bool classifier = architecture.empty() ? card.pooling.empty() : architecture.ends_with("ForSequenceClassification");
+  const bool classifier =
+      architecture.empty() ? card.pooling.empty() : architecture.ends_with("ForSequenceClassification");
   return classifier ? "AutoModelForSequenceClassification" : "AutoModel";
 }
 
@@ -43,22 +46,26 @@ std::string class_options(const ModelCard& card) {
     by_id.push_back(cat(i, ": ", quoted(card.labels[i])));
     by_name.push_back(cat(quoted(card.labels[i]), ": ", i));
   }
-  return cat(", num_labels=", by_id.size(), ", id2label={", join(by_id, ", ", by_id.size()), "}, label2id={", join(by_name, ", ", by_name.size()), "}");
+  return cat(", num_labels=", by_id.size(), ", id2label={", join(by_id, ", ", by_id.size()), "}, label2id={",
+             join(by_name, ", ", by_name.size()), "}");
 }
 
 /// Decoders tell by the padding token where a text ends, so several rows at once need one.
 bool lacks_padding(const ModelFiles& files, const ModelCard& card) {
   return files.class_head() && card.pad_id && !files.config().has("pad_token_id");
 }
-std::string pad_option(const ModelFiles& files, const ModelCard& card) { return lacks_padding(files, card) ? cat(", pad_token_id=", *card.pad_id) : ""; }
+std::string pad_option(const ModelFiles& files, const ModelCard& card) {
+  return lacks_padding(files, card) ? cat(", pad_token_id=", *card.pad_id) : "";
+}
 
-/// Arguments of from_pretrained behind the path. An encoder is exported without the pooler that some families make by themselves.
+/// Arguments of from_pretrained behind the path. An encoder is exported without the pooler that some families make by
+/// themselves.
 std::string loading_options(const ModelFiles& archive, const ModelCard& card) {
   const std::string name = auto_class(archive, card), type = archive.config().value("model_type", std::string());
   if (name == "AutoModelForSequenceClassification") return class_options(card) + pad_option(archive, card);
   bool pooler = false;
-  for (const char* family : {"bert", "roberta", "xlm-roberta", "camembert", "albert", "mpnet", "ernie", "data2vec-text", "big_bird", "nezha",
-                             "mobilebert"})
+  for (const char* family : {"bert", "roberta", "xlm-roberta", "camembert", "albert", "mpnet", "ernie", "data2vec-text",
+                             "big_bird", "nezha", "mobilebert"})
     pooler |= type == family;
   return name == "AutoModel" && pooler ? ", add_pooling_layer=False" : "";
 }
@@ -79,10 +86,13 @@ std::string scores_line(const ModelCard& card) {
 std::string facts(const ModelFiles& archive, const ModelCard& card) {
   std::string out = cat("- task ", card.task, ", method ", card.method, "\n", scores_line(card));
   if (!card.base.empty()) out += cat("- base model: ", card.base, "\n");
-  if (!card.labels.empty()) out += cat("- labels, in the order of the logits: ", join(card.labels, ", ", card.labels.size()), "\n");
-  if (card.threshold) out += cat("- label ", card.positive, " is predicted from a probability of ", *card.threshold, " on\n");
+  if (!card.labels.empty())
+    out += cat("- labels, in the order of the logits: ", join(card.labels, ", ", card.labels.size()), "\n");
+  if (card.threshold)
+    out += cat("- label ", card.positive, " is predicted from a probability of ", *card.threshold, " on\n");
   out += cat("- made by deeplora ", card.version);
-  const std::string transformers = archive.export_info().value("transformers", std::string()), torch = archive.export_info().value("torch", std::string());
+  const std::string transformers = archive.export_info().value("transformers", std::string()),
+                    torch = archive.export_info().value("torch", std::string());
   if (!transformers.empty()) out += cat(", from an archive of transformers ", transformers, " and torch ", torch);
   return out + "\n";
 }
@@ -94,10 +104,14 @@ std::string head_lines(const ModelCard& card) {
   if (card.pooling == "mean") pooled = "(hidden * keep).sum(1) / keep.sum(1).clamp(min=1)";
   if (card.pooling == "max") pooled = "hidden.masked_fill(keep == 0, float(\"-inf\")).amax(1)";
   if (card.pooling == "last") pooled = "hidden[torch.arange(len(hidden)), inputs[\"attention_mask\"].sum(1) - 1]";
-  return cat("\nThe head (", card.pooling, " pooling, then a linear layer) is none of transformers' and lies in head.safetensors:\n\n```python\n",
-             "import torch\nfrom safetensors.torch import load_file\n\nhead = load_file(FOLDER + \"/head.safetensors\")\n"
-             "hidden = model(**inputs)[0].float()\nkeep = inputs[\"attention_mask\"].unsqueeze(-1).float()\npooled = ", pooled,
-             "\nlogits = torch.nn.functional.linear(pooled.to(head[\"weight\"].dtype), head[\"weight\"], head[\"bias\"])\n```\n");
+  return cat(
+      "\nThe head (", card.pooling,
+      " pooling, then a linear layer) is none of transformers' and lies in head.safetensors:\n\n```python\n",
+      "import torch\nfrom safetensors.torch import load_file\n\nhead = load_file(FOLDER + \"/head.safetensors\")\n"
+      "hidden = model(**inputs)[0].float()\nkeep = inputs[\"attention_mask\"].unsqueeze(-1).float()\npooled = ",
+      pooled,
+      "\nlogits = torch.nn.functional.linear(pooled.to(head[\"weight\"].dtype), head[\"weight\"], "
+      "head[\"bias\"])\n```\n");
 }
 
 }  // namespace
@@ -109,7 +123,10 @@ std::string transformers_config(const ModelFiles& archive, const ModelCard& card
   for (const auto& parameter : archive.tensors())
     if (parameter.value.is_floating_point()) {
       std::string dtype = c10::toString(parameter.value.scalar_type());
-      dtype = dtype == "Half" ? "float16" : dtype == "BFloat16" ? "bfloat16" : dtype == "Double" ? "float64" : "float32";
+      dtype = dtype == "Half"       ? "float16"
+              : dtype == "BFloat16" ? "bfloat16"
+              : dtype == "Double"   ? "float64"
+                                    : "float32";
       config[config.contains("dtype") ? "dtype" : "torch_dtype"] = dtype;
       break;
     }
@@ -131,22 +148,28 @@ std::string with_labels(const std::string& text, const std::vector<std::string>&
 std::string weights_readme(const ModelFiles& archive, const ModelCard& card) {
   const std::string name = auto_class(archive, card);
   const std::string options = name == "AutoModel" ? loading_options(archive, card) : "";
-  return cat("---\nlibrary_name: transformers\n---\n# Merged weights of a ", card.task, " run\n\n", facts(archive, card),
-             "\n```python\nfrom transformers import ", name, ", AutoTokenizer\n\nFOLDER = \".\"  # this one\nmodel = ", name,
-             ".from_pretrained(FOLDER", options, ").eval()\ntokenizer = AutoTokenizer.from_pretrained(FOLDER)\n", "inputs = tokenizer([\"a text\"], return_tensors=\"pt\", padding=True)\n```\n", head_lines(card));
+  return cat("---\nlibrary_name: transformers\n---\n# Merged weights of a ", card.task, " run\n\n",
+             facts(archive, card), "\n```python\nfrom transformers import ", name,
+             ", AutoTokenizer\n\nFOLDER = \".\"  # this one\nmodel = ", name, ".from_pretrained(FOLDER", options,
+             ").eval()\ntokenizer = AutoTokenizer.from_pretrained(FOLDER)\n",
+             "inputs = tokenizer([\"a text\"], return_tensors=\"pt\", padding=True)\n```\n", head_lines(card));
 }
 
 std::string sentence_transformers_readme(const ModelFiles& archive, const ModelCard& card) {
-  return cat("---\nlibrary_name: sentence-transformers\n---\n# Merged weights and head of a ", card.task, " run\n\n", facts(archive, card),
-             "\nencode() gives the head's outputs (", card.pooling, " pooling, then a linear layer):\n\n```python\nfrom sentence_transformers import SentenceTransformer\n\n",
-             "FOLDER = \".\"  # this one\nmodel = SentenceTransformer(FOLDER)\nlogits = model.encode([\"a text\"])\n```\n");
+  return cat(
+      "---\nlibrary_name: sentence-transformers\n---\n# Merged weights and head of a ", card.task, " run\n\n",
+      facts(archive, card), "\nencode() gives the head's outputs (", card.pooling,
+      " pooling, then a linear layer):\n\n```python\nfrom sentence_transformers import SentenceTransformer\n\n",
+      "FOLDER = \".\"  # this one\nmodel = SentenceTransformer(FOLDER)\nlogits = model.encode([\"a text\"])\n```\n");
 }
 
 std::string peft_readme(const ModelFiles& archive, const ModelCard& card) {
   const std::string name = auto_class(archive, card), base = card.base.empty() ? "BASE_MODEL" : card.base;
   return cat("---\nlibrary_name: peft\n---\n# Adapter of a ", card.task, " run\n\n", facts(archive, card),
-             "\n```python\nfrom peft import PeftModel\nfrom transformers import ", name, "\n\nFOLDER = \".\"  # this one\nbase = ", name, ".from_pretrained(", quoted(base), loading_options(archive, card),
-             ")\nmodel = PeftModel.from_pretrained(base, FOLDER).eval()\n```\n", head_lines(card));
+             "\n```python\nfrom peft import PeftModel\nfrom transformers import ", name,
+             "\n\nFOLDER = \".\"  # this one\nbase = ", name, ".from_pretrained(", quoted(base),
+             loading_options(archive, card), ")\nmodel = PeftModel.from_pretrained(base, FOLDER).eval()\n```\n",
+             head_lines(card));
 }
 
 std::map<std::string, std::string> head_metadata(const ModelCard& card) {

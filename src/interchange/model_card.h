@@ -19,11 +19,12 @@ struct ModelCard {
   std::string base{};                 ///< folder or name of the base model; empty: not known
   std::vector<std::string> labels{};  ///< of a classification, in the order of the logits
   bool regression = false;
-  std::optional<int64_t> pad_id{};    ///< the tokenizer's
-  std::optional<double> threshold{};  ///< of two labels: probability from which `positive` is predicted; absent: the likelier one is
+  std::optional<int64_t> pad_id{};  ///< the tokenizer's
+  std::optional<double>
+      threshold{};  ///< of two labels: probability from which `positive` is predicted; absent: the likelier one is
   std::string positive{};
-  std::string pooling{};              ///< of a head that is none of transformers'; empty: there is none
-  std::string split{};                ///< what `scores` are of: "test" or "dev"
+  std::string pooling{};  ///< of a head that is none of transformers'; empty: there is none
+  std::string split{};    ///< what `scores` are of: "test" or "dev"
   std::map<std::string, double> scores{};
 };
 
@@ -33,7 +34,8 @@ std::string transformers_config(const ModelFiles& archive, const ModelCard& card
 /// The same config.json with these classes.
 std::string with_labels(const std::string& config, const std::vector<std::string>& labels);
 
-/// README.md of a folder with merged weights, the same for sentence-transformers, and of a PEFT folder: the lines that load it, method, scores, versions.
+/// README.md of a folder with merged weights, the same for sentence-transformers, and of a PEFT folder: the lines that
+/// load it, method, scores, versions.
 std::string weights_readme(const ModelFiles& archive, const ModelCard& card);
 std::string sentence_transformers_readme(const ModelFiles& archive, const ModelCard& card);
 std::string peft_readme(const ModelFiles& archive, const ModelCard& card);

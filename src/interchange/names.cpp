@@ -18,7 +18,9 @@ std::vector<std::string> tied_names(const ModelFiles& archive, const std::string
   std::vector<std::string> out;
   const torch::Tensor& value = archive.tensor(name);
   for (const auto& [other, tensor] : archive.tensors())
-    if (other != name && value.numel() > 0 && tensor.sizes() == value.sizes() && tensor.const_data_ptr() == value.const_data_ptr()) out.push_back(other);
+    if (other != name && value.numel() > 0 && tensor.sizes() == value.sizes() &&
+        tensor.const_data_ptr() == value.const_data_ptr())
+      out.push_back(other);
   return out;
 }
 

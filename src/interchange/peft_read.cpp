@@ -14,13 +14,15 @@ namespace fs = std::filesystem;
 namespace {
 
 /// Sites by the Hugging Face names of the modules that read their weights.
-std::map<std::string, const AdapterSite*> sites_by_module(const ModelFiles& archive, const std::vector<AdapterSite>& sites) {
+std::map<std::string, const AdapterSite*> sites_by_module(const ModelFiles& archive,
+                                                          const std::vector<AdapterSite>& sites) {
   std::map<std::string, const AdapterSite*> out;
   for (const auto& site : sites) {
     out[module_path(hugging_face_name(archive, site.path))] = &site;
     out.emplace(module_path(site.path), &site);  // of a folder that was made on the base model alone
     if (!site.fused_path.empty()) continue;
-    for (const auto& other : tied_names(archive, site.path)) out.emplace(module_path(hugging_face_name(archive, other)), &site);
+    for (const auto& other : tied_names(archive, site.path))
+      out.emplace(module_path(hugging_face_name(archive, other)), &site);
   }
   return out;
 }
@@ -52,7 +54,8 @@ class StateReader {
 
   void add(const std::string& name, const torch::Tensor& value) {
     if (const auto module = split_factor_bias(name)) add_factor_bias(without_peft_prefix(*module), value);
-    else if (const auto split = split_peft_factor(name)) add_factor(name, without_peft_prefix(split->first), split->second, value);
+    else if (const auto split = split_peft_factor(name))
+      add_factor(name, without_peft_prefix(split->first), split->second, value);
     else add_base_weight(name, value);
   }
 
@@ -65,7 +68,8 @@ class StateReader {
   }
 
  private:
-  void add_factor(const std::string& name, const std::string& module, const std::string& part, const torch::Tensor& value) {
+  void add_factor(const std::string& name, const std::string& module, const std::string& part,
+                  const torch::Tensor& value) {
     const auto site = by_module_.find(module);
     if (site == by_module_.end()) {
       errors_.add(name, " has no place in this model");
@@ -80,7 +84,8 @@ class StateReader {
     const torch::Tensor own = embedding ? value.t().contiguous() : value;
     const bool is_a = embedding ? part.ends_with("B") : part.ends_with("A");
     const auto [place, fresh] = out_.try_emplace(magnitude ? key + "magnitude" : key + (is_a ? "A" : "B"), own);
-    if (!fresh && !(place->second.sizes() == own.sizes() && place->second.dtype() == own.dtype() && at::allclose(place->second, own)))
+    if (!fresh && !(place->second.sizes() == own.sizes() && place->second.dtype() == own.dtype() &&
+                    at::allclose(place->second, own)))
       errors_.add(name, " differs from the factors of ", site->second->path, ", which is the same weight");
   }
 
@@ -105,24 +110,29 @@ class StateReader {
       const std::string key = "base/" + found->second.name;
       const torch::Tensor own_units = model_.in_training(found->second.name, value);
       // The file's order decides nothing: a bias of the factors may have come first.
-      out_[key] = out_.count(key) ? out_.at(key) + (own_units.to(out_.at(key).scalar_type()) - found->second.value.detach().to(torch::kCPU)) : own_units;
+      out_[key] =
+          out_.count(key)
+              ? out_.at(key) + (own_units.to(out_.at(key).scalar_type()) - found->second.value.detach().to(torch::kCPU))
+              : own_units;
       return;
     }
     const auto archived = archive_names_.find(own);
     if (archived == archive_names_.end()) errors_.add(name, " has no place in this model");
     else if (!same_values(value, archive_.tensor(archived->second)))
-      errors_.add(name, " holds other values than ", archived->second, " of this model: the adapter was trained beside another base, or trained ",
+      errors_.add(name, " holds other values than ", archived->second,
+                  " of this model: the adapter was trained beside another base, or trained ",
                   "that weight itself (modules_to_save, a resized vocabulary), which is not followed for this one");
   }
 
-  /// What PEFT takes out of W [out, in] when it loads such a folder: the leading part of W's singular value decomposition, or the first columns and rows of
-  /// its QR decomposition.
+  /// What PEFT takes out of W [out, in] when it loads such a folder: the leading part of W's singular value
+  /// decomposition, or the first columns and rows of its QR decomposition.
   void add_residual(const AdapterSite& site) {
     const std::string key = cat("adapter/", site.path, "/");
     const auto a = out_.find(key + "A");
     if (a == out_.end()) return;  // said where the state is loaded
     if (site.kind == SiteKind::embedding || site.transposed) {
-      errors_.add("init_lora_weights: PEFT starts ", site.path, site.transposed ? ", which is stored transposed," : ", an embedding,",
+      errors_.add("init_lora_weights: PEFT starts ", site.path,
+                  site.transposed ? ", which is stored transposed," : ", an embedding,",
                   " in another way than linear layers");
       return;
     }
@@ -144,7 +154,8 @@ class StateReader {
   double scale_of(const AdapterSite& site, int64_t rank) const {
     for (const auto& [module, values] : settings_.modules) {
       const auto found = by_module_.find(module);
-      if (found != by_module_.end() && found->second->path == site.path) return values.alpha / static_cast<double>(values.rank);
+      if (found != by_module_.end() && found->second->path == site.path)
+        return values.alpha / static_cast<double>(values.rank);
     }
     return settings_.alpha / static_cast<double>(rank);
   }
@@ -170,11 +181,13 @@ std::vector<std::string> other_names(const ModelFiles& archive, const AdapterSit
 
 }  // namespace
 
-std::vector<std::string> at_own_names(const std::vector<std::string>& patterns, const ModelFiles& archive, const std::vector<NamedTensor>& parameters) {
+std::vector<std::string> at_own_names(const std::vector<std::string>& patterns, const ModelFiles& archive,
+                                      const std::vector<NamedTensor>& parameters) {
   std::vector<std::string> out;
   for (const auto& pattern : patterns) {
     const size_t before = out.size();
-    const bool any = std::any_of(parameters.begin(), parameters.end(), [&](const NamedTensor& p) { return glob_matches(pattern, p.name); });
+    const bool any = std::any_of(parameters.begin(), parameters.end(),
+                                 [&](const NamedTensor& p) { return glob_matches(pattern, p.name); });
     for (const auto& [name, unused] : parameters)
       if (!any && glob_matches(pattern, hugging_face_name(archive, name))) out.push_back(name);
     if (out.size() == before) out.push_back(pattern);
@@ -182,12 +195,16 @@ std::vector<std::string> at_own_names(const std::vector<std::string>& patterns, 
   return out;
 }
 
-std::vector<std::string> at_tied_sites(const std::vector<std::string>& targets, const ModelFiles& archive, const std::vector<AdapterSite>& sites) {
+std::vector<std::string> at_tied_sites(const std::vector<std::string>& targets, const ModelFiles& archive,
+                                       const std::vector<AdapterSite>& sites) {
   std::vector<std::string> out;
   for (const auto& target : targets) {
-    const auto matches = [&](const std::string& path) { return glob_matches(target, path) || glob_matches(target, module_path(path)); };
+    const auto matches = [&](const std::string& path) {
+      return glob_matches(target, path) || glob_matches(target, module_path(path));
+    };
     std::string instead = target;
-    const bool any = std::any_of(sites.begin(), sites.end(), [&](const AdapterSite& site) { return matches(site.path); });
+    const bool any =
+        std::any_of(sites.begin(), sites.end(), [&](const AdapterSite& site) { return matches(site.path); });
     for (const auto& site : sites)
       for (const auto& other : any ? std::vector<std::string>{} : other_names(archive, site))
         if (matches(other)) instead = site.path;
@@ -209,10 +226,14 @@ void check_peft_folder(const fs::path& folder, const ModelFiles& archive, const 
     if (site == by_module.end()) errors.add(module, ": this model has no such weight that can be adapted");
     else of_site[site->second->path].push_back(module);
     if (site != by_module.end() && values.rank > std::min(site->second->weight.size(0), site->second->weight.size(1)))
-      errors.add(module, ": rank ", values.rank, " is more than the smaller side of ", site->second->path, " ", site->second->weight.sizes(),
-                 "; such factors are not made here. Merge the adapter into the model with PEFT (merge_and_unload), and export that");
+      errors.add(module, ": rank ", values.rank, " is more than the smaller side of ", site->second->path, " ",
+                 site->second->weight.sizes(),
+                 "; such factors are not made here. Merge the adapter into the model with PEFT (merge_and_unload), and "
+                 "export that");
     if (looks_up_by_itself(module))
-      errors.add(module, ": PEFT looks such a table up by another argument than the model does, so the adapter is not what it was trained as");
+      errors.add(module,
+                 ": PEFT looks such a table up by another argument than the model does, so the adapter is not what it "
+                 "was trained as");
   }
   for (const auto& site : sites) {
     const auto found = of_site.find(site.path);
@@ -221,15 +242,19 @@ void check_peft_folder(const fs::path& folder, const ModelFiles& archive, const 
     for (const auto& other : tied_names(archive, site.path)) names.push_back(other);
     // Where the files name a tied table once (a folder leaves lm_head out), its other modules cannot be told.
     const bool named_once = names.size() == 1 && site.kind == SiteKind::embedding;
-    const auto needed = named_once ? static_cast<size_t>(site.uses) : std::min<size_t>(static_cast<size_t>(site.uses), names.size());
+    const auto needed =
+        named_once ? static_cast<size_t>(site.uses) : std::min<size_t>(static_cast<size_t>(site.uses), names.size());
     if (found->second.size() < needed)
-      errors.add(join(found->second), ": this weight is tied: ", join(names), " are one, read in ", site.uses, " places, and the folder adapts ",
-                 found->second.size(), " of them; an adapter here changes every place. Merge it into the model with PEFT, or train with tie_word_embeddings: false");
+      errors.add(join(found->second), ": this weight is tied: ", join(names), " are one, read in ", site.uses,
+                 " places, and the folder adapts ", found->second.size(),
+                 " of them; an adapter here changes every place. Merge it into the model with PEFT, or train with "
+                 "tie_word_embeddings: false");
   }
   errors.throw_if_any(folder.string());
 }
 
-std::map<std::string, torch::Tensor> load_peft_state(const fs::path& folder, const ModelFiles& archive, const AdaptedModel& model) {
+std::map<std::string, torch::Tensor> load_peft_state(const fs::path& folder, const ModelFiles& archive,
+                                                     const AdaptedModel& model) {
   const torch::NoGradGuard no_grad;
   StateReader reader(folder, archive, model);
   for (const auto& [name, value] : load_tensors(peft_weights_file(folder)).tensors) reader.add(name, value);

@@ -18,24 +18,32 @@ using nlohmann::json;
 
 /// Does a value change nothing? PEFT writes every key, most of them like this.
 bool is_unset(const json& value) {
-  return value.is_null() || value == false || ((value.is_array() || value.is_object() || value.is_string()) && value.empty());
+  return value.is_null() || value == false ||
+         ((value.is_array() || value.is_object() || value.is_string()) && value.empty());
 }
 
-/// Keys that do not change what the factors mean: notes, what matters while PEFT trains or places weights, and details of starts that are refused by
-/// init_lora_weights where they matter. fan_in_fan_out follows the kind of layer, whatever it says.
+/// Keys that do not change what the factors mean: notes, what matters while PEFT trains or places weights, and details
+/// of starts that are refused by init_lora_weights where they matter. fan_in_fan_out follows the kind of layer,
+/// whatever it says.
 const std::set<std::string>& harmless_keys() {
   static const std::set<std::string> keys{
-      "task_type",     "auto_mapping",   "peft_version", "base_model_name_or_path", "revision",          "inference_mode",
-      "megatron_core", "loftq_config",   "eva_config",   "corda_config",            "lora_ga_config",    "fan_in_fan_out",
+      "task_type",      "auto_mapping",        "peft_version",     "base_model_name_or_path",
+      "revision",       "inference_mode",      "megatron_core",    "loftq_config",
+      "eva_config",     "corda_config",        "lora_ga_config",   "fan_in_fan_out",
       "runtime_config", "ensure_weight_tying", "qalora_group_size"};
   return keys;
 }
 
 /// Keys that are followed below.
 const std::set<std::string>& followed_keys() {
-  static const std::set<std::string> keys{
-      "peft_type",     "r",    "lora_alpha", "lora_dropout",    "use_rslora",     "use_dora",        "init_lora_weights",   "rank_pattern",
-      "alpha_pattern", "bias", "lora_bias",  "modules_to_save", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"};
+  static const std::set<std::string> keys{"peft_type",           "r",
+                                          "lora_alpha",          "lora_dropout",
+                                          "use_rslora",          "use_dora",
+                                          "init_lora_weights",   "rank_pattern",
+                                          "alpha_pattern",       "bias",
+                                          "lora_bias",           "modules_to_save",
+                                          "target_modules",      "exclude_modules",
+                                          "layers_to_transform", "layers_pattern"};
   return keys;
 }
 
@@ -72,7 +80,8 @@ class TargetRule {
     for (const auto& module : texts(settings, "modules_to_save")) saved_.emplace_back(module, "modules_to_save");
     if (settings.has("target_modules")) {
       names_ = texts(settings, "target_modules");
-      if (settings.root["target_modules"].is_string() && names_.front() != "all-linear") pattern_.emplace(names_.front(), "target_modules");
+      if (settings.root["target_modules"].is_string() && names_.front() != "all-linear")
+        pattern_.emplace(names_.front(), "target_modules");
       if (settings.root["target_modules"].is_string()) names_.clear();
       named_ = settings.root["target_modules"].is_array();
     }
@@ -87,7 +96,8 @@ class TargetRule {
     }
     for (const auto& pattern : texts(settings, "layers_pattern")) {
       if (pattern.empty()) continue;
-      check(pattern.find('|') == std::string::npos, "layers_pattern: '", pattern, "' holds a |, which is not read here");
+      check(pattern.find('|') == std::string::npos, "layers_pattern: '", pattern,
+            "' holds a |, which is not read here");
       layer_lists_.emplace_back(pattern, "layers_pattern");
     }
   }
@@ -102,12 +112,15 @@ class TargetRule {
     if (!named(names_, module)) return "target_modules";
     if (layers_.empty()) return std::nullopt;
     const auto layer = layer_of(module);
-    return layer && std::find(layers_.begin(), layers_.end(), *layer) != layers_.end() ? std::nullopt : std::optional<std::string>("layers_to_transform");
+    return layer && std::find(layers_.begin(), layers_.end(), *layer) != layers_.end()
+               ? std::nullopt
+               : std::optional<std::string>("layers_to_transform");
   }
 
  private:
   static bool named(const std::vector<std::string>& names, const std::string& module) {
-    return std::any_of(names.begin(), names.end(), [&](const std::string& name) { return module == name || module.ends_with("." + name); });
+    return std::any_of(names.begin(), names.end(),
+                       [&](const std::string& name) { return module == name || module.ends_with("." + name); });
   }
 
   /// The first number in the name that stands behind a list of layers.
@@ -116,9 +129,11 @@ class TargetRule {
       const size_t dot = module.find('.', begin);
       if (dot == std::string::npos) break;
       const std::string text = module.substr(begin, dot - begin);
-      if (!text.empty() && text.size() < 10 && std::all_of(text.begin(), text.end(), [](unsigned char c) { return std::isdigit(c); })) {
+      if (!text.empty() && text.size() < 10 &&
+          std::all_of(text.begin(), text.end(), [](unsigned char c) { return std::isdigit(c); })) {
         const std::string before = begin == 0 ? "" : module.substr(0, begin - 1);
-        const bool listed = std::any_of(layer_lists_.begin(), layer_lists_.end(), [&](const ModulePattern& p) { return p.is_end(before); });
+        const bool listed = std::any_of(layer_lists_.begin(), layer_lists_.end(),
+                                        [&](const ModulePattern& p) { return p.is_end(before); });
         if (layer_lists_.empty() ? part >= 2 : begin > 0 && listed) return std::stoll(text);
       }
       begin = dot + 1;
@@ -139,25 +154,29 @@ void check_keys(const JsonFile& settings, Errors& errors) {
   for (const auto& [key, value] : settings.root.items()) {
     if (followed_keys().count(key) || harmless_keys().count(key) || is_unset(value)) continue;
     if (key == "trainable_token_indices")
-      errors.add(key, ": rows of an embedding that were trained for themselves are not read; merge them into the model with PEFT ",
-                 "(merge_and_unload), and export that");
-    else if (key == "layer_replication")
-      errors.add(key, ": layers that are used several times are not made here");
+      errors.add(
+          key,
+          ": rows of an embedding that were trained for themselves are not read; merge them into the model with PEFT ",
+          "(merge_and_unload), and export that");
+    else if (key == "layer_replication") errors.add(key, ": layers that are used several times are not made here");
     else
       errors.add(key, ": expected nothing, found ", shown(value), "; what it does to the adapter is not followed here");
   }
 }
 
-/// How init_lora_weights changes the base weights. Other starts are values of the factors alone, which the file overwrites.
+/// How init_lora_weights changes the base weights. Other starts are values of the factors alone, which the file
+/// overwrites.
 PeftResidual residual_of(const JsonFile& settings, Errors& errors) {
   const auto found = settings.root.find("init_lora_weights");
   if (found == settings.root.end() || found->is_null() || found->is_boolean()) return PeftResidual::none;
   std::string start = found->is_string() ? found->get<std::string>() : "";
   if (start == "pissa") return PeftResidual::principal;
-  std::transform(start.begin(), start.end(), start.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::transform(start.begin(), start.end(), start.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   if (start == "olora") return PeftResidual::qr;
   if (start == "gaussian" || start == "eva" || start == "orthogonal") return PeftResidual::none;
-  errors.add("init_lora_weights: expected true, false, gaussian, eva, orthogonal, pissa or olora, found ", shown(*found),
+  errors.add("init_lora_weights: expected true, false, gaussian, eva, orthogonal, pissa or olora, found ",
+             shown(*found),
              "; PEFT changes the base weights by it when it loads the folder. Save the adapter as plain LoRA ",
              "(path_initial_model_for_weight_conversion of save_pretrained)");
   return PeftResidual::none;
@@ -168,7 +187,8 @@ bool is_name(const std::string& name) {
   return !name.empty() && std::all_of(name.begin(), name.end(), fits);
 }
 
-/// Modules that the folder has factors for. Names become patterns of targets: other characters than those of names are no names.
+/// Modules that the folder has factors for. Names become patterns of targets: other characters than those of names are
+/// no names.
 std::set<std::string> modules_of(const SafeTensorsFile& file, const fs::path& weights) {
   std::set<std::string> modules;
   for (const auto& [name, unused] : file.tensors()) {
@@ -190,17 +210,20 @@ bool is_table(const std::string& module) {
   return false;
 }
 
-/// Is the module one that PEFT saves as a whole, or inside one? It asks whether a module's name ends with the text: "norm" saves input_layernorm too.
+/// Is the module one that PEFT saves as a whole, or inside one? It asks whether a module's name ends with the text:
+/// "norm" saves input_layernorm too.
 bool is_saved(const std::string& module, const std::vector<std::string>& saved) {
   for (size_t dot = module.find('.');; dot = module.find('.', dot + 1)) {
     const std::string outer = module.substr(0, dot);
-    if (std::any_of(saved.begin(), saved.end(), [&](const std::string& name) { return outer.ends_with(name); })) return true;
+    if (std::any_of(saved.begin(), saved.end(), [&](const std::string& name) { return outer.ends_with(name); }))
+      return true;
     if (dot == std::string::npos) return false;
   }
 }
 
 /// Globs over the base weights that the adapter trained itself.
-std::vector<std::string> trained_weights(const SafeTensorsFile& file, const JsonFile& settings, const std::string& bias) {
+std::vector<std::string> trained_weights(const SafeTensorsFile& file, const JsonFile& settings,
+                                         const std::string& bias) {
   const std::vector<std::string> saved = texts(settings, "modules_to_save");
   std::set<std::string> out;
   for (const auto& [full, unused] : file.tensors()) {
@@ -220,7 +243,8 @@ std::map<std::string, int64_t> ranks_in(const SafeTensorsFile& file) {
   std::map<std::string, int64_t> out;
   for (const auto& [name, tensor] : file.tensors()) {
     const auto split = split_peft_factor(name);
-    if (split && tensor.shape.size() == 2 && split->second.ends_with("A")) out[without_peft_prefix(split->first)] = tensor.shape[0];
+    if (split && tensor.shape.size() == 2 && split->second.ends_with("A"))
+      out[without_peft_prefix(split->first)] = tensor.shape[0];
   }
   return out;
 }
@@ -229,14 +253,16 @@ void set_unless_given(Config& config, const std::string& key, const std::string&
   if (!config.section("adapter").has(key)) config.set(cat("adapter.", key, "=", value));
 }
 
-/// Ranks or alphas other than the folder's own, longer names first: a name is a pattern that shorter ones' ends may match.
+/// Ranks or alphas other than the folder's own, longer names first: a name is a pattern that shorter ones' ends may
+/// match.
 std::string own_values(const PeftFolder& folder, const std::function<std::string(const PeftModule&)>& differing) {
   std::vector<std::string> names;
   for (const auto& [name, unused] : folder.modules) names.push_back(name);
   std::stable_sort(names.begin(), names.end(), [](const auto& a, const auto& b) { return a.size() > b.size(); });
   json out = json::array();
   for (const auto& name : names)
-    if (const std::string value = differing(folder.modules.at(name)); !value.empty()) out.push_back(cat("*", name, "=", value));
+    if (const std::string value = differing(folder.modules.at(name)); !value.empty())
+      out.push_back(cat("*", name, "=", value));
   return out.dump();
 }
 
@@ -262,15 +288,19 @@ PeftFolder PeftFolder::read(const fs::path& folder) {
   check_keys(settings, errors);
   out.residual = residual_of(settings, errors);
   collect([&] { bias = settings.value("bias", bias); });
-  if (bias != "none" && bias != "all" && bias != "lora_only") errors.add("bias: expected none, all or lora_only, found '", bias, "'");
+  if (bias != "none" && bias != "all" && bias != "lora_only")
+    errors.add("bias: expected none, all or lora_only, found '", bias, "'");
   collect([&] { out.factor_bias = settings.value("lora_bias", false); });
   collect([&] { dora = settings.value("use_dora", false); });
   collect([&] { stabilised = settings.value("use_rslora", false); });
   collect([&] { out.rank = settings.at<int64_t>("r"); });
   collect([&] { out.alpha = settings.at<double>("lora_alpha"); });
-  collect([&] { if (settings.has("lora_dropout")) out.dropout = settings.at<double>("lora_dropout"); });
+  collect([&] {
+    if (settings.has("lora_dropout")) out.dropout = settings.at<double>("lora_dropout");
+  });
   if (dora && out.residual != PeftResidual::none)
-    errors.add("use_dora together with init_lora_weights ", shown(settings.root["init_lora_weights"]), " is not followed here");
+    errors.add("use_dora together with init_lora_weights ", shown(settings.root["init_lora_weights"]),
+               " is not followed here");
   std::optional<TargetRule> rule;
   std::optional<EndPatterns> ranks, alphas;
   collect([&] { rule.emplace(settings); });
@@ -284,7 +314,9 @@ PeftFolder PeftFolder::read(const fs::path& folder) {
   out.method = dora ? "dora" : out.residual != PeftResidual::none ? "pissa" : stabilised ? "rslora" : "lora";
   // Methods that know alpha / r only get an alpha with which that is alpha / sqrt(r).
   const bool convert = stabilised && out.method != "rslora";
-  const auto alpha_of = [&](double alpha, int64_t rank) { return convert ? alpha * std::sqrt(static_cast<double>(rank)) : alpha; };
+  const auto alpha_of = [&](double alpha, int64_t rank) {
+    return convert ? alpha * std::sqrt(static_cast<double>(rank)) : alpha;
+  };
   const double plain_alpha = out.alpha;
   const auto found_ranks = ranks_in(file);
   for (const auto& module : modules_of(file, weights)) {
@@ -296,7 +328,8 @@ PeftFolder PeftFolder::read(const fs::path& folder) {
     if (found != found_ranks.end() && found->second != whole)
       errors.add("rank_pattern and r say rank ", whole, " of ", module, ", its factors have rank ", found->second);
     if (const auto key = rule->left_out_by(module))
-      errors.add(*key, ": PEFT does not adapt ", module, " by it, so it leaves out the factors that the folder has for it");
+      errors.add(*key, ": PEFT does not adapt ", module,
+                 " by it, so it leaves out the factors that the folder has for it");
     out.modules[module] = {whole, alpha_of(alphas->at(module, plain_alpha), whole)};
   }
   out.alpha = alpha_of(plain_alpha, out.rank);
@@ -321,12 +354,15 @@ void adopt_peft_settings(Config& config) {
   set_unless_given(config, "rank", json(folder.rank).dump());
   set_unless_given(config, "alpha", json(folder.alpha).dump());
   if (folder.dropout) set_unless_given(config, "dropout", json(*folder.dropout).dump());
-  const std::string ranks = own_values(folder, [&](const PeftModule& m) { return m.rank == folder.rank ? "" : json(m.rank).dump(); });
-  const std::string alphas = own_values(folder, [&](const PeftModule& m) { return m.alpha == folder.alpha ? "" : json(m.alpha).dump(); });
+  const std::string ranks =
+      own_values(folder, [&](const PeftModule& m) { return m.rank == folder.rank ? "" : json(m.rank).dump(); });
+  const std::string alphas =
+      own_values(folder, [&](const PeftModule& m) { return m.alpha == folder.alpha ? "" : json(m.alpha).dump(); });
   if (ranks != "[]") set_unless_given(config, "ranks", ranks);
   if (alphas != "[]") set_unless_given(config, "alphas", alphas);
   json targets = json::array();
-  for (const auto& [module, unused] : folder.modules) targets.push_back("*" + module);  // the archive's own prefix stands before it
+  for (const auto& [module, unused] : folder.modules)
+    targets.push_back("*" + module);  // the archive's own prefix stands before it
   set_unless_given(config, "targets", targets.dump());
   if (!folder.trained.empty()) set_unless_given(config, "train_also", json(folder.trained).dump());
 }
@@ -343,10 +379,13 @@ std::vector<std::string> peft_labels(const fs::path& folder) {
 fs::path peft_weights_file(const fs::path& folder) {
   const fs::path file = folder / "adapter_model.safetensors";
   std::error_code ignored;
-  check(!fs::exists(folder / "adapter_model.bin", ignored) || fs::exists(file, ignored), folder.string(),
-        " holds adapter_model.bin, a pickle of Python, which is not read; convert it: python -c \"import torch, safetensors.torch as s; "
-        "s.save_file(torch.load('adapter_model.bin', weights_only=True), 'adapter_model.safetensors')\" in that folder");
-  check(fs::exists(file, ignored), folder.string(), " holds no adapter_model.safetensors; save the PEFT adapter with safe_serialization=True");
+  check(
+      !fs::exists(folder / "adapter_model.bin", ignored) || fs::exists(file, ignored), folder.string(),
+      " holds adapter_model.bin, a pickle of Python, which is not read; convert it: python -c \"import torch, "
+      "safetensors.torch as s; "
+      "s.save_file(torch.load('adapter_model.bin', weights_only=True), 'adapter_model.safetensors')\" in that folder");
+  check(fs::exists(file, ignored), folder.string(),
+        " holds no adapter_model.safetensors; save the PEFT adapter with safe_serialization=True");
   return file;
 }
 
@@ -367,7 +406,8 @@ std::optional<std::string> split_factor_bias(const std::string& name) {
 std::string without_peft_prefix(const std::string& name) {
   std::string out = name.starts_with(kPeftPrefix) ? name.substr(std::string(kPeftPrefix).size()) : name;
   for (const std::string wrapper : {".base_layer.", ".modules_to_save."})
-    for (size_t at = out.find(wrapper); at != std::string::npos; at = out.find(wrapper)) out.replace(at, wrapper.size(), ".");
+    for (size_t at = out.find(wrapper); at != std::string::npos; at = out.find(wrapper))
+      out.replace(at, wrapper.size(), ".");
   return out;
 }
 

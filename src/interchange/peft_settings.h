@@ -1,4 +1,5 @@
-// What a PEFT folder says of itself: its settings and the names of its tensors. Free of LibTorch; the values are read in interchange/peft.
+// What a PEFT folder says of itself: its settings and the names of its tensors. Free of LibTorch; the values are read
+// in interchange/peft.
 #pragma once
 
 #include <filesystem>
@@ -33,15 +34,17 @@ struct PeftFolder {
   std::optional<double> dropout;
   PeftResidual residual = PeftResidual::none;
   std::map<std::string, PeftModule> modules;  ///< by Hugging Face name
-  std::vector<std::string> trained;           ///< globs over names of base weights that the adapter trained itself (biases, modules_to_save)
-  bool factor_bias = false;                   ///< lora_bias
+  std::vector<std::string>
+      trained;  ///< globs over names of base weights that the adapter trained itself (biases, modules_to_save)
+  bool factor_bias = false;  ///< lora_bias
 
-  /// Throws one Error with every key that is of another type, that says what is not followed here, or that is not known and set.
+  /// Throws one Error with every key that is of another type, that says what is not followed here, or that is not known
+  /// and set.
   static PeftFolder read(const std::filesystem::path& folder);
 };
 
-/// When adapter.path names a PEFT folder, its method, ranks, alphas, dropout, targets and trained weights become the configuration's (an
-/// explicit key that says otherwise is a mistake). Throws Error as PeftFolder::read does.
+/// When adapter.path names a PEFT folder, its method, ranks, alphas, dropout, targets and trained weights become the
+/// configuration's (an explicit key that says otherwise is a mistake). Throws Error as PeftFolder::read does.
 void adopt_peft_settings(Config& config);
 
 /// True when the folder holds adapter_config.json.
@@ -53,7 +56,8 @@ inline constexpr const char* kPeftLabels = "labels";
 /// The classes of the folder's head in their order; empty where it does not say.
 std::vector<std::string> peft_labels(const std::filesystem::path& folder);
 
-/// adapter_model.safetensors of the folder. Throws Error when it is not there, with how to make it of an adapter_model.bin.
+/// adapter_model.safetensors of the folder. Throws Error when it is not there, with how to make it of an
+/// adapter_model.bin.
 std::filesystem::path peft_weights_file(const std::filesystem::path& folder);
 
 /// "base_model.model.a.b.lora_A.weight" -> {"base_model.model.a.b", "lora_A"}; nothing for other names.

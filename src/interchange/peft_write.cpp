@@ -17,8 +17,10 @@ namespace deeplora {
 namespace fs = std::filesystem;
 namespace {
 
-/// How PEFT names the factors of a module: an embedding's are kept transposed, delta^T = lora_embedding_B lora_embedding_A.
-void add_factors(std::vector<NamedTensor>& tensors, const std::string& module, const LowRankPair& pair, bool embedding) {
+/// How PEFT names the factors of a module: an embedding's are kept transposed, delta^T = lora_embedding_B
+/// lora_embedding_A.
+void add_factors(std::vector<NamedTensor>& tensors, const std::string& module, const LowRankPair& pair,
+                 bool embedding) {
   if (embedding) {
     tensors.push_back({cat(kPeftPrefix, module, ".lora_embedding_A"), pair.b.t().contiguous()});
     tensors.push_back({cat(kPeftPrefix, module, ".lora_embedding_B"), pair.a.t().contiguous()});
@@ -34,8 +36,8 @@ std::string task_type(const std::string& task, bool has_head) {
   return has_head ? "SEQ_CLS" : "FEATURE_EXTRACTION";
 }
 
-/// One pair whose update is that of both, the rows of `added` being a block of the weight's: PEFT knows no choice of rows, so B is zero in the
-/// others.
+/// One pair whose update is that of both, the rows of `added` being a block of the weight's: PEFT knows no choice of
+/// rows, so B is zero in the others.
 void add_block(LowRankPair& pair, const AdapterSite& site, const LowRankPair& added) {
   torch::NoGradGuard no_grad;
   const torch::Tensor b = torch::zeros({site.fused_weight.size(0), added.b.size(1)}, added.b.options());
@@ -45,7 +47,8 @@ void add_block(LowRankPair& pair, const AdapterSite& site, const LowRankPair& ad
   pair.a = pair.a.defined() ? torch::cat({pair.a, added.a}, 0) : added.a;
 }
 
-/// The same update by a rank of at most the smaller side: PiSSA's difference, and several blocks of one weight, may have more.
+/// The same update by a rank of at most the smaller side: PiSSA's difference, and several blocks of one weight, may
+/// have more.
 LowRankPair narrowed(const LowRankPair& pair) {
   torch::NoGradGuard no_grad;
   const int64_t out = pair.b.size(0), in = pair.a.size(1);
@@ -63,7 +66,8 @@ std::string obstacle(const AdapterSite& site, const std::optional<PeftUpdate>& u
   if (!site.stored_shape.empty()) return "the weight of a convolution has no place in a PEFT folder";
   if (!update) return "this method's update is not a LoRA pair";
   if (!site.fused_path.empty() && update->magnitude.defined())
-    return cat("PEFT keeps a magnitude for every row of ", site.fused_path, ", so DoRA at some of its rows has no place in a PEFT folder");
+    return cat("PEFT keeps a magnitude for every row of ", site.fused_path,
+               ", so DoRA at some of its rows has no place in a PEFT folder");
   return "";
 }
 
@@ -102,8 +106,10 @@ class FolderWriter {
   void add(const PeftFactors& factors) {
     const AdapterSite& site = factors.site;
     if (const auto own = own_head_of(archive_); own && site.archive_path().starts_with(own->module + ".")) {
-      errors_.add(site.path, ": the head that lies beside the model is none of the base model's, so its adapter has no place in a PEFT ",
-                  "folder; leave it out of adapter.targets");
+      errors_.add(
+          site.path,
+          ": the head that lies beside the model is none of the base model's, so its adapter has no place in a PEFT ",
+          "folder; leave it out of adapter.targets");
       return;
     }
     transposed_ |= site.transposed;
@@ -112,11 +118,13 @@ class FolderWriter {
     // PEFT has factors for every module: a tied weight's are written once for each of its names.
     for (const auto& other : tied_names(archive_, site.archive_path())) names.push_back(other);
     if (table && site.uses > 1 && names.size() == 1) {
-      errors_.add(site.path, ": the model reads this table in ", site.uses, " places, but its files name one: PEFT has factors for every module, so ",
+      errors_.add(site.path, ": the model reads this table in ", site.uses,
+                  " places, but its files name one: PEFT has factors for every module, so ",
                   "the others would go without; leave it out of adapter.targets, or export safetensors");
       return;
     }
-    for (const auto& name : names) add_module(name, factors, table && guess_role(name, SiteKind::linear) != "lm_head", name == names.front());
+    for (const auto& name : names)
+      add_module(name, factors, table && guess_role(name, SiteKind::linear) != "lm_head", name == names.front());
   }
 
   void add_trained(const AdaptedModel& model) {
@@ -152,25 +160,30 @@ class FolderWriter {
 
   nlohmann::ordered_json settings(const ModelCard& card, bool has_head) const {
     using nlohmann::ordered_json;
-    const auto number = [](double value) { return value == std::round(value) ? ordered_json(static_cast<int64_t>(value)) : ordered_json(value); };
+    const auto number = [](double value) {
+      return value == std::round(value) ? ordered_json(static_cast<int64_t>(value)) : ordered_json(value);
+    };
     nlohmann::ordered_json alphas = nlohmann::ordered_json::object();
     for (const auto& [module, alpha] : alphas_) alphas[module] = number(alpha);
-    return {{"peft_type", "LORA"},
-            {"task_type", task_type(card.task, has_head)},
-            {"base_model_name_or_path", card.base.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(card.base)},
-            {"r", rank_},
-            {"lora_alpha", number(alpha_)},
-            {"lora_dropout", 0.0},
-            {"bias", biases_ == Biases::none ? "none" : biases_ == Biases::adapted ? "lora_only" : "all"},
-            {"fan_in_fan_out", transposed_},
-            {"inference_mode", true},
-            {"init_lora_weights", true},
-            {"use_rslora", false},
-            {"use_dora", dora_},
-            {"target_modules", modules_},
-            {"rank_pattern", ranks_},
-            {"alpha_pattern", alphas},
-            {"modules_to_save", saved_.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(saved_)}};
+    return {
+        {"peft_type", "LORA"},
+        {"task_type", task_type(card.task, has_head)},
+        {"base_model_name_or_path", card.base.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(card.base)},
+        {"r", rank_},
+        {"lora_alpha", number(alpha_)},
+        {"lora_dropout", 0.0},
+        {"bias", biases_ == Biases::none      ? "none"
+                 : biases_ == Biases::adapted ? "lora_only"
+                                              : "all"},
+        {"fan_in_fan_out", transposed_},
+        {"inference_mode", true},
+        {"init_lora_weights", true},
+        {"use_rslora", false},
+        {"use_dora", dora_},
+        {"target_modules", modules_},
+        {"rank_pattern", ranks_},
+        {"alpha_pattern", alphas},
+        {"modules_to_save", saved_.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(saved_)}};
   }
 
  private:
@@ -178,14 +191,17 @@ class FolderWriter {
     const std::string module = module_path(hugging_face_name(archive_, name));
     const LowRankPair& pair = factors.update.pair;
     if (looks_up_by_itself(module)) {
-      errors_.add(name, ": PEFT would look this table up by another argument than the model does; leave it out of adapter.targets, or ",
+      errors_.add(name,
+                  ": PEFT would look this table up by another argument than the model does; leave it out of "
+                  "adapter.targets, or ",
                   "export torchscript or safetensors");
       return;
     }
     if (factors.update.magnitude.defined()) {
       dora_ = true;
       if (factors.site.kind == SiteKind::embedding && !embedding) {
-        errors_.add(name, ": tied to ", factors.site.path, ": PEFT's DoRA scales rows of an output layer and columns of a table, so one weight ",
+        errors_.add(name, ": tied to ", factors.site.path,
+                    ": PEFT's DoRA scales rows of an output layer and columns of a table, so one weight ",
                     "that is both has no place in a PEFT folder; export torchscript or safetensors");
         return;
       }
@@ -204,7 +220,8 @@ class FolderWriter {
     if (alpha != alpha_) alphas_[module] = alpha;
   }
 
-  /// Whole modules are modules_to_save; biases of others lie beside the factors, of adapted modules inside PEFT's layer.
+  /// Whole modules are modules_to_save; biases of others lie beside the factors, of adapted modules inside PEFT's
+  /// layer.
   void add_trained(const std::string& name, const torch::Tensor& value, const std::set<std::string>& trained) {
     const std::string hf = hugging_face_name(archive_, name), part = hf.substr(hf.rfind('.') + 1);
     const std::string module = hf.substr(0, hf.size() - std::min(hf.size(), part.size() + 1));
@@ -219,7 +236,9 @@ class FolderWriter {
       tensors_.push_back({kPeftPrefix + hf, value});
       biases_ = Biases::all;
     } else if (whole.empty()) {
-      errors_.add(name, " is trained itself, but not all of its module: PEFT keeps whole modules (modules_to_save) or biases; export ",
+      errors_.add(name,
+                  " is trained itself, but not all of its module: PEFT keeps whole modules (modules_to_save) or "
+                  "biases; export ",
                   "torchscript or safetensors");
     } else {
       tensors_.push_back({kPeftPrefix + hf, value});
@@ -232,10 +251,12 @@ class FolderWriter {
     for (size_t dot = name.find('.'); dot != std::string::npos; dot = name.find('.', dot + 1)) {
       const std::string begin = name.substr(0, dot + 1);
       bool all = true;
-      for (const auto& [other, unused] : archive_.tensors()) all &= !other.starts_with(begin) || parameters_.count(other) == 0 || trained.count(other) != 0;
+      for (const auto& [other, unused] : archive_.tensors())
+        all &= !other.starts_with(begin) || parameters_.count(other) == 0 || trained.count(other) != 0;
       if (!all) continue;
       const std::string module = hugging_face_name(archive_, name.substr(0, dot));
-      if (module.empty() || begin.size() <= archive_.export_info().value("prefix", std::string()).size()) continue;  // all of the model
+      if (module.empty() || begin.size() <= archive_.export_info().value("prefix", std::string()).size())
+        continue;  // all of the model
       return module;
     }
     return "";
@@ -258,8 +279,11 @@ class FolderWriter {
 
 }  // namespace
 
-void save_peft_folder(const fs::path& folder, const ModelFiles& archive, const AdaptedModel& model, const ModelCard& card) {
-  check(!model.adapters().empty(), "this run has no adapters (method none or full), so there is nothing to write for PEFT; export torchscript or safetensors");
+void save_peft_folder(const fs::path& folder, const ModelFiles& archive, const AdaptedModel& model,
+                      const ModelCard& card) {
+  check(!model.adapters().empty(),
+        "this run has no adapters (method none or full), so there is nothing to write for PEFT; export torchscript or "
+        "safetensors");
   check(!fs::exists(folder), "output ", folder.string(), " exists already; choose another --output");
   FolderWriter writer(archive);
   for (const auto& factors : peft_factors(model)) writer.add(factors);
@@ -281,7 +305,8 @@ void save_peft_folder(const fs::path& folder, const ModelFiles& archive, const A
 ExportForm peft_form() {
   return {"the adapter as a folder that PEFT loads", [](const ExportSource& s, const fs::path& output) {
             const std::string ending = output.extension().string();
-            check(ending != ".safetensors" && ending != ".pt" && ending != ".bin", "--output ", output.string(), ": a PEFT adapter is a folder; name one without ", ending);
+            check(ending != ".safetensors" && ending != ".pt" && ending != ".bin", "--output ", output.string(),
+                  ": a PEFT adapter is a folder; name one without ", ending);
             save_peft_folder(output, s.files, s.adapted, s.card);
             if (s.card.base.empty())
               log_info("the archive does not say which model it was exported from, so adapter_config.json names none ",

@@ -22,9 +22,10 @@ bool is_derived(const std::string& name) {
   return false;
 }
 
-/// Weights under their Hugging Face names, tied ones once; a head that no model of transformers has goes to `head`. Of a folder under a head for texts only what
-/// `read` names: its own output layer or pooler has no place in the class.
-void collect_weights(const ModelFiles& archive, const std::set<std::string>& read, std::vector<NamedTensor>& weights, std::vector<NamedTensor>& head) {
+/// Weights under their Hugging Face names, tied ones once; a head that no model of transformers has goes to `head`. Of
+/// a folder under a head for texts only what `read` names: its own output layer or pooler has no place in the class.
+void collect_weights(const ModelFiles& archive, const std::set<std::string>& read, std::vector<NamedTensor>& weights,
+                     std::vector<NamedTensor>& head) {
   std::set<std::string> names;
   const std::set<std::string> parameters = parameter_names(archive);
   std::set<std::pair<const void*, std::vector<int64_t>>> places;
@@ -54,14 +55,17 @@ MergedWeights merged_weights_of(const ModelFiles& archive, const AdaptedModel& a
   const auto target = open_model_files(archive.file());
   merge_into(*target, archive, adapted, out.report);
   const bool heads_texts = archive.class_head() || adapted.new_head() || own_head_of(archive);
-  collect_weights(*target, heads_texts && !archive.holds_code() ? adapted.base_names() : std::set<std::string>{}, out.weights, out.head);
+  collect_weights(*target, heads_texts && !archive.holds_code() ? adapted.base_names() : std::set<std::string>{},
+                  out.weights, out.head);
   if (adapted.new_head()) out.head = head_tensors(*adapted.new_head());
   return out;
 }
 
-/// Files of the model that say nothing of the merged one: what wrote them, and modules of sentence-transformers that are no part of it.
+/// Files of the model that say nothing of the merged one: what wrote them, and modules of sentence-transformers that
+/// are no part of it.
 bool stays_behind(const std::string& name) {
-  for (const char* other : {"export.json", "deeplora.json", "modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"})
+  for (const char* other : {"export.json", "deeplora.json", "modules.json", "config_sentence_transformers.json",
+                            "sentence_bert_config.json"})
     if (name == other) return true;
   return fs::path(name).filename() != name;  // never outside the folder
 }
@@ -69,11 +73,13 @@ bool stays_behind(const std::string& name) {
 }  // namespace
 
 std::vector<NamedTensor> head_tensors(const ModelWithHead& head) {
-  const FoldedHead folded = fold(head, head.options().shift == 0 && head.options().scale == 1 ? torch::kFloat32 : torch::kFloat64);
+  const FoldedHead folded =
+      fold(head, head.options().shift == 0 && head.options().scale == 1 ? torch::kFloat32 : torch::kFloat64);
   return {{"weight", folded.weight}, {"bias", folded.bias}};
 }
 
-MergeReport write_merged_folder(const fs::path& folder, const ModelFiles& archive, const AdaptedModel& adapted, const ModelCard& card) {
+MergeReport write_merged_folder(const fs::path& folder, const ModelFiles& archive, const AdaptedModel& adapted,
+                                const ModelCard& card) {
   const torch::NoGradGuard no_grad;
   const MergedWeights merged = merged_weights_of(archive, adapted);
   save_tensors(folder / "model.safetensors", merged.weights, {{"format", "pt"}});
@@ -85,7 +91,8 @@ MergeReport write_merged_folder(const fs::path& folder, const ModelFiles& archiv
   return merged.report;
 }
 
-MergeReport export_safetensors(const ModelFiles& archive, const AdaptedModel& adapted, const fs::path& output, const ModelCard& card) {
+MergeReport export_safetensors(const ModelFiles& archive, const AdaptedModel& adapted, const fs::path& output,
+                               const ModelCard& card) {
   const torch::NoGradGuard no_grad;
   if (output.extension() == ".safetensors") {
     MergedWeights merged = merged_weights_of(archive, adapted);
@@ -94,13 +101,18 @@ MergeReport export_safetensors(const ModelFiles& archive, const AdaptedModel& ad
     return merged.report;
   }
   MergeReport report;
-  write_folder_atomically(output, [&](const fs::path& folder) { report = write_merged_folder(folder, archive, adapted, card); });
+  write_folder_atomically(
+      output, [&](const fs::path& folder) { report = write_merged_folder(folder, archive, adapted, card); });
   return report;
 }
 
 ExportForm safetensors_form() {
-  return {"merged weights under Hugging Face names: a folder that transformers opens, or one file where the output ends in .safetensors",
-          [](const ExportSource& s, const fs::path& output) { return said_of_merge(export_safetensors(s.files, s.adapted, output, s.card)); }};
+  return {
+      "merged weights under Hugging Face names: a folder that transformers opens, or one file where the output ends in "
+      ".safetensors",
+      [](const ExportSource& s, const fs::path& output) {
+        return said_of_merge(export_safetensors(s.files, s.adapted, output, s.card));
+      }};
 }
 
 }  // namespace deeplora

@@ -1,4 +1,5 @@
-// A folder that SentenceTransformer(...) opens: Transformer, Pooling, and the linear head as Dense, so that encode() gives the run's logits.
+// A folder that SentenceTransformer(...) opens: Transformer, Pooling, and the linear head as Dense, so that encode()
+// gives the run's logits.
 #include <torch/torch.h>
 
 #include "core/files.h"
@@ -17,14 +18,19 @@ using nlohmann::ordered_json;
 void check_is_for_sentence_transformers(const ExportSource& s) {
   const char* instead = "; export safetensors";
   check(!s.card.pooling.empty(), "export --to sentence-transformers: ",
-        s.files.class_head() ? cat("the run's head is transformers' own (", s.files.class_head()->architecture, "), none of sentence-transformers' modules")
+        s.files.class_head() ? cat("the run's head is transformers' own (", s.files.class_head()->architecture,
+                                   "), none of sentence-transformers' modules")
                              : cat("a run of task ", s.card.task, " has no pooling and linear head"),
         instead);
-  check(!s.info["data"].contains("text_pair") || s.info["data"]["text_pair"] == "", "export --to sentence-transformers: the task reads pairs of texts, encode() single ones",
-        instead);
-  check(s.files.extra("config.json").has_value(), "export --to sentence-transformers: the model has no config.json, so transformers cannot open it", instead);
-  check(s.files.extra("tokenizer.json") || s.files.extra("tokenizer_config.json"), "export --to sentence-transformers: the model brings no tokenizer files along", instead);
-  check(s.card.pad_id.has_value(), "export --to sentence-transformers: the tokenizer's files name no padding token, without which encode() takes no batch; name one in ",
+  check(!s.info["data"].contains("text_pair") || s.info["data"]["text_pair"] == "",
+        "export --to sentence-transformers: the task reads pairs of texts, encode() single ones", instead);
+  check(s.files.extra("config.json").has_value(),
+        "export --to sentence-transformers: the model has no config.json, so transformers cannot open it", instead);
+  check(s.files.extra("tokenizer.json") || s.files.extra("tokenizer_config.json"),
+        "export --to sentence-transformers: the model brings no tokenizer files along", instead);
+  check(s.card.pad_id.has_value(),
+        "export --to sentence-transformers: the tokenizer's files name no padding token, without which encode() takes "
+        "no batch; name one in ",
         "tokenizer_config.json (pad_token)", instead);
 }
 
@@ -35,36 +41,44 @@ ordered_json module_entry(int64_t index, const std::string& type, const std::str
 /// 1_Pooling/config.json in the spelling that every version reads.
 ordered_json pooling_config(const std::string& pooling, int64_t width) {
   ordered_json out{{"word_embedding_dimension", width}};
-  for (const auto& [name, key] : {std::pair{"cls", "cls_token"}, {"mean", "mean_tokens"}, {"max", "max_tokens"}, {"last", "lasttoken"}})
+  for (const auto& [name, key] :
+       {std::pair{"cls", "cls_token"}, {"mean", "mean_tokens"}, {"max", "max_tokens"}, {"last", "lasttoken"}})
     out[cat("pooling_mode_", key)] = pooling == name;
   for (const char* key : {"mean_sqrt_len_tokens", "weightedmean_tokens"}) out[cat("pooling_mode_", key)] = false;
   out["include_prompt"] = true;
   return out;
 }
 
-void write_json(const fs::path& file, const ordered_json& content) { write_file_atomically(file, content.dump(2) + "\n"); }
+void write_json(const fs::path& file, const ordered_json& content) {
+  write_file_atomically(file, content.dump(2) + "\n");
+}
 
 /// The modules around the merged weights, in a folder that holds these.
 void add_modules(const fs::path& folder, const ExportSource& s) {
   const auto head = load_tensors(folder / kHeadFile).tensors;
   const torch::Tensor weight = head.at("weight").to(torch::kFloat32), bias = head.at("bias").to(torch::kFloat32);
   for (const char* name : {"1_Pooling", "2_Dense"}) fs::create_directory(folder / name);
-  write_json(folder / "modules.json", {module_entry(0, "Transformer", ""), module_entry(1, "Pooling", "1_Pooling"), module_entry(2, "Dense", "2_Dense")});
-  write_json(folder / "config_sentence_transformers.json", {{"prompts", ordered_json::object()}, {"default_prompt_name", nullptr}});
-  write_json(folder / "sentence_bert_config.json", {{"max_seq_length", s.info["data"]["max_length"]}, {"do_lower_case", false}});
+  write_json(folder / "modules.json", {module_entry(0, "Transformer", ""), module_entry(1, "Pooling", "1_Pooling"),
+                                       module_entry(2, "Dense", "2_Dense")});
+  write_json(folder / "config_sentence_transformers.json",
+             {{"prompts", ordered_json::object()}, {"default_prompt_name", nullptr}});
+  write_json(folder / "sentence_bert_config.json",
+             {{"max_seq_length", s.info["data"]["max_length"]}, {"do_lower_case", false}});
   write_json(folder / "1_Pooling/config.json", pooling_config(s.card.pooling, weight.size(1)));
   write_json(folder / "2_Dense/config.json", {{"in_features", weight.size(1)},
                                               {"out_features", weight.size(0)},
                                               {"bias", true},
                                               {"activation_function", "torch.nn.modules.linear.Identity"}});
-  save_tensors(folder / "2_Dense/model.safetensors", {{"linear.weight", weight}, {"linear.bias", bias}}, {{"format", "pt"}});
+  save_tensors(folder / "2_Dense/model.safetensors", {{"linear.weight", weight}, {"linear.bias", bias}},
+               {{"format", "pt"}});
   write_file_atomically(folder / "README.md", sentence_transformers_readme(s.files, s.card));
 }
 
 }  // namespace
 
 ExportForm sentence_transformers_form() {
-  return {"merged weights, pooling and linear head as a folder that SentenceTransformer opens", [](const ExportSource& s, const fs::path& output) {
+  return {"merged weights, pooling and linear head as a folder that SentenceTransformer opens",
+          [](const ExportSource& s, const fs::path& output) {
             check_is_for_sentence_transformers(s);
             MergeReport report;
             write_folder_atomically(output, [&](const fs::path& folder) {

@@ -10,7 +10,8 @@ namespace deeplora {
 namespace fs = std::filesystem;
 namespace {
 
-/// Rows of several lengths, so that a pooling that reads padding is found out. Cells that are padding hold `padding`, and no others.
+/// Rows of several lengths, so that a pooling that reads padding is found out. Cells that are padding hold `padding`,
+/// and no others.
 Batch rows_of_several_lengths(const TorchScriptArchive& archive, LanguageModel& live, std::optional<int64_t> padding) {
   Batch batch = probe_batch(archive, live, /*tokens=*/0, /*rows=*/9);
   if (!padding) return batch;
@@ -30,18 +31,24 @@ std::string info_of_wrapped(const TorchScriptArchive& archive, const ModelWithHe
   return info.dump(2);
 }
 
-/// Largest difference, relative to the largest logit; of a regression, in units of the targets' spread, whatever their mean is.
-double difference_of(const torch::Tensor& found, const torch::Tensor& expected, const ModelWithHead* head, const torch::Tensor& mask) {
-  if (!head || (head->options().shift == 0 && head->options().scale == 1)) return relative_difference(found, expected, mask);
-  const auto standard = [&](const torch::Tensor& x) { return (x.to(torch::kCPU, torch::kFloat64) - head->options().shift) / head->options().scale; };
+/// Largest difference, relative to the largest logit; of a regression, in units of the targets' spread, whatever their
+/// mean is.
+double difference_of(const torch::Tensor& found, const torch::Tensor& expected, const ModelWithHead* head,
+                     const torch::Tensor& mask) {
+  if (!head || (head->options().shift == 0 && head->options().scale == 1))
+    return relative_difference(found, expected, mask);
+  const auto standard = [&](const torch::Tensor& x) {
+    return (x.to(torch::kCPU, torch::kFloat64) - head->options().shift) / head->options().scale;
+  };
   const torch::Tensor a = standard(found), b = standard(expected);
   return (a - b).abs().max().item<double>() / std::max(1.0, b.abs().max().item<double>());
 }
 
 }  // namespace
 
-MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveInterface& interface, AdaptedModel& adapted,
-                               const nlohmann::ordered_json& info, const fs::path& output, std::optional<int64_t> padding) {
+MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveInterface& interface,
+                               AdaptedModel& adapted, const nlohmann::ordered_json& info, const fs::path& output,
+                               std::optional<int64_t> padding) {
   torch::NoGradGuard no_grad;
   LanguageModel& live = adapted.model();
   const ModelWithHead* head = adapted.new_head().get();
@@ -49,7 +56,8 @@ MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveI
   live.eval();
   if (!live.takes_padding()) padding.reset();  // its rows have none
   const Batch probe = rows_of_several_lengths(archive, live, padding);
-  const torch::Device device = archive.tensors().empty() ? torch::Device(torch::kCPU) : archive.tensors().front().value.device();
+  const torch::Device device =
+      archive.tensors().empty() ? torch::Device(torch::kCPU) : archive.tensors().front().value.device();
   const torch::Tensor expected = output_of(live.forward(probe.to(device)));
   live.train(was_training);
 
@@ -61,7 +69,8 @@ MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveI
   merge_into(target, archive, adapted, report);
   auto extras = archive.extras();
   extras["deeplora.json"] = info.dump(2);
-  if (const auto state = info.find("task_state"); state != info.end() && state->contains("labels") && extras.count("config.json"))
+  if (const auto state = info.find("task_state");
+      state != info.end() && state->contains("labels") && extras.count("config.json"))
     extras["config.json"] = with_labels(extras["config.json"], (*state)["labels"].get<std::vector<std::string>>());
   ArchiveInterface merged_interface = interface;
   torch::jit::Module module = target.module();
@@ -76,19 +85,24 @@ MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveI
     TorchScriptArchive::save(module, extras, temporary);
     const TorchScriptArchive written = TorchScriptArchive::load(temporary);
     const torch::Tensor found = ArchiveForward(written, merged_interface)(probe);
-    check(found.sizes() == expected.sizes(), "the merged model gives shape ", found.sizes(), ", the live model ", expected.sizes());
+    check(found.sizes() == expected.sizes(), "the merged model gives shape ", found.sizes(), ", the live model ",
+          expected.sizes());
     report.difference = difference_of(found, expected, head, output_mask(probe));
-    check(report.difference <= dtype_tolerance(archive, 3e-2, 2e-1), "the merged model's output differs from the live model's by ", report.difference,
+    check(report.difference <= dtype_tolerance(archive, 3e-2, 2e-1),
+          "the merged model's output differs from the live model's by ", report.difference,
           " (relative); nothing was written");
   });
   return report;
 }
 
 ExportForm torchscript_form() {
-  return {"the archive's own code, names, dtypes and extra files with the merged weights; a new head beside it", [](const ExportSource& s, const fs::path& output) {
+  return {"the archive's own code, names, dtypes and extra files with the merged weights; a new head beside it",
+          [](const ExportSource& s, const fs::path& output) {
             const std::string ending = output.extension().string();
-            check(ending == ".pt" || ending == ".pth" || ending == ".ts" || ending == ".jit", "--output ", output.string(), ": a TorchScript model is a file; name it with .pt");
-            const MergeReport report = export_torchscript(archive_of(s.files, "export --to torchscript"), s.interface, s.adapted, s.info, output, s.padding);
+            check(ending == ".pt" || ending == ".pth" || ending == ".ts" || ending == ".jit", "--output ",
+                  output.string(), ": a TorchScript model is a file; name it with .pt");
+            const MergeReport report = export_torchscript(archive_of(s.files, "export --to torchscript"), s.interface,
+                                                          s.adapted, s.info, output, s.padding);
             return cat(said_of_merge(report), "; reloaded, equals the adapted model to ", report.difference);
           }};
 }

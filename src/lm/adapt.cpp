@@ -16,7 +16,8 @@ std::string module_of(const std::string& parameter) {
   return dot == std::string::npos ? "" : parameter.substr(0, dot);
 }
 
-/// Parameters of the archive's own head: its weights, and what lies beside them in their modules or is added behind them.
+/// Parameters of the archive's own head: its weights, and what lies beside them in their modules or is added behind
+/// them.
 std::set<std::string> head_parameters(LanguageModel& model) {
   std::set<std::string> modules, out;
   for (const auto& site : model.sites()) {
@@ -30,17 +31,19 @@ std::set<std::string> head_parameters(LanguageModel& model) {
   return out;
 }
 
-/// Trained from here on, in float32 at least: in half precision most steps are smaller than the distance to the next number, and Adam's epsilon is zero in
-/// float16. The tensor itself becomes wide, wherever the model holds it; a model that computes in half precision rounds what it reads.
+/// Trained from here on, in float32 at least: in half precision most steps are smaller than the distance to the next
+/// number, and Adam's epsilon is zero in float16. The tensor itself becomes wide, wherever the model holds it; a model
+/// that computes in half precision rounds what it reads.
 void train_in_float32(torch::Tensor& value) {
-  if (value.scalar_type() == torch::kHalf || value.scalar_type() == torch::kBFloat16) value.set_data(value.to(torch::kFloat32));
+  if (value.scalar_type() == torch::kHalf || value.scalar_type() == torch::kBFloat16)
+    value.set_data(value.to(torch::kFloat32));
   value.set_requires_grad(true);
 }
 
 }  // namespace
 
-void AdaptedModel::add_adapters(const std::vector<AdapterSite>& sites, const AdapterFactory& factory, uint64_t seed, torch::Device device,
-                                const LeadingGradient& leading_gradient) {
+void AdaptedModel::add_adapters(const std::vector<AdapterSite>& sites, const AdapterFactory& factory, uint64_t seed,
+                                torch::Device device, const LeadingGradient& leading_gradient) {
   // Large weights first: whether a rank above one's smaller side is an error depends on whether any has room for it.
   const auto smaller_side = [&](size_t i) { return std::min(sites[i].weight.size(0), sites[i].weight.size(1)); };
   std::vector<size_t> order(sites.size());
@@ -55,7 +58,8 @@ void AdaptedModel::add_adapters(const std::vector<AdapterSite>& sites, const Ada
     context.kind = site.kind;
     context.weight = site.weight;
     context.generator = make_generator(seed, "init/" + site.path);
-    if (leading_gradient) context.leading_gradient = [&leading_gradient, &site](int64_t k) { return leading_gradient(site, k); };
+    if (leading_gradient)
+      context.leading_gradient = [&leading_gradient, &site](int64_t k) { return leading_gradient(site, k); };
     context.factor_options = torch::TensorOptions(device).dtype(
         site.weight.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32);
     try {
@@ -80,7 +84,8 @@ void AdaptedModel::detach() {
 }
 
 void AdaptedModel::keep(const NamedTensor& parameter, bool train) {
-  const bool there = std::any_of(trained_base_.begin(), trained_base_.end(), [&](const NamedTensor& kept) { return kept.name == parameter.name; });
+  const bool there = std::any_of(trained_base_.begin(), trained_base_.end(),
+                                 [&](const NamedTensor& kept) { return kept.name == parameter.name; });
   if (there) return;
   trained_base_.push_back(parameter);
   if (train) train_in_float32(trained_base_.back().value);
@@ -131,7 +136,8 @@ bool AdaptedModel::train_archive_head(const std::set<std::string>& adapted) {
   return !heads.empty();
 }
 
-void AdaptedModel::train_also(const std::vector<std::string>& patterns, const std::set<std::string>& adapted, bool heads) {
+void AdaptedModel::train_also(const std::vector<std::string>& patterns, const std::set<std::string>& adapted,
+                              bool heads) {
   if (patterns.empty()) return;
   const std::set<std::string> head = head_parameters(*model_);
   const auto parameters = model_->base_parameters();
@@ -150,7 +156,8 @@ void AdaptedModel::train_also(const std::vector<std::string>& patterns, const st
   }
   errors.throw_if_any("adapter.train_also");
   for (const auto& parameter : parameters)
-    if (chosen.count(parameter.name) && !adapted.count(parameter.name)) keep(parameter, heads || !head.count(parameter.name));
+    if (chosen.count(parameter.name) && !adapted.count(parameter.name))
+      keep(parameter, heads || !head.count(parameter.name));
 }
 
 std::vector<ParamGroup> AdaptedModel::param_groups(double made_head_scale, double own_head_scale) const {
@@ -164,7 +171,8 @@ std::vector<ParamGroup> AdaptedModel::param_groups(double made_head_scale, doubl
   for (const auto& [site, adapter] : adapters_)
     for (const auto& group : adapter->param_groups())
       for (const auto& [name, value] : group.params)
-        group_of(group.lr_scale, group.decay, group.orthonormal).params.push_back({cat("adapter/", site.path, "/", name), value});
+        group_of(group.lr_scale, group.decay, group.orthonormal)
+            .params.push_back({cat("adapter/", site.path, "/", name), value});
   const std::set<std::string> heads = head_parameters(*model_);
   for (const auto& [name, value] : trained_base_) {
     if (!value.requires_grad()) continue;

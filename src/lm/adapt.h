@@ -22,7 +22,8 @@ struct AttachedAdapter {
 /// Leading k singular pairs of the loss's gradient at a site (see AdapterContext).
 using LeadingGradient = std::function<SingularPairs(const AdapterSite& site, int64_t k)>;
 
-/// An output layer that starts here learns in units of the targets' spread; files hold it in the targets' own: W scale, b scale + shift.
+/// An output layer that starts here learns in units of the targets' spread; files hold it in the targets' own: W scale,
+/// b scale + shift.
 struct OutputUnits {
   std::string weight, bias;  ///< names in the files
   double shift = 0, scale = 1;
@@ -30,8 +31,8 @@ struct OutputUnits {
 
 /// What one run trains: adapters at sites, a head, or base weights.
 ///
-/// Trained tensors have fixed names in files: "adapter/<weight path>/<factor>", "head/weight", "head/bias" (a new head) and
-/// "base/<archive name>" (weights of the archive that are trained themselves: `full`, or the archive's own head).
+/// Trained tensors have fixed names in files: "adapter/<weight path>/<factor>", "head/weight", "head/bias" (a new head)
+/// and "base/<archive name>" (weights of the archive that are trained themselves: `full`, or the archive's own head).
 class AdaptedModel {
  public:
   /// `new_head` is the same object as `model` when a head was added, else null.
@@ -40,15 +41,16 @@ class AdaptedModel {
 
   /// Builds an adapter for every site and attaches it. `leading_gradient` may be empty.
   /// Throws Error with every site that the method cannot adapt.
-  void add_adapters(const std::vector<AdapterSite>& sites, const AdapterFactory& factory, uint64_t seed, torch::Device device,
-                    const LeadingGradient& leading_gradient);
+  void add_adapters(const std::vector<AdapterSite>& sites, const AdapterFactory& factory, uint64_t seed,
+                    torch::Device device, const LeadingGradient& leading_gradient);
   /// Trains every weight of the base.
   void train_base();
-  /// Trains the archive's own head (sites with role "head"), but for the weights at the paths `adapted`: what has an adapter stays as it is. False when the
-  /// archive has no head.
+  /// Trains the archive's own head (sites with role "head"), but for the weights at the paths `adapted`: what has an
+  /// adapter stays as it is. False when the archive has no head.
   bool train_archive_head(const std::set<std::string>& adapted = {});
-  /// Takes base weights whose archive names match a glob to what is trained and kept in files, but for those at the paths `adapted`. A head's are only kept
-  /// where `heads` is false. Throws Error with every pattern that matches nothing.
+  /// Takes base weights whose archive names match a glob to what is trained and kept in files, but for those at the
+  /// paths `adapted`. A head's are only kept where `heads` is false. Throws Error with every pattern that matches
+  /// nothing.
   void train_also(const std::vector<std::string>& patterns, const std::set<std::string>& adapted, bool heads);
 
   /// Takes weights that no file holds yet to what files of the run hold, whether they are trained or not.
@@ -68,8 +70,8 @@ class AdaptedModel {
   /// Names of the base model's weights that it reads.
   std::set<std::string> base_names() const;
 
-  /// Everything that is trained. `made_head_scale` and `own_head_scale` are the learning rates of a head that was added and of the
-  /// model's own, over that of everything else.
+  /// Everything that is trained. `made_head_scale` and `own_head_scale` are the learning rates of a head that was added
+  /// and of the model's own, over that of everything else.
   std::vector<ParamGroup> param_groups(double made_head_scale = 1, double own_head_scale = 1) const;
   int64_t trainable_parameters() const;
 
@@ -78,7 +80,8 @@ class AdaptedModel {
   /// Copies values by name. Throws Error with all missing, unexpected and misshapen names; `where` names the file.
   void load_state(const std::map<std::string, torch::Tensor>& values, const std::string& where);
 
-  /// Merged weights by archive name: W + delta (computed in float32 or wider) for every adapted weight, and trained base weights.
+  /// Merged weights by archive name: W + delta (computed in float32 or wider) for every adapted weight, and trained
+  /// base weights.
   std::vector<NamedTensor> merged_weights() const;
   /// Empties every slot: the base model as it was loaded (trained base weights stay).
   void detach();

@@ -46,8 +46,9 @@ class Adapter : public torch::nn::Module {
   virtual torch::Tensor rows(const torch::Tensor& ids) = 0;
   /// The adapted layer. Overridden by methods whose output is not base + update, or that fuse the two.
   virtual torch::Tensor linear(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias);
-  /// What it adds to the frozen layer in this pass, where that is a factor chain of the input and nothing else: layers that read one
-  /// input are then computed together. Nothing while dropout acts, and for methods that change more than they add.
+  /// What it adds to the frozen layer in this pass, where that is a factor chain of the input and nothing else: layers
+  /// that read one input are then computed together. Nothing while dropout acts, and for methods that change more than
+  /// they add.
   virtual std::optional<ChainUpdate> chain_update() const { return std::nullopt; }
   virtual torch::Tensor embedding(const torch::Tensor& ids, const torch::Tensor& weight);
   /// [out, in] in float32 or the factors' precision, without gradient.
@@ -66,7 +67,7 @@ class Adapter : public torch::nn::Module {
 
 /// What a method may ask about the weight it adapts.
 struct AdapterContext {
-  std::string path;      ///< archive name of the weight
+  std::string path;  ///< archive name of the weight
   SiteKind kind;
   torch::Tensor weight;  ///< frozen, [out, in]; an embedding is [V, D]
   at::Generator generator;
@@ -89,8 +90,8 @@ struct AdapterMethod {
   /// Reads keys and records mistakes on the configuration; the factory throws Error for a site it cannot adapt
   /// (rank above the matrix), naming path, shape and a hint.
   std::function<AdapterFactory(const Config& adapter)> configure;
-  std::string summary;        ///< one line for --help and the docs
-  double default_lr = 1e-3;   ///< used when train.lr is absent; from a grid on the shipped sentiment data
+  std::string summary;       ///< one line for --help and the docs
+  double default_lr = 1e-3;  ///< used when train.lr is absent; from a grid on the shipped sentiment data
 };
 
 using AdapterMethods = Registry<AdapterMethod>;

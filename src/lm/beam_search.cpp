@@ -31,7 +31,8 @@ float penalised(float score, int64_t length, const GenerationOptions& o) {
 }
 
 void add_finished(BeamRow& row, Hypothesis hypothesis, size_t most) {
-  const auto place = std::find_if(row.finished.begin(), row.finished.end(), [&](const Hypothesis& h) { return h.score < hypothesis.score; });
+  const auto place = std::find_if(row.finished.begin(), row.finished.end(),
+                                  [&](const Hypothesis& h) { return h.score < hypothesis.score; });
   row.finished.insert(place, std::move(hypothesis));
   if (row.finished.size() > most) row.finished.pop_back();
 }
@@ -69,12 +70,15 @@ void step(BeamRow& row, const torch::Tensor& scores, const GenerationOptions& o,
   row.parents = std::move(parents);
   const bool full = row.finished.size() == beams;
   // Could the best running beam still beat the worst finished one? transformers' heuristic: as if it ended here.
-  row.done = row.running.empty() || (full && (o.early_stopping || penalised(row.running.front().score, length, o) <= row.finished.back().score));
+  row.done =
+      row.running.empty() ||
+      (full && (o.early_stopping || penalised(row.running.front().score, length, o) <= row.finished.back().score));
 }
 
 }  // namespace
 
-std::vector<Ids> beam_search(LanguageModel& model, std::span<const Prompt> prompts, const GenerationOptions& o, const DecodingSetup& setup) {
+std::vector<Ids> beam_search(LanguageModel& model, std::span<const Prompt> prompts, const GenerationOptions& o,
+                             const DecodingSetup& setup) {
   std::vector<BeamRow> rows(prompts.size());
   for (size_t i = 0; i < prompts.size(); ++i) {
     rows[i].running = {{setup.decoder_start ? Ids{*setup.decoder_start} : prompts[i].ids, 0.0F}};
@@ -87,7 +91,8 @@ std::vector<Ids> beam_search(LanguageModel& model, std::span<const Prompt> promp
     for (const auto& row : rows)
       if (!row.done)
         for (const auto& beam : row.running) history.push_back({beam.seen, row.fresh(), row.limit});
-    const torch::Tensor scores = process_scores(torch::log_softmax(state->logits().to(torch::kCPU, torch::kFloat32), 1), history, o);
+    const torch::Tensor scores =
+        process_scores(torch::log_softmax(state->logits().to(torch::kCPU, torch::kFloat32), 1), history, o);
     int64_t first = 0;  // row of the state where this prompt's beams begin
     Ids order, next;
     for (auto& row : rows) {

@@ -8,9 +8,10 @@
 
 namespace deeplora {
 
-/// Best hypothesis of every prompt, as transformers' generate(num_beams=o.beams) finds it (its vectorised search, 4.50 and later).
-std::vector<std::vector<int64_t>> beam_search(LanguageModel& model, std::span<const Prompt> prompts, const GenerationOptions& o,
-                                              const DecodingSetup& setup);
+/// Best hypothesis of every prompt, as transformers' generate(num_beams=o.beams) finds it (its vectorised search, 4.50
+/// and later).
+std::vector<std::vector<int64_t>> beam_search(LanguageModel& model, std::span<const Prompt> prompts,
+                                              const GenerationOptions& o, const DecodingSetup& setup);
 
 /// What a row's next token depends on beside the logits.
 struct TokenHistory {

@@ -42,7 +42,8 @@ Batch padded(const std::vector<const Ids*>& rows, int64_t pad, bool left) {
 /// Runs forward() on everything so far for every token: what works for any model.
 class PrefixState : public DecodingState {
  public:
-  PrefixState(LanguageModel& model, std::span<const Prompt> prompts, const DecodingSetup& setup) : model_(model), setup_(setup) {
+  PrefixState(LanguageModel& model, std::span<const Prompt> prompts, const DecodingSetup& setup)
+      : model_(model), setup_(setup) {
     for (const auto& prompt : prompts) {
       rows_.push_back(setup.decoder_start ? Ids{*setup.decoder_start} : prompt.ids);
       if (setup.decoder_start) sources_.push_back(prompt.ids);
@@ -153,7 +154,8 @@ Ids choose(torch::Tensor logits, std::vector<LiveRow>& rows, const GenerationOpt
   return out;
 }
 
-std::vector<LiveRow> live_rows(std::span<const Prompt> prompts, const GenerationOptions& o, const DecodingSetup& setup) {
+std::vector<LiveRow> live_rows(std::span<const Prompt> prompts, const GenerationOptions& o,
+                               const DecodingSetup& setup) {
   std::vector<LiveRow> rows;
   for (size_t i = 0; i < prompts.size(); ++i) {
     Ids seen = setup.decoder_start ? Ids{*setup.decoder_start} : prompts[i].ids;
@@ -164,7 +166,8 @@ std::vector<LiveRow> live_rows(std::span<const Prompt> prompts, const Generation
   return rows;
 }
 
-std::vector<Ids> one_by_one(LanguageModel& model, std::span<const Prompt> prompts, const GenerationOptions& o, const DecodingSetup& setup) {
+std::vector<Ids> one_by_one(LanguageModel& model, std::span<const Prompt> prompts, const GenerationOptions& o,
+                            const DecodingSetup& setup) {
   std::vector<Ids> out(prompts.size());
   std::vector<LiveRow> rows = live_rows(prompts, o, setup);
   const auto state = begin_decoding(model, prompts, setup);
@@ -177,7 +180,8 @@ std::vector<Ids> one_by_one(LanguageModel& model, std::span<const Prompt> prompt
       const bool ended = std::find(o.eos.begin(), o.eos.end(), chosen[i]) != o.eos.end();
       if (!ended) row.seen.push_back(chosen[i]);
       if (!ended && setup.on_token) setup.on_token(row.index, row.fresh());
-      if (!ended && static_cast<int64_t>(row.fresh().size()) < row.limit && !(setup.complete && setup.complete(row.fresh()))) {
+      if (!ended && static_cast<int64_t>(row.fresh().size()) < row.limit &&
+          !(setup.complete && setup.complete(row.fresh()))) {
         go_on.push_back(i);
         next.push_back(chosen[i]);
       } else {
@@ -222,22 +226,26 @@ torch::Tensor process_scores(torch::Tensor scores, const std::vector<TokenHistor
   return scores;
 }
 
-std::unique_ptr<DecodingState> begin_decoding(LanguageModel& model, std::span<const Prompt> prompts, const DecodingSetup& setup) {
+std::unique_ptr<DecodingState> begin_decoding(LanguageModel& model, std::span<const Prompt> prompts,
+                                              const DecodingSetup& setup) {
   std::vector<const Ids*> rows;
   for (const auto& prompt : prompts) rows.push_back(&prompt.ids);
   Batch batch = padded(rows, setup.pad_id, /*left=*/!setup.decoder_start);
-  if (setup.decoder_start) batch.decoder_input_ids = torch::full({batch.size(), 1}, *setup.decoder_start, torch::kInt64);
+  if (setup.decoder_start)
+    batch.decoder_input_ids = torch::full({batch.size(), 1}, *setup.decoder_start, torch::kInt64);
   if (auto state = model.begin_decoding(batch.to(setup.device))) return state;
   return std::make_unique<PrefixState>(model, prompts, setup);
 }
 
-std::vector<Ids> generate(LanguageModel& model, std::span<const Prompt> prompts, const GenerationOptions& options, const DecodingSetup& setup) {
+std::vector<Ids> generate(LanguageModel& model, std::span<const Prompt> prompts, const GenerationOptions& options,
+                          const DecodingSetup& setup) {
   const torch::NoGradGuard no_grad;
   for (const auto& prompt : prompts) check(!prompt.ids.empty(), "generation needs a prompt of at least one token");
   if (prompts.empty() || options.max_new_tokens < 1) return std::vector<Ids>(prompts.size());
   const bool was_training = model.is_training();
   model.eval();
-  auto out = options.beams > 1 ? beam_search(model, prompts, options, setup) : one_by_one(model, prompts, options, setup);
+  auto out =
+      options.beams > 1 ? beam_search(model, prompts, options, setup) : one_by_one(model, prompts, options, setup);
   model.train(was_training);
   return out;
 }

@@ -1,4 +1,5 @@
-// Text after a prompt: greedy, sampled and beam search over any language model, with its key/value cache where it has one.
+// Text after a prompt: greedy, sampled and beam search over any language model, with its key/value cache where it has
+// one.
 #pragma once
 
 #include <cstdint>
@@ -21,23 +22,25 @@ struct GenerationOptions {
   double temperature = 0;       ///< 0: the most likely token; else logits / temperature are sampled
   int64_t top_k = 0;            ///< sample among the k most likely tokens; 0: all
   double top_p = 1.0;           ///< ... among the fewest most likely tokens that hold this probability
-  double repetition_penalty = 1.0;  ///< positive logits of tokens seen before are divided by it, negative multiplied (Keskar et al. 2019)
-  int64_t seed = 1;             ///< of sampling; every row has its own stream, whatever its batch
+  double repetition_penalty =
+      1.0;  ///< positive logits of tokens seen before are divided by it, negative multiplied (Keskar et al. 2019)
+  int64_t seed = 1;  ///< of sampling; every row has its own stream, whatever its batch
 
-  std::vector<int64_t> eos;            ///< any of these ends a row
-  std::optional<int64_t> forced_first{};///< first token of every row (mBART's language)
-  std::optional<int64_t> forced_last{}; ///< token at max_new_tokens
+  std::vector<int64_t> eos;               ///< any of these ends a row
+  std::optional<int64_t> forced_first{};  ///< first token of every row (mBART's language)
+  std::optional<int64_t> forced_last{};   ///< token at max_new_tokens
 };
 
 struct Prompt {
   std::vector<int64_t> ids;  ///< special tokens included, never empty
-  int64_t limit = 0;         ///< at most this many new tokens, also where max_new_tokens is larger (positions run out); 0: no limit
-  uint64_t stream = 0;       ///< names the row's random numbers
+  int64_t limit =
+      0;  ///< at most this many new tokens, also where max_new_tokens is larger (positions run out); 0: no limit
+  uint64_t stream = 0;  ///< names the row's random numbers
 };
 
 /// What the search needs beside the model.
 struct DecodingSetup {
-  std::optional<int64_t> decoder_start{}; ///< present: sequence to sequence; prompts are sources
+  std::optional<int64_t> decoder_start{};  ///< present: sequence to sequence; prompts are sources
   int64_t pad_id = 0;
   torch::Device device = torch::kCPU;
   /// True when a row whose new tokens are these is complete (stop strings). May be empty.
@@ -48,11 +51,12 @@ struct DecodingSetup {
 
 /// New tokens of every prompt, without the end token. The model is put into eval mode meanwhile. Beam search gives what
 /// transformers' generate(num_beams=...) gives.
-std::vector<std::vector<int64_t>> generate(LanguageModel& model, std::span<const Prompt> prompts, const GenerationOptions& options,
-                                           const DecodingSetup& setup);
+std::vector<std::vector<int64_t>> generate(LanguageModel& model, std::span<const Prompt> prompts,
+                                           const GenerationOptions& options, const DecodingSetup& setup);
 
-/// The model's own incremental state of the prompts, or one that runs forward() on whole prefixes for models without a cache.
-/// A prefix state right-pads, which causal attention never sees.
-std::unique_ptr<DecodingState> begin_decoding(LanguageModel& model, std::span<const Prompt> prompts, const DecodingSetup& setup);
+/// The model's own incremental state of the prompts, or one that runs forward() on whole prefixes for models without a
+/// cache. A prefix state right-pads, which causal attention never sees.
+std::unique_ptr<DecodingState> begin_decoding(LanguageModel& model, std::span<const Prompt> prompts,
+                                              const DecodingSetup& setup);
 
 }  // namespace deeplora

@@ -5,8 +5,8 @@
 
 namespace deeplora {
 
-/// Incremental decoding of a batch of rows; what LanguageModel::begin_decoding() gives. Used without gradients and in eval
-/// mode. Adapters may not change while a state lives.
+/// Incremental decoding of a batch of rows; what LanguageModel::begin_decoding() gives. Used without gradients and in
+/// eval mode. Adapters may not change while a state lives.
 class DecodingState {
  public:
   virtual ~DecodingState() = default;
@@ -14,8 +14,8 @@ class DecodingState {
   virtual torch::Tensor logits() const = 0;
   /// Appends the chosen tokens, ids [B] int64 on the model's device, one per row.
   virtual void advance(const torch::Tensor& ids) = 0;
-  /// Rows that go on, [B'] int64 indices into the present rows: a row may be repeated (beams) or left out (finished), so B'
-  /// may differ from B.
+  /// Rows that go on, [B'] int64 indices into the present rows: a row may be repeated (beams) or left out (finished),
+  /// so B' may differ from B.
   virtual void reorder(const torch::Tensor& rows) = 0;
 };
 

@@ -17,7 +17,8 @@ int64_t number_of(const JsonFile& config, std::initializer_list<const char*> key
   for (const char* key : keys) {
     if (!config.has(key)) continue;
     const auto number = config.at<int64_t>(key);
-    check(number >= 0 && number <= kMost, config.name, ": ", key, ": expected a number from 0 to ", kMost, ", found ", number);
+    check(number >= 0 && number <= kMost, config.name, ": ", key, ": expected a number from 0 to ", kMost, ", found ",
+          number);
     return number;
   }
   return otherwise;
@@ -55,7 +56,8 @@ std::optional<GroupedRows> of_family(const JsonFile& config) {
   if (by_head.count(type)) return counts.per_head();
   if (type == "falcon") return falcon(config, counts);
   if (type == "gpt_bigcode")
-    return config.value("multi_query", true) ? GroupedRows{1, counts.heads * counts.width, counts.width} : counts.per_head();
+    return config.value("multi_query", true) ? GroupedRows{1, counts.heads * counts.width, counts.width}
+                                             : counts.per_head();
   return std::nullopt;
 }
 
@@ -83,11 +85,13 @@ void describe_rows(AdapterSite& site, const JsonFile& config, FusedLayout layout
   if (!rows) return;
   const auto [groups, query, key_value] = *rows;
   if (groups * (query + 2 * key_value) != out) {
-    site.layout_unknown = cat("its ", out, " rows are not ", groups, " x (", query, " query + ", key_value, " key + ", key_value,
-                              " value) rows, as ", layout == FusedLayout::automatic ? "its config.json says" : "adapter.fused_layout says");
+    site.layout_unknown = cat("its ", out, " rows are not ", groups, " x (", query, " query + ", key_value, " key + ",
+                              key_value, " value) rows, as ",
+                              layout == FusedLayout::automatic ? "its config.json says" : "adapter.fused_layout says");
     return;
   }
-  site.blocks = {{"query", groups, 0, query}, {"key", groups, query, key_value}, {"value", groups, query + key_value, key_value}};
+  site.blocks = {
+      {"query", groups, 0, query}, {"key", groups, query, key_value}, {"value", groups, query + key_value, key_value}};
 }
 
 }  // namespace

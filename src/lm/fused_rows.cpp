@@ -12,7 +12,8 @@ namespace {
 /// In the slot of a fused weight: each block of rows is a layer of its own, with its adapter or without.
 class BlockAdapters : public Adapter {
  public:
-  explicit BlockAdapters(const AdapterSite& whole) : blocks_(whole.blocks), adapters_(whole.blocks.size()), seen_(whole.weight.detach()) {
+  explicit BlockAdapters(const AdapterSite& whole)
+      : blocks_(whole.blocks), adapters_(whole.blocks.size()), seen_(whole.weight.detach()) {
     for (const auto& block : blocks_) rows_.push_back(block.of(seen_));
     version_ = seen_._version();
   }
@@ -71,7 +72,8 @@ class BlockAdapters : public Adapter {
     std::vector<NamedTensor> out;
     for (size_t i = 0; i < blocks_.size(); ++i)
       if (adapters_[i])
-        for (const auto& [name, value] : adapters_[i]->tensors()) out.push_back({cat(blocks_[i].role, "/", name), value});
+        for (const auto& [name, value] : adapters_[i]->tensors())
+          out.push_back({cat(blocks_[i].role, "/", name), value});
     return out;
   }
 
@@ -80,14 +82,16 @@ class BlockAdapters : public Adapter {
   template <class Layer>
   torch::Tensor together(Layer layer) const {
     std::vector<torch::Tensor> parts;
-    for (size_t i = 0; i < blocks_.size(); ++i) parts.push_back(layer(i).unflatten(-1, {blocks_[i].groups, blocks_[i].size}));
+    for (size_t i = 0; i < blocks_.size(); ++i)
+      parts.push_back(layer(i).unflatten(-1, {blocks_[i].groups, blocks_[i].size}));
     return torch::cat(parts, -1).flatten(-2);
   }
 
   /// Interleaved rows are copies: those made at the start serve as long as the weight is the frozen one.
   bool same_weight(const torch::Tensor& weight) const {
-    return !weight.requires_grad() && weight.const_data_ptr() == seen_.const_data_ptr() && weight.strides() == seen_.strides() &&
-           weight.scalar_type() == seen_.scalar_type() && seen_._version() == version_;
+    return !weight.requires_grad() && weight.const_data_ptr() == seen_.const_data_ptr() &&
+           weight.strides() == seen_.strides() && weight.scalar_type() == seen_.scalar_type() &&
+           seen_._version() == version_;
   }
 
   std::vector<RowBlock> blocks_;

@@ -53,8 +53,8 @@ std::optional<Pooling> pooling_of(const ModelFiles& files) {
   std::vector<std::string> names;
   for (const auto* name : chosen) names.emplace_back(name->word);
   check(chosen.size() == 1 && chosen.front()->pooling, file.name, ": its pooling ",
-        names.empty() ? cat("'", word, "'") : join(names, " and "), " is not known here; choose one with model.pooling: ",
-        "mean, cls, max or last");
+        names.empty() ? cat("'", word, "'") : join(names, " and "),
+        " is not known here; choose one with model.pooling: ", "mean, cls, max or last");
   return chosen.front()->pooling;
 }
 
@@ -74,8 +74,8 @@ torch::Tensor pool(const torch::Tensor& states, const torch::Tensor& mask, Pooli
   return {};
 }
 
-ModelWithHead::ModelWithHead(std::shared_ptr<LanguageModel> base, int64_t width, HeadOptions options, at::Generator generator,
-                             torch::Device device)
+ModelWithHead::ModelWithHead(std::shared_ptr<LanguageModel> base, int64_t width, HeadOptions options,
+                             at::Generator generator, torch::Device device)
     : base_(register_module("base", std::move(base))), options_(options) {
   const double bound = 1.0 / std::sqrt(static_cast<double>(width));
   const torch::Tensor start = torch::empty({options_.outputs, width}).uniform_(-bound, bound, generator);

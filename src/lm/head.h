@@ -12,9 +12,8 @@ enum class Pooling { mean /* over tokens that are not padding */, cls /* first c
 Pooling parse_pooling(const std::string& name);
 std::string to_string(Pooling pooling);
 
-/// What the model's own 1_Pooling/config.json (of sentence-transformers; pooling.json in an archive) says; nothing where it
-/// has none. Throws Error for
-/// a pooling that this program does not know, and for several at once.
+/// What the model's own 1_Pooling/config.json (of sentence-transformers; pooling.json in an archive) says; nothing
+/// where it has none. Throws Error for a pooling that this program does not know, and for several at once.
 std::optional<Pooling> pooling_of(const ModelFiles& files);
 
 /// states [B, T, D], mask [B, T] -> [B, D], float32 or wider.
@@ -24,7 +23,8 @@ struct HeadOptions {
   int64_t outputs = 1;
   Pooling pooling = Pooling::mean;
   double dropout = 0.1;
-  double shift = 0, scale = 1;  ///< logits = scale * (W pooled + b) + shift, in float64 unless these are 0 and 1: regression targets are learnt standardised
+  double shift = 0, scale = 1;  ///< logits = scale * (W pooled + b) + shift, in float64 unless these are 0 and 1:
+                                ///< regression targets are learnt standardised
   bool train = true;
 };
 
@@ -41,7 +41,9 @@ class ModelWithHead : public LanguageModel {
   bool takes_padding() const override { return base_->takes_padding(); }
   void set_gradient_checkpointing(bool on) override { base_->set_gradient_checkpointing(on); }
   std::string family() const override { return base_->family(); }
-  std::vector<std::pair<std::string, torch::Tensor>> checkpoints(const Batch& batch) override { return base_->checkpoints(batch); }
+  std::vector<std::pair<std::string, torch::Tensor>> checkpoints(const Batch& batch) override {
+    return base_->checkpoints(batch);
+  }
 
   const HeadOptions& options() const { return options_; }
   /// "weight" [C, D] and "bias" [C], before shift and scale.

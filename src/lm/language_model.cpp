@@ -21,8 +21,10 @@ Batch Batch::to(torch::Device device) const {
 }
 
 void LanguageModel::set_gradient_checkpointing(bool on) {
-  check(!on, "train.gradient_checkpointing needs a native model family, whose layers can be computed again; this model runs by the ", family(),
-        " backend; leave the key out, or lower train.batch_size and raise train.accumulate");
+  check(!on,
+        "train.gradient_checkpointing needs a native model family, whose layers can be computed again; this model runs "
+        "by the ",
+        family(), " backend; leave the key out, or lower train.batch_size and raise train.accumulate");
 }
 
 }  // namespace deeplora

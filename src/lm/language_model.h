@@ -27,7 +27,7 @@ struct Batch {
   torch::Tensor token_type_ids;     ///< [B, T] int64
   torch::Tensor position_ids;       ///< [B, T] int64
   torch::Tensor decoder_input_ids;  ///< [B, T'] int64; logits are [B, T', V] then
-  torch::Tensor labels;             ///< [B] int64 classes, [B] float targets or [B, T] int64 tokens with kIgnored among them
+  torch::Tensor labels;  ///< [B] int64 classes, [B] float targets or [B, T] int64 tokens with kIgnored among them
 
   int64_t size() const { return input_ids.size(0); }
   Batch to(torch::Device device) const;
@@ -53,16 +53,18 @@ struct RowBlock {
 /// A weight with an adapter slot.
 struct AdapterSite {
   std::string path;  ///< name in the archive, e.g. "model.encoder.layer.0.attention.self.query.weight"
-  /// query, key, value, attention_output, query_key_value, mlp_in, mlp_out, mlp_gate, embedding, recurrent, convolution, lm_head, head, other
+  /// query, key, value, attention_output, query_key_value, mlp_in, mlp_out, mlp_gate, embedding, recurrent,
+  /// convolution, lm_head, head, other
   std::string role;
   SiteKind kind = SiteKind::linear;
-  std::string op;             ///< operator that reads it: "linear", "embedding", "addmm"...
-  torch::Tensor weight;       ///< frozen, [out, in]
-  bool transposed = false;    ///< the archive stores the weight as [in, out]
-  std::vector<int64_t> stored_shape;  ///< in the archive where it is no matrix there ([out, in, 1] of a convolution), else empty
-  std::string bias;           ///< archive name of what is added behind it, where that is known and not a neighbour of `path`
-  int64_t uses = 1;           ///< how many operators read it
-  bool reads_ids = false;     ///< an embedding that the model's own input_ids are looked up in, as far as that is known
+  std::string op;           ///< operator that reads it: "linear", "embedding", "addmm"...
+  torch::Tensor weight;     ///< frozen, [out, in]
+  bool transposed = false;  ///< the archive stores the weight as [in, out]
+  std::vector<int64_t>
+      stored_shape;  ///< in the archive where it is no matrix there ([out, in, 1] of a convolution), else empty
+  std::string bias;  ///< archive name of what is added behind it, where that is known and not a neighbour of `path`
+  int64_t uses = 1;  ///< how many operators read it
+  bool reads_ids = false;  ///< an embedding that the model's own input_ids are looked up in, as far as that is known
   std::vector<RowBlock> blocks;  ///< query, key and value of a fused weight, where the layout of its rows is known
   std::string layout_unknown;    ///< why it is not known (fused weights only)
   /// Of a site that is one block of a fused weight: that weight's path and [out, in] matrix, and the rows. Else empty.
@@ -86,28 +88,29 @@ struct AdapterSite {
 class LanguageModel : public torch::nn::Module {
  public:
   virtual ModelOutput forward(const Batch& batch) = 0;
-  /// Sum of -log p(label) over the batch's labels [B, T] that are not kIgnored, scalar float32, for a language model that need not hold all its
-  /// logits for it. Undefined where it does: then the loss is to be taken from forward()'s.
+  /// Sum of -log p(label) over the batch's labels [B, T] that are not kIgnored, scalar float32, for a language model
+  /// that need not hold all its logits for it. Undefined where it does: then the loss is to be taken from forward()'s.
   virtual torch::Tensor token_loss_sum(const Batch& /*batch*/) { return {}; }
-  /// Last hidden state of every row's first cell [B, D], for an encoder that need not compute the last layer of the others for it. Undefined where
-  /// it does: then it is to be taken from forward()'s.
+  /// Last hidden state of every row's first cell [B, D], for an encoder that need not compute the last layer of the
+  /// others for it. Undefined where it does: then it is to be taken from forward()'s.
   virtual torch::Tensor first_states(const Batch& /*batch*/) { return {}; }
   /// Stable order; embeddings included.
   virtual std::vector<AdapterSite> sites() = 0;
   /// Every floating-point weight of the base model under its archive name; `full` trains these.
   virtual std::vector<NamedTensor> base_parameters() = 0;
-  /// Keeps only each layer's input for the backward pass and computes the rest again. Throws Error where the model cannot.
+  /// Keeps only each layer's input for the backward pass and computes the rest again. Throws Error where the model
+  /// cannot.
   virtual void set_gradient_checkpointing(bool on);
   /// False for a model without attention_mask that would read padding as text.
   virtual bool takes_padding() const { return true; }
   /// "bert", "roberta", ..., "graph".
   virtual std::string family() const = 0;
-  /// Named inner states [B, T, D] of a forward pass, in the order in which the archive's own layer_norm operators produce
-  /// them: where parity fails they tell which layer parts first. Empty where the model cannot tell.
+  /// Named inner states [B, T, D] of a forward pass, in the order in which the archive's own layer_norm operators
+  /// produce them: where parity fails they tell which layer parts first. Empty where the model cannot tell.
   virtual std::vector<std::pair<std::string, torch::Tensor>> checkpoints(const Batch&) { return {}; }
-  /// Reads a prompt and keeps its keys and values. Causal models take a LEFT-padded batch (positions count tokens, not cells),
-  /// sequence-to-sequence models a right-padded source with decoder_input_ids [B, 1], the decoder's start. Null when the family
-  /// keeps no cache: callers then decode with forward() on whole prefixes (lm/decoding.h).
+  /// Reads a prompt and keeps its keys and values. Causal models take a LEFT-padded batch (positions count tokens, not
+  /// cells), sequence-to-sequence models a right-padded source with decoder_input_ids [B, 1], the decoder's start. Null
+  /// when the family keeps no cache: callers then decode with forward() on whole prefixes (lm/decoding.h).
   virtual std::unique_ptr<DecodingState> begin_decoding(const Batch& /*prompt*/) { return nullptr; }
 };
 
@@ -122,7 +125,8 @@ enum class HeadKind {
 struct ModelOptions {
   std::optional<double> dropout;  ///< replaces every dropout probability of the archive's configuration
   HeadKind head = HeadKind::as_files;
-  double shift = 0, scale = 1;  ///< of HeadKind::classes: logits = scale * (W x + b) + shift, in float64 unless these are 0 and 1
+  double shift = 0,
+         scale = 1;  ///< of HeadKind::classes: logits = scale * (W x + b) + shift, in float64 unless these are 0 and 1
 };
 struct ModelFamily {
   std::function<bool(const ModelFiles&)> recognises;

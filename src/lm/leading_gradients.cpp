@@ -39,10 +39,8 @@ class GradientProbe : public Adapter {
   /// Zeros that take no memory; `input` is x [..., in] or ids [...].
   torch::Tensor update_of(const torch::Tensor& input) const {
     std::vector<int64_t> shape = input.sizes().vec();
-    if (input.is_floating_point())
-      shape.back() = out_;
-    else
-      shape.push_back(in_);
+    if (input.is_floating_point()) shape.back() = out_;
+    else shape.push_back(in_);
     const at::AutoDispatchBelowADInplaceOrView plain;  // no view in autograd's eyes
     return at::zeros({}, input.is_floating_point() ? options_.dtype(input.scalar_type()) : options_).expand(shape);
   }
@@ -94,7 +92,8 @@ torch::autograd::variable_list Listen::backward(torch::autograd::AutogradContext
   auto* probe = reinterpret_cast<GradientProbe*>(context->saved_data["probe"].toInt());
   const torch::Tensor input = context->get_saved_variables().front();
   torch::Tensor heard = gradients.front();
-  if (!input.is_floating_point()) heard = heard.masked_fill((input == context->saved_data["padding"].toInt()).unsqueeze(-1), 0);
+  if (!input.is_floating_point())
+    heard = heard.masked_fill((input == context->saved_data["padding"].toInt()).unsqueeze(-1), 0);
   probe->hear(input, heard);
   return {torch::Tensor(), at::zeros_like(probe->anchor()), torch::Tensor()};
 }
@@ -119,13 +118,15 @@ class Probes {
           "model's precision");
     std::vector<torch::Tensor> anchors;
     for (const auto& probe : probes_) anchors.push_back(probe->anchor());
-    check(loss.requires_grad(), "the loss does not depend on any of the targets; check adapter.targets and model.output");
+    check(loss.requires_grad(),
+          "the loss does not depend on any of the targets; check adapter.targets and model.output");
     const auto reached = torch::autograd::grad({loss}, anchors, {}, std::nullopt, false, /*allow_unused=*/true);
     Errors errors;
     for (size_t i = 0; i < sites_.size(); ++i) {
       if (!reached[i].defined())
-        errors.add(sites_[i].path, ": the loss does not depend on this weight, so no adapter can start from its "
-                                   "gradient; leave it out of adapter.targets");
+        errors.add(sites_[i].path,
+                   ": the loss does not depend on this weight, so no adapter can start from its "
+                   "gradient; leave it out of adapter.targets");
       else if (!probes_[i]->finite())
         errors.add("the gradient of ", sites_[i].path,
                    " at the start has infinities or NaN; check the data and the model's precision");

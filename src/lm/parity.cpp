@@ -7,14 +7,17 @@
 namespace deeplora {
 namespace {
 
-std::string where_they_part(const ReferenceForward& reference, LanguageModel& model, const Batch& batch, double tolerance) {
+std::string where_they_part(const ReferenceForward& reference, LanguageModel& model, const Batch& batch,
+                            double tolerance) {
   const auto ours = model.checkpoints(batch);
   const auto theirs = reference.layer_norms(batch);
   for (size_t i = 0; i < ours.size() && i < theirs.size(); ++i) {
     if (ours[i].second.sizes() != theirs[i].sizes())
-      return cat("they part at ", ours[i].first, ": expected shape ", theirs[i].sizes(), ", found ", ours[i].second.sizes());
+      return cat("they part at ", ours[i].first, ": expected shape ", theirs[i].sizes(), ", found ",
+                 ours[i].second.sizes());
     const double difference = relative_difference(ours[i].second, theirs[i], batch.attention_mask);
-    if (!(difference <= tolerance)) return cat("they part at ", ours[i].first, " (relative difference ", difference, ")");
+    if (!(difference <= tolerance))
+      return cat("they part at ", ours[i].first, " (relative difference ", difference, ")");
   }
   if (ours.empty()) return "the family cannot tell where they part";
   return ours.size() <= theirs.size() ? "they part after the last layer" : "they part in the output";
@@ -34,8 +37,10 @@ Batch batch_of(const ModelFiles& archive, LanguageModel& model, int64_t tokens, 
   auto generator = make_generator(0, "probe");
   Batch batch;
   const int64_t lowest = vocabulary > 16 ? 5 : 1;  // special tokens come first in most vocabularies
-  batch.input_ids = torch::randint(std::min(lowest, vocabulary - 1), vocabulary, {rows, tokens}, generator, torch::kInt64);
-  batch.input_ids = torch::where(batch.input_ids == pad, torch::full_like(batch.input_ids, std::min(vocabulary - 1, pad + 1)), batch.input_ids);
+  batch.input_ids =
+      torch::randint(std::min(lowest, vocabulary - 1), vocabulary, {rows, tokens}, generator, torch::kInt64);
+  batch.input_ids = torch::where(batch.input_ids == pad,
+                                 torch::full_like(batch.input_ids, std::min(vocabulary - 1, pad + 1)), batch.input_ids);
   batch.attention_mask = torch::ones({rows, tokens}, torch::kInt64);
   for (int64_t row = 1; row < rows && model.takes_padding(); ++row) {
     const int64_t length = row == 1 ? std::max<int64_t>(1, tokens * 2 / 3) : 1 + (5 * row) % tokens;
@@ -49,12 +54,14 @@ Batch batch_of(const ModelFiles& archive, LanguageModel& model, int64_t tokens, 
   return batch;
 }
 
-/// Whether some table, parameter or buffer could be one of positions that end before `tokens`. Wrong ones (two segments, two classes) cost a pass.
+/// Whether some table, parameter or buffer could be one of positions that end before `tokens`. Wrong ones (two
+/// segments, two classes) cost a pass.
 bool may_end_before(const ModelFiles& archive, int64_t tokens) {
   constexpr int64_t kFirst = 2;  // RoBERTa and OPT begin behind the padding's
   return std::any_of(archive.tensors().begin(), archive.tensors().end(), [&](const NamedTensor& tensor) {
     const torch::Tensor& value = tensor.value;
-    return value.dim() >= 2 && std::min(value.size(0) > 1 ? value.size(0) : value.size(1), value.size(1)) < tokens + kFirst;
+    return value.dim() >= 2 &&
+           std::min(value.size(0) > 1 ? value.size(0) : value.size(1), value.size(1)) < tokens + kFirst;
   });
 }
 
@@ -112,7 +119,8 @@ torch::Tensor output_mask(const Batch& batch) {
   return batch.attention_mask.defined() ? batch.attention_mask : torch::ones_like(batch.input_ids);
 }
 
-ParityResult compare_with_reference(const ModelFiles& archive, const ReferenceForward& reference, LanguageModel& model) {
+ParityResult compare_with_reference(const ModelFiles& archive, const ReferenceForward& reference,
+                                    LanguageModel& model) {
   torch::NoGradGuard no_grad;
   const bool was_training = model.is_training();
   model.eval();

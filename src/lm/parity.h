@@ -1,4 +1,5 @@
-// Is the native model the file's model? Checked on every load of a file that can run itself, before anything is trained.
+// Is the native model the file's model? Checked on every load of a file that can run itself, before anything is
+// trained.
 #pragma once
 
 #include <string>
@@ -18,8 +19,9 @@ class ReferenceForward {
   virtual std::vector<torch::Tensor> layer_norms(const Batch&) const { return {}; }
 };
 
-/// Rows of token ids [rows, T] of several lengths (if the model takes padding), the same for the same archive. An archive
-/// that takes decoder_input_ids gets some too, of another length. `tokens` 0: 12, or as many as a model with fewer positions takes.
+/// Rows of token ids [rows, T] of several lengths (if the model takes padding), the same for the same archive. An
+/// archive that takes decoder_input_ids gets some too, of another length. `tokens` 0: 12, or as many as a model with
+/// fewer positions takes.
 Batch probe_batch(const ModelFiles& archive, LanguageModel& model, int64_t tokens = 0, int64_t rows = 2);
 
 /// The chosen output of a model: hidden or logits.
@@ -28,7 +30,8 @@ inline const torch::Tensor& output_of(const ModelOutput& out) { return out.hidde
 /// 1 for the cells [B, T] of a 3-D output that count: the tokens of input_ids, or every decoder cell.
 torch::Tensor output_mask(const Batch& batch);
 
-/// Largest |a - b| over the largest |b|, in float64 on the CPU; cells of [B, T, D] that are padding in mask [B, T] do not count.
+/// Largest |a - b| over the largest |b|, in float64 on the CPU; cells of [B, T, D] that are padding in mask [B, T] do
+/// not count.
 double relative_difference(const torch::Tensor& a, const torch::Tensor& b, const torch::Tensor& mask);
 
 /// The difference that an archive's dtypes allow: 1e-4, or more where it holds half-precision tensors.
@@ -40,8 +43,8 @@ struct ParityResult {
   std::string message;    ///< where they part: the first inner state that differs, or the output's position
 };
 
-/// Compares `model` (eval mode, without adapters) with the file's own forward on probe_batch(). The tolerance is relative
-/// to the largest output value; half-precision files get theirs from their dtype.
+/// Compares `model` (eval mode, without adapters) with the file's own forward on probe_batch(). The tolerance is
+/// relative to the largest output value; half-precision files get theirs from their dtype.
 ParityResult compare_with_reference(const ModelFiles& archive, const ReferenceForward& reference, LanguageModel& model);
 
 }  // namespace deeplora

@@ -8,7 +8,8 @@
 namespace deeplora {
 namespace {
 
-constexpr const char *kAllLinear = "all-linear", *kAllDense = "all-dense", *kDenseOrLinear = "dense-or-linear", *kAllWeights = "all-weights";
+constexpr const char *kAllLinear = "all-linear", *kAllDense = "all-dense", *kDenseOrLinear = "dense-or-linear",
+                     *kAllWeights = "all-weights";
 
 bool in_preset(const AdapterSite& site, const std::string& preset) {
   const bool linear = site.kind == SiteKind::linear && site.role != "head" && site.role != "lm_head";
@@ -17,8 +18,10 @@ bool in_preset(const AdapterSite& site, const std::string& preset) {
   if (preset == "query-value") return site.role == "query" || site.role == "value";
   if (preset == "attention-mlp")
     return site.role == "query" || site.role == "key" || site.role == "value" || site.role == "query_key_value" ||
-           site.role == "attention_output" || site.role == "mlp_in" || site.role == "mlp_gate" || site.role == "mlp_out";
-  return (linear || site.kind == SiteKind::embedding) && site.weight.dim() == 2 && std::min(site.weight.size(0), site.weight.size(1)) >= 512;
+           site.role == "attention_output" || site.role == "mlp_in" || site.role == "mlp_gate" ||
+           site.role == "mlp_out";
+  return (linear || site.kind == SiteKind::embedding) && site.weight.dim() == 2 &&
+         std::min(site.weight.size(0), site.weight.size(1)) >= 512;
 }
 
 bool matches(const AdapterSite& site, const std::string& target) {
@@ -100,7 +103,8 @@ std::vector<AdapterSite> choose_sites(const std::vector<AdapterSite>& sites, con
     for (const auto& block : site.blocks) roles.insert(block.role);
     paths.push_back(module_path(site.path));
   }
-  const bool any_dense = std::any_of(sites.begin(), sites.end(), [](const AdapterSite& site) { return in_preset(site, kAllDense); });
+  const bool any_dense =
+      std::any_of(sites.begin(), sites.end(), [](const AdapterSite& site) { return in_preset(site, kAllDense); });
   for (const auto& named : targets) {
     const std::string target = named != kDenseOrLinear ? named : any_dense ? kAllDense : kAllLinear;
     bool any = false;
@@ -111,8 +115,8 @@ std::vector<AdapterSite> choose_sites(const std::vector<AdapterSite>& sites, con
     errors.add("'", target, "' matches no weight", did_you_mean(target, words));
   }
   if (!errors.empty())
-    errors.throw_if_any(cat("adapter.targets (presets: ", join(target_presets()), "; roles here: ", join(roles), "; paths here: ",
-                            join(paths, ", ", 8), ")"));
+    errors.throw_if_any(cat("adapter.targets (presets: ", join(target_presets()), "; roles here: ", join(roles),
+                            "; paths here: ", join(paths, ", ", 8), ")"));
   std::vector<AdapterSite> out;
   for (size_t i = 0; i < sites.size(); ++i) {
     if (wanted[i].whole) out.push_back(sites[i]);

@@ -6,14 +6,17 @@
 namespace deeplora {
 
 std::string ClassHead::name_in_class(const std::string& name) const {
-  const auto is_beside = [&](const Weight& weight) { return !weight.in_base && (weight.name == name || weight.name.starts_with(name + ".")); };
+  const auto is_beside = [&](const Weight& weight) {
+    return !weight.in_base && (weight.name == name || weight.name.starts_with(name + "."));
+  };
   if (std::any_of(weights.begin(), weights.end(), is_beside)) return name.substr(above.size());
   return base + (name.starts_with(prefix) ? name.substr(prefix.size()) : name);
 }
 
 bool has_head_of_another_task(const JsonFile& config) {
   const auto names = config.value("architectures", std::vector<std::string>());
-  return !names.empty() && (names.front().ends_with("ForTokenClassification") || names.front().ends_with("ForMultipleChoice"));
+  return !names.empty() &&
+         (names.front().ends_with("ForTokenClassification") || names.front().ends_with("ForMultipleChoice"));
 }
 
 std::optional<std::vector<std::string>> class_names(const JsonFile& config) {
@@ -24,7 +27,8 @@ std::optional<std::vector<std::string>> class_names(const JsonFile& config) {
     named[number] = name.is_string() ? name.get<std::string>() : name.dump();  // some write numbers
   std::vector<std::string> out;
   while (named.count(cat(out.size())) != 0) out.push_back(named.at(cat(out.size())));
-  check(out.size() == named.size(), config.name, ": id2label: expected the classes 0 to ", named.size() - 1, ", found ", shown(config.root["id2label"]));
+  check(out.size() == named.size(), config.name, ": id2label: expected the classes 0 to ", named.size() - 1, ", found ",
+        shown(config.root["id2label"]));
   return out;
 }
 

@@ -1,4 +1,5 @@
-// The head that transformers' ...ForSequenceClassification classes put on a model: its weights' names, shapes and start.
+// The head that transformers' ...ForSequenceClassification classes put on a model: its weights' names, shapes and
+// start.
 #pragma once
 
 #include <cstdint>
@@ -21,19 +22,21 @@ struct ClassHead {
   };
   std::string architecture;  ///< the class: "BertForSequenceClassification"
   std::string base;          ///< what stands before the base model's names in it: "bert."
-  std::string prefix;        ///< what stands before them in the files: "bert.", or nothing in a file of the base model alone
-  std::string above;         ///< what stands before the head's names in the files: mostly nothing
-  std::string output;        ///< the last layer in the files, without ".weight": "classifier"
+  std::string prefix;  ///< what stands before them in the files: "bert.", or nothing in a file of the base model alone
+  std::string above;   ///< what stands before the head's names in the files: mostly nothing
+  std::string output;  ///< the last layer in the files, without ".weight": "classifier"
   std::vector<Weight> weights{};
 
-  /// The name of one of the files' weights or modules in the class: "embeddings.LayerNorm.weight" -> "bert.embeddings.LayerNorm.weight".
+  /// The name of one of the files' weights or modules in the class: "embeddings.LayerNorm.weight" ->
+  /// "bert.embeddings.LayerNorm.weight".
   std::string name_in_class(const std::string& name) const;
 };
 
 /// True for classifiers of tokens and of choices: their weights have the names of a text's classifier, and are none.
 bool has_head_of_another_task(const JsonFile& config);
 
-/// id2label of config.json in the order of its numbers; nothing where there is none. Throws Error unless it names 0, 1, 2, ... once each.
+/// id2label of config.json in the order of its numbers; nothing where there is none. Throws Error unless it names 0, 1,
+/// 2, ... once each.
 std::optional<std::vector<std::string>> class_names(const JsonFile& config);
 
 /// {id2label, label2id} of these names.

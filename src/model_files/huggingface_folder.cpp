@@ -19,7 +19,8 @@ namespace {
 constexpr uint64_t kLargestSmallFiles = uint64_t{256} << 20;
 constexpr const char* kSingle = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
-constexpr const char* kExpected = "expected config.json, model.safetensors (or shards with their index) and tokenizer files";
+constexpr const char* kExpected =
+    "expected config.json, model.safetensors (or shards with their index) and tokenizer files";
 
 bool is_there(const fs::path& path) {
   std::error_code ignored;
@@ -40,18 +41,21 @@ void check_has_content(const fs::path& folder, const std::string& file) {
   const fs::path path = folder / file;
   std::error_code ignored;
   if (fs::is_symlink(path, ignored) && !fs::exists(path, ignored))
-    fail("model ", folder.string(), ": ", file, " is a link to ", fs::read_symlink(path, ignored).string(), ", which is not there; download the model again");
+    fail("model ", folder.string(), ": ", file, " is a link to ", fs::read_symlink(path, ignored).string(),
+         ", which is not there; download the model again");
   if (!fs::is_regular_file(path, ignored)) return;
   std::ifstream in(path, std::ios::binary);
   std::string begin(23, '\0');
   in.read(begin.data(), static_cast<std::streamsize>(begin.size()));
-  check(begin != "version https://git-lfs", "model ", folder.string(), ": ", file, " is a pointer of Git LFS, not the file itself; run git lfs pull in the folder");
+  check(begin != "version https://git-lfs", "model ", folder.string(), ": ", file,
+        " is a pointer of Git LFS, not the file itself; run git lfs pull in the folder");
 }
 
 /// The first of the folder's files that ends so; empty without one.
 std::string first_that_ends(const fs::path& folder, std::string_view ending) {
   const auto names = plain_files(folder);
-  const auto found = std::find_if(names.begin(), names.end(), [ending](const std::string& name) { return name.ends_with(ending); });
+  const auto found =
+      std::find_if(names.begin(), names.end(), [ending](const std::string& name) { return name.ends_with(ending); });
   return found == names.end() ? "" : *found;
 }
 
@@ -63,9 +67,10 @@ void check_is_no_adapter(const fs::path& folder) {
 /// GGUF has no tensors that we read.
 void check_is_no_gguf(const fs::path& folder) {
   const std::string gguf = first_that_ends(folder, ".gguf");
-  check(gguf.empty(), "model ", folder.string(), " holds ", gguf, ", llama.cpp's form of a model, which is not read; name the folder that it was converted ",
-        "from, or convert it once: python -c \"from transformers import AutoModelForCausalLM as M; M.from_pretrained('", folder.string(), "', gguf_file='", gguf,
-        "').save_pretrained('converted')\"");
+  check(gguf.empty(), "model ", folder.string(), " holds ", gguf,
+        ", llama.cpp's form of a model, which is not read; name the folder that it was converted ",
+        "from, or convert it once: python -c \"from transformers import AutoModelForCausalLM as M; M.from_pretrained('",
+        folder.string(), "', gguf_file='", gguf, "').save_pretrained('converted')\"");
 }
 
 /// What is wrong with a folder that holds no safetensors of a model.
@@ -74,14 +79,17 @@ void check_is_no_gguf(const fs::path& folder) {
   check_is_no_adapter(folder);
   for (const char* pickle : {"pytorch_model.bin", "pytorch_model.bin.index.json"})
     if (is_there(folder / pickle))
-      fail("model ", name, " holds its weights in ", pickle, " alone, a pickle that could run code when it is read; convert it once: ",
-           "python -c \"from transformers import AutoModel; AutoModel.from_pretrained('", name, "').save_pretrained('", name,
-           "', safe_serialization=True)\", with AutoModelForCausalLM, ForSeq2SeqLM or ForSequenceClassification in place of ",
+      fail("model ", name, " holds its weights in ", pickle,
+           " alone, a pickle that could run code when it is read; convert it once: ",
+           "python -c \"from transformers import AutoModel; AutoModel.from_pretrained('", name, "').save_pretrained('",
+           name,
+           "', safe_serialization=True)\", with AutoModelForCausalLM, ForSeq2SeqLM or ForSequenceClassification in "
+           "place of ",
            "AutoModel where its head counts");
   for (const char* other : {"tf_model.h5", "flax_model.msgpack", "model.ckpt.index"})
     if (is_there(folder / other))
-      fail("model ", name, " holds its weights in ", other, " alone; load it in transformers (from_tf=True or from_flax=True) and ",
-           "save it with save_pretrained");
+      fail("model ", name, " holds its weights in ", other,
+           " alone; load it in transformers (from_tf=True or from_flax=True) and ", "save it with save_pretrained");
   check_is_no_gguf(folder);
   const auto names = plain_files(folder);
   if (const std::string shard = first_that_ends(folder, ".safetensors"); !shard.empty())
@@ -98,11 +106,14 @@ void check_is_model_folder(const fs::path& folder) {
   check_is_no_adapter(folder);
   check_is_no_gguf(folder);
   if (is_there(folder / "snapshots"))
-    fail("model ", name, " is a model's folder in the hub's cache; name the folder of one revision below ", (folder / "snapshots").string());
+    fail("model ", name, " is a model's folder in the hub's cache; name the folder of one revision below ",
+         (folder / "snapshots").string());
   if (is_there(folder / "0_Transformer/config.json"))
-    fail("model ", name, " is a sentence-transformers folder whose model lies in ", (folder / "0_Transformer").string(), "; name that, and the pooling in model.pooling");
+    fail("model ", name, " is a sentence-transformers folder whose model lies in ", (folder / "0_Transformer").string(),
+         "; name that, and the pooling in model.pooling");
   if (is_there(folder / "task.json") && is_there(folder / "config.yaml"))
-    fail("model ", name, " is a run folder; name the model that it was trained on, or a folder that deeplora export wrote");
+    fail("model ", name,
+         " is a run folder; name the model that it was trained on, or a folder that deeplora export wrote");
   fail("model ", name, " is a folder without config.json; ", kExpected, ", or a TorchScript file");
 }
 
@@ -150,8 +161,13 @@ std::string todays_name(std::string name) {
 
 /// Floating-point tensors that no training changes: frequencies and masks of old checkpoints.
 bool is_buffer(const std::string& name, const torch::Tensor& value) {
-  static const std::vector<std::string> kEndings{".inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias",
-                                                 ".attention.masked_bias", ".embed_positions.weights", "final_logits_bias"};
+  static const std::vector<std::string> kEndings{".inv_freq",
+                                                 ".attn.bias",
+                                                 ".attn.masked_bias",
+                                                 ".attention.bias",
+                                                 ".attention.masked_bias",
+                                                 ".embed_positions.weights",
+                                                 "final_logits_bias"};
   if (!value.is_floating_point()) return true;
   return std::any_of(kEndings.begin(), kEndings.end(), [&name](const auto& ending) { return name.ends_with(ending); });
 }
@@ -164,8 +180,9 @@ bool is_output_layer(const std::string& name) {
 
 /// The word table that an output layer may be tied to.
 bool is_word_table(const std::string& name) {
-  static const std::vector<std::string> kNames{"model.embed_tokens.weight", "shared.weight", "model.shared.weight", "wte.weight", "transformer.wte.weight",
-                                               "gpt_neox.embed_in.weight"};
+  static const std::vector<std::string> kNames{"model.embed_tokens.weight", "shared.weight",
+                                               "model.shared.weight",       "wte.weight",
+                                               "transformer.wte.weight",    "gpt_neox.embed_in.weight"};
   return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
 }
 
@@ -176,7 +193,8 @@ bool ties_word_embeddings(const JsonFile& config) {
   const std::string type = config.value("model_type", std::string());
   if (type == "t5" || type == "mt5") return true;
   // config.json is silent where the value is the default of its class.
-  static const std::set<std::string> kUntied{"llama", "mistral", "qwen2", "qwen3", "phi3", "gpt_neox", "phi", "olmo", "olmo2"};
+  static const std::set<std::string> kUntied{"llama",    "mistral", "qwen2", "qwen3", "phi3",
+                                             "gpt_neox", "phi",     "olmo",  "olmo2"};
   return config.value("tie_word_embeddings", !kUntied.contains(type));
 }
 
@@ -194,22 +212,26 @@ void HuggingFaceFolder::read_small_files() {
   static const std::set<std::string> kExtensions{".json", ".txt", ".model", ".spm", ".jinja", ".bpe", ".vocab"};
   std::vector<std::string> names;
   for (const auto& name : plain_files(file_))
-    if (kExtensions.contains(fs::path(name).extension().string()) && !name.ends_with(".index.json")) names.push_back(name);
+    if (kExtensions.contains(fs::path(name).extension().string()) && !name.ends_with(".index.json"))
+      names.push_back(name);
   for (const char* inner : {"1_Pooling/config.json", "2_Normalize/config.json", "2_Dense/config.json"})
     if (is_there(file_ / inner)) names.emplace_back(inner);
-  for (const auto& name : plain_files(file_ / "additional_chat_templates")) names.push_back("additional_chat_templates/" + name);
+  for (const auto& name : plain_files(file_ / "additional_chat_templates"))
+    names.push_back("additional_chat_templates/" + name);
   uint64_t bytes = 0;
   std::error_code ignored;
   for (const auto& name : names) {
     bytes += fs::file_size(file_ / name, ignored);
-    check(bytes <= kLargestSmallFiles, "model ", file_.string(), ": its settings and tokenizer files have more than ", kLargestSmallFiles,
-          " bytes together");
+    check(bytes <= kLargestSmallFiles, "model ", file_.string(), ": its settings and tokenizer files have more than ",
+          kLargestSmallFiles, " bytes together");
     extras_[name] = read_file(file_ / name, "file of the model");
   }
   read_settings();
   const auto quantized = config().section("quantization_config");
-  check(quantized.root.empty(), "model ", file_.string(), ": its weights are quantized (config.json: quantization_config, ",
-        quantized.value("quant_method", std::string("method not said")), "), and such weights are not read; name the model that it was quantized from");
+  check(quantized.root.empty(), "model ", file_.string(),
+        ": its weights are quantized (config.json: quantization_config, ",
+        quantized.value("quant_method", std::string("method not said")),
+        "), and such weights are not read; name the model that it was quantized from");
 }
 
 void HuggingFaceFolder::read_weights(torch::Device device) {
@@ -240,7 +262,8 @@ void HuggingFaceFolder::read_weights(torch::Device device) {
       if (!shard.wanted.empty() && !shard.wanted.contains(name)) continue;
       const uint64_t offset = read.data_begin() + info.begin;
       found.push_back({todays_name(name), files.size(), offset, info});
-      if (!names.insert(found.back().name).second) errors.add("holds ", found.back().name, " under its old and its new name");
+      if (!names.insert(found.back().name).second)
+        errors.add("holds ", found.back().name, " under its old and its new name");
       places.places.emplace(info.end - info.begin, offset);
     }
     files.push_back(std::move(places));
@@ -249,7 +272,9 @@ void HuggingFaceFolder::read_weights(torch::Device device) {
 
   const auto stored = std::make_shared<const StoredTensors>(std::move(files));
   stored_ = stored;
-  const auto value_of = [&stored](const Found& one) { return stored->at(one.file, one.offset, one.info.shape, safetensors_type(one.info.dtype)); };
+  const auto value_of = [&stored](const Found& one) {
+    return stored->at(one.file, one.offset, one.info.shape, safetensors_type(one.info.dtype));
+  };
   const auto table = std::find_if(found.begin(), found.end(), [](const Found& one) { return is_word_table(one.name); });
   const bool tied = ties_word_embeddings(config());
   const auto is_spare = [&](const Found& one) {
@@ -275,11 +300,15 @@ std::vector<NamedTensor> HuggingFaceFolder::read_head_beside(torch::Device devic
   if (!is_there(file)) return {};
   const TensorFile read = load_tensors(file);
   const auto pooling = read.metadata.find("pooling");
-  check(pooling != read.metadata.end() && read.tensors.count("weight") == 1 && read.tensors.count("bias") == 1 && read.tensors.size() == 2, "model ", file_.string(),
-        ": ", kHeadFile, ": expected weight, bias and their pooling, as deeplora export writes it");
+  check(pooling != read.metadata.end() && read.tensors.count("weight") == 1 && read.tensors.count("bias") == 1 &&
+            read.tensors.size() == 2,
+        "model ", file_.string(), ": ", kHeadFile,
+        ": expected weight, bias and their pooling, as deeplora export writes it");
   const torch::Tensor &weight = read.tensors.at("weight"), &bias = read.tensors.at("bias");
-  check(weight.dim() == 2 && bias.dim() == 1 && bias.size(0) == weight.size(0) && weight.is_floating_point() && bias.is_floating_point(), "model ", file_.string(),
-        ": ", kHeadFile, ": expected weight [C, D] and bias [C], found ", weight.sizes(), " and ", bias.sizes());
+  check(weight.dim() == 2 && bias.dim() == 1 && bias.size(0) == weight.size(0) && weight.is_floating_point() &&
+            bias.is_floating_point(),
+        "model ", file_.string(), ": ", kHeadFile, ": expected weight [C, D] and bias [C], found ", weight.sizes(),
+        " and ", bias.sizes());
   head_beside_ = OwnHead{"head", pooling->second};
   return {{"head.weight", weight.to(device)}, {"head.bias", bias.to(device)}};
 }

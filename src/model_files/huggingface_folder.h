@@ -1,4 +1,5 @@
-// A Hugging Face folder: config.json, safetensors in one file or in shards, tokenizer files. No Python is needed to read one.
+// A Hugging Face folder: config.json, safetensors in one file or in shards, tokenizer files. No Python is needed to
+// read one.
 #pragma once
 
 #include "model_files/model_files.h"
@@ -7,14 +8,14 @@ namespace deeplora {
 
 class HuggingFaceFolder : public ModelFiles {
  public:
-  /// Maps the weights and reads the small files. Weights keep their dtype and look into the mapped files, so that nothing
-  /// is copied; on another `device` they are copies. Throws Error, with what to do, for a folder without config.json or
-  /// without safetensors (pytorch_model.bin alone among them), a missing or cut off shard, and an index that names tensors
-  /// that are not there.
+  /// Maps the weights and reads the small files. Weights keep their dtype and look into the mapped files, so that
+  /// nothing is copied; on another `device` they are copies. Throws Error, with what to do, for a folder without
+  /// config.json or without safetensors (pytorch_model.bin alone among them), a missing or cut off shard, and an index
+  /// that names tensors that are not there.
   ///
-  /// Names are those of today's transformers: the `gamma` and `beta` of old checkpoints' norms read `weight` and `bias`.
-  /// A language model's output layer that config.json ties to its word table is not among the tensors, unless the file holds
-  /// other values for it than for the table: then it is a layer of its own, as in transformers 5.
+  /// Names are those of today's transformers: the `gamma` and `beta` of old checkpoints' norms read `weight` and
+  /// `bias`. A language model's output layer that config.json ties to its word table is not among the tensors, unless
+  /// the file holds other values for it than for the table: then it is a layer of its own, as in transformers 5.
   static HuggingFaceFolder load(const std::filesystem::path& folder, torch::Device device = torch::kCPU);
 
   std::string kind() const override { return "Hugging Face folder"; }

@@ -115,7 +115,8 @@ JsonFile ModelFiles::json(const std::string& name) const {
   const auto found = extras_.find(name);
   if (found == extras_.end()) return JsonFile{where};
   const std::string bare = number_that_json_lacks(found->second);
-  check(bare.empty(), where, ": holds ", bare, ", which Python writes and JSON does not have; put a number or null in its place");
+  check(bare.empty(), where, ": holds ", bare,
+        ", which Python writes and JSON does not have; put a number or null in its place");
   return JsonFile::parse(where, found->second);
 }
 

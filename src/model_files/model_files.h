@@ -60,8 +60,8 @@ class ModelFiles {
   const std::shared_ptr<const StoredTensors>& stored() const { return stored_; }
   /// A head in a file of its own; see own_head_of().
   const std::optional<OwnHead>& head_beside() const { return head_beside_; }
-  /// Puts the family's own head for classifying texts on the model: `started` are those of its weights that the files lack. They become parameters, in memory
-  /// alone; the fingerprint stays that of the files.
+  /// Puts the family's own head for classifying texts on the model: `started` are those of its weights that the files
+  /// lack. They become parameters, in memory alone; the fingerprint stays that of the files.
   void put_head(ClassHead head, std::vector<NamedTensor> started);
   const std::optional<ClassHead>& class_head() const { return class_head_; }
   /// Weights of that head that the files lack.

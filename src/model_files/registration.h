@@ -12,8 +12,8 @@ namespace deeplora {
 
 /// How a kind is told apart and opened.
 struct ModelFileKind {
-  std::string name;                                           ///< as ModelFiles::kind() says it
-  bool (*recognises)(const std::filesystem::path& path);      ///< by what lies there, not by its name
+  std::string name;                                       ///< as ModelFiles::kind() says it
+  bool (*recognises)(const std::filesystem::path& path);  ///< by what lies there, not by its name
   std::shared_ptr<ModelFiles> (*open)(const std::filesystem::path& path, torch::Device device);
 };
 

@@ -44,7 +44,8 @@ class StoredTensors::Pages {
  public:
   /// Throws where the file cannot be opened or mapped.
   explicit Pages(FileOfTensors file)
-      : file_(file.path.string(), at::ALLOCATOR_MAPPED_KEEPFD, fs::file_size(file.path)), places_(std::move(file.places)) {
+      : file_(file.path.string(), at::ALLOCATOR_MAPPED_KEEPFD, fs::file_size(file.path)),
+        places_(std::move(file.places)) {
     explain_lost_pages();
   }
 
@@ -73,7 +74,8 @@ class StoredTensors::Pages {
 
   bool read(void* to, uint64_t count, uint64_t from) const {
     for (uint64_t done = 0; done < count;) {
-      const ssize_t got = ::pread(file_.fd(), static_cast<char*>(to) + done, count - done, static_cast<off_t>(from + done));
+      const ssize_t got =
+          ::pread(file_.fd(), static_cast<char*>(to) + done, count - done, static_cast<off_t>(from + done));
       if (got <= 0) return false;
       done += static_cast<uint64_t>(got);
     }
@@ -97,7 +99,8 @@ StoredTensors::StoredTensors(std::vector<FileOfTensors> files) : opened_(true) {
   }
 }
 
-std::pair<std::shared_ptr<const StoredTensors::Pages>, char*> StoredTensors::place_of(const void* bytes, uint64_t count) const {
+std::pair<std::shared_ptr<const StoredTensors::Pages>, char*> StoredTensors::place_of(const void* bytes,
+                                                                                      uint64_t count) const {
   if (!opened_) {
     opened_ = true;
     try {
@@ -110,7 +113,8 @@ std::pair<std::shared_ptr<const StoredTensors::Pages>, char*> StoredTensors::pla
   return {nullptr, nullptr};
 }
 
-torch::Tensor StoredTensors::at(size_t file, uint64_t offset, const std::vector<int64_t>& sizes, torch::ScalarType type) const {
+torch::Tensor StoredTensors::at(size_t file, uint64_t offset, const std::vector<int64_t>& sizes,
+                                torch::ScalarType type) const {
   const auto& pages = pages_.at(file);
   const auto options = torch::TensorOptions(type);
   const torch::Tensor here =
@@ -134,8 +138,8 @@ bool StoredTensors::take_over(const torch::Tensor& x) const {
   const c10::Storage& storage = x.storage();
   const auto [pages, here] = place_of(storage.data(), storage.nbytes());
   if (here == nullptr || here == storage.data()) return false;
-  storage.unsafeGetStorageImpl()->set_data_ptr_noswap(
-      at::DataPtr(here, new Owner(pages), [](void* owner) { delete static_cast<Owner*>(owner); }, at::Device(at::kCPU)));
+  storage.unsafeGetStorageImpl()->set_data_ptr_noswap(at::DataPtr(
+      here, new Owner(pages), [](void* owner) { delete static_cast<Owner*>(owner); }, at::Device(at::kCPU)));
   return true;
 }
 

@@ -30,11 +30,11 @@ class StoredTensors {
   /// where it does not lie at a multiple of its element's size. Writing to it leaves the file as it is.
   torch::Tensor at(size_t file, uint64_t offset, const std::vector<int64_t>& sizes, torch::ScalarType type) const;
   /// The same tensor where it lies in the file, read from there when it is touched; writing to it leaves the file as it
-  /// is. Undefined where no file holds its bytes: other devices, tensors that were changed, packed or unaligned entries,
-  /// a file that is gone.
+  /// is. Undefined where no file holds its bytes: other devices, tensors that were changed, packed or unaligned
+  /// entries, a file that is gone.
   torch::Tensor find(const torch::Tensor& x) const;
-  /// find() for x's whole storage: whoever shares it reads it from the file from now on, and its memory is freed. False,
-  /// and nothing happens, where the files do not hold it.
+  /// find() for x's whole storage: whoever shares it reads it from the file from now on, and its memory is freed.
+  /// False, and nothing happens, where the files do not hold it.
   bool take_over(const torch::Tensor& x) const;
 
  private:

@@ -40,7 +40,9 @@ void save_tensors(const std::filesystem::path& file, const std::vector<NamedTens
   for (const auto& [name, value] : tensors) {
     kept.push_back(value.detach().to(torch::kCPU).contiguous());
     const torch::Tensor& bytes = kept.back();
-    views.push_back({name, name_of(bytes.scalar_type()), bytes.sizes().vec(),
+    views.push_back({name,
+                     name_of(bytes.scalar_type()),
+                     bytes.sizes().vec(),
                      {static_cast<const std::byte*>(bytes.const_data_ptr()), bytes.nbytes()}});
   }
   write_safetensors(file, views, metadata);

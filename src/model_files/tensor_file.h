@@ -23,7 +23,8 @@ torch::ScalarType safetensors_type(const std::string& name);
 void save_tensors(const std::filesystem::path& file, const std::vector<NamedTensor>& tensors,
                   const std::map<std::string, std::string>& metadata);
 
-/// Reads a whole file into CPU tensors of their own memory. Throws Error for anything that is not a sound safetensors file.
+/// Reads a whole file into CPU tensors of their own memory. Throws Error for anything that is not a sound safetensors
+/// file.
 TensorFile load_tensors(const std::filesystem::path& file);
 
 }  // namespace deeplora

@@ -11,7 +11,8 @@ namespace deeplora {
 
 namespace {
 
-/// The first code file that holds `text`; empty where none does, or where the file cannot be read: loading says what is wrong with it.
+/// The first code file that holds `text`; empty where none does, or where the file cannot be read: loading says what is
+/// wrong with it.
 std::string code_with(const std::filesystem::path& file, std::string_view text) {
   std::string found;
   try {
@@ -20,7 +21,8 @@ std::string code_with(const std::filesystem::path& file, std::string_view text) 
     for (const auto& record : reader.getAllRecords()) {
       if (record.rfind("code/", 0) != 0 || !record.ends_with(".py")) continue;
       auto [data, size] = reader.getRecord(record);
-      if (std::string_view(static_cast<const char*>(data.get()), size).find(text) != std::string_view::npos) found = record;
+      if (std::string_view(static_cast<const char*>(data.get()), size).find(text) != std::string_view::npos)
+        found = record;
     }
   } catch (const Error&) {
     return {};
@@ -34,13 +36,16 @@ std::string code_with(const std::filesystem::path& file, std::string_view text) 
 
 void check_loads_without_running(const std::filesystem::path& file) {
   const std::string found = code_with(file, "__setstate__");
-  check(found.empty(), "model ", file.string(), " runs code while it is loaded (", found, " defines __setstate__), and inspect runs none; ",
+  check(found.empty(), "model ", file.string(), " runs code while it is loaded (", found,
+        " defines __setstate__), and inspect runs none; ",
         "export the model without it, or use the archive in a run if you trust where it comes from");
 }
 
 void check_weights_are_there(const std::filesystem::path& file) {
-  check(code_with(file, "ConstantMKLDNNTensor").empty(), "model ", file.string(), ": torch.jit.optimize_for_inference packed its convolutions for oneDNN "
-        "(prim::ConstantMKLDNNTensor), and such weights are not in the file: nothing can load it; save the module before it is optimised");
+  check(code_with(file, "ConstantMKLDNNTensor").empty(), "model ", file.string(),
+        ": torch.jit.optimize_for_inference packed its convolutions for oneDNN "
+        "(prim::ConstantMKLDNNTensor), and such weights are not in the file: nothing can load it; save the module "
+        "before it is optimised");
 }
 
 }  // namespace deeplora

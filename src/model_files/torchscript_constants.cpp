@@ -26,9 +26,10 @@ struct Uses {
 };
 
 bool passes_on(std::string_view kind) {
-  static const std::set<std::string_view> kinds{"aten::t",      "aten::transpose", "aten::permute", "aten::numpy_T", "aten::detach", "aten::contiguous",
-                                                "aten::to",     "aten::alias",     "aten::view",    "aten::reshape", "aten::chunk",  "aten::split",
-                                                "aten::select", "aten::slice",     "aten::squeeze", "aten::unsqueeze", "prim::ListUnpack"};
+  static const std::set<std::string_view> kinds{
+      "aten::t",      "aten::transpose", "aten::permute", "aten::numpy_T",   "aten::detach",    "aten::contiguous",
+      "aten::to",     "aten::alias",     "aten::view",    "aten::reshape",   "aten::chunk",     "aten::split",
+      "aten::select", "aten::slice",     "aten::squeeze", "aten::unsqueeze", "prim::ListUnpack"};
   return kinds.count(kind) != 0;
 }
 
@@ -38,11 +39,13 @@ bool is_weight_argument(const jit::Node* node, size_t offset, int64_t dim) {
   const std::string_view kind = node->kind().toQualString();
   const std::string& name = schema->arguments()[offset].name();
   if (name.find("weight") != std::string::npos || name.find("bias") != std::string::npos) return true;
-  static const std::set<std::string_view> products{"aten::matmul", "aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm", "aten::einsum"};
+  static const std::set<std::string_view> products{"aten::matmul", "aten::mm",      "aten::bmm",
+                                                   "aten::addmm",  "aten::baddbmm", "aten::einsum"};
   if (dim >= 2 && products.count(kind)) return offset > 0;
   if (kind == "aten::addmm") return offset == 0;
   // A bias that optimize_for_inference took out of its linear layer.
-  if (dim == 1 && kind == "aten::add" && offset == 1) return products.count(node->input(0)->node()->kind().toQualString()) != 0;
+  if (dim == 1 && kind == "aten::add" && offset == 1)
+    return products.count(node->input(0)->node()->kind().toQualString()) != 0;
   static const std::set<std::string_view> others{"params", "w_ih", "w_hh", "b_ih", "b_hh", "v", "g"};
   return kind.starts_with("aten::") && others.count(name) != 0;
 }
@@ -51,14 +54,16 @@ void note_uses(const jit::Value* value, int64_t dim, Uses& out) {
   for (const auto& use : value->uses()) {
     const jit::Node* node = use.user;
     const std::string_view kind = node->kind().toQualString();
-    const bool scaled = (kind == "aten::mul" || kind == "aten::div") && node->input(1 - use.offset % 2)->node()->kind() == c10::prim::Constant;
+    const bool scaled = (kind == "aten::mul" || kind == "aten::div") &&
+                        node->input(1 - use.offset % 2)->node()->kind() == c10::prim::Constant;
     if (node->kind() == c10::prim::ListConstruct || scaled || (use.offset == 0 && passes_on(kind))) {
       for (const jit::Value* output : node->outputs()) note_uses(output, dim, out);
       continue;
     }
     out.weight |= is_weight_argument(node, use.offset, dim);
     const auto* schema = node->maybeSchema();
-    out.statistic |= schema && use.offset < schema->arguments().size() && schema->arguments()[use.offset].name().starts_with("running_");
+    out.statistic |= schema && use.offset < schema->arguments().size() &&
+                     schema->arguments()[use.offset].name().starts_with("running_");
   }
 }
 
@@ -77,8 +82,12 @@ void collect_constants(const jit::Block* block, std::vector<Constant>& out) {
     if (held && held->isTensor()) tensors = {held->toTensor()};
     if (held && held->isTensorList()) tensors = held->toTensorVector();
     for (const auto& tensor : tensors) {
-      if (!tensor.defined() || !tensor.is_floating_point() || tensor.dim() == 0 || tensor.numel() == 0 || tensor.layout() != torch::kStrided) continue;
-      auto found = std::find_if(out.begin(), out.end(), [&](const Constant& c) { return c.value.is_same(tensor) || c.value.const_data_ptr() == tensor.const_data_ptr(); });
+      if (!tensor.defined() || !tensor.is_floating_point() || tensor.dim() == 0 || tensor.numel() == 0 ||
+          tensor.layout() != torch::kStrided)
+        continue;
+      auto found = std::find_if(out.begin(), out.end(), [&](const Constant& c) {
+        return c.value.is_same(tensor) || c.value.const_data_ptr() == tensor.const_data_ptr();
+      });
       if (found == out.end()) found = out.insert(out.end(), {tensor, {}});
       note_uses(node->output(), tensor.dim(), found->uses);
     }
@@ -89,7 +98,8 @@ void collect_constants(const jit::Block* block, std::vector<Constant>& out) {
 std::vector<c10::IValue> table_of(const std::filesystem::path& file) {
   caffe2::serialize::PyTorchStreamReader reader(file.string());
   if (!reader.hasRecord("constants.pkl")) return {};
-  const c10::IValue table = jit::readArchiveAndTensors("constants", "", "constants/", std::nullopt, std::nullopt, torch::Device(torch::kCPU), reader);
+  const c10::IValue table = jit::readArchiveAndTensors("constants", "", "constants/", std::nullopt, std::nullopt,
+                                                       torch::Device(torch::kCPU), reader);
   return table.isTuple() ? table.toTupleRef().elements().vec() : std::vector<c10::IValue>{};
 }
 
@@ -116,7 +126,8 @@ class DeviceChange {
     for (jit::Node* node : block->nodes()) {
       for (jit::Block* inner : node->blocks()) (*this)(inner);
       const std::string_view kind = node->kind().toQualString();
-      if (node->kind() == c10::prim::Constant && node->output()->type()->kind() == c10::TypeKind::DeviceObjType && node->hasAttribute(c10::attr::value)) {
+      if (node->kind() == c10::prim::Constant && node->output()->type()->kind() == c10::TypeKind::DeviceObjType &&
+          node->hasAttribute(c10::attr::value)) {
         if (other(node->s(c10::attr::value))) node->s_(c10::attr::value, device_.str());
       } else if (kind == "aten::device" && node->inputs().size() == 1) {
         name_again(node);
@@ -127,7 +138,8 @@ class DeviceChange {
  private:
   bool other(const std::string& name) const {
     const torch::Device named(name);
-    return named.type() != device_.type() || (named.has_index() && device_.has_index() && named.index() != device_.index());
+    return named.type() != device_.type() ||
+           (named.has_index() && device_.has_index() && named.index() != device_.index());
   }
   /// torch.device("cuda") of a text in the code.
   void name_again(jit::Node* node) const {
@@ -152,7 +164,8 @@ std::vector<NamedTensor> weight_constants(const jit::Module& module, const std::
   if (constants.empty()) return out;
   const auto table = table_of(file);
   for (size_t i = 0; i < table.size(); ++i) {
-    const auto found = std::find_if(constants.begin(), constants.end(), [&](const Constant& c) { return same_constant(table[i], c.value); });
+    const auto found = std::find_if(constants.begin(), constants.end(),
+                                    [&](const Constant& c) { return same_constant(table[i], c.value); });
     if (found == constants.end()) continue;
     out.push_back({cat("CONSTANTS.c", i), found->value});
     constants.erase(found);
@@ -160,6 +173,8 @@ std::vector<NamedTensor> weight_constants(const jit::Module& module, const std::
   return out;
 }
 
-void follow_device(const jit::Module& module, torch::Device device) { for_every_function(module, DeviceChange(device)); }
+void follow_device(const jit::Module& module, torch::Device device) {
+  for_every_function(module, DeviceChange(device));
+}
 
 }  // namespace deeplora

@@ -10,9 +10,9 @@
 
 namespace deeplora {
 
-/// Constants of forward's code that its operators read as weights: what torch.jit.freeze and optimize_for_inference make of all parameters, and tracing
-/// of a function that closes over them. Their names are those of the file's code ("CONSTANTS.c0"); equal ones are one. Changing a value in place
-/// changes the module's.
+/// Constants of forward's code that its operators read as weights: what torch.jit.freeze and optimize_for_inference
+/// make of all parameters, and tracing of a function that closes over them. Their names are those of the file's code
+/// ("CONSTANTS.c0"); equal ones are one. Changing a value in place changes the module's.
 std::vector<NamedTensor> weight_constants(const torch::jit::Module& module, const std::filesystem::path& file);
 
 /// Puts `device` in place of every other device that the code of the module names.

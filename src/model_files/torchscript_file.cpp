@@ -25,15 +25,19 @@ constexpr const char* kExportHint = "make one with torch.jit.trace or tools/expo
 void check_zip(const fs::path& file) {
   std::error_code ignored;
   check(fs::exists(file, ignored), "model ", file.string(), " does not exist");
-  check(!fs::is_directory(file, ignored), "model ", file.string(), " is a folder; expected a TorchScript file: ", kExportHint);
+  check(!fs::is_directory(file, ignored), "model ", file.string(),
+        " is a folder; expected a TorchScript file: ", kExportHint);
   std::ifstream in(file, std::ios::binary);
   check(in.good(), "model ", file.string(), " cannot be read");
   char magic[4] = {};
   in.read(magic, sizeof magic);
-  check(std::memcmp(magic, "GGUF", 4) != 0, "model ", file.string(), " is a GGUF file, llama.cpp's form of a model, which is not read; ",
+  check(std::memcmp(magic, "GGUF", 4) != 0, "model ", file.string(),
+        " is a GGUF file, llama.cpp's form of a model, which is not read; ",
         "name the Hugging Face folder that it was converted from");
-  check(file.extension() != ".safetensors", "model ", file.string(), " is a file of weights alone; name its folder, where config.json and the tokenizer lie");
-  check(in.gcount() == 4, "model ", file.string(), " is ", in.gcount(), " bytes long; expected a TorchScript archive: ", kExportHint);
+  check(file.extension() != ".safetensors", "model ", file.string(),
+        " is a file of weights alone; name its folder, where config.json and the tokenizer lie");
+  check(in.gcount() == 4, "model ", file.string(), " is ", in.gcount(),
+        " bytes long; expected a TorchScript archive: ", kExportHint);
   check(std::memcmp(magic, "PK\x03\x04", 4) == 0, "model ", file.string(),
         " is not a TorchScript file (a zip archive was expected): ", kExportHint);
 }
@@ -44,7 +48,8 @@ std::map<std::string, std::string> read_extras(const fs::path& file) {
   uint64_t unpacked = 0;
   for (const ZipEntry& entry : read_zip_directory(file, "model"))
     if (entry.name.find("/extra/") != std::string::npos) unpacked += entry.size;
-  check(unpacked <= kLargestExtras, "model ", file.string(), ": its extra files unpack to ", unpacked, " bytes; at most ", kLargestExtras, " are read");
+  check(unpacked <= kLargestExtras, "model ", file.string(), ": its extra files unpack to ", unpacked,
+        " bytes; at most ", kLargestExtras, " are read");
   try {
     caffe2::serialize::PyTorchStreamReader reader(file.string());
     for (const auto& record : reader.getAllRecords()) {
@@ -56,10 +61,12 @@ std::map<std::string, std::string> read_extras(const fs::path& file) {
       extras.emplace(record.substr(6), std::string(static_cast<const char*>(data.get()), size));
     }
   } catch (const c10::Error&) {
-    fail("model ", file.string(), " is truncated or damaged: its zip directory cannot be read; copy or export it again");
+    fail("model ", file.string(),
+         " is truncated or damaged: its zip directory cannot be read; copy or export it again");
   }
   check(!has_export, "model ", file.string(), " is a torch.export program, not TorchScript: ", kExportHint);
-  check(has_code || !has_data, "model ", file.string(), " is a torch.save checkpoint, not TorchScript (it holds no code): ", kExportHint);
+  check(has_code || !has_data, "model ", file.string(),
+        " is a torch.save checkpoint, not TorchScript (it holds no code): ", kExportHint);
   check(has_code, "model ", file.string(), " is a zip archive but not TorchScript (it holds no code): ", kExportHint);
   return extras;
 }
@@ -85,11 +92,15 @@ namespace {
 std::string place_in(std::string_view line) {
   static const std::regex scripted("^\\s*File \"([^\"]*)\", line (\\d+)"), traced("^(\\S+)\\((\\d+)\\): ");
   std::cmatch found;
-  if (!std::regex_search(line.begin(), line.end(), found, scripted) && !std::regex_search(line.begin(), line.end(), found, traced)) return {};
+  if (!std::regex_search(line.begin(), line.end(), found, scripted) &&
+      !std::regex_search(line.begin(), line.end(), found, traced))
+    return {};
   return cat(found[1].str(), ":", found[2].str());
 }
 
-bool is_torchs_own(std::string_view place) { return place.find("/torch/") != std::string_view::npos || place.find("torch/nn/") != std::string_view::npos; }
+bool is_torchs_own(std::string_view place) {
+  return place.find("/torch/") != std::string_view::npos || place.find("torch/nn/") != std::string_view::npos;
+}
 
 }  // namespace
 
@@ -110,7 +121,8 @@ std::string source_line(const std::exception& error) {
   if (own_code.empty()) return {};
   const size_t first = own_code.find_first_not_of(' ');
   const std::string file = where.substr(where.rfind('/') + 1);
-  return cat(" at '", first == std::string::npos ? own_code : own_code.substr(first), "'", file.empty() ? "" : " (" + file + ")");
+  return cat(" at '", first == std::string::npos ? own_code : own_code.substr(first), "'",
+             file.empty() ? "" : " (" + file + ")");
 }
 
 bool is_deeplora_export(const fs::path& file) {
@@ -151,7 +163,8 @@ std::string TorchScriptArchive::output_type() const {
   return module_.get_method("forward").function().getSchema().returns().front().type()->annotation_str();
 }
 
-void TorchScriptArchive::save(const torch::jit::Module& module, const std::map<std::string, std::string>& extras, const fs::path& file) {
+void TorchScriptArchive::save(const torch::jit::Module& module, const std::map<std::string, std::string>& extras,
+                              const fs::path& file) {
   const torch::jit::ExtraFilesMap extra_files(extras.begin(), extras.end());
   write_file_atomically(file, [&](const fs::path& temporary) {
     std::ofstream out(temporary, std::ios::binary);
@@ -159,7 +172,8 @@ void TorchScriptArchive::save(const torch::jit::Module& module, const std::map<s
     int reason = 0;
     // LibTorch's writer aborts the process when it learns of a full disk while it closes: it is never told.
     const auto write = [&](const void* data, size_t size) {
-      if (reason == 0 && !out.write(static_cast<const char*>(data), static_cast<std::streamsize>(size))) reason = errno ? errno : EIO;
+      if (reason == 0 && !out.write(static_cast<const char*>(data), static_cast<std::streamsize>(size)))
+        reason = errno ? errno : EIO;
       return size;
     };
     try {
@@ -179,7 +193,8 @@ bool gives_logits(const ModelFiles& archive) {
   const auto names = archive.config().value("architectures", std::vector<std::string>());
   if (names.empty()) return false;
   const std::string& name = names.front();
-  const bool language_model = name.ends_with("ForCausalLM") || name.ends_with("LMHeadModel") || name.ends_with("ForConditionalGeneration");
+  const bool language_model =
+      name.ends_with("ForCausalLM") || name.ends_with("LMHeadModel") || name.ends_with("ForConditionalGeneration");
   return language_model && archive.output_type() == "Tensor";
 }
 

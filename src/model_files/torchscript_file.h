@@ -15,9 +15,11 @@ class TorchScriptArchive : public ModelFiles {
  public:
   /// Reads the file without running its forward. Throws Error when it is missing, truncated, not a zip archive, or a
   /// torch.save checkpoint or torch.export program instead of TorchScript (each with what to do).
-  /// Constants that its code reads as weights are parameters like others. Devices that the code names follow `device`, or stay what they are.
+  /// Constants that its code reads as weights are parameters like others. Devices that the code names follow `device`,
+  /// or stay what they are.
   enum class CodeDevices { follow, stay };
-  static TorchScriptArchive load(const std::filesystem::path& file, torch::Device device = torch::kCPU, CodeDevices devices = CodeDevices::follow);
+  static TorchScriptArchive load(const std::filesystem::path& file, torch::Device device = torch::kCPU,
+                                 CodeDevices devices = CodeDevices::follow);
 
   std::string kind() const override { return "TorchScript archive"; }
   bool holds_code() const override { return true; }
@@ -36,13 +38,15 @@ class TorchScriptArchive : public ModelFiles {
 /// Whether `deeplora export` wrote the file; reads no weights. Throws Error as load() does for what is no archive.
 bool is_deeplora_export(const std::filesystem::path& file);
 
-/// True for outputs that are logits of every token, by export.json or, where that is silent, by config.json's architecture
+/// True for outputs that are logits of every token, by export.json or, where that is silent, by config.json's
+/// architecture
 /// ("...ForCausalLM", "...LMHeadModel", "...ForConditionalGeneration") with a forward() of one tensor.
 bool gives_logits(const ModelFiles& files);
 
 /// First line of a LibTorch error without its stack, for messages.
 std::string short_reason(const std::exception& error);
-/// " at 'x = self.emb(ids)' (model.py:12)": the archive's own line that a TorchScript failure names; empty where it names none.
+/// " at 'x = self.emb(ids)' (model.py:12)": the archive's own line that a TorchScript failure names; empty where it
+/// names none.
 std::string source_line(const std::exception& error);
 
 }  // namespace deeplora

@@ -12,9 +12,7 @@
 namespace deeplora {
 namespace {
 
-torch::Tensor tensor_of(const std::vector<int32_t>& values) {
-  return torch::tensor(values, torch::kInt32);
-}
+torch::Tensor tensor_of(const std::vector<int32_t>& values) { return torch::tensor(values, torch::kInt32); }
 
 /// v - mean - biases, unclipped.
 std::vector<double> residuals_of(const Ratings& train, RatingsModel biases) {
@@ -32,7 +30,8 @@ double root_mean_square(const std::vector<double>& values) {
 
 class ChainFit {
  public:
-  ChainFit(const Ratings& train, const RatingsModel& biases, const RatingsCandidate& candidate, const CompletionConfig& common)
+  ChainFit(const Ratings& train, const RatingsModel& biases, const RatingsCandidate& candidate,
+           const CompletionConfig& common)
       : train_(train), biases_(biases), config_(common) {
     config_.chain.rank = candidate.rank;
     config_.chain.depth = candidate.depth;
@@ -40,9 +39,11 @@ class ChainFit {
     const auto residuals = residuals_of(train, biases);
     unit_ = root_mean_square(residuals);
     check(unit_ > 0, "the biases explain every rating: nothing is left for a chain");
-    problem_ = completion_problem(Observations::make(train.rows.size(), train.cols.size(), tensor_of(train.row), tensor_of(train.col),
-                                                     torch::tensor(residuals, torch::kFloat64) / unit_));
-    const auto pairs = leading_gradient_pairs(problem_, std::max<int64_t>(1, candidate.rank), make_generator(static_cast<uint64_t>(config_.fit.seed), "gradient"));
+    problem_ =
+        completion_problem(Observations::make(train.rows.size(), train.cols.size(), tensor_of(train.row),
+                                              tensor_of(train.col), torch::tensor(residuals, torch::kFloat64) / unit_));
+    const auto pairs = leading_gradient_pairs(problem_, std::max<int64_t>(1, candidate.rank),
+                                              make_generator(static_cast<uint64_t>(config_.fit.seed), "gradient"));
     const auto dtype = config_.fit.precision == "float32" ? torch::kFloat32 : torch::kFloat64;
     chain_ = start_chain(config_.chain, problem_, pairs, config_.fit.seed, torch::TensorOptions(dtype));
     stepper_ = make_stepper(problem_, chain_, config_.fit, default_step(pairs, problem_, candidate.depth));
@@ -82,7 +83,8 @@ class ChainFit {
   void step(int64_t i, const std::function<void()>& pulse) {
     if (pulse) pulse();
     const double loss = stepper_->step(i);
-    check(std::isfinite(loss), "the loss is ", loss, " at iteration ", i + 1, "; lower completion.lr or use optimizer: auto");
+    check(std::isfinite(loss), "the loss is ", loss, " at iteration ", i + 1,
+          "; lower completion.lr or use optimizer: auto");
   }
 
   RatingsModel model() {
@@ -113,7 +115,8 @@ class ChainFit {
       return out;
     }
     std::vector<double> spread(static_cast<size_t>(model.rank), 0.0);
-    for (size_t i = 0; i < model.row_factor.size(); ++i) spread[i % spread.size()] += model.row_factor[i] * model.row_factor[i];
+    for (size_t i = 0; i < model.row_factor.size(); ++i)
+      spread[i % spread.size()] += model.row_factor[i] * model.row_factor[i];
     std::vector<double> out;
     for (const double s : spread) out.push_back(unit_ * unit_ * static_cast<double>(model.rows) / std::max(s, 1e-12));
     if (model.biases()) out.push_back(biases_.row_penalty.back());
@@ -131,8 +134,9 @@ class ChainFit {
 
 }  // namespace
 
-RatingsFit fit_rating_chain(const Ratings& train, const Ratings* dev, const RatingsModel& biases, const RatingsCandidate& candidate, int64_t iterations,
-                            const CompletionConfig& common, int64_t patience, const std::function<void()>& pulse) {
+RatingsFit fit_rating_chain(const Ratings& train, const Ratings* dev, const RatingsModel& biases,
+                            const RatingsCandidate& candidate, int64_t iterations, const CompletionConfig& common,
+                            int64_t patience, const std::function<void()>& pulse) {
   ChainFit fit(train, biases, candidate, common);
   return dev ? fit.until(*dev, patience, pulse) : fit.exactly(iterations, pulse);
 }

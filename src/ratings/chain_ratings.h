@@ -12,7 +12,8 @@ namespace deeplora {
 /// holds the halves of the chain; folding in takes a row's bias first, then its factors under the weight decay where
 /// the halves have converged under one, else under the penalties that the spread of the halves implies. `pulse` is
 /// called at every iteration.
-RatingsFit fit_rating_chain(const Ratings& train, const Ratings* dev, const RatingsModel& biases, const RatingsCandidate& candidate,
-                            int64_t iterations, const CompletionConfig& common, int64_t patience, const std::function<void()>& pulse = {});
+RatingsFit fit_rating_chain(const Ratings& train, const Ratings* dev, const RatingsModel& biases,
+                            const RatingsCandidate& candidate, int64_t iterations, const CompletionConfig& common,
+                            int64_t patience, const std::function<void()>& pulse = {});
 
 }  // namespace deeplora

@@ -15,8 +15,8 @@ namespace deeplora {
 class FieldCutter {
  public:
   explicit FieldCutter(std::string separator) : separator_(std::move(separator)) {}
-  /// Fields of a line, spaces around them removed, quotes too ("" inside quotes is one). Valid until the next call, and while the line lives.
-  /// False when a quote is opened and not closed on the line.
+  /// Fields of a line, spaces around them removed, quotes too ("" inside quotes is one). Valid until the next call, and
+  /// while the line lives. False when a quote is opened and not closed on the line.
   bool cut(std::string_view line, std::vector<std::string_view>& fields);
   const std::string& separator() const { return separator_; }
 

@@ -19,7 +19,8 @@ Vectors dots(const Vectors& a, const Vectors& b, size_t width) {
 
 ImplicitLink::ImplicitLink(const SparseSide& rows, const SparseSide& cols, size_t width, double ridge, int threads)
     : rows_(rows), cols_(cols), width_(width), ridge_(ridge), threads_(threads) {
-  for (int64_t i = 0; i < rows.size(); ++i) scale_.push_back(rows.count(i) > 0 ? 1 / std::sqrt(static_cast<double>(rows.count(i))) : 0.0);
+  for (int64_t i = 0; i < rows.size(); ++i)
+    scale_.push_back(rows.count(i) > 0 ? 1 / std::sqrt(static_cast<double>(rows.count(i))) : 0.0);
   dual_.assign(static_cast<size_t>(rows.size()) * width, 0.0);
   prior_ = dual_;
   link_.assign(static_cast<size_t>(cols.size()) * width, 0.0);
@@ -72,7 +73,8 @@ void ImplicitLink::fit(const Vectors& x) {
       }
     const Vectors next = dots(residual, residual, K);
     for (size_t i = 0; i < x.size(); i += K)
-      for (size_t k = 0; k < K; ++k) direction[i + k] = residual[i + k] + (square[k] > 0 ? next[k] / square[k] : 0.0) * direction[i + k];
+      for (size_t k = 0; k < K; ++k)
+        direction[i + k] = residual[i + k] + (square[k] > 0 ? next[k] / square[k] : 0.0) * direction[i + k];
     square = next;
   }
   apply(dual_, prior_);

@@ -5,8 +5,9 @@
 
 namespace deeplora {
 
-/// Ridge regression of the rows' coordinates X [m, K] on which columns they rated: argmin_Y |X - F Y|^2 + ridge |Y|^2, solved as
-/// Y = F^T a, (F F^T + ridge I) a = X, by conjugate gradients, every coordinate for itself, starting from the former a.
+/// Ridge regression of the rows' coordinates X [m, K] on which columns they rated: argmin_Y |X - F Y|^2 + ridge |Y|^2,
+/// solved as Y = F^T a, (F F^T + ridge I) a = X, by conjugate gradients, every coordinate for itself, starting from the
+/// former a.
 class ImplicitLink {
  public:
   ImplicitLink(const SparseSide& rows, const SparseSide& cols, size_t width, double ridge, int threads);

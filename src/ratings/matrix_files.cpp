@@ -26,7 +26,8 @@ struct MarketHeader {
 };
 
 MarketHeader market_header(const fs::path& file, std::string line) {
-  std::transform(line.begin(), line.end(), line.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::transform(line.begin(), line.end(), line.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   std::vector<std::string_view> words;
   FieldCutter cutter(" ");  // fields in quotes point into it
   cutter.cut(line, words);
@@ -34,7 +35,8 @@ MarketHeader market_header(const fs::path& file, std::string line) {
         ":1: expected '%%MatrixMarket matrix coordinate|array real|integer|unsigned-integer "
         "general|symmetric|skew-symmetric', found '",
         line, "'");
-  check(words[2] == "coordinate" || words[2] == "array", file.string(), ":1: expected coordinate or array, found '", words[2], "'");
+  check(words[2] == "coordinate" || words[2] == "array", file.string(), ":1: expected coordinate or array, found '",
+        words[2], "'");
   check(words[3] == "real" || words[3] == "integer" || words[3] == "unsigned-integer" || words[3] == "double",
         file.string(), ":1: a matrix of type '", words[3],
         "' holds no ratings; expected real, integer or unsigned-integer");
@@ -70,21 +72,24 @@ class MarketReader {
 
   int64_t whole(std::string_view field, std::string_view name) const {
     const auto value = as_number(field);
-    check(value && *value == std::floor(*value) && *value >= 0 && *value < 2147483647.0, here(), ": expected ", name, ", found '", field, "'");
+    check(value && *value == std::floor(*value) && *value >= 0 && *value < 2147483647.0, here(), ": expected ", name,
+          ", found '", field, "'");
     return static_cast<int64_t>(*value);
   }
 
   void read_sizes() {
     const size_t wanted = header_.coordinate ? 3 : 2;
-    check(next_fields() && fields_.size() == wanted, here(), ": expected the sizes '", header_.coordinate ? "rows columns entries" : "rows columns", "'");
+    check(next_fields() && fields_.size() == wanted, here(), ": expected the sizes '",
+          header_.coordinate ? "rows columns entries" : "rows columns", "'");
     rows_ = whole(fields_[0], "a number of rows");
     cols_ = whole(fields_[1], "a number of columns");
     entries_ = header_.coordinate ? whole(fields_[2], "a number of entries") : 0;
     // Every row and column gets a name: a few bytes must not ask for gigabytes.
     const int64_t most = kMostEmpty + static_cast<int64_t>(text_size_);
-    check(rows_ <= most && cols_ <= most, here(), ": a ", rows_, " x ", cols_, " matrix in a file of ", text_size_, " bytes; at most ", most,
-          " rows or columns are read");
-    check(!header_.mirrored || rows_ == cols_, here(), ": a symmetric matrix must be square, found ", rows_, " x ", cols_);
+    check(rows_ <= most && cols_ <= most, here(), ": a ", rows_, " x ", cols_, " matrix in a file of ", text_size_,
+          " bytes; at most ", most, " rows or columns are read");
+    check(!header_.mirrored || rows_ == cols_, here(), ": a symmetric matrix must be square, found ", rows_, " x ",
+          cols_);
     name_by_number(out_.rows, rows_, 1);
     name_by_number(out_.cols, cols_, 1);
   }
@@ -115,11 +120,12 @@ class MarketReader {
       }
       const int64_t row = whole(fields_[0], "a row number"), col = whole(fields_[1], "a column number");
       if (row < 1 || row > rows_ || col < 1 || col > cols_)
-        errors_.add(here(), ": entry (", row, ", ", col, ") lies outside the ", rows_, " x ", cols_, " matrix (numbers begin at 1)");
-      else
-        put(row - 1, col - 1, fields_[2]);
+        errors_.add(here(), ": entry (", row, ", ", col, ") lies outside the ", rows_, " x ", cols_,
+                    " matrix (numbers begin at 1)");
+      else put(row - 1, col - 1, fields_[2]);
     }
-    if (errors_.empty() && found != entries_) errors_.add(file_.string(), ": the header promises ", entries_, " entries, the file holds ", found);
+    if (errors_.empty() && found != entries_)
+      errors_.add(file_.string(), ": the header promises ", entries_, " entries, the file holds ", found);
     say_missing();
   }
 
@@ -128,7 +134,8 @@ class MarketReader {
     const int64_t skip = header_.mirrored ? (header_.mirror_sign < 0 ? 1 : 0) : 0;
     for (int64_t col = 0; col < cols_; ++col)
       for (int64_t row = header_.mirrored ? col + skip : 0; row < rows_; ++row) {
-        check(next_fields(), file_.string(), ": the array ends before entry (", row + 1, ", ", col + 1, ") of a ", rows_, " x ", cols_, " matrix");
+        check(next_fields(), file_.string(), ": the array ends before entry (", row + 1, ", ", col + 1, ") of a ",
+              rows_, " x ", cols_, " matrix");
         check(fields_.size() == 1, here(), ": expected one value a line, found ", fields_.size());
         put(row, col, fields_[0]);
       }
@@ -137,7 +144,8 @@ class MarketReader {
   }
 
   void say_missing() {
-    if (missing_ > 0) out_.remarks.push_back(cat(file_.string(), ": ", missing_, " NaN values were taken as not observed"));
+    if (missing_ > 0)
+      out_.remarks.push_back(cat(file_.string(), ": ", missing_, " NaN values were taken as not observed"));
   }
 
   const fs::path& file_;
@@ -167,8 +175,15 @@ struct NpyArray {
       return static_cast<double>(value);
     };
     if (kind == 'f') return width == 8 ? load(double{}) : load(float{});
-    if (kind == 'i') return width == 8 ? load(int64_t{}) : width == 4 ? load(int32_t{}) : width == 2 ? load(int16_t{}) : load(int8_t{});
-    return width == 8 ? load(uint64_t{}) : width == 4 ? load(uint32_t{}) : width == 2 ? load(uint16_t{}) : load(uint8_t{});
+    if (kind == 'i')
+      return width == 8   ? load(int64_t{})
+             : width == 4 ? load(int32_t{})
+             : width == 2 ? load(int16_t{})
+                          : load(int8_t{});
+    return width == 8   ? load(uint64_t{})
+           : width == 4 ? load(uint32_t{})
+           : width == 2 ? load(uint16_t{})
+                        : load(uint8_t{});
   }
 };
 
@@ -186,19 +201,21 @@ std::string header_value(const fs::path& file, std::string_view header, std::str
 void parse_dtype(const fs::path& file, const std::string& descr, NpyArray& array) {
   const std::string type = descr.starts_with("'") ? descr.substr(1) : descr;  // a structured dtype begins with [
   static const std::vector<std::string> known{"<f8", "<f4", "<i8", "<i4", "<i2", "|i1", "<u8", "<u4", "<u2", "|u1"};
-  check(std::find(known.begin(), known.end(), type) != known.end(), file.string(), ": NPY dtype '", type, "' is not read; expected one of ",
-        join(known), " (save it with array.astype('<f8'))");
+  check(std::find(known.begin(), known.end(), type) != known.end(), file.string(), ": NPY dtype '", type,
+        "' is not read; expected one of ", join(known), " (save it with array.astype('<f8'))");
   array.kind = type[1];
   array.width = type[2] - '0';
 }
 
 NpyArray parse_npy(const fs::path& file, std::string_view bytes) {
-  check(bytes.size() >= 12 && bytes.starts_with("\x93NUMPY"), file.string(), ": not an NPY file (it does not begin with \\x93NUMPY)");
+  check(bytes.size() >= 12 && bytes.starts_with("\x93NUMPY"), file.string(),
+        ": not an NPY file (it does not begin with \\x93NUMPY)");
   const int version = bytes[6];
   check(version >= 1 && version <= 3, file.string(), ": NPY version ", version, " is not known; expected 1 to 3");
   const auto byte = [&](size_t i) { return static_cast<size_t>(static_cast<unsigned char>(bytes[i])); };
   const size_t prefix = version == 1 ? 10 : 12;
-  const size_t length = version == 1 ? byte(8) | byte(9) << 8 : byte(8) | byte(9) << 8 | byte(10) << 16 | byte(11) << 24;
+  const size_t length =
+      version == 1 ? byte(8) | byte(9) << 8 : byte(8) | byte(9) << 8 | byte(10) << 16 | byte(11) << 24;
   check(prefix + length <= bytes.size(), file.string(), ": the NPY header is longer than the file");
   const std::string_view header = bytes.substr(prefix, length);
   NpyArray array;
@@ -213,15 +230,17 @@ NpyArray parse_npy(const fs::path& file, std::string_view bytes) {
   if (!sizes.empty() && sizes.back().empty()) sizes.pop_back();
   check(sizes.size() == 2, file.string(), ": expected an array of 2 dimensions, found shape (", shape, ")");
   const double rows = as_number(sizes[0]).value_or(0), cols = as_number(sizes[1]).value_or(0);
-  check(rows >= 1 && cols >= 1 && rows < 2147483647 && cols < 2147483647 && rows == std::floor(rows) && cols == std::floor(cols), file.string(),
-        ": the shape (", shape, ") holds no ratings");
+  check(rows >= 1 && cols >= 1 && rows < 2147483647 && cols < 2147483647 && rows == std::floor(rows) &&
+            cols == std::floor(cols),
+        file.string(), ": the shape (", shape, ") holds no ratings");
   array.rows = static_cast<int64_t>(rows);
   array.cols = static_cast<int64_t>(cols);
-  check(array.rows <= static_cast<int64_t>(bytes.size()) && array.cols <= static_cast<int64_t>(bytes.size()), file.string(), ": shape (", shape,
-        ") needs more bytes of data than the file holds");
-  const size_t wanted = static_cast<size_t>(array.rows) * static_cast<size_t>(array.cols) * static_cast<size_t>(array.width);
-  check(bytes.size() - prefix - length == wanted, file.string(), ": shape (", shape, ") needs ", wanted, " bytes of data, the file holds ",
-        bytes.size() - prefix - length);
+  check(array.rows <= static_cast<int64_t>(bytes.size()) && array.cols <= static_cast<int64_t>(bytes.size()),
+        file.string(), ": shape (", shape, ") needs more bytes of data than the file holds");
+  const size_t wanted =
+      static_cast<size_t>(array.rows) * static_cast<size_t>(array.cols) * static_cast<size_t>(array.width);
+  check(bytes.size() - prefix - length == wanted, file.string(), ": shape (", shape, ") needs ", wanted,
+        " bytes of data, the file holds ", bytes.size() - prefix - length);
   array.data = bytes.data() + prefix + length;
   return array;
 }
@@ -278,7 +297,8 @@ Ratings read_matrix_market(const fs::path& file, std::string_view text) { return
 Ratings read_npy(const fs::path& file, std::string_view bytes, int as_triplets) {
   const NpyArray array = parse_npy(file, bytes);
   const bool shaped = array.cols == 3 || array.cols == 4;
-  check(as_triplets != 1 || shaped, file.string(), ": triplets need shape [N, 3] or [N, 4], found [", array.rows, ", ", array.cols, "]");
+  check(as_triplets != 1 || shaped, file.string(), ": triplets need shape [N, 3] or [N, 4], found [", array.rows, ", ",
+        array.cols, "]");
   return as_triplets == 1 || (as_triplets < 0 && shaped) ? npy_triplets(file, array) : npy_dense(file, array);
 }
 

@@ -47,7 +47,8 @@ void inverse_from_cholesky(std::vector<double>& l, size_t n, float* out) {
 
 class Alternation {
  public:
-  Alternation(const Ratings& train, const FactorOptions& options) : o_(options), rank_(static_cast<size_t>(options.rank)) {
+  Alternation(const Ratings& train, const FactorOptions& options)
+      : o_(options), rank_(static_cast<size_t>(options.rank)) {
     K_ = rank_ + (o_.biases ? 1 : 0);
     T_ = triangle(K_);
     standardise(train);
@@ -57,8 +58,12 @@ class Alternation {
     for (Posterior* side : {&rows_, &cols_})
       for (size_t i = 0; i < side->mean.size(); ++i)
         if (i % K_ < rank_) side->mean[i] = 0.1 * random.normal();
-    if (o_.implicit_rows) rows_.link = std::make_unique<ImplicitLink>(rows_.ratings, cols_.ratings, K_, o_.implicit_regularization, o_.threads);
-    if (o_.implicit_cols) cols_.link = std::make_unique<ImplicitLink>(cols_.ratings, rows_.ratings, K_, o_.implicit_regularization, o_.threads);
+    if (o_.implicit_rows)
+      rows_.link =
+          std::make_unique<ImplicitLink>(rows_.ratings, cols_.ratings, K_, o_.implicit_regularization, o_.threads);
+    if (o_.implicit_cols)
+      cols_.link =
+          std::make_unique<ImplicitLink>(cols_.ratings, rows_.ratings, K_, o_.implicit_regularization, o_.threads);
   }
 
   RatingsModel run() {
@@ -120,7 +125,8 @@ class Alternation {
     std::vector<double> errors(static_cast<size_t>(side.ratings.size()));
     for_parts(side.ratings, o_.threads, [&](int64_t begin, int64_t end, int) {
       std::vector<double> matrix(T_), system(T_), right(K_), projected(K_);
-      for (int64_t i = begin; i < end; ++i) errors[static_cast<size_t>(i)] = solve_one(side, other, i, everywhere, matrix, system, right, projected);
+      for (int64_t i = begin; i < end; ++i)
+        errors[static_cast<size_t>(i)] = solve_one(side, other, i, everywhere, matrix, system, right, projected);
     });
     side.used_penalty = side.penalty;
     for (double& penalty : side.used_penalty) penalty /= precision_;
@@ -132,14 +138,16 @@ class Alternation {
   }
 
   /// One row: posterior precision = precision x sum E[phi phi^T] + penalties.
-  double solve_one(Posterior& side, const Posterior& other, int64_t index, const std::vector<double>& everywhere, std::vector<double>& matrix,
-                   std::vector<double>& system, std::vector<double>& right, std::vector<double>& projected) {
+  double solve_one(Posterior& side, const Posterior& other, int64_t index, const std::vector<double>& everywhere,
+                   std::vector<double>& matrix, std::vector<double>& system, std::vector<double>& right,
+                   std::vector<double>& projected) {
     const auto i = static_cast<size_t>(index);
     std::fill(matrix.begin(), matrix.end(), 0.0);
     std::fill(projected.begin(), projected.end(), 0.0);
     double squares = 0;
     for (auto e = static_cast<size_t>(side.ratings.begin[i]); e < static_cast<size_t>(side.ratings.begin[i + 1]); ++e)
-      squares += accumulate(other, static_cast<size_t>(side.ratings.other[e]), side.ratings.value[e], matrix, projected);
+      squares +=
+          accumulate(other, static_cast<size_t>(side.ratings.other[e]), side.ratings.value[e], matrix, projected);
     const double count = static_cast<double>(side.ratings.count(index));
     for (size_t t = 0; t < T_; ++t) system[t] = precision_ * matrix[t] + (everywhere.empty() ? 0.0 : everywhere[t]);
     for (size_t k = 0; k < K_; ++k) {
@@ -147,7 +155,8 @@ class Alternation {
       system[triangle(k) + k] += penalty;
       right[k] = precision_ * projected[k] + (side.link ? penalty * side.link->prior()[i * K_ + k] : 0.0);
     }
-    check(solve_packed(system, right), "a row's ratings do not determine its factors; choose completion.regularization above 0");
+    check(solve_packed(system, right),
+          "a row's ratings do not determine its factors; choose completion.regularization above 0");
     std::copy(right.begin(), right.end(), side.mean.begin() + static_cast<std::ptrdiff_t>(i * K_));
     if (!o_.bayes) return 0;
     float* covariance = side.covariance.data() + i * T_;
@@ -155,13 +164,15 @@ class Alternation {
     double expected = squares;
     for (size_t a = 0, at = 0; a < K_; ++a) {
       expected -= 2 * right[a] * projected[a];
-      for (size_t b = 0; b <= a; ++b, ++at) expected += (a == b ? 1.0 : 2.0) * matrix[at] * (right[a] * right[b] + covariance[at]);
+      for (size_t b = 0; b <= a; ++b, ++at)
+        expected += (a == b ? 1.0 : 2.0) * matrix[at] * (right[a] * right[b] + covariance[at]);
     }
     return expected;
   }
 
   /// Adds one rating to sum E[phi phi^T] and sum E[(v - bias) phi]; returns E[(v - bias)^2].
-  double accumulate(const Posterior& other, size_t j, double value, std::vector<double>& matrix, std::vector<double>& projected) const {
+  double accumulate(const Posterior& other, size_t j, double value, std::vector<double>& matrix,
+                    std::vector<double>& projected) const {
     const float* moments = other.moments.data() + j * T_;
     for (size_t t = 0; t < T_; ++t) matrix[t] += moments[t];
     const double* z = other.mean.data() + j * K_;
@@ -173,7 +184,8 @@ class Alternation {
     return residual * residual + (cross ? cross[rank_] : 0.0F);
   }
 
-  /// regularization x observed share x sum over all of the other side's phi phi^T without the bias: the penalty on the product.
+  /// regularization x observed share x sum over all of the other side's phi phi^T without the bias: the penalty on the
+  /// product.
   std::vector<double> gram(const Posterior& other) const {
     std::vector<double> out(T_, 0.0);
     for (size_t j = 0; j * T_ < other.moments.size(); ++j)
@@ -205,7 +217,8 @@ class Alternation {
     unpack(rows_, unit_, out.row_factor, out.row_bias);
     unpack(cols_, 1.0, out.col_factor, out.col_bias);
     for (double& bias : out.col_bias) bias *= unit_;
-    // In units of rating: B carries the unit, so its penalty is divided by unit^2, and the squared error is multiplied by it.
+    // In units of rating: B carries the unit, so its penalty is divided by unit^2, and the squared error is multiplied
+    // by it.
     out.row_penalty = rows_.used_penalty;
     out.penalty_per_rating = !o_.bayes && o_.weighted;
     if (rows_.link) {
@@ -248,6 +261,8 @@ class Alternation {
 
 }  // namespace
 
-RatingsModel fit_rating_factors(const Ratings& train, const FactorOptions& options) { return Alternation(train, options).run(); }
+RatingsModel fit_rating_factors(const Ratings& train, const FactorOptions& options) {
+  return Alternation(train, options).run();
+}
 
 }  // namespace deeplora

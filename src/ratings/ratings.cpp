@@ -21,8 +21,8 @@ std::vector<int64_t> permutation(int64_t size, uint64_t seed) {
 int64_t share_of(int64_t size, double share, std::string_view how) {
   check(share > 0 && share < 1, "the held-out share must lie between 0 and 1, found ", share);
   const auto held = static_cast<int64_t>(std::llround(share * static_cast<double>(size)));
-  check(held > 0 && held < size, how, ": a share of ", share, " of ", size, " ratings leaves ", held, " held out and ", size - held,
-        " to train on; expected at least one of each");
+  check(held > 0 && held < size, how, ": a share of ", share, " of ", size, " ratings leaves ", held, " held out and ",
+        size - held, " to train on; expected at least one of each");
   return held;
 }
 
@@ -79,7 +79,8 @@ void merge_duplicates(Ratings& ratings, Duplicates rule, std::string_view what) 
   keys.reserve(ratings.value.size());
   const auto width = static_cast<uint64_t>(ratings.cols.size());
   for (size_t i = 0; i < ratings.value.size(); ++i)
-    keys.emplace_back(static_cast<uint64_t>(ratings.row[i]) * width + static_cast<uint64_t>(ratings.col[i]), static_cast<int64_t>(i));
+    keys.emplace_back(static_cast<uint64_t>(ratings.row[i]) * width + static_cast<uint64_t>(ratings.col[i]),
+                      static_cast<int64_t>(i));
   std::sort(keys.begin(), keys.end());
   std::vector<char> extra(ratings.value.size(), 0);
   int64_t pairs = 0, surplus = 0, example = -1;
@@ -105,11 +106,12 @@ void merge_duplicates(Ratings& ratings, Duplicates rule, std::string_view what) 
     begin = end;
   }
   if (pairs == 0) return;
-  const std::string met = cat(what, ": ", pairs, " pairs of row and column are rated more than once (", surplus, " surplus ratings), e.g. ",
-                              entry_name(ratings, example));
+  const std::string met = cat(what, ": ", pairs, " pairs of row and column are rated more than once (", surplus,
+                              " surplus ratings), e.g. ", entry_name(ratings, example));
   check(rule != Duplicates::error, met, "; expected each pair once (completion.duplicates: last or mean merges them)");
   filter(ratings, [&](size_t i) { return !extra[i]; });
-  ratings.remarks.push_back(cat(met, "; ", rule == Duplicates::mean ? "their mean was taken" : "the last one was taken"));
+  ratings.remarks.push_back(
+      cat(met, "; ", rule == Duplicates::mean ? "their mean was taken" : "the last one was taken"));
 }
 
 void apply_range(Ratings& ratings, double low, double high, OutOfRange rule, std::string_view what) {
@@ -120,18 +122,19 @@ void apply_range(Ratings& ratings, double low, double high, OutOfRange rule, std
       if (outside++ == 0) example = static_cast<int64_t>(i);
     }
   if (outside == 0) return;
-  const std::string met = cat(what, ": ", outside, " ratings lie outside the declared range [", low, ", ", high, "], e.g. ",
-                              ratings.value[static_cast<size_t>(example)], " at ", entry_name(ratings, example));
+  const std::string met =
+      cat(what, ": ", outside, " ratings lie outside the declared range [", low, ", ", high, "], e.g. ",
+          ratings.value[static_cast<size_t>(example)], " at ", entry_name(ratings, example));
   check(rule != OutOfRange::error, met, "; correct completion.range, or choose completion.out_of_range: clip or drop");
   if (rule == OutOfRange::clip)
     for (double& value : ratings.value) value = std::clamp(value, low, high);
-  else
-    filter(ratings, [&](size_t i) { return ratings.value[i] >= low && ratings.value[i] <= high; });
+  else filter(ratings, [&](size_t i) { return ratings.value[i] >= low && ratings.value[i] <= high; });
   ratings.remarks.push_back(cat(met, rule == OutOfRange::clip ? "; they were clipped" : "; they were dropped"));
 }
 
 void align(Ratings& ratings, const IdIndex& rows, const IdIndex& cols, std::string_view what) {
-  const auto renumber = [&](const IdIndex& own, const IdIndex& known, std::vector<int32_t>& numbers, std::string_view kind) {
+  const auto renumber = [&](const IdIndex& own, const IdIndex& known, std::vector<int32_t>& numbers,
+                            std::string_view kind) {
     std::vector<int32_t> map;
     std::vector<std::string> unknown;
     for (const auto& name : own.names()) {
@@ -141,8 +144,9 @@ void align(Ratings& ratings, const IdIndex& rows, const IdIndex& cols, std::stri
     int64_t entries = 0;
     for (int32_t& number : numbers) entries += (number = map[static_cast<size_t>(number)]) < 0;
     if (entries > 0)
-      ratings.remarks.push_back(cat(what, ": ", entries, " entries of ", unknown.size(), " ", kind, "s that were not trained on (",
-                                    join(unknown, ", ", 5), "); predicted without that ", kind, "'s bias and factors"));
+      ratings.remarks.push_back(cat(what, ": ", entries, " entries of ", unknown.size(), " ", kind,
+                                    "s that were not trained on (", join(unknown, ", ", 5),
+                                    "); predicted without that ", kind, "'s bias and factors"));
   };
   renumber(ratings.rows, rows, ratings.row, "row");
   renumber(ratings.cols, cols, ratings.col, "column");
@@ -193,15 +197,19 @@ Split random_split(int64_t size, double share, uint64_t seed) {
 }
 
 Split time_split(const Ratings& ratings, double share) {
-  check(!ratings.time.empty(), "a split by time needs a time for every rating, and the data has none; name its column in completion.columns.time, "
+  check(!ratings.time.empty(),
+        "a split by time needs a time for every rating, and the data has none; name its column in "
+        "completion.columns.time, "
         "or choose completion.split: random");
   const int64_t held = share_of(ratings.size(), share, "split by time");
   std::vector<int64_t> order(static_cast<size_t>(ratings.size()));
   std::iota(order.begin(), order.end(), int64_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](int64_t a, int64_t b) { return ratings.time[static_cast<size_t>(a)] < ratings.time[static_cast<size_t>(b)]; });
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+    return ratings.time[static_cast<size_t>(a)] < ratings.time[static_cast<size_t>(b)];
+  });
   std::vector<char> mark(order.size(), 0);
-  for (int64_t i = ratings.size() - held; i < ratings.size(); ++i) mark[static_cast<size_t>(order[static_cast<size_t>(i)])] = 1;
+  for (int64_t i = ratings.size() - held; i < ratings.size(); ++i)
+    mark[static_cast<size_t>(order[static_cast<size_t>(i)])] = 1;
   return by_mark(mark);
 }
 

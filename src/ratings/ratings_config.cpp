@@ -13,7 +13,8 @@ void read_files(const Config& config, RatingsConfig& out) {
   config.read("train", out.train, "ratings to learn from: a file, or a folder with ratings.csv, ratings.dat or u.data");
   config.read("dev", out.dev, "ratings that choose among the grid and the number of sweeps; absent: drawn from train");
   config.read("test", out.test, "ratings scored once at the end");
-  config.read_choice("format", out.format.format, {"auto", "triplets", "dense", "matrix-market", "npy"}, "of the ratings files");
+  config.read_choice("format", out.format.format, {"auto", "triplets", "dense", "matrix-market", "npy"},
+                     "of the ratings files");
   config.read("separator", out.format.separator, "of fields: auto, comma, tab, semicolon, space, ::");
   config.read_choice("header", out.format.header, {"auto", "yes", "no"}, "whether the first line names the columns");
   config.read_choice("row_names", out.format.row_names, {"auto", "yes", "no"},
@@ -29,25 +30,34 @@ void read_files(const Config& config, RatingsConfig& out) {
 void read_cleaning(const Config& config, RatingsConfig& out) {
   std::string duplicates = "last", outside = "error";
   std::vector<double> range;
-  config.read_choice("duplicates", duplicates, {"last", "mean", "error"}, "what becomes of a pair rated more than once (how many is always said)");
-  config.read("range", range, "[lowest, highest] rating: checked on reading, predictions are clipped to it; absent: the training ratings' range");
-  config.read_choice("out_of_range", outside, {"error", "clip", "drop"}, "what becomes of ratings outside the declared range");
+  config.read_choice("duplicates", duplicates, {"last", "mean", "error"},
+                     "what becomes of a pair rated more than once (how many is always said)");
+  config.read("range", range,
+              "[lowest, highest] rating: checked on reading, predictions are clipped to it; absent: the training "
+              "ratings' range");
+  config.read_choice("out_of_range", outside, {"error", "clip", "drop"},
+                     "what becomes of ratings outside the declared range");
   config.require(range.empty() || (range.size() == 2 && range[0] < range[1]), "range", "[lowest, highest]");
-  out.duplicates = duplicates == "last" ? Duplicates::last : duplicates == "mean" ? Duplicates::mean : Duplicates::error;
+  out.duplicates = duplicates == "last"   ? Duplicates::last
+                   : duplicates == "mean" ? Duplicates::mean
+                                          : Duplicates::error;
   out.out_of_range = outside == "error" ? OutOfRange::error : outside == "clip" ? OutOfRange::clip : OutOfRange::drop;
   if (range.size() == 2) out.range = {range[0], range[1]};
 }
 
 void read_parts(const Config& config, RatingsConfig& out) {
-  config.read_choice("split", out.split, {"random", "time"}, "how dev and test ratings are drawn: by the seed, or the newest");
+  config.read_choice("split", out.split, {"random", "time"},
+                     "how dev and test ratings are drawn: by the seed, or the newest");
   config.read("dev_share", out.dev_share, "share of the training ratings that is held out as dev");
   config.read("test_share", out.test_share, "share of all ratings that is held out as test when no test file is given");
-  config.read("folds", out.folds, "k-fold cross-validation: every rating is predicted once by a model that has not seen it; 0: none");
+  config.read("folds", out.folds,
+              "k-fold cross-validation: every rating is predicted once by a model that has not seen it; 0: none");
   config.require(out.dev_share > 0 && out.dev_share < 1, "dev_share", "a share between 0 and 1");
   config.require(out.test_share >= 0 && out.test_share < 1, "test_share", "a share from 0 to below 1");
   config.require(out.folds == 0 || out.folds >= 2, "folds", "0 or a number of at least 2");
   config.require(out.test_share == 0 || out.test.empty(), "test_share", "0 when completion.test names a file");
-  config.require(out.folds == 0 || (out.test.empty() && out.test_share == 0), "folds", "0 with a test set: cross-validation makes its own");
+  config.require(out.folds == 0 || (out.test.empty() && out.test_share == 0), "folds",
+                 "0 with a test set: cross-validation makes its own");
   config.require(out.folds == 0 || out.split != "time", "folds",
                  "0 with split: time (folds are drawn at random; completion.test_share holds out the newest)");
 }
@@ -55,17 +65,23 @@ void read_parts(const Config& config, RatingsConfig& out) {
 void read_solver(const Config& config, RatingsConfig& out, RatingsCandidate& base) {
   std::string regularize = "factors";
   config.read_choice("solver", base.solver, {"bayes", "als", "chain"},
-                     "bayes: alternation with learned penalties; als: ridge alternation; chain: completion.optimizer on the chain of completion.depth");
+                     "bayes: alternation with learned penalties; als: ridge alternation; chain: completion.optimizer "
+                     "on the chain of completion.depth");
   config.read("biases", out.biases, "mean, row and column biases");
   std::vector<double> penalties;
-  config.read("bias_regularization", penalties, "[row, column] ridge penalties of the bias baseline and of chain's biases; absent: estimated");
-  config.require(penalties.empty() || (penalties.size() == 2 && penalties[0] >= 0 && penalties[1] >= 0), "bias_regularization", "[row, column], both at least 0");
+  config.read("bias_regularization", penalties,
+              "[row, column] ridge penalties of the bias baseline and of chain's biases; absent: estimated");
+  config.require(penalties.empty() || (penalties.size() == 2 && penalties[0] >= 0 && penalties[1] >= 0),
+                 "bias_regularization", "[row, column], both at least 0");
   if (penalties.size() == 2) out.row_bias_penalty = penalties[0], out.col_bias_penalty = penalties[1];
-  config.read("regularization", base.regularization, "als: penalty (15); bayes: multiplies the learned penalties (1); chain: weight decay (0)");
+  config.read("regularization", base.regularization,
+              "als: penalty (15); bayes: multiplies the learned penalties (1); chain: weight decay (0)");
   config.read("weighted", out.weighted, "als: penalties grow with a row's number of ratings");
-  config.read_choice("regularize", regularize, {"factors", "product"}, "als: penalty on the factors alone, or on the product's unobserved entries too");
-  config.read_choice("implicit", out.implicit, {"none", "rows", "cols", "both"},
-                     "bayes, als: which columns a row rated (rows), which rows rated a column (cols) as side information");
+  config.read_choice("regularize", regularize, {"factors", "product"},
+                     "als: penalty on the factors alone, or on the product's unobserved entries too");
+  config.read_choice(
+      "implicit", out.implicit, {"none", "rows", "cols", "both"},
+      "bayes, als: which columns a row rated (rows), which rows rated a column (cols) as side information");
   config.read("implicit_regularization", out.implicit_regularization, "ridge penalty of that side information");
   config.read("sweeps", out.sweeps, "bayes, als: most passes over rows and columns");
   config.read("patience", out.patience, "sweeps (chain: evaluations) without a better dev score before a fit ends");
@@ -93,7 +109,8 @@ void read_grid(const Config& config, RatingsConfig& out, const RatingsCandidate&
   grid.read("rank", ranks, "ranks to try");
   grid.read("depth", depths, "depths to try (chain)");
   grid.read("regularization", penalties, "penalties to try");
-  for (const auto& solver : solvers) grid.require(solver == "bayes" || solver == "als" || solver == "chain", "solver", "bayes, als or chain");
+  for (const auto& solver : solvers)
+    grid.require(solver == "bayes" || solver == "als" || solver == "chain", "solver", "bayes, als or chain");
   for (const int64_t rank : ranks) grid.require(rank >= 1, "rank", "ranks of at least 1");
   for (const int64_t depth : depths) grid.require(depth >= 2, "depth", "depths of at least 2");
   for (const double penalty : penalties) grid.require(penalty >= 0, "regularization", "penalties of at least 0");
@@ -112,7 +129,8 @@ std::string RatingsCandidate::name() const {
              regularization ? cat(" regularization ", exact_number(*regularization)) : "");
 }
 
-RatingsConfig RatingsConfig::read(const Config& completion, int64_t rank, int64_t depth, int64_t seed, int64_t threads) {
+RatingsConfig RatingsConfig::read(const Config& completion, int64_t rank, int64_t depth, int64_t seed,
+                                  int64_t threads) {
   RatingsConfig out;
   RatingsCandidate base{.solver = "bayes", .rank = rank, .depth = depth, .regularization = {}};
   read_files(completion, out);

@@ -14,7 +14,7 @@ namespace deeplora {
 
 /// One point of the grid.
 struct RatingsCandidate {
-  std::string solver = "bayes";          ///< bayes, als or chain
+  std::string solver = "bayes";  ///< bayes, als or chain
   int64_t rank = 8;
   int64_t depth = 2;                     ///< factors of the chain; 2 for bayes and als
   std::optional<double> regularization;  ///< als: penalty; bayes: factor on the learned ones; chain: weight decay

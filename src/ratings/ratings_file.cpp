@@ -33,18 +33,22 @@ IdIndex ids_of(const fs::path& file) {
 }
 
 /// Sizes of a tensor of `dimensions`.
-const std::vector<int64_t>& shape_of(const SafeTensorsFile& file, const fs::path& path, const std::string& name, size_t dimensions) {
+const std::vector<int64_t>& shape_of(const SafeTensorsFile& file, const fs::path& path, const std::string& name,
+                                     size_t dimensions) {
   const auto& shape = file.info(name).shape;
-  check(shape.size() == dimensions, path.string(), ": tensor '", name, "' has ", shape.size(), " dimensions, expected ", dimensions);
+  check(shape.size() == dimensions, path.string(), ": tensor '", name, "' has ", shape.size(), " dimensions, expected ",
+        dimensions);
   return shape;
 }
 
 template <class T>
-std::vector<T> values_of(const SafeTensorsFile& file, const fs::path& path, const std::string& name, const std::string& dtype, size_t count) {
+std::vector<T> values_of(const SafeTensorsFile& file, const fs::path& path, const std::string& name,
+                         const std::string& dtype, size_t count) {
   const auto& info = file.info(name);
   const auto bytes = file.data(name);
-  check(info.dtype == dtype && bytes.size() % sizeof(T) == 0 && bytes.size() / sizeof(T) == count, path.string(), ": tensor '", name, "' is ", info.dtype, " of ", bytes.size(),
-        " bytes; expected ", count, " values of ", dtype);
+  check(info.dtype == dtype && bytes.size() % sizeof(T) == 0 && bytes.size() / sizeof(T) == count, path.string(),
+        ": tensor '", name, "' is ", info.dtype, " of ", bytes.size(), " bytes; expected ", count, " values of ",
+        dtype);
   std::vector<T> out(count);
   if (count > 0) std::memcpy(out.data(), bytes.data(), bytes.size());
   return out;
@@ -72,7 +76,8 @@ std::string npy(const std::vector<double>& values, const std::vector<int64_t>& s
   return out;
 }
 
-std::string factors_csv(const IdIndex& ids, const std::vector<double>& bias, const std::vector<double>& factor, int64_t rank) {
+std::string factors_csv(const IdIndex& ids, const std::vector<double>& bias, const std::vector<double>& factor,
+                        int64_t rank) {
   std::string text = bias.empty() ? "id" : "id,bias";
   for (int64_t k = 0; k < rank; ++k) text += cat(",factor_", k);
   text += "\n";
@@ -99,14 +104,19 @@ std::string exact_number(double value) {
   return failed == std::errc() ? std::string(buffer, end) : "nan";
 }
 
-void save_ratings_factors(const fs::path& file, const RatingsModel& model, const std::map<std::string, std::string>& metadata) {
+void save_ratings_factors(const fs::path& file, const RatingsModel& model,
+                          const std::map<std::string, std::string>& metadata) {
   const int64_t m = model.rows, n = model.cols, r = model.rank;
   const std::vector<double> mean{model.mean};
-  const std::vector<double> range = model.range ? std::vector<double>{model.range->first, model.range->second} : std::vector<double>{};
+  const std::vector<double> range =
+      model.range ? std::vector<double>{model.range->first, model.range->second} : std::vector<double>{};
   const std::vector<double> a = transposed(model.col_factor, static_cast<size_t>(n), static_cast<size_t>(r));
   const auto length = [](const std::vector<double>& v) { return std::vector<int64_t>{static_cast<int64_t>(v.size())}; };
-  std::vector<SafeTensorView> tensors{view("B", "F64", {m, r}, model.row_factor), view("A", "F64", {r, n}, a), view("mean", "F64", {1}, mean),
-                                      view("range", "F64", length(range), range), view("row_bias", "F64", length(model.row_bias), model.row_bias),
+  std::vector<SafeTensorView> tensors{view("B", "F64", {m, r}, model.row_factor),
+                                      view("A", "F64", {r, n}, a),
+                                      view("mean", "F64", {1}, mean),
+                                      view("range", "F64", length(range), range),
+                                      view("row_bias", "F64", length(model.row_bias), model.row_bias),
                                       view("col_bias", "F64", length(model.col_bias), model.col_bias),
                                       view("row_penalty", "F64", length(model.row_penalty), model.row_penalty),
                                       view("row_link", "F64", length(model.row_link), model.row_link)};
@@ -143,10 +153,16 @@ RatingsModel load_ratings_factors(const fs::path& path, std::map<std::string, st
   model.rows = shape_of(file, path, "B", 2)[0];
   model.cols = shape_of(file, path, "A", 2)[1];
   model.rank = shape_of(file, path, "B", 2)[1];
-  check(model.rank <= std::max(model.rows, model.cols), path.string(), ": rank ", model.rank, " of a ", model.rows, " x ", model.cols, " matrix");
-  const auto m = static_cast<size_t>(model.rows), n = static_cast<size_t>(model.cols), r = static_cast<size_t>(model.rank);
-  const auto read = [&](const std::string& name, size_t count) { return values_of<double>(file, path, name, "F64", count); };
-  const auto either = [&](const std::string& name, size_t count) { return read(name, shape_of(file, path, name, 1)[0] == 0 ? 0 : count); };
+  check(model.rank <= std::max(model.rows, model.cols), path.string(), ": rank ", model.rank, " of a ", model.rows,
+        " x ", model.cols, " matrix");
+  const auto m = static_cast<size_t>(model.rows), n = static_cast<size_t>(model.cols),
+             r = static_cast<size_t>(model.rank);
+  const auto read = [&](const std::string& name, size_t count) {
+    return values_of<double>(file, path, name, "F64", count);
+  };
+  const auto either = [&](const std::string& name, size_t count) {
+    return read(name, shape_of(file, path, name, 1)[0] == 0 ? 0 : count);
+  };
   model.row_factor = read("B", m * r);
   model.col_factor = transposed(read("A", r * n), r, n);
   model.mean = read("mean", 1)[0];
@@ -176,15 +192,18 @@ RatingsModel load_ratings_factors(const fs::path& path, std::map<std::string, st
 
 NamedRatingsModel load_ratings_model(const fs::path& folder) {
   const fs::path path = folder / "adapter.safetensors", seen_path = folder / "seen.safetensors";
-  check(fs::exists(path), folder.string(), ": no adapter.safetensors; expected the folder of a finished run of deeplora complete");
+  check(fs::exists(path), folder.string(),
+        ": no adapter.safetensors; expected the folder of a finished run of deeplora complete");
   NamedRatingsModel out;
   out.model = load_ratings_factors(path);
   const RatingsModel& model = out.model;
   out.rows = ids_of(folder / "rows.txt");
   out.cols = ids_of(folder / "cols.txt");
-  check(out.rows.size() == model.rows && out.cols.size() == model.cols, path.string(), ": a model of ", model.rows, " x ", model.cols, ", but rows.txt and cols.txt name ",
-        out.rows.size(), " rows and ", out.cols.size(), " columns");
-  check(static_cast<int64_t>(model.row_penalty.size()) == model.rank + (model.biases() ? 1 : 0), path.string(), ": tensor 'row_penalty' is empty");
+  check(out.rows.size() == model.rows && out.cols.size() == model.cols, path.string(), ": a model of ", model.rows,
+        " x ", model.cols, ", but rows.txt and cols.txt name ", out.rows.size(), " rows and ", out.cols.size(),
+        " columns");
+  check(static_cast<int64_t>(model.row_penalty.size()) == model.rank + (model.biases() ? 1 : 0), path.string(),
+        ": tensor 'row_penalty' is empty");
   const auto m = static_cast<size_t>(model.rows);
   const SafeTensorsFile seen = SafeTensorsFile::read(seen_path);
   const auto named = [&](const std::string& key) {
@@ -198,8 +217,9 @@ NamedRatingsModel load_ratings_model(const fs::path& folder) {
         ": tensor 'begin' does not rise from 0");
   const auto count = static_cast<size_t>(out.seen.begin.back());
   out.seen.other = values_of<int32_t>(seen, seen_path, "col", "I32", count);
-  check(std::all_of(out.seen.other.begin(), out.seen.other.end(), [&](int32_t col) { return col >= 0 && col < model.cols; }), seen_path.string(),
-        ": tensor 'col' names a column beyond the ", model.cols, " of the model");
+  check(std::all_of(out.seen.other.begin(), out.seen.other.end(),
+                    [&](int32_t col) { return col >= 0 && col < model.cols; }),
+        seen_path.string(), ": tensor 'col' names a column beyond the ", model.cols, " of the model");
   out.seen.value = values_of<double>(seen, seen_path, "value", "F64", count);
   return out;
 }

@@ -1,4 +1,5 @@
-// A ratings model in files: adapter.safetensors with its ids beside it, and exports for other programs. Free of LibTorch.
+// A ratings model in files: adapter.safetensors with its ids beside it, and exports for other programs. Free of
+// LibTorch.
 #pragma once
 
 #include <filesystem>
@@ -25,15 +26,19 @@ void save_ratings_model(const std::filesystem::path& folder, const RatingsModel&
                         const std::map<std::string, std::string>& metadata = {});
 
 /// The model alone, without names and ratings: what save_ratings_model() writes as adapter.safetensors.
-void save_ratings_factors(const std::filesystem::path& file, const RatingsModel& model, const std::map<std::string, std::string>& metadata = {});
+void save_ratings_factors(const std::filesystem::path& file, const RatingsModel& model,
+                          const std::map<std::string, std::string>& metadata = {});
 
-/// Throws Error when the file is no such file, or its tensors do not fit each other. `metadata` takes what was saved with it, if given.
-RatingsModel load_ratings_factors(const std::filesystem::path& file, std::map<std::string, std::string>* metadata = nullptr);
+/// Throws Error when the file is no such file, or its tensors do not fit each other. `metadata` takes what was saved
+/// with it, if given.
+RatingsModel load_ratings_factors(const std::filesystem::path& file,
+                                  std::map<std::string, std::string>* metadata = nullptr);
 
 /// Throws Error when a file is missing, cut, or does not fit the others.
 NamedRatingsModel load_ratings_model(const std::filesystem::path& folder);
 
-/// row_factors.npy [m, r], col_factors.npy [n, r], row_biases.npy [m], col_biases.npy [n] (float64), and rows.csv, cols.csv: id, bias, factor_0, ...
+/// row_factors.npy [m, r], col_factors.npy [n, r], row_biases.npy [m], col_biases.npy [n] (float64), and rows.csv,
+/// cols.csv: id, bias, factor_0, ...
 void export_ratings_model(const std::filesystem::path& folder, const NamedRatingsModel& model);
 
 /// An id as a field of CSV: in quotes where a blank at its end would be lost, too.

@@ -20,7 +20,8 @@ double raw(const RatingsModel& model, std::span<const double> x, int64_t col) {
 }
 
 double mean_of(const Ratings& train) {
-  return std::accumulate(train.value.begin(), train.value.end(), 0.0) / static_cast<double>(std::max<int64_t>(1, train.size()));
+  return std::accumulate(train.value.begin(), train.value.end(), 0.0) /
+         static_cast<double>(std::max<int64_t>(1, train.size()));
 }
 
 }  // namespace
@@ -168,7 +169,8 @@ std::vector<double> coordinates_of(const RatingsModel& model, int64_t row) {
   return x;
 }
 
-std::vector<Scored> top_n(const RatingsModel& model, std::span<const double> coordinates, const std::vector<int32_t>& seen, int64_t n) {
+std::vector<Scored> top_n(const RatingsModel& model, std::span<const double> coordinates,
+                          const std::vector<int32_t>& seen, int64_t n) {
   std::vector<char> skip(static_cast<size_t>(model.cols), 0);
   for (const int32_t col : seen)
     if (col >= 0) skip[static_cast<size_t>(col)] = 1;
@@ -176,7 +178,9 @@ std::vector<Scored> top_n(const RatingsModel& model, std::span<const double> coo
   for (int64_t j = 0; j < model.cols; ++j)
     if (!skip[static_cast<size_t>(j)]) all.push_back({j, raw(model, coordinates, j)});
   const auto cut = all.begin() + std::min<int64_t>(n, static_cast<int64_t>(all.size()));
-  std::partial_sort(all.begin(), cut, all.end(), [](const Scored& a, const Scored& b) { return a.value != b.value ? a.value > b.value : a.col < b.col; });
+  std::partial_sort(all.begin(), cut, all.end(), [](const Scored& a, const Scored& b) {
+    return a.value != b.value ? a.value > b.value : a.col < b.col;
+  });
   all.erase(cut, all.end());
   for (auto& scored : all) scored.value = clipped(model, scored.value);
   return all;
@@ -202,8 +206,9 @@ RatingsModel fit_biases(const Ratings& train, const BiasOptions& options) {
   }
   double row_penalty = options.row_penalty.value_or(5), col_penalty = options.col_penalty.value_or(5);
   // One exact half step; returns the largest change and sums what the penalty's estimate needs.
-  const auto half = [&](std::vector<double>& bias, const std::vector<int32_t>& own, const std::vector<double>& other_bias,
-                        const std::vector<int32_t>& other, const std::vector<double>& count, double penalty) {
+  const auto half = [&](std::vector<double>& bias, const std::vector<int32_t>& own,
+                        const std::vector<double>& other_bias, const std::vector<int32_t>& other,
+                        const std::vector<double>& count, double penalty) {
     std::vector<double> sum(bias.size(), 0.0);
     for (size_t k = 0; k < train.value.size(); ++k)
       sum[static_cast<size_t>(own[k])] += train.value[k] - model.mean - other_bias[static_cast<size_t>(other[k])];
@@ -220,20 +225,29 @@ RatingsModel fit_biases(const Ratings& train, const BiasOptions& options) {
     change = std::max(change, half(model.col_bias, train.col, model.row_bias, train.row, col_count, col_penalty));
     double noise = 0, row_square = 0, col_square = 0, row_share = 0, col_share = 0;
     for (size_t k = 0; k < train.value.size(); ++k) {
-      const double e = train.value[k] - model.mean - model.row_bias[static_cast<size_t>(train.row[k])] - model.col_bias[static_cast<size_t>(train.col[k])];
+      const double e = train.value[k] - model.mean - model.row_bias[static_cast<size_t>(train.row[k])] -
+                       model.col_bias[static_cast<size_t>(train.col[k])];
       noise += e * e;
     }
     // Posterior variance of a bias is noise / (count + penalty).
-    for (size_t i = 0; i < m; ++i) row_square += model.row_bias[i] * model.row_bias[i], row_share += 1 / (row_count[i] + row_penalty);
-    for (size_t j = 0; j < n; ++j) col_square += model.col_bias[j] * model.col_bias[j], col_share += 1 / (col_count[j] + col_penalty);
-    const double freedom = static_cast<double>(m) - row_penalty * row_share + static_cast<double>(n) - col_penalty * col_share;
+    for (size_t i = 0; i < m; ++i)
+      row_square += model.row_bias[i] * model.row_bias[i], row_share += 1 / (row_count[i] + row_penalty);
+    for (size_t j = 0; j < n; ++j)
+      col_square += model.col_bias[j] * model.col_bias[j], col_share += 1 / (col_count[j] + col_penalty);
+    const double freedom =
+        static_cast<double>(m) - row_penalty * row_share + static_cast<double>(n) - col_penalty * col_share;
     noise = std::max(noise / std::max(1.0, static_cast<double>(train.size()) - freedom), 1e-12);
-    const auto estimate = [&](const std::optional<double>& fixed, double now, double square, double share, size_t count) {
-      return fixed ? *fixed : std::clamp(noise * static_cast<double>(count) / (square + noise * share + 1e-12), 1e-3, 1e6) * 0.5 + now * 0.5;
+    const auto estimate = [&](const std::optional<double>& fixed, double now, double square, double share,
+                              size_t count) {
+      return fixed
+                 ? *fixed
+                 : std::clamp(noise * static_cast<double>(count) / (square + noise * share + 1e-12), 1e-3, 1e6) * 0.5 +
+                       now * 0.5;
     };
     const double next_row = estimate(options.row_penalty, row_penalty, row_square, row_share, m);
     const double next_col = estimate(options.col_penalty, col_penalty, col_square, col_share, n);
-    const double moved = std::max(std::abs(next_row - row_penalty) / row_penalty, std::abs(next_col - col_penalty) / col_penalty);
+    const double moved =
+        std::max(std::abs(next_row - row_penalty) / row_penalty, std::abs(next_col - col_penalty) / col_penalty);
     row_penalty = next_row;
     col_penalty = next_col;
     const bool estimated = !options.row_penalty || !options.col_penalty;

@@ -11,15 +11,16 @@
 
 namespace deeplora {
 
-/// A model of an m x n matrix: W_ij = mean + row_bias_i + col_bias_j + sum_k row_factor[i, k] col_factor[j, k], clipped to `range`.
-/// The factors are the two halves B [m, r] and A^T [n, r] of a factor chain of any depth.
+/// A model of an m x n matrix: W_ij = mean + row_bias_i + col_bias_j + sum_k row_factor[i, k] col_factor[j, k], clipped
+/// to `range`. The factors are the two halves B [m, r] and A^T [n, r] of a factor chain of any depth.
 struct RatingsModel {
   int64_t rows = 0, cols = 0, rank = 0;
   double mean = 0;
   std::optional<std::pair<double, double>> range;
   std::vector<double> row_bias, col_bias;      ///< [m], [n]; empty without biases
   std::vector<double> row_factor, col_factor;  ///< [m, r], [n, r] row-major
-  /// What folding in a new row needs: ridge penalties of the coordinates (factors, then the bias) in units of squared rating ...
+  /// What folding in a new row needs: ridge penalties of the coordinates (factors, then the bias) in units of squared
+  /// rating ...
   std::vector<double> row_penalty;
   bool penalty_per_rating = false;  ///< a row's penalties grow with the number of its ratings (als with `weighted`)
   /// ... and the implicit-feedback part, [n, r + 1] (SVD++'s y_j; last: bias): the penalty pulls a row towards
@@ -57,24 +58,26 @@ struct Scored {
   int64_t col;
   double value;
 };
-/// The n columns with the largest predictions for these coordinates, without those in `seen`. Ordered by the unclipped value.
-std::vector<Scored> top_n(const RatingsModel& model, std::span<const double> coordinates, const std::vector<int32_t>& seen, int64_t n);
+/// The n columns with the largest predictions for these coordinates, without those in `seen`. Ordered by the unclipped
+/// value.
+std::vector<Scored> top_n(const RatingsModel& model, std::span<const double> coordinates,
+                          const std::vector<int32_t>& seen, int64_t n);
 /// Factors, then the bias, of a trained row.
 std::vector<double> coordinates_of(const RatingsModel& model, int64_t row);
 
 /// Mean of all values; the first baseline.
 RatingsModel fit_mean(const Ratings& train);
 
-/// Mean and ridge-regularised biases, the second baseline: argmin sum (v - mean - b_i - c_j)^2 + row_penalty |b|^2 + col_penalty |c|^2
-/// with the mean held at the values' mean, by exact alternation to 1e-10. Absent penalties are estimated: variance of the noise over
-/// variance of the biases, by expectation maximisation.
+/// Mean and ridge-regularised biases, the second baseline: argmin sum (v - mean - b_i - c_j)^2 + row_penalty |b|^2 +
+/// col_penalty |c|^2 with the mean held at the values' mean, by exact alternation to 1e-10. Absent penalties are
+/// estimated: variance of the noise over variance of the biases, by expectation maximisation.
 struct BiasOptions {
   std::optional<double> row_penalty, col_penalty;
 };
 RatingsModel fit_biases(const Ratings& train, const BiasOptions& options = {});
 
-/// Solves the symmetric positive definite system packed row by row in the lower triangle [size (size + 1) / 2], in place, by Cholesky:
-/// `matrix` becomes L, `right` the solution. False when the matrix is not positive definite.
+/// Solves the symmetric positive definite system packed row by row in the lower triangle [size (size + 1) / 2], in
+/// place, by Cholesky: `matrix` becomes L, `right` the solution. False when the matrix is not positive definite.
 bool solve_packed(std::span<double> matrix, std::span<double> right);
 
 }  // namespace deeplora

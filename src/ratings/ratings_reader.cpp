@@ -32,7 +32,9 @@ class TripletReader {
       if (!std::exchange(skip, false)) take(line);
     }
     errors_.throw_if_any();
-    if (missing_ > 0) out_.remarks.push_back(cat(file_.string(), ": ", missing_, " ratings are NaN or blank and were left out (first at line ", first_missing_, ")"));
+    if (missing_ > 0)
+      out_.remarks.push_back(cat(file_.string(), ": ", missing_,
+                                 " ratings are NaN or blank and were left out (first at line ", first_missing_, ")"));
     check(out_.size() > 0, file_.string(), ": the file holds no ratings");
     return std::move(out_);
   }
@@ -45,7 +47,8 @@ class TripletReader {
     if (fields_.size() != columns_.count)
       return errors_.add(here(), ": ", fields_.size(), " columns, expected ", columns_.count,
                          " as in the first line; found '", shown_fields(fields_), "'");
-    const std::string_view row = fields_[static_cast<size_t>(columns_.row)], col = fields_[static_cast<size_t>(columns_.col)];
+    const std::string_view row = fields_[static_cast<size_t>(columns_.row)],
+                           col = fields_[static_cast<size_t>(columns_.col)];
     const std::string_view value_text = fields_[static_cast<size_t>(columns_.value)];
     if (row.empty() || col.empty())
       return errors_.add(here(), ": the ", row.empty() ? "row" : "column", " id is empty; found '",
@@ -62,7 +65,8 @@ class TripletReader {
     if (columns_.time >= 0) {
       const auto time = as_time(fields_[static_cast<size_t>(columns_.time)]);
       if (!time || !std::isfinite(*time))
-        return errors_.add(here(), ": expected a number or a date like 2005-09-06 as time, found '", fields_[static_cast<size_t>(columns_.time)], "'");
+        return errors_.add(here(), ": expected a number or a date like 2005-09-06 as time, found '",
+                           fields_[static_cast<size_t>(columns_.time)], "'");
       out_.time.push_back(*time);
     }
     out_.row.push_back(out_.rows.add(row));
@@ -135,7 +139,8 @@ void refuse_packed(const fs::path& file, std::string_view what) {
   check(fs::is_regular_file(file) && stream.good(), what, " ", file.string(), " does not exist or cannot be read");
   std::string head(8, '\0');
   stream.read(head.data(), 8);
-  const bool gzip = head.starts_with("\x1f\x8b"), zip = head.starts_with("PK\x03\x04"), excel = head.starts_with("\xd0\xcf\x11\xe0");
+  const bool gzip = head.starts_with("\x1f\x8b"), zip = head.starts_with("PK\x03\x04"),
+             excel = head.starts_with("\xd0\xcf\x11\xe0");
   check(!gzip, file.string(), ": the file is compressed with gzip; unpack it first (gunzip)");
   check(!zip, file.string(), ": the file is a ZIP archive or an .xlsx table; unpack it, or save the table as CSV");
   check(!excel, file.string(), ": the file is an Excel table (.xls); save it as CSV");
@@ -149,14 +154,15 @@ std::string text_of(const fs::path& file, const RatingsFormat& format) {
 
 Ratings read_ratings(const fs::path& path, const RatingsFormat& format, std::string_view what) {
   const std::vector<std::string> known{"auto", "triplets", "dense", "matrix-market", "npy"};
-  check(std::find(known.begin(), known.end(), format.format) != known.end(), "completion.format: expected one of ", join(known), ", found '",
-        format.format, "'", did_you_mean(format.format, known));
+  check(std::find(known.begin(), known.end(), format.format) != known.end(), "completion.format: expected one of ",
+        join(known), ", found '", format.format, "'", did_you_mean(format.format, known));
   const fs::path file = file_in(path, what);
   if (format.format == "npy" || file.extension() == ".npy")
     return read_npy(file, read_file(file, what), format.format == "dense" ? 0 : format.format == "triplets" ? 1 : -1);
   refuse_packed(file, what);
   const std::string text = text_of(file, format);
-  if (format.format == "matrix-market" || (format.format == "auto" && text.starts_with("%%MatrixMarket"))) return read_matrix_market(file, text);
+  if (format.format == "matrix-market" || (format.format == "auto" && text.starts_with("%%MatrixMarket")))
+    return read_matrix_market(file, text);
   const TableLook look = look_at(file, text, format.separator, 3);
   const TableLayout layout = layout_of(file, look, format);
   Ratings out = layout.dense ? read_dense(file, text, look, layout, format.format == "auto")
@@ -234,7 +240,8 @@ std::vector<std::string> read_ids(const fs::path& file, const RatingsFormat& for
   std::vector<std::string_view> fields;
   for (std::string_view line; lines.next(line);) {
     if (is_blank(line)) continue;
-    check(cutter.cut(line, fields) && fields.size() == 1, file.string(), ":", lines.number(), ": expected one id a line, found '", line, "'");
+    check(cutter.cut(line, fields) && fields.size() == 1, file.string(), ":", lines.number(),
+          ": expected one id a line, found '", line, "'");
     ids.emplace_back(fields[0]);
   }
   check(!ids.empty(), file.string(), ": the file holds no ids");

@@ -42,7 +42,8 @@ struct RatingsFormat {
 /// dozen): wrong number of columns, empty ids, values that are no finite number, columns not found, broken headers; and
 /// an Error that names the deciding setting for a file whose lines could be read in two ways. NaN values of triplets
 /// are left out and counted in remarks, as is everything else that was not taken as it stood.
-Ratings read_ratings(const std::filesystem::path& file, const RatingsFormat& format, std::string_view what = "ratings file");
+Ratings read_ratings(const std::filesystem::path& file, const RatingsFormat& format,
+                     std::string_view what = "ratings file");
 
 /// Pairs to predict.
 struct RatingPairs {

@@ -66,8 +66,8 @@ FactorOptions factor_options(const RatingsConfig& config, const RatingsCandidate
 }
 
 /// Alternation until dev no longer gains; the model of the best sweep.
-RatingsFit fit_on_dev(const RatingsConfig& config, const RatingsCandidate& candidate, const Ratings& train, const Ratings& dev,
-                      const std::pair<double, double>& range, const std::function<void()>& pulse) {
+RatingsFit fit_on_dev(const RatingsConfig& config, const RatingsCandidate& candidate, const Ratings& train,
+                      const Ratings& dev, const std::pair<double, double>& range, const std::function<void()>& pulse) {
   FactorOptions o = factor_options(config, candidate);
   RatingsFit fit;
   fit.dev.rmse = std::numeric_limits<double>::infinity();
@@ -93,15 +93,18 @@ RatingsFit fit_on_dev(const RatingsConfig& config, const RatingsCandidate& candi
   return fit;
 }
 
-RatingsModel fit_exactly(const RatingsConfig& config, const RatingsCandidate& candidate, const Ratings& train, int64_t sweeps) {
+RatingsModel fit_exactly(const RatingsConfig& config, const RatingsCandidate& candidate, const Ratings& train,
+                         int64_t sweeps) {
   FactorOptions o = factor_options(config, candidate);
   o.sweeps = sweeps;
   return fit_rating_factors(train, o);
 }
 
 nlohmann::ordered_json candidate_json(const RatingsCandidate& candidate, const RatingsFit& fit) {
-  nlohmann::ordered_json out{{"name", candidate.name()}, {"solver", candidate.solver}, {"rank", candidate.rank}, {"depth", candidate.depth}};
-  out["regularization"] = candidate.regularization ? nlohmann::ordered_json(*candidate.regularization) : nlohmann::ordered_json();
+  nlohmann::ordered_json out{
+      {"name", candidate.name()}, {"solver", candidate.solver}, {"rank", candidate.rank}, {"depth", candidate.depth}};
+  out["regularization"] =
+      candidate.regularization ? nlohmann::ordered_json(*candidate.regularization) : nlohmann::ordered_json();
   out["rmse"] = fit.dev.rmse;
   out["mae"] = fit.dev.mae;
   out["sweeps"] = fit.sweeps;
@@ -146,25 +149,32 @@ class Choice {
     out_.candidates = nlohmann::ordered_json::array();
     for (const auto& candidate : config_.grid) {
       RatingsFit fit = callbacks_.kept(cat(place_, "/", candidate.name()), [&] {
-        return candidate.solver == "chain" ? callbacks_.chain(train, &dev, config_.biases ? out_.bias : out_.mean, candidate, 0)
-                                           : fit_on_dev(config_, candidate, train, dev, range_, callbacks_.pulse);
+        return candidate.solver == "chain"
+                   ? callbacks_.chain(train, &dev, config_.biases ? out_.bias : out_.mean, candidate, 0)
+                   : fit_on_dev(config_, candidate, train, dev, range_, callbacks_.pulse);
       });
       out_.candidates.push_back(candidate_json(candidate, fit));
       out_.sweeps += fit.sweeps_done;
       callbacks_.note(cat(candidate.name(), ": dev rmse ", fit.dev.rmse, ", mae ", fit.dev.mae, " after ", fit.sweeps,
-                candidate.solver == "chain" ? " iterations" : " sweeps"));
+                          candidate.solver == "chain" ? " iterations" : " sweeps"));
       if (!(fit.dev.rmse < out_.fit.dev.rmse)) continue;
       out_.fit = std::move(fit);
       out_.chosen = candidate;
     }
-    check(std::isfinite(out_.fit.dev.rmse), "no candidate of completion.grid reached a finite error; use more regularization or a lower completion.lr");
+    check(std::isfinite(out_.fit.dev.rmse),
+          "no candidate of completion.grid reached a finite error; use more regularization or a lower completion.lr");
   }
 
   void refit(const Ratings& everything) {
     const int64_t sweeps = out_.fit.sweeps;
     RatingsFit fit = callbacks_.kept(place_ + "/refit", [&]() -> RatingsFit {
-      if (out_.chosen.solver == "chain") return callbacks_.chain(everything, nullptr, config_.biases ? out_.bias : out_.mean, out_.chosen, sweeps);
-      return {.model = fit_exactly(config_, out_.chosen, everything, sweeps), .sweeps = sweeps, .sweeps_done = sweeps, .dev = {}, .curve = {}};
+      if (out_.chosen.solver == "chain")
+        return callbacks_.chain(everything, nullptr, config_.biases ? out_.bias : out_.mean, out_.chosen, sweeps);
+      return {.model = fit_exactly(config_, out_.chosen, everything, sweeps),
+              .sweeps = sweeps,
+              .sweeps_done = sweeps,
+              .dev = {},
+              .curve = {}};
     });
     out_.fit.model = std::move(fit.model);
     out_.fit.model.range = range_;
@@ -239,12 +249,14 @@ RatingsData load_ratings(const RatingsConfig& config) {
     data.test = data.train.subset(split.held_out);
     data.train = data.train.subset(split.train);
   }
-  if (!data.dev && config.split == "time") time_split(data.train, config.dev_share);  // what has no times is said before any work
+  if (!data.dev && config.split == "time")
+    time_split(data.train, config.dev_share);  // what has no times is said before any work
   return data;
 }
 
-RatingsOutcome choose_ratings_model(const RatingsConfig& config, const Ratings& train, const std::optional<Ratings>& dev,
-                                    const RatingsCallbacks& callbacks, const std::string& place) {
+RatingsOutcome choose_ratings_model(const RatingsConfig& config, const Ratings& train,
+                                    const std::optional<Ratings>& dev, const RatingsCallbacks& callbacks,
+                                    const std::string& place) {
   Choice choice(config, callbacks, place);
   if (dev) return choice.run(train, *dev, joined(config, train, *dev));
   // A stream of its own, so that dev is not what test was drawn as.
@@ -274,19 +286,24 @@ RatingsModel fit_on_all(const RatingsConfig& config, const RatingsOutcome& outco
   return fit.model;
 }
 
-std::vector<FoldScores> cross_validate(const RatingsConfig& config, const Ratings& ratings, const RatingsCallbacks& callbacks) {
+std::vector<FoldScores> cross_validate(const RatingsConfig& config, const Ratings& ratings,
+                                       const RatingsCallbacks& callbacks) {
   std::vector<FoldScores> out;
   for (const Split& fold : k_folds(ratings.size(), config.folds, config.seed)) {
-    const RatingsOutcome outcome = choose_ratings_model(config, ratings.subset(fold.train), std::nullopt, callbacks, cat("fold-", out.size() + 1));
-    out.push_back({outcome.chosen, outcome.low_rank_helps, outcome.sweeps, score_ratings(outcome, ratings.subset(fold.held_out))});
+    const RatingsOutcome outcome =
+        choose_ratings_model(config, ratings.subset(fold.train), std::nullopt, callbacks, cat("fold-", out.size() + 1));
+    out.push_back({outcome.chosen, outcome.low_rank_helps, outcome.sweeps,
+                   score_ratings(outcome, ratings.subset(fold.held_out))});
     const auto& [mean, bias, model, count] = out.back().scores;
-    callbacks.note(cat("fold ", out.size(), " of ", config.folds, ": rmse ", model.rmse, ", mae ", model.mae, " (bias baseline ", bias.rmse, ", ", bias.mae, ")"));
+    callbacks.note(cat("fold ", out.size(), " of ", config.folds, ": rmse ", model.rmse, ", mae ", model.mae,
+                       " (bias baseline ", bias.rmse, ", ", bias.mae, ")"));
   }
   return out;
 }
 
 RatingsScores score_ratings(const RatingsOutcome& outcome, const Ratings& ratings) {
-  return {errors_of(outcome.mean, ratings), errors_of(outcome.bias, ratings), errors_of(outcome.fit.model, ratings), ratings.size()};
+  return {errors_of(outcome.mean, ratings), errors_of(outcome.bias, ratings), errors_of(outcome.fit.model, ratings),
+          ratings.size()};
 }
 
 nlohmann::ordered_json errors_json(const RatingErrors& errors) { return {{"rmse", errors.rmse}, {"mae", errors.mae}}; }

@@ -1,5 +1,5 @@
-// Ratings from a file to a chosen, refitted and scored model; and cross-validation of all that. Free of LibTorch: the solver of deep chains
-// is handed in.
+// Ratings from a file to a chosen, refitted and scored model; and cross-validation of all that. Free of LibTorch: the
+// solver of deep chains is handed in.
 #pragma once
 
 #include <functional>
@@ -19,9 +19,10 @@ struct RatingsFit {
   std::vector<double> curve;  ///< dev RMSE after every sweep (chain: evaluation)
 };
 
-/// Fits a chain of any depth to the ratings less the biases: until `dev` (may be null) no longer gains, or for exactly `iterations` of them.
-using ChainSolver = std::function<RatingsFit(const Ratings& train, const Ratings* dev, const RatingsModel& biases, const RatingsCandidate& candidate,
-                                             int64_t iterations)>;
+/// Fits a chain of any depth to the ratings less the biases: until `dev` (may be null) no longer gains, or for exactly
+/// `iterations` of them.
+using ChainSolver = std::function<RatingsFit(const Ratings& train, const Ratings* dev, const RatingsModel& biases,
+                                             const RatingsCandidate& candidate, int64_t iterations)>;
 
 /// Scores of the two baselines and the model on the same ratings.
 struct RatingsScores {
@@ -31,20 +32,21 @@ struct RatingsScores {
 
 /// The outcome of choosing on held-out ratings.
 struct RatingsOutcome {
-  RatingsFit fit;                   ///< the chosen one; rank 0 when no candidate beat the biases
-  RatingsModel mean, bias;          ///< baselines, fitted on the same ratings as `fit`
-  RatingsScores dev;                ///< before refitting
-  bool low_rank_helps = false;      ///< the best candidate beats the biases on dev
+  RatingsFit fit;               ///< the chosen one; rank 0 when no candidate beat the biases
+  RatingsModel mean, bias;      ///< baselines, fitted on the same ratings as `fit`
+  RatingsScores dev;            ///< before refitting
+  bool low_rank_helps = false;  ///< the best candidate beats the biases on dev
   RatingsCandidate chosen;
-  nlohmann::ordered_json candidates;  ///< [{"name", "solver", "rank", "depth", "regularization", "rmse", "mae", "sweeps"}]
-  int64_t sweeps = 0;               ///< of all fits together
-  int64_t fitted_on = 0;            ///< ratings that `fit` and the baselines were fitted on
+  nlohmann::ordered_json
+      candidates;         ///< [{"name", "solver", "rank", "depth", "regularization", "rmse", "mae", "sweeps"}]
+  int64_t sweeps = 0;     ///< of all fits together
+  int64_t fitted_on = 0;  ///< ratings that `fit` and the baselines were fitted on
 };
 
 /// Everything read, cleaned and split.
 struct RatingsData {
-  Ratings train;                ///< without test
-  std::optional<Ratings> dev;   ///< of a file; else drawn when choosing
+  Ratings train;               ///< without test
+  std::optional<Ratings> dev;  ///< of a file; else drawn when choosing
   std::optional<Ratings> test;
   std::optional<Ratings>
       all;  ///< with refit: all, of every part, over the names of all files; train's names keep their numbers
@@ -70,8 +72,9 @@ struct RatingsCallbacks {
 
 /// Tries the grid on dev ratings, keeps the best by RMSE, compares it with the bias baseline, fits it again on train
 /// and dev. `place` begins the names of its fits.
-RatingsOutcome choose_ratings_model(const RatingsConfig& config, const Ratings& train, const std::optional<Ratings>& dev,
-                                    const RatingsCallbacks& callbacks, const std::string& place = "all");
+RatingsOutcome choose_ratings_model(const RatingsConfig& config, const Ratings& train,
+                                    const std::optional<Ratings>& dev, const RatingsCallbacks& callbacks,
+                                    const std::string& place = "all");
 
 /// The chosen candidate (the biases, where low rank adds nothing) fitted once more on all ratings, as many sweeps as
 /// were best: no score is measured on it. `outcome` says what was chosen.
@@ -87,7 +90,8 @@ struct FoldScores {
 };
 
 /// Chooses on each fold's training part alone and scores the held-out part.
-std::vector<FoldScores> cross_validate(const RatingsConfig& config, const Ratings& ratings, const RatingsCallbacks& callbacks);
+std::vector<FoldScores> cross_validate(const RatingsConfig& config, const Ratings& ratings,
+                                       const RatingsCallbacks& callbacks);
 
 /// All three models on the same ratings.
 RatingsScores score_ratings(const RatingsOutcome& outcome, const Ratings& ratings);

@@ -18,7 +18,8 @@ struct SparseSide {
   int64_t size() const { return static_cast<int64_t>(begin.size()) - 1; }
   int64_t count(int64_t i) const { return begin[static_cast<size_t>(i) + 1] - begin[static_cast<size_t>(i)]; }
 
-  static SparseSide make(int64_t size, const std::vector<int32_t>& own, const std::vector<int32_t>& other, const std::vector<double>& value) {
+  static SparseSide make(int64_t size, const std::vector<int32_t>& own, const std::vector<int32_t>& other,
+                         const std::vector<double>& value) {
     SparseSide side;
     side.begin.assign(static_cast<size_t>(size) + 1, 0);
     for (const int32_t i : own) ++side.begin[static_cast<size_t>(i) + 1];
@@ -35,8 +36,8 @@ struct SparseSide {
   }
 };
 
-/// body(begin, end, thread) over parts of [0, size) with about equal numbers of entries. Bodies write only what belongs to their indices, so the
-/// result does not depend on the number of threads.
+/// body(begin, end, thread) over parts of [0, size) with about equal numbers of entries. Bodies write only what belongs
+/// to their indices, so the result does not depend on the number of threads.
 template <class Body>
 void for_parts(const SparseSide& side, int threads, const Body& body) {
   const int64_t size = side.size(), entries = side.begin.back() + size;

@@ -17,8 +17,7 @@ std::string short_exponent(std::string text) {
   if (e == std::string::npos) return text;
   size_t digits = e + 1;
   const bool negative = text[digits] == '-';
-  while (digits < text.size() && (text[digits] == '+' || text[digits] == '-' || text[digits] == '0'))
-    ++digits;
+  while (digits < text.size() && (text[digits] == '+' || text[digits] == '-' || text[digits] == '0')) ++digits;
   return cat(text.substr(0, e + 1), negative ? "-" : "", text.substr(digits));
 }
 
@@ -32,10 +31,7 @@ std::string formatted(const char* format, int precision, double value) {
 long double nice_step(long double value) {
   const long double power = std::pow(10.0L, std::floor(std::log10(value)));
   const long double factor = value / power;
-  return power * (factor < std::sqrt(2.0L)    ? 1
-                  : factor < std::sqrt(10.0L) ? 2
-                  : factor < std::sqrt(50.0L) ? 5
-                                              : 10);
+  return power * (factor < std::sqrt(2.0L) ? 1 : factor < std::sqrt(10.0L) ? 2 : factor < std::sqrt(50.0L) ? 5 : 10);
 }
 
 /// A number without the zeros behind its decimal point: "0.50" as "0.5", "1.0e300" as "1e300".
@@ -88,9 +84,7 @@ Axis::Axis(std::span<const double> values, const AxisOptions& options) : log_(op
   add_linear_ticks(options.ticks, whole);
 }
 
-bool Axis::can_show(double value) const {
-  return std::isfinite(value) && (!log_ || value > 0);
-}
+bool Axis::can_show(double value) const { return std::isfinite(value) && (!log_ || value > 0); }
 
 void Axis::span(std::span<const double> values, const AxisOptions& options) {
   bool whole = true;
@@ -163,8 +157,7 @@ void Axis::add_log_ticks(int count) {
   for (double power = std::floor(first / stride) * stride; power <= last; power += stride)
     for (const double factor : factors) {
       const double value = factor * std::pow(10.0, power);
-      if (value >= low_ * (1 - 1e-9) && value <= high_ * (1 + 1e-9))
-        ticks_.push_back({value, number_text(value, 3)});
+      if (value >= low_ * (1 - 1e-9) && value <= high_ * (1 + 1e-9)) ticks_.push_back({value, number_text(value, 3)});
     }
   if (ticks_.size() < 3) {
     ticks_.clear();

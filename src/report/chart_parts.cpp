@@ -32,18 +32,16 @@ std::string fitted_text(std::string_view text, double width) {
 }
 
 std::string svg_text(double x, double y, std::string_view anchor, std::string_view text) {
-  return cat("<text x='", coordinate(x), "' y='", coordinate(y), "' text-anchor='", anchor, "'>",
-             escape_html(text), "</text>");
+  return cat("<text x='", coordinate(x), "' y='", coordinate(y), "' text-anchor='", anchor, "'>", escape_html(text),
+             "</text>");
 }
 
 std::string svg_line(double x1, double y1, double x2, double y2, std::string_view css_class) {
-  return cat("<line x1='", coordinate(x1), "' y1='", coordinate(y1), "' x2='", coordinate(x2), "' y2='",
-             coordinate(y2), "' class='", css_class, "'/>");
+  return cat("<line x1='", coordinate(x1), "' y1='", coordinate(y1), "' x2='", coordinate(x2), "' y2='", coordinate(y2),
+             "' class='", css_class, "'/>");
 }
 
-std::string svg_title(std::string_view text) {
-  return cat("<title>", escape_html(text), "</title>");
-}
+std::string svg_title(std::string_view text) { return cat("<title>", escape_html(text), "</title>"); }
 
 std::string series_attributes(size_t index, std::string_view css_class) {
   constexpr const char* kDashes[] = {"", " stroke-dasharray='7 3'", " stroke-dasharray='2 3'",
@@ -60,14 +58,10 @@ std::string marker(double x, double y, double radius, size_t index) {
     return cat("<path d='", path, "Z'", look);
   };
   switch (index % 4) {
-    case 1:
-      return shape({{-0.9, -0.9}, {0.9, -0.9}, {0.9, 0.9}, {-0.9, 0.9}});
-    case 2:
-      return shape({{0, -1.2}, {1.15, 0.8}, {-1.15, 0.8}});
-    case 3:
-      return shape({{0, -1.3}, {1.3, 0}, {0, 1.3}, {-1.3, 0}});
-    default:
-      return cat("<circle cx='", coordinate(x), "' cy='", coordinate(y), "' r='", coordinate(radius), "'", look);
+    case 1: return shape({{-0.9, -0.9}, {0.9, -0.9}, {0.9, 0.9}, {-0.9, 0.9}});
+    case 2: return shape({{0, -1.2}, {1.15, 0.8}, {-1.15, 0.8}});
+    case 3: return shape({{0, -1.3}, {1.3, 0}, {0, 1.3}, {-1.3, 0}});
+    default: return cat("<circle cx='", coordinate(x), "' cy='", coordinate(y), "' r='", coordinate(radius), "'", look);
   }
 }
 
@@ -110,8 +104,7 @@ std::string figure_html(const Figure& figure) {
                  escape_html(entry.name), "</span> ");
     out += "</div>\n";
   }
-  if (figure.drawing.empty())
-    out += "<p class='nothing'>No values to show.</p>\n";
+  if (figure.drawing.empty()) out += "<p class='nothing'>No values to show.</p>\n";
   else
     out += cat("<svg viewBox='0 0 ", coordinate(kChartWidth), " ", coordinate(figure.height),
                "' role='img' aria-label='", escape_html(figure.title), "'>\n", figure.drawing, "\n</svg>\n");

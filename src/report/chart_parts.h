@@ -34,7 +34,8 @@ std::string svg_line(double x1, double y1, double x2, double y2, std::string_vie
 /// A child that browsers show while the pointer rests on its parent.
 std::string svg_title(std::string_view text);
 
-/// " class='...' stroke-dasharray='...'" of series `index`: its colour and its dashes, the same pair again after 28 series.
+/// " class='...' stroke-dasharray='...'" of series `index`: its colour and its dashes, the same pair again after 28
+/// series.
 std::string series_attributes(size_t index, std::string_view css_class);
 /// The mark of series `index` at a point: a circle, square, triangle or diamond in its colour.
 std::string marker(double x, double y, double radius, size_t index);

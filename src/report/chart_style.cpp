@@ -10,7 +10,8 @@ namespace deeplora {
 namespace {
 
 /// Rules of what is drawn; a page says what the variables mean, a file has their values put in.
-constexpr std::string_view kDrawing = R"(.s0{color:var(--s0)}.s1{color:var(--s1)}.s2{color:var(--s2)}.s3{color:var(--s3)}.s4{color:var(--s4)}.s5{color:var(--s5)}.s6{color:var(--s6)}
+constexpr std::string_view kDrawing =
+    R"(.s0{color:var(--s0)}.s1{color:var(--s1)}.s2{color:var(--s2)}.s3{color:var(--s3)}.s4{color:var(--s4)}.s5{color:var(--s5)}.s6{color:var(--s6)}
 .grid{stroke:var(--line);stroke-width:1}
 .axis{stroke:var(--soft);stroke-width:1}
 .marked{stroke:var(--soft);stroke-width:1.2;stroke-dasharray:3 3}
@@ -30,8 +31,9 @@ struct Variable {
   std::string_view name, light, dark;
 };
 // Okabe and Ito's colours; darker on white and lighter on black where the contrast would fall below 3 to 1.
-constexpr Variable kColors[] = {{"--s0", "#0072b2", "#56b4e9"}, {"--s1", "#d55e00", "#ff8a4c"}, {"--s2", "#00875f", "#2cc39a"},
-                                {"--s3", "#b5568f", "#e59ac5"}, {"--s4", "#a87900", "#f0c93e"}, {"--s5", "#3d3d3d", "#d8d8d8"},
+constexpr Variable kColors[] = {{"--s0", "#0072b2", "#56b4e9"}, {"--s1", "#d55e00", "#ff8a4c"},
+                                {"--s2", "#00875f", "#2cc39a"}, {"--s3", "#b5568f", "#e59ac5"},
+                                {"--s4", "#a87900", "#f0c93e"}, {"--s5", "#3d3d3d", "#d8d8d8"},
                                 {"--s6", "#2f8fd0", "#8aa8ff"}};
 // What a page defines for itself, as it is on white.
 constexpr Variable kOfPage[] = {{"--line", "#dfe3e8", ""}, {"--soft", "#4a545e", ""}, {"--ink", "#1b1f24", ""}};
@@ -72,7 +74,8 @@ std::string legend_rows(const std::vector<LegendEntry>& legend, double& top) {
       left = 0;
       top += kLineHeight;
     }
-    out += cat("<g transform='translate(", coordinate(left), " ", coordinate(top), ")'>", entry.sample, svg_text(31, 10.5, "start", entry.name), "</g>\n");
+    out += cat("<g transform='translate(", coordinate(left), " ", coordinate(top), ")'>", entry.sample,
+               svg_text(31, 10.5, "start", entry.name), "</g>\n");
     left += width + 14;
   }
   if (!legend.empty()) top += kLineHeight + 6;
@@ -100,12 +103,15 @@ std::string figure_svg(const Figure& figure) {
   for (const std::string& note : figure.notes)
     for (const std::string& text : wrapped(note, kChartWidth)) line(text, "");
   const double width = kChartWidth + 2 * kMargin, height = top + 2 * kMargin;
-  return cat("<svg xmlns='http://www.w3.org/2000/svg' width='", coordinate(width), "' height='", coordinate(height), "' viewBox='0 0 ", coordinate(width),
-             " ", coordinate(height), "' font-family='Helvetica, Arial, \"DejaVu Sans\", sans-serif' font-size='13'>\n<title>", escape_html(figure.title),
-             "</title>\n<style>\n", with_values(std::string(kDrawing)),
-             with_values("text{fill:var(--soft)}text.value,text.title{fill:var(--ink)}text.title{font-weight:bold}.hit{fill:none;stroke:none}\n"),
-             "</style>\n<rect width='", coordinate(width), "' height='", coordinate(height), "' fill='#ffffff'/>\n<g transform='translate(",
-             coordinate(kMargin), " ", coordinate(kMargin), ")'>\n", body, "</g>\n</svg>\n");
+  return cat("<svg xmlns='http://www.w3.org/2000/svg' width='", coordinate(width), "' height='", coordinate(height),
+             "' viewBox='0 0 ", coordinate(width), " ", coordinate(height),
+             "' font-family='Helvetica, Arial, \"DejaVu Sans\", sans-serif' font-size='13'>\n<title>",
+             escape_html(figure.title), "</title>\n<style>\n", with_values(std::string(kDrawing)),
+             with_values("text{fill:var(--soft)}text.value,text.title{fill:var(--ink)}text.title{font-weight:bold}.hit{"
+                         "fill:none;stroke:none}\n"),
+             "</style>\n<rect width='", coordinate(width), "' height='", coordinate(height),
+             "' fill='#ffffff'/>\n<g transform='translate(", coordinate(kMargin), " ", coordinate(kMargin), ")'>\n",
+             body, "</g>\n</svg>\n");
 }
 
 std::string chart_style() {
@@ -114,7 +120,8 @@ std::string chart_style() {
     light += cat(light.empty() ? "" : ";", one.name, ":", one.light);
     dark += cat(dark.empty() ? "" : ";", one.name, ":", one.dark);
   }
-  return cat(":root{", light, "}\n@media (prefers-color-scheme:dark){:root{", dark, "}}\n", kDrawing, R"(figure{margin:0;max-width:640px;min-width:0}
+  return cat(":root{", light, "}\n@media (prefers-color-scheme:dark){:root{", dark, "}}\n", kDrawing,
+             R"(figure{margin:0;max-width:640px;min-width:0}
 figure>svg{display:block;width:100%;height:auto;font-size:13px;font-family:inherit}
 figure text{fill:var(--soft)}
 figure text.value{fill:var(--ink)}

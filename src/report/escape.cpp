@@ -20,22 +20,14 @@ std::string escape_html(std::string_view text) {
   while (!text.empty()) {
     const size_t size = character_size(text);
     const char c = text.front();
-    const bool control =
-        (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t' && c != '\r') || c == 0x7F;
-    if (size == 0 || control)
-      out += kReplacement;
-    else if (c == '&')
-      out += "&amp;";
-    else if (c == '<')
-      out += "&lt;";
-    else if (c == '>')
-      out += "&gt;";
-    else if (c == '"')
-      out += "&quot;";
-    else if (c == '\'')
-      out += "&#39;";
-    else
-      out += text.substr(0, size);
+    const bool control = (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t' && c != '\r') || c == 0x7F;
+    if (size == 0 || control) out += kReplacement;
+    else if (c == '&') out += "&amp;";
+    else if (c == '<') out += "&lt;";
+    else if (c == '>') out += "&gt;";
+    else if (c == '"') out += "&quot;";
+    else if (c == '\'') out += "&#39;";
+    else out += text.substr(0, size);
     text.remove_prefix(size == 0 ? 1 : size);
   }
   return out;

@@ -85,16 +85,11 @@ std::string file_name(std::string_view title) {
 
 }  // namespace
 
-Page::Page(std::string title, std::string subtitle)
-    : title_(std::move(title)), subtitle_(std::move(subtitle)) {}
+Page::Page(std::string title, std::string subtitle) : title_(std::move(title)), subtitle_(std::move(subtitle)) {}
 
-void Page::heading(std::string_view text) {
-  add(cat("<h2>", escape_html(text), "</h2>\n"));
-}
+void Page::heading(std::string_view text) { add(cat("<h2>", escape_html(text), "</h2>\n")); }
 
-void Page::paragraph(std::string_view text) {
-  add(cat("<p>", escape_html(text), "</p>\n"));
-}
+void Page::paragraph(std::string_view text) { add(cat("<p>", escape_html(text), "</p>\n")); }
 
 void Page::list(const std::vector<std::string>& items) {
   std::string out = "<ul>";
@@ -116,15 +111,19 @@ void Page::key_values(const std::vector<std::pair<std::string, std::string>>& it
   add(out + "</dl>\n");
 }
 
-void Page::table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows) { add_table("scroll", header, rows); }
+void Page::table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows) {
+  add_table("scroll", header, rows);
+}
 
-void Page::texts(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows) { add_table("scroll texts", header, rows); }
+void Page::texts(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows) {
+  add_table("scroll texts", header, rows);
+}
 
-void Page::add_table(std::string_view css_class, const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows) {
+void Page::add_table(std::string_view css_class, const std::vector<std::string>& header,
+                     const std::vector<std::vector<std::string>>& rows) {
   for (const auto& row : rows)
     if (row.size() != header.size())
-      throw std::invalid_argument(
-          cat("a table row has ", row.size(), " cells for ", header.size(), " columns"));
+      throw std::invalid_argument(cat("a table row has ", row.size(), " cells for ", header.size(), " columns"));
   const std::vector<bool> numeric = numeric_columns(header.size(), rows);
   const auto cells = [&](const std::vector<std::string>& row, const char* tag) {
     std::string out = "<tr>";
@@ -138,8 +137,8 @@ void Page::add_table(std::string_view css_class, const std::vector<std::string>&
 }
 
 void Page::code(std::string_view title, std::string_view text, bool open) {
-  add(cat("<details", open ? " open" : "", "><summary>", escape_html(title), "</summary><pre>",
-          escape_html(text), "</pre></details>\n"));
+  add(cat("<details", open ? " open" : "", "><summary>", escape_html(title), "</summary><pre>", escape_html(text),
+          "</pre></details>\n"));
 }
 
 void Page::begin_fold(std::string_view title) { add(cat("<details><summary>", escape_html(title), "</summary>\n")); }
@@ -158,7 +157,9 @@ void Page::figure(const Figure& figure) {
   body_ += figure_html(figure);
   const std::string name = file_name(figure.title);
   std::string own = name;
-  const auto taken = [&] { return std::any_of(figures_.begin(), figures_.end(), [&](const auto& other) { return other.first == own; }); };
+  const auto taken = [&] {
+    return std::any_of(figures_.begin(), figures_.end(), [&](const auto& other) { return other.first == own; });
+  };
   for (int number = 2; taken(); ++number) own = cat(name, "-", number);
   figures_.emplace_back(own, figure_svg(figure));
 }
@@ -172,9 +173,9 @@ std::string Page::html() const {
       "<meta name='viewport' content='width=device-width, initial-scale=1'>\n"
       "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; style-src "
       "'unsafe-inline'\">\n<title>",
-      title, "</title>\n<style>\n", kStyle, chart_style(), "</style>\n</head>\n<body>\n<main>\n<h1>", title,
-      "</h1>\n", subtitle_.empty() ? "" : cat("<p class='subtitle'>", escape_html(subtitle_), "</p>\n"),
-      body_, in_charts_ ? "</div>\n" : "", "</main>\n</body>\n</html>\n");
+      title, "</title>\n<style>\n", kStyle, chart_style(), "</style>\n</head>\n<body>\n<main>\n<h1>", title, "</h1>\n",
+      subtitle_.empty() ? "" : cat("<p class='subtitle'>", escape_html(subtitle_), "</p>\n"), body_,
+      in_charts_ ? "</div>\n" : "", "</main>\n</body>\n</html>\n");
 }
 
 }  // namespace deeplora

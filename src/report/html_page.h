@@ -46,7 +46,8 @@ class Page {
  private:
   void add(const std::string& element);
   void figure(const Figure& figure);
-  void add_table(std::string_view css_class, const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows);
+  void add_table(std::string_view css_class, const std::vector<std::string>& header,
+                 const std::vector<std::vector<std::string>>& rows);
   std::string title_, subtitle_, body_;
   std::vector<std::pair<std::string, std::string>> figures_;
   bool in_charts_ = false;

@@ -43,8 +43,8 @@ class Plot {
     x_ = fitted_axis(all_x(chart), {.log = chart.log_x, .padding = beside, .at_values = chart.log_x}, box_.width());
     if (!x_.ticks().empty()) {
       // The last label is centred below its tick and must not leave the drawing.
-      const double past = text_width(x_.ticks().back().label) / 2 + 2 -
-                          (1 - x_.position(x_.ticks().back().value)) * box_.width();
+      const double past =
+          text_width(x_.ticks().back().label) / 2 + 2 - (1 - x_.position(x_.ticks().back().value)) * box_.width();
       box_.right = std::min(box_.right, kChartWidth - past);
     }
   }
@@ -56,7 +56,9 @@ class Plot {
   /// Where a point of series `index` stands: with whiskers, beside those of the other series.
   double left_of(double x, size_t index) const {
     const double middle = (static_cast<double>(series_) - 1) / 2;
-    return left_of(x) + (whiskers_ ? (static_cast<double>(index) - middle) * std::min(5.0, 24.0 / static_cast<double>(series_)) : 0.0);
+    return left_of(x) +
+           (whiskers_ ? (static_cast<double>(index) - middle) * std::min(5.0, 24.0 / static_cast<double>(series_))
+                      : 0.0);
   }
   double top_of(double y) const { return box_.bottom - y_.position(y) * box_.height(); }
   /// A limit of a band: on a logarithmic axis what lies at or below zero reaches the bottom.
@@ -85,8 +87,7 @@ class Plot {
   static std::vector<double> all_y(const LineChart& chart) {
     std::vector<double> out;
     for (const LineSeries& series : chart.series)
-      for (const auto* list : {&series.y, &series.low, &series.high})
-        out.insert(out.end(), list->begin(), list->end());
+      for (const auto* list : {&series.y, &series.low, &series.high}) out.insert(out.end(), list->begin(), list->end());
     return out;
   }
 
@@ -105,8 +106,7 @@ std::vector<Point> thinned(const std::vector<Point>& points) {
     while (end < points.size() && std::floor(points[end].x) == column) ++end;
     const auto first = points.begin() + static_cast<ptrdiff_t>(begin),
                last = points.begin() + static_cast<ptrdiff_t>(end);
-    const auto [low, high] =
-        std::minmax_element(first, last, [](const Point& a, const Point& b) { return a.y < b.y; });
+    const auto [low, high] = std::minmax_element(first, last, [](const Point& a, const Point& b) { return a.y < b.y; });
     std::vector<ptrdiff_t> kept = {0, low - first, high - first, last - first - 1};
     std::sort(kept.begin(), kept.end());
     kept.erase(std::unique(kept.begin(), kept.end()), kept.end());
@@ -118,8 +118,7 @@ std::vector<Point> thinned(const std::vector<Point>& points) {
 /// "x y L x y L ..." for a path.
 std::string path_points(const std::vector<Point>& points) {
   std::string out;
-  for (const Point& point : points)
-    out += cat(out.empty() ? "" : "L", coordinate(point.x), " ", coordinate(point.y));
+  for (const Point& point : points) out += cat(out.empty() ? "" : "L", coordinate(point.x), " ", coordinate(point.y));
   return out;
 }
 
@@ -155,21 +154,23 @@ std::string whiskers(const LineSeries& series, const Plot& plot, size_t index) {
     if (!plot.can_show(series.x[i], low) || !plot.can_show(series.x[i], high)) continue;
     const double x = plot.left_of(series.x[i], index);
     const std::string bottom = coordinate(plot.top_of(low)), top = coordinate(plot.top_of(high));
-    out += cat("<path class='error s", index % kChartColors, "' d='M", coordinate(x - 3), " ", bottom, "h6M", coordinate(x), " ", bottom, "V", top, "M",
-               coordinate(x - 3), " ", top, "h6'/>");
+    out += cat("<path class='error s", index % kChartColors, "' d='M", coordinate(x - 3), " ", bottom, "h6M",
+               coordinate(x), " ", bottom, "V", top, "M", coordinate(x - 3), " ", top, "h6'/>");
   }
   return out;
 }
 
 /// A place that shows its value under the pointer.
 std::string hit(Point at, size_t index, const std::string& text) {
-  return cat("<circle cx='", coordinate(at.x), "' cy='", coordinate(at.y), "' r='6.0' class='hit s", index % kChartColors, "'>", svg_title(text), "</circle>");
+  return cat("<circle cx='", coordinate(at.x), "' cy='", coordinate(at.y), "' r='6.0' class='hit s",
+             index % kChartColors, "'>", svg_title(text), "</circle>");
 }
 
 std::string scatter(const LineSeries& series, const Plot& plot, size_t index) {
   std::string out = "<g class='scattered'>";
   for (size_t i = 0; i < series.x.size(); ++i)
-    if (plot.can_show(series.x[i], series.y[i])) out += marker(plot.left_of(series.x[i], index), plot.top_of(series.y[i]), 2.6, index);
+    if (plot.can_show(series.x[i], series.y[i]))
+      out += marker(plot.left_of(series.x[i], index), plot.top_of(series.y[i]), 2.6, index);
   return out + "</g>";
 }
 
@@ -190,8 +191,7 @@ std::string curve(const LineSeries& series, const Plot& plot, size_t index) {
   for (size_t i = 0; i < series.x.size(); ++i) {
     if (plot.can_show(series.x[i], series.y[i]))
       points.push_back({plot.left_of(series.x[i], index), plot.top_of(series.y[i])});
-    else
-      close();
+    else close();
   }
   close();
   return out;
@@ -203,11 +203,9 @@ std::string hits(const LineChart& chart, const Plot& plot, size_t index) {
   std::string out;
   for (size_t i = 0; i < series.x.size(); ++i) {
     if (!plot.can_show(series.x[i], series.y[i]) || (i % stride != 0 && i + 1 != series.x.size())) continue;
-    std::string text =
-        cat(series.name, series.name.empty() ? "" : "\n", chart.x_label, ": ", number_text(series.x[i], 6),
-            "\n", chart.y_label, ": ", number_text(series.y[i], 6));
-    if (!series.low.empty())
-      text += cat(" (", number_text(series.low[i]), " to ", number_text(series.high[i]), ")");
+    std::string text = cat(series.name, series.name.empty() ? "" : "\n", chart.x_label, ": ",
+                           number_text(series.x[i], 6), "\n", chart.y_label, ": ", number_text(series.y[i], 6));
+    if (!series.low.empty()) text += cat(" (", number_text(series.low[i]), " to ", number_text(series.high[i]), ")");
     out += hit({plot.left_of(series.x[i], index), plot.top_of(series.y[i])}, index, text);
   }
   return out;
@@ -218,7 +216,8 @@ std::vector<LegendEntry> legend(const LineChart& chart) {
   if (chart.series.size() > 1)
     for (size_t i = 0; i < chart.series.size(); ++i)
       out.push_back({chart.series[i].name, chart.series[i].scattered ? marker(13, 6, 3.2, i)
-                                                                       : cat("<path", series_attributes(i, "curve"), " d='M1 6H25'/>", marker(13, 6, 2.8, i))});
+                                                                     : cat("<path", series_attributes(i, "curve"),
+                                                                           " d='M1 6H25'/>", marker(13, 6, 2.8, i))});
   if (!chart.marked_x.empty()) out.push_back({chart.marked_name, "<path class='marked' fill='none' d='M1 6H25'/>"});
   return out;
 }
@@ -229,13 +228,11 @@ std::vector<std::string> notes(const LineChart& chart, const Plot& plot) {
     for (size_t i = 0; i < series.x.size(); ++i) {
       const bool finite = std::isfinite(series.x[i]) && std::isfinite(series.y[i]);
       undefined += finite ? 0 : 1;
-      not_positive +=
-          finite && ((chart.log_x && series.x[i] <= 0) || (chart.log_y && series.y[i] <= 0)) ? 1 : 0;
+      not_positive += finite && ((chart.log_x && series.x[i] <= 0) || (chart.log_y && series.y[i] <= 0)) ? 1 : 0;
     }
   std::vector<std::string> out;
   if (undefined > 0)
-    out.push_back(
-        cat(undefined, undefined == 1 ? " value is" : " values are", " undefined or infinite and left out."));
+    out.push_back(cat(undefined, undefined == 1 ? " value is" : " values are", " undefined or infinite and left out."));
   if (not_positive > 0)
     out.push_back(cat(not_positive, not_positive == 1 ? " value is" : " values are",
                       " not positive and left out of the logarithmic axis."));
@@ -253,11 +250,16 @@ Figure drawn(const LineChart& chart) {
     for (const double x : chart.marked_x)
       if (plot.in_sight(x))
         drawing += svg_line(plot.left_of(x), plot.box().top, plot.left_of(x), plot.box().bottom, "marked");
-    for (size_t i = 0; i < chart.series.size(); ++i) drawing += chart.whiskers ? whiskers(chart.series[i], plot, i) : band(chart.series[i], plot, i);
+    for (size_t i = 0; i < chart.series.size(); ++i)
+      drawing += chart.whiskers ? whiskers(chart.series[i], plot, i) : band(chart.series[i], plot, i);
     for (size_t i = 0; i < chart.series.size(); ++i) drawing += "\n" + curve(chart.series[i], plot, i);
     for (size_t i = 0; i < chart.series.size(); ++i) drawing += "\n" + hits(chart, plot, i);
   }
-  return {.title = chart.title, .legend = legend(chart), .drawing = drawing, .height = kHeight, .notes = notes(chart, plot)};
+  return {.title = chart.title,
+          .legend = legend(chart),
+          .drawing = drawing,
+          .height = kHeight,
+          .notes = notes(chart, plot)};
 }
 
 }  // namespace deeplora

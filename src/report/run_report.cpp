@@ -81,7 +81,10 @@ void add_confusion(Page& page, const RunRows& rows) {
   std::vector<std::vector<std::string>> frequent;
   if (confusion.contains("counts")) {
     const auto labels = confusion["labels"].get<std::vector<std::string>>();
-    HeatMap map{.title = cat("Confusion on ", rows.split, ": a row per true label"), .column_label = "predicted label", .rows = labels, .columns = labels};
+    HeatMap map{.title = cat("Confusion on ", rows.split, ": a row per true label"),
+                .column_label = "predicted label",
+                .rows = labels,
+                .columns = labels};
     std::vector<std::tuple<int64_t, size_t, size_t>> wrong;
     for (size_t i = 0; i < labels.size(); ++i) {
       map.values.push_back(confusion["counts"][i].get<std::vector<double>>());
@@ -96,7 +99,8 @@ void add_confusion(Page& page, const RunRows& rows) {
       if (frequent.size() < kMostDrawn) frequent.push_back({labels[i], labels[j], cat(-count)});
   } else {
     for (const auto& one : confusion["frequent"])
-      if (frequent.size() < kMostDrawn) frequent.push_back({one["label"].get<std::string>(), one["prediction"].get<std::string>(), one["rows"].dump()});
+      if (frequent.size() < kMostDrawn)
+        frequent.push_back({one["label"].get<std::string>(), one["prediction"].get<std::string>(), one["rows"].dump()});
   }
   if (frequent.empty()) return;
   page.paragraph("The most frequent mistakes; result.json has more.");
@@ -106,7 +110,8 @@ void add_confusion(Page& page, const RunRows& rows) {
 void add_calibration(Page& page, const RunRows& rows) {
   const auto& found = rows.details["calibration"];
   const double error = found["error"].is_number() ? found["error"].get<double>() : kNothing;
-  LineSeries ideal{.name = "as often as it says", .x = {0, 1}, .y = {0, 1}}, bins{.name = cat("rows in bins (expected calibration error ", share_text(error), ")")};
+  LineSeries ideal{.name = "as often as it says", .x = {0, 1}, .y = {0, 1}},
+      bins{.name = cat("rows in bins (expected calibration error ", share_text(error), ")")};
   for (const auto& bin : found["bins"]) {
     if (bin["rows"].get<int64_t>() == 0) continue;
     bins.x.push_back(bin["confidence"].get<double>());
@@ -122,7 +127,10 @@ void add_calibration(Page& page, const RunRows& rows) {
 void add_label_counts(Page& page, const RunRows& rows) {
   constexpr size_t kMostBars = 20;
   if (rows.trained.empty() || rows.trained.size() > kMostBars) return;
-  CategoryChart chart{.title = "Rows of every label", .value_label = "rows", .series = {{.name = "train"}, {.name = rows.split}}, .bars = true};
+  CategoryChart chart{.title = "Rows of every label",
+                      .value_label = "rows",
+                      .series = {{.name = "train"}, {.name = rows.split}},
+                      .bars = true};
   for (const auto& [name, count] : rows.trained) {
     chart.categories.push_back(name);
     chart.series[0].values.push_back(static_cast<double>(count));
@@ -172,8 +180,14 @@ void add_regression(Page& page, const RunRows& rows) {
   }
   const auto [low, high] = std::minmax_element(points.x.begin(), points.x.end());
   equal.x = equal.y = {*low, *high};
-  page.chart(LineChart{.title = cat("Predicted against true on ", rows.split), .x_label = "true", .y_label = "predicted", .series = {points, equal}});
-  LineChart errors{.title = "Errors over the true value", .x_label = "true", .y_label = "predicted - true", .series = {{.name = "rows", .scattered = true}}};
+  page.chart(LineChart{.title = cat("Predicted against true on ", rows.split),
+                       .x_label = "true",
+                       .y_label = "predicted",
+                       .series = {points, equal}});
+  LineChart errors{.title = "Errors over the true value",
+                   .x_label = "true",
+                   .y_label = "predicted - true",
+                   .series = {{.name = "rows", .scattered = true}}};
   for (size_t i = 0; i < points.x.size(); ++i) {
     errors.series[0].x.push_back(points.x[i]);
     errors.series[0].y.push_back(points.y[i] - points.x[i]);
@@ -193,9 +207,7 @@ void add_rows(Page& page, const RunRows& rows) {
   page.texts({"prompt", "expected", "generated after training"}, cells_of(rows.generated, false));
 }
 
-LineSeries series_of(const RunCurve& curve) {
-  return {.name = curve.name, .x = curve.steps, .y = curve.values};
-}
+LineSeries series_of(const RunCurve& curve) { return {.name = curve.name, .x = curve.steps, .y = curve.values}; }
 
 LineChart step_chart(std::string title, std::string y_label, std::vector<LineSeries> series) {
   return {.title = std::move(title),
@@ -235,9 +247,8 @@ void add_curves(Page& page, const RunReport& report) {
   add_loss(page, report);
   for (const RunCurve& curve : report.dev) {
     if (curve.name == "loss" || curve.steps.empty()) continue;
-    LineChart chart =
-        step_chart(cat(curve.name, " on dev", curve.name == report.metric ? " (chooses the best)" : ""),
-                   curve.name, {series_of(curve)});
+    LineChart chart = step_chart(cat(curve.name, " on dev", curve.name == report.metric ? " (chooses the best)" : ""),
+                                 curve.name, {series_of(curve)});
     mark_best(chart, report);
     page.chart(chart);
   }
@@ -303,8 +314,7 @@ void add_sites(Page& page, const std::vector<RunSite>& sites) {
   page.paragraph(
       cat("What was learned for each weight: number of trained parameters, Frobenius norm of the update that "
           "merging adds, ",
-          "the same relative to the norm of the frozen weight",
-          ranks ? ", and numerical rank of the update." : "."));
+          "the same relative to the norm of the frozen weight", ranks ? ", and numerical rank of the update." : "."));
   page.begin_fold(cat(sites.size(), sites.size() == 1 ? " weight" : " weights"));
   page.table(header, rows);
   page.end_fold();

@@ -53,7 +53,7 @@ struct RunReport {
   std::string title = {}, subtitle = {};
   std::vector<std::pair<std::string, std::string>> highlights = {};  ///< name, value; shown large
   nlohmann::ordered_json result =
-      {};  ///< result.json; objects of scores ("best", "last", "test") become columns of a table
+      {};                   ///< result.json; objects of scores ("best", "last", "test") become columns of a table
   std::string metric = {};  ///< headline metric of the dev curve
   std::optional<double> best_step = {};
   RunCurve train_loss = {};

@@ -1,5 +1,5 @@
-// Charts as SVG, inline in a Page or as files of their own: lines with bands, dots or bars with error bars, numbers in a grid. Series differ by colour,
-// and by dashes, markers and shades as well, so that they survive black and white.
+// Charts as SVG, inline in a Page or as files of their own: lines with bands, dots or bars with error bars, numbers in
+// a grid. Series differ by colour, and by dashes, markers and shades as well, so that they survive black and white.
 #pragma once
 
 #include <optional>
@@ -20,11 +20,10 @@ struct LineSeries {
 /// leave a gap and are counted in a note below the chart; a point without neighbours is drawn as a dot; a
 /// spike between pixels is never lost.
 struct LineChart {
-  std::string title = {}, x_label = {},
-              y_label = {};             ///< labels with units, e.g. "learning rate", "samples/s"
-  std::vector<LineSeries> series = {};  ///< up to 28 can be told apart
+  std::string title = {}, x_label = {}, y_label = {};  ///< labels with units, e.g. "learning rate", "samples/s"
+  std::vector<LineSeries> series = {};                 ///< up to 28 can be told apart
   bool log_x = false, log_y = false;
-  bool whiskers = false;              ///< low and high as error bars, the points set side by side: clearer than bands that overlap
+  bool whiskers = false;  ///< low and high as error bars, the points set side by side: clearer than bands that overlap
   std::vector<double> marked_x = {};  ///< vertical lines, e.g. the best step
   std::string marked_name = {};       ///< what they mean, for the legend
 };

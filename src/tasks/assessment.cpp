@@ -17,7 +17,8 @@ std::string cell_text(const nlohmann::ordered_json& value) {
 }
 
 /// Places of the rows that have a weight, largest first.
-std::vector<size_t> heaviest(const Assessment& assessment, size_t most, const std::function<double(const RowResult&)>& weight) {
+std::vector<size_t> heaviest(const Assessment& assessment, size_t most,
+                             const std::function<double(const RowResult&)>& weight) {
   std::vector<std::pair<double, size_t>> found;
   for (size_t i = 0; i < assessment.rows.size(); ++i)
     if (const double value = weight(assessment.rows[i]); std::isfinite(value)) found.emplace_back(-value, i);
@@ -31,11 +32,13 @@ std::vector<size_t> heaviest(const Assessment& assessment, size_t most, const st
 }  // namespace
 
 double confidence(const RowResult& row) {
-  return row.probabilities.empty() ? std::nan("") : *std::max_element(row.probabilities.begin(), row.probabilities.end());
+  return row.probabilities.empty() ? std::nan("")
+                                   : *std::max_element(row.probabilities.begin(), row.probabilities.end());
 }
 
 std::vector<size_t> surest_mistakes(const Assessment& assessment, size_t most) {
-  return heaviest(assessment, most, [](const RowResult& row) { return row.label == row.prediction ? std::nan("") : confidence(row); });
+  return heaviest(assessment, most,
+                  [](const RowResult& row) { return row.label == row.prediction ? std::nan("") : confidence(row); });
 }
 
 std::vector<size_t> least_certain(const Assessment& assessment, size_t most) {
@@ -56,7 +59,8 @@ std::string rows_jsonl(const Assessment& assessment) {
     nlohmann::ordered_json json{{"row", i + 1}, {"source", row.source}};
     if (!row.label.is_null()) json["label"] = row.label;
     if (!row.prediction.is_null()) json["prediction"] = row.prediction;
-    for (size_t c = 0; c < row.probabilities.size(); ++c) json["probabilities"][assessment.classes[c]] = row.probabilities[c];
+    for (size_t c = 0; c < row.probabilities.size(); ++c)
+      json["probabilities"][assessment.classes[c]] = row.probabilities[c];
     if (std::isfinite(row.loss)) json["loss"] = row.loss;
     out += json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
   }
@@ -71,7 +75,8 @@ std::string rows_csv(const Assessment& assessment) {
   for (size_t i = 0; i < assessment.rows.size(); ++i) {
     const RowResult& row = assessment.rows[i];
     std::vector<std::string> cells{cat(i + 1), row.source, cell_text(row.label), cell_text(row.prediction)};
-    for (size_t c = 0; c < assessment.classes.size(); ++c) cells.push_back(c < row.probabilities.size() ? csv_number(row.probabilities[c]) : "");
+    for (size_t c = 0; c < assessment.classes.size(); ++c)
+      cells.push_back(c < row.probabilities.size() ? csv_number(row.probabilities[c]) : "");
     cells.push_back(csv_number(row.loss));
     out += csv_line(cells);
   }

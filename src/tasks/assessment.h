@@ -12,9 +12,9 @@ namespace deeplora {
 
 /// What a model made of one labelled row.
 struct RowResult {
-  std::string source;                        ///< file:line
-  nlohmann::ordered_json label, prediction;  ///< names of classes, numbers or texts; null: there is none
-  std::vector<double> probabilities;         ///< of Assessment::classes; empty without classes
+  std::string source;                                      ///< file:line
+  nlohmann::ordered_json label, prediction;                ///< names of classes, numbers or texts; null: there is none
+  std::vector<double> probabilities;                       ///< of Assessment::classes; empty without classes
   double loss = std::numeric_limits<double>::quiet_NaN();  ///< NaN: not computed
 };
 
@@ -27,13 +27,15 @@ struct Assessment {
   std::vector<RowResult> rows;       ///< in the order of the examples; empty where a task knows nothing of single rows
 };
 
-/// One JSON object a line: {"row", "source", "label", "prediction", "probabilities": {name: p}, "loss"}; what is not known is left out.
+/// One JSON object a line: {"row", "source", "label", "prediction", "probabilities": {name: p}, "loss"}; what is not
+/// known is left out.
 std::string rows_jsonl(const Assessment& assessment);
 /// The same as CSV (RFC 4180): a header, a column "probability of NAME" for every class.
 std::string rows_csv(const Assessment& assessment);
 
-/// Places in `rows`, at most so many. Wrong with the largest probability, most first; decided by the smallest probability, least first; predicted
-/// numbers that are farthest off, farthest first. Of equals the earlier row comes first.
+/// Places in `rows`, at most so many. Wrong with the largest probability, most first; decided by the smallest
+/// probability, least first; predicted numbers that are farthest off, farthest first. Of equals the earlier row comes
+/// first.
 std::vector<size_t> surest_mistakes(const Assessment& assessment, size_t most);
 std::vector<size_t> least_certain(const Assessment& assessment, size_t most);
 std::vector<size_t> largest_errors(const Assessment& assessment, size_t most);

@@ -19,37 +19,49 @@ struct Sequence {
   size_t answer = 0;  ///< where the last predicted stretch begins
 };
 
-/// Language modelling from left to right: plain text, prompt and completion, or conversations; the kind of each row is told by
-/// its columns.
+/// Language modelling from left to right: plain text, prompt and completion, or conversations; the kind of each row is
+/// told by its columns.
 class CausalLm : public LanguageTask {
  public:
   explicit CausalLm(const Config& data) : LanguageTask("causal-lm", data) {
     data.read("text", text_, "column of plain text to model");
     data.read("prompt", prompt_, "column of what a completion follows");
     data.read("completion", completion_, "column of what is learnt: the loss is on it alone");
-    data.read("messages", messages_, "column of conversations: a list of {role, content}, or of ShareGPT's {from, value}");
-    data.read("chat_template", chat_template_, cat("auto (the tokenizer's own), none, a file, a name of the tokenizer's own (tool_use), or one of ",
-                                                   join(ChatTemplate::names()), "; empty: auto for conversations, none for prompts"));
+    data.read("messages", messages_,
+              "column of conversations: a list of {role, content}, or of ShareGPT's {from, value}");
+    data.read("chat_template", chat_template_,
+              cat("auto (the tokenizer's own), none, a file, a name of the tokenizer's own (tool_use), or one of ",
+                  join(ChatTemplate::names()), "; empty: auto for conversations, none for prompts"));
     const auto names = ChatTemplate::names();
-    const bool mistyped = !chat_template_.empty() && chat_template_ != "auto" && chat_template_ != "none" && !is_known(names, chat_template_) &&
-                          !nearest(chat_template_, names).empty();
+    const bool mistyped = !chat_template_.empty() && chat_template_ != "auto" && chat_template_ != "none" &&
+                          !is_known(names, chat_template_) && !nearest(chat_template_, names).empty();
     data.require(!mistyped || names_file(), "chat_template", cat("auto, none, a file or one of ", join(names)));
-    data.read("chat_variables", chat_variables_, "what a chat template is given besides: [enable_thinking=false, ...]; values are JSON or texts");
+    data.read("chat_variables", chat_variables_,
+              "what a chat template is given besides: [enable_thinking=false, ...]; values are JSON or texts");
     for (const auto& assignment : chat_variables_)
-      data.require(assignment.find('=') != std::string::npos && assignment.front() != '=', "chat_variables", "name=value");
-    data.read("chat_date", chat_date_, "YYYY-MM-DD: today for templates that ask for it (strftime_now); empty: asking is an error");
+      data.require(assignment.find('=') != std::string::npos && assignment.front() != '=', "chat_variables",
+                   "name=value");
+    data.read("chat_date", chat_date_,
+              "YYYY-MM-DD: today for templates that ask for it (strftime_now); empty: asking is an error");
     try {
       if (!chat_date_.empty()) jinja::clock_of(chat_date_);
     } catch (const Error& e) {
       data.mistake("chat_date", e.what());
     }
-    data.read("pack", pack_, "plain text: documents one after the other in blocks of max_length; false: one row per example");
+    data.read("pack", pack_,
+              "plain text: documents one after the other in blocks of max_length; false: one row per example");
   }
 
   nlohmann::ordered_json settings() const override {
     auto out = LanguageTask::settings();
-    out.update({{"text", text_}, {"prompt", prompt_}, {"completion", completion_}, {"messages", messages_}, {"chat_template", chat_template_},
-                {"chat_variables", chat_variables_}, {"chat_date", chat_date_}, {"pack", pack_}});
+    out.update({{"text", text_},
+                {"prompt", prompt_},
+                {"completion", completion_},
+                {"messages", messages_},
+                {"chat_template", chat_template_},
+                {"chat_variables", chat_variables_},
+                {"chat_date", chat_date_},
+                {"pack", pack_}});
     return out;
   }
 
@@ -94,8 +106,10 @@ class CausalLm : public LanguageTask {
   }
 
   std::string input_of(const Row& row) const override {
-    if (is_conversation(row, messages_) || !is_prompt(row) || row.fields.contains("input_ids")) return row.fields.dump();
-    return is_alpaca(row) ? alpaca_prompt(alpaca_column(row, "instruction"), alpaca_column(row, "input")) : prompt_text(row, prompt_, "prompt");
+    if (is_conversation(row, messages_) || !is_prompt(row) || row.fields.contains("input_ids"))
+      return row.fields.dump();
+    return is_alpaca(row) ? alpaca_prompt(alpaca_column(row, "instruction"), alpaca_column(row, "input"))
+                          : prompt_text(row, prompt_, "prompt");
   }
 
   void fit(std::span<const Row> train, std::span<const Row>) override {
@@ -159,7 +173,8 @@ class CausalLm : public LanguageTask {
         const auto at = static_cast<int64_t>(t);
         ids[i][at] = example.input_ids[t];
         mask[i][at] = 1;
-        if (t > 0 && t < example.label_ids.size()) labels[i][at - 1] = example.label_ids[t];  // what the token before predicts
+        if (t > 0 && t < example.label_ids.size())
+          labels[i][at - 1] = example.label_ids[t];  // what the token before predicts
       }
     }
     return batch;
@@ -171,7 +186,8 @@ class CausalLm : public LanguageTask {
   int64_t new_token_limit(const std::vector<int64_t>& prompt) const override {
     if (positions_ == 0) return 0;
     const int64_t left = positions_ - static_cast<int64_t>(prompt.size());
-    check(left > 0, "a prompt of ", prompt.size(), " tokens leaves no position to generate; the model has ", positions_, " (lower data.max_length)");
+    check(left > 0, "a prompt of ", prompt.size(), " tokens leaves no position to generate; the model has ", positions_,
+          " (lower data.max_length)");
     return left;
   }
 
@@ -184,8 +200,12 @@ class CausalLm : public LanguageTask {
     const auto names = ChatTemplate::names();
     return !is_known(names, chat_template_) && chat_template_.find_first_of("./") != std::string::npos;
   }
-  bool is_alpaca(const Row& row) const { return row.fields.contains("instruction") && !row.fields.contains(prompt_) && prompt_template_.empty(); }
-  bool is_prompt(const Row& row) const { return row.fields.contains(prompt_) || !prompt_template_.empty() || is_alpaca(row); }
+  bool is_alpaca(const Row& row) const {
+    return row.fields.contains("instruction") && !row.fields.contains(prompt_) && prompt_template_.empty();
+  }
+  bool is_prompt(const Row& row) const {
+    return row.fields.contains(prompt_) || !prompt_template_.empty() || is_alpaca(row);
+  }
 
   bool uses_chat(const Row& row, bool labelled) const {
     if (is_conversation(row, messages_)) return true;
@@ -214,25 +234,33 @@ class CausalLm : public LanguageTask {
   /// Of a file, or as the run kept it.
   void file_template(const jinja::Variables& tokens) {
     std::error_code ignored;
-    no_template_ = cat("data.chat_template: ", chat_template_, " does not exist; templates by name: ", join(ChatTemplate::names()));
-    if (template_text_.empty() && std::filesystem::exists(chat_template_, ignored)) template_text_ = read_file(chat_template_, "data.chat_template");
+    no_template_ = cat("data.chat_template: ", chat_template_,
+                       " does not exist; templates by name: ", join(ChatTemplate::names()));
+    if (template_text_.empty() && std::filesystem::exists(chat_template_, ignored))
+      template_text_ = read_file(chat_template_, "data.chat_template");
     if (!template_text_.empty()) template_ = ChatTemplate::parse(template_text_, chat_template_, tokens);
   }
 
-  /// The tokenizer's own template, and the one for rows with tools. A malformed one is an error of the rows that need it.
+  /// The tokenizer's own template, and the one for rows with tools. A malformed one is an error of the rows that need
+  /// it.
   void own_template(const TokenizerConfig& settings, const jinja::Variables& tokens) {
     const bool named = !chat_template_.empty() && chat_template_ != "auto";
     const std::string wanted = named ? chat_template_ : "default";
     const auto own = chat_templates_of(model_.tokenizer_files, settings, {wanted, "tool_use"});
     std::vector<std::string> there;
     for (const auto& entry : own) there.push_back(entry.first);
-    if (named) check(own.contains(wanted), "data.chat_template: '", wanted, "' is neither a file nor a template of the tokenizer",
-                     there.empty() ? "" : cat(" (", join(there), ")"), "; known names: ", join(ChatTemplate::names()));
-    no_template_ = cat(there.empty() ? "the tokenizer brings no chat template" : cat("the tokenizer's chat templates (", join(there), ") have no default"),
+    if (named)
+      check(own.contains(wanted), "data.chat_template: '", wanted,
+            "' is neither a file nor a template of the tokenizer", there.empty() ? "" : cat(" (", join(there), ")"),
+            "; known names: ", join(ChatTemplate::names()));
+    no_template_ = cat(there.empty() ? "the tokenizer brings no chat template"
+                                     : cat("the tokenizer's chat templates (", join(there), ") have no default"),
                        "; choose one with data.chat_template: ", join(ChatTemplate::names()));
     try {
-      if (own.contains(wanted)) template_ = ChatTemplate::parse(own.at(wanted), "the tokenizer's chat template", tokens);
-      if (!named && own.contains("tool_use")) tool_template_ = ChatTemplate::parse(own.at("tool_use"), "the tokenizer's chat template tool_use", tokens);
+      if (own.contains(wanted))
+        template_ = ChatTemplate::parse(own.at(wanted), "the tokenizer's chat template", tokens);
+      if (!named && own.contains("tool_use"))
+        tool_template_ = ChatTemplate::parse(own.at("tool_use"), "the tokenizer's chat template tool_use", tokens);
     } catch (const Error& e) {
       no_template_ = e.what();
     }
@@ -260,8 +288,8 @@ class CausalLm : public LanguageTask {
     bool predicted = false;
   };
 
-  /// Tokens of parts one after the other: those of the whole text so far where they begin with the ones before, else each
-  /// part's own, so that the tokens of a prompt are the same with and without its answer.
+  /// Tokens of parts one after the other: those of the whole text so far where they begin with the ones before, else
+  /// each part's own, so that the tokens of a prompt are the same with and without its answer.
   Sequence sequence(const Row& row, const std::vector<ChatPart>& parts, bool with_prefix) const {
     Sequence out;
     std::string text;
@@ -275,7 +303,9 @@ class CausalLm : public LanguageTask {
       }
       if (part.predicted) out.answer = before.size();
       out.labels.insert(out.labels.end(), now.size() - before.size(), kIgnored);
-      if (part.predicted) std::copy(now.begin() + static_cast<std::ptrdiff_t>(before.size()), now.end(), out.labels.end() - static_cast<std::ptrdiff_t>(now.size() - before.size()));
+      if (part.predicted)
+        std::copy(now.begin() + static_cast<std::ptrdiff_t>(before.size()), now.end(),
+                  out.labels.end() - static_cast<std::ptrdiff_t>(now.size() - before.size()));
       before = std::move(now);
     }
     out.ids = std::move(before);
@@ -287,23 +317,28 @@ class CausalLm : public LanguageTask {
     return out;
   }
 
-  /// The sequence within max_length. A prompt loses its beginning (special tokens in front apart); an answer that does not
-  /// fit goes by data.too_long.
+  /// The sequence within max_length. A prompt loses its beginning (special tokens in front apart); an answer that does
+  /// not fit goes by data.too_long.
   void fit_into(Sequence sequence, size_t prefix, Example& out) const {
-    std::vector<int64_t> prompt(sequence.ids.begin(), sequence.ids.begin() + static_cast<std::ptrdiff_t>(sequence.answer));
-    std::vector<int64_t> answer(sequence.ids.begin() + static_cast<std::ptrdiff_t>(sequence.answer), sequence.ids.end());
+    std::vector<int64_t> prompt(sequence.ids.begin(),
+                                sequence.ids.begin() + static_cast<std::ptrdiff_t>(sequence.answer));
+    std::vector<int64_t> answer(sequence.ids.begin() + static_cast<std::ptrdiff_t>(sequence.answer),
+                                sequence.ids.end());
     const auto most = static_cast<size_t>(max_length_);
     const size_t kept = std::max<size_t>(prefix, 1);
-    if (!answer.empty()) fit_answer(answer, max_length_ - static_cast<int64_t>(std::min(kept, prompt.size())), out, "the answer");
+    if (!answer.empty())
+      fit_answer(answer, max_length_ - static_cast<int64_t>(std::min(kept, prompt.size())), out, "the answer");
     const auto shorten = [&](std::vector<int64_t>& values, size_t room) {
       if (values.size() <= room) return false;
       const size_t front = std::min(prefix, room);
-      values.erase(values.begin() + static_cast<std::ptrdiff_t>(front), values.end() - static_cast<std::ptrdiff_t>(room - front));
+      values.erase(values.begin() + static_cast<std::ptrdiff_t>(front),
+                   values.end() - static_cast<std::ptrdiff_t>(room - front));
       return true;
     };
     out.prompt_ids = prompt;
     shorten(out.prompt_ids, most - 1);
-    std::vector<int64_t> labels(sequence.labels.begin(), sequence.labels.begin() + static_cast<std::ptrdiff_t>(sequence.answer));
+    std::vector<int64_t> labels(sequence.labels.begin(),
+                                sequence.labels.begin() + static_cast<std::ptrdiff_t>(sequence.answer));
     shorten(labels, most - answer.size());
     if (shorten(prompt, most - answer.size())) out.truncated = true;
     const auto tail = sequence.labels.begin() + static_cast<std::ptrdiff_t>(sequence.answer);
@@ -349,13 +384,15 @@ class CausalLm : public LanguageTask {
   }
 
   void encode_question(const Row& row, const ChatTemplate& chosen, Conversation conversation, Example& out) const {
-    ChatTokens tokens = tokens_of_question(std::move(conversation), chosen, tokenizer(row), static_cast<size_t>(max_length_) - 1);
+    ChatTokens tokens =
+        tokens_of_question(std::move(conversation), chosen, tokenizer(row), static_cast<size_t>(max_length_) - 1);
     std::vector<int64_t> labels(tokens.ids.size(), kIgnored);
     fit_into(prompt_only({std::move(tokens.ids), std::move(labels), 0}), tokens.fixed, out);
     out.truncated = out.truncated || tokens.shortened;
   }
 
-  void encode_answers(const Row& row, const ChatTemplate& chosen, const Conversation& conversation, Example& out) const {
+  void encode_answers(const Row& row, const ChatTemplate& chosen, const Conversation& conversation,
+                      Example& out) const {
     ChatTokens tokens = tokens_of_answers(conversation, chosen, tokenizer(row), static_cast<size_t>(max_length_));
     if (out.references.empty())
       for (const auto& message : conversation.messages)
@@ -377,8 +414,10 @@ class CausalLm : public LanguageTask {
   }
 
   void encode_prompt(const Row& row, Example& out) const {
-    std::vector<ChatPart> parts{{is_alpaca(row) ? alpaca_prompt(alpaca_column(row, "instruction"), alpaca_column(row, "input"))
-                                                : prompt_text(row, prompt_, "prompt"), false}};
+    std::vector<ChatPart> parts{{is_alpaca(row)
+                                     ? alpaca_prompt(alpaca_column(row, "instruction"), alpaca_column(row, "input"))
+                                     : prompt_text(row, prompt_, "prompt"),
+                                 false}};
     if (!out.labelled) {
       fit_into(prompt_only(sequence(row, parts, true)), text_prefix_.size(), out);
       return;
@@ -387,7 +426,8 @@ class CausalLm : public LanguageTask {
     parts.push_back({out.references.front(), true});
     Sequence whole = sequence(row, parts, true);
     if (!out.references.front().empty()) {
-      check(eos_id_ >= 0, row.source, ": the model's files name no end token (eos_token_id), which a completion must end with");
+      check(eos_id_ >= 0, row.source,
+            ": the model's files name no end token (eos_token_id), which a completion must end with");
       whole.ids.push_back(eos_id_);
       whole.labels.push_back(eos_id_);
     }
@@ -422,12 +462,15 @@ class CausalLm : public LanguageTask {
     out.label_ids = own ? std::move(ids.labels) : out.input_ids;
     if (out.label_ids.empty()) out.label_ids.assign(out.input_ids.size(), kIgnored);
     out.joined = out.labelled && !own;
-    const auto first = std::find_if(out.label_ids.begin(), out.label_ids.end(), [](int64_t id) { return id != kIgnored; }) - out.label_ids.begin();
-    if (own || !out.labelled) out.prompt_ids.assign(out.input_ids.begin(), own ? out.input_ids.begin() + first : out.input_ids.end());
+    const auto first =
+        std::find_if(out.label_ids.begin(), out.label_ids.end(), [](int64_t id) { return id != kIgnored; }) -
+        out.label_ids.begin();
+    if (own || !out.labelled)
+      out.prompt_ids.assign(out.input_ids.begin(), own ? out.input_ids.begin() + first : out.input_ids.end());
     out.label_ids.front() = kIgnored;  // no token before it predicts it, least of all another row's
     if (static_cast<int64_t>(out.input_ids.size()) > max_length_ && (own || !pack_)) {
-      check(!own || too_long_ != "error", row.source, ": input_ids has ", out.input_ids.size(), " tokens, but data.max_length is ", max_length_,
-            "; raise it, or set data.too_long: cut or drop");
+      check(!own || too_long_ != "error", row.source, ": input_ids has ", out.input_ids.size(),
+            " tokens, but data.max_length is ", max_length_, "; raise it, or set data.too_long: cut or drop");
       out.truncated = true;
       out.input_ids.resize(static_cast<size_t>(max_length_));
       out.label_ids.resize(static_cast<size_t>(max_length_));
@@ -435,8 +478,8 @@ class CausalLm : public LanguageTask {
     }
   }
 
-  /// Documents one after the other, cut into blocks of max_length; the last block may be shorter. Rows with labels of their own are
-  /// never among them.
+  /// Documents one after the other, cut into blocks of max_length; the last block may be shorter. Rows with labels of
+  /// their own are never among them.
   std::vector<Example> packed(const std::vector<Example>& documents) const {
     std::vector<Example> blocks;
     for (const auto& document : documents) {
@@ -455,7 +498,8 @@ class CausalLm : public LanguageTask {
     return blocks;
   }
 
-  std::string text_ = "text", prompt_ = "prompt", completion_ = "completion", messages_ = "messages", chat_template_, chat_date_;
+  std::string text_ = "text", prompt_ = "prompt", completion_ = "completion", messages_ = "messages", chat_template_,
+              chat_date_;
   std::vector<std::string> chat_variables_;
   std::string template_text_;  ///< of a file
   bool pack_ = true, chat_ = false;
@@ -466,8 +510,6 @@ class CausalLm : public LanguageTask {
 
 }  // namespace
 
-std::unique_ptr<Task> make_causal_lm(const Config& data) {
-  return std::make_unique<CausalLm>(data);
-}
+std::unique_ptr<Task> make_causal_lm(const Config& data) { return std::make_unique<CausalLm>(data); }
 
 }  // namespace deeplora

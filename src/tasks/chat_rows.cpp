@@ -10,7 +10,8 @@ namespace {
 
 using Ids = std::vector<int64_t>;
 
-/// How many tokens of `all` those of the first `bytes` of its text are; `whole` is false where a token goes on behind them.
+/// How many tokens of `all` those of the first `bytes` of its text are; `whole` is false where a token goes on behind
+/// them.
 size_t tokens_before(const Tokenizer& tokenizer, std::string_view text, size_t bytes, const Ids& all, bool& whole) {
   const Ids before = tokenizer.tokenize(text.substr(0, bytes));
   const auto most = before.begin() + static_cast<std::ptrdiff_t>(std::min(before.size(), all.size()));
@@ -20,9 +21,12 @@ size_t tokens_before(const Tokenizer& tokenizer, std::string_view text, size_t b
 }
 
 /// The token that begins every text stays in front of what is cut.
-size_t fixed_tokens(const Tokenizer& tokenizer, const Ids& ids) { return !ids.empty() && ids.front() == tokenizer.special().bos ? 1 : 0; }
+size_t fixed_tokens(const Tokenizer& tokenizer, const Ids& ids) {
+  return !ids.empty() && ids.front() == tokenizer.special().bos ? 1 : 0;
+}
 
-/// Where turns begin that a conversation may be cut at: behind its system texts, at messages of the user. `last`: what follows does not count.
+/// Where turns begin that a conversation may be cut at: behind its system texts, at messages of the user. `last`: what
+/// follows does not count.
 std::vector<size_t> turns_of(const Conversation& all, size_t last) {
   std::vector<size_t> starts;
   size_t first = 0;
@@ -41,8 +45,10 @@ Conversation without_oldest(const Conversation& all, const std::vector<size_t>& 
   return out;
 }
 
-/// As few oldest turns less as make it fit into `most` tokens; the last one stays. `last`: messages up to the last that counts.
-Conversation fitted(const Conversation& all, size_t last, size_t most, const std::function<size_t(const Conversation&)>& size, bool& shortened) {
+/// As few oldest turns less as make it fit into `most` tokens; the last one stays. `last`: messages up to the last that
+/// counts.
+Conversation fitted(const Conversation& all, size_t last, size_t most,
+                    const std::function<size_t(const Conversation&)>& size, bool& shortened) {
   shortened = false;
   if (size(all) <= most) return all;
   const auto starts = turns_of(all, last);
@@ -64,8 +70,10 @@ void check_parts(const Conversation& conversation, const std::string& text) {
     if (!message.listed) continue;
     const auto* content = message.value.dict().find(jinja::Value("content"));
     check(text.find(jinja::to_text(*content)) == std::string::npos, "messages: place ", i + 1,
-          ": the chat template takes contents that are texts, and prints this list of parts as it is; write the texts as one, or choose a template with "
-          "data.chat_template: ", join(ChatTemplate::names()));
+          ": the chat template takes contents that are texts, and prints this list of parts as it is; write the texts "
+          "as one, or choose a template with "
+          "data.chat_template: ",
+          join(ChatTemplate::names()));
   }
 }
 
@@ -113,13 +121,15 @@ Conversation read_conversation(const Row& row, const std::string& messages_colum
   const bool sharegpt = !fields.contains(messages_column);
   out.messages = read_sharegpt(fields.at(sharegpt ? kShareGptColumn : messages_column), row.source);
   const std::string system = sharegpt ? alpaca_column(row, "system") : "";
-  if (!system.empty() && out.messages.front().role != "system") out.messages.insert(out.messages.begin(), make_message("system", system));
+  if (!system.empty() && out.messages.front().role != "system")
+    out.messages.insert(out.messages.begin(), make_message("system", system));
   out.tools = read_objects(fields, "tools", row.source);
   out.documents = read_objects(fields, "documents", row.source);
   return out;
 }
 
-ChatTokens tokens_of_answers(const Conversation& conversation, const ChatTemplate& chat, const Tokenizer& tokenizer, size_t most) {
+ChatTokens tokens_of_answers(const Conversation& conversation, const ChatTemplate& chat, const Tokenizer& tokenizer,
+                             size_t most) {
   const size_t last = answered_part(conversation);
   check(last > 0, "messages: no message of the assistant, which is learnt");
   ChatTokens out;
@@ -143,8 +153,10 @@ ChatTokens tokens_of_answers(const Conversation& conversation, const ChatTemplat
   return out;
 }
 
-ChatTokens tokens_of_question(Conversation conversation, const ChatTemplate& chat, const Tokenizer& tokenizer, size_t most) {
-  if (!conversation.messages.empty() && conversation.messages.back().role == "assistant") conversation.messages.pop_back();
+ChatTokens tokens_of_question(Conversation conversation, const ChatTemplate& chat, const Tokenizer& tokenizer,
+                              size_t most) {
+  if (!conversation.messages.empty() && conversation.messages.back().role == "assistant")
+    conversation.messages.pop_back();
   check(!conversation.messages.empty(), "messages: nothing to answer");
   ChatTokens out;
   const auto size = [&](const Conversation& one) { return tokenizer.tokenize(chat.prompt(one)).size(); };

@@ -7,10 +7,14 @@
 namespace deeplora {
 namespace {
 
-const std::string kMark = "\xEE\x80\x80""answer\xEE\x80\x81";  ///< an answer that no conversation holds
+const std::string kMark =
+    "\xEE\x80\x80"
+    "answer\xEE\x80\x81";  ///< an answer that no conversation holds
 
 size_t common_start(std::string_view a, std::string_view b) {
-  return static_cast<size_t>(std::mismatch(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(std::min(a.size(), b.size())), b.begin()).first - a.begin());
+  return static_cast<size_t>(
+      std::mismatch(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(std::min(a.size(), b.size())), b.begin()).first -
+      a.begin());
 }
 
 size_t common_end(std::string_view a, std::string_view b) {
@@ -19,7 +23,8 @@ size_t common_end(std::string_view a, std::string_view b) {
   return count;
 }
 
-/// What two texts behind an answer share: its end mark. Where both go on, the beginning of their next marks ("<") is not part of it.
+/// What two texts behind an answer share: its end mark. Where both go on, the beginning of their next marks ("<") is
+/// not part of it.
 size_t common_end_mark(std::string_view a, std::string_view b) {
   const size_t same = common_start(a, b);
   if (same == a.size() || same == b.size()) return same;
@@ -64,7 +69,8 @@ ChatTemplate ChatTemplate::by_name(const std::string& name, const jinja::Variabl
     all.insert(all.end(), tokens.begin(), tokens.end());
     return parse(jinja, "chat template " + name, all);
   }
-  fail("data.chat_template: unknown name '", name, "'; known: ", join(names()), ", auto, or a file", did_you_mean(name, names()));
+  fail("data.chat_template: unknown name '", name, "'; known: ", join(names()), ", auto, or a file",
+       did_you_mean(name, names()));
 }
 
 ChatTemplate ChatTemplate::parse(const std::string& jinja, const std::string& origin, const jinja::Variables& tokens) {
@@ -91,9 +97,13 @@ jinja::Rendering ChatTemplate::render(const Conversation& conversation, size_t c
   return template_->render(all, clock_);
 }
 
-std::string ChatTemplate::prompt(const Conversation& conversation) const { return render(conversation, conversation.messages.size(), true).text; }
+std::string ChatTemplate::prompt(const Conversation& conversation) const {
+  return render(conversation, conversation.messages.size(), true).text;
+}
 
-std::string ChatTemplate::text(const Conversation& conversation) const { return render(conversation, conversation.messages.size(), false).text; }
+std::string ChatTemplate::text(const Conversation& conversation) const {
+  return render(conversation, conversation.messages.size(), false).text;
+}
 
 std::string ChatTemplate::end_of_turn() const {
   try {
@@ -112,7 +122,8 @@ ChatText ChatTemplate::whole(const Conversation& conversation) const {
   jinja::Rendering rendering = render(conversation, conversation.messages.size(), false);
   ChatText out{std::move(rendering.text), {}};
   if (template_->marks_generation()) {
-    check(!rendering.hidden_generation, template_->name(), ": {% generation %} inside of a macro or another block: where its text stands is not known");
+    check(!rendering.hidden_generation, template_->name(),
+          ": {% generation %} inside of a macro or another block: where its text stands is not known");
     for (const auto& stretch : rendering.generations)
       if (stretch.second > stretch.first) out.answers.push_back(stretch);
     return out;
@@ -127,11 +138,14 @@ ChatText ChatTemplate::whole(const Conversation& conversation) const {
   return out;
 }
 
-/// What the answer adds: from where the conversation before it, with the invitation to answer, ends; to where the conversation up to it
-/// ends. Templates that show older answers otherwise than newer ones are told by an answer that is changed.
-std::pair<size_t, size_t> ChatTemplate::answer(const Conversation& conversation, size_t index, const std::string& whole) const {
+/// What the answer adds: from where the conversation before it, with the invitation to answer, ends; to where the
+/// conversation up to it ends. Templates that show older answers otherwise than newer ones are told by an answer that
+/// is changed.
+std::pair<size_t, size_t> ChatTemplate::answer(const Conversation& conversation, size_t index,
+                                               const std::string& whole) const {
   const auto refuse = [&]() {
-    fail(template_->name(), ": which text is the answer at place ", index + 1, " cannot be told; the template needs {% generation %} around it");
+    fail(template_->name(), ": which text is the answer at place ", index + 1,
+         " cannot be told; the template needs {% generation %} around it");
   };
   std::optional<Conversation> other;
   std::string other_whole;
@@ -145,7 +159,8 @@ std::pair<size_t, size_t> ChatTemplate::answer(const Conversation& conversation,
   size_t begin = std::string::npos;
   try {
     if (index > 0) {
-      const std::string before = render(conversation, index, true).text, closed = render(conversation, index, false).text;
+      const std::string before = render(conversation, index, true).text,
+                        closed = render(conversation, index, false).text;
       const size_t same = common_start(before, whole);
       if (same == before.size() || same >= common_start(closed, before)) begin = same;
     }
@@ -172,11 +187,13 @@ std::map<std::string, std::string> chat_templates_of(const JsonFile& settings) {
   const auto& own = settings.root["chat_template"];
   if (!own.is_array()) return {{"default", settings.at<std::string>("chat_template")}};
   const std::string where = settings.name + ": chat_template";
-  for (const auto& entry : own) out[json_at<std::string>(entry, "name", where)] = json_at<std::string>(entry, "template", where);
+  for (const auto& entry : own)
+    out[json_at<std::string>(entry, "name", where)] = json_at<std::string>(entry, "template", where);
   return out;
 }
 
-std::map<std::string, std::string> chat_templates_of(const TokenizerFiles& files, const TokenizerConfig& settings, const std::vector<std::string>& further) {
+std::map<std::string, std::string> chat_templates_of(const TokenizerFiles& files, const TokenizerConfig& settings,
+                                                     const std::vector<std::string>& further) {
   std::map<std::string, std::string> out;
   if (auto text = files("chat_template.jinja")) out["default"] = std::move(*text);
   for (const auto& name : further)
@@ -195,7 +212,8 @@ std::pair<std::string, jinja::Value> read_variable(const std::string& assignment
   const size_t mark = assignment.find('=');
   check(mark != std::string::npos && mark > 0, "data.chat_variables: expected name=value, found '", assignment, "'");
   const std::string text = assignment.substr(mark + 1);
-  const auto json = nests_too_deep(text) ? nlohmann::ordered_json() : nlohmann::ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const auto json = nests_too_deep(text) ? nlohmann::ordered_json()
+                                         : nlohmann::ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
   return {assignment.substr(0, mark), json.is_discarded() ? jinja::Value(text) : jinja::Value::from_json(json)};
 }
 

@@ -14,7 +14,8 @@
 
 namespace deeplora {
 
-/// A conversation's text, and the stretches [begin, end) in bytes that the assistant writes: its answers with their end marks.
+/// A conversation's text, and the stretches [begin, end) in bytes that the assistant writes: its answers with their end
+/// marks.
 struct ChatText {
   std::string text;
   std::vector<std::pair<size_t, size_t>> answers;
@@ -37,8 +38,9 @@ class ChatTemplate {
   /// The conversation, followed by what invites the assistant to answer. Throws Error for what the template raises.
   std::string prompt(const Conversation& conversation) const;
   std::string text(const Conversation& conversation) const;
-  /// The whole conversation. The answers are what {% generation %} marks, else what each of them adds to the conversation before it.
-  /// Throws Error for what the template raises, and where it cannot be told which text is an answer.
+  /// The whole conversation. The answers are what {% generation %} marks, else what each of them adds to the
+  /// conversation before it. Throws Error for what the template raises, and where it cannot be told which text is an
+  /// answer.
   ChatText whole(const Conversation& conversation) const;
 
  private:
@@ -49,9 +51,11 @@ class ChatTemplate {
   jinja::Clock clock_;
 };
 
-/// The chat templates of a tokenizer by name ("default", "tool_use", ...), from where transformers takes them: chat_template.jinja and
-/// additional_chat_templates/NAME.jinja for the `further` names, else chat_template of tokenizer_config.json.
-std::map<std::string, std::string> chat_templates_of(const TokenizerFiles& files, const TokenizerConfig& settings, const std::vector<std::string>& further);
+/// The chat templates of a tokenizer by name ("default", "tool_use", ...), from where transformers takes them:
+/// chat_template.jinja and additional_chat_templates/NAME.jinja for the `further` names, else chat_template of
+/// tokenizer_config.json.
+std::map<std::string, std::string> chat_templates_of(const TokenizerFiles& files, const TokenizerConfig& settings,
+                                                     const std::vector<std::string>& further);
 /// "chat_template" of tokenizer_config.json: a text, which is called "default", or a list of {"name", "template"}.
 std::map<std::string, std::string> chat_templates_of(const JsonFile& settings);
 /// bos_token, eos_token, ...: the special tokens that the tokenizer names.

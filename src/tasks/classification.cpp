@@ -21,12 +21,15 @@ class Classification : public TextTask {
  public:
   Classification(const std::string& name, const Config& data, const TextColumns& defaults, std::string headline)
       : TextTask(name, data, defaults), headline_(std::move(headline)) {
-    data.read("positive", positive_, "label that f1 is about; empty: the last of two labels, the mean over labels for more");
-    data.read_choice("metric", headline_, {"accuracy", "f1", "matthews", "loss"}, "chooses the best checkpoint; comparisons judge by it");
+    data.read("positive", positive_,
+              "label that f1 is about; empty: the last of two labels, the mean over labels for more");
+    data.read_choice("metric", headline_, {"accuracy", "f1", "matthews", "loss"},
+                     "chooses the best checkpoint; comparisons judge by it");
     if (data.is_map("class_weights")) data.read("class_weights", given_weights_, kWeightsDoc);
     else data.read_choice("class_weights", weighting_, {"none", "balanced"}, kWeightsDoc);
     const auto usable = [](const auto& weight) { return weight.second >= 0 && std::isfinite(weight.second); };
-    data.require(std::all_of(given_weights_.begin(), given_weights_.end(), usable), "class_weights", "numbers of at least 0");
+    data.require(std::all_of(given_weights_.begin(), given_weights_.end(), usable), "class_weights",
+                 "numbers of at least 0");
     std::string automatic;
     find_threshold_ = data.text_at("threshold") == "auto";
     if (find_threshold_) data.read("threshold", automatic, kThresholdDoc);
@@ -60,7 +63,8 @@ class Classification : public TextTask {
       fail("column ", columns_.label, ": ", e.what());
     }
     if (labels_.are_the_models()) {
-      log_info("column ", columns_.label, ": labels are the classes of the model's own head, in its order: ", join(labels_.names(), ", ", 8));
+      log_info("column ", columns_.label,
+               ": labels are the classes of the model's own head, in its order: ", join(labels_.names(), ", ", 8));
       check_labels();
       return weigh(train);
     }
@@ -79,11 +83,13 @@ class Classification : public TextTask {
   nlohmann::ordered_json state() const override {
     nlohmann::ordered_json out{{"labels", labels_.names()}};
     if (labels_.are_the_models()) out["of_the_model"] = true;
-    if (threshold_ != kEven) out.update({{"threshold", threshold_}, {"positive", labels_.names().at(static_cast<size_t>(positive_class()))}});
+    if (threshold_ != kEven)
+      out.update({{"threshold", threshold_}, {"positive", labels_.names().at(static_cast<size_t>(positive_class()))}});
     return out;
   }
   void restore(const OrderedJsonFile& state) override {
-    labels_ = state.value("of_the_model", false) ? LabelNames::of_model(read_labels(state)) : LabelNames::in_order(read_labels(state));
+    labels_ = state.value("of_the_model", false) ? LabelNames::of_model(read_labels(state))
+                                                 : LabelNames::in_order(read_labels(state));
     threshold_ = read_threshold(state);
     check_labels();
   }
@@ -107,21 +113,27 @@ class Classification : public TextTask {
   }
 
   torch::Tensor loss_sum(const ModelOutput& output, const Batch& batch) const override {
-    return torch::nn::functional::cross_entropy(output.logits.to(torch::kFloat32), batch.labels,
-                                                torch::nn::functional::CrossEntropyFuncOptions().reduction(torch::kSum).weight(
-                                                    weights_.defined() ? weights_.to(output.logits.device()) : weights_));
+    return torch::nn::functional::cross_entropy(
+        output.logits.to(torch::kFloat32), batch.labels,
+        torch::nn::functional::CrossEntropyFuncOptions()
+            .reduction(torch::kSum)
+            .weight(weights_.defined() ? weights_.to(output.logits.device()) : weights_));
   }
   double loss_count(const Batch& batch) const override {
-    return weights_.defined() ? weights_.index_select(0, batch.labels.to(torch::kCPU)).sum(torch::kFloat64).item<double>() : TextTask::loss_count(batch);
+    return weights_.defined()
+               ? weights_.index_select(0, batch.labels.to(torch::kCPU)).sum(torch::kFloat64).item<double>()
+               : TextTask::loss_count(batch);
   }
 
-  std::optional<Scores> choose_on_dev(LanguageModel& model, std::span<const Example> dev, const EvaluationOptions& options) override {
+  std::optional<Scores> choose_on_dev(LanguageModel& model, std::span<const Example> dev,
+                                      const EvaluationOptions& options) override {
     if (!find_threshold_ || dev.empty()) return std::nullopt;
     const torch::Tensor logits = all_logits(*this, model, dev, options);
     const torch::Tensor probabilities = logits.softmax(1).select(1, positive_class()).contiguous();
     std::vector<bool> positive;
     for (const auto& example : dev) positive.push_back(example.label == positive_class());
-    threshold_ = best_threshold({probabilities.const_data_ptr<double>(), dev.size()}, positive, headline_ == "loss" ? "f1" : headline_);
+    threshold_ = best_threshold({probabilities.const_data_ptr<double>(), dev.size()}, positive,
+                                headline_ == "loss" ? "f1" : headline_);
     return scores(logits, dev);
   }
 
@@ -129,8 +141,10 @@ class Classification : public TextTask {
   void read_label(const Row& row, Example& example) const override {
     const std::string label = cell(row, columns_.label);
     const auto found = labels_.find(label);
-    check(found.has_value(), row.source, ": ", columns_.label, ": label '", label, labels_.are_the_models() ? "' is no class of the model's own head; known: "
-          : "' does not occur in the training rows; known: ", join(labels_.names()));
+    check(found.has_value(), row.source, ": ", columns_.label, ": label '", label,
+          labels_.are_the_models() ? "' is no class of the model's own head; known: "
+                                   : "' does not occur in the training rows; known: ",
+          join(labels_.names()));
     example.label = *found;
   }
 
@@ -160,7 +174,8 @@ class Classification : public TextTask {
 
   void describe(const torch::Tensor& logits, std::span<const Example> examples, Assessment& out) const override {
     out.classes = labels_.names();
-    const torch::Tensor log_probabilities = logits.log_softmax(1).contiguous(), probabilities = logits.softmax(1).contiguous();
+    const torch::Tensor log_probabilities = logits.log_softmax(1).contiguous(),
+                        probabilities = logits.softmax(1).contiguous();
     const torch::Tensor best = decide(logits);
     const auto width = labels_.size();
     const double *p = probabilities.const_data_ptr<double>(), *log_p = log_probabilities.const_data_ptr<double>();
@@ -181,9 +196,12 @@ class Classification : public TextTask {
 
   nlohmann::ordered_json prediction(const torch::Tensor& logits) const override {
     const torch::Tensor probabilities = logits.softmax(0);
-    const auto list = [](const torch::Tensor& t) { return std::vector<double>(t.const_data_ptr<double>(), t.const_data_ptr<double>() + t.numel()); };
+    const auto list = [](const torch::Tensor& t) {
+      return std::vector<double>(t.const_data_ptr<double>(), t.const_data_ptr<double>() + t.numel());
+    };
     nlohmann::ordered_json by_label = nlohmann::ordered_json::object();
-    for (size_t i = 0; i < labels_.size(); ++i) by_label[labels_.names()[i]] = probabilities[static_cast<int64_t>(i)].item<double>();
+    for (size_t i = 0; i < labels_.size(); ++i)
+      by_label[labels_.names()[i]] = probabilities[static_cast<int64_t>(i)].item<double>();
     return {{"prediction", labels_.names().at(static_cast<size_t>(decide(logits.unsqueeze(0)).item<int64_t>()))},
             {"logits", list(logits.contiguous())},
             {"probabilities", list(probabilities.contiguous())},
@@ -199,20 +217,24 @@ class Classification : public TextTask {
   /// Keys that name labels or are about two of them.
   void check_labels() const {
     const auto known = [&](const std::string& key, const std::string& label) {
-      check(labels_.find(label).has_value(), "data.", key, ": '", label, "' is no label; known: ", join(labels_.names()));
+      check(labels_.find(label).has_value(), "data.", key, ": '", label,
+            "' is no label; known: ", join(labels_.names()));
     };
     if (!positive_.empty()) known("positive", positive_);
     for (const auto& [label, unused] : given_weights_) known("class_weights", label);
-    check(labels_.size() == 2 || (!find_threshold_ && threshold_ == kEven), "data.threshold: a threshold decides between two labels; there are ", labels_.size());
+    check(labels_.size() == 2 || (!find_threshold_ && threshold_ == kEven),
+          "data.threshold: a threshold decides between two labels; there are ", labels_.size());
   }
 
-  /// Weights of the classes from the rows that are trained on; balanced as scikit-learn has it: rows / (labels among them x rows of the label).
+  /// Weights of the classes from the rows that are trained on; balanced as scikit-learn has it: rows / (labels among
+  /// them x rows of the label).
   void weigh(std::span<const Row> train) {
     if (weighting_ == "none" && given_weights_.empty()) return;
     std::vector<double> weights(labels_.size(), 1.0), counts(labels_.size());
     for (const auto& [label, weight] : given_weights_) weights[static_cast<size_t>(*labels_.find(label))] = weight;
     for (const auto& row : train) ++counts[static_cast<size_t>(labels_.find(cell(row, columns_.label)).value())];
-    const auto present = static_cast<double>(std::count_if(counts.begin(), counts.end(), [](double count) { return count > 0; }));
+    const auto present =
+        static_cast<double>(std::count_if(counts.begin(), counts.end(), [](double count) { return count > 0; }));
     for (size_t i = 0; weighting_ == "balanced" && i < weights.size(); ++i)
       if (counts[i] > 0) weights[i] = static_cast<double>(train.size()) / (present * counts[i]);
     weights_ = torch::tensor(weights, torch::kFloat32);
@@ -228,8 +250,11 @@ class Classification : public TextTask {
   }
 
   static constexpr double kEven = 0.5;
-  static constexpr const char* kWeightsDoc = "weights of the labels in the loss: none, balanced (rows / (labels x rows of the label)) or {label: weight}";
-  static constexpr const char* kThresholdDoc = "two labels: probability of the positive one from which it is predicted; auto: the best on dev, chosen after training";
+  static constexpr const char* kWeightsDoc =
+      "weights of the labels in the loss: none, balanced (rows / (labels x rows of the label)) or {label: weight}";
+  static constexpr const char* kThresholdDoc =
+      "two labels: probability of the positive one from which it is predicted; auto: the best on dev, chosen after "
+      "training";
   std::vector<std::string> classes_;  ///< of the model's own head; empty where that is new
   std::string headline_, positive_, weighting_ = "none";
   std::map<std::string, double> given_weights_;

@@ -26,8 +26,10 @@ std::string text_of(const Json& message, std::string_view where) {
   check(found->is_array(), where, ": messages: content: expected a text or a list of parts, found ", shown(*found));
   std::string out;
   for (const auto& part : *found) {
-    const bool fits = part.is_object() && part.value("type", Json("text")) == "text" && part.contains("text") && part["text"].is_string();
-    check(fits || part.is_string(), where, ": messages: content: expected parts {\"type\": \"text\", \"text\": text}, found ", shown(part));
+    const bool fits = part.is_object() && part.value("type", Json("text")) == "text" && part.contains("text") &&
+                      part["text"].is_string();
+    check(fits || part.is_string(), where,
+          ": messages: content: expected parts {\"type\": \"text\", \"text\": text}, found ", shown(part));
     out += part.is_string() ? part.get<std::string>() : part["text"].get<std::string>();
   }
   return out;
@@ -72,9 +74,9 @@ std::vector<ChatMessage> read_messages(const Json& value, std::string_view where
 
 std::vector<ChatMessage> read_sharegpt(const Json& value, std::string_view where) {
   static const std::map<std::string, std::string> roles{
-      {"human", "user"},     {"user", "user"},           {"gpt", "assistant"}, {"assistant", "assistant"}, {"chatgpt", "assistant"},
-      {"bing", "assistant"}, {"bard", "assistant"},      {"model", "assistant"}, {"system", "system"},       {"tool", "tool"},
-      {"observation", "tool"}, {"function_response", "tool"}};
+      {"human", "user"},        {"user", "user"},      {"gpt", "assistant"},    {"assistant", "assistant"},
+      {"chatgpt", "assistant"}, {"bing", "assistant"}, {"bard", "assistant"},   {"model", "assistant"},
+      {"system", "system"},     {"tool", "tool"},      {"observation", "tool"}, {"function_response", "tool"}};
   std::vector<ChatMessage> out;
   for (const auto& turn : list_of(value, where, "conversations: expected a list of {\"from\", \"value\"}")) {
     if (!turn.is_object() || !turn.contains("from")) return read_messages(value, where);
@@ -85,7 +87,8 @@ std::vector<ChatMessage> read_sharegpt(const Json& value, std::string_view where
     const auto role = roles.find(from);
     std::vector<std::string> known;
     for (const auto& entry : roles) known.push_back(entry.first);
-    check(role != roles.end(), where, ": conversations: from '", from, "' is not known; expected one of ", join(known), did_you_mean(from, known));
+    check(role != roles.end(), where, ": conversations: from '", from, "' is not known; expected one of ", join(known),
+          did_you_mean(from, known));
     out.push_back(make_message(role->second, turn["value"].is_null() ? "" : turn["value"].get<std::string>()));
   }
   return out;
@@ -93,17 +96,20 @@ std::vector<ChatMessage> read_sharegpt(const Json& value, std::string_view where
 
 std::optional<jinja::Value> read_objects(const Json& fields, const std::string& column, std::string_view where) {
   const auto found = fields.find(column);
-  if (found == fields.end() || found->is_null() || found->empty() || *found == "" || *found == "[]") return std::nullopt;
+  if (found == fields.end() || found->is_null() || found->empty() || *found == "" || *found == "[]")
+    return std::nullopt;
   const Json list = list_of(*found, where, (column + ": expected a list of objects").c_str());
   for (const auto& one : list) check(one.is_object(), where, ": ", column, ": expected objects, found ", shown(one));
   return jinja::Value::from_json(list);
 }
 
 std::string alpaca_prompt(const std::string& instruction, const std::string& input) {
-  const std::string what = "Below is an instruction that describes a task", ask = "Write a response that appropriately completes the request.\n\n";
+  const std::string what = "Below is an instruction that describes a task",
+                    ask = "Write a response that appropriately completes the request.\n\n";
   const std::string asked = "### Instruction:\n" + instruction + "\n\n";
   if (input.empty()) return what + ". " + ask + asked + "### Response:";
-  return what + ", paired with an input that provides further context. " + ask + asked + "### Input:\n" + input + "\n\n### Response:";
+  return what + ", paired with an input that provides further context. " + ask + asked + "### Input:\n" + input +
+         "\n\n### Response:";
 }
 
 }  // namespace deeplora

@@ -21,9 +21,11 @@ GenerationConfig GenerationConfig::read(const Config& generation) {
   generation.require(o.max_new_tokens >= 1, "max_new_tokens", "a whole number from 1");
   generation.read("beams", o.beams, "1: one token after the other; above: beam search");
   generation.require(o.beams >= 1, "beams", "a whole number from 1");
-  generation.read("length_penalty", o.length_penalty, "beam search: a text of n tokens scores its log-probability / n^this");
+  generation.read("length_penalty", o.length_penalty,
+                  "beam search: a text of n tokens scores its log-probability / n^this");
   generation.read("early_stopping", o.early_stopping, "beam search: end with the first `beams` finished texts");
-  generation.read("temperature", o.temperature, "0: the most likely token; above: sample from the logits divided by it");
+  generation.read("temperature", o.temperature,
+                  "0: the most likely token; above: sample from the logits divided by it");
   generation.require(o.temperature >= 0, "temperature", "a number from 0");
   generation.require(o.temperature == 0 || o.beams == 1, "temperature", "0 with beams (beam search does not sample)");
   generation.read("top_k", o.top_k, "sample among so many most likely tokens; 0: all");
@@ -36,15 +38,23 @@ GenerationConfig GenerationConfig::read(const Config& generation) {
   generation.require(o.repetition_penalty > 0, "repetition_penalty", "a number above 0");
   generation.read("seed", o.seed, "of sampling");
   generation.read("stop", out.stop, "texts that end the generated one; not part of it");
-  generation.require(std::none_of(out.stop.begin(), out.stop.end(), [](const auto& text) { return text.empty(); }), "stop", "texts that are not empty");
+  generation.require(std::none_of(out.stop.begin(), out.stop.end(), [](const auto& text) { return text.empty(); }),
+                     "stop", "texts that are not empty");
   return out;
 }
 
 nlohmann::ordered_json GenerationConfig::settings() const {
   const GenerationOptions& o = options;
-  return {{"max_new_tokens", o.max_new_tokens}, {"beams", o.beams}, {"length_penalty", o.length_penalty}, {"early_stopping", o.early_stopping},
-          {"temperature", o.temperature}, {"top_k", o.top_k}, {"top_p", o.top_p}, {"repetition_penalty", o.repetition_penalty},
-          {"seed", o.seed}, {"stop", stop}};
+  return {{"max_new_tokens", o.max_new_tokens},
+          {"beams", o.beams},
+          {"length_penalty", o.length_penalty},
+          {"early_stopping", o.early_stopping},
+          {"temperature", o.temperature},
+          {"top_k", o.top_k},
+          {"top_p", o.top_p},
+          {"repetition_penalty", o.repetition_penalty},
+          {"seed", o.seed},
+          {"stop", stop}};
 }
 
 int64_t model_token(const TaskModel& model, const std::string& key) {

@@ -29,10 +29,12 @@ Tables tables_of(LanguageModel& model) {
   return out;
 }
 
-int64_t largest(const std::vector<int64_t>& ids) { return ids.empty() ? -1 : *std::max_element(ids.begin(), ids.end()); }
+int64_t largest(const std::vector<int64_t>& ids) {
+  return ids.empty() ? -1 : *std::max_element(ids.begin(), ids.end());
+}
 
-void add_beyond(RowErrors& errors, const Example& example, const std::vector<int64_t>& ids, int64_t rows, const char* column,
-                const char* table) {
+void add_beyond(RowErrors& errors, const Example& example, const std::vector<int64_t>& ids, int64_t rows,
+                const char* column, const char* table) {
   const int64_t most = largest(ids);
   if (rows > 0 && most >= rows)
     errors.add(example.source, cat(column, ": ", most, " is beyond the model's ", table, " of ", rows));
@@ -53,7 +55,8 @@ Example reduced(const Example& example, Member member, int64_t value) {
 }
 
 /// Why the model cannot run such an example; empty when it can.
-std::string failure(const Task& task, LanguageModel& model, const Example& example, Member member, torch::Device device) {
+std::string failure(const Task& task, LanguageModel& model, const Example& example, Member member,
+                    torch::Device device) {
   const torch::NoGradGuard no_grad;
   const bool was_training = model.is_training();
   const Example* row[] = {&example};
@@ -71,8 +74,8 @@ std::string failure(const Task& task, LanguageModel& model, const Example& examp
 }
 
 /// The largest value of a member must go through the model where the smallest does.
-void try_largest(const Task& task, LanguageModel& model, std::span<const Example> examples, torch::Device device, const char* column,
-                 Member member) {
+void try_largest(const Task& task, LanguageModel& model, std::span<const Example> examples, torch::Device device,
+                 const char* column, Member member) {
   const auto most = std::max_element(examples.begin(), examples.end(), [&](const Example& a, const Example& b) {
     return largest(a.*member) < largest(b.*member);
   });
@@ -85,13 +88,15 @@ void try_largest(const Task& task, LanguageModel& model, std::span<const Example
 
 }  // namespace
 
-void check_ids(const Task& task, LanguageModel& model, std::span<const Example> examples, torch::Device device, std::string_view what) {
+void check_ids(const Task& task, LanguageModel& model, std::span<const Example> examples, torch::Device device,
+               std::string_view what) {
   const Tables tables = tables_of(model);
   RowErrors errors;
   const int64_t outputs = tables.outputs > 0 ? tables.outputs : tables.words;
   for (const auto& example : examples) {
     const bool prompt = largest(example.prompt_ids) > largest(example.input_ids);  // of a row that was cut
-    add_beyond(errors, example, prompt ? example.prompt_ids : example.input_ids, tables.words, "input_ids", "vocabulary");
+    add_beyond(errors, example, prompt ? example.prompt_ids : example.input_ids, tables.words, "input_ids",
+               "vocabulary");
     add_beyond(errors, example, example.token_type_ids, tables.types, "token_type_ids", "token types");
     add_beyond(errors, example, example.label_ids, outputs, "labels", "vocabulary");
   }

@@ -9,8 +9,9 @@
 
 namespace deeplora {
 
-/// Throws Error with every row whose ids, token types or labels are beyond the model's tables; `what` names the rows. Where the model
-/// does not show a table, the largest value is run through it instead.
-void check_ids(const Task& task, LanguageModel& model, std::span<const Example> examples, torch::Device device, std::string_view what);
+/// Throws Error with every row whose ids, token types or labels are beyond the model's tables; `what` names the rows.
+/// Where the model does not show a table, the largest value is run through it instead.
+void check_ids(const Task& task, LanguageModel& model, std::span<const Example> examples, torch::Device device,
+               std::string_view what);
 
 }  // namespace deeplora

@@ -8,8 +8,8 @@
 
 namespace deeplora {
 
-/// Names and Jinja texts, by name. Each marks what the model writes with {% generation %} and takes contents that are texts or lists
-/// of text parts.
+/// Names and Jinja texts, by name. Each marks what the model writes with {% generation %} and takes contents that are
+/// texts or lists of text parts.
 const std::vector<std::pair<std::string, std::string>>& known_templates();
 
 }  // namespace deeplora

@@ -71,7 +71,8 @@ std::optional<std::string> number_form(std::string_view text) {
 
 LabelNames LabelNames::of(const std::set<std::string>& found) {
   LabelNames out;
-  const bool numbers = std::all_of(found.begin(), found.end(), [](const auto& label) { return number_form(label).has_value(); });
+  const bool numbers =
+      std::all_of(found.begin(), found.end(), [](const auto& label) { return number_form(label).has_value(); });
   std::map<std::string, std::string> name_of;  // number -> shortest spelling
   if (numbers)
     for (const auto& label : found) {
@@ -85,8 +86,9 @@ LabelNames LabelNames::of(const std::set<std::string>& found) {
   }
   // "10" after "9".
   if (std::all_of(out.names_.begin(), out.names_.end(), is_plain_number))
-    std::stable_sort(out.names_.begin(), out.names_.end(),
-                     [](const auto& a, const auto& b) { return std::strtod(a.c_str(), nullptr) < std::strtod(b.c_str(), nullptr); });
+    std::stable_sort(out.names_.begin(), out.names_.end(), [](const auto& a, const auto& b) {
+      return std::strtod(a.c_str(), nullptr) < std::strtod(b.c_str(), nullptr);
+    });
   out.index();
   return out;
 }
@@ -97,7 +99,8 @@ namespace {
 std::optional<int64_t> class_number(std::string_view label, size_t count) {
   constexpr std::string_view kPlaceholder = "LABEL_";
   if (label.starts_with(kPlaceholder)) label.remove_prefix(kPlaceholder.size());
-  if (label.empty() || label.size() > 9 || label.find_first_not_of("0123456789") != std::string_view::npos || (label.size() > 1 && label.front() == '0'))
+  if (label.empty() || label.size() > 9 || label.find_first_not_of("0123456789") != std::string_view::npos ||
+      (label.size() > 1 && label.front() == '0'))
     return std::nullopt;
   const long number = std::stol(std::string(label));
   return static_cast<size_t>(number) < count ? std::optional<int64_t>(number) : std::nullopt;
@@ -111,7 +114,8 @@ bool are_placeholders(const std::vector<std::string>& names) {
 
 std::string lowered(std::string_view text) {
   std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::transform(out.begin(), out.end(), out.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return out;
 }
 
@@ -128,8 +132,9 @@ LabelNames LabelNames::of_model(std::vector<std::string> classes, const std::set
   std::vector<std::string> strangers;
   for (const auto& label : found)
     if (!out.find(label)) strangers.push_back("'" + label + "'");
-  check(strangers.empty(), join(strangers), strangers.size() == 1 ? " is none" : " are none", " of the classes of the model's own head: ",
-        join(out.names_, ", ", 12), "; head.type: linear puts a new head on the model");
+  check(strangers.empty(), join(strangers), strangers.size() == 1 ? " is none" : " are none",
+        " of the classes of the model's own head: ", join(out.names_, ", ", 12),
+        "; head.type: linear puts a new head on the model");
   return out;
 }
 
@@ -164,7 +169,8 @@ std::optional<int64_t> LabelNames::find(std::string_view label) const {
   label = without_blanks(label);
   if (const auto found = classes_.find(label); found != classes_.end()) return found->second;
   const auto number = numbers_.empty() ? std::nullopt : number_form(label);
-  if (const auto found = number ? numbers_.find(*number) : numbers_.end(); found != numbers_.end()) return found->second;
+  if (const auto found = number ? numbers_.find(*number) : numbers_.end(); found != numbers_.end())
+    return found->second;
   return the_models_ && numbers_.empty() ? find_as_the_models(label) : std::nullopt;
 }
 

@@ -14,7 +14,9 @@ double quotient(int64_t part, int64_t whole) {
   return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : std::numeric_limits<double>::quiet_NaN();
 }
 
-nlohmann::ordered_json known(double value) { return std::isfinite(value) ? nlohmann::ordered_json(value) : nlohmann::ordered_json(); }
+nlohmann::ordered_json known(double value) {
+  return std::isfinite(value) ? nlohmann::ordered_json(value) : nlohmann::ordered_json();
+}
 
 nlohmann::ordered_json confusion_json(const std::vector<std::string>& names, const Confusion& counts) {
   nlohmann::ordered_json out;
@@ -25,7 +27,8 @@ nlohmann::ordered_json confusion_json(const std::vector<std::string>& names, con
   }
   out["frequent"] = nlohmann::ordered_json::array();
   for (const Mistaken& one : frequent_mistakes(counts, 50))
-    out["frequent"].push_back({{"label", names[one.expected]}, {"prediction", names[one.predicted]}, {"rows", one.rows}});
+    out["frequent"].push_back(
+        {{"label", names[one.expected]}, {"prediction", names[one.predicted]}, {"rows", one.rows}});
   return out;
 }
 
@@ -44,11 +47,13 @@ nlohmann::ordered_json calibration_json(const Calibration& found) {
 
 Confusion confusion_matrix(std::span<const int64_t> predicted, std::span<const int64_t> expected, size_t classes) {
   if (predicted.size() != expected.size())
-    throw std::invalid_argument(cat("a confusion matrix got ", predicted.size(), " predictions for ", expected.size(), " labels"));
+    throw std::invalid_argument(
+        cat("a confusion matrix got ", predicted.size(), " predictions for ", expected.size(), " labels"));
   Confusion out(classes, std::vector<int64_t>(classes));
   for (size_t i = 0; i < predicted.size(); ++i) {
     const auto row = static_cast<size_t>(expected[i]), column = static_cast<size_t>(predicted[i]);
-    if (row >= classes || column >= classes) throw std::invalid_argument(cat("a confusion matrix of ", classes, " labels got another one"));
+    if (row >= classes || column >= classes)
+      throw std::invalid_argument(cat("a confusion matrix of ", classes, " labels got another one"));
     ++out[row][column];
   }
   return out;
@@ -70,10 +75,12 @@ std::vector<LabelScores> label_scores(const Confusion& confusion) {
 
 Calibration calibration(std::span<const double> confidence, const std::vector<bool>& correct, size_t bins) {
   if (confidence.size() != correct.size())
-    throw std::invalid_argument(cat("a calibration got ", confidence.size(), " probabilities for ", correct.size(), " rows"));
+    throw std::invalid_argument(
+        cat("a calibration got ", confidence.size(), " probabilities for ", correct.size(), " rows"));
   Calibration out;
   const double step = 1 / static_cast<double>(bins);
-  for (size_t b = 0; b < bins; ++b) out.bins.push_back({.from = static_cast<double>(b) * step, .to = static_cast<double>(b + 1) * step});
+  for (size_t b = 0; b < bins; ++b)
+    out.bins.push_back({.from = static_cast<double>(b) * step, .to = static_cast<double>(b + 1) * step});
   for (size_t i = 0; i < confidence.size(); ++i) {
     size_t b = 0;
     while (b + 1 < bins && confidence[i] > out.bins[b].to) ++b;
@@ -88,18 +95,21 @@ Calibration calibration(std::span<const double> confidence, const std::vector<bo
     bin.confidence /= static_cast<double>(bin.rows);
     bin.accuracy /= static_cast<double>(bin.rows);
   }
-  out.error = confidence.empty() ? std::numeric_limits<double>::quiet_NaN() : sum / static_cast<double>(confidence.size());
+  out.error =
+      confidence.empty() ? std::numeric_limits<double>::quiet_NaN() : sum / static_cast<double>(confidence.size());
   return out;
 }
 
-nlohmann::ordered_json label_report(const std::vector<std::string>& names, std::span<const int64_t> predicted, std::span<const int64_t> expected,
-                                    std::span<const double> confidence) {
+nlohmann::ordered_json label_report(const std::vector<std::string>& names, std::span<const int64_t> predicted,
+                                    std::span<const int64_t> expected, std::span<const double> confidence) {
   const Confusion counts = confusion_matrix(predicted, expected, names.size());
   const auto scores = label_scores(counts);
   nlohmann::ordered_json out;
   out["per_label"] = nlohmann::ordered_json::object();
   for (size_t c = 0; c < names.size(); ++c)
-    out["per_label"][names[c]] = {{"precision", known(scores[c].precision)}, {"recall", known(scores[c].recall)}, {"f1", known(scores[c].f1)},
+    out["per_label"][names[c]] = {{"precision", known(scores[c].precision)},
+                                  {"recall", known(scores[c].recall)},
+                                  {"f1", known(scores[c].f1)},
                                   {"support", scores[c].support}};
   out["confusion"] = confusion_json(names, counts);
   std::vector<bool> correct;

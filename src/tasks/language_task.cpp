@@ -15,11 +15,10 @@
 namespace deeplora {
 namespace {
 
-const std::vector<std::string> kMetrics{"loss", "perplexity", "exact_match", "bleu", "rouge1", "rouge2", "rougeL", "chrf"};
+const std::vector<std::string> kMetrics{"loss",   "perplexity", "exact_match", "bleu",
+                                        "rouge1", "rouge2",     "rougeL",      "chrf"};
 
-bool is_loss(const std::string& metric) {
-  return metric == "loss" || metric == "perplexity";
-}
+bool is_loss(const std::string& metric) { return metric == "loss" || metric == "perplexity"; }
 
 /// Positions of `lengths`, longest first, in groups of at most `rows` whose padded size is at most `cells`.
 std::vector<std::vector<size_t>> groups_by_length(const std::vector<size_t>& lengths, int64_t rows, int64_t cells) {
@@ -70,7 +69,8 @@ size_t placeholder(const std::string& text, size_t from, std::string& column) {
   const size_t open = text.find('{', from);
   if (open == std::string::npos) return open;
   const size_t close = text.find('}', open);
-  check(close != std::string::npos && close > open + 1, "data.prompt_template: a { without a column's name and }: '", text, "'");
+  check(close != std::string::npos && close > open + 1, "data.prompt_template: a { without a column's name and }: '",
+        text, "'");
   column = text.substr(open + 1, close - open - 1);
   return open;
 }
@@ -80,25 +80,32 @@ size_t placeholder(const std::string& text, size_t from, std::string& column) {
 LanguageTask::LanguageTask(std::string name, const Config& data) : name_(std::move(name)) {
   data.read("max_length", max_length_, "longest input in tokens, special tokens included");
   data.require(max_length_ >= 2, "max_length", "a whole number from 2");
-  data.read_choice("too_long", too_long_, {"error", "drop", "cut"}, "an answer that does not fit: stop, leave its row out, or cut it (said and counted)");
-  data.read("prompt_template", prompt_template_, "prompt from several columns or with words around: 'Summarise: {text}'; empty: the column alone");
+  data.read_choice("too_long", too_long_, {"error", "drop", "cut"},
+                   "an answer that does not fit: stop, leave its row out, or cut it (said and counted)");
+  data.read("prompt_template", prompt_template_,
+            "prompt from several columns or with words around: 'Summarise: {text}'; empty: the column alone");
   data.read("references", references_column_, "column of further correct answers, a list of texts; rows may lack it");
-  data.read_choice("metric", metric_, kMetrics, "what chooses the best checkpoint; other than loss and perplexity it generates texts");
-  data.read_choice("generate", generate_, {"false", "test", "true"}, "score generated texts: never, for test and evaluate, at every evaluation");
+  data.read_choice("metric", metric_, kMetrics,
+                   "what chooses the best checkpoint; other than loss and perplexity it generates texts");
+  data.read_choice("generate", generate_, {"false", "test", "true"},
+                   "score generated texts: never, for test and evaluate, at every evaluation");
   const Config generation = data.section("generation");
   generation_ = GenerationConfig::read(generation);
 }
 
 nlohmann::ordered_json LanguageTask::settings() const {
-  return {{"max_length", max_length_}, {"too_long", too_long_}, {"prompt_template", prompt_template_}, {"references", references_column_},
-          {"metric", metric_}, {"generate", generate_}, {"generation", generation_.settings()}};
+  return {{"max_length", max_length_},           {"too_long", too_long_}, {"prompt_template", prompt_template_},
+          {"references", references_column_},    {"metric", metric_},     {"generate", generate_},
+          {"generation", generation_.settings()}};
 }
 
 void LanguageTask::use_model(const TaskModel& model) {
   check(model.has_decoder == takes_decoder(), "data.task: ", name_, " needs a ",
-        takes_decoder() ? "sequence-to-sequence model (decoder_input_ids); for this causal or encoder model use causal-lm"
-                        : "causal language model; this one takes decoder_input_ids: use seq2seq");
-  check(!model.gives_hidden, "data.task: ", name_, " needs logits of every token, but the model gives hidden states; export it with --task ", name_);
+        takes_decoder()
+            ? "sequence-to-sequence model (decoder_input_ids); for this causal or encoder model use causal-lm"
+            : "causal language model; this one takes decoder_input_ids: use seq2seq");
+  check(!model.gives_hidden, "data.task: ", name_,
+        " needs logits of every token, but the model gives hidden states; export it with --task ", name_);
   model_ = model;
   generation_.use_model(model);
   eos_id_ = -1;
@@ -117,7 +124,8 @@ void LanguageTask::use_model(const TaskModel& model) {
 void LanguageTask::limit_length(int64_t positions) {
   if (positions <= 0 || max_length_ <= positions) return;
   if (max_length_ != kDefaultLength)
-    log_warning("data.max_length: ", max_length_, " is more than the model's ", positions, " positions; ", positions, " is used");
+    log_warning("data.max_length: ", max_length_, " is more than the model's ", positions, " positions; ", positions,
+                " is used");
   max_length_ = positions;
 }
 
@@ -130,9 +138,11 @@ std::vector<std::string> LanguageTask::texts_of(const Row& row, const std::strin
   const auto found = row.fields.find(column);
   std::vector<std::string> there;
   for (const auto& item : row.fields.items()) there.push_back(item.key());
-  check(found != row.fields.end(), row.source, ": no column '", column, "' (data.", key, "); found ", join(there), did_you_mean(column, there));
+  check(found != row.fields.end(), row.source, ": no column '", column, "' (data.", key, "); found ", join(there),
+        did_you_mean(column, there));
   const auto one = [&](const nlohmann::ordered_json& value) {
-    check(!value.is_null() && !value.is_structured(), row.source, ": ", column, ": expected a text, found ", value.dump().substr(0, 80));
+    check(!value.is_null() && !value.is_structured(), row.source, ": ", column, ": expected a text, found ",
+          value.dump().substr(0, 80));
     return value.is_string() ? value.get<std::string>() : value.dump();
   };
   std::vector<std::string> out;
@@ -166,7 +176,8 @@ std::vector<std::string> LanguageTask::template_columns() const {
   return out;
 }
 
-std::vector<std::string> LanguageTask::references_of(const Row& row, const std::string& answer_column, const std::string& key) const {
+std::vector<std::string> LanguageTask::references_of(const Row& row, const std::string& answer_column,
+                                                     const std::string& key) const {
   std::vector<std::string> out;
   const bool further = row.fields.contains(references_column_);
   if (!further || row.fields.contains(answer_column)) out = texts_of(row, answer_column, key);
@@ -176,7 +187,8 @@ std::vector<std::string> LanguageTask::references_of(const Row& row, const std::
   return out;
 }
 
-void LanguageTask::fit_answer(std::vector<int64_t>& answer, int64_t room, Example& example, const std::string& what) const {
+void LanguageTask::fit_answer(std::vector<int64_t>& answer, int64_t room, Example& example,
+                              const std::string& what) const {
   const auto length = static_cast<int64_t>(answer.size());
   if (length <= room) return;
   check(too_long_ != "error", example.source, ": ", what, " has ", length, " tokens, but ", std::max<int64_t>(room, 0),
@@ -187,9 +199,11 @@ void LanguageTask::fit_answer(std::vector<int64_t>& answer, int64_t room, Exampl
 
 RowIds LanguageTask::read_model_ids(const Row& row, bool with_labels) {
   RowIds ids = read_row_ids(row, with_labels);
-  check(ids.attention_mask.empty(), row.source, ": attention_mask hides tokens between others; language models take masks that hide padding ",
+  check(ids.attention_mask.empty(), row.source,
+        ": attention_mask hides tokens between others; language models take masks that hide padding ",
         "at the ends alone");
-  const bool types = std::any_of(ids.token_type_ids.begin(), ids.token_type_ids.end(), [](int64_t type) { return type != 0; });
+  const bool types =
+      std::any_of(ids.token_type_ids.begin(), ids.token_type_ids.end(), [](int64_t type) { return type != 0; });
   check(!types, row.source, ": token_type_ids: expected zeros, which language models go without");
   return ids;
 }
@@ -205,11 +219,13 @@ std::vector<Example> LanguageTask::arrange(std::vector<Example> examples, std::s
   const size_t all = examples.size();
   for (auto& example : examples) {
     const auto& labels = example.label_ids;
-    if (std::any_of(labels.begin(), labels.end(), [](int64_t id) { return id != kIgnored; })) kept.push_back(std::move(example));
+    if (std::any_of(labels.begin(), labels.end(), [](int64_t id) { return id != kIgnored; }))
+      kept.push_back(std::move(example));
     else empty.push_back(example.source);
   }
   if (!empty.empty())
-    log_warning(what, ": ", empty.size(), " of ", all, " rows hold nothing to predict and are left out: ", join(empty, ", ", 5));
+    log_warning(what, ": ", empty.size(), " of ", all,
+                " rows hold nothing to predict and are left out: ", join(empty, ", ", 5));
   check(!kept.empty(), what, ": no row holds anything to predict");
   return kept;
 }
@@ -219,7 +235,8 @@ double LanguageTask::loss_count(const Batch& batch) const {
 }
 
 torch::Tensor LanguageTask::loss_sum(const ModelOutput& output, const Batch& batch) const {
-  check(output.logits.defined() && output.logits.dim() == 3, "task ", name_, " needs logits of every token [B, T, V] from the model");
+  check(output.logits.defined() && output.logits.dim() == 3, "task ", name_,
+        " needs logits of every token [B, T, V] from the model");
   return token_loss_sum(output.logits, batch.labels);
 }
 
@@ -228,7 +245,8 @@ torch::Tensor LanguageTask::loss_of(LanguageModel& model, const Batch& batch) co
   return sum.defined() ? sum : loss_sum(model.forward(batch), batch);
 }
 
-std::pair<double, int64_t> LanguageTask::total_loss(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& o) const {
+std::pair<double, int64_t> LanguageTask::total_loss(LanguageModel& model, std::span<const Example> examples,
+                                                    const EvaluationOptions& o) const {
   constexpr int64_t kLogits = 1 << 27;  // half a GiB in float32
   const int64_t vocabulary = model_.tokenizer ? model_.tokenizer->vocabulary_size() : 1 << 15;
   std::vector<size_t> lengths;
@@ -258,11 +276,13 @@ bool LanguageTask::generates(const EvaluationOptions& o) const {
   return !is_loss(metric_) || generate_ == "true" || (generate_ == "test" && o.final);
 }
 
-Scores LanguageTask::evaluate(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const {
+Scores LanguageTask::evaluate(LanguageModel& model, std::span<const Example> examples,
+                              const EvaluationOptions& options) const {
   return assess(model, examples, options).scores;
 }
 
-Assessment LanguageTask::assess(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const {
+Assessment LanguageTask::assess(LanguageModel& model, std::span<const Example> examples,
+                                const EvaluationOptions& options) const {
   const torch::NoGradGuard no_grad;
   check(!examples.empty(), "nothing to evaluate: no rows");
   const bool was_training = model.is_training();
@@ -282,13 +302,15 @@ Assessment LanguageTask::assess(LanguageModel& model, std::span<const Example> e
   if (generates(options)) add_text_scores(out, model, examples, options);
   if (options.row_losses) add_row_losses(out, model, examples, options);
   model.train(was_training);
-  const auto headline = std::find_if(all.values.begin(), all.values.end(), [&](const auto& score) { return score.first == metric_; });
+  const auto headline =
+      std::find_if(all.values.begin(), all.values.end(), [&](const auto& score) { return score.first == metric_; });
   std::rotate(all.values.begin(), headline, headline + 1);
   all.higher_is_better = !is_loss(metric_);
   return out;
 }
 
-void LanguageTask::add_row_losses(Assessment& out, LanguageModel& model, std::span<const Example> examples, EvaluationOptions options) const {
+void LanguageTask::add_row_losses(Assessment& out, LanguageModel& model, std::span<const Example> examples,
+                                  EvaluationOptions options) const {
   options.group = nullptr;
   const Autocast autocast(options.device, options.bf16);
   for (size_t i = 0; i < examples.size(); ++i) {
@@ -297,14 +319,17 @@ void LanguageTask::add_row_losses(Assessment& out, LanguageModel& model, std::sp
   }
 }
 
-void LanguageTask::add_text_scores(Assessment& out, LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const {
-  check(model_.tokenizer != nullptr, "scores of generated texts need a tokenizer; set data.generate: false and data.metric: loss");
+void LanguageTask::add_text_scores(Assessment& out, LanguageModel& model, std::span<const Example> examples,
+                                   const EvaluationOptions& options) const {
+  check(model_.tokenizer != nullptr,
+        "scores of generated texts need a tokenizer; set data.generate: false and data.metric: loss");
   std::map<std::vector<int64_t>, size_t> index;  // rows with the same prompt are one text with several references
   std::vector<const std::vector<int64_t>*> prompts;
   std::vector<std::vector<std::string>> references;
   for (const auto& example : examples) {
     const auto& prompt = prompt_of(example);
-    check(!prompt.empty() && !example.references.empty(), example.source, ": nothing to generate: the row has no prompt with an answer; ",
+    check(!prompt.empty() && !example.references.empty(), example.source,
+          ": nothing to generate: the row has no prompt with an answer; ",
           "set data.generate: false and data.metric: loss");
     const auto [place, fresh] = index.try_emplace(prompt, prompts.size());
     if (fresh) {
@@ -328,7 +353,8 @@ std::string LanguageTask::text_of_ids(std::span<const int64_t> ids) const {
   return before_stop(model_.tokenizer->decode(ids, /*skip_special=*/true), generation_.stop);
 }
 
-std::vector<std::vector<int64_t>> LanguageTask::generate_ids(LanguageModel& model, const std::vector<const std::vector<int64_t>*>& prompts,
+std::vector<std::vector<int64_t>> LanguageTask::generate_ids(LanguageModel& model,
+                                                             const std::vector<const std::vector<int64_t>*>& prompts,
                                                              const EvaluationOptions& o) const {
   const Autocast autocast(o.device, o.bf16);
   DecodingSetup setup{.pad_id = pad_id_, .device = o.device};
@@ -347,7 +373,8 @@ std::vector<std::vector<int64_t>> LanguageTask::generate_ids(LanguageModel& mode
   std::vector<size_t> lengths;
   for (const auto* prompt : prompts) lengths.push_back(prompt->size());
   std::vector<std::vector<int64_t>> out(prompts.size());
-  const auto groups = groups_by_length(lengths, std::max<int64_t>(1, rows_at_once(o, prompts.size()) / generation_.options.beams), int64_t{1} << 16);
+  const auto groups = groups_by_length(
+      lengths, std::max<int64_t>(1, rows_at_once(o, prompts.size()) / generation_.options.beams), int64_t{1} << 16);
   for (size_t g = 0; g < groups.size(); ++g) {
     if (!is_mine(o.group, g)) continue;
     const auto& group = groups[g];

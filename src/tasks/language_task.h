@@ -23,9 +23,11 @@ class LanguageTask : public Task {
   double loss_count(const Batch& batch) const override;
   torch::Tensor loss_sum(const ModelOutput& output, const Batch& batch) const override;
   torch::Tensor loss_of(LanguageModel& model, const Batch& batch) const override;
-  Scores evaluate(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const override;
+  Scores evaluate(LanguageModel& model, std::span<const Example> examples,
+                  const EvaluationOptions& options) const override;
   /// Rows hold the texts where the scores ask for some: label is the first reference, prediction what was generated.
-  Assessment assess(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const override;
+  Assessment assess(LanguageModel& model, std::span<const Example> examples,
+                    const EvaluationOptions& options) const override;
   /// {"text": ...}, or {"ids": [...]} without a tokenizer.
   std::vector<nlohmann::ordered_json> predict(LanguageModel& model, std::span<const Example> examples,
                                               const EvaluationOptions& options) const override;
@@ -52,16 +54,20 @@ class LanguageTask : public Task {
   /// Columns that prompt_template names.
   std::vector<std::string> template_columns() const;
   /// References of a row: the answer's cell and the references column.
-  std::vector<std::string> references_of(const Row& row, const std::string& answer_column, const std::string& key) const;
-  /// Handles an answer of `tokens` where `room` fit, as data.too_long says: cuts and marks, marks as dropped (no labels), or fails.
+  std::vector<std::string> references_of(const Row& row, const std::string& answer_column,
+                                         const std::string& key) const;
+  /// Handles an answer of `tokens` where `room` fit, as data.too_long says: cuts and marks, marks as dropped (no
+  /// labels), or fails.
   void fit_answer(std::vector<int64_t>& answer, int64_t room, Example& example, const std::string& what) const;
-  /// Tokens of a row that brings its own ids: read_row_ids() for models that take neither gaps in the mask nor token types.
+  /// Tokens of a row that brings its own ids: read_row_ids() for models that take neither gaps in the mask nor token
+  /// types.
   static RowIds read_model_ids(const Row& row, bool with_labels);
 
-  std::string name_, prompt_template_, references_column_ = "references", too_long_ = "error", metric_ = "loss", generate_ = "false";
+  std::string name_, prompt_template_, references_column_ = "references", too_long_ = "error", metric_ = "loss",
+                                       generate_ = "false";
   static constexpr int64_t kDefaultLength = 512;
   int64_t max_length_ = kDefaultLength, pad_id_ = 0;
-  int64_t eos_id_ = -1;                          ///< ends a text; -1 unknown
+  int64_t eos_id_ = -1;                             ///< ends a text; -1 unknown
   std::vector<int64_t> text_prefix_, text_suffix_;  ///< special tokens that the tokenizer puts around a text
   GenerationConfig generation_;
   TaskModel model_;
@@ -70,12 +76,16 @@ class LanguageTask : public Task {
   void check_metric(const Config& data) const;
   bool generates(const EvaluationOptions& options) const;
   /// {sum of losses, predicted tokens}.
-  std::pair<double, int64_t> total_loss(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const;
-  std::vector<std::vector<int64_t>> generate_ids(LanguageModel& model, const std::vector<const std::vector<int64_t>*>& prompts,
+  std::pair<double, int64_t> total_loss(LanguageModel& model, std::span<const Example> examples,
+                                        const EvaluationOptions& options) const;
+  std::vector<std::vector<int64_t>> generate_ids(LanguageModel& model,
+                                                 const std::vector<const std::vector<int64_t>*>& prompts,
                                                  const EvaluationOptions& options) const;
   std::string text_of_ids(std::span<const int64_t> ids) const;
-  void add_text_scores(Assessment& out, LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const;
-  void add_row_losses(Assessment& out, LanguageModel& model, std::span<const Example> examples, EvaluationOptions options) const;
+  void add_text_scores(Assessment& out, LanguageModel& model, std::span<const Example> examples,
+                       const EvaluationOptions& options) const;
+  void add_row_losses(Assessment& out, LanguageModel& model, std::span<const Example> examples,
+                      EvaluationOptions options) const;
 };
 
 std::unique_ptr<Task> make_causal_lm(const Config& data);

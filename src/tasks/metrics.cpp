@@ -17,8 +17,7 @@ constexpr double kUndefined = std::numeric_limits<double>::quiet_NaN();
 
 void same_length(size_t predicted, size_t expected) {
   if (predicted != expected)
-    throw std::invalid_argument(
-        cat("a metric got ", predicted, " predictions for ", expected, " expected values"));
+    throw std::invalid_argument(cat("a metric got ", predicted, " predictions for ", expected, " expected values"));
 }
 
 struct ClassCounts {
@@ -26,8 +25,7 @@ struct ClassCounts {
   double f1() const { return predicted + expected > 0 ? 2 * both / (predicted + expected) : kUndefined; }
 };
 
-std::map<int64_t, ClassCounts> count_classes(std::span<const int64_t> predicted,
-                                             std::span<const int64_t> expected) {
+std::map<int64_t, ClassCounts> count_classes(std::span<const int64_t> predicted, std::span<const int64_t> expected) {
   same_length(predicted.size(), expected.size());
   std::map<int64_t, ClassCounts> counts;
   for (size_t i = 0; i < predicted.size(); ++i) {
@@ -95,7 +93,8 @@ double BinaryCounts::score(const std::string& metric) const {
   return spread == 0 ? 0 : (true_positive * true_negative - false_positive * false_negative) / std::sqrt(spread);
 }
 
-double best_threshold(std::span<const double> probabilities, const std::vector<bool>& positive, const std::string& metric) {
+double best_threshold(std::span<const double> probabilities, const std::vector<bool>& positive,
+                      const std::string& metric) {
   same_length(probabilities.size(), positive.size());
   std::vector<size_t> order(probabilities.size());
   std::iota(order.begin(), order.end(), size_t{0});
@@ -198,16 +197,14 @@ double mean_absolute_error(std::span<const double> predicted, std::span<const do
   return mean_of(predicted, expected, [](double d) { return std::abs(d); });
 }
 
-double exact_match(std::span<const std::string> predicted,
-                   std::span<const std::vector<std::string>> references) {
+double exact_match(std::span<const std::string> predicted, std::span<const std::vector<std::string>> references) {
   same_length(predicted.size(), references.size());
   double equal = 0;
   for (size_t i = 0; i < predicted.size(); ++i)
-    equal +=
-        std::any_of(references[i].begin(), references[i].end(),
-                    [&](const std::string& reference) { return trimmed(reference) == trimmed(predicted[i]); })
-            ? 1
-            : 0;
+    equal += std::any_of(references[i].begin(), references[i].end(),
+                         [&](const std::string& reference) { return trimmed(reference) == trimmed(predicted[i]); })
+                 ? 1
+                 : 0;
   return predicted.empty() ? kUndefined : equal / static_cast<double>(predicted.size());
 }
 

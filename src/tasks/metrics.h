@@ -16,8 +16,7 @@ namespace deeplora {
 double accuracy(std::span<const int64_t> predicted, std::span<const int64_t> expected);
 
 /// 2 TP / (2 TP + FP + FN) of one class; NaN when the class occurs on neither side.
-double f1_of_class(std::span<const int64_t> predicted, std::span<const int64_t> expected,
-                   int64_t positive = 1);
+double f1_of_class(std::span<const int64_t> predicted, std::span<const int64_t> expected, int64_t positive = 1);
 
 /// Outcomes of a decision between two classes.
 struct BinaryCounts {
@@ -27,9 +26,11 @@ struct BinaryCounts {
   double score(const std::string& metric) const;
 };
 
-/// The threshold t at which "positive where p >= t" scores best by `metric`, for N probabilities of the positive class and whether each row is
-/// positive: of the midpoints between neighbouring probabilities, and 0.5 itself, the one nearest to 0.5 among the best.
-double best_threshold(std::span<const double> probabilities, const std::vector<bool>& positive, const std::string& metric);
+/// The threshold t at which "positive where p >= t" scores best by `metric`, for N probabilities of the positive class
+/// and whether each row is positive: of the midpoints between neighbouring probabilities, and 0.5 itself, the one
+/// nearest to 0.5 among the best.
+double best_threshold(std::span<const double> probabilities, const std::vector<bool>& positive,
+                      const std::string& metric);
 
 /// Mean of f1_of_class over the classes that occur on either side.
 double f1_macro(std::span<const int64_t> predicted, std::span<const int64_t> expected);
@@ -52,8 +53,7 @@ double root_mean_squared_error(std::span<const double> predicted, std::span<cons
 double mean_absolute_error(std::span<const double> predicted, std::span<const double> expected);
 
 /// Share of texts equal to one of their references (N lists), white space at both ends aside.
-double exact_match(std::span<const std::string> predicted,
-                   std::span<const std::vector<std::string>> references);
+double exact_match(std::span<const std::string> predicted, std::span<const std::vector<std::string>> references);
 
 /// Ranks from 1, ties sharing their average rank (SciPy's rankdata).
 std::vector<double> average_ranks(std::span<const double> values);

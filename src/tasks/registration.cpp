@@ -6,7 +6,8 @@
 namespace deeplora {
 namespace {
 
-/// All knowledge of a GLUE task in one row: its columns, and what its published files call them (by number where a file has no header).
+/// All knowledge of a GLUE task in one row: its columns, and what its published files call them (by number where a file
+/// has no header).
 struct GlueTask {
   const char *name, *text, *text_pair, *headline;
   bool regression;
@@ -17,10 +18,20 @@ const std::vector<GlueTask>& glue_tasks() {
   static const std::vector<GlueTask> tasks{
       {"cola", "sentence", "", "matthews", false, {{"sentence", {"3"}}, {"label", {"1"}}}},
       {"sst2", "sentence", "", "accuracy", false, {}},
-      {"mrpc", "sentence1", "sentence2", "f1", false, {{"sentence1", {"#1 String"}}, {"sentence2", {"#2 String"}}, {"label", {"Quality"}}}},
+      {"mrpc",
+       "sentence1",
+       "sentence2",
+       "f1",
+       false,
+       {{"sentence1", {"#1 String"}}, {"sentence2", {"#2 String"}}, {"label", {"Quality"}}}},
       {"qqp", "question1", "question2", "f1", false, {{"label", {"is_duplicate"}}}},
       {"stsb", "sentence1", "sentence2", "pearson", true, {{"label", {"score"}}}},
-      {"mnli", "premise", "hypothesis", "accuracy", false, {{"premise", {"sentence1"}}, {"hypothesis", {"sentence2"}}, {"label", {"gold_label"}}}},
+      {"mnli",
+       "premise",
+       "hypothesis",
+       "accuracy",
+       false,
+       {{"premise", {"sentence1"}}, {"hypothesis", {"sentence2"}}, {"label", {"gold_label"}}}},
       {"qnli", "question", "sentence", "accuracy", false, {}},
       {"rte", "sentence1", "sentence2", "accuracy", false, {}},
       {"wnli", "sentence1", "sentence2", "accuracy", false, {}},
@@ -31,7 +42,8 @@ const std::vector<GlueTask>& glue_tasks() {
 }  // namespace
 
 void register_tasks(Tasks& tasks) {
-  tasks.add("classification", [](const Config& data) { return make_classification("classification", data, {}, "accuracy"); });
+  tasks.add("classification",
+            [](const Config& data) { return make_classification("classification", data, {}, "accuracy"); });
   tasks.add("regression", [](const Config& data) { return make_regression("regression", data, {}, "pearson"); });
   tasks.add("causal-lm", make_causal_lm);
   tasks.add("seq2seq", make_seq2seq);

@@ -15,8 +15,8 @@
 namespace deeplora {
 namespace {
 
-/// Mean and standard deviation (of the population) by differences from a value among them, so that their distance from zero
-/// costs no digits.
+/// Mean and standard deviation (of the population) by differences from a value among them, so that their distance from
+/// zero costs no digits.
 std::pair<double, double> mean_and_spread(const std::vector<double>& values) {
   const auto n = static_cast<double>(values.size());
   const auto mean_difference = [&](double from) {
@@ -34,13 +34,14 @@ std::pair<double, double> mean_and_spread(const std::vector<double>& values) {
 
 std::string shown_number(double value) { return nlohmann::json(value).dump(); }
 
-/// One number per row. The loss is taken in units of the training targets' spread, so that learning rates do not depend on
-/// the scale of the labels.
+/// One number per row. The loss is taken in units of the training targets' spread, so that learning rates do not depend
+/// on the scale of the labels.
 class Regression : public TextTask {
  public:
   Regression(const std::string& name, const Config& data, const TextColumns& defaults, std::string headline)
       : TextTask(name, data, defaults), headline_(std::move(headline)) {
-    data.read_choice("metric", headline_, {"pearson", "spearman", "mse", "rmse", "mae"}, "chooses the best checkpoint; comparisons judge by it");
+    data.read_choice("metric", headline_, {"pearson", "spearman", "mse", "rmse", "mae"},
+                     "chooses the best checkpoint; comparisons judge by it");
   }
 
   nlohmann::ordered_json settings() const override {
@@ -61,11 +62,11 @@ class Regression : public TextTask {
     }
     errors.throw_if_any();
     const auto [least, most] = std::minmax_element(values.begin(), values.end());
-    check(*least < *most, "all ", train.size(), " training rows have the same target ", shown_number(*least), " in column ", columns_.label,
-          "; a regression needs different ones");
+    check(*least < *most, "all ", train.size(), " training rows have the same target ", shown_number(*least),
+          " in column ", columns_.label, "; a regression needs different ones");
     std::tie(mean_, spread_) = mean_and_spread(values);
-    check(std::isfinite(mean_) && std::isfinite(spread_), "the training rows' targets in column ", columns_.label, " lie too far apart: ",
-          shown_number(*least), " to ", shown_number(*most));
+    check(std::isfinite(mean_) && std::isfinite(spread_), "the training rows' targets in column ", columns_.label,
+          " lie too far apart: ", shown_number(*least), " to ", shown_number(*most));
   }
 
   nlohmann::ordered_json state() const override { return {{"mean", mean_}, {"spread", spread_}}; }
@@ -74,8 +75,10 @@ class Regression : public TextTask {
   std::pair<double, double> output_scale() const override { return {mean_, spread_}; }
 
   std::string label_summary(std::span<const Example> examples) const override {
-    const auto [least, most] = std::minmax_element(examples.begin(), examples.end(), [](const auto& a, const auto& b) { return a.target < b.target; });
-    return examples.empty() ? "" : cat("targets from ", shown_number(least->target), " to ", shown_number(most->target));
+    const auto [least, most] = std::minmax_element(examples.begin(), examples.end(),
+                                                   [](const auto& a, const auto& b) { return a.target < b.target; });
+    return examples.empty() ? ""
+                            : cat("targets from ", shown_number(least->target), " to ", shown_number(most->target));
   }
 
   torch::Tensor loss_sum(const ModelOutput& output, const Batch& batch) const override {
@@ -133,8 +136,8 @@ class Regression : public TextTask {
     if (text.starts_with('+')) text.remove_prefix(1);
     double value = 0;
     const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
-    check(failed == std::errc() && end == text.data() + text.size() && std::isfinite(value), row.source, ": ", columns_.label,
-          ": expected a number, found '", whole, "' (for named labels set data.task: classification)");
+    check(failed == std::errc() && end == text.data() + text.size() && std::isfinite(value), row.source, ": ",
+          columns_.label, ": expected a number, found '", whole, "' (for named labels set data.task: classification)");
     return value;
   }
 

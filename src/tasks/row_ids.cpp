@@ -13,7 +13,8 @@ constexpr int64_t kNotLearnt = -100;
 std::vector<int64_t> list_like_ids(const Row& row, const std::string& column, size_t tokens, bool ignored) {
   if (!row.fields.contains(column)) return {};
   auto values = whole_numbers(row, column, ignored);
-  check(values.size() == tokens, row.source, ": ", column, ": expected ", tokens, " values as in input_ids, found ", values.size());
+  check(values.size() == tokens, row.source, ": ", column, ": expected ", tokens, " values as in input_ids, found ",
+        values.size());
   return values;
 }
 
@@ -27,12 +28,14 @@ void keep(std::vector<int64_t>& values, size_t begin, size_t end) {
 
 std::vector<int64_t> whole_numbers(const Row& row, const std::string& column, bool ignored) {
   const auto& value = row.fields.at(column);
-  check(value.is_array(), row.source, ": ", column, ": expected a list of whole numbers, found ", shortened(value.dump(), 80));
+  check(value.is_array(), row.source, ": ", column, ": expected a list of whole numbers, found ",
+        shortened(value.dump(), 80));
   std::vector<int64_t> out;
   for (const auto& item : value) {
-    const bool fits = item.is_number_integer() && (item.get<int64_t>() >= 0 || (ignored && item.get<int64_t>() == kNotLearnt));
-    check(fits, row.source, ": ", column, ": expected whole numbers from 0", ignored ? " (or -100: not predicted)" : "", ", found ",
-          shortened(item.dump(), 80));
+    const bool fits =
+        item.is_number_integer() && (item.get<int64_t>() >= 0 || (ignored && item.get<int64_t>() == kNotLearnt));
+    check(fits, row.source, ": ", column, ": expected whole numbers from 0", ignored ? " (or -100: not predicted)" : "",
+          ", found ", shortened(item.dump(), 80));
     out.push_back(item.get<int64_t>());
   }
   return out;
@@ -53,10 +56,11 @@ RowIds read_row_ids(const Row& row, bool with_labels) {
   const auto first = static_cast<size_t>(std::find(mask.begin(), mask.end(), 1) - mask.begin());
   check(first < tokens, row.source, ": attention_mask: all ", tokens, " tokens are hidden; expected at least one 1");
   for (size_t t = 0; t < out.labels.size(); ++t)
-    check(mask[t] == 1 || out.labels[t] == kNotLearnt, row.source, ": labels: token ", t, " is hidden by attention_mask, but has the label ",
-          out.labels[t], "; set it to -100");
+    check(mask[t] == 1 || out.labels[t] == kNotLearnt, row.source, ": labels: token ", t,
+          " is hidden by attention_mask, but has the label ", out.labels[t], "; set it to -100");
   const size_t end = tokens - static_cast<size_t>(std::find(mask.rbegin(), mask.rend(), 1) - mask.rbegin());
-  for (auto* values : {&out.input_ids, &out.attention_mask, &out.token_type_ids, &out.labels}) keep(*values, first, end);
+  for (auto* values : {&out.input_ids, &out.attention_mask, &out.token_type_ids, &out.labels})
+    keep(*values, first, end);
   if (std::find(mask.begin(), mask.end(), 0) == mask.end()) mask.clear();
   return out;
 }
@@ -71,8 +75,8 @@ std::string turned_rows(const std::vector<Row>& rows) {
     count += turned;
   }
   if (!first) return "";
-  return cat(with_commas(count), " of ", with_commas(rows.size()), " rows begin with padding, the first ", first->source,
-             "; they are turned, so that positions count from the first token");
+  return cat(with_commas(count), " of ", with_commas(rows.size()), " rows begin with padding, the first ",
+             first->source, "; they are turned, so that positions count from the first token");
 }
 
 }  // namespace deeplora

@@ -9,8 +9,8 @@
 
 namespace deeplora {
 
-/// The tokens of such a row without the padding at its ends. A row that begins with padding is turned: positions count from
-/// its first token, as they do in a row with the padding behind.
+/// The tokens of such a row without the padding at its ends. A row that begins with padding is turned: positions count
+/// from its first token, as they do in a row with the padding behind.
 struct RowIds {
   std::vector<int64_t> input_ids;
   std::vector<int64_t> attention_mask;  ///< empty: all ones; else as long as input_ids, 1 at both ends
@@ -18,9 +18,9 @@ struct RowIds {
   std::vector<int64_t> labels;          ///< empty: none given, or not asked for
 };
 
-/// Reads input_ids, attention_mask, token_type_ids and, `with_labels`, a label for each token (-100: not learnt). Throws
-/// Error with row.source for: no list of whole numbers from 0, an empty one, lists of other lengths than input_ids, a mask of
-/// anything but 0 and 1 or without any 1, a label where the mask hides the token.
+/// Reads input_ids, attention_mask, token_type_ids and, `with_labels`, a label for each token (-100: not learnt).
+/// Throws Error with row.source for: no list of whole numbers from 0, an empty one, lists of other lengths than
+/// input_ids, a mask of anything but 0 and 1 or without any 1, a label where the mask hides the token.
 RowIds read_row_ids(const Row& row, bool with_labels);
 
 /// The list of a column; `ignored` allows -100 among whole numbers from 0. Throws Error with row.source.

@@ -15,15 +15,21 @@ class Seq2Seq : public LanguageTask {
   explicit Seq2Seq(const Config& data) : LanguageTask("seq2seq", data) {
     data.read("text", text_, "column of the source text");
     data.read("target", target_, "column of the target text");
-    data.read("max_target_length", max_target_length_, "longest target in tokens, special tokens included; absent: max_length");
-    data.read("source_language", languages_.source, "code of the source's language, for tokenizers that mark texts with it (en_XX, eng_Latn); empty: the tokenizer's own");
+    data.read("max_target_length", max_target_length_,
+              "longest target in tokens, special tokens included; absent: max_length");
+    data.read("source_language", languages_.source,
+              "code of the source's language, for tokenizers that mark texts with it (en_XX, eng_Latn); empty: the "
+              "tokenizer's own");
     data.read("target_language", languages_.target, "code of the target's language; empty: the tokenizer's own");
     data.require(!max_target_length_ || *max_target_length_ >= 2, "max_target_length", "a whole number from 2");
   }
 
   nlohmann::ordered_json settings() const override {
     auto out = LanguageTask::settings();
-    out.update({{"text", text_}, {"target", target_}, {"max_target_length", most_target()}, {"source_language", languages_.source},
+    out.update({{"text", text_},
+                {"target", target_},
+                {"max_target_length", most_target()},
+                {"source_language", languages_.source},
                 {"target_language", languages_.target}});
     return out;
   }
@@ -56,7 +62,8 @@ class Seq2Seq : public LanguageTask {
       if (empty++ == 0) first = row.source;
     }
     if (empty > 0 && prompt_template_.empty())
-      out.push_back(cat(with_commas(empty), " of ", with_commas(rows.size()), " rows have an empty text, the first at ", first));
+      out.push_back(
+          cat(with_commas(empty), " of ", with_commas(rows.size()), " rows have an empty text, the first at ", first));
     return out;
   }
 
@@ -82,7 +89,8 @@ class Seq2Seq : public LanguageTask {
       Encoding encoding = tokenizer(row).encode(source, std::nullopt, max_length_);
       out.input_ids = std::move(encoding.ids);
       out.truncated = encoding.truncated;
-      check(!out.input_ids.empty(), row.source, ": an empty source, and the tokenizer adds no token of its own; the model needs at least one ",
+      check(!out.input_ids.empty(), row.source,
+            ": an empty source, and the tokenizer adds no token of its own; the model needs at least one ",
             "token (leave the row out)");
       if (labelled) encode_target(row, out);
     } catch (const Error& e) {
@@ -164,8 +172,6 @@ class Seq2Seq : public LanguageTask {
 
 }  // namespace
 
-std::unique_ptr<Task> make_seq2seq(const Config& data) {
-  return std::make_unique<Seq2Seq>(data);
-}
+std::unique_ptr<Task> make_seq2seq(const Config& data) { return std::make_unique<Seq2Seq>(data); }
 
 }  // namespace deeplora

@@ -24,20 +24,20 @@ namespace deeplora {
 
 /// One row as the model takes it.
 struct Example {
-  std::string source;                    ///< file:line, for messages
-  std::vector<int64_t> input_ids;        ///< special tokens included
-  std::vector<int64_t> token_type_ids;   ///< empty or as long as input_ids
-  std::vector<int64_t> attention_mask;   ///< empty (all ones) or as long as input_ids, beginning with 1
-  std::vector<int64_t> label_ids;        ///< language models: the token to predict at each place, -100 where none (causal: as long as
-                                         ///< input_ids and not shifted; sequence to sequence: the target)
-  std::vector<int64_t> prompt_ids;       ///< what a language model is given to continue (causal)
-  std::vector<std::string> references;   ///< texts that a generated one is compared with
-  int64_t label = 0;                     ///< class of a classification
-  double target = 0;                     ///< value of a regression, in its own units
+  std::string source;                   ///< file:line, for messages
+  std::vector<int64_t> input_ids;       ///< special tokens included
+  std::vector<int64_t> token_type_ids;  ///< empty or as long as input_ids
+  std::vector<int64_t> attention_mask;  ///< empty (all ones) or as long as input_ids, beginning with 1
+  std::vector<int64_t> label_ids;  ///< language models: the token to predict at each place, -100 where none (causal: as
+                                   ///< long as input_ids and not shifted; sequence to sequence: the target)
+  std::vector<int64_t> prompt_ids;      ///< what a language model is given to continue (causal)
+  std::vector<std::string> references;  ///< texts that a generated one is compared with
+  int64_t label = 0;                    ///< class of a classification
+  double target = 0;                    ///< value of a regression, in its own units
   bool labelled = false;
   bool truncated = false;
   int64_t tokens_cut = 0;  ///< of a truncated text, where it is known
-  bool joined = false;  ///< language models: may share a block with other rows
+  bool joined = false;     ///< language models: may share a block with other rows
 };
 
 /// How evaluate() runs the model.
@@ -72,8 +72,8 @@ class Task {
   virtual nlohmann::ordered_json settings() const = 0;
   /// Columns that a file must have; `labelled` adds the label.
   virtual std::vector<std::string> columns(bool labelled) const = 0;
-  /// Learns the target's mean and spread from the training rows, the label list from `all` rows of the training file (a few
-  /// drawn rows may miss a label). Throws Error for bad labels, all at once.
+  /// Learns the target's mean and spread from the training rows, the label list from `all` rows of the training file (a
+  /// few drawn rows may miss a label). Throws Error for bad labels, all at once.
   virtual void fit(std::span<const Row> train, std::span<const Row> all) = 0;
   /// What fit() learnt, kept in the run folder and in exports; restore() takes it back.
   virtual nlohmann::ordered_json state() const = 0;
@@ -82,7 +82,8 @@ class Task {
   virtual void set_pad_id(int64_t id) = 0;
   /// Languages that a translator's tokenizer marks texts with; empty for everything else.
   virtual Languages languages() const { return {}; }
-  /// Names of the classes that the model's own head gives, in their order; called before fit() where the head that is used lies in the model's files.
+  /// Names of the classes that the model's own head gives, in their order; called before fit() where the head that is
+  /// used lies in the model's files.
   virtual void use_classes(const std::vector<std::string>& /*names*/) {}
   /// Called before any row is encoded. Throws Error for a model of another kind.
   virtual void use_model(const TaskModel& /*model*/) {}
@@ -91,17 +92,22 @@ class Task {
   /// What is to be said once of the rows of a file: empty texts, blanks around labels.
   virtual std::vector<std::string> remarks(const std::vector<Row>& /*rows*/, bool /*labelled*/) const { return {}; }
   /// How often every label occurs, by its name; empty where labels are no names.
-  virtual std::vector<std::pair<std::string, size_t>> label_counts(std::span<const Example> /*examples*/) const { return {}; }
+  virtual std::vector<std::pair<std::string, size_t>> label_counts(std::span<const Example> /*examples*/) const {
+    return {};
+  }
   /// Of labelled examples, for the line that a run begins with: "labels neg 602, pos 602"; "" for nothing.
   virtual std::string label_summary(std::span<const Example> /*examples*/) const { return ""; }
-  /// Rows that are drawn for dev and test hold each of these as often as the whole: the class; the same for all rows where there is none.
+  /// Rows that are drawn for dev and test hold each of these as often as the whole: the class; the same for all rows
+  /// where there is none.
   virtual std::string stratum(const Row& /*row*/) const { return ""; }
   /// What the model is given of a row: rows that agree in it are the same to it, whatever their labels.
   virtual std::string input_of(const Row& row) const { return row.fields.dump(); }
   /// Labelled rows as they are encoded: language modelling joins the lines of a document.
   virtual std::vector<Row> documents(std::vector<Row> rows) const { return rows; }
   /// Labelled examples as they are trained on: language modelling packs them. `what` names the rows.
-  virtual std::vector<Example> arrange(std::vector<Example> examples, std::string_view /*what*/) const { return examples; }
+  virtual std::vector<Example> arrange(std::vector<Example> examples, std::string_view /*what*/) const {
+    return examples;
+  }
   /// {mean, spread} in which a new head learns its output; {0, 1} where the output is not a quantity.
   virtual std::pair<double, double> output_scale() const { return {0.0, 1.0}; }
   /// Tokenizes a row (tokenizer may be null when rows carry input_ids). Throws Error naming row.source.
@@ -112,12 +118,16 @@ class Task {
   /// Scalar: the SUM over loss_count(batch) items.
   virtual torch::Tensor loss_sum(const ModelOutput& output, const Batch& batch) const = 0;
   /// The same of what the model makes of the batch.
-  virtual torch::Tensor loss_of(LanguageModel& model, const Batch& batch) const { return loss_sum(model.forward(batch), batch); }
-  /// Scores of the model (in eval mode, without gradients) on labelled examples; with a group, every process has the same
-  /// examples and computes its part of the outputs.
-  virtual Scores evaluate(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const = 0;
+  virtual torch::Tensor loss_of(LanguageModel& model, const Batch& batch) const {
+    return loss_sum(model.forward(batch), batch);
+  }
+  /// Scores of the model (in eval mode, without gradients) on labelled examples; with a group, every process has the
+  /// same examples and computes its part of the outputs.
+  virtual Scores evaluate(LanguageModel& model, std::span<const Example> examples,
+                          const EvaluationOptions& options) const = 0;
   /// The same scores with what stands behind them: labels, and what became of every row.
-  virtual Assessment assess(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const {
+  virtual Assessment assess(LanguageModel& model, std::span<const Example> examples,
+                            const EvaluationOptions& options) const {
     Assessment out;
     out.scores = evaluate(model, examples, options);
     return out;
@@ -126,9 +136,10 @@ class Task {
   virtual bool takes_class_head() const { return false; }
   /// Width of the logits, C; 0 when the task takes the model's own output (language modelling).
   virtual int64_t outputs() const = 0;
-  /// After training: chooses on dev what no gradient reaches (a threshold), with the scores that come of it; nothing where there is
-  /// nothing to choose. state() holds it from then on.
-  virtual std::optional<Scores> choose_on_dev(LanguageModel& /*model*/, std::span<const Example> /*dev*/, const EvaluationOptions& /*options*/) {
+  /// After training: chooses on dev what no gradient reaches (a threshold), with the scores that come of it; nothing
+  /// where there is nothing to choose. state() holds it from then on.
+  virtual std::optional<Scores> choose_on_dev(LanguageModel& /*model*/, std::span<const Example> /*dev*/,
+                                              const EvaluationOptions& /*options*/) {
     return std::nullopt;
   }
   /// One JSON object per example, in order.

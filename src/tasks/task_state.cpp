@@ -13,8 +13,8 @@ std::pair<double, double> read_target_scale(const OrderedJsonFile& state) {
 std::vector<std::string> read_labels(const OrderedJsonFile& state) {
   auto labels = state.at<std::vector<std::string>>("labels");
   const std::set<std::string> different(labels.begin(), labels.end());
-  check(labels.size() >= 2 && different.size() == labels.size(), state.name, ": labels: expected at least two different texts, found ",
-        shown(state.root["labels"]));
+  check(labels.size() >= 2 && different.size() == labels.size(), state.name,
+        ": labels: expected at least two different texts, found ", shown(state.root["labels"]));
   return labels;
 }
 

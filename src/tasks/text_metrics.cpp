@@ -55,16 +55,11 @@ std::string encoded(const std::u32string& text) {
 /// What Python's str.split() splits at.
 bool is_space(char32_t c) {
   return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
-         c == 0x3000;
+         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
-bool is_digit(char32_t c) {
-  return c >= U'0' && c <= U'9';
-}
-bool is_point(char32_t c) {
-  return c == U'.' || c == U',';
-}
+bool is_digit(char32_t c) { return c >= U'0' && c <= U'9'; }
+bool is_point(char32_t c) { return c == U'.' || c == U','; }
 
 /// ASCII punctuation that 13a always sets apart: all but apostrophe, comma, dash and point.
 bool is_symbol(char32_t c) {
@@ -163,8 +158,7 @@ struct BleuCounts {
   std::array<double, kWordOrder> correct = {}, total = {};
 };
 
-void add_bleu_counts(BleuCounts& sums, const std::string& predicted,
-                     const std::vector<std::string>& references) {
+void add_bleu_counts(BleuCounts& sums, const std::string& predicted, const std::vector<std::string>& references) {
   const auto words = tokens_13a(predicted);
   std::vector<std::vector<std::u32string>> reference_words;
   for (const std::string& reference : references) reference_words.push_back(tokens_13a(reference));
@@ -248,12 +242,9 @@ std::vector<std::u32string> rouge_tokens(const std::string& text) {
     const bool upper = c >= U'A' && c <= U'Z';
     const bool kept = upper || (c >= U'a' && c <= U'z') || is_digit(c);
     // Two characters outside ASCII have an ASCII letter as their lower case.
-    if (c == U'\u212A')
-      line += U'k';
-    else if (c == U'\u0130')
-      line += U"i ";
-    else
-      line += kept ? (upper ? c + 32 : c) : U' ';
+    if (c == U'\u212A') line += U'k';
+    else if (c == U'\u0130') line += U"i ";
+    else line += kept ? (upper ? c + 32 : c) : U' ';
   }
   return split(line);
 }
@@ -265,12 +256,10 @@ double f_measure(double both, double predicted, double reference) {
 
 double rouge_n(const std::vector<std::u32string>& a, const std::vector<std::u32string>& b, size_t order) {
   const Counts x = word_ngrams(a, order), y = word_ngrams(b, order);
-  return f_measure(static_cast<double>(matches(x, y)), static_cast<double>(total(x)),
-                   static_cast<double>(total(y)));
+  return f_measure(static_cast<double>(matches(x, y)), static_cast<double>(total(x)), static_cast<double>(total(y)));
 }
 
-size_t longest_common_subsequence(const std::vector<std::u32string>& a,
-                                  const std::vector<std::u32string>& b) {
+size_t longest_common_subsequence(const std::vector<std::u32string>& a, const std::vector<std::u32string>& b) {
   std::vector<size_t> row(b.size() + 1, 0);
   for (const auto& word : a) {
     size_t diagonal = 0;
@@ -321,8 +310,7 @@ double chrf(std::span<const std::string> predicted, std::span<const std::vector<
   return chrf_of(sums);
 }
 
-RougeScores rouge(std::span<const std::string> predicted,
-                  std::span<const std::vector<std::string>> references) {
+RougeScores rouge(std::span<const std::string> predicted, std::span<const std::vector<std::string>> references) {
   require_references(predicted.size(), references);
   if (predicted.empty()) return {kUndefined, kUndefined, kUndefined};
   RougeScores sums;
@@ -334,8 +322,8 @@ RougeScores rouge(std::span<const std::string> predicted,
       best.rouge1 = std::max(best.rouge1, rouge_n(words, other, 1));
       best.rouge2 = std::max(best.rouge2, rouge_n(words, other, 2));
       const auto common = static_cast<double>(longest_common_subsequence(words, other));
-      best.rouge_l = std::max(best.rouge_l, f_measure(common, static_cast<double>(words.size()),
-                                                      static_cast<double>(other.size())));
+      best.rouge_l = std::max(best.rouge_l,
+                              f_measure(common, static_cast<double>(words.size()), static_cast<double>(other.size())));
     }
     sums.rouge1 += best.rouge1;
     sums.rouge2 += best.rouge2;

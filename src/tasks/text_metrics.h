@@ -25,8 +25,7 @@ struct RougeScores {
 
 /// ROUGE-1, -2 and -L (Lin 2004), equal to the rouge-score package without stemming: tokens are runs of
 /// lower-cased ASCII letters and digits, so texts in other scripts score 0.
-RougeScores rouge(std::span<const std::string> predicted,
-                  std::span<const std::vector<std::string>> references);
+RougeScores rouge(std::span<const std::string> predicted, std::span<const std::vector<std::string>> references);
 
 /// The tokens of sacrebleu's "13a" tokenizer, joined by spaces.
 std::string tokenize_13a(const std::string& text);

@@ -16,7 +16,8 @@ std::string without_space_around(const std::string& text) {
 
 }  // namespace
 
-std::vector<std::pair<std::string, double>> text_scores(std::span<const std::string> texts, std::span<const std::vector<std::string>> references) {
+std::vector<std::pair<std::string, double>> text_scores(std::span<const std::string> texts,
+                                                        std::span<const std::vector<std::string>> references) {
   std::vector<std::string> predicted;
   std::vector<std::vector<std::string>> wanted;
   for (const auto& text : texts) predicted.push_back(without_space_around(text));
@@ -25,11 +26,12 @@ std::vector<std::pair<std::string, double>> text_scores(std::span<const std::str
     for (const auto& text : list) wanted.back().push_back(without_space_around(text));
   }
   double exact = 0;
-  for (size_t i = 0; i < predicted.size(); ++i) exact += std::find(wanted[i].begin(), wanted[i].end(), predicted[i]) != wanted[i].end();
+  for (size_t i = 0; i < predicted.size(); ++i)
+    exact += std::find(wanted[i].begin(), wanted[i].end(), predicted[i]) != wanted[i].end();
   const double share = predicted.empty() ? std::nan("") : exact / static_cast<double>(predicted.size());
   const RougeScores overlap = rouge(predicted, wanted);
-  return {{"exact_match", share}, {"bleu", bleu(predicted, wanted)}, {"rouge1", overlap.rouge1}, {"rouge2", overlap.rouge2},
-          {"rougeL", overlap.rouge_l}, {"chrf", chrf(predicted, wanted)}};
+  return {{"exact_match", share},     {"bleu", bleu(predicted, wanted)}, {"rouge1", overlap.rouge1},
+          {"rouge2", overlap.rouge2}, {"rougeL", overlap.rouge_l},       {"chrf", chrf(predicted, wanted)}};
 }
 
 }  // namespace deeplora

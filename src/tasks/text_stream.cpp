@@ -37,8 +37,10 @@ void TextStream::write_up_to(const std::string& text, size_t end) {
 void TextStream::update(std::span<const int64_t> ids) {
   const std::string text = tokenizer_.decode(ids, /*skip_special=*/true);
   size_t end = before_begun_stop(text, first_stop(text, stop_), stop_);
-  while (end >= kReplacement.size() && std::string_view(text).substr(0, end).ends_with(kReplacement)) end -= kReplacement.size();
-  while (end > 0 && (text[end - 1] == ' ' || text[end - 1] == '\n')) --end;  // decoders may drop white space before what follows
+  while (end >= kReplacement.size() && std::string_view(text).substr(0, end).ends_with(kReplacement))
+    end -= kReplacement.size();
+  while (end > 0 && (text[end - 1] == ' ' || text[end - 1] == '\n'))
+    --end;  // decoders may drop white space before what follows
   write_up_to(text, end);
 }
 

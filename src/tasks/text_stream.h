@@ -17,8 +17,8 @@ class TextStream {
   TextStream(const Tokenizer& tokenizer, std::vector<std::string> stop, std::function<void(std::string_view)> write)
       : tokenizer_(tokenizer), stop_(std::move(stop)), write_(std::move(write)) {}
 
-  /// All tokens so far. Writes what is new and certain: not a character whose bytes are still coming, not the beginning of a
-  /// stop text, not white space at the end.
+  /// All tokens so far. Writes what is new and certain: not a character whose bytes are still coming, not the beginning
+  /// of a stop text, not white space at the end.
   void update(std::span<const int64_t> ids);
   /// All tokens: writes the rest.
   void finish(std::span<const int64_t> ids);

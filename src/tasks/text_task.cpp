@@ -41,16 +41,21 @@ struct Remark {
 
 }  // namespace
 
-TextTask::TextTask(std::string name, const Config& data, TextColumns defaults) : name_(std::move(name)), columns_(std::move(defaults)) {
+TextTask::TextTask(std::string name, const Config& data, TextColumns defaults)
+    : name_(std::move(name)), columns_(std::move(defaults)) {
   data.read("text", columns_.text, "column of the text: name, or 0-based index");
   data.read("text_pair", columns_.text_pair, "column of the second text of a pair; empty: single texts");
   data.read("label", columns_.label, "column of the label");
-  data.read("max_length", max_length_, "longest input in tokens, special tokens included; longer texts are cut and counted");
+  data.read("max_length", max_length_,
+            "longest input in tokens, special tokens included; longer texts are cut and counted");
   data.require(max_length_ >= 3, "max_length", "at least 3 tokens");
 }
 
 nlohmann::ordered_json TextTask::settings() const {
-  return {{"text", columns_.text}, {"text_pair", columns_.text_pair}, {"label", columns_.label}, {"max_length", max_length_}};
+  return {{"text", columns_.text},
+          {"text_pair", columns_.text_pair},
+          {"label", columns_.label},
+          {"max_length", max_length_}};
 }
 
 std::vector<std::string> TextTask::columns(bool labelled) const {
@@ -75,7 +80,8 @@ std::string TextTask::cell(const Row& row, const std::string& column) {
     fail(row.source, ": no column '", column, "'", did_you_mean(column, there), "; columns: ", join(there));
   }
   if (found->is_string()) return found->get<std::string>();
-  check(!found->is_null() && !found->is_structured(), row.source, ": ", column, ": expected a text, found ", found->dump());
+  check(!found->is_null() && !found->is_structured(), row.source, ": ", column, ": expected a text, found ",
+        found->dump());
   return found->dump();
 }
 
@@ -89,19 +95,22 @@ Example TextTask::encode(const Row& row, const Tokenizer* tokenizer, bool labell
     std::optional<std::string> pair;
     if (!columns_.text_pair.empty()) pair = cell(row, columns_.text_pair);
     try {
-      Encoding encoding = tokenizer->encode(text, pair ? std::optional<std::string_view>(*pair) : std::nullopt, max_length_);
+      Encoding encoding =
+          tokenizer->encode(text, pair ? std::optional<std::string_view>(*pair) : std::nullopt, max_length_);
       example.input_ids = std::move(encoding.ids);
       example.token_type_ids = std::move(encoding.type_ids);
       example.truncated = encoding.truncated;
       if (encoding.truncated) {
-        const auto whole = tokenizer->encode(text, pair ? std::optional<std::string_view>(*pair) : std::nullopt, 0).ids.size();
+        const auto whole =
+            tokenizer->encode(text, pair ? std::optional<std::string_view>(*pair) : std::nullopt, 0).ids.size();
         example.tokens_cut = static_cast<int64_t>(whole - example.input_ids.size());
       }
     } catch (const Error& e) {
       fail(row.source, ": ", e.what());
     }
     check(!example.input_ids.empty(), row.source, ": ", columns_.text,
-          ": an empty text, and the tokenizer adds no token of its own; the model needs at least one token (leave the row out)");
+          ": an empty text, and the tokenizer adds no token of its own; the model needs at least one token (leave the "
+          "row out)");
   }
   example.source = row.source;
   if (labelled) {
@@ -120,7 +129,8 @@ std::vector<std::string> TextTask::remarks(const std::vector<Row>& rows, bool la
   for (const auto& row : rows) {
     const bool has_ids = row.fields.contains("input_ids");
     for (const auto& column : {columns_.text, columns_.text_pair})
-      if (const std::string* text = has_ids || column.empty() ? nullptr : text_of(row, column); text && without_blanks(*text).empty()) {
+      if (const std::string* text = has_ids || column.empty() ? nullptr : text_of(row, column);
+          text && without_blanks(*text).empty()) {
         empty.add(row);
         break;
       }
@@ -129,7 +139,9 @@ std::vector<std::string> TextTask::remarks(const std::vector<Row>& rows, bool la
   }
   std::vector<std::string> out;
   const auto say = [&](const Remark& remark, const std::string& what) {
-    if (remark.count > 0) out.push_back(cat(with_commas(remark.count), " of ", with_commas(rows.size()), what, ", the first at ", remark.first));
+    if (remark.count > 0)
+      out.push_back(
+          cat(with_commas(remark.count), " of ", with_commas(rows.size()), what, ", the first at ", remark.first));
   };
   say(empty, " rows have an empty text");
   say(blanks, cat(" values of column ", columns_.label, " had blanks at an end, which are not part of them"));
@@ -139,7 +151,8 @@ std::vector<std::string> TextTask::remarks(const std::vector<Row>& rows, bool la
 
 std::string TextTask::input_of(const Row& row) const {
   if (row.fields.contains("input_ids")) return row.fields["input_ids"].dump();
-  return columns_.text_pair.empty() ? cell(row, columns_.text) : cat(cell(row, columns_.text), '\0', cell(row, columns_.text_pair));
+  return columns_.text_pair.empty() ? cell(row, columns_.text)
+                                    : cat(cell(row, columns_.text), '\0', cell(row, columns_.text_pair));
 }
 
 Batch TextTask::collate(std::span<const Example* const> examples) const {
@@ -162,11 +175,13 @@ Batch TextTask::collate(std::span<const Example* const> examples) const {
       types[i][at] = example.token_type_ids.empty() ? 0 : example.token_type_ids[t];
     }
   }
-  if (std::all_of(examples.begin(), examples.end(), [](const Example* e) { return e->labelled; })) batch.labels = label_tensor(examples);
+  if (std::all_of(examples.begin(), examples.end(), [](const Example* e) { return e->labelled; }))
+    batch.labels = label_tensor(examples);
   return batch;
 }
 
-torch::Tensor all_logits(const Task& task, LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) {
+torch::Tensor all_logits(const Task& task, LanguageModel& model, std::span<const Example> examples,
+                         const EvaluationOptions& options) {
   torch::NoGradGuard no_grad;
   const Autocast autocast(options.device, options.bf16);
   const bool was_training = model.is_training();
@@ -175,7 +190,9 @@ torch::Tensor all_logits(const Task& task, LanguageModel& model, std::span<const
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(),
                    [&](size_t a, size_t b) { return examples[a].input_ids.size() > examples[b].input_ids.size(); });
-  const auto rows = static_cast<size_t>(options.group ? std::min(options.batch_size, options.group->share(static_cast<int64_t>(order.size()))) : options.batch_size);
+  const auto rows = static_cast<size_t>(
+      options.group ? std::min(options.batch_size, options.group->share(static_cast<int64_t>(order.size())))
+                    : options.batch_size);
   std::vector<torch::Tensor> parts;
   for (size_t start = 0; start < order.size(); start += rows) {
     std::vector<const Example*> chosen;
@@ -194,12 +211,14 @@ torch::Tensor all_logits(const Task& task, LanguageModel& model, std::span<const
   return torch::empty_like(sorted).index_copy_(0, index, sorted);
 }
 
-Scores TextTask::evaluate(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const {
+Scores TextTask::evaluate(LanguageModel& model, std::span<const Example> examples,
+                          const EvaluationOptions& options) const {
   check(!examples.empty(), "nothing to evaluate: no labelled rows");
   return scores(all_logits(*this, model, examples, options), examples);
 }
 
-Assessment TextTask::assess(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const {
+Assessment TextTask::assess(LanguageModel& model, std::span<const Example> examples,
+                            const EvaluationOptions& options) const {
   check(!examples.empty(), "nothing to evaluate: no labelled rows");
   const torch::Tensor logits = all_logits(*this, model, examples, options).contiguous();
   Assessment out;

@@ -10,7 +10,8 @@ namespace deeplora {
 /// Columns of a task over texts; the `data` section may rename them.
 struct TextColumns {
   std::string text = "text", text_pair, label = "label";
-  /// What published files call these columns besides; an index holds for files without a header. Columns that `data` names have no others.
+  /// What published files call these columns besides; an index holds for files without a header. Columns that `data`
+  /// names have no others.
   std::map<std::string, std::vector<std::string>> also{};
 };
 
@@ -28,8 +29,10 @@ class TextTask : public Task {
   void set_pad_id(int64_t id) override { pad_id_ = id; }
   bool takes_class_head() const override { return true; }
   double loss_count(const Batch& batch) const override { return static_cast<double>(batch.size()); }
-  Scores evaluate(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const override;
-  Assessment assess(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options) const override;
+  Scores evaluate(LanguageModel& model, std::span<const Example> examples,
+                  const EvaluationOptions& options) const override;
+  Assessment assess(LanguageModel& model, std::span<const Example> examples,
+                    const EvaluationOptions& options) const override;
   std::vector<nlohmann::ordered_json> predict(LanguageModel& model, std::span<const Example> examples,
                                               const EvaluationOptions& options) const override;
 
@@ -55,7 +58,8 @@ class TextTask : public Task {
 };
 
 /// Logits [N, C] (float64, CPU) of examples, evaluated in batches of similar length, returned in their order.
-torch::Tensor all_logits(const Task& task, LanguageModel& model, std::span<const Example> examples, const EvaluationOptions& options);
+torch::Tensor all_logits(const Task& task, LanguageModel& model, std::span<const Example> examples,
+                         const EvaluationOptions& options);
 
 /// The metric that decides, and the others that are shown.
 std::unique_ptr<Task> make_classification(const std::string& name, const Config& data, const TextColumns& defaults,

@@ -23,7 +23,8 @@ void stretches(const torch::Tensor& labels, int64_t vocabulary, const Body& body
 
 class TokenLoss : public torch::autograd::Function<TokenLoss> {
  public:
-  static torch::Tensor forward(torch::autograd::AutogradContext* context, const torch::Tensor& logits, const torch::Tensor& labels) {
+  static torch::Tensor forward(torch::autograd::AutogradContext* context, const torch::Tensor& logits,
+                               const torch::Tensor& labels) {
     context->save_for_backward({logits, labels});
     const torch::Tensor flat = logits.reshape({-1, logits.size(-1)});
     torch::Tensor sum = torch::zeros({}, logits.options().dtype(torch::kFloat64));
@@ -35,7 +36,8 @@ class TokenLoss : public torch::autograd::Function<TokenLoss> {
     return sum.to(torch::kFloat32);
   }
 
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, const torch::autograd::variable_list& outer) {
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& outer) {
     const auto saved = context->get_saved_variables();
     const torch::Tensor flat = saved[0].reshape({-1, saved[0].size(-1)});
     torch::Tensor gradient = torch::zeros_like(flat);
@@ -52,7 +54,8 @@ class TokenLoss : public torch::autograd::Function<TokenLoss> {
 
 torch::Tensor token_loss_sum(const torch::Tensor& logits, const torch::Tensor& labels) {
   check(logits.dim() == 3 && labels.dim() == 2 && logits.size(0) == labels.size(0) && logits.size(1) == labels.size(1),
-        "the loss needs logits of every token [B, T, V] and labels [B, T], found ", logits.sizes(), " and ", labels.sizes());
+        "the loss needs logits of every token [B, T, V] and labels [B, T], found ", logits.sizes(), " and ",
+        labels.sizes());
   check_token_labels(labels, logits.size(2));
   return TokenLoss::apply(logits, labels);
 }

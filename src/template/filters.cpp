@@ -31,7 +31,9 @@ int64_t whole(const char* filter, const Value& value) {
 }
 
 /// The method of a str with these arguments.
-Value by_method(const Value& text, const char* method, A a = {}) { return call(*builtin_attribute(soft(text), method), std::move(a)); }
+Value by_method(const Value& text, const char* method, A a = {}) {
+  return call(*builtin_attribute(soft(text), method), std::move(a));
+}
 
 // ---- attributes by path ----
 
@@ -47,12 +49,14 @@ Values path_of(const Value& attribute) {
   return out;
 }
 
-Value ignore_case(const Value& value) { return value.is_text() ? Value(pt::lower(value.text()), value.is_safe()) : value; }
+Value ignore_case(const Value& value) {
+  return value.is_text() ? Value(pt::lower(value.text()), value.is_safe()) : value;
+}
 
 /// What a filter looks at in an item.
 struct Look {
   Values path;
-  bool fold = false;             ///< texts in lower case
+  bool fold = false;               ///< texts in lower case
   Value fallback = Value::None{};  ///< for what is undefined on the way; None: nothing
   Value operator()(Value item) const {
     for (const auto& key : path) {
@@ -77,7 +81,9 @@ Value title(const Value& value, A a) {
   for (size_t i = 0; i < text.text().size(); i = pt::next(text.text(), i)) {
     const char32_t code = pt::code_at(text.text(), i);
     const std::string one = text.text().substr(i, pt::next(text.text(), i) - i);
-    const bool divides = pt::is_space(code) || (code < 0x80 && std::string_view("-({[<").find(static_cast<char>(code)) != std::string_view::npos);
+    const bool divides =
+        pt::is_space(code) ||
+        (code < 0x80 && std::string_view("-({[<").find(static_cast<char>(code)) != std::string_view::npos);
     if (divides) {
       flush();
       out += one;
@@ -93,7 +99,8 @@ Value title(const Value& value, A a) {
 }
 
 Value indent(const Value& value, A a) {
-  const auto given = bind("indent", std::move(a), {{"width", Value(4)}, {"first", Value(false)}, {"blank", Value(false)}});
+  const auto given =
+      bind("indent", std::move(a), {{"width", Value(4)}, {"first", Value(false)}, {"blank", Value(false)}});
   if (value.is_undefined()) value.fail_undefined();
   check(value.is_text(), "indent: expected a str, found ", value.type());
   check(!value.is_safe(), "indent of escaped text is not supported");
@@ -111,7 +118,9 @@ Value indent(const Value& value, A a) {
 }
 
 Value truncate(const Value& value, A a) {
-  const auto given = bind("truncate", std::move(a), {{"length", Value(255)}, {"killwords", Value(false)}, {"end", Value("...")}, {"leeway", kNone}});
+  const auto given =
+      bind("truncate", std::move(a),
+           {{"length", Value(255)}, {"killwords", Value(false)}, {"end", Value("...")}, {"leeway", kNone}});
   const auto number = [](const Value& one) {
     if (one.is_undefined()) one.fail_undefined();
     check(one.number().has_value(), "truncate: expected a number, found ", one.type());
@@ -170,7 +179,9 @@ std::string url_quoted(const Value& value, bool query) {
   std::string out;
   for (const char c : to_text(value)) {
     const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x80 && (std::isalnum(byte) || std::string_view("_.-~").find(c) != std::string_view::npos || (c == '/' && !query))) out += c;
+    if (byte < 0x80 &&
+        (std::isalnum(byte) || std::string_view("_.-~").find(c) != std::string_view::npos || (c == '/' && !query)))
+      out += c;
     else if (c == ' ' && query) out += '+';
     else (((out += '%') += kHex[byte >> 4]) += kHex[byte & 15]);
   }
@@ -198,7 +209,8 @@ Value xmlattr(const Value& value, A a) {
   for (const auto& [key, one] : value.dict().entries()) {
     if (one.is_none() || one.is_undefined()) continue;
     check(key.is_text(), "xmlattr: expected names, found ", key.type());
-    check(key.text().find_first_of(" \t\n\r\f\v/>=") == std::string::npos, "Invalid character in attribute name: ", repr(key));
+    check(key.text().find_first_of(" \t\n\r\f\v/>=") == std::string::npos,
+          "Invalid character in attribute name: ", repr(key));
     out += (out.empty() ? "" : " ") + escaped(key) + "=\"" + escaped(one) + "\"";
   }
   return truth(given[0]) && !out.empty() ? " " + out : out;
@@ -268,7 +280,8 @@ Value to_int(const Value& value, A a) {
   if (value.is_float()) return from_real(value.real(), false);
   if (!value.is_text()) return given[0];
   const int64_t base = whole("int", given[1]);
-  if (base != 0 && (base < 2 || base > 36)) return pt::parse_float(value.text()) ? from_real(*pt::parse_float(value.text()), true) : given[0];
+  if (base != 0 && (base < 2 || base > 36))
+    return pt::parse_float(value.text()) ? from_real(*pt::parse_float(value.text()), true) : given[0];
   if (const auto number = pt::parse_int(value.text(), base)) return *number;
   const auto real = pt::parse_float(value.text());
   return real ? from_real(*real, true) : given[0];
@@ -305,7 +318,8 @@ Value round_to(const Value& value, A a) {
     check(digits >= 0, "rounding to places before the point is not supported");
     return *value.integer();
   }
-  const Value scale = arithmetic(Expr::Kind::power, Value(10), given[0]), scaled = arithmetic(Expr::Kind::multiply, value, scale);
+  const Value scale = arithmetic(Expr::Kind::power, Value(10), given[0]),
+              scaled = arithmetic(Expr::Kind::multiply, value, scale);
   if (scaled.integer()) return arithmetic(Expr::Kind::divide, scaled, scale);
   const double real = given[1].text() == "ceil" ? std::ceil(scaled.real()) : std::floor(scaled.real());
   check(std::abs(real) < 9.2e18, "a whole number beyond 64 bits");
@@ -341,10 +355,12 @@ Value last(const Value& value, A a) {
 Value iterator_over(Values items) {
   int below = 0;
   for (const auto& item : items) below = std::max(below, item.depth());
-  return make_iterator([items = std::move(items), at = size_t{0}]() mutable -> std::optional<Value> {
-    if (at >= items.size()) return std::nullopt;
-    return items[at++];
-  }, below);
+  return make_iterator(
+      [items = std::move(items), at = size_t{0}]() mutable -> std::optional<Value> {
+        if (at >= items.size()) return std::nullopt;
+        return items[at++];
+      },
+      below);
 }
 
 Value reverse(const Value& value, A a) {
@@ -357,10 +373,12 @@ Value reverse(const Value& value, A a) {
 }
 
 Value sorted(const Value& value, A a) {
-  const auto given = bind("sort", std::move(a), {{"reverse", Value(false)}, {"case_sensitive", Value(false)}, {"attribute", kNone}});
+  const auto given =
+      bind("sort", std::move(a), {{"reverse", Value(false)}, {"case_sensitive", Value(false)}, {"attribute", kNone}});
   std::vector<Look> looks;
   if (given[2].is_text())
-    for (const auto& part : pt::split(given[2].text(), ",", -1, false)) looks.push_back({path_of(Value(part)), !truth(given[1])});
+    for (const auto& part : pt::split(given[2].text(), ",", -1, false))
+      looks.push_back({path_of(Value(part)), !truth(given[1])});
   else looks.push_back({path_of(given[2]), !truth(given[1])});
   std::vector<std::pair<Value, Value>> keyed;
   for (const auto& item : all_items(value)) {
@@ -369,15 +387,19 @@ Value sorted(const Value& value, A a) {
     keyed.emplace_back(Value::list(std::move(key)), item);
   }
   const bool back = truth(given[0]);
-  std::stable_sort(keyed.begin(), keyed.end(), [&](const auto& x, const auto& y) { return back ? less(y.first, x.first) : less(x.first, y.first); });
+  std::stable_sort(keyed.begin(), keyed.end(), [&](const auto& x, const auto& y) {
+    return back ? less(y.first, x.first) : less(x.first, y.first);
+  });
   Values out;
   for (auto& one : keyed) out.push_back(std::move(one.second));
   return Value::list(std::move(out));
 }
 
 Value dictsort(const Value& value, A a) {
-  const auto given = bind("dictsort", std::move(a), {{"case_sensitive", Value(false)}, {"by", Value("key")}, {"reverse", Value(false)}});
-  check(given[1].is_text() && (given[1].text() == "key" || given[1].text() == "value"), "You can only sort by either \"key\" or \"value\"");
+  const auto given = bind("dictsort", std::move(a),
+                          {{"case_sensitive", Value(false)}, {"by", Value("key")}, {"reverse", Value(false)}});
+  check(given[1].is_text() && (given[1].text() == "key" || given[1].text() == "value"),
+        "You can only sort by either \"key\" or \"value\"");
   if (value.is_undefined()) value.fail_undefined();
   check(value.is_dict(), "dictsort: expected a dict, found ", value.type());
   const size_t by = given[1].text() == "key" ? 0 : 1;
@@ -387,7 +409,9 @@ Value dictsort(const Value& value, A a) {
     const Value& look = by == 0 ? key : one;
     keyed.emplace_back(fold ? ignore_case(look) : look, Value::tuple({key, one}));
   }
-  std::stable_sort(keyed.begin(), keyed.end(), [&](const auto& x, const auto& y) { return back ? less(y.first, x.first) : less(x.first, y.first); });
+  std::stable_sort(keyed.begin(), keyed.end(), [&](const auto& x, const auto& y) {
+    return back ? less(y.first, x.first) : less(x.first, y.first);
+  });
   Values out;
   for (auto& one : keyed) out.push_back(std::move(one.second));
   return Value::list(std::move(out));
@@ -413,16 +437,18 @@ Value unique(const Value& value, A a) {
   const auto given = bind("unique", std::move(a), {{"case_sensitive", Value(false)}, {"attribute", kNone}});
   const Look look{path_of(given[1]), !truth(given[0])};
   auto seen = std::make_shared<Dict>();
-  return make_iterator([value, look, seen, next = Next()]() mutable -> std::optional<Value> {
-    if (!next) next = iterate(value);
-    while (auto item = next()) {
-      const Value key = look(*item);
-      if (seen->find(key)) continue;
-      seen->set(key, kNone);
-      return item;
-    }
-    return std::nullopt;
-  }, value.depth());
+  return make_iterator(
+      [value, look, seen, next = Next()]() mutable -> std::optional<Value> {
+        if (!next) next = iterate(value);
+        while (auto item = next()) {
+          const Value key = look(*item);
+          if (seen->find(key)) continue;
+          seen->set(key, kNone);
+          return item;
+        }
+        return std::nullopt;
+      },
+      value.depth());
 }
 
 Value sum(const Value& value, A a) {
@@ -437,43 +463,48 @@ Value sum(const Value& value, A a) {
 
 Value batch(const Value& value, A a) {
   const auto given = bind("batch", std::move(a), {{"linecount"}, {"fill_with", kNone}});
-  return make_iterator([value, given, next = Next(), held = Values(), done = false]() mutable -> std::optional<Value> {
-    if (done) return std::nullopt;
-    if (!next) next = iterate(value);
-    while (auto item = next()) {
-      std::optional<Value> full;
-      if (equal(Value(held.size()), given[0])) full = Value::list(std::exchange(held, {}));
-      held.push_back(std::move(*item));
-      if (full) return full;
-    }
-    done = true;
-    if (held.empty()) return std::nullopt;
-    if (!given[1].is_none()) {
-      const int64_t most = whole("batch", given[0]);
-      Budget::step(static_cast<size_t>(std::max<int64_t>(0, most)));
-      while (static_cast<int64_t>(held.size()) < most) held.push_back(given[1]);
-    }
-    return Value::list(std::move(held));
-  }, value.depth() + 1);
+  return make_iterator(
+      [value, given, next = Next(), held = Values(), done = false]() mutable -> std::optional<Value> {
+        if (done) return std::nullopt;
+        if (!next) next = iterate(value);
+        while (auto item = next()) {
+          std::optional<Value> full;
+          if (equal(Value(held.size()), given[0])) full = Value::list(std::exchange(held, {}));
+          held.push_back(std::move(*item));
+          if (full) return full;
+        }
+        done = true;
+        if (held.empty()) return std::nullopt;
+        if (!given[1].is_none()) {
+          const int64_t most = whole("batch", given[0]);
+          Budget::step(static_cast<size_t>(std::max<int64_t>(0, most)));
+          while (static_cast<int64_t>(held.size()) < most) held.push_back(given[1]);
+        }
+        return Value::list(std::move(held));
+      },
+      value.depth() + 1);
 }
 
 Value slice(const Value& value, A a) {
   const auto given = bind("slice", std::move(a), {{"slices"}, {"fill_with", kNone}});
-  return make_iterator([value, given, all = Values(), number = int64_t{0}, offset = int64_t{0}, started = false]() mutable -> std::optional<Value> {
-    if (!started) all = all_items(value);
-    started = true;
-    const int64_t slices = whole("slice", given[0]), count = static_cast<int64_t>(all.size());
-    check(slices != 0, "integer division or modulo by zero");
-    if (number >= slices) return std::nullopt;
-    const int64_t each = count / slices, extra = count % slices;
-    const int64_t begin = offset + number * each;
-    if (number < extra) ++offset;
-    const int64_t end = offset + (number + 1) * each;
-    Values out(all.begin() + begin, all.begin() + end);
-    if (!given[1].is_none() && number >= extra) out.push_back(given[1]);
-    ++number;
-    return Value::list(std::move(out));
-  }, value.depth() + 1);
+  return make_iterator(
+      [value, given, all = Values(), number = int64_t{0}, offset = int64_t{0},
+       started = false]() mutable -> std::optional<Value> {
+        if (!started) all = all_items(value);
+        started = true;
+        const int64_t slices = whole("slice", given[0]), count = static_cast<int64_t>(all.size());
+        check(slices != 0, "integer division or modulo by zero");
+        if (number >= slices) return std::nullopt;
+        const int64_t each = count / slices, extra = count % slices;
+        const int64_t begin = offset + number * each;
+        if (number < extra) ++offset;
+        const int64_t end = offset + (number + 1) * each;
+        Values out(all.begin() + begin, all.begin() + end);
+        if (!given[1].is_none() && number >= extra) out.push_back(given[1]);
+        ++number;
+        return Value::list(std::move(out));
+      },
+      value.depth() + 1);
 }
 
 /// One group of groupby: a tuple whose parts have names.
@@ -499,7 +530,8 @@ struct Group : Object {
 };
 
 Value groupby(const Value& value, A a) {
-  const auto given = bind("groupby", std::move(a), {{"attribute"}, {"default", kNone}, {"case_sensitive", Value(false)}});
+  const auto given =
+      bind("groupby", std::move(a), {{"attribute"}, {"default", kNone}, {"case_sensitive", Value(false)}});
   const Look look{path_of(given[0]), !truth(given[2]), given[1]}, plain{path_of(given[0]), false, given[1]};
   std::vector<std::pair<Value, Value>> keyed;
   for (const auto& item : all_items(value)) keyed.emplace_back(look(item), item);
@@ -518,12 +550,14 @@ Value groupby(const Value& value, A a) {
 
 Value items(const Value& value, A a) {
   no_arguments("items", std::move(a));
-  return make_iterator([value, next = Next()]() mutable -> std::optional<Value> {
-    if (value.is_undefined()) return std::nullopt;
-    check(value.is_dict(), "Can only get item pairs from a mapping.");
-    if (!next) next = iterate(call(*builtin_attribute(value, "items"), {}));
-    return next();
-  }, value.depth());
+  return make_iterator(
+      [value, next = Next()]() mutable -> std::optional<Value> {
+        if (value.is_undefined()) return std::nullopt;
+        check(value.is_dict(), "Can only get item pairs from a mapping.");
+        if (!next) next = iterate(call(*builtin_attribute(value, "items"), {}));
+        return next();
+      },
+      value.depth());
 }
 
 Value attribute(const Value& value, A a) {
@@ -553,48 +587,55 @@ std::string name_argument(const Value& value, const char* what) {
 
 Value mapped(const Value& value, A a) {
   const int below = deepest(value, a);
-  return make_iterator([value, a = std::move(a), next = Next(), look = std::optional<Look>(), started = false]() mutable -> std::optional<Value> {
-    if (!truth(value)) return std::nullopt;
-    if (!started && a.positional.empty()) {
-      const auto given = bind("map", a, {{"attribute"}, {"default", kNone}});
-      look = Look{path_of(given[0]), false, given[1]};
-    }
-    if (!started) next = iterate(value);
-    started = true;
-    const auto item = next();
-    if (!item) return std::nullopt;
-    if (look) return (*look)(*item);
-    A rest{Values(a.positional.begin() + 1, a.positional.end()), a.named};
-    return apply_filter(name_argument(a.positional[0], "filter"), *item, std::move(rest));
-  }, below);
+  return make_iterator(
+      [value, a = std::move(a), next = Next(), look = std::optional<Look>(),
+       started = false]() mutable -> std::optional<Value> {
+        if (!truth(value)) return std::nullopt;
+        if (!started && a.positional.empty()) {
+          const auto given = bind("map", a, {{"attribute"}, {"default", kNone}});
+          look = Look{path_of(given[0]), false, given[1]};
+        }
+        if (!started) next = iterate(value);
+        started = true;
+        const auto item = next();
+        if (!item) return std::nullopt;
+        if (look) return (*look)(*item);
+        A rest{Values(a.positional.begin() + 1, a.positional.end()), a.named};
+        return apply_filter(name_argument(a.positional[0], "filter"), *item, std::move(rest));
+      },
+      below);
 }
 
 /// select, reject and their kin of an attribute.
 Value chosen(const Value& value, A a, bool wanted, bool by_attribute) {
   const int below = deepest(value, a);
-  return make_iterator([value, a = std::move(a), wanted, by_attribute, next = Next()]() mutable -> std::optional<Value> {
-    if (!truth(value)) return std::nullopt;
-    check(!by_attribute || !a.positional.empty(), "Missing parameter for attribute name");
-    const size_t off = by_attribute ? 1 : 0;
-    const Look look{by_attribute ? path_of(a.positional[0]) : Values()};
-    if (!next) next = iterate(value);
-    while (auto item = next()) {
-      const Value seen = look(*item);
-      bool fits = false;
-      if (a.positional.size() <= off) {
-        fits = truth(seen);
-      } else {
-        A rest{Values(a.positional.begin() + static_cast<std::ptrdiff_t>(off) + 1, a.positional.end()), a.named};
-        fits = apply_test(name_argument(a.positional[off], "test"), seen, std::move(rest));
-      }
-      if (fits == wanted) return item;
-    }
-    return std::nullopt;
-  }, below);
+  return make_iterator(
+      [value, a = std::move(a), wanted, by_attribute, next = Next()]() mutable -> std::optional<Value> {
+        if (!truth(value)) return std::nullopt;
+        check(!by_attribute || !a.positional.empty(), "Missing parameter for attribute name");
+        const size_t off = by_attribute ? 1 : 0;
+        const Look look{by_attribute ? path_of(a.positional[0]) : Values()};
+        if (!next) next = iterate(value);
+        while (auto item = next()) {
+          const Value seen = look(*item);
+          bool fits = false;
+          if (a.positional.size() <= off) {
+            fits = truth(seen);
+          } else {
+            A rest{Values(a.positional.begin() + static_cast<std::ptrdiff_t>(off) + 1, a.positional.end()), a.named};
+            fits = apply_test(name_argument(a.positional[off], "test"), seen, std::move(rest));
+          }
+          if (fits == wanted) return item;
+        }
+        return std::nullopt;
+      },
+      below);
 }
 
 Value json(const Value& value, A a) {
-  const auto given = bind("tojson", std::move(a), {{"ensure_ascii", Value(false)}, {"indent", kNone}, {"separators", kNone}, {"sort_keys", Value(false)}});
+  const auto given =
+      bind("tojson", std::move(a),
+           {{"ensure_ascii", Value(false)}, {"indent", kNone}, {"separators", kNone}, {"sort_keys", Value(false)}});
   JsonOptions options{.ascii = truth(given[0]), .sorted = truth(given[3])};
   if (given[1].is_text()) options.indent = given[1].text();
   else if (!given[1].is_none()) options.indent = pt::justify("", whole("tojson", given[1]), " ", -1);
@@ -621,7 +662,8 @@ const std::map<std::string, Filter>& filters() {
       {"attr", attribute},
       {"batch", batch},
       {"capitalize", [](V v, A a) { return no_arguments("capitalize", std::move(a)), by_method(v, "capitalize"); }},
-      {"center", [](V v, A a) { return by_method(v, "center", {bind("center", std::move(a), {{"width", Value(80)}}), {}}); }},
+      {"center",
+       [](V v, A a) { return by_method(v, "center", {bind("center", std::move(a), {{"width", Value(80)}}), {}}); }},
       {"count", count},
       {"d", defaulted},
       {"default", defaulted},
@@ -631,7 +673,8 @@ const std::map<std::string, Filter>& filters() {
       {"filesizeformat", filesizeformat},
       {"first", first},
       {"float", to_float},
-      {"forceescape", [](V v, A a) { return no_arguments("forceescape", std::move(a)), Value(pt::escape_html(to_text(v)), true); }},
+      {"forceescape",
+       [](V v, A a) { return no_arguments("forceescape", std::move(a)), Value(pt::escape_html(to_text(v)), true); }},
       {"format", formatted},
       {"groupby", groupby},
       {"indent", indent},

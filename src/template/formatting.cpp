@@ -42,12 +42,15 @@ std::string in_field(const std::string& sign, const std::string& digits, const S
   if (align == '^') {
     const int64_t missing = spec.width - static_cast<int64_t>(pt::length(whole));
     if (missing <= 0) return whole;
-    return pt::justify(pt::justify(whole, spec.width - (missing - missing / 2), spec.fill, 1), spec.width, spec.fill, -1);
+    return pt::justify(pt::justify(whole, spec.width - (missing - missing / 2), spec.fill, 1), spec.width, spec.fill,
+                       -1);
   }
   return pt::justify(whole, spec.width, spec.fill, align == '<' ? -1 : 1);
 }
 
-std::string sign_of(bool negative, const Spec& spec) { return negative ? "-" : spec.sign == '-' ? "" : std::string(1, spec.sign); }
+std::string sign_of(bool negative, const Spec& spec) {
+  return negative ? "-" : spec.sign == '-' ? "" : std::string(1, spec.sign);
+}
 
 std::string whole_digits(uint64_t value, char type) {
   if (type == 'c') {
@@ -69,11 +72,13 @@ std::string whole_digits(uint64_t value, char type) {
 std::string whole_text(int64_t value, const Spec& spec) {
   const char type = spec.type ? spec.type : 'd';
   const bool negative = value < 0;
-  std::string digits = whole_digits(negative ? 0 - static_cast<uint64_t>(value) : static_cast<uint64_t>(value), type == 'n' ? 'd' : type);
+  std::string digits = whole_digits(negative ? 0 - static_cast<uint64_t>(value) : static_cast<uint64_t>(value),
+                                    type == 'n' ? 'd' : type);
   if (spec.grouping) digits = grouped(digits, spec.grouping, type == 'd' ? 3 : 4);
   std::string sign = type == 'c' ? "" : sign_of(negative, spec);
   if (spec.alternate && type != 'd') sign += std::string("0") + type;
-  check(!(spec.grouping && spec.align == '=' && spec.fill == "0"), "grouped digits padded with zeros are not supported");
+  check(!(spec.grouping && spec.align == '=' && spec.fill == "0"),
+        "grouped digits padded with zeros are not supported");
   return in_field(sign, digits, spec, type == 'c' ? '<' : '>');
 }
 
@@ -93,7 +98,8 @@ std::string real_text(double value, const Spec& spec) {
     char form[16] = "%.*f", buffer[640];
     form[3] = type == '%' ? 'f' : type;
     if (spec.alternate) std::snprintf(form, sizeof form, "%%#.*%c", type == '%' ? 'f' : type);
-    std::snprintf(buffer, sizeof buffer, form, static_cast<int>(spec.precision < 0 ? 6 : spec.precision), type == '%' ? size * 100 : size);
+    std::snprintf(buffer, sizeof buffer, form, static_cast<int>(spec.precision < 0 ? 6 : spec.precision),
+                  type == '%' ? size * 100 : size);
     digits = buffer;
     if (type == '%') digits += '%';
   }
@@ -126,7 +132,8 @@ class Percent {
       Budget::step(1 + out.size() / 256);
     }
     const bool mapping = values_.is_dict() || values_.is_list() || values_.is_object();
-    check(values_.is_tuple() ? next_ == left_.size() : next_ == 1 || named_ || mapping, "not all arguments converted during string formatting");
+    check(values_.is_tuple() ? next_ == left_.size() : next_ == 1 || named_ || mapping,
+          "not all arguments converted during string formatting");
     return out;
   }
 
@@ -197,13 +204,17 @@ class Percent {
       if (zero) spec.align = '=', spec.fill = "0";
     };
     switch (spec.type) {
-      case 's': case 'r': case 'a': {
+      case 's':
+      case 'r':
+      case 'a': {
         check(spec.type != 'a', "%a is not supported");
         std::string text = spec.type == 's' ? to_text(value) : repr(value);
         if (spec.precision >= 0) text.resize(pt::byte_of(text, static_cast<size_t>(spec.precision)));
         return in_field("", text, spec, '>');
       }
-      case 'd': case 'i': case 'u': {
+      case 'd':
+      case 'i':
+      case 'u': {
         if (value.is_undefined()) value.fail_undefined();
         check(value.number().has_value(), "%", spec.type, " format: a real number is required, not ", value.type());
         fill_zeros();
@@ -212,13 +223,20 @@ class Percent {
         spec.type = 'd';
         return whole_text(value.is_float() ? static_cast<int64_t>(value.real()) : *value.integer(), spec);
       }
-      case 'x': case 'X': case 'o': {
+      case 'x':
+      case 'X':
+      case 'o': {
         check(value.integer().has_value(), "%", spec.type, " format: an integer is required, not ", value.type());
         check(spec.precision < 0, "a precision of whole numbers is not supported");
         fill_zeros();
         return whole_text(*value.integer(), spec);
       }
-      case 'e': case 'E': case 'f': case 'F': case 'g': case 'G': {
+      case 'e':
+      case 'E':
+      case 'f':
+      case 'F':
+      case 'g':
+      case 'G': {
         if (value.is_undefined()) value.fail_undefined();
         check(value.number().has_value(), "must be real number, not ", value.type());
         fill_zeros();
@@ -248,7 +266,9 @@ class Percent {
 Spec parse_spec(const std::string& text) {
   Spec spec;
   size_t at = 0;
-  const auto is_align = [&](size_t i) { return i < text.size() && std::string_view("<>=^").find(text[i]) != std::string_view::npos; };
+  const auto is_align = [&](size_t i) {
+    return i < text.size() && std::string_view("<>=^").find(text[i]) != std::string_view::npos;
+  };
   if (!text.empty() && is_align(pt::next(text, 0))) {
     spec.fill = text.substr(0, pt::next(text, 0));
     at = spec.fill.size();
@@ -256,7 +276,9 @@ Spec parse_spec(const std::string& text) {
   } else if (is_align(0)) {
     spec.align = text[at++];
   }
-  const auto have = [&](std::string_view set) { return at < text.size() && set.find(text[at]) != std::string_view::npos; };
+  const auto have = [&](std::string_view set) {
+    return at < text.size() && set.find(text[at]) != std::string_view::npos;
+  };
   if (have("+- ")) spec.sign = text[at++];
   check(!have("z"), "the format option z is not supported");
   if (have("#")) spec.alternate = true, ++at;
@@ -286,7 +308,8 @@ std::string formatted(const Value& value, const std::string& text) {
   if (text.empty()) return to_text(value);
   if (value.is_text()) {
     const Spec spec = parse_spec(text);
-    check((spec.type == 0 || spec.type == 's') && spec.sign == '-' && !spec.alternate && !spec.grouping && text[0] != '-' && spec.align != '=',
+    check((spec.type == 0 || spec.type == 's') && spec.sign == '-' && !spec.alternate && !spec.grouping &&
+              text[0] != '-' && spec.align != '=',
           "Invalid format specifier '", text, "' for object of type 'str'");
     std::string shown = value.text();
     if (spec.precision >= 0) shown.resize(pt::byte_of(shown, static_cast<size_t>(spec.precision)));
@@ -296,11 +319,12 @@ std::string formatted(const Value& value, const std::string& text) {
   Spec spec = parse_spec(text);
   const bool real = spec.type != 0 && std::string_view("eEfFgG%").find(spec.type) != std::string_view::npos;
   if (value.is_float() || real) {
-    check(spec.type == 0 || real || spec.type == 'n', "Unknown format code '", spec.type, "' for object of type 'float'");
+    check(spec.type == 0 || real || spec.type == 'n', "Unknown format code '", spec.type,
+          "' for object of type 'float'");
     return real_text(*value.number(), spec);
   }
-  check(spec.type == 0 || std::string_view("bcdoxXn").find(spec.type) != std::string_view::npos, "Unknown format code '", spec.type,
-        "' for object of type 'int'");
+  check(spec.type == 0 || std::string_view("bcdoxXn").find(spec.type) != std::string_view::npos,
+        "Unknown format code '", spec.type, "' for object of type 'int'");
   check(spec.precision < 0, "Precision not allowed in integer format specifier");
   if (value.is_bool() && spec.type == 0) spec.type = 'd';
   return whole_text(*value.integer(), spec);
@@ -375,7 +399,8 @@ class Braces {
       }
       check(name[at] == '[', "Only '.' or '[' may follow ']' in format field specifier");
       const size_t end = name.find(']', at);
-      check(end != std::string::npos && end > at + 1, end == std::string::npos ? "Missing ']' in format string" : "Empty attribute in format string");
+      check(end != std::string::npos && end > at + 1,
+            end == std::string::npos ? "Missing ']' in format string" : "Empty attribute in format string");
       const std::string key = name.substr(at + 1, end - at - 1);
       const bool number = key.find_first_not_of("0123456789") == std::string::npos && key.size() < 18;
       out = get_item(out, number ? Value(int64_t{std::stoll(key)}) : Value(key));
@@ -392,7 +417,8 @@ class Braces {
       fail("no value for the format key '", name, "'");
     }
     check(name.size() < 9, "Too many decimal digits in format string");
-    check(name.empty() ? !counted_by_hand_ : !counted_, "cannot switch between manual field specification and automatic field numbering");
+    check(name.empty() ? !counted_by_hand_ : !counted_,
+          "cannot switch between manual field specification and automatic field numbering");
     (name.empty() ? counted_ : counted_by_hand_) = true;
     const size_t place = name.empty() ? next_++ : std::stoul(name);
     check(place < arguments_.positional.size(), "Replacement index ", place, " out of range for positional args tuple");
@@ -488,9 +514,12 @@ class Json {
   }
   std::string object(const Dict& dict) {
     auto entries = dict.entries();
-    if (options_.sorted) std::stable_sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return less(a.first, b.first); });
-    return between("{", "}", entries.size(),
-                   [&](size_t i) { return json_key(entries[i].first, options_.ascii) + options_.key_separator + of(entries[i].second); });
+    if (options_.sorted)
+      std::stable_sort(entries.begin(), entries.end(),
+                       [](const auto& a, const auto& b) { return less(a.first, b.first); });
+    return between("{", "}", entries.size(), [&](size_t i) {
+      return json_key(entries[i].first, options_.ascii) + options_.key_separator + of(entries[i].second);
+    });
   }
   const JsonOptions& options_;
   int depth_ = 0;
@@ -503,7 +532,9 @@ Value percent_format(const Value& format, const Value& values) {
   return Percent(format.text(), values).run();
 }
 
-std::string brace_format(const std::string& format, const Arguments& arguments) { return Braces(arguments).run(format, 0); }
+std::string brace_format(const std::string& format, const Arguments& arguments) {
+  return Braces(arguments).run(format, 0);
+}
 
 std::string to_json(const Value& value, const JsonOptions& options) { return Json(options).of(value); }
 

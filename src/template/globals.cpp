@@ -24,7 +24,8 @@ Value range(Arguments arguments) {
   if (given.size() == 2) given.push_back(1);
   check(given[2] != 0, "range() arg 3 must not be zero");
   auto out = std::make_shared<Range>(given[0], given[1], given[2]);
-  check(out->count() <= kLongestRange, "Range too big. The sandbox blocks ranges larger than MAX_RANGE (", kLongestRange, ").");
+  check(out->count() <= kLongestRange, "Range too big. The sandbox blocks ranges larger than MAX_RANGE (",
+        kLongestRange, ").");
   return object(std::move(out));
 }
 
@@ -111,8 +112,8 @@ std::string Namespace::repr() {
 }
 
 void Namespace::set(const std::string& name, Value value) {
-  check(!name.starts_with('_'), "Chat templates cannot store underscore-prefixed attributes on a namespace, but got ", python_text::repr(name),
-        ". Please rename the attribute.");
+  check(!name.starts_with('_'), "Chat templates cannot store underscore-prefixed attributes on a namespace, but got ",
+        python_text::repr(name), ". Please rename the attribute.");
   attributes.set(Value(name), std::move(value));
 }
 
@@ -140,12 +141,16 @@ std::map<std::string, Value> global_functions(Namespaces& namespaces, const Cloc
     check(!arguments.positional.empty(), "at least one item has to be provided");
     return object(std::make_shared<Cycler>(std::move(arguments.positional)));
   });
-  add("raise_exception", [](Arguments arguments) -> Value { throw Error(to_text(bind("raise_exception", std::move(arguments), {{"message"}})[0])); });
-  add("lipsum", [](Arguments) -> Value { fail("lipsum() is not supported: a template gives the same text at every run"); });
+  add("raise_exception", [](Arguments arguments) -> Value {
+    throw Error(to_text(bind("raise_exception", std::move(arguments), {{"message"}})[0]));
+  });
+  add("lipsum",
+      [](Arguments) -> Value { fail("lipsum() is not supported: a template gives the same text at every run"); });
   add("strftime_now", [clock](Arguments arguments) -> Value {
     const Value format = bind("strftime_now", std::move(arguments), {{"format"}})[0];
     check(format.is_text(), "strftime_now(): expected a str, found ", format.type());
-    check(static_cast<bool>(clock), "strftime_now: the template asks for today's date, which would differ from run to run; "
+    check(static_cast<bool>(clock),
+          "strftime_now: the template asks for today's date, which would differ from run to run; "
           "set data.chat_date: YYYY-MM-DD");
     return clock(format.text());
   });

@@ -18,7 +18,8 @@ constexpr int kDeepestRun = 1200;  ///< statements, expressions and calls within
 
 /// The variables of one call of a function.
 struct Activation {
-  Activation(int slots, std::shared_ptr<Activation> around) : values(static_cast<size_t>(slots)), outer(std::move(around)) {}
+  Activation(int slots, std::shared_ptr<Activation> around)
+      : values(static_cast<size_t>(slots)), outer(std::move(around)) {}
   Values values;
   std::shared_ptr<Activation> outer;
 };
@@ -29,12 +30,15 @@ enum class Flow { on, break_loop, continue_loop };
 class Interpreter;
 
 struct Macro : Object {
-  Macro(Interpreter& runner, const Stmt& source, Here around) : interpreter(runner), statement(source), closure(std::move(around)) {}
+  Macro(Interpreter& runner, const Stmt& source, Here around)
+      : interpreter(runner), statement(source), closure(std::move(around)) {}
   std::string type() const override { return "Macro"; }
   bool callable() const override { return true; }
   Value call(Arguments arguments) override;
   std::optional<Value> attribute(const std::string& name) override;
-  std::string repr() override { return statement.kind == S::macro ? "<Macro '" + statement.name + "'>" : "<Macro anonymous>"; }
+  std::string repr() override {
+    return statement.kind == S::macro ? "<Macro '" + statement.name + "'>" : "<Macro anonymous>";
+  }
   Interpreter& interpreter;
   const Stmt& statement;
   Here closure;
@@ -106,7 +110,8 @@ struct Loop : Object {
 
 class Interpreter {
  public:
-  Interpreter(const SyntaxTree& tree, const Variables& variables, const Clock& clock) : tree_(tree), globals_(global_functions(namespaces_, clock)) {
+  Interpreter(const SyntaxTree& tree, const Variables& variables, const Clock& clock)
+      : tree_(tree), globals_(global_functions(namespaces_, clock)) {
     for (const auto& [name, value] : variables) globals_[name] = value;
   }
   ~Interpreter() {
@@ -177,8 +182,8 @@ class Interpreter {
   }
 
   /// Assigns to names, namespaces and tuples of them. `places`: slots instead of the target's own, in its order.
-  void assign(const Expr& target, const Value& value, const Here& here, const std::vector<std::pair<std::string, Slot>>* places = nullptr,
-              size_t* next_place = nullptr) {
+  void assign(const Expr& target, const Value& value, const Here& here,
+              const std::vector<std::pair<std::string, Slot>>* places = nullptr, size_t* next_place = nullptr) {
     if (target.kind == E::name) {
       at(places ? (*places)[(*next_place)++].second : target.slot, here) = value;
       return;
@@ -195,7 +200,8 @@ class Interpreter {
       items.push_back(std::move(*item));
     }
     check(items.size() <= target.parts.size(), "too many values to unpack (expected ", target.parts.size(), ")");
-    check(items.size() == target.parts.size(), "not enough values to unpack (expected ", target.parts.size(), ", got ", items.size(), ")");
+    check(items.size() == target.parts.size(), "not enough values to unpack (expected ", target.parts.size(), ", got ",
+          items.size(), ")");
     for (size_t i = 0; i < items.size(); ++i) assign(*target.parts[i], items[i], here, places, next_place);
   }
   static Namespace& namespace_of(const Expr& target, const Here& here) {
@@ -233,7 +239,8 @@ class Interpreter {
   }
   void write(const std::string& text) {
     Budget::text(text.size());
-    check(out_->size() + text.size() <= Budget::kLongestText, "the template writes more than ", Budget::kLongestText, " bytes");
+    check(out_->size() + text.size() <= Budget::kLongestText, "the template writes more than ", Budget::kLongestText,
+          " bytes");
     *out_ += text;
   }
   void write_text(const Value& value) {
@@ -254,7 +261,8 @@ class Interpreter {
     place_ = s.place;
     switch (s.kind) {
       case S::output:
-        for (const auto& part : s.parts) write(part->kind == E::constant && part->value.is_text() ? part->value.text() : to_text(eval(*part, here)));
+        for (const auto& part : s.parts)
+          write(part->kind == E::constant && part->value.is_text() ? part->value.text() : to_text(eval(*part, here)));
         return Flow::on;
       case S::set: {
         check_namespaces(*s.parts[0], here);
@@ -330,18 +338,20 @@ class Interpreter {
     if (!s.parts[2]) return items;
     const Here here = activation(s.test_slots, outer);
     const auto next = std::make_shared<Next>();
-    return make_iterator([this, &s, here, items, next]() -> std::optional<Value> {
-      if (!*next) {
-        enter(s.test_scope, here);
-        *next = iterate(items);
-      }
-      while (auto item = (*next)()) {
-        size_t place = 0;
-        assign(*s.parts[0], *item, here, &s.visible, &place);
-        if (truth(eval(*s.parts[2], here))) return item;
-      }
-      return std::nullopt;
-    }, items.depth());
+    return make_iterator(
+        [this, &s, here, items, next]() -> std::optional<Value> {
+          if (!*next) {
+            enter(s.test_scope, here);
+            *next = iterate(items);
+          }
+          while (auto item = (*next)()) {
+            size_t place = 0;
+            assign(*s.parts[0], *item, here, &s.visible, &place);
+            if (truth(eval(*s.parts[2], here))) return item;
+          }
+          return std::nullopt;
+        },
+        items.depth());
   }
 
   Flow iterate_loop(const Stmt& s, const Here& here, const Value& items, int level, const Here& outer) {
@@ -351,7 +361,8 @@ class Interpreter {
     while (loop->advance()) {
       place_ = s.place;
       assign(*s.parts[0], loop->current, here);
-      if (s.loop_slot >= 0) here->values[static_cast<size_t>(s.loop_slot)] = Value(std::static_pointer_cast<Object>(loop));
+      if (s.loop_slot >= 0)
+        here->values[static_cast<size_t>(s.loop_slot)] = Value(std::static_pointer_cast<Object>(loop));
       enter(s.enter, here);
       const Flow flow = body(s.bodies[0], here);
       if (flow == Flow::break_loop) break;
@@ -380,14 +391,16 @@ class Interpreter {
     const Expr& expr = *s.parts[0];
     const Value function = eval(*expr.parts[0], here);
     Arguments given = arguments(expr.arguments, here);
-    for (const auto& [name, value] : given.named) check(name != "caller", "got multiple values for keyword argument 'caller'");
+    for (const auto& [name, value] : given.named)
+      check(name != "caller", "got multiple values for keyword argument 'caller'");
     given.named.emplace_back("caller", caller);
     place_ = s.place;
     write_text(call(function, std::move(given)));
   }
 
   void run_block(const Stmt& s, const Here& here) {
-    const auto found = std::find_if(tree_.blocks.begin(), tree_.blocks.end(), [&](const auto& block) { return block.first == s.name; });
+    const auto found = std::find_if(tree_.blocks.begin(), tree_.blocks.end(),
+                                    [&](const auto& block) { return block.first == s.name; });
     std::map<std::string, Value> seen;
     const auto* outer = block_variables_;
     if (s.scoped) {
@@ -420,7 +433,8 @@ class Interpreter {
       check(more.is_dict(), "argument after ** must be a mapping, not ", more.type());
       for (const auto& [name, value] : more.dict().entries()) {
         check(name.is_text(), "keywords must be strings");
-        for (const auto& other : out.named) check(other.first != name.text(), "got multiple values for keyword argument '", name.text(), "'");
+        for (const auto& other : out.named)
+          check(other.first != name.text(), "got multiple values for keyword argument '", name.text(), "'");
         out.named.emplace_back(name.text(), value);
       }
     }
@@ -428,7 +442,9 @@ class Interpreter {
   }
 
   Value eval_filter(const Expr& e, const Here& here, const Value* input) {
-    const Value value = e.parts[0] ? (e.parts[0]->kind == E::filter ? eval_filter(*e.parts[0], here, input) : eval(*e.parts[0], here)) : *input;
+    const Value value =
+        e.parts[0] ? (e.parts[0]->kind == E::filter ? eval_filter(*e.parts[0], here, input) : eval(*e.parts[0], here))
+                   : *input;
     Arguments given = arguments(e.arguments, here);
     place_ = e.place;
     return apply_filter(e.name, value, std::move(given));
@@ -475,7 +491,8 @@ class Interpreter {
       case E::conditional:
         if (truth(eval(*e.parts[0], here))) return eval(*e.parts[1], here);
         if (e.parts[2]) return eval(*e.parts[2], here);
-        return Value::undefined(cat("the inline if-expression on line ", e.place.line, " evaluated to false and no else section was defined."));
+        return Value::undefined(cat("the inline if-expression on line ", e.place.line,
+                                    " evaluated to false and no else section was defined."));
       default: return operation(e, here);
     }
   }
@@ -581,7 +598,8 @@ Value Interpreter::call_macro(const Macro& macro, Arguments given) {
       }
     return out;
   };
-  Values values(given.positional.begin(), given.positional.begin() + static_cast<std::ptrdiff_t>(std::min(count, given.positional.size())));
+  Values values(given.positional.begin(),
+                given.positional.begin() + static_cast<std::ptrdiff_t>(std::min(count, given.positional.size())));
   bool explicit_caller = false;
   for (size_t i = 0; i < count; ++i) explicit_caller = explicit_caller || s.values[i]->name == "caller";
   while (values.size() < count) values.push_back(take(s.values[values.size()]->name));
@@ -592,7 +610,8 @@ Value Interpreter::call_macro(const Macro& macro, Arguments given) {
   }
   if (!s.takes_named && !given.named.empty())
     fail("macro '", name, "' takes no keyword argument '", given.named.front().first, "'");
-  check(s.takes_positional || given.positional.size() <= count, "macro '", name, "' takes not more than ", count, " argument(s)");
+  check(s.takes_positional || given.positional.size() <= count, "macro '", name, "' takes not more than ", count,
+        " argument(s)");
 
   const Place called = place_;
   Value out = captured([&] {
@@ -613,8 +632,9 @@ Value Interpreter::call_macro(const Macro& macro, Arguments given) {
       Value& place = at(s.values[i]->slot, here);
       if (!place.is_missing()) continue;
       const size_t first_default = count - s.defaults.size();
-      Value fallback = i >= first_default ? eval(*s.defaults[i - first_default], here)
-                                          : Value::undefined(cat("parameter '", s.values[i]->name, "' was not provided"));
+      Value fallback = i >= first_default
+                           ? eval(*s.defaults[i - first_default], here)
+                           : Value::undefined(cat("parameter '", s.values[i]->name, "' was not provided"));
       at(s.values[i]->slot, here) = std::move(fallback);
     }
     body(s.bodies[0], here);
@@ -631,7 +651,9 @@ Value Loop::call(Arguments arguments) {
 }
 
 Value Loop::method(const std::string& name, Value (Loop::*body)(Arguments)) {
-  return make_function(name, [this, body, keep = shared_from_this()](Arguments arguments) { return (this->*body)(std::move(arguments)); });
+  return make_function(name, [this, body, keep = shared_from_this()](Arguments arguments) {
+    return (this->*body)(std::move(arguments));
+  });
 }
 
 std::optional<Value> Loop::attribute(const std::string& name) {

@@ -65,7 +65,8 @@ class Lexer {
   }
 
   size_t skip_space(size_t at) const {
-    while (at < text_.size() && python_text::is_space(python_text::code_at(text_, at))) at = python_text::next(text_, at);
+    while (at < text_.size() && python_text::is_space(python_text::code_at(text_, at)))
+      at = python_text::next(text_, at);
     return at;
   }
 
@@ -113,7 +114,8 @@ class Lexer {
     if (sign == '+' || output) return text;
     const size_t line = text.rfind('\n') + 1;  // npos + 1 is 0
     if (line == 0 && !line_starts_) return text;
-    return python_text::strip(text.substr(line), python_text::Side::both, std::nullopt).empty() ? text.substr(0, line) : text;
+    return python_text::strip(text.substr(line), python_text::Side::both, std::nullopt).empty() ? text.substr(0, line)
+                                                                                                : text;
   }
 
   /// Behind a tag that ends at `at`; -%} and its like take the white space after it, others a line break.
@@ -221,12 +223,14 @@ class Lexer {
     if (real > begin) {
       at_ = real;
       const auto value = python_text::parse_float(text_.substr(begin, real - begin));
-      if (!value || *value > 1.7976931348623157e308) complain(begin, "the number ", text_.substr(begin, real - begin), " is beyond a float");
+      if (!value || *value > 1.7976931348623157e308)
+        complain(begin, "the number ", text_.substr(begin, real - begin), " is beyond a float");
       add(Kind::real, begin, text_.substr(begin, real - begin)).real = *value;
       return;
     }
     size_t end = begin;
-    for (const auto& [prefix, allowed] : {std::pair{'x', "0123456789abcdefABCDEF"}, std::pair{'o', "01234567"}, std::pair{'b', "01"}}) {
+    for (const auto& [prefix, allowed] :
+         {std::pair{'x', "0123456789abcdefABCDEF"}, std::pair{'o', "01234567"}, std::pair{'b', "01"}}) {
       if (text_[begin] != '0' || begin + 1 >= text_.size() || std::tolower(text_[begin + 1]) != prefix) continue;
       const size_t first = begin + 2 + (starts(begin + 2, "_") ? 1 : 0), last = digits(first, allowed);
       if (last > first) end = last;
@@ -245,9 +249,10 @@ class Lexer {
   }
 
   void symbol() {
-    static const char* kSymbols[] = {"//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[", "]", "(", ")",
-                                     "{",  "}",  ">",  "<",  "=",  ".",  ":", "|", ",", ";"};
-    const auto* found = std::find_if(std::begin(kSymbols), std::end(kSymbols), [&](const char* one) { return starts(at_, one); });
+    static const char* kSymbols[] = {"//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[",
+                                     "]",  "(",  ")",  "{",  "}",  ">",  "<", "=", ".", ":", "|", ",", ";"};
+    const auto* found =
+        std::find_if(std::begin(kSymbols), std::end(kSymbols), [&](const char* one) { return starts(at_, one); });
     if (found == std::end(kSymbols)) {
       const size_t end = python_text::next(text_, at_);
       complain(at_, "unexpected character ", python_text::repr(text_.substr(at_, end - at_)));
@@ -273,7 +278,8 @@ class Lexer {
     add(Kind::text, begin, unescaped(begin + 1, end));
   }
 
-  /// Python's escapes. A character beyond ASCII after a backslash is its own escape there, so the backslash stays before that text.
+  /// Python's escapes. A character beyond ASCII after a backslash is its own escape there, so the backslash stays
+  /// before that text.
   std::string unescaped(size_t at, size_t end) {
     std::string out;
     while (at < end) {
@@ -296,7 +302,8 @@ class Lexer {
         if (last != at + 2 + count) complain(at, "truncated \\", c, " escape");
         at = last;
       } else if (c == 'N' || static_cast<unsigned char>(c) >= 0x80) {
-        complain(at, c == 'N' ? "\\N{...} is not supported" : "a backslash before a character beyond ASCII is not supported");
+        complain(at, c == 'N' ? "\\N{...} is not supported"
+                              : "a backslash before a character beyond ASCII is not supported");
       } else {
         out += '\\';
         ++at;

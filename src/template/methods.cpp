@@ -21,7 +21,8 @@ void no_names(const char* method, const Arguments& arguments) {
 Values positional(const char* method, Arguments arguments, size_t least, size_t most) {
   no_names(method, arguments);
   const size_t given = arguments.positional.size();
-  check(given >= least && given <= most, method, "() takes ", least == most ? cat(least) : cat(least, " to ", most), " arguments, found ", given);
+  check(given >= least && given <= most, method, "() takes ", least == most ? cat(least) : cat(least, " to ", most),
+        " arguments, found ", given);
   arguments.positional.resize(most);
   return std::move(arguments.positional);
 }
@@ -98,7 +99,9 @@ Value count_in(const std::string& text, Arguments arguments) {
   if (!part) return 0;
   if (wanted.empty()) return pt::length(part->text) + 1;
   int64_t count = 0;
-  for (size_t at = part->text.find(wanted); at != std::string_view::npos; at = part->text.find(wanted, at + wanted.size())) ++count;
+  for (size_t at = part->text.find(wanted); at != std::string_view::npos;
+       at = part->text.find(wanted, at + wanted.size()))
+    ++count;
   return count;
 }
 
@@ -188,8 +191,16 @@ const std::map<std::string, Method>& text_methods() {
   using A = Arguments;
   static const auto none = [](const char* name, A& a) { positional(name, std::move(a), 0, 0); };
   static const std::map<std::string, Method> methods{
-      {"capitalize", [](S s, A a) -> Value { none("capitalize", a); return pt::capitalize(s); }},
-      {"casefold", [](S s, A a) -> Value { none("casefold", a); return pt::casefold(s); }},
+      {"capitalize",
+       [](S s, A a) -> Value {
+         none("capitalize", a);
+         return pt::capitalize(s);
+       }},
+      {"casefold",
+       [](S s, A a) -> Value {
+         none("casefold", a);
+         return pt::casefold(s);
+       }},
       {"center", [](S s, A a) { return justified("center", s, std::move(a), 0); }},
       {"ljust", [](S s, A a) { return justified("ljust", s, std::move(a), -1); }},
       {"rjust", [](S s, A a) { return justified("rjust", s, std::move(a), 1); }},
@@ -197,32 +208,91 @@ const std::map<std::string, Method>& text_methods() {
       {"endswith", [](S s, A a) { return begins_or_ends("endswith", s, std::move(a), false); }},
       {"startswith", [](S s, A a) { return begins_or_ends("startswith", s, std::move(a), true); }},
       {"expandtabs",
-       [](S s, A a) -> Value { return pt::expand_tabs(s, int_argument("expandtabs", bind("expandtabs", std::move(a), {{"tabsize", Value(8)}})[0], 8)); }},
+       [](S s, A a) -> Value {
+         return pt::expand_tabs(
+             s, int_argument("expandtabs", bind("expandtabs", std::move(a), {{"tabsize", Value(8)}})[0], 8));
+       }},
       {"find", [](S s, A a) -> Value { return found_at("find", s, std::move(a), false); }},
       {"rfind", [](S s, A a) -> Value { return found_at("rfind", s, std::move(a), true); }},
       {"index", [](S s, A a) { return index_of("index", s, std::move(a), false); }},
       {"rindex", [](S s, A a) { return index_of("rindex", s, std::move(a), true); }},
       {"format", [](S s, A a) -> Value { return brace_format(s, a); }},
-      {"isalnum", [](S s, A a) -> Value { none("isalnum", a); return all_are(s, [](char32_t c) { return pt::is_alphabetic(c) || pt::is_numeric(c); }); }},
-      {"isalpha", [](S s, A a) -> Value { none("isalpha", a); return all_are(s, pt::is_alphabetic); }},
+      {"isalnum",
+       [](S s, A a) -> Value {
+         none("isalnum", a);
+         return all_are(s, [](char32_t c) { return pt::is_alphabetic(c) || pt::is_numeric(c); });
+       }},
+      {"isalpha",
+       [](S s, A a) -> Value {
+         none("isalpha", a);
+         return all_are(s, pt::is_alphabetic);
+       }},
       {"isascii",
        [](S s, A a) -> Value {
          none("isascii", a);
          return std::all_of(s.begin(), s.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
        }},
-      {"isdecimal", [](S s, A a) -> Value { none("isdecimal", a); return all_are(s, pt::is_decimal); }},
-      {"isdigit", [](S s, A a) -> Value { none("isdigit", a); return all_are(s, pt::is_digit); }},
-      {"isnumeric", [](S s, A a) -> Value { none("isnumeric", a); return all_are(s, pt::is_numeric); }},
-      {"isprintable", [](S s, A a) -> Value { none("isprintable", a); return s.empty() || all_are(s, pt::is_printable); }},
-      {"isspace", [](S s, A a) -> Value { none("isspace", a); return all_are(s, pt::is_space); }},
-      {"islower", [](S s, A a) -> Value { none("islower", a); return is_cased_as(s, false); }},
-      {"isupper", [](S s, A a) -> Value { none("isupper", a); return is_cased_as(s, true); }},
-      {"istitle", [](S s, A a) -> Value { none("istitle", a); return is_titled(s); }},
+      {"isdecimal",
+       [](S s, A a) -> Value {
+         none("isdecimal", a);
+         return all_are(s, pt::is_decimal);
+       }},
+      {"isdigit",
+       [](S s, A a) -> Value {
+         none("isdigit", a);
+         return all_are(s, pt::is_digit);
+       }},
+      {"isnumeric",
+       [](S s, A a) -> Value {
+         none("isnumeric", a);
+         return all_are(s, pt::is_numeric);
+       }},
+      {"isprintable",
+       [](S s, A a) -> Value {
+         none("isprintable", a);
+         return s.empty() || all_are(s, pt::is_printable);
+       }},
+      {"isspace",
+       [](S s, A a) -> Value {
+         none("isspace", a);
+         return all_are(s, pt::is_space);
+       }},
+      {"islower",
+       [](S s, A a) -> Value {
+         none("islower", a);
+         return is_cased_as(s, false);
+       }},
+      {"isupper",
+       [](S s, A a) -> Value {
+         none("isupper", a);
+         return is_cased_as(s, true);
+       }},
+      {"istitle",
+       [](S s, A a) -> Value {
+         none("istitle", a);
+         return is_titled(s);
+       }},
       {"join", [](S s, A a) { return joined(s, std::move(a)); }},
-      {"lower", [](S s, A a) -> Value { none("lower", a); return pt::lower(s); }},
-      {"upper", [](S s, A a) -> Value { none("upper", a); return pt::upper(s); }},
-      {"title", [](S s, A a) -> Value { none("title", a); return pt::title(s); }},
-      {"swapcase", [](S s, A a) -> Value { none("swapcase", a); return pt::swapcase(s); }},
+      {"lower",
+       [](S s, A a) -> Value {
+         none("lower", a);
+         return pt::lower(s);
+       }},
+      {"upper",
+       [](S s, A a) -> Value {
+         none("upper", a);
+         return pt::upper(s);
+       }},
+      {"title",
+       [](S s, A a) -> Value {
+         none("title", a);
+         return pt::title(s);
+       }},
+      {"swapcase",
+       [](S s, A a) -> Value {
+         none("swapcase", a);
+         return pt::swapcase(s);
+       }},
       {"strip", [](S s, A a) { return stripped("strip", s, std::move(a), Side::both); }},
       {"lstrip", [](S s, A a) { return stripped("lstrip", s, std::move(a), Side::left); }},
       {"rstrip", [](S s, A a) { return stripped("rstrip", s, std::move(a), Side::right); }},
@@ -241,11 +311,15 @@ const std::map<std::string, Method>& text_methods() {
       {"replace",
        [](S s, A a) -> Value {
          const auto given = positional("replace", std::move(a), 2, 3);
-         return pt::replace(s, text_argument("replace", given[0]), text_argument("replace", given[1]), int_argument("replace", given[2], -1));
+         return pt::replace(s, text_argument("replace", given[0]), text_argument("replace", given[1]),
+                            int_argument("replace", given[2], -1));
        }},
       {"split", [](S s, A a) { return split(s, std::move(a), false); }},
       {"rsplit", [](S s, A a) { return split(s, std::move(a), true); }},
-      {"splitlines", [](S s, A a) { return texts(pt::split_lines(s, truth(bind("splitlines", std::move(a), {{"keepends", Value(false)}})[0]))); }},
+      {"splitlines",
+       [](S s, A a) {
+         return texts(pt::split_lines(s, truth(bind("splitlines", std::move(a), {{"keepends", Value(false)}})[0])));
+       }},
       {"zfill",
        [](S s, A a) {
          const auto width = positional("zfill", std::move(a), 1, 1)[0].integer();
@@ -278,7 +352,8 @@ std::optional<Value> text_attribute(const Value& of, const std::string& name) {
   const auto found = text_methods().find(name);
   if (found == text_methods().end()) {
     for (const char* known : {"encode", "format_map", "isidentifier", "maketrans", "translate"})
-      if (name == known) return make_function(name, [name](Arguments) -> Value { fail("str.", name, " is not supported"); });
+      if (name == known)
+        return make_function(name, [name](Arguments) -> Value { fail("str.", name, " is not supported"); });
     return std::nullopt;
   }
   return make_function(name, [of, name, method = found->second](Arguments arguments) {
@@ -290,7 +365,8 @@ std::optional<Value> text_attribute(const Value& of, const std::string& name) {
 
 Value counted(const Values& items, Arguments arguments) {
   const auto given = positional("count", std::move(arguments), 1, 1);
-  return static_cast<int64_t>(std::count_if(items.begin(), items.end(), [&](const Value& item) { return item.same(given[0]) || equal(item, given[0]); }));
+  return static_cast<int64_t>(std::count_if(
+      items.begin(), items.end(), [&](const Value& item) { return item.same(given[0]) || equal(item, given[0]); }));
 }
 
 Value index_among(const Values& items, Arguments arguments) {
@@ -302,12 +378,17 @@ Value index_among(const Values& items, Arguments arguments) {
 }
 
 std::optional<Value> sequence_attribute(const Value& of, const std::string& name) {
-  if (name == "count") return make_function(name, [of](Arguments a) { return counted(of.items(), std::move(a)); }, of.depth());
-  if (name == "index") return make_function(name, [of](Arguments a) { return index_among(of.items(), std::move(a)); }, of.depth());
+  if (name == "count")
+    return make_function(name, [of](Arguments a) { return counted(of.items(), std::move(a)); }, of.depth());
+  if (name == "index")
+    return make_function(name, [of](Arguments a) { return index_among(of.items(), std::move(a)); }, of.depth());
   if (of.is_tuple()) return std::nullopt;
   if (name == "copy")
-    return make_function(name, [of](Arguments a) { return positional("copy", std::move(a), 0, 0), Value::list(of.items()); }, of.depth());
-  static const std::set<std::string> changing{"append", "clear", "pop", "reverse", "insert", "sort", "extend", "remove"};
+    return make_function(
+        name, [of](Arguments a) { return positional("copy", std::move(a), 0, 0), Value::list(of.items()); },
+        of.depth());
+  static const std::set<std::string> changing{"append", "clear", "pop",    "reverse",
+                                              "insert", "sort",  "extend", "remove"};
   if (!changing.contains(name)) return std::nullopt;
   return Value::undefined(cat("access to attribute '", name, "' of 'list' object is unsafe."));
 }
@@ -320,21 +401,27 @@ Value view_of(const std::shared_ptr<const Dict>& dict, DictView::Part part, cons
 std::optional<Value> dict_attribute(const Value& of, const std::string& name) {
   const auto& dict = of.dict_ptr();
   const auto view = [&](DictView::Part part, const char* method) {
-    return make_function(name, [dict, part, method](Arguments a) { return view_of(dict, part, method, std::move(a)); }, of.depth());
+    return make_function(
+        name, [dict, part, method](Arguments a) { return view_of(dict, part, method, std::move(a)); }, of.depth());
   };
   if (name == "keys") return view(DictView::Part::keys, "keys");
   if (name == "values") return view(DictView::Part::values, "values");
   if (name == "items") return view(DictView::Part::items, "items");
   if (name == "get")
-    return make_function(name, [dict](Arguments arguments) -> Value {
-      const auto given = positional("get", std::move(arguments), 1, 2);
-      const Value* found = dict->find(given[0]);
-      if (found) return *found;
-      return given[1].is_missing() ? Value(Value::None{}) : given[1];
-    }, of.depth());
+    return make_function(
+        name,
+        [dict](Arguments arguments) -> Value {
+          const auto given = positional("get", std::move(arguments), 1, 2);
+          const Value* found = dict->find(given[0]);
+          if (found) return *found;
+          return given[1].is_missing() ? Value(Value::None{}) : given[1];
+        },
+        of.depth());
   if (name == "copy")
-    return make_function(name, [dict](Arguments a) { return positional("copy", std::move(a), 0, 0), Value(Dict(*dict)); }, of.depth());
-  if (name == "fromkeys") return make_function(name, [](Arguments) -> Value { fail("dict.fromkeys is not supported"); });
+    return make_function(
+        name, [dict](Arguments a) { return positional("copy", std::move(a), 0, 0), Value(Dict(*dict)); }, of.depth());
+  if (name == "fromkeys")
+    return make_function(name, [](Arguments) -> Value { fail("dict.fromkeys is not supported"); });
   static const std::set<std::string> changing{"clear", "pop", "popitem", "setdefault", "update"};
   if (!changing.contains(name)) return std::nullopt;
   return Value::undefined(cat("access to attribute '", name, "' of 'dict' object is unsafe."));
@@ -352,9 +439,11 @@ std::optional<Value> number_attribute(const Value& of, const std::string& name) 
       return Value(std::isfinite(real) && real == std::trunc(real));
     });
   }
-  static const std::set<std::string> others{"as_integer_ratio", "bit_length", "bit_count", "conjugate", "from_bytes", "to_bytes", "fromhex", "hex"};
+  static const std::set<std::string> others{"as_integer_ratio", "bit_length", "bit_count", "conjugate",
+                                            "from_bytes",       "to_bytes",   "fromhex",   "hex"};
   if (!others.contains(name)) return std::nullopt;
-  return make_function(name, [name](Arguments) -> Value { fail("the method '", name, "' of numbers is not supported"); });
+  return make_function(name,
+                       [name](Arguments) -> Value { fail("the method '", name, "' of numbers is not supported"); });
 }
 
 }  // namespace

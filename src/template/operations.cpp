@@ -47,9 +47,11 @@ Value whole_numbers(E kind, int64_t a, int64_t b) {
       return out;
     case E::divide:
       check(b != 0, "division by zero");
-      if (std::abs(static_cast<double>(a)) < 9e15 && std::abs(static_cast<double>(b)) < 9e15) return static_cast<double>(a) / static_cast<double>(b);
+      if (std::abs(static_cast<double>(a)) < 9e15 && std::abs(static_cast<double>(b)) < 9e15)
+        return static_cast<double>(a) / static_cast<double>(b);
       return static_cast<double>(static_cast<long double>(a) / static_cast<long double>(b));
-    case E::floor_divide: case E::modulo: {
+    case E::floor_divide:
+    case E::modulo: {
       check(b != 0, "integer division or modulo by zero");
       if (b == -1) {
         if (kind == E::modulo) return 0;
@@ -73,7 +75,8 @@ Value real_numbers(E kind, double a, double b) {
     case E::subtract: return a - b;
     case E::multiply: return a * b;
     case E::divide: check(b != 0, "float division by zero"); return a / b;
-    case E::floor_divide: case E::modulo: {
+    case E::floor_divide:
+    case E::modulo: {
       check(b != 0, "float floor division or modulo by zero");
       double rest = std::fmod(a, b);
       double quotient = (a - rest) / b;
@@ -119,7 +122,9 @@ bool repeats(const Value& value) { return value.is_text() || value.is_list() || 
 
 std::string joined_texts(const Value& a, const Value& b) {
   const bool safe = a.is_safe() || b.is_safe();
-  const auto one = [&](const Value& value) { return safe && !value.is_safe() ? python_text::escape_html(value.text()) : value.text(); };
+  const auto one = [&](const Value& value) {
+    return safe && !value.is_safe() ? python_text::escape_html(value.text()) : value.text();
+  };
   return one(a) + one(b);
 }
 
@@ -145,7 +150,8 @@ std::optional<Value> visible_attribute(const Value& of, const std::string& name)
 
 /// Attributes that every Python object has and the sandbox hides.
 bool is_internal_of_all(const std::string& name) {
-  for (const char* one : {"__class__", "__doc__", "__init__", "__new__", "__eq__", "__ne__", "__str__", "__repr__", "__hash__", "__module__"})
+  for (const char* one : {"__class__", "__doc__", "__init__", "__new__", "__eq__", "__ne__", "__str__", "__repr__",
+                          "__hash__", "__module__"})
     if (name == one) return true;
   return false;
 }
@@ -279,8 +285,8 @@ Value get_slice(const Value& of, const Value& start, const Value& stop, const Va
   if (of.is_undefined()) of.fail_undefined();
   if (auto* range = of.as<Range>()) {
     const Indices found = indices(start, stop, step, range->count());
-    return Value(std::static_pointer_cast<Object>(
-        std::make_shared<Range>(range->start + found.start * range->step, range->start + found.stop * range->step, range->step * found.step)));
+    return Value(std::static_pointer_cast<Object>(std::make_shared<Range>(
+        range->start + found.start * range->step, range->start + found.stop * range->step, range->step * found.step)));
   }
   check(of.is_text() || of.is_list() || of.is_tuple(), "'", of.type(), "' object cannot be sliced");
   if (of.is_text() && (step.is_missing() || step.is_none())) {
@@ -293,7 +299,8 @@ Value get_slice(const Value& of, const Value& start, const Value& stop, const Va
   const Values all = all_items(of);
   const Indices found = indices(start, stop, step, static_cast<int64_t>(all.size()));
   Values items;
-  for (int64_t at = found.start; found.step > 0 ? at < found.stop : at > found.stop; at += found.step) items.push_back(all[static_cast<size_t>(at)]);
+  for (int64_t at = found.start; found.step > 0 ? at < found.stop : at > found.stop; at += found.step)
+    items.push_back(all[static_cast<size_t>(at)]);
   if (of.is_list()) return Value::list(std::move(items));
   if (of.is_tuple()) return Value::tuple(std::move(items));
   std::string out;

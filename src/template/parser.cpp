@@ -66,7 +66,9 @@ class Parser {
   [[noreturn]] void complain(Place place, const Parts&... parts) const {
     fail(jinja::at(place), parts...);
   }
-  [[noreturn]] void unexpected(const std::string& wanted) const { complain(now().place, "expected ", wanted, ", found ", described(now())); }
+  [[noreturn]] void unexpected(const std::string& wanted) const {
+    complain(now().place, "expected ", wanted, ", found ", described(now()));
+  }
 
   void expect_symbol(std::string_view mark) {
     if (!skip_symbol(mark)) unexpected(cat("'", mark, "'"));
@@ -106,7 +108,8 @@ class Parser {
     for (const auto& part : out->arguments.named) count(part.second);
     count(out->arguments.list);
     count(out->arguments.dict);
-    if (out->depth > kDeepestExpression) complain(out->place, "an expression nests deeper than ", kDeepestExpression, " levels");
+    if (out->depth > kDeepestExpression)
+      complain(out->place, "an expression nests deeper than ", kDeepestExpression, " levels");
     return out;
   }
   ExprPtr constant(Value value, Place place) {
@@ -134,8 +137,9 @@ class Parser {
         body.push_back(std::make_unique<Stmt>(Stmt{.kind = S::output, .place = now().place}));
       body.back()->parts.push_back(output());
     }
-    if (!ends.empty()) complain(now().place, "the template ends without {% ", join(ends, " %} or {% "), " %} for the tag of ", jinja::at(opened),
-                                "every tag must be closed");
+    if (!ends.empty())
+      complain(now().place, "the template ends without {% ", join(ends, " %} or {% "), " %} for the tag of ",
+               jinja::at(opened), "every tag must be closed");
     return body;
   }
 
@@ -165,11 +169,17 @@ class Parser {
     const Token token = take();
     auto out = std::make_unique<Stmt>(Stmt{.kind = S::output, .place = token.place});
     using Read = void (Parser::*)(Stmt&);
-    static const std::pair<const char*, Read> kTags[] = {
-        {"for", &Parser::read_for},       {"if", &Parser::read_if},         {"set", &Parser::read_set},
-        {"macro", &Parser::read_macro},   {"call", &Parser::read_call},     {"filter", &Parser::read_filter},
-        {"with", &Parser::read_with},     {"print", &Parser::read_print},   {"generation", &Parser::read_generation},
-        {"block", &Parser::read_block},   {"autoescape", &Parser::read_autoescape}};
+    static const std::pair<const char*, Read> kTags[] = {{"for", &Parser::read_for},
+                                                         {"if", &Parser::read_if},
+                                                         {"set", &Parser::read_set},
+                                                         {"macro", &Parser::read_macro},
+                                                         {"call", &Parser::read_call},
+                                                         {"filter", &Parser::read_filter},
+                                                         {"with", &Parser::read_with},
+                                                         {"print", &Parser::read_print},
+                                                         {"generation", &Parser::read_generation},
+                                                         {"block", &Parser::read_block},
+                                                         {"autoescape", &Parser::read_autoescape}};
     for (const auto& [name, read] : kTags)
       if (token.text == name) {
         (this->*read)(*out);
@@ -181,7 +191,8 @@ class Parser {
     }
     for (const char* tag : {"include", "import", "from", "extends"})
       if (token.text == tag) complain(token.place, "{% ", tag, " %} is not supported: a chat template is one file");
-    complain(token.place, "unknown tag '", token.text, "'", ends.empty() ? "" : cat("; looking for ", join(ends, " or ")));
+    complain(token.place, "unknown tag '", token.text, "'",
+             ends.empty() ? "" : cat("; looking for ", join(ends, " or ")));
   }
 
   void read_for(Stmt& out) {
@@ -304,7 +315,8 @@ class Parser {
   void read_autoescape(Stmt& out) {
     out.kind = S::scope;
     const auto value = expression();
-    if (value->kind != E::constant || truth(value->value)) complain(out.place, "{% autoescape %} is supported with false only");
+    if (value->kind != E::constant || truth(value->value))
+      complain(out.place, "{% autoescape %} is supported with false only");
     out.bodies.push_back(body({"endautoescape"}));
   }
 
@@ -346,7 +358,9 @@ class Parser {
 
   // ---- expressions ----
 
-  bool at_tuple_end() const { return now().kind == Kind::output_end || now().kind == Kind::block_end || is_symbol(")"); }
+  bool at_tuple_end() const {
+    return now().kind == Kind::output_end || now().kind == Kind::block_end || is_symbol(")");
+  }
 
   ExprPtr tuple_of(std::vector<ExprPtr> parts, bool several, bool parentheses, Place place) {
     if (!several && !parts.empty()) return std::move(parts.front());
@@ -417,7 +431,8 @@ class Parser {
     };
     for (;;) {
       static const char* kOperators[] = {"==", "!=", "<", "<=", ">", ">="};
-      const auto* found = std::find_if(std::begin(kOperators), std::end(kOperators), [&](const char* op) { return is_symbol(op); });
+      const auto* found =
+          std::find_if(std::begin(kOperators), std::end(kOperators), [&](const char* op) { return is_symbol(op); });
       if (found != std::end(kOperators)) {
         take();
         extend(*found);
@@ -454,7 +469,11 @@ class Parser {
   ExprPtr product() {
     auto left = power();
     for (;;) {
-      const E kind = is_symbol("*") ? E::multiply : is_symbol("/") ? E::divide : is_symbol("//") ? E::floor_divide : is_symbol("%") ? E::modulo : E::name;
+      const E kind = is_symbol("*")    ? E::multiply
+                     : is_symbol("/")  ? E::divide
+                     : is_symbol("//") ? E::floor_divide
+                     : is_symbol("%")  ? E::modulo
+                                       : E::name;
       if (kind == E::name) return left;
       const Place place = take().place;
       left = node(kind, place, std::move(left), power());
@@ -666,8 +685,8 @@ class Parser {
     const bool negated = skip_name("not");
     auto out = node(E::test, place, std::move(of));
     out->name = dotted_name();
-    const bool opens = now().kind == Kind::name || now().kind == Kind::text || now().kind == Kind::integer || now().kind == Kind::real ||
-                       is_symbol("[") || is_symbol("{");
+    const bool opens = now().kind == Kind::name || now().kind == Kind::text || now().kind == Kind::integer ||
+                       now().kind == Kind::real || is_symbol("[") || is_symbol("{");
     if (is_symbol("(")) {
       out->arguments = arguments();
     } else if (opens && !is_name("else") && !is_name("or") && !is_name("and")) {

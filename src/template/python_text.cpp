@@ -18,7 +18,8 @@ utf8proc_category_t category(char32_t code) { return utf8proc_category(static_ca
 const SpecialCase* special(char32_t code) {
   if (code < 0xDF) return nullptr;
   const auto* end = std::end(kSpecialCases);
-  const auto* found = std::lower_bound(std::begin(kSpecialCases), end, code, [](const SpecialCase& one, char32_t c) { return one.code < c; });
+  const auto* found = std::lower_bound(std::begin(kSpecialCases), end, code,
+                                       [](const SpecialCase& one, char32_t c) { return one.code < c; });
   return found != end && found->code == code ? found : nullptr;
 }
 
@@ -37,8 +38,9 @@ bool is_cased(char32_t code) { return is_upper(code) || is_lower(code) || is_tit
 /// Characters that the rule of the final sigma looks through.
 bool is_case_ignorable(char32_t code) {
   const auto kind = category(code);
-  return kind == UTF8PROC_CATEGORY_MN || kind == UTF8PROC_CATEGORY_ME || kind == UTF8PROC_CATEGORY_CF || kind == UTF8PROC_CATEGORY_LM ||
-         kind == UTF8PROC_CATEGORY_SK || code == '\'' || code == '.' || code == ':' || code == 0xB7 || code == 0x2018 || code == 0x2019;
+  return kind == UTF8PROC_CATEGORY_MN || kind == UTF8PROC_CATEGORY_ME || kind == UTF8PROC_CATEGORY_CF ||
+         kind == UTF8PROC_CATEGORY_LM || kind == UTF8PROC_CATEGORY_SK || code == '\'' || code == '.' || code == ':' ||
+         code == 0xB7 || code == 0x2018 || code == 0x2019;
 }
 
 void append_lower(std::string& out, const std::u32string& codes, size_t at) {
@@ -62,7 +64,8 @@ bool in_set(char32_t code, const std::optional<std::u32string>& set) {
 }
 
 bool is_line_end(char32_t code) {
-  return (code >= 0x0A && code <= 0x0D) || (code >= 0x1C && code <= 0x1E) || code == 0x85 || code == 0x2028 || code == 0x2029;
+  return (code >= 0x0A && code <= 0x0D) || (code >= 0x1C && code <= 0x1E) || code == 0x85 || code == 0x2028 ||
+         code == 0x2029;
 }
 
 std::vector<std::string> split_at_space(std::string_view text, int64_t most, bool from_right) {
@@ -94,7 +97,8 @@ std::vector<std::string> split_at_space(std::string_view text, int64_t most, boo
 }  // namespace
 
 size_t length(std::string_view text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+  return static_cast<size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
 }
 
 size_t next(std::string_view text, size_t at) {
@@ -123,8 +127,14 @@ bool is_space(char32_t code) { return deeplora::is_space(code) || (code >= 0x1C 
 bool is_printable(char32_t code) {
   if (code == ' ') return true;
   switch (category(code)) {
-    case UTF8PROC_CATEGORY_CC: case UTF8PROC_CATEGORY_CF: case UTF8PROC_CATEGORY_CS: case UTF8PROC_CATEGORY_CO: case UTF8PROC_CATEGORY_CN:
-    case UTF8PROC_CATEGORY_ZL: case UTF8PROC_CATEGORY_ZP: case UTF8PROC_CATEGORY_ZS: return false;
+    case UTF8PROC_CATEGORY_CC:
+    case UTF8PROC_CATEGORY_CF:
+    case UTF8PROC_CATEGORY_CS:
+    case UTF8PROC_CATEGORY_CO:
+    case UTF8PROC_CATEGORY_CN:
+    case UTF8PROC_CATEGORY_ZL:
+    case UTF8PROC_CATEGORY_ZP:
+    case UTF8PROC_CATEGORY_ZS: return false;
     default: return true;
   }
 }
@@ -137,8 +147,8 @@ bool is_alphabetic(char32_t code) {
 bool is_decimal(char32_t code) { return category(code) == UTF8PROC_CATEGORY_ND; }
 
 bool is_digit(char32_t code) {
-  return is_decimal(code) || code == 0xB2 || code == 0xB3 || code == 0xB9 || code == 0x2070 || (code >= 0x2074 && code <= 0x2079) ||
-         (code >= 0x2080 && code <= 0x2089) || (code >= 0x2460 && code <= 0x2468);
+  return is_decimal(code) || code == 0xB2 || code == 0xB3 || code == 0xB9 || code == 0x2070 ||
+         (code >= 0x2074 && code <= 0x2079) || (code >= 0x2080 && code <= 0x2089) || (code >= 0x2460 && code <= 0x2468);
 }
 
 bool is_numeric(char32_t code) {
@@ -147,7 +157,8 @@ bool is_numeric(char32_t code) {
 }
 
 bool is_upper(char32_t code) {
-  return category(code) == UTF8PROC_CATEGORY_LU || (code >= 0x2160 && code <= 0x216F) || (code >= 0x24B6 && code <= 0x24CF);
+  return category(code) == UTF8PROC_CATEGORY_LU || (code >= 0x2160 && code <= 0x216F) ||
+         (code >= 0x24B6 && code <= 0x24CF);
 }
 
 bool is_lower(char32_t code) {
@@ -204,7 +215,8 @@ std::string swapcase(std::string_view text) {
 }
 
 std::string casefold(std::string_view text) {
-  for (const char c : text) check(static_cast<unsigned char>(c) < 0x80, "str.casefold of characters beyond ASCII is not supported");
+  for (const char c : text)
+    check(static_cast<unsigned char>(c) < 0x80, "str.casefold of characters beyond ASCII is not supported");
   return lower(text);
 }
 
@@ -223,14 +235,16 @@ std::string strip(std::string_view text, Side side, const std::optional<std::str
   return std::string(text.substr(begin, end - begin));
 }
 
-std::vector<std::string> split(std::string_view text, const std::optional<std::string>& separator, int64_t most, bool from_right) {
+std::vector<std::string> split(std::string_view text, const std::optional<std::string>& separator, int64_t most,
+                               bool from_right) {
   if (!separator) return split_at_space(text, most, from_right);
   check(!separator->empty(), "empty separator");
   std::vector<std::string> out;
   if (from_right) {
     size_t end = text.size();
     for (; most != 0; --most) {
-      const size_t at = end < separator->size() ? std::string_view::npos : text.rfind(*separator, end - separator->size());
+      const size_t at =
+          end < separator->size() ? std::string_view::npos : text.rfind(*separator, end - separator->size());
       if (at == std::string_view::npos) break;
       out.emplace_back(text.substr(at + separator->size(), end - at - separator->size()));
       end = at;
@@ -376,7 +390,9 @@ std::optional<int64_t> parse_int(std::string_view text, int64_t base) {
   std::string digits = strip(text, Side::both, std::nullopt);
   const bool negative = digits.starts_with('-');
   if (negative || digits.starts_with('+')) digits.erase(0, 1);
-  const auto prefixed = [&](char letter) { return digits.size() > 2 && digits[0] == '0' && std::tolower(digits[1]) == letter; };
+  const auto prefixed = [&](char letter) {
+    return digits.size() > 2 && digits[0] == '0' && std::tolower(digits[1]) == letter;
+  };
   for (const auto& [letter, own] : {std::pair{'x', 16}, std::pair{'o', 8}, std::pair{'b', 2}})
     if ((base == own || base == 0) && prefixed(letter)) {
       digits.erase(0, digits[2] == '_' ? 3 : 2);
@@ -384,15 +400,18 @@ std::optional<int64_t> parse_int(std::string_view text, int64_t base) {
       break;
     }
   if (base == 0) {
-    if (digits.size() > 1 && digits[0] == '0' && digits.find_first_not_of("0_") != std::string::npos) return std::nullopt;
+    if (digits.size() > 1 && digits[0] == '0' && digits.find_first_not_of("0_") != std::string::npos)
+      return std::nullopt;
     base = 10;
   }
   const auto clean = without_underscores(digits);
   if (!clean || clean->empty()) return std::nullopt;
   uint64_t value = 0;
-  const auto [end, error] = std::from_chars(clean->data(), clean->data() + clean->size(), value, static_cast<int>(base));
+  const auto [end, error] =
+      std::from_chars(clean->data(), clean->data() + clean->size(), value, static_cast<int>(base));
   if (end != clean->data() + clean->size()) return std::nullopt;
-  check(error == std::errc() && value <= static_cast<uint64_t>(INT64_MAX) + (negative ? 1 : 0), "the whole number ", *clean, " is beyond 64 bits");
+  check(error == std::errc() && value <= static_cast<uint64_t>(INT64_MAX) + (negative ? 1 : 0), "the whole number ",
+        *clean, " is beyond 64 bits");
   return negative ? static_cast<int64_t>(0 - value) : static_cast<int64_t>(value);
 }
 

@@ -1,4 +1,5 @@
-// Texts as Python's str sees them: places count code points, cases and classes are Unicode's. Texts are UTF-8 and valid.
+// Texts as Python's str sees them: places count code points, cases and classes are Unicode's. Texts are UTF-8 and
+// valid.
 #pragma once
 
 #include <cstdint>
@@ -42,7 +43,8 @@ enum class Side { both, left, right };
 /// str.strip: white space, or the characters of `set`.
 std::string strip(std::string_view text, Side side, const std::optional<std::string>& set);
 /// str.split and str.rsplit; no separator: runs of white space. `most` < 0: all.
-std::vector<std::string> split(std::string_view text, const std::optional<std::string>& separator, int64_t most, bool from_right);
+std::vector<std::string> split(std::string_view text, const std::optional<std::string>& separator, int64_t most,
+                               bool from_right);
 std::vector<std::string> split_lines(std::string_view text, bool keep_ends);
 /// str.replace; `most` < 0: all.
 std::string replace(std::string_view text, std::string_view from, std::string_view to, int64_t most);

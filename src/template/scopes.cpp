@@ -18,7 +18,9 @@ using S = Stmt::Kind;
 struct FunctionScope {
   FunctionScope* outer = nullptr;
   std::map<std::string, int> slots;
-  int slot(const std::string& identifier) { return slots.emplace(identifier, static_cast<int>(slots.size())).first->second; }
+  int slot(const std::string& identifier) {
+    return slots.emplace(identifier, static_cast<int>(slots.size())).first->second;
+  }
 };
 
 /// The variables of one scope. Scopes of one level within a function share the place of variables of one name.
@@ -115,12 +117,16 @@ class Analysis {
   void statement(const Stmt& s) {
     switch (s.kind) {
       case S::output: exprs(s.parts); break;
-      case S::set: expr(*s.parts[1]); expr(*s.parts[0]); break;
+      case S::set:
+        expr(*s.parts[1]);
+        expr(*s.parts[0]);
+        break;
       case S::set_block: expr(*s.parts[0]); break;
       case S::loop: expr(*s.parts[1]); break;
       case S::branch: branch(s); break;
       case S::macro: symbols_->store(s.name); break;
-      case S::call_block: case S::filter_block: expr(*s.parts[0]); break;
+      case S::call_block:
+      case S::filter_block: expr(*s.parts[0]); break;
       case S::with: exprs(s.values); break;
       default: break;
     }
@@ -210,7 +216,8 @@ class FreeNames {
 /// Throws for an assignment to `loop` anywhere in a loop.
 void check_loop_is_kept(const Stmt& s) {
   const std::function<void(const Expr&)> look = [&](const Expr& e) {
-    check(!(e.kind == E::name && e.stored && !e.parameter && e.name == "loop"), at(e.place), "'loop' cannot be assigned to within a loop");
+    check(!(e.kind == E::name && e.stored && !e.parameter && e.name == "loop"), at(e.place),
+          "'loop' cannot be assigned to within a loop");
     visit_parts(e, look);
   };
   for (const auto* several : {&s.parts, &s.values, &s.defaults})
@@ -257,7 +264,8 @@ class Resolver {
   void collect_blocks(const Body& statements) {
     for (const auto& s : statements) {
       if (s->kind == S::block) {
-        for (const auto& other : tree_.blocks) check(other.first != s->name, at(s->place), "the block '", s->name, "' is defined twice");
+        for (const auto& other : tree_.blocks)
+          check(other.first != s->name, at(s->place), "the block '", s->name, "' is defined twice");
         tree_.blocks.emplace_back(s->name, SyntaxTree::Block{s.get()});
       }
       for (const auto& inner : s->bodies) collect_blocks(inner);
@@ -268,7 +276,8 @@ class Resolver {
     FunctionScope& function = functions_.emplace_back();
     Symbols& symbols = symbols_.emplace_back(nullptr, &function);
     const Body& statements = block.statement->bodies[0];
-    check(FreeNames({"self", "super"}).of(statements).empty(), at(block.statement->place), "'self' and 'super' in a block are not supported");
+    check(FreeNames({"self", "super"}).of(statements).empty(), at(block.statement->place),
+          "'self' and 'super' in a block are not supported");
     Analysis(symbols).body(statements);
     block.enter = entered(symbols, false);
     body(statements, Frame{.symbols = &symbols});
@@ -285,7 +294,8 @@ class Resolver {
   }
   Slot slot_of(const Frame& frame, const std::string& name, Place place) const {
     const Symbols* owner = frame.symbols->find(name);
-    check(owner != nullptr, at(place), "'", name, "' is not known here: a filter behind {% set %} reads only variables that are used elsewhere");
+    check(owner != nullptr, at(place), "'", name,
+          "' is not known here: a filter behind {% set %} reads only variables that are used elsewhere");
     return slot_in(frame.symbols->function, *owner, name);
   }
   /// `clears`: leaving the scope takes its variables away again.
@@ -367,7 +377,9 @@ class Resolver {
         body(s.bodies[0], block);
         break;
       }
-      case S::scope: body(s.bodies[0], scoped(s, frame, [&](Analysis& analysis) { analysis.body(s.bodies[0]); })); break;
+      case S::scope:
+        body(s.bodies[0], scoped(s, frame, [&](Analysis& analysis) { analysis.body(s.bodies[0]); }));
+        break;
       case S::loop: loop(s, frame); break;
       case S::branch: {
         Frame soft = frame;
@@ -388,7 +400,8 @@ class Resolver {
       case S::block:
         if (s.scoped) see_all(s, frame);
         break;
-      case S::break_loop: case S::continue_loop:
+      case S::break_loop:
+      case S::continue_loop:
         check(frame.in_loop, at(s.place), "{% break %} and {% continue %} belong into a loop");
         break;
       case S::refused: break;

@@ -11,7 +11,8 @@ Template Template::parse(std::string_view source, std::string name) {
   Template out;
   out.name_ = std::move(name);
   constexpr size_t kLongest = 1 << 20;
-  check(source.size() <= kLongest, out.name_, ": a template of ", source.size(), " bytes; at most ", kLongest, " are supported");
+  check(source.size() <= kLongest, out.name_, ": a template of ", source.size(), " bytes; at most ", kLongest,
+        " are supported");
   try {
     auto tree = std::make_shared<SyntaxTree>(parse_template(source));
     resolve_scopes(*tree);
@@ -33,7 +34,8 @@ Rendering Template::render(const Variables& variables, const Clock& clock) const
 Clock clock_of(const std::string& date) {
   std::tm day{};
   char rest = 0;
-  const bool fits = date.size() == 10 && std::sscanf(date.c_str(), "%4d-%2d-%2d%c", &day.tm_year, &day.tm_mon, &day.tm_mday, &rest) == 3;
+  const bool fits = date.size() == 10 &&
+                    std::sscanf(date.c_str(), "%4d-%2d-%2d%c", &day.tm_year, &day.tm_mon, &day.tm_mday, &rest) == 3;
   check(fits, "expected a date YYYY-MM-DD, found '", date, "'");
   day.tm_year -= 1900;
   day.tm_mon -= 1;

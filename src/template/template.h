@@ -1,5 +1,5 @@
-// Jinja templates, as transformers runs chat templates: its immutable sandbox with trim_blocks, lstrip_blocks, loop controls,
-// `generation` blocks and its own tojson. Free of LibTorch.
+// Jinja templates, as transformers runs chat templates: its immutable sandbox with trim_blocks, lstrip_blocks, loop
+// controls, `generation` blocks and its own tojson. Free of LibTorch.
 #pragma once
 
 #include <memory>

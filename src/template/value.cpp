@@ -49,7 +49,8 @@ bool equal_numbers(const Value& a, const Value& b) {
   if (!whole_a && !whole_b) return a.real() == b.real();
   const int64_t whole = whole_a ? *whole_a : *whole_b;
   const double real = whole_a ? b.real() : a.real();
-  return std::abs(real) < 9.3e18 && real == std::trunc(real) && static_cast<double>(whole) == real && static_cast<int64_t>(real) == whole;
+  return std::abs(real) < 9.3e18 && real == std::trunc(real) && static_cast<double>(whole) == real &&
+         static_cast<int64_t>(real) == whole;
 }
 
 std::string joined_repr(const Values& items, const char* open, const char* close) {
@@ -110,7 +111,8 @@ Value Value::from_json(const nlohmann::ordered_json& json) {
     case nlohmann::ordered_json::value_t::boolean: return json.get<bool>();
     case nlohmann::ordered_json::value_t::number_integer: return json.get<int64_t>();
     case nlohmann::ordered_json::value_t::number_unsigned:
-      check(json.get<uint64_t>() <= static_cast<uint64_t>(INT64_MAX), "the whole number ", json.dump(), " is beyond 64 bits");
+      check(json.get<uint64_t>() <= static_cast<uint64_t>(INT64_MAX), "the whole number ", json.dump(),
+            " is beyond 64 bits");
       return json.get<int64_t>();
     case nlohmann::ordered_json::value_t::number_float: return json.get<double>();
     case nlohmann::ordered_json::value_t::string: return json.get<std::string>();
@@ -215,12 +217,14 @@ std::string Object::repr() { fail("printing a ", type(), " object is not support
 
 Iterator::Iterator(Next items, int below) : next(std::move(items)) { depth = around(below); }
 
-Function::Function(std::string function_name, Body function_body, int below) : name(std::move(function_name)), body(std::move(function_body)) {
+Function::Function(std::string function_name, Body function_body, int below)
+    : name(std::move(function_name)), body(std::move(function_body)) {
   depth = around(below);
 }
 
 int64_t Range::count() const {
-  const auto first = static_cast<__int128>(start), last = static_cast<__int128>(stop), stride = static_cast<__int128>(step);
+  const auto first = static_cast<__int128>(start), last = static_cast<__int128>(stop),
+             stride = static_cast<__int128>(step);
   const __int128 length = stride > 0 ? (last - first + stride - 1) / stride : (first - last - stride - 1) / -stride;
   return length < 0 ? 0 : static_cast<int64_t>(length);
 }
@@ -264,9 +268,13 @@ bool Range::equals(const Object& other) const {
   return count() == 0 || (range->start == start && (count() == 1 || range->step == step));
 }
 
-DictView::DictView(std::shared_ptr<const Dict> dict, Part which) : of(std::move(dict)), part(which) { depth = around(of->depth()); }
+DictView::DictView(std::shared_ptr<const Dict> dict, Part which) : of(std::move(dict)), part(which) {
+  depth = around(of->depth());
+}
 
-std::string DictView::type() const { return part == Part::keys ? "dict_keys" : part == Part::values ? "dict_values" : "dict_items"; }
+std::string DictView::type() const {
+  return part == Part::keys ? "dict_keys" : part == Part::values ? "dict_values" : "dict_items";
+}
 
 std::optional<Next> DictView::iterate() {
   return [at = size_t{0}, dict = of, which = part]() mutable -> std::optional<Value> {
@@ -277,7 +285,9 @@ std::optional<Next> DictView::iterate() {
   };
 }
 
-std::string DictView::repr() { return type() + "(" + jinja::repr(Value::list(all_items(Value(std::make_shared<DictView>(of, part))))) + ")"; }
+std::string DictView::repr() {
+  return type() + "(" + jinja::repr(Value::list(all_items(Value(std::make_shared<DictView>(of, part))))) + ")";
+}
 
 bool DictView::equals(const Object& other) const {
   const auto* view = dynamic_cast<const DictView*>(&other);
@@ -364,7 +374,8 @@ std::string repr(const Value& value) {
   if (const auto whole = value.integer()) return std::to_string(*whole);
   if (value.is_float()) return python_text::repr(value.real());
   std::string out;
-  if (value.is_text()) out = value.is_safe() ? "Markup(" + python_text::repr(value.text()) + ")" : python_text::repr(value.text());
+  if (value.is_text())
+    out = value.is_safe() ? "Markup(" + python_text::repr(value.text()) + ")" : python_text::repr(value.text());
   else if (value.is_list()) out = joined_repr(value.items(), "[", "]");
   else if (value.is_tuple()) out = joined_repr(value.items(), "(", value.items().size() == 1 ? ",)" : ")");
   else if (value.is_dict()) out = repr_of_dict(value.dict());
@@ -435,7 +446,8 @@ bool contains(const Value& container, const Value& item) {
     return container.text().find(item.text()) != std::string::npos;
   }
   if (container.is_dict()) return container.dict().find(item) != nullptr;
-  if (const auto* view = container.as<DictView>(); view && view->part == DictView::Part::keys) return view->of->find(item) != nullptr;
+  if (const auto* view = container.as<DictView>(); view && view->part == DictView::Part::keys)
+    return view->of->find(item) != nullptr;
   check(is_iterable(container), "argument of type '", container.type(), "' is not iterable");
   const Next next = iterate(container);
   while (const auto one = next())
@@ -443,7 +455,9 @@ bool contains(const Value& container, const Value& item) {
   return false;
 }
 
-bool is_callable(const Value& value) { return value.is_undefined() || (value.is_object() && value.object()->callable()); }
+bool is_callable(const Value& value) {
+  return value.is_undefined() || (value.is_object() && value.object()->callable());
+}
 
 Value call(const Value& function, Arguments arguments) {
   if (function.is_undefined()) function.fail_undefined();
@@ -451,15 +465,17 @@ Value call(const Value& function, Arguments arguments) {
   return function.object()->call(std::move(arguments));
 }
 
-Value make_iterator(Next next, int below) { return Value(std::static_pointer_cast<Object>(std::make_shared<Iterator>(std::move(next), below))); }
+Value make_iterator(Next next, int below) {
+  return Value(std::static_pointer_cast<Object>(std::make_shared<Iterator>(std::move(next), below)));
+}
 
 Value make_function(std::string name, Function::Body body, int below) {
   return Value(std::static_pointer_cast<Object>(std::make_shared<Function>(std::move(name), std::move(body), below)));
 }
 
 Values bind(std::string_view function, Arguments arguments, const std::vector<Parameter>& parameters) {
-  check(arguments.positional.size() <= parameters.size(), function, "() takes at most ", parameters.size(), " arguments, found ",
-        arguments.positional.size());
+  check(arguments.positional.size() <= parameters.size(), function, "() takes at most ", parameters.size(),
+        " arguments, found ", arguments.positional.size());
   Values out = std::move(arguments.positional);
   const size_t given = out.size();
   out.resize(parameters.size());

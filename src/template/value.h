@@ -27,9 +27,9 @@ using Next = std::function<std::optional<Value>()>;
 /// How much a template may do. Every step, item and byte is charged, so that no template runs on or fills the memory.
 class Budget {
  public:
-  static constexpr size_t kSteps = 10'000'000;   ///< of one rendering
-  static constexpr size_t kBytesPerStep = 32;    ///< of texts that are made
-  static constexpr int kDeepestValue = 100;      ///< lists in lists, iterators of iterators
+  static constexpr size_t kSteps = 10'000'000;  ///< of one rendering
+  static constexpr size_t kBytesPerStep = 32;   ///< of texts that are made
+  static constexpr int kDeepestValue = 100;     ///< lists in lists, iterators of iterators
   static constexpr size_t kLongestText = 1 << 24;
 
   /// Charges this thread's rendering; nothing outside of one. Throws Error when it is spent.
@@ -59,7 +59,8 @@ struct Sequence {
   int depth = 1;
 };
 
-/// One value: None, bool, int (64 bits), float, str, list, tuple, dict, undefined, or an object with behaviour of its own.
+/// One value: None, bool, int (64 bits), float, str, list, tuple, dict, undefined, or an object with behaviour of its
+/// own.
 class Value {
  public:
   struct Missing {};  ///< a variable that nothing was assigned to
@@ -139,8 +140,8 @@ class Value {
     const auto* held = std::get_if<std::shared_ptr<const Text>>(&held_);
     return held ? held->get() : nullptr;
   }
-  std::variant<Missing, None, bool, int64_t, double, std::shared_ptr<const Text>, List, Tuple, std::shared_ptr<const Dict>, Undefined,
-               std::shared_ptr<Object>>
+  std::variant<Missing, None, bool, int64_t, double, std::shared_ptr<const Text>, List, Tuple,
+               std::shared_ptr<const Dict>, Undefined, std::shared_ptr<Object>>
       held_;
 };
 

@@ -33,8 +33,8 @@ bool is_cased(const Value& value, const Values&) {
 }
 
 bool is_sequence(const Value& value, const Values&) {
-  return value.is_text() || value.is_list() || value.is_tuple() || value.is_dict() || value.as<Range>() != nullptr || value.is_undefined() ||
-         (value.is_object() && value.object()->as_tuple());
+  return value.is_text() || value.is_list() || value.is_tuple() || value.is_dict() || value.as<Range>() != nullptr ||
+         value.is_undefined() || (value.is_object() && value.object()->as_tuple());
 }
 
 const std::map<std::string, Known>& tests() {
@@ -77,8 +77,9 @@ const std::map<std::string, Known>& tests() {
 
 /// Several names for one test.
 std::string plain_name(const std::string& name) {
-  static const std::map<std::string, std::string> others{{"eq", "=="},          {"equalto", "=="}, {"ne", "!="}, {"gt", ">"},
-                                                         {"greaterthan", ">"}, {"ge", ">="},      {"lt", "<"},  {"lessthan", "<"}, {"le", "<="}};
+  static const std::map<std::string, std::string> others{{"eq", "=="}, {"equalto", "=="},    {"ne", "!="},
+                                                         {"gt", ">"},  {"greaterthan", ">"}, {"ge", ">="},
+                                                         {"lt", "<"},  {"lessthan", "<"},    {"le", "<="}};
   const auto found = others.find(name);
   return found == others.end() ? name : found->second;
 }
@@ -101,11 +102,12 @@ bool apply_test(const std::string& name, const Value& value, Arguments arguments
   const auto found = tests().find(plain_name(name));
   check(found != tests().end(), "no test named '", name, "'", did_you_mean(name, test_names()));
   const Known& known = found->second;
-  static const std::map<std::string, std::string> parameters{{"divisibleby", "num"}, {"sameas", "other"}, {"in", "seq"}};
+  static const std::map<std::string, std::string> parameters{
+      {"divisibleby", "num"}, {"sameas", "other"}, {"in", "seq"}};
   const auto named = parameters.find(name);
   if (named != parameters.end()) return known.test(value, bind(name, std::move(arguments), {{named->second}}));
-  check(arguments.positional.size() == known.arguments && arguments.named.empty(), "the test '", name, "' takes ", known.arguments, " arguments, found ",
-        arguments.positional.size() + arguments.named.size());
+  check(arguments.positional.size() == known.arguments && arguments.named.empty(), "the test '", name, "' takes ",
+        known.arguments, " arguments, found ", arguments.positional.size() + arguments.named.size());
   return known.test(value, arguments.positional);
 }
 

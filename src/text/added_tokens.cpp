@@ -21,17 +21,20 @@ AddedTokens::AddedTokens(std::vector<AddedToken> tokens, Normalize normalize, bo
 }
 
 void AddedTokens::add_pattern(Patterns& patterns, std::string text, size_t token) const {
-  check(!text.empty(), "added token '", tokens_[token].content, "': nothing of it is left after normalisation, so it would be found everywhere");
+  check(!text.empty(), "added token '", tokens_[token].content,
+        "': nothing of it is left after normalisation, so it would be found everywhere");
   if (patterns.empty()) patterns.by_byte.resize(256);
   auto& list = patterns.by_byte[static_cast<unsigned char>(text.front())];
-  const auto at = std::find_if(list.begin(), list.end(), [&](const Pattern& other) { return other.text.size() <= text.size(); });
+  const auto at =
+      std::find_if(list.begin(), list.end(), [&](const Pattern& other) { return other.text.size() <= text.size(); });
   for (auto same = at; same != list.end() && same->text.size() == text.size(); ++same)
     check(same->text != text, "added tokens '", tokens_[same->token].content, "' and '", tokens_[token].content,
           "' are the same after normalisation; which of them a text holds would be left to chance");
   list.insert(at, Pattern{std::move(text), token});
 }
 
-void AddedTokens::find_in(const Patterns& patterns, std::string_view text, uint32_t base, std::vector<Piece>& out) const {
+void AddedTokens::find_in(const Patterns& patterns, std::string_view text, uint32_t base,
+                          std::vector<Piece>& out) const {
   size_t done = 0;
   const auto add = [&](size_t begin, size_t end, int64_t id) {
     if (begin < end) out.push_back({base + static_cast<uint32_t>(begin), base + static_cast<uint32_t>(end), id});

@@ -26,21 +26,24 @@ struct AddedToken {
   bool normalized = true;    ///< looked for in the normalised text, by its own normalised form
 };
 
-/// Cuts texts at their added tokens: leftmost first, the longest of those, first in the raw text, then in what is left of it, normalised.
+/// Cuts texts at their added tokens: leftmost first, the longest of those, first in the raw text, then in what is left
+/// of it, normalised.
 class AddedTokens {
  public:
   using Normalize = std::function<void(AlignedText&)>;
 
   AddedTokens() = default;
-  /// The tokens with their ids. `normalize` may be empty; `ignore_special`: special tokens are text like any other. Throws Error when two
-  /// tokens, or a token and nothing, become the same by normalisation: which of them is found would be left to chance.
+  /// The tokens with their ids. `normalize` may be empty; `ignore_special`: special tokens are text like any other.
+  /// Throws Error when two tokens, or a token and nothing, become the same by normalisation: which of them is found
+  /// would be left to chance.
   AddedTokens(std::vector<AddedToken> tokens, Normalize normalize, bool ignore_special);
 
   /// The text cut and normalised; with spans when `with_spans`.
   Pieces split(std::string_view text, bool with_spans) const;
   /// The token of an id, or nullptr.
   const AddedToken* find(int64_t id) const;
-  /// What a decoder is given for an id: the normalised form where there is one, else the content. nullptr when the id is none of these.
+  /// What a decoder is given for an id: the normalised form where there is one, else the content. nullptr when the id
+  /// is none of these.
   const std::string* shown(int64_t id) const;
   /// True when `text` is the content of a special token.
   bool is_special(const std::string& text) const { return special_.contains(text); }

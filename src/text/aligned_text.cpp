@@ -2,7 +2,8 @@
 
 namespace deeplora {
 
-AlignedText::AlignedText(std::string_view original, uint32_t base, bool with_spans) : text(original), tracked(with_spans) {
+AlignedText::AlignedText(std::string_view original, uint32_t base, bool with_spans)
+    : text(original), tracked(with_spans) {
   if (!tracked) return;
   spans.reserve(text.size());
   for (size_t at = 0; at < text.size();) {
@@ -49,7 +50,8 @@ void AlignedText::prepend(std::string_view prefix) {
 void AlignedText::append(const AlignedText& other, size_t begin, size_t end) {
   text.append(other.text, begin, end - begin);
   if (tracked)
-    spans.insert(spans.end(), other.spans.begin() + static_cast<std::ptrdiff_t>(begin), other.spans.begin() + static_cast<std::ptrdiff_t>(end));
+    spans.insert(spans.end(), other.spans.begin() + static_cast<std::ptrdiff_t>(begin),
+                 other.spans.begin() + static_cast<std::ptrdiff_t>(end));
 }
 
 void AlignedText::append_aligned(std::string_view content, const AlignedText& other, size_t at) {

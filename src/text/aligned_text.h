@@ -26,7 +26,8 @@ struct AlignedText {
   /// The original itself; `base`: where it begins in the whole.
   AlignedText(std::string_view original, uint32_t base, bool with_spans);
 
-  /// Rewrites the text by `changes`, one for every new code point; `removed`: code points that are gone before the first of them.
+  /// Rewrites the text by `changes`, one for every new code point; `removed`: code points that are gone before the
+  /// first of them.
   void transform(std::span<const Change> changes, size_t removed = 0);
   /// Keeps the code points for which `keep` holds.
   template <class Keep>

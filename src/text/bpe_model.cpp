@@ -27,14 +27,18 @@ class Merges {
     slot = {key_of(left, right), {rank, static_cast<int32_t>(id)}};
   }
   /// rank -1 when the two do not merge.
-  Merge find(int64_t left, int64_t right) const { return slots_.empty() ? Merge{} : slots_[place(key_of(left, right))].merge; }
+  Merge find(int64_t left, int64_t right) const {
+    return slots_.empty() ? Merge{} : slots_[place(key_of(left, right))].merge;
+  }
 
  private:
   struct Slot {
     uint64_t key = 0;
     Merge merge;
   };
-  static uint64_t key_of(int64_t left, int64_t right) { return static_cast<uint64_t>(left) << 32 | static_cast<uint64_t>(right); }
+  static uint64_t key_of(int64_t left, int64_t right) {
+    return static_cast<uint64_t>(left) << 32 | static_cast<uint64_t>(right);
+  }
   size_t place(uint64_t key) const {
     const size_t mask = slots_.size() - 1;
     size_t at = static_cast<size_t>((key * 0x9E3779B97F4A7C15ULL) >> 24) & mask;
@@ -64,7 +68,8 @@ void merge_short(const Merges& merges, std::vector<ModelToken>& symbols, size_t 
   pairs.clear();
   for (size_t i = first; i + 1 < symbols.size(); ++i) pairs.push_back(look_up(i));
   while (!pairs.empty()) {
-    const auto best = std::min_element(pairs.begin(), pairs.end(), [](const auto& a, const auto& b) { return a.rank < b.rank; });
+    const auto best =
+        std::min_element(pairs.begin(), pairs.end(), [](const auto& a, const auto& b) { return a.rank < b.rank; });
     if (best->rank == kNever) return;
     const auto at = static_cast<size_t>(best - pairs.begin());
     symbols[first + at].id = best->id;
@@ -110,7 +115,8 @@ void merge_long(const Merges& merges, std::vector<ModelToken>& symbols, size_t f
     if (previous[left] < n) consider(previous[left]);
     consider(left);
   }
-  symbols.erase(std::remove_if(symbols.begin() + static_cast<std::ptrdiff_t>(first), symbols.end(), [](const ModelToken& t) { return t.id == kGone; }),
+  symbols.erase(std::remove_if(symbols.begin() + static_cast<std::ptrdiff_t>(first), symbols.end(),
+                               [](const ModelToken& t) { return t.id == kGone; }),
                 symbols.end());
 }
 
@@ -120,16 +126,16 @@ std::pair<std::string, std::string> read_merge(const json& merge, const std::str
     return {merge[0].get<std::string>(), merge[1].get<std::string>()};
   const std::string text = merge.is_string() ? merge.get<std::string>() : "";
   const size_t space = text.find(' ');
-  check(space != std::string::npos && text.find(' ', space + 1) == std::string::npos, where, ".merges holds ", shown(merge),
-        R"(; expected "a b" or ["a", "b"])");
+  check(space != std::string::npos && text.find(' ', space + 1) == std::string::npos, where, ".merges holds ",
+        shown(merge), R"(; expected "a b" or ["a", "b"])");
   return {text.substr(0, space), text.substr(space + 1)};
 }
 
 class BpeModel final : public TokenModel {
  public:
   explicit BpeModel(const Component& model) {
-    model.known({"dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges", "vocab",
-                 "merges", "cache_capacity"});
+    model.known({"dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback",
+                 "ignore_merges", "vocab", "merges", "cache_capacity"});
     check(model.value("dropout", 0.0) == 0, model.place(), ".dropout is ", model.value("dropout", 0.0),
           ": merges left out by chance are not supported; set it to null");
     read_vocabulary(model, vocabulary_);
@@ -169,7 +175,8 @@ class BpeModel final : public TokenModel {
     for (const json& merge : merges) {
       if (merge.is_string() && merge.get_ref<const std::string&>().starts_with("#version")) continue;
       const auto [left, right] = read_merge(merge, model.place());
-      check(right.size() >= prefix_.size(), model.place(), ".merges joins '", left, "' and '", right, "', which is shorter than the prefix '", prefix_, "'");
+      check(right.size() >= prefix_.size(), model.place(), ".merges joins '", left, "' and '", right,
+            "', which is shorter than the prefix '", prefix_, "'");
       const std::string joined = left + right.substr(prefix_.size());
       const auto a = vocabulary_.find(left), b = vocabulary_.find(right), ab = vocabulary_.find(joined);
       check(a && b && ab, model.place(), ".merges joins '", left, "' and '", right, "', but ", model.place(),
@@ -178,7 +185,8 @@ class BpeModel final : public TokenModel {
     }
   }
 
-  /// Ids of single characters below U+0800, which most of a text consists of; only where no prefix and suffix changes them.
+  /// Ids of single characters below U+0800, which most of a text consists of; only where no prefix and suffix changes
+  /// them.
   void fill_characters() {
     characters_.fill(-1);
     if (!prefix_.empty() || !suffix_.empty()) return;
@@ -189,7 +197,8 @@ class BpeModel final : public TokenModel {
     }
   }
 
-  std::optional<int64_t> symbol(std::string_view word, size_t at, size_t end, std::string& buffer, std::string_view& shown) const {
+  std::optional<int64_t> symbol(std::string_view word, size_t at, size_t end, std::string& buffer,
+                                std::string_view& shown) const {
     shown = word.substr(at, end - at);
     if (prefix_.empty() && suffix_.empty()) {
       if (end - at <= 2) {
@@ -222,7 +231,8 @@ class BpeModel final : public TokenModel {
         if (waiting >= 0) add(waiting, waiting_bytes);
         waiting = -1;
         add(*id, bytes);
-      } else if (byte_fallback_ && std::all_of(text.begin(), text.end(), [&](char c) { return bytes_[static_cast<unsigned char>(c)] >= 0; })) {
+      } else if (byte_fallback_ && std::all_of(text.begin(), text.end(),
+                                               [&](char c) { return bytes_[static_cast<unsigned char>(c)] >= 0; })) {
         // An unknown token that waits is added behind these, as the library does.
         for (const char byte : text) add(bytes_[static_cast<unsigned char>(byte)], 1);
       } else if (has_unknown_) {

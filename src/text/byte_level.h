@@ -8,8 +8,8 @@
 
 namespace deeplora {
 
-/// Printable Latin-1 characters stand for themselves, the others, in order, are U+0100 and following. Source: bytes_to_unicode in GPT-2's
-/// encoder.py.
+/// Printable Latin-1 characters stand for themselves, the others, in order, are U+0100 and following. Source:
+/// bytes_to_unicode in GPT-2's encoder.py.
 const std::array<char32_t, 256>& byte_characters();
 /// The byte that a character stands for.
 std::optional<char> byte_of(char32_t code);

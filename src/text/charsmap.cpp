@@ -109,8 +109,8 @@ void Charsmap::apply(AlignedText& text) const {
     append_replacement(changes, before, now);
   };
   for (size_t at = 0; at < old.size();) {
-    const size_t end = static_cast<unsigned char>(old[at]) >= 0x20 && at + 1 < old.size() && static_cast<signed char>(old[at]) > 0 &&
-                               static_cast<signed char>(old[at + 1]) >= 0x20
+    const size_t end = static_cast<unsigned char>(old[at]) >= 0x20 && at + 1 < old.size() &&
+                               static_cast<signed char>(old[at]) > 0 && static_cast<signed char>(old[at + 1]) >= 0x20
                            ? at + 1  // ASCII before ASCII
                            : grapheme_end(old, at);
     const std::string_view grapheme = std::string_view(old).substr(at, end - at);
@@ -135,7 +135,8 @@ std::string to_base64(std::string_view bytes) {
   std::string out;
   for (size_t at = 0; at < bytes.size(); at += 3) {
     uint32_t bits = 0;
-    for (size_t i = 0; i < 3; ++i) bits = bits << 8 | (at + i < bytes.size() ? static_cast<unsigned char>(bytes[at + i]) : 0u);
+    for (size_t i = 0; i < 3; ++i)
+      bits = bits << 8 | (at + i < bytes.size() ? static_cast<unsigned char>(bytes[at + i]) : 0u);
     for (size_t i = 0; i < 4; ++i) out += i > bytes.size() - at ? '=' : kDigits[bits >> (18 - 6 * i) & 63];
   }
   return out;

@@ -13,10 +13,12 @@ Component::Component(const nlohmann::json& value, std::string where) : value_(&v
 
 void Component::known(std::initializer_list<const char*> keys) const {
   for (const auto& [key, value] : value_->items()) {
-    const bool there = key == "type" || std::any_of(keys.begin(), keys.end(), [&key = key](const char* one) { return key == one; });
+    const bool there =
+        key == "type" || std::any_of(keys.begin(), keys.end(), [&key = key](const char* one) { return key == one; });
     if (there) continue;
     std::vector<std::string> names(keys.begin(), keys.end());
-    fail(where(), ": '", key, "' is not supported; known: ", names.empty() ? std::string("no key at all") : join(names));
+    fail(where(), ": '", key,
+         "' is not supported; known: ", names.empty() ? std::string("no key at all") : join(names));
   }
 }
 
@@ -37,8 +39,8 @@ std::vector<Component> Component::list(const char* key) const {
 
 bool Component::has_regex() const {
   const nlohmann::json& pattern = json_member(*value_, "pattern", where());
-  check(pattern.is_object() && pattern.size() == 1 && (pattern.contains("Regex") || pattern.contains("String")), where(), ": pattern is ",
-        shown(pattern), R"(; expected {"String": "..."} or {"Regex": "..."})");
+  check(pattern.is_object() && pattern.size() == 1 && (pattern.contains("Regex") || pattern.contains("String")),
+        where(), ": pattern is ", shown(pattern), R"(; expected {"String": "..."} or {"Regex": "..."})");
   return pattern.contains("Regex");
 }
 

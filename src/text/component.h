@@ -9,7 +9,8 @@
 
 namespace deeplora {
 
-/// A JSON object with a "type". Every key that it may have is named once by known(); any other is an Error that names it.
+/// A JSON object with a "type". Every key that it may have is named once by known(); any other is an Error that names
+/// it.
 class Component {
  public:
   /// `where`: "tokenizer.json: normalizer".

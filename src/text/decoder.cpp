@@ -16,8 +16,17 @@ using Strings = std::vector<std::string>;
 
 /// Spaces before punctuation and the parts of contractions, in the library's order.
 void clean_up(std::string& piece) {
-  constexpr std::array<std::pair<std::string_view, std::string_view>, 11> kReplacements{{{" .", "."}, {" ?", "?"}, {" !", "!"}, {" ,", ","},
-      {" ' ", "'"}, {" n't", "n't"}, {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}}};
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 11> kReplacements{{{" .", "."},
+                                                                                         {" ?", "?"},
+                                                                                         {" !", "!"},
+                                                                                         {" ,", ","},
+                                                                                         {" ' ", "'"},
+                                                                                         {" n't", "n't"},
+                                                                                         {" 'm", "'m"},
+                                                                                         {" do not", " don't"},
+                                                                                         {" 's", "'s"},
+                                                                                         {" 've", "'ve"},
+                                                                                         {" 're", "'re"}}};
   for (const auto& [from, to] : kReplacements) replace_all(piece, from, to);
 }
 
@@ -95,7 +104,8 @@ struct CtcDecoder final : Decoder {
     pad = part.value<std::string>("pad_token", "<pad>");
     delimiter = part.value<std::string>("word_delimiter_token", "|");
     cleanup = part.value("cleanup", true);
-    check(!pad.empty() && !delimiter.empty(), part.where(), ": an empty pad_token or word_delimiter_token is not supported");
+    check(!pad.empty() && !delimiter.empty(), part.where(),
+          ": an empty pad_token or word_delimiter_token is not supported");
   }
   void apply(Strings& pieces) const override {
     pieces.erase(std::unique(pieces.begin(), pieces.end()), pieces.end());
@@ -129,9 +139,11 @@ struct StripDecoder final : Decoder {
   void apply(Strings& pieces) const override {
     for (std::string& piece : pieces) {
       size_t begin = 0, end = piece.size();
-      for (size_t i = 0; i < start && std::string_view(piece).substr(begin).starts_with(content); ++i) begin += content.size();
+      for (size_t i = 0; i < start && std::string_view(piece).substr(begin).starts_with(content); ++i)
+        begin += content.size();
       // What both ends would take is taken once.
-      for (size_t i = 0; i < stop && std::string_view(piece).substr(begin, end - begin).ends_with(content); ++i) end -= content.size();
+      for (size_t i = 0; i < stop && std::string_view(piece).substr(begin, end - begin).ends_with(content); ++i)
+        end -= content.size();
       piece = piece.substr(begin, end - begin);
     }
   }
@@ -175,7 +187,8 @@ struct ReplaceDecoder final : Decoder {
   std::string content;
   explicit ReplaceDecoder(const Component& part) {
     part.known({"pattern", "content"});
-    pattern = part.has_regex() ? Expression::regex(part.pattern(), part.where()) : Expression::plain(part.pattern(), part.where());
+    pattern = part.has_regex() ? Expression::regex(part.pattern(), part.where())
+                               : Expression::plain(part.pattern(), part.where());
     content = part.at<std::string>("content");
   }
   void apply(Strings& pieces) const override {
@@ -212,7 +225,8 @@ void read_into(const Component& part, std::vector<std::unique_ptr<Decoder>>& out
   else if (type == "Strip") out.push_back(std::make_unique<StripDecoder>(part));
   else if (type == "WordPiece") out.push_back(std::make_unique<WordPieceDecoder>(part));
   else
-    part.refuse({"BPEDecoder", "ByteFallback", "ByteLevel", "CTC", "Fuse", "Metaspace", "Replace", "Sequence", "Strip", "WordPiece"});
+    part.refuse({"BPEDecoder", "ByteFallback", "ByteLevel", "CTC", "Fuse", "Metaspace", "Replace", "Sequence", "Strip",
+                 "WordPiece"});
 }
 
 }  // namespace

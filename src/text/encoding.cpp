@@ -10,9 +10,10 @@ namespace deeplora {
 namespace {
 
 /// 0x80 to 0x9F of Windows code page 1252; 0: no character.
-constexpr std::array<uint32_t, 32> kCp1252{
-    0x20AC, 0,      0x201A, 0x0192, 0x201E, 0x2026, 0x2020, 0x2021, 0x02C6, 0x2030, 0x0160, 0x2039, 0x0152, 0, 0x017D, 0,
-    0,      0x2018, 0x2019, 0x201C, 0x201D, 0x2022, 0x2013, 0x2014, 0x02DC, 0x2122, 0x0161, 0x203A, 0x0153, 0, 0x017E, 0x0178};
+constexpr std::array<uint32_t, 32> kCp1252{0x20AC, 0,      0x201A, 0x0192, 0x201E, 0x2026, 0x2020, 0x2021,
+                                           0x02C6, 0x2030, 0x0160, 0x2039, 0x0152, 0,      0x017D, 0,
+                                           0,      0x2018, 0x2019, 0x201C, 0x201D, 0x2022, 0x2013, 0x2014,
+                                           0x02DC, 0x2122, 0x0161, 0x203A, 0x0153, 0,      0x017E, 0x0178};
 
 void append(std::string& out, uint32_t code) {
   const auto byte = [&](uint32_t value) { out += static_cast<char>(value); };
@@ -53,7 +54,8 @@ std::string from_one_byte(std::string_view bytes, bool windows, const std::strin
     auto code = static_cast<uint32_t>(static_cast<unsigned char>(c));
     if (windows && code >= 0x80 && code < 0xA0) {
       const uint32_t known = kCp1252[code - 0x80];
-      check(known != 0, where, ":", line_of(out), ": byte ", hex(code), " is no character of cp1252; set data.encoding: latin-1, or save the file as UTF-8");
+      check(known != 0, where, ":", line_of(out), ": byte ", hex(code),
+            " is no character of cp1252; set data.encoding: latin-1, or save the file as UTF-8");
       code = known;
     }
     append(out, code);
@@ -68,12 +70,14 @@ std::string from_utf16(std::string_view bytes, bool big, const std::string& wher
     const auto first = static_cast<unsigned char>(bytes[at]), second = static_cast<unsigned char>(bytes[at + 1]);
     return static_cast<uint32_t>(big ? first << 8 | second : second << 8 | first);
   };
-  check(bytes.size() % 2 == 0, where, ": ", bytes.size(), " bytes are no whole number of UTF-16 units; the file is in another encoding, or cut");
+  check(bytes.size() % 2 == 0, where, ": ", bytes.size(),
+        " bytes are no whole number of UTF-16 units; the file is in another encoding, or cut");
   for (size_t at = 0; at < bytes.size(); at += 2) {
     uint32_t code = unit(at);
     const bool high = code >= 0xD800 && code < 0xDC00, low = code >= 0xDC00 && code < 0xE000;
     const uint32_t next = high && at + 2 < bytes.size() ? unit(at + 2) : 0;
-    check(!low && (!high || (next >= 0xDC00 && next < 0xE000)), where, ":", line_of(out), ": not valid UTF-16 (half a pair, ", hex(code), ")");
+    check(!low && (!high || (next >= 0xDC00 && next < 0xE000)), where, ":", line_of(out),
+          ": not valid UTF-16 (half a pair, ", hex(code), ")");
     check(code != 0, where, ":", line_of(out), ": a NUL character; expected text");
     if (high) {
       code = 0x10000 + ((code - 0xD800) << 10) + (next - 0xDC00);

@@ -42,12 +42,30 @@ std::optional<Ranges> category(const std::string& prefix) {
 
 /// The code points of a named set; nothing where it is not known exactly.
 std::optional<Ranges> named_set(const std::string& given) {
-  static const std::pair<const char*, const char*> kLongNames[] = {
-      {"letter", "l"}, {"uppercaseletter", "lu"}, {"lowercaseletter", "ll"}, {"titlecaseletter", "lt"}, {"modifierletter", "lm"},
-      {"otherletter", "lo"}, {"mark", "m"}, {"nonspacingmark", "mn"}, {"spacingmark", "mc"}, {"enclosingmark", "me"}, {"number", "n"},
-      {"decimalnumber", "nd"}, {"digit", "nd"}, {"letternumber", "nl"}, {"othernumber", "no"}, {"punctuation", "p"}, {"symbol", "s"},
-      {"separator", "z"}, {"spaceseparator", "zs"}, {"other", "c"}, {"control", "cc"}, {"cntrl", "cc"}, {"mathsymbol", "sm"},
-      {"currencysymbol", "sc"}};
+  static const std::pair<const char*, const char*> kLongNames[] = {{"letter", "l"},
+                                                                   {"uppercaseletter", "lu"},
+                                                                   {"lowercaseletter", "ll"},
+                                                                   {"titlecaseletter", "lt"},
+                                                                   {"modifierletter", "lm"},
+                                                                   {"otherletter", "lo"},
+                                                                   {"mark", "m"},
+                                                                   {"nonspacingmark", "mn"},
+                                                                   {"spacingmark", "mc"},
+                                                                   {"enclosingmark", "me"},
+                                                                   {"number", "n"},
+                                                                   {"decimalnumber", "nd"},
+                                                                   {"digit", "nd"},
+                                                                   {"letternumber", "nl"},
+                                                                   {"othernumber", "no"},
+                                                                   {"punctuation", "p"},
+                                                                   {"symbol", "s"},
+                                                                   {"separator", "z"},
+                                                                   {"spaceseparator", "zs"},
+                                                                   {"other", "c"},
+                                                                   {"control", "cc"},
+                                                                   {"cntrl", "cc"},
+                                                                   {"mathsymbol", "sm"},
+                                                                   {"currencysymbol", "sc"}};
   std::string name = lower_name(given);
   for (const auto& [spelled, brief] : kLongNames)
     if (name == spelled) name = brief;
@@ -102,7 +120,9 @@ class Spelled {
   }
 
   /// A ']' that stands first in a class is itself.
-  bool opens_class() const { return at_ > 0 && (pattern_[at_ - 1] == '[' || (pattern_[at_ - 1] == '^' && at_ > 1 && pattern_[at_ - 2] == '[')); }
+  bool opens_class() const {
+    return at_ > 0 && (pattern_[at_ - 1] == '[' || (pattern_[at_ - 1] == '^' && at_ > 1 && pattern_[at_ - 2] == '['));
+  }
 
   bool ignores_case() const { return !groups_.empty() && groups_.back(); }
 
@@ -136,8 +156,9 @@ class Spelled {
       at_ += 2;
       return;
     }
-    check(kind != 'X' && kind != 'R' && kind != 'y' && kind != 'Y' && kind != 'h' && kind != 'H', where_, ": the expression uses \\",
-          std::string(1, kind), ", which is not supported; known sets: \\p{...}, \\w, \\d, \\s, \\b");
+    check(kind != 'X' && kind != 'R' && kind != 'y' && kind != 'Y' && kind != 'h' && kind != 'H', where_,
+          ": the expression uses \\", std::string(1, kind),
+          ", which is not supported; known sets: \\p{...}, \\w, \\d, \\s, \\b");
     out_ += pattern_.substr(at_, 2);
     at_ += 2;
   }
@@ -149,15 +170,16 @@ class Spelled {
 
   void property(bool inverted) {
     const size_t open = at_ + 2, close = pattern_.find('}', open);
-    check(open < pattern_.size() && pattern_[open] == '{' && close != std::string_view::npos, where_, ": the expression has a \\p without {name}");
+    check(open < pattern_.size() && pattern_[open] == '{' && close != std::string_view::npos, where_,
+          ": the expression has a \\p without {name}");
     std::string_view name = pattern_.substr(open + 1, close - open - 1);
     if (name.starts_with('^')) {
       inverted = !inverted;
       name.remove_prefix(1);
     }
     const std::string kind = lower_name(name);
-    check(!ignores_case() || (kind != "lu" && kind != "ll" && kind != "lt" && kind != "upper" && kind != "lower"), where_,
-          ": the expression uses \\p{", name, "} where case is ignored, which is not supported");
+    check(!ignores_case() || (kind != "lu" && kind != "ll" && kind != "lt" && kind != "upper" && kind != "lower"),
+          where_, ": the expression uses \\p{", name, "} where case is ignored, which is not supported");
     out_ += spelled(std::string(name), inverted);
     at_ = close + 1;
   }
@@ -175,12 +197,14 @@ class Spelled {
   std::string spelled(const std::string& name, bool inverted) const {
     auto ranges = named_set(name);
     check(ranges.has_value(), where_, ": the expression names the set of characters '", name,
-          "', which is not supported; known: general categories (L, Lu, N, P, ...), Han and other large scripts, alpha, alnum, punct, space, word");
+          "', which is not supported; known: general categories (L, Lu, N, P, ...), Han and other large scripts, "
+          "alpha, alnum, punct, space, word");
     if (classes_ > 0 && lower_name(name) == "word") ranges = without_latin_numbers(*ranges);
     std::string out = inverted ? "[^" : "[";
     char buffer[40];
     for (const auto& range : *ranges) {
-      std::snprintf(buffer, sizeof buffer, "\\x{%X}-\\x{%X}", static_cast<unsigned>(range.first), static_cast<unsigned>(range.last));
+      std::snprintf(buffer, sizeof buffer, "\\x{%X}-\\x{%X}", static_cast<unsigned>(range.first),
+                    static_cast<unsigned>(range.last));
       out += buffer;
     }
     return out + "]";
@@ -190,7 +214,7 @@ class Spelled {
   const std::string& where_;
   std::string out_;
   size_t at_ = 0;
-  int classes_ = 0;            // character classes that are open
+  int classes_ = 0;           // character classes that are open
   std::vector<bool> groups_;  // per open group: whether case is ignored
 };
 
@@ -230,8 +254,10 @@ Expression Expression::regex(const std::string& pattern, const std::string& wher
   compiled->where = where;
   OnigErrorInfo info;
   const OnigUChar* begin = bytes_of(spelled);
-  const int code = onig_new(&compiled->regex, begin, begin + spelled.size(), ONIG_OPTION_NONE, ONIG_ENCODING_UTF8, ONIG_SYNTAX_DEFAULT, &info);
-  check(code == ONIG_NORMAL, where, ": '", pattern, "' is no regular expression: ", code == ONIG_NORMAL ? "" : onig_reason(code, &info));
+  const int code = onig_new(&compiled->regex, begin, begin + spelled.size(), ONIG_OPTION_NONE, ONIG_ENCODING_UTF8,
+                            ONIG_SYNTAX_DEFAULT, &info);
+  check(code == ONIG_NORMAL, where, ": '", pattern,
+        "' is no regular expression: ", code == ONIG_NORMAL ? "" : onig_reason(code, &info));
   out.compiled_ = std::move(compiled);
   out.splitter_ = known_splitter(pattern);
   return out;
@@ -260,10 +286,13 @@ void Expression::find(std::string_view text, std::vector<Match>& out) const {
     return;
   }
   if (!compiled_) {
-    for (size_t at = text.find(plain_); at != std::string_view::npos; at = text.find(plain_, at + plain_.size())) found(at, at + plain_.size());
+    for (size_t at = text.find(plain_); at != std::string_view::npos; at = text.find(plain_, at + plain_.size()))
+      found(at, at + plain_.size());
   } else {
-    const std::unique_ptr<OnigRegion, void (*)(OnigRegion*)> region(onig_region_new(), [](OnigRegion* r) { onig_region_free(r, 1); });
-    const std::unique_ptr<OnigMatchParam, void (*)(OnigMatchParam*)> limits(onig_new_match_param(), onig_free_match_param);
+    const std::unique_ptr<OnigRegion, void (*)(OnigRegion*)> region(onig_region_new(),
+                                                                    [](OnigRegion* r) { onig_region_free(r, 1); });
+    const std::unique_ptr<OnigMatchParam, void (*)(OnigMatchParam*)> limits(onig_new_match_param(),
+                                                                            onig_free_match_param);
     onig_initialize_match_param(limits.get());
     onig_set_retry_limit_in_match_of_match_param(limits.get(), kMostRetries);
     onig_set_retry_limit_in_search_of_match_param(limits.get(), kMostRetries);
@@ -271,7 +300,8 @@ void Expression::find(std::string_view text, std::vector<Match>& out) const {
     const OnigUChar* end = begin + text.size();
     std::optional<size_t> last_end;
     for (size_t from = 0; from <= text.size();) {
-      const int code = onig_search_with_param(compiled_->regex, begin, end, begin + from, end, region.get(), ONIG_OPTION_NONE, limits.get());
+      const int code = onig_search_with_param(compiled_->regex, begin, end, begin + from, end, region.get(),
+                                              ONIG_OPTION_NONE, limits.get());
       if (code == ONIG_MISMATCH) break;
       check(code >= 0, compiled_->where, ": the expression gives up on a text of ", text.size(), " bytes (",
             code < 0 ? onig_reason(code, nullptr) : "", "); a simpler expression or shorter texts help");

@@ -36,7 +36,8 @@ void add_row(std::vector<Row>& rows, std::string source, std::string_view json, 
   rows.push_back(std::move(row));
 }
 
-/// Length of the value that a text begins with: up to the comma or bracket behind it, outside of strings and inner brackets.
+/// Length of the value that a text begins with: up to the comma or bracket behind it, outside of strings and inner
+/// brackets.
 size_t value_length(std::string_view text) {
   int64_t depth = 0;
   bool in_string = false;
@@ -59,7 +60,8 @@ class Walk {
  public:
   explicit Walk(std::string_view text) : text_(text) {}
   void skip(size_t count) {
-    line_ += static_cast<size_t>(std::count(text_.begin() + at_, text_.begin() + at_ + static_cast<std::ptrdiff_t>(count), '\n'));
+    line_ += static_cast<size_t>(
+        std::count(text_.begin() + at_, text_.begin() + at_ + static_cast<std::ptrdiff_t>(count), '\n'));
     at_ += static_cast<std::ptrdiff_t>(count);
   }
   void skip_blanks() { skip(std::min(rest().find_first_not_of(" \t\r\n"), rest().size())); }
@@ -76,7 +78,8 @@ class Walk {
 bool is_one_object(std::string_view text) {
   std::string_view line;
   Lines lines(text);
-  while (lines.next(line) && is_blank(line)) {}
+  while (lines.next(line) && is_blank(line)) {
+  }
   return !is_blank(line) && !nests_too_deep(text) && !Json::accept(line) && Json::accept(text);
 }
 
@@ -98,7 +101,8 @@ std::vector<Row> read_json_list(const fs::path& file, std::string_view text, Row
   std::vector<Row> rows;
   Walk walk(text);
   walk.skip_blanks();
-  check(walk.rest().starts_with('['), at_line(file, walk.line()), ": expected a list of rows [{...}, {...}]; for an object a line set data.format: jsonl");
+  check(walk.rest().starts_with('['), at_line(file, walk.line()),
+        ": expected a list of rows [{...}, {...}]; for an object a line set data.format: jsonl");
   walk.skip(1);
   walk.skip_blanks();
   for (bool more = !walk.rest().starts_with(']'); more;) {
@@ -109,7 +113,8 @@ std::vector<Row> read_json_list(const fs::path& file, std::string_view text, Row
     if (more) walk.skip(1);
     walk.skip_blanks();
   }
-  check(walk.rest().starts_with(']'), at_line(file, walk.line()), ": the list of rows is never closed; expected , or ]");
+  check(walk.rest().starts_with(']'), at_line(file, walk.line()),
+        ": the list of rows is never closed; expected , or ]");
   walk.skip(1);
   walk.skip_blanks();
   check(walk.rest().empty(), at_line(file, walk.line()), ": text behind the list of rows");

@@ -72,7 +72,8 @@ size_t match_qwen2(std::string_view text, size_t at, int most_digits) {
   if (const size_t end = run(text, start, is_letter); end > start) return end;
   if (is_number(first)) {
     size_t end = at;
-    for (int i = 0; i < most_digits && end < text.size() && is_number(utf8_at(text, end)); ++i) end += utf8_length(text[end]);
+    for (int i = 0; i < most_digits && end < text.size() && is_number(utf8_at(text, end)); ++i)
+      end += utf8_length(text[end]);
     return end;
   }
   const size_t symbols = first == ' ' ? at + 1 : at;

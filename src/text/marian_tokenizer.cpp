@@ -59,7 +59,9 @@ std::unique_ptr<SentencePieceModel> read_model(const TokenizerFiles& files, cons
 class MarianTokenizer final : public Tokenizer {
  public:
   MarianTokenizer(const TokenizerFiles& files, const TokenizerConfig& config)
-      : source_(read_model(files, "source.spm")), target_(read_model(files, "target.spm")), ids_(read_ids(files, "vocab.json")) {
+      : source_(read_model(files, "source.spm")),
+        target_(read_model(files, "target.spm")),
+        ids_(read_ids(files, "vocab.json")) {
     separate_ = config.value<bool>("separate_vocabs", false);
     if (separate_) target_ids_ = read_ids(files, "target_vocab.json");
     unknown_ = config.token("unk_token", "<unk>");
@@ -71,12 +73,15 @@ class MarianTokenizer final : public Tokenizer {
     check(!clean_text_, config.name, ": clean_up_tokenization_spaces is not supported for MarianTokenizer");
   }
 
-  Encoding encode(std::string_view text, std::optional<std::string_view> pair, int64_t max_length, bool with_offsets) const override {
+  Encoding encode(std::string_view text, std::optional<std::string_view> pair, int64_t max_length,
+                  bool with_offsets) const override {
     check(!pair, "MarianTokenizer takes no pairs of texts");
     check(!with_offsets, "MarianTokenizer gives no offsets of tokens");
     return finish(pieces_ids(text, *source_, ids_), max_length);
   }
-  Encoding encode_target(std::string_view text) const override { return finish(pieces_ids(text, *target_, separate_ ? target_ids_ : ids_), 0); }
+  Encoding encode_target(std::string_view text) const override {
+    return finish(pieces_ids(text, *target_, separate_ ? target_ids_ : ids_), 0);
+  }
   std::vector<int64_t> tokenize(std::string_view text) const override { return pieces_ids(text, *source_, ids_); }
 
   std::string decode(std::span<const int64_t> ids, bool skip_special) const override {
@@ -97,7 +102,8 @@ class MarianTokenizer final : public Tokenizer {
     out += model.join(waiting);
     replace_all(out, kSpace, " ");
     while (!out.empty() && is_space(utf8_at(out, 0))) out.erase(0, utf8_length(out[0]));
-    while (!out.empty() && is_space(utf8_at(out, utf8_before(out, out.size())))) out.resize(utf8_before(out, out.size()));
+    while (!out.empty() && is_space(utf8_at(out, utf8_before(out, out.size()))))
+      out.resize(utf8_before(out, out.size()));
     return out;
   }
 
@@ -112,7 +118,9 @@ class MarianTokenizer final : public Tokenizer {
 
  private:
   void find_tokens(const TokenizerConfig& config) {
-    for (const auto& [key, usual, id] : {std::tuple{"eos_token", "</s>", &special_.eos}, {"unk_token", "<unk>", &special_.unk}, {"pad_token", "<pad>", &special_.pad}}) {
+    for (const auto& [key, usual, id] : {std::tuple{"eos_token", "</s>", &special_.eos},
+                                         {"unk_token", "<unk>", &special_.unk},
+                                         {"pad_token", "<pad>", &special_.pad}}) {
       const std::string text = config.token(key, usual);
       if (text.empty()) continue;
       const auto found = ids_.find(text);
@@ -124,8 +132,10 @@ class MarianTokenizer final : public Tokenizer {
     for (const char* key : {"added_tokens_decoder", "extra_special_tokens", "additional_special_tokens"})
       if (config.has(key))
         for (const auto& one : config.root[key]) {
-          const std::string text = one.is_string() ? one.get<std::string>() : json_value<std::string>(one, "content", "", config.name);
-          check(std::find(special_texts_.begin(), special_texts_.end(), text) != special_texts_.end(), config.name, ": ", key, " holds '", text,
+          const std::string text =
+              one.is_string() ? one.get<std::string>() : json_value<std::string>(one, "content", "", config.name);
+          check(std::find(special_texts_.begin(), special_texts_.end(), text) != special_texts_.end(), config.name,
+                ": ", key, " holds '", text,
                 "'; MarianTokenizer is supported with eos_token, unk_token and pad_token alone");
         }
   }
@@ -136,7 +146,8 @@ class MarianTokenizer final : public Tokenizer {
     const auto id_of = [&](std::string_view piece) { return ids.find(piece).value_or(*ids.find(unknown_)); };
     const auto append = [&](std::string_view part) {
       // A language code in front is a piece of its own.
-      if (const size_t end = part.starts_with(">>") ? part.find("<<") : std::string_view::npos; end != std::string_view::npos) {
+      if (const size_t end = part.starts_with(">>") ? part.find("<<") : std::string_view::npos;
+          end != std::string_view::npos) {
         out.push_back(id_of(part.substr(0, end + 2)));
         part.remove_prefix(end + 2);
       }

@@ -7,7 +7,8 @@
 
 namespace deeplora {
 
-/// From source.spm, target.spm and vocab.json (and target_vocab.json with separate_vocabs). Throws Error when one is missing or broken.
+/// From source.spm, target.spm and vocab.json (and target_vocab.json with separate_vocabs). Throws Error when one is
+/// missing or broken.
 std::unique_ptr<Tokenizer> make_marian(const TokenizerFiles& files, const TokenizerConfig& config);
 
 }  // namespace deeplora

@@ -17,7 +17,8 @@ void lowercase(AlignedText& text) {
   }
   std::vector<Change> changes;
   changes.reserve(text.text.size());
-  for (size_t at = 0; at < text.text.size(); at += utf8_length(text.text[at])) append_lowercase(changes, utf8_at(text.text, at));
+  for (size_t at = 0; at < text.text.size(); at += utf8_length(text.text[at]))
+    append_lowercase(changes, utf8_at(text.text, at));
   text.transform(changes);
 }
 
@@ -118,7 +119,8 @@ struct StripSpaces final : Normalizer {
   void apply(AlignedText& text) const override {
     size_t begin = 0, end = text.text.size();
     while (left && begin < end && is_space(utf8_at(text.text, begin))) begin += utf8_length(text.text[begin]);
-    while (right && end > begin && is_space(utf8_at(text.text, utf8_before(text.text, end)))) end = utf8_before(text.text, end);
+    while (right && end > begin && is_space(utf8_at(text.text, utf8_before(text.text, end))))
+      end = utf8_before(text.text, end);
     if (begin == 0 && end == text.text.size()) return;
     text.text = text.text.substr(begin, end - begin);
     if (text.tracked) {
@@ -137,8 +139,8 @@ struct Nmt final : Normalizer {
     std::vector<Change> changes;
     for (size_t at = 0; at < text.text.size(); at += utf8_length(text.text[at])) {
       const char32_t c = utf8_at(text.text, at);
-      const bool blank = c == 0x9 || c == 0xA || c == 0xC || c == 0xD || c == 0x1680 || (c >= 0x200B && c <= 0x200F) || c == 0x2028 ||
-                         c == 0x2029 || c == 0x2581 || c == 0xFEFF || c == 0xFFFD;
+      const bool blank = c == 0x9 || c == 0xA || c == 0xC || c == 0xD || c == 0x1680 || (c >= 0x200B && c <= 0x200F) ||
+                         c == 0x2028 || c == 0x2029 || c == 0x2581 || c == 0xFEFF || c == 0xFFFD;
       changes.push_back({blank ? U' ' : c, 0});
     }
     text.transform(changes);
@@ -161,7 +163,8 @@ struct Replace final : Normalizer {
   std::string content, where;
   explicit Replace(const Component& part) : where(part.where()) {
     part.known({"pattern", "content"});
-    pattern = part.has_regex() ? Expression::regex(part.pattern(), part.where()) : Expression::plain(part.pattern(), part.where());
+    pattern = part.has_regex() ? Expression::regex(part.pattern(), part.where())
+                               : Expression::plain(part.pattern(), part.where());
     content = part.at<std::string>("content");
     check_utf8(content, cat(part.where(), ": content"));
   }
@@ -177,7 +180,8 @@ struct Replace final : Normalizer {
         made.append(text, one.begin, one.end);
         continue;
       }
-      check(one.end > 0 || !text.tracked, where, ": the expression matches nothing at the beginning of a text, where the library loses track of ",
+      check(one.end > 0 || !text.tracked, where,
+            ": the expression matches nothing at the beginning of a text, where the library loses track of ",
             "where its tokens lie; it can be used where nobody asks for that");
       made.append_aligned(content, text, std::max<size_t>(one.end, 1) - 1);
     }
@@ -213,8 +217,8 @@ void read_into(const Component& part, std::vector<std::unique_ptr<Normalizer>>& 
   else if (type == "Replace") add(std::make_unique<Replace>(part));
   else if (type == "Precompiled") add(std::make_unique<Charsmap>(part));
   else
-    part.refuse({"BertNormalizer", "ByteLevel", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "Precompiled", "Prepend", "Replace", "Sequence",
-                 "Strip", "StripAccents"});
+    part.refuse({"BertNormalizer", "ByteLevel", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "Precompiled",
+                 "Prepend", "Replace", "Sequence", "Strip", "StripAccents"});
 }
 
 }  // namespace

@@ -20,14 +20,19 @@ enum class Behavior {
 
 Behavior read_behavior(const Component& part, const char* fallback) {
   const auto name = part.value<std::string>("behavior", fallback);
-  static const std::pair<const char*, Behavior> kNames[] = {{"Removed", Behavior::removed}, {"Isolated", Behavior::isolated},
-      {"MergedWithPrevious", Behavior::merged_with_previous}, {"MergedWithNext", Behavior::merged_with_next}, {"Contiguous", Behavior::contiguous}};
+  static const std::pair<const char*, Behavior> kNames[] = {{"Removed", Behavior::removed},
+                                                            {"Isolated", Behavior::isolated},
+                                                            {"MergedWithPrevious", Behavior::merged_with_previous},
+                                                            {"MergedWithNext", Behavior::merged_with_next},
+                                                            {"Contiguous", Behavior::contiguous}};
   for (const auto& [known, behavior] : kNames)
     if (name == known) return behavior;
-  fail(part.where(), ": behavior '", name, "' is not supported; known: Removed, Isolated, MergedWithPrevious, MergedWithNext, Contiguous");
+  fail(part.where(), ": behavior '", name,
+       "' is not supported; known: Removed, Isolated, MergedWithPrevious, MergedWithNext, Contiguous");
 }
 
-/// Appends the pieces that a behaviour makes of a text's matches; `base`: where the text begins. Empty pieces are left out.
+/// Appends the pieces that a behaviour makes of a text's matches; `base`: where the text begins. Empty pieces are left
+/// out.
 void append_pieces(const std::vector<Match>& matches, Behavior behavior, uint32_t base, std::vector<Piece>& out) {
   const auto add = [&](uint32_t begin, uint32_t end) {
     if (begin < end) out.push_back({base + begin, base + end});
@@ -159,7 +164,8 @@ struct Split final : PreTokenizer {
   bool invert;
   explicit Split(const Component& part) {
     part.known({"pattern", "behavior", "invert"});
-    pattern = part.has_regex() ? Expression::regex(part.pattern(), part.where()) : Expression::plain(part.pattern(), part.where());
+    pattern = part.has_regex() ? Expression::regex(part.pattern(), part.where())
+                               : Expression::plain(part.pattern(), part.where());
     behavior = read_behavior(part, "");
     invert = part.value("invert", false);
   }
@@ -245,7 +251,8 @@ struct Metaspace final : PreTokenizer {
           "' is not supported; known: first, never, always");
     scheme = name == "first" ? Scheme::first : name == "never" ? Scheme::never : Scheme::always;
     if (!part.value("add_prefix_space", true)) {
-      check(scheme == Scheme::never || !part.json().contains("prepend_scheme"), part.where(), ": add_prefix_space is false, but prepend_scheme is ", name);
+      check(scheme == Scheme::never || !part.json().contains("prepend_scheme"), part.where(),
+            ": add_prefix_space is false, but prepend_scheme is ", name);
       scheme = Scheme::never;
     }
   }
@@ -309,7 +316,9 @@ struct ByteLevel final : PreTokenizer {
         }
       });
     rewrite_each(pieces, [&](const Piece& piece, AlignedText& made) {
-      if (!made.tracked) return append_byte_characters(made.text, std::string_view(pieces.text.text).substr(piece.begin, piece.end - piece.begin));
+      if (!made.tracked)
+        return append_byte_characters(made.text,
+                                      std::string_view(pieces.text.text).substr(piece.begin, piece.end - piece.begin));
       AlignedText own;
       own.tracked = true;
       own.append(pieces.text, piece.begin, piece.end);
@@ -340,7 +349,8 @@ void read_into(const Component& part, std::vector<std::unique_ptr<PreTokenizer>>
     out.push_back(character_split([delimiter](char32_t code) { return code == delimiter; }, Behavior::removed));
   } else if (type == "Digits") {
     part.known({"individual_digits"});
-    out.push_back(character_split(digit, part.value("individual_digits", false) ? Behavior::isolated : Behavior::contiguous));
+    out.push_back(
+        character_split(digit, part.value("individual_digits", false) ? Behavior::isolated : Behavior::contiguous));
   } else if (type == "FixedLength") {
     out.push_back(std::make_unique<FixedLength>(part));
   } else if (type == "Metaspace") {
@@ -357,8 +367,8 @@ void read_into(const Component& part, std::vector<std::unique_ptr<PreTokenizer>>
   } else if (type == "WhitespaceSplit") {
     bare(character_split([](char32_t code) { return is_space(code); }, Behavior::removed));
   } else {
-    part.refuse({"BertPreTokenizer", "ByteLevel", "CharDelimiterSplit", "Digits", "FixedLength", "Metaspace", "Punctuation", "Sequence", "Split",
-                 "UnicodeScripts", "Whitespace", "WhitespaceSplit"});
+    part.refuse({"BertPreTokenizer", "ByteLevel", "CharDelimiterSplit", "Digits", "FixedLength", "Metaspace",
+                 "Punctuation", "Sequence", "Split", "UnicodeScripts", "Whitespace", "WhitespaceSplit"});
   }
 }
 

@@ -67,8 +67,9 @@ std::string RecordReader::quoted(Record& record) {
   for (++at_;;) {
     const size_t quote = text_.find('"', at_);
     if (quote == std::string_view::npos) {
-      record.mistake = cat(opened == record.line ? "" : cat("in line ", opened, " "),
-                           "a quote is opened and never closed; write \"\" for a quote inside a field, or set data.quoting: none");
+      record.mistake =
+          cat(opened == record.line ? "" : cat("in line ", opened, " "),
+              "a quote is opened and never closed; write \"\" for a quote inside a field, or set data.quoting: none");
       at_ = text_.size();
       return value;
     }
@@ -81,7 +82,8 @@ std::string RecordReader::quoted(Record& record) {
     ++at_;
   }
   if (at_line_end() || peek() == dialect_.separator) return value;
-  record.mistake = "text after the closing quote of a field; write \"\" for a quote inside a field, or set data.quoting: none";
+  record.mistake =
+      "text after the closing quote of a field; write \"\" for a quote inside a field, or set data.quoting: none";
   at_ = std::min(text_.find(end_, at_), text_.size());
   return value;
 }

@@ -11,7 +11,8 @@ namespace deeplora {
 /// How records and fields are told apart.
 struct Dialect {
   char separator = ',';
-  bool quoted = true;  ///< RFC 4180: a field that begins with " ends at the next single "; it may hold separators, line ends and ""
+  bool quoted = true;  ///< RFC 4180: a field that begins with " ends at the next single "; it may hold separators, line
+                       ///< ends and ""
 };
 
 /// One record, by the line that it begins in.
@@ -24,11 +25,13 @@ struct Record {
 };
 
 /// Walks over the records of a text that outlives it. Lines end with \n or \r\n, or with \r where no \n
-/// stands outside of quotes. Blank lines are skipped; a line of tabs alone is a record of empty fields where tabs separate.
+/// stands outside of quotes. Blank lines are skipped; a line of tabs alone is a record of empty fields where tabs
+/// separate.
 class RecordReader {
  public:
   RecordReader(std::string_view text, Dialect dialect, size_t first_line = 1);
-  /// False at the end of the text. After a mistake it goes on with the next line; a quote that is never closed ends the text.
+  /// False at the end of the text. After a mistake it goes on with the next line; a quote that is never closed ends the
+  /// text.
   bool next(Record& record);
 
  private:

@@ -28,7 +28,7 @@ class RowErrors {
     std::string message, first, last;
     size_t rows = 0;
   };
-  std::vector<Mistake> mistakes_;      ///< in the order in which they were met
+  std::vector<Mistake> mistakes_;        ///< in the order in which they were met
   std::map<std::string, size_t> index_;  ///< message -> place in mistakes_
   size_t rows_ = 0;
 };

@@ -22,9 +22,7 @@ std::vector<size_t> identity(size_t n) {
 }
 
 /// A stream of its own for every epoch.
-uint64_t epoch_seed(uint64_t seed, uint64_t epoch) {
-  return SplitMix64(SplitMix64(seed).next() + epoch).next();
-}
+uint64_t epoch_seed(uint64_t seed, uint64_t epoch) { return SplitMix64(SplitMix64(seed).next() + epoch).next(); }
 
 }  // namespace
 
@@ -36,8 +34,7 @@ uint64_t SplitMix64::next() {
 }
 
 uint64_t SplitMix64::below(uint64_t bound) {
-  const uint64_t rejected =
-      (0 - bound) % bound;  // 2^64 mod bound: below it, the remainders would not be uniform
+  const uint64_t rejected = (0 - bound) % bound;  // 2^64 mod bound: below it, the remainders would not be uniform
   uint64_t draw = next();
   while (draw < rejected) draw = next();
   return draw % bound;
@@ -60,15 +57,14 @@ std::vector<size_t> sample_rows(size_t n, size_t samples, uint64_t seed, const s
   return out;
 }
 
-std::vector<std::vector<size_t>> make_batches(std::span<const int64_t> lengths, size_t batch_size,
-                                              BatchOrder order, uint64_t seed, uint64_t epoch) {
+std::vector<std::vector<size_t>> make_batches(std::span<const int64_t> lengths, size_t batch_size, BatchOrder order,
+                                              uint64_t seed, uint64_t epoch) {
   if (batch_size == 0) throw std::logic_error("make_batches: batch_size is 0");
   SplitMix64 random(epoch_seed(seed, epoch));
   std::vector<size_t> rows = identity(lengths.size());
   if (order == BatchOrder::shuffled || order == BatchOrder::length_grouped) shuffle_front(rows, rows.size(), random);
   if (order == BatchOrder::length_grouped || order == BatchOrder::sorted_by_length) {
-    const size_t stretch =
-        order == BatchOrder::length_grouped ? 50 * batch_size : std::max<size_t>(rows.size(), 1);
+    const size_t stretch = order == BatchOrder::length_grouped ? 50 * batch_size : std::max<size_t>(rows.size(), 1);
     for (size_t begin = 0; begin < rows.size(); begin += stretch) {
       const size_t end = std::min(rows.size(), begin + stretch);
       std::stable_sort(rows.begin() + static_cast<std::ptrdiff_t>(begin),

@@ -27,8 +27,7 @@ std::vector<size_t> shuffled(size_t n, uint64_t seed);
 /// `samples` different rows of 0 .. n-1, in the order drawn; a larger `samples` of the same seed begins with
 /// the smaller. Throws Error "data.samples: 5000, but train.jsonl has 1662 rows" when samples > n; `source`
 /// names the rows.
-std::vector<size_t> sample_rows(size_t n, size_t samples, uint64_t seed,
-                                const std::string& source = "the data");
+std::vector<size_t> sample_rows(size_t n, size_t samples, uint64_t seed, const std::string& source = "the data");
 
 enum class BatchOrder {
   given,            ///< rows as they come; seed and epoch do not matter
@@ -40,8 +39,8 @@ enum class BatchOrder {
 /// Every row 0 .. lengths.size()-1 exactly once, in batches of batch_size (> 0), at most one of them smaller
 /// and that one last. length_grouped shuffles, sorts within stretches of 50 batches, and shuffles the full
 /// batches. Each epoch of these two differs.
-std::vector<std::vector<size_t>> make_batches(std::span<const int64_t> lengths, size_t batch_size,
-                                              BatchOrder order, uint64_t seed, uint64_t epoch);
+std::vector<std::vector<size_t>> make_batches(std::span<const int64_t> lengths, size_t batch_size, BatchOrder order,
+                                              uint64_t seed, uint64_t epoch);
 
 /// make_batches with BatchOrder::length_grouped.
 std::vector<std::vector<size_t>> length_grouped_batches(std::span<const int64_t> lengths, size_t batch_size,

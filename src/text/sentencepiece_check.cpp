@@ -21,7 +21,9 @@ struct Unit {
 /// precompiled_charsmap: bytes of the trie (4), the trie, then the replacements, each ended by a NUL.
 void check_charsmap(const std::string& file, std::string_view map) {
   if (map.empty()) return;
-  const auto sound = [&](bool ok) { check(ok, file, ": not a sound sentencepiece model: its table of character replacements is broken"); };
+  const auto sound = [&](bool ok) {
+    check(ok, file, ": not a sound sentencepiece model: its table of character replacements is broken");
+  };
   uint32_t size = 0;
   sound(map.size() > sizeof(size));
   std::memcpy(&size, map.data(), sizeof(size));
@@ -48,15 +50,16 @@ void check_charsmap(const std::string& file, std::string_view map) {
 }  // namespace
 
 void check_sentencepiece_model(const std::string& file, std::string_view model) {
-  // ModelProto {pieces 1, normalizer_spec 3, denormalizer_spec 5}, SentencePiece {piece 1}, NormalizerSpec {precompiled_charsmap 2}.
+  // ModelProto {pieces 1, normalizer_spec 3, denormalizer_spec 5}, SentencePiece {piece 1}, NormalizerSpec
+  // {precompiled_charsmap 2}.
   for (SentencePieceFields fields(file, model); fields.next();) {
     const uint64_t field = fields.number;
     if (field != 1 && field != 3 && field != 5) continue;
     for (SentencePieceFields inner(file, fields.content); inner.next();)
       if (field == 1 && inner.number == 1)
-        check(inner.content.find('\0') == std::string_view::npos, file, ": not a sound sentencepiece model: a piece holds a NUL");
-      else if (field != 1 && inner.number == 2)
-        check_charsmap(file, inner.content);
+        check(inner.content.find('\0') == std::string_view::npos, file,
+              ": not a sound sentencepiece model: a piece holds a NUL");
+      else if (field != 1 && inner.number == 2) check_charsmap(file, inner.content);
   }
 }
 

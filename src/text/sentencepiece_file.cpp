@@ -46,7 +46,8 @@ SentencePieceFile SentencePieceFile::parse(const std::string& file, std::string_
       }
   }
   check(!out.pieces.empty(), file, ": not a sentencepiece model: it has no pieces");
-  check(model_type == 1 || model_type == 2, file, ": a sentencepiece model of type ", model_type, " is not supported; known: unigram (1), bpe (2)");
+  check(model_type == 1 || model_type == 2, file, ": a sentencepiece model of type ", model_type,
+        " is not supported; known: unigram (1), bpe (2)");
   out.unigram = model_type == 1;
   return out;
 }

@@ -20,7 +20,7 @@ struct SentencePiece {
 struct SentencePieceFile {
   std::vector<SentencePiece> pieces;
   int64_t unknown_id = 0, bos_id = 1, eos_id = 2;  ///< -1: none
-  bool unigram = true;  ///< else byte-pair encoding
+  bool unigram = true;                             ///< else byte-pair encoding
   bool byte_fallback = false;
   std::string unknown_piece = "<unk>", bos_piece = "<s>", eos_piece = "</s>";
   std::string charsmap;  ///< table of character replacements; empty: none

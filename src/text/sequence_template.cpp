@@ -56,7 +56,8 @@ size_t spaces_at(std::string_view text, bool front) {
   return count;
 }
 
-/// Leaves white space at the ends of tokens out of their offsets (`texts`: the tokens' own), as the ByteLevel post-processor does.
+/// Leaves white space at the ends of tokens out of their offsets (`texts`: the tokens' own), as the ByteLevel
+/// post-processor does.
 void trim_offsets(std::vector<TokenOffsets>& offsets, const std::vector<std::string>& texts, bool prefix_space) {
   for (size_t i = 0; i < offsets.size(); ++i) {
     TokenOffsets& one = offsets[i];
@@ -72,8 +73,8 @@ void trim_offsets(std::vector<TokenOffsets>& offsets, const std::vector<std::str
 /// ["[SEP]", 102] of BertProcessing and RobertaProcessing.
 int64_t pair_id(const Component& processor, const char* key) {
   const json& value = json_member(processor.json(), key, processor.where());
-  check(value.is_array() && value.size() == 2 && value[1].is_number_integer(), processor.where(), ": ", key, " is ", shown(value),
-        R"(; expected ["token", id])");
+  check(value.is_array() && value.size() == 2 && value[1].is_number_integer(), processor.where(), ": ", key, " is ",
+        shown(value), R"(; expected ["token", id])");
   return value[1].get<int64_t>();
 }
 
@@ -90,13 +91,15 @@ SequenceTemplate roberta_template(int64_t cls, int64_t sep) {
   SequenceTemplate out;
   out.single = {{Kind::special, cls, 0}, {Kind::first, -1, 0}, {Kind::special, sep, 0}};
   out.pair = out.single;
-  for (const LayoutPiece& piece : {LayoutPiece{Kind::special, sep, 0}, {Kind::second, -1, 0}, {Kind::special, sep, 0}}) out.pair.push_back(piece);
+  for (const LayoutPiece& piece : {LayoutPiece{Kind::special, sep, 0}, {Kind::second, -1, 0}, {Kind::special, sep, 0}})
+    out.pair.push_back(piece);
   return out;
 }
 
 /// Appends one place of TemplateProcessing; a special token there may stand for several ids.
 void read_layout_piece(const Component& processor, const json& place, std::vector<LayoutPiece>& out) {
-  check(place.is_object() && place.size() == 1, processor.where(), " holds ", shown(place), R"(; expected {"Sequence": ...} or {"SpecialToken": ...})");
+  check(place.is_object() && place.size() == 1, processor.where(), " holds ", shown(place),
+        R"(; expected {"Sequence": ...} or {"SpecialToken": ...})");
   const std::string what = place.begin().key();
   const json& value = place.begin().value();
   const auto id = json_value<std::string>(value, "id", "", processor.where());
@@ -109,8 +112,10 @@ void read_layout_piece(const Component& processor, const json& place, std::vecto
   check(what == "SpecialToken", processor.where(), " holds '", what, "'; expected Sequence or SpecialToken");
   const std::string where = processor.where() + ".special_tokens";
   const json& known = json_member(processor.json(), "special_tokens", processor.where());
-  check(known.is_object() && known.contains(id), processor.where(), " uses '", id, "', but its special_tokens have no ids for it");
-  for (const auto one : json_as<std::vector<int64_t>>(json_member(known[id], "ids", where + "." + id), where + "." + id + ".ids"))
+  check(known.is_object() && known.contains(id), processor.where(), " uses '", id,
+        "', but its special_tokens have no ids for it");
+  for (const auto one :
+       json_as<std::vector<int64_t>>(json_member(known[id], "ids", where + "." + id), where + "." + id + ".ids"))
     out.push_back({Kind::special, one, type_id});
 }
 
@@ -135,7 +140,8 @@ SequenceTemplate read_template_processing(const Component& processor) {
         places(out.single, Kind::second) ? "a second text (B)" : "no text (A)", "; expected A alone");
   if (!processor.json().contains("pair") || processor.json()["pair"].is_null()) return out;  // A and B
   out.pair = read_layout(processor, "pair");
-  check(places(out.pair, Kind::first) && places(out.pair, Kind::second), processor.where(), ".pair places only one of the two texts; expected A and B");
+  check(places(out.pair, Kind::first) && places(out.pair, Kind::second), processor.where(),
+        ".pair places only one of the two texts; expected A and B");
   return out;
 }
 
@@ -148,7 +154,8 @@ SequenceTemplate read_sequence(const Component& processor) {
     SequenceTemplate part = read_template(one.json(), one.place());
     trims.insert(trims.end(), part.trims.begin(), part.trims.end());
     if (one.type() == "ByteLevel") {
-      check(part.trims.empty() || !found, one.where(), ": trim_offsets behind a layout is not supported; put it before the layout");
+      check(part.trims.empty() || !found, one.where(),
+            ": trim_offsets behind a layout is not supported; put it before the layout");
       continue;
     }
     check(!found, one.where(), ": a second layout in a sequence is not supported");
@@ -163,10 +170,12 @@ SequenceTemplate read_sequence(const Component& processor) {
 
 int64_t SequenceTemplate::special_count(bool two) const {
   const auto& layout = two ? pair : single;
-  return std::count_if(layout.begin(), layout.end(), [](const LayoutPiece& piece) { return piece.kind == Kind::special; });
+  return std::count_if(layout.begin(), layout.end(),
+                       [](const LayoutPiece& piece) { return piece.kind == Kind::special; });
 }
 
-Encoding SequenceTemplate::assemble(TokenSequence first, std::optional<TokenSequence> second, int64_t max_length) const {
+Encoding SequenceTemplate::assemble(TokenSequence first, std::optional<TokenSequence> second,
+                                    int64_t max_length) const {
   Encoding out;
   const int64_t specials = special_count(second.has_value());
   check(max_length == 0 || max_length >= std::max<int64_t>(specials, 1), "a maximum length of ", max_length,
@@ -184,7 +193,8 @@ Encoding SequenceTemplate::assemble(TokenSequence first, std::optional<TokenSequ
     if (second) trim_offsets(second->offsets, second->texts, prefix_space);
   }
   for (const LayoutPiece& piece : second ? pair : single) {
-    if (piece.kind == Kind::special) append(out, {{piece.id}, std::vector<TokenOffsets>(first.with_offsets ? 1 : 0), {}}, piece.type_id);
+    if (piece.kind == Kind::special)
+      append(out, {{piece.id}, std::vector<TokenOffsets>(first.with_offsets ? 1 : 0), {}}, piece.type_id);
     else append(out, piece.kind == Kind::first ? first : second.value(), piece.type_id);
   }
   return out;

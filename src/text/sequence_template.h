@@ -41,8 +41,8 @@ struct SequenceTemplate {
   Encoding assemble(TokenSequence first, std::optional<TokenSequence> second, int64_t max_length) const;
 };
 
-/// Reads TemplateProcessing, BertProcessing, RobertaProcessing, ByteLevel, a Sequence with one layout in it, or null. Throws Error that names what
-/// is not known.
+/// Reads TemplateProcessing, BertProcessing, RobertaProcessing, ByteLevel, a Sequence with one layout in it, or null.
+/// Throws Error that names what is not known.
 SequenceTemplate read_template(const nlohmann::json& value, const std::string& where);
 
 }  // namespace deeplora

@@ -71,12 +71,15 @@ class Dealer {
       given += quotas.back();
     }
     std::iota(order.begin(), order.end(), size_t{0});
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return wanted * sizes_[a] % all_ > wanted * sizes_[b] % all_; });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](size_t a, size_t b) { return wanted * sizes_[a] % all_ > wanted * sizes_[b] % all_; });
     for (size_t i = 0; given < wanted; ++i, ++given) ++quotas[order[i]];
     return quotas;
   }
 
-  bool fits(const Group& group, size_t room) const { return !group.taken && group.rows.size() <= room && left_[group.stratum] > 1; }
+  bool fits(const Group& group, size_t room) const {
+    return !group.taken && group.rows.size() <= room && left_[group.stratum] > 1;
+  }
 
   void take_group(Group& group, size_t& room, std::vector<size_t>& out) {
     group.taken = true;

@@ -20,9 +20,9 @@ struct SplitRows {
   std::vector<size_t> train, dev, test;
 };
 
-/// Deals N rows out: ceil(share x N) rows each for dev and test, the sizes that scikit-learn's train_test_split gives, and of every stratum
-/// its share by largest remainders. A stratum leaves at least one row (or set of equal rows) to train. Where equal rows stand in the way, a part may be
-/// smaller. Shares from 0 to 0.5.
+/// Deals N rows out: ceil(share x N) rows each for dev and test, the sizes that scikit-learn's train_test_split gives,
+/// and of every stratum its share by largest remainders. A stratum leaves at least one row (or set of equal rows) to
+/// train. Where equal rows stand in the way, a part may be smaller. Shares from 0 to 0.5.
 SplitRows split_rows(std::span<const SplitRow> rows, double dev_share, double test_share, uint64_t seed);
 
 }  // namespace deeplora

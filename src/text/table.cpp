@@ -62,7 +62,8 @@ bool name_fields(Row& row, const TableOptions& options, RowErrors& errors) {
   return false;
 }
 
-void read_json(Table& table, const fs::path& file, std::string_view text, const TableOptions& options, RowErrors& errors) {
+void read_json(Table& table, const fs::path& file, std::string_view text, const TableOptions& options,
+               RowErrors& errors) {
   auto rows = table.format == "json" ? read_json_list(file, text, errors) : read_json_lines(file, text, errors);
   std::set<std::string> seen;
   for (auto& row : rows) {
@@ -86,7 +87,8 @@ std::string hint_for(const Record& first, const DelimitedForm& form) {
 }
 
 /// Names of the columns into the table; the wanted columns that go by other names are given back.
-Further name_columns(Table& table, const fs::path& file, const Record& first, const DelimitedForm& form, const TableOptions& options) {
+Further name_columns(Table& table, const fs::path& file, const Record& first, const DelimitedForm& form,
+                     const TableOptions& options) {
   Errors errors;
   std::map<std::string, size_t> place;
   for (size_t i = 0; i < first.values.size(); ++i) {
@@ -98,15 +100,18 @@ Further name_columns(Table& table, const fs::path& file, const Record& first, co
   Names missing;
   for (const auto& wanted : options.wanted) {
     const auto is_there = [&](const std::string& name) {
-      return place.count(name) > 0 || (as_index(name) && (name == wanted || !table.header) && *as_index(name) < first.values.size());
+      return place.count(name) > 0 ||
+             (as_index(name) && (name == wanted || !table.header) && *as_index(name) < first.values.size());
     };
     const auto name = name_there(wanted, options, is_there);
     if (!name) missing.push_back(wanted);
-    else if (*name != wanted || !place.count(wanted)) further.emplace_back(wanted, place.count(*name) ? place.at(*name) : *as_index(*name));
+    else if (*name != wanted || !place.count(wanted))
+      further.emplace_back(wanted, place.count(*name) ? place.at(*name) : *as_index(*name));
   }
   if (!missing.empty())
     errors.add(file.string(), ": ", missing_columns(missing, table.columns, "column", options),
-               table.header ? "" : cat(" (no header; the first line is ", shown_record(first.values), ")"), hint_for(first, form));
+               table.header ? "" : cat(" (no header; the first line is ", shown_record(first.values), ")"),
+               hint_for(first, form));
   errors.throw_if_any();
   return further;
 }
@@ -124,7 +129,8 @@ Row make_row(const fs::path& file, Record& record, const Names& columns, const F
   return row;
 }
 
-void read_records(Table& table, const fs::path& file, std::string_view text, const TableOptions& options, RowErrors& errors) {
+void read_records(Table& table, const fs::path& file, std::string_view text, const TableOptions& options,
+                  RowErrors& errors) {
   const DelimitedForm form = choose_dialect(file, text, table.format, options);
   table.separator = form.dialect.separator;
   RecordReader reader(text.substr(form.begin), form.dialect, form.first_line);
@@ -135,17 +141,19 @@ void read_records(Table& table, const fs::path& file, std::string_view text, con
   table.header = choose_header(file, text, form, options);
   const size_t first_line = record.line;
   const Further further = name_columns(table, file, record, form, options);
-  const char* hint = table.columns.size() > 1 ? "" : "; for one column whose texts hold the separator set data.separator to a character that they lack";
+  const char* hint =
+      table.columns.size() > 1
+          ? ""
+          : "; for one column whose texts hold the separator set data.separator to a character that they lack";
   bool is_row = !table.header;
   do {
     table.quoted = table.quoted || record.quoted;
     if (!std::exchange(is_row, true)) continue;
-    if (!record.mistake.empty())
-      errors.add(at_line(file, record.line), record.mistake);
+    if (!record.mistake.empty()) errors.add(at_line(file, record.line), record.mistake);
     else if (record.values.size() != table.columns.size())
-      errors.add(at_line(file, record.line), cat(record.values.size(), " columns, expected ", table.columns.size(), " as in line ", first_line, hint));
-    else
-      table.rows.push_back(make_row(file, record, table.columns, further));
+      errors.add(at_line(file, record.line), cat(record.values.size(), " columns, expected ", table.columns.size(),
+                                                 " as in line ", first_line, hint));
+    else table.rows.push_back(make_row(file, record, table.columns, further));
   } while (reader.next(record));
 }
 
@@ -155,7 +163,8 @@ void read_lines(Table& table, const fs::path& file, std::string_view text, const
   table.columns = {"text"};
   const auto is_there = [](const std::string& name) { return name == "text" || name == "0"; };
   for (const auto& name : options.wanted)
-    check(name_there(name, options, is_there).has_value(), file.string(), ": no column '", name, "'; plain text has one column, 'text'");
+    check(name_there(name, options, is_there).has_value(), file.string(), ": no column '", name,
+          "'; plain text has one column, 'text'");
   Lines lines(text);
   for (std::string_view line; lines.next(line);) {
     Row row{at_line(file, lines.number()), Json::object()};
@@ -169,9 +178,11 @@ void read_lines(Table& table, const fs::path& file, std::string_view text, const
 /// Keys of another kind of file that somebody set.
 void check_keys(const fs::path& file, const std::string& format, const TableOptions& options) {
   if (format == "tsv" || format == "csv" || options.any_format) return;
-  const std::pair<const char*, const std::string*> keys[] = {{"header", &options.header}, {"separator", &options.separator}, {"quoting", &options.quoting}};
+  const std::pair<const char*, const std::string*> keys[] = {
+      {"header", &options.header}, {"separator", &options.separator}, {"quoting", &options.quoting}};
   for (const auto& [key, value] : keys)
-    check(*value == "auto", "data.", key, ": '", *value, "' applies to TSV and CSV only, and ", file.string(), " is read as ", format);
+    check(*value == "auto", "data.", key, ": '", *value, "' applies to TSV and CSV only, and ", file.string(),
+          " is read as ", format);
 }
 
 /// Rows that could not be read: an error, or said to be skipped.
@@ -180,8 +191,9 @@ void settle(Table& table, const fs::path& file, const TableOptions& options, con
   const size_t all = table.rows.size() + errors.rows();
   const bool few = errors.rows() * 10 <= all;
   check(options.bad_rows == "skip", errors.text(), few ? "; or leave such rows out with data.bad_rows: skip" : "");
-  check(static_cast<double>(errors.rows()) <= options.bad_rows_share * static_cast<double>(all), file.string(), ": ", with_commas(errors.rows()), " of ",
-        with_commas(all), " rows cannot be read, more than data.bad_rows_share: ", options.bad_rows_share, "; ", errors.text());
+  check(static_cast<double>(errors.rows()) <= options.bad_rows_share * static_cast<double>(all), file.string(), ": ",
+        with_commas(errors.rows()), " of ", with_commas(all),
+        " rows cannot be read, more than data.bad_rows_share: ", options.bad_rows_share, "; ", errors.text());
   table.skipped = errors.rows();
   table.skipped_rows = cat(with_commas(errors.rows()), " of ", with_commas(all), " rows were skipped: ", errors.text());
 }
@@ -192,15 +204,16 @@ std::string Table::summary() const {
   std::string out = cat(with_commas(rows.size()), rows.size() == 1 ? " row" : " rows");
   if (format == "text") return out + " of plain text";
   out += cat(", columns ", join(columns, ", ", 8));
-  if (separator != 0) out += cat("; separator ", shown_separator(separator), quoted ? ", quoted" : "", header ? "" : ", no header");
+  if (separator != 0)
+    out += cat("; separator ", shown_separator(separator), quoted ? ", quoted" : "", header ? "" : ", no header");
   if (skipped > 0) out += cat("; ", with_commas(skipped), " skipped");
   return out;
 }
 
 Table read_table(const fs::path& file, const TableOptions& options) {
   const auto one_of = [](const std::string& key, const std::string& value, const Names& known) {
-    check(std::find(known.begin(), known.end(), value) != known.end(), "data.", key, ": expected one of ", join(known), ", found '", value, "'",
-          did_you_mean(value, known));
+    check(std::find(known.begin(), known.end(), value) != known.end(), "data.", key, ": expected one of ", join(known),
+          ", found '", value, "'", did_you_mean(value, known));
   };
   one_of("encoding", options.encoding, encoding_names());
   one_of("bad_rows", options.bad_rows, {"error", "skip"});

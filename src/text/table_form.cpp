@@ -19,11 +19,14 @@ constexpr size_t kSampleRows = 1000;
 using Names = std::vector<std::string>;
 
 std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return text;
 }
 
-bool contains(const Names& names, const std::string& name) { return std::find(names.begin(), names.end(), name) != names.end(); }
+bool contains(const Names& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
 
 /// Names by which a header is known.
 Names names_of(const TableOptions& options) {
@@ -38,7 +41,8 @@ Names names_of(const TableOptions& options) {
 }
 
 size_t known_among(const Names& values, const Names& names) {
-  return static_cast<size_t>(std::count_if(values.begin(), values.end(), [&](const auto& value) { return contains(names, value); }));
+  return static_cast<size_t>(
+      std::count_if(values.begin(), values.end(), [&](const auto& value) { return contains(names, value); }));
 }
 
 /// The text has one column, and that is all that is wanted of it.
@@ -58,8 +62,8 @@ std::string_view first_line_of(std::string_view text) {
 /// How a sample of a text reads with one separator.
 struct Reading {
   Dialect dialect;
-  size_t columns = 0;  ///< of the first record
-  size_t named = 0;    ///< known names in the first record
+  size_t columns = 0;          ///< of the first record
+  size_t named = 0;            ///< known names in the first record
   size_t rows = 0, alike = 0;  ///< records of the sample, and those with as many columns as the first
 
   bool consistent() const { return columns >= 2 && alike == rows; }
@@ -83,7 +87,8 @@ bool quotes_balance(std::string_view text, char separator) {
 
 bool choose_quoting(std::string_view text, char separator, const TableOptions& options) {
   const Names known{"auto", "none", "double"};
-  check(contains(known, options.quoting), "data.quoting: expected one of ", join(known), ", found '", options.quoting, "'");
+  check(contains(known, options.quoting), "data.quoting: expected one of ", join(known), ", found '", options.quoting,
+        "'");
   if (options.quoting != "auto") return options.quoting == "double";
   return separator != '\t' || quotes_balance(text, separator);
 }
@@ -110,7 +115,8 @@ std::vector<Reading> read_samples(std::string_view text, const std::string& cand
   std::vector<Reading> out;
   const Names names = names_of(options);
   for (const char separator : candidates)
-    if (text.substr(0, kSample).find(separator) != std::string_view::npos) out.push_back(read_sample(text, separator, names, options));
+    if (text.substr(0, kSample).find(separator) != std::string_view::npos)
+      out.push_back(read_sample(text, separator, names, options));
   return out;
 }
 
@@ -119,12 +125,15 @@ const Reading* best_named(const std::vector<Reading>& readings) {
   const Reading* best = nullptr;
   for (const auto& reading : readings) {
     if (reading.columns < 2 || reading.named == 0) continue;
-    if (!best || reading.named > best->named || (reading.named == best->named && reading.consistent() && !best->consistent())) best = &reading;
+    if (!best || reading.named > best->named ||
+        (reading.named == best->named && reading.consistent() && !best->consistent()))
+      best = &reading;
   }
   return best;
 }
 
-char choose_separator(const fs::path& file, std::string_view text, const std::string& format, const TableOptions& options) {
+char choose_separator(const fs::path& file, std::string_view text, const std::string& format,
+                      const TableOptions& options) {
   const auto readings = read_samples(text, format == "tsv" ? "\t,;|" : ",;\t|", options);
   if (const Reading* named = best_named(readings)) return named->dialect.separator;
   const char usual = format == "tsv" ? '\t' : ',';
@@ -138,20 +147,24 @@ char choose_separator(const fs::path& file, std::string_view text, const std::st
       shown.push_back(shown_separator(fit.back()));
       if (reading.rows == 1 && fit.back() != usual) shown.push_back(shown_separator(usual));  // one row proves little
     }
-    check(shown.size() < 2, file.string(), ": set data.separator to one of ", join(shown), ": the rows can be told apart by each of them");
+    check(shown.size() < 2, file.string(), ": set data.separator to one of ", join(shown),
+          ": the rows can be told apart by each of them");
     if (!fit.empty()) return fit.front();
   }
   return usual;
 }
 
 std::optional<char> separator_of(const std::string& name) {
-  const std::map<std::string, char> words{{"comma", ','}, {"semicolon", ';'}, {"tab", '\t'}, {"\\t", '\t'}, {"pipe", '|'}};
+  const std::map<std::string, char> words{
+      {"comma", ','}, {"semicolon", ';'}, {"tab", '\t'}, {"\\t", '\t'}, {"pipe", '|'}};
   const auto found = words.find(name);
   if (found != words.end()) return found->second;
   if (name == "auto") return std::nullopt;
   const auto code = name.size() == 1 ? static_cast<unsigned char>(name[0]) : 0U;
   check((code >= ' ' || code == '\t') && code < 0x7F && code != '"' && !std::isalnum(static_cast<int>(code)),
-        "data.separator: expected auto, comma, semicolon, tab, pipe or one character that is no letter, digit or quote, found '", name, "'");
+        "data.separator: expected auto, comma, semicolon, tab, pipe or one character that is no letter, digit or "
+        "quote, found '",
+        name, "'");
   return static_cast<char>(code);
 }
 
@@ -170,10 +183,12 @@ std::pair<char, size_t> separator_line(std::string_view text) {
 // ---- headers ----
 
 const std::set<std::string> kUsualNames{
-    "text",   "label",    "labels",  "sentence", "sentence1", "sentence2",  "sentence_1", "sentence_2", "id",     "idx",      "index",   "class",
-    "target", "category", "score",   "rating",   "stars",     "review",     "title",      "content",    "body",   "comment",  "question", "question1",
-    "question2", "answer", "premise", "hypothesis", "prompt", "completion", "instruction", "input",     "output", "response", "sentiment", "message",
-    "tweet",  "document", "summary", "source",   "context",   "x",          "y",          "name",       "date",   "user",     "item",     "lang"};
+    "text",      "label",    "labels",    "sentence",   "sentence1", "sentence2",  "sentence_1",  "sentence_2",
+    "id",        "idx",      "index",     "class",      "target",    "category",   "score",       "rating",
+    "stars",     "review",   "title",     "content",    "body",      "comment",    "question",    "question1",
+    "question2", "answer",   "premise",   "hypothesis", "prompt",    "completion", "instruction", "input",
+    "output",    "response", "sentiment", "message",    "tweet",     "document",   "summary",     "source",
+    "context",   "x",        "y",         "name",       "date",      "user",       "item",        "lang"};
 
 bool is_number(std::string_view text) {
   double value = 0;
@@ -205,16 +220,20 @@ struct ColumnBelow {
 enum class Evidence { none, some, plain };
 
 /// Whether the first record is one of names, judged by what stands below it.
-Evidence header_evidence(const Names& first, const std::vector<ColumnBelow>& below, const std::vector<std::string>& wanted) {
+Evidence header_evidence(const Names& first, const std::vector<ColumnBelow>& below,
+                         const std::vector<std::string>& wanted) {
   Evidence out = Evidence::none;
   for (size_t i = 0; i < first.size(); ++i) {
     const ColumnBelow& column = below[i];
     const bool asked = std::any_of(wanted.begin(), wanted.end(), [&](const auto& name) { return as_index(name) == i; });
     if (kUsualNames.count(lower(first[i])) && !column.again) return Evidence::plain;
-    const bool above_numbers = !first[i].empty() && !is_number(first[i]) && column.filled > 0 && column.numbers == column.filled;
+    const bool above_numbers =
+        !first[i].empty() && !is_number(first[i]) && column.filled > 0 && column.numbers == column.filled;
     if (above_numbers && column.filled >= 3) return Evidence::plain;
-    const bool word_above_phrases = first[i].find(' ') == std::string::npos && column.filled >= 3 && column.phrases == column.filled;
-    if (above_numbers || (asked && !column.again && (word_above_phrases || (column.classes() && !is_number(first[i]))))) out = Evidence::some;
+    const bool word_above_phrases =
+        first[i].find(' ') == std::string::npos && column.filled >= 3 && column.phrases == column.filled;
+    if (above_numbers || (asked && !column.again && (word_above_phrases || (column.classes() && !is_number(first[i])))))
+      out = Evidence::some;
   }
   return out;
 }
@@ -246,8 +265,8 @@ std::string choose_format(const fs::path& file, std::string_view text, const Tab
   const size_t inner = content.size() > 1 ? std::min(content.find_first_not_of(" \t\r\n", 1), content.size() - 1) : 0;
   const bool list = content.starts_with('[') && (content[inner] == '{' || content[inner] == ']');
   if (options.format != "auto") {
-    check(contains(known, options.format), "data.format: expected one of auto, ", join(known), ", found '", options.format, "'",
-          did_you_mean(options.format, known));
+    check(contains(known, options.format), "data.format: expected one of auto, ", join(known), ", found '",
+          options.format, "'", did_you_mean(options.format, known));
     return options.format;
   }
   const std::string extension = lower(file.extension().string());
@@ -264,15 +283,17 @@ std::string choose_format(const fs::path& file, std::string_view text, const Tab
   if (wants_text_alone(options) && !content.starts_with("PAR1")) return "text";
   for (const auto& reading : readings)
     if (reading.consistent()) return reading.dialect.separator == '\t' ? "tsv" : "csv";
-  fail("data file ", file.string(), ": set data.format to one of ", join(known), ": neither its extension '", extension, "' nor its content tells");
+  fail("data file ", file.string(), ": set data.format to one of ", join(known), ": neither its extension '", extension,
+       "' nor its content tells");
 }
 
-DelimitedForm choose_dialect(const fs::path& file, std::string_view text, const std::string& format, const TableOptions& options) {
+DelimitedForm choose_dialect(const fs::path& file, std::string_view text, const std::string& format,
+                             const TableOptions& options) {
   DelimitedForm out;
   const auto asked = separator_of(options.separator);
   const auto [written, length] = separator_line(text);
-  check(length == 0 || !asked || *asked == written, file.string(), ":1: the file says sep=", shown_separator(written), ", but data.separator is ",
-        shown_separator(asked.value_or(',')), "; leave the key out");
+  check(length == 0 || !asked || *asked == written, file.string(), ":1: the file says sep=", shown_separator(written),
+        ", but data.separator is ", shown_separator(asked.value_or(',')), "; leave the key out");
   out.begin = length;
   out.first_line = length > 0 ? 2 : 1;
   const std::string_view rows = text.substr(length);
@@ -281,22 +302,26 @@ DelimitedForm choose_dialect(const fs::path& file, std::string_view text, const 
   return out;
 }
 
-bool choose_header(const fs::path& file, std::string_view text, const DelimitedForm& form, const TableOptions& options) {
+bool choose_header(const fs::path& file, std::string_view text, const DelimitedForm& form,
+                   const TableOptions& options) {
   const Names known{"auto", "yes", "no", "true", "false"};
-  check(contains(known, options.header), "data.header: expected one of ", join(known), ", found '", options.header, "' (", file.string(), ")");
+  check(contains(known, options.header), "data.header: expected one of ", join(known), ", found '", options.header,
+        "' (", file.string(), ")");
   if (options.header != "auto") return options.header == "yes" || options.header == "true";
   RecordReader reader(text.substr(form.begin), form.dialect, form.first_line);
   Record first, record;
   if (!reader.next(first)) return false;
   if (known_among(first.values, names_of(options)) > 0) return true;
-  const bool by_number = !options.wanted.empty() && std::all_of(options.wanted.begin(), options.wanted.end(), [](const auto& name) { return as_index(name); });
+  const bool by_number = !options.wanted.empty() && std::all_of(options.wanted.begin(), options.wanted.end(),
+                                                                [](const auto& name) { return as_index(name); });
   if (!by_number) return false;
   std::vector<ColumnBelow> below(first.values.size());
   while (reader.next(record))
-    for (size_t i = 0; i < std::min(below.size(), record.values.size()); ++i) below[i].add(record.values[i], first.values[i]);
+    for (size_t i = 0; i < std::min(below.size(), record.values.size()); ++i)
+      below[i].add(record.values[i], first.values[i]);
   const Evidence evidence = header_evidence(first.values, below, options.wanted);
-  check(evidence != Evidence::some, at_line(file, first.line), ": set data.header: true or false: the first line (", shown_record(first.values),
-        ") may be one of column names or a row");
+  check(evidence != Evidence::some, at_line(file, first.line), ": set data.header: true or false: the first line (",
+        shown_record(first.values), ") may be one of column names or a row");
   return evidence == Evidence::plain;
 }
 

@@ -28,10 +28,12 @@ struct DelimitedForm {
 };
 
 /// Separator and quoting. Throws Error where several separators fit.
-DelimitedForm choose_dialect(const std::filesystem::path& file, std::string_view text, const std::string& format, const TableOptions& options);
+DelimitedForm choose_dialect(const std::filesystem::path& file, std::string_view text, const std::string& format,
+                             const TableOptions& options);
 
 /// Is the first record one of names? Throws Error where it may be either.
-bool choose_header(const std::filesystem::path& file, std::string_view text, const DelimitedForm& form, const TableOptions& options);
+bool choose_header(const std::filesystem::path& file, std::string_view text, const DelimitedForm& form,
+                   const TableOptions& options);
 
 /// "a | b", long values cut.
 std::string shown_record(const std::vector<std::string>& values);

@@ -28,9 +28,11 @@ void check_utf8(const std::string& text, const fs::path& file, const std::string
 
 [[noreturn]] void refuse_nul(const std::string& text, size_t at, const fs::path& file, const std::string& key) {
   const auto end = text.begin() + static_cast<std::ptrdiff_t>(at);
-  const bool wide = likely_encoding(std::string_view(text).substr(0, std::min(text.size(), size_t{1} << 16))) == "utf-16";
+  const bool wide =
+      likely_encoding(std::string_view(text).substr(0, std::min(text.size(), size_t{1} << 16))) == "utf-16";
   fail(file.string(), ":", std::count(text.begin(), end, '\n') + 1, ": a NUL byte; expected text ",
-       wide ? cat("(as UTF-16 it could be read: ", key, ": utf-16)") : std::string("(a compressed or binary file must be unpacked or converted)"));
+       wide ? cat("(as UTF-16 it could be read: ", key, ": utf-16)")
+            : std::string("(a compressed or binary file must be unpacked or converted)"));
 }
 
 }  // namespace
@@ -71,8 +73,6 @@ bool Lines::next(std::string_view& line) {
   return true;
 }
 
-bool is_blank(std::string_view line) {
-  return line.find_first_not_of(" \t\r") == std::string_view::npos;
-}
+bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r") == std::string_view::npos; }
 
 }  // namespace deeplora

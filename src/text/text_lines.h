@@ -1,5 +1,5 @@
-// A text file in memory, line by line. Lines end with \n or \r\n, or with \r in a text that holds no \n; U+0085 and U+2028 are ordinary
-// characters.
+// A text file in memory, line by line. Lines end with \n or \r\n, or with \r in a text that holds no \n; U+0085 and
+// U+2028 are ordinary characters.
 #pragma once
 
 #include <cstddef>
@@ -11,13 +11,13 @@ namespace deeplora {
 
 /// How a text file is written.
 struct TextEncoding {
-  std::string name = "utf-8";          ///< one of encoding_names()
-  std::string key = "data.encoding";   ///< the setting that names another one, for the hint
+  std::string name = "utf-8";         ///< one of encoding_names()
+  std::string key = "data.encoding";  ///< the setting that names another one, for the hint
 };
 
 /// The whole file as UTF-8, without byte order mark (which goes before `encoding`). Throws Error when it is missing
-/// or a folder, holds a NUL byte (file:line), is not in its encoding (file:line, the encoding that would fit) or is larger than 4 GiB; stops
-/// reading at the first NUL byte unless it is UTF-16, so a device cannot fill the memory.
+/// or a folder, holds a NUL byte (file:line), is not in its encoding (file:line, the encoding that would fit) or is
+/// larger than 4 GiB; stops reading at the first NUL byte unless it is UTF-16, so a device cannot fill the memory.
 std::string read_text_file(const std::filesystem::path& file, const TextEncoding& encoding = {});
 
 /// Walks over the lines of a text that outlives it.

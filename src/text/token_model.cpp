@@ -18,18 +18,24 @@ class WordPieceModel final : public TokenModel {
     unknown_ = model.value<std::string>("unk_token", "[UNK]");
     prefix_ = model.value<std::string>("continuing_subword_prefix", "##");
     longest_word_ = model.value<int64_t>("max_input_chars_per_word", 100);
-    check(longest_word_ >= 0 && longest_word_ <= 10000, model.place(), ".max_input_chars_per_word is ", longest_word_, "; expected 0 to 10000");
+    check(longest_word_ >= 0 && longest_word_ <= 10000, model.place(), ".max_input_chars_per_word is ", longest_word_,
+          "; expected 0 to 10000");
     read_vocabulary(model, vocabulary_);
     unknown_id_ = vocabulary_.find(unknown_).value_or(-1);
   }
   std::string kind() const override { return "wordpiece"; }
 
   void tokenize(std::string_view word, std::vector<ModelToken>& out) const override {
-    cut(word, out.size(), [&](size_t before) { out.resize(before); },
-        [&](int64_t id, size_t begin, size_t end) { out.push_back({id, static_cast<uint32_t>(begin), static_cast<uint32_t>(end)}); });
+    cut(
+        word, out.size(), [&](size_t before) { out.resize(before); },
+        [&](int64_t id, size_t begin, size_t end) {
+          out.push_back({id, static_cast<uint32_t>(begin), static_cast<uint32_t>(end)});
+        });
   }
   void append_ids(std::string_view word, std::vector<int64_t>& out) const override {
-    cut(word, out.size(), [&](size_t before) { out.resize(before); }, [&](int64_t id, size_t, size_t) { out.push_back(id); });
+    cut(
+        word, out.size(), [&](size_t before) { out.resize(before); },
+        [&](int64_t id, size_t, size_t) { out.push_back(id); });
   }
 
  private:
@@ -39,7 +45,8 @@ class WordPieceModel final : public TokenModel {
       reset(before);
       add(unknown_id_ >= 0 ? unknown_id_ : need(unknown_), 0, word.size());
     };
-    if (static_cast<int64_t>(word.size()) > longest_word_ && static_cast<int64_t>(utf8_count(word)) > longest_word_) return unknown();
+    if (static_cast<int64_t>(word.size()) > longest_word_ && static_cast<int64_t>(utf8_count(word)) > longest_word_)
+      return unknown();
     std::string buffer;
     for (size_t begin = 0; begin < word.size();) {
       // What is looked for: the rest of the word, behind the prefix but at the beginning.
@@ -51,7 +58,8 @@ class WordPieceModel final : public TokenModel {
         rest = buffer;
       }
       size_t length = std::min(rest.size(), vocabulary_.longest());
-      while (length > extra && length < rest.size() && (static_cast<unsigned char>(rest[length]) & 0xC0) == 0x80) --length;
+      while (length > extra && length < rest.size() && (static_cast<unsigned char>(rest[length]) & 0xC0) == 0x80)
+        --length;
       std::optional<int64_t> id;
       for (; length > extra; length = utf8_before(rest, length))
         if ((id = vocabulary_.find(rest.substr(0, length)))) break;
@@ -93,15 +101,18 @@ void TokenModel::append_ids(std::string_view piece, std::vector<int64_t>& out) c
 
 int64_t TokenModel::need(const std::string& name) const {
   const auto id = vocabulary_.find(name);
-  check(id.has_value(), "the text holds something unknown, and the vocabulary has no '", name, "', the token of what is unknown");
+  check(id.has_value(), "the text holds something unknown, and the vocabulary has no '", name,
+        "', the token of what is unknown");
   return *id;
 }
 
 void read_vocabulary(const Component& model, Vocabulary& out) {
   const json& vocabulary = json_member(model.json(), "vocab", model.place());
-  check(vocabulary.is_object() && !vocabulary.empty(), model.place(), ".vocab is empty or no object; expected {\"piece\": id, ...}");
+  check(vocabulary.is_object() && !vocabulary.empty(), model.place(),
+        ".vocab is empty or no object; expected {\"piece\": id, ...}");
   for (const auto& [piece, id] : vocabulary.items()) {
-    check(id.is_number_integer(), model.place(), ".vocab: the id of '", piece, "' is ", shown(id), "; expected a whole number");
+    check(id.is_number_integer(), model.place(), ".vocab: the id of '", piece, "' is ", shown(id),
+          "; expected a whole number");
     out.set(piece, id.get<int64_t>());
   }
 }
@@ -117,8 +128,8 @@ std::unique_ptr<TokenModel> read_token_model(const json& value, const std::strin
   json typed;
   if (!value.contains("type")) {
     typed = value;
-    typed["type"] = value.contains("merges")                     ? "BPE"
-                    : value.contains("max_input_chars_per_word") ? "WordPiece"
+    typed["type"] = value.contains("merges")                               ? "BPE"
+                    : value.contains("max_input_chars_per_word")           ? "WordPiece"
                     : value.contains("vocab") && value["vocab"].is_array() ? "Unigram"
                                                                            : "WordLevel";
   }

@@ -19,7 +19,8 @@ struct ModelToken {
 class TokenModel {
  public:
   virtual ~TokenModel() = default;
-  /// Appends the tokens of `piece` (valid UTF-8, not empty). Throws Error where the library gives up: an unknown piece and no unknown token.
+  /// Appends the tokens of `piece` (valid UTF-8, not empty). Throws Error where the library gives up: an unknown piece
+  /// and no unknown token.
   virtual void tokenize(std::string_view piece, std::vector<ModelToken>& out) const = 0;
   /// Like tokenize(), ids alone.
   virtual void append_ids(std::string_view piece, std::vector<int64_t>& out) const;
@@ -40,7 +41,8 @@ class TokenModel {
   Vocabulary vocabulary_;
 };
 
-/// Reads a model; files of older libraries leave the type out, so it is told from the other keys then. Throws Error that names what is not known.
+/// Reads a model; files of older libraries leave the type out, so it is told from the other keys then. Throws Error
+/// that names what is not known.
 std::unique_ptr<TokenModel> read_token_model(const nlohmann::json& model, const std::string& where);
 
 // One per file.

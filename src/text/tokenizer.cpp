@@ -9,7 +9,8 @@ namespace deeplora {
 std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerFiles& files, const Languages& languages) {
   TokenizerConfig config = TokenizerConfig::read(files);
   try {
-    if (const auto content = files("tokenizer.json")) return make_pipeline(read_tokenizer_json("tokenizer.json", *content), config, languages);
+    if (const auto content = files("tokenizer.json"))
+      return make_pipeline(read_tokenizer_json("tokenizer.json", *content), config, languages);
     return make_from_layout(files, std::move(config), languages);
   } catch (const nlohmann::json::exception& e) {
     fail("tokenizer.json or ", config.name, ": not laid out as the tokenizers library writes it: ", e.what());

@@ -21,9 +21,10 @@ struct TokenOffsets {
 /// One text or pair of texts as a model takes it, special tokens included.
 struct Encoding {
   std::vector<int64_t> ids;
-  std::vector<int64_t> type_ids;      ///< same length; 0 for the first text, 1 for the second where the model uses it
-  std::vector<TokenOffsets> offsets;  ///< same length when asked for: where each token stands in its own text; 0, 0 for special tokens
-  bool truncated = false;             ///< some tokens did not fit into max_length
+  std::vector<int64_t> type_ids;  ///< same length; 0 for the first text, 1 for the second where the model uses it
+  std::vector<TokenOffsets>
+      offsets;  ///< same length when asked for: where each token stands in its own text; 0, 0 for special tokens
+  bool truncated = false;  ///< some tokens did not fit into max_length
 };
 
 /// Special token ids; -1 where the tokenizer has none.
@@ -38,8 +39,10 @@ class Tokenizer {
 
   /// Ids of `text` (and `pair`) with special tokens, cut to max_length (0: no limit) by Hugging Face's
   /// "longest_first" rule. Throws Error when text is not valid UTF-8 or max_length cannot hold the special tokens.
-  virtual Encoding encode(std::string_view text, std::optional<std::string_view> pair, int64_t max_length, bool with_offsets = false) const = 0;
-  /// Ids of a text that a model is to write, without a limit: translators mark it with its own language, or cut it by a model of its own.
+  virtual Encoding encode(std::string_view text, std::optional<std::string_view> pair, int64_t max_length,
+                          bool with_offsets = false) const = 0;
+  /// Ids of a text that a model is to write, without a limit: translators mark it with its own language, or cut it by a
+  /// model of its own.
   virtual Encoding encode_target(std::string_view text) const { return encode(text, std::nullopt, 0); }
   /// Ids of `text` alone, without special tokens.
   virtual std::vector<int64_t> tokenize(std::string_view text) const = 0;
@@ -54,7 +57,8 @@ class Tokenizer {
   virtual std::string kind() const = 0;
 };
 
-/// Tokenizer files by name ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "spiece.model"...), from a folder or an archive.
+/// Tokenizer files by name ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "spiece.model"...), from a folder
+/// or an archive.
 using TokenizerFiles = std::function<std::optional<std::string>(const std::string& name)>;
 
 /// Language codes of translators; empty: those of the tokenizer's own configuration.
@@ -63,7 +67,8 @@ struct Languages {
 };
 
 /// The tokenizer described by the files, or nullptr when none of the known names is there.
-/// Throws Error when files are there but cannot be used (what is wrong and in which file), or when languages are named that it does not know.
+/// Throws Error when files are there but cannot be used (what is wrong and in which file), or when languages are named
+/// that it does not know.
 std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerFiles& files, const Languages& languages = {});
 
 /// The file names make_tokenizer may ask for; exports carry them along.

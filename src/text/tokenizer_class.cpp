@@ -11,8 +11,8 @@ struct ClassTypes {
   const char* types;  ///< each between two spaces
 };
 
-/// Kinds of models (model_type) and the class of their tokenizer, out of TOKENIZER_MAPPING_NAMES of transformers 5.23; Mistral's stand with the
-/// general ones, as they do without tekken.json.
+/// Kinds of models (model_type) and the class of their tokenizer, out of TOKENIZER_MAPPING_NAMES of transformers 5.23;
+/// Mistral's stand with the general ones, as they do without tekken.json.
 constexpr ClassTypes kTypes[] = {
     {"AlbertTokenizer", " albert yoso "},
     {"BartTokenizer", " florence2 "},
@@ -134,19 +134,27 @@ constexpr ClassTypes kTypes[] = {
 
 /// Classes that can be named though no kind of model has them as its own.
 constexpr std::string_view kFurtherClasses =
-    " BartTokenizer BertTokenizerLegacy CodeGenTokenizer ConvBertTokenizer DPRContextEncoderTokenizer DPRReaderTokenizer DistilBertTokenizer "
-    "ElectraTokenizer FastSpeech2ConformerTokenizer LEDTokenizer LayoutLMTokenizer LongformerTokenizer MT5Tokenizer MistralCommonBackend "
+    " BartTokenizer BertTokenizerLegacy CodeGenTokenizer ConvBertTokenizer DPRContextEncoderTokenizer "
+    "DPRReaderTokenizer DistilBertTokenizer "
+    "ElectraTokenizer FastSpeech2ConformerTokenizer LEDTokenizer LayoutLMTokenizer LongformerTokenizer MT5Tokenizer "
+    "MistralCommonBackend "
     "Pop2PianoTokenizer SqueezeBertTokenizer ";
 
-/// Kinds whose folders are known to name a wrong class, and have a particular one; those that have the general one need no list.
-constexpr std::string_view kDistrusted = " hyperclovax_vision_v2 qwen2 qwen3_5 qwen3_5_moe qwen3_5_moe_text qwen4_exp siglip2 ";
+/// Kinds whose folders are known to name a wrong class, and have a particular one; those that have the general one need
+/// no list.
+constexpr std::string_view kDistrusted =
+    " hyperclovax_vision_v2 qwen2 qwen3_5 qwen3_5_moe qwen3_5_moe_text qwen4_exp siglip2 ";
 /// Of those that have the general one: their own code is passed over as well.
 constexpr std::string_view kDistrustedGeneral =
-    " arctic camembertv2-base chatlm cohere_asr ernie4_5 ernie4_5_moe fuyu h2ovl_chat hyperclovax hyperclovax_vlm internlm2 internlm3 iquestcoder "
-    "jamba llava llava_next minicpm3 minicpmv minimax_m2 modernbert modernbert-decoder molmo molmo2 nemotron nvfp4 opencua openvla paddleocr_vl phi3 "
+    " arctic camembertv2-base chatlm cohere_asr ernie4_5 ernie4_5_moe fuyu h2ovl_chat hyperclovax hyperclovax_vlm "
+    "internlm2 internlm3 iquestcoder "
+    "jamba llava llava_next minicpm3 minicpmv minimax_m2 modernbert modernbert-decoder molmo molmo2 nemotron nvfp4 "
+    "opencua openvla paddleocr_vl phi3 "
     "phi3_v phimoe smolvlm step3_vl vipllava ";
 
-bool has_word(std::string_view words, const std::string& word) { return !word.empty() && words.find(" " + word + " ") != std::string_view::npos; }
+bool has_word(std::string_view words, const std::string& word) {
+  return !word.empty() && words.find(" " + word + " ") != std::string_view::npos;
+}
 
 std::string class_of_type(const std::string& type) {
   for (const ClassTypes& one : kTypes)
@@ -155,7 +163,8 @@ std::string class_of_type(const std::string& type) {
 }
 
 bool is_known(const std::string& name) {
-  return has_word(kFurtherClasses, name) || std::any_of(std::begin(kTypes), std::end(kTypes), [&](const ClassTypes& one) { return name == one.name; });
+  return has_word(kFurtherClasses, name) ||
+         std::any_of(std::begin(kTypes), std::end(kTypes), [&](const ClassTypes& one) { return name == one.name; });
 }
 
 /// The class itself, or the general one where transformers has none of that name.
@@ -171,7 +180,8 @@ std::string class_in(const JsonFile& file) {
 bool has_own_code(const TokenizerConfig& config) {
   const auto found = config.root.find("auto_map");
   if (found == config.root.end()) return false;
-  return found->is_array() || (found->is_object() && found->contains("AutoTokenizer") && !(*found)["AutoTokenizer"].is_null());
+  return found->is_array() ||
+         (found->is_object() && found->contains("AutoTokenizer") && !(*found)["AutoTokenizer"].is_null());
 }
 
 }  // namespace

@@ -21,8 +21,9 @@ AddedToken special_token(const json& value, const std::string& where) {
   return out;
 }
 
-/// A number as the library's JSON reader understands it: the digits as a whole number, rounded, then divided or multiplied by a power of ten,
-/// rounded again. Scores of pieces that are a last bit apart decide between cuts of the same sum.
+/// A number as the library's JSON reader understands it: the digits as a whole number, rounded, then divided or
+/// multiplied by a power of ten, rounded again. Scores of pieces that are a last bit apart decide between cuts of the
+/// same sum.
 double library_number(const std::string& text) {
   uint64_t digits = 0;
   int exponent = 0;
@@ -52,7 +53,9 @@ double library_number(const std::string& text) {
 class LibraryReader : public nlohmann::detail::json_sax_dom_parser<json> {
  public:
   using json_sax_dom_parser::json_sax_dom_parser;
-  bool number_float(double /*value*/, const std::string& text) { return json_sax_dom_parser::number_float(library_number(text), text); }
+  bool number_float(double /*value*/, const std::string& text) {
+    return json_sax_dom_parser::number_float(library_number(text), text);
+  }
 };
 
 }  // namespace
@@ -166,7 +169,8 @@ void add_configured_tokens(const TokenizerConfig& config, AddedVocabulary& vocab
   for (const char* key : {"additional_special_tokens", "extra_special_tokens"}) {
     const auto more = config.root.find(key);
     if (more == config.root.end() || more->is_null()) continue;
-    check(more->is_array() || more->is_object(), config.name, ": ", key, " is ", shown(*more), "; expected a list of tokens");
+    check(more->is_array() || more->is_object(), config.name, ": ", key, " is ", shown(*more),
+          "; expected a list of tokens");
     for (const json& one : *more) {
       AddedToken token = special_token(one, cat(config.name, ": ", key));
       if (one.is_object()) token.special = json_value<bool>(one, "special", true, config.name);

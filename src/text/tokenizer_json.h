@@ -19,7 +19,8 @@ std::optional<JsonFile> read_json(const TokenizerFiles& files, const std::string
 JsonFile read_tokenizer_json(const std::string& name, const std::string& content);
 
 /// Keys of tokenizer_config.json that name one token each.
-inline constexpr const char* kNamedTokens[] = {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
+inline constexpr const char* kNamedTokens[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                               "pad_token", "cls_token", "mask_token"};
 
 /// One added token as JSON; its id stays -1 when it has none. `where` for errors.
 AddedToken read_added_token(const nlohmann::json& one, const std::string& where);
@@ -38,7 +39,8 @@ struct TokenizerConfig : JsonFile {
   std::string tokenizer_class() const;
 };
 
-/// Tokens that are found in texts, with the ids that the library gives them: that of the model's own piece, or the next that is free.
+/// Tokens that are found in texts, with the ids that the library gives them: that of the model's own piece, or the next
+/// that is free.
 class AddedVocabulary {
  public:
   explicit AddedVocabulary(const TokenModel& model) : model_(model) {}
@@ -55,7 +57,8 @@ class AddedVocabulary {
   std::unordered_map<std::string, size_t> by_content_;
 };
 
-/// Adds what tokenizer_config.json lists in added_tokens_decoder, names as special tokens and as further special tokens, as transformers does.
+/// Adds what tokenizer_config.json lists in added_tokens_decoder, names as special tokens and as further special
+/// tokens, as transformers does.
 void add_configured_tokens(const TokenizerConfig& config, AddedVocabulary& vocabulary);
 
 }  // namespace deeplora

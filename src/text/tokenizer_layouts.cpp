@@ -20,7 +20,8 @@ using Tokens = std::vector<AddedToken>;
 
 // Languages of mBART and, all of them, mBART-50.
 constexpr const char* kMbartLanguages =
-    "ar_AR cs_CZ de_DE en_XX es_XX et_EE fi_FI fr_XX gu_IN hi_IN it_IT ja_XX kk_KZ ko_KR lt_LT lv_LV my_MM ne_NP nl_XX ro_RO "
+    "ar_AR cs_CZ de_DE en_XX es_XX et_EE fi_FI fr_XX gu_IN hi_IN it_IT ja_XX kk_KZ ko_KR lt_LT lv_LV my_MM ne_NP nl_XX "
+    "ro_RO "
     "ru_RU si_LK tr_TR vi_VN zh_CN ";
 constexpr const char* kMbart50Languages =
     "af_ZA az_AZ bn_IN fa_IR he_IL hr_HR id_ID ka_GE km_KH mk_MK ml_IN mn_MN mr_IN pl_PL ps_AF "
@@ -28,11 +29,13 @@ constexpr const char* kMbart50Languages =
 
 std::vector<std::string> words_of(const std::string& text) {
   std::vector<std::string> out;
-  for (size_t begin = 0, end; (end = text.find(' ', begin)) != std::string::npos; begin = end + 1) out.push_back(text.substr(begin, end - begin));
+  for (size_t begin = 0, end; (end = text.find(' ', begin)) != std::string::npos; begin = end + 1)
+    out.push_back(text.substr(begin, end - begin));
   return out;
 }
 
-/// What a class is made of, while it is being made: the parts of a tokenizer.json, and the configuration with the class's own defaults.
+/// What a class is made of, while it is being made: the parts of a tokenizer.json, and the configuration with the
+/// class's own defaults.
 struct Making {
   const TokenizerFiles& files;
   TokenizerConfig& config;
@@ -60,7 +63,8 @@ struct Making {
     for (const char* key : {"extra_special_tokens", "additional_special_tokens"})
       if (config.root.contains(key) && !config.root[key].empty()) return;
     json& list = config.root["extra_special_tokens"] = json::array();
-    for (const AddedToken& one : tokens) list.push_back({{"content", one.content}, {"special", one.special}, {"normalized", one.normalized}});
+    for (const AddedToken& one : tokens)
+      list.push_back({{"content", one.content}, {"special", one.special}, {"normalized", one.normalized}});
   }
 };
 
@@ -83,7 +87,9 @@ json after_white_space(const std::string& scheme) {
 json byte_level(bool prefix_space, bool use_regex = true) {
   return typed("ByteLevel", {{"add_prefix_space", prefix_space}, {"trim_offsets", true}, {"use_regex", use_regex}});
 }
-json precompiled(const SentencePieceFile& model) { return typed("Precompiled", {{"precompiled_charsmap", to_base64(model.charsmap)}}); }
+json precompiled(const SentencePieceFile& model) {
+  return typed("Precompiled", {{"precompiled_charsmap", to_base64(model.charsmap)}});
+}
 
 /// A layout spelled like "[CLS]:0 $A:0 [SEP]:0". The tokens' ids are filled in when the vocabulary is known.
 json layout(const std::vector<std::pair<std::string, int>>& parts) {
@@ -94,14 +100,17 @@ json layout(const std::vector<std::pair<std::string, int>>& parts) {
   }
   return out;
 }
-json template_processing(const std::vector<std::pair<std::string, int>>& single, const std::vector<std::pair<std::string, int>>& pair) {
-  return typed("TemplateProcessing", {{"single", layout(single)}, {"pair", layout(pair)}, {"special_tokens", json::object()}});
+json template_processing(const std::vector<std::pair<std::string, int>>& single,
+                         const std::vector<std::pair<std::string, int>>& pair) {
+  return typed("TemplateProcessing",
+               {{"single", layout(single)}, {"pair", layout(pair)}, {"special_tokens", json::object()}});
 }
 json bert_layout(const std::string& cls, const std::string& sep) {
   return template_processing({{cls, 0}, {"$A", 0}, {sep, 0}}, {{cls, 0}, {"$A", 0}, {sep, 0}, {"$B", 1}, {sep, 1}});
 }
 json roberta_layout(const std::string& cls, const std::string& sep) {
-  return template_processing({{cls, 0}, {"$A", 0}, {sep, 0}}, {{cls, 0}, {"$A", 0}, {sep, 0}, {sep, 0}, {"$B", 0}, {sep, 0}});
+  return template_processing({{cls, 0}, {"$A", 0}, {sep, 0}},
+                             {{cls, 0}, {"$A", 0}, {sep, 0}, {sep, 0}, {"$B", 0}, {sep, 0}});
 }
 
 /// <s> in front and </s> behind where add_bos_token and add_eos_token ask for them.
@@ -124,14 +133,16 @@ void add_switched_layout(Making& made) {
 
 json unigram_pieces(const SentencePieceFile& model, size_t from = 0) {
   json out = json::array();
-  for (size_t i = from; i < model.pieces.size(); ++i) out.push_back({model.pieces[i].text, static_cast<double>(model.pieces[i].score)});
+  for (size_t i = from; i < model.pieces.size(); ++i)
+    out.push_back({model.pieces[i].text, static_cast<double>(model.pieces[i].score)});
   return out;
 }
 json unigram(json pieces, int64_t unknown_id) {
   return typed("Unigram", {{"vocab", std::move(pieces)}, {"unk_id", unknown_id}, {"byte_fallback", false}});
 }
 
-/// Merges that make every piece of a vocabulary out of two others, as transformers finds them: by the piece's id, then the parts' lengths.
+/// Merges that make every piece of a vocabulary out of two others, as transformers finds them: by the piece's id, then
+/// the parts' lengths.
 json merges_of(const std::vector<std::string>& pieces, const std::map<std::string, int64_t>& ids) {
   struct Merge {
     int64_t piece;
@@ -148,9 +159,10 @@ json merges_of(const std::vector<std::string>& pieces, const std::map<std::strin
       if (a != ids.end() && b != ids.end())
         found.push_back({ids.at(piece), utf8_count(left), utf8_count(right), a->second, b->second, left, right});
     }
-    std::stable_sort(found.begin() + static_cast<std::ptrdiff_t>(first), found.end(), [](const Merge& a, const Merge& b) {
-      return std::tie(a.left_id, a.right_id) < std::tie(b.left_id, b.right_id);
-    });
+    std::stable_sort(found.begin() + static_cast<std::ptrdiff_t>(first), found.end(),
+                     [](const Merge& a, const Merge& b) {
+                       return std::tie(a.left_id, a.right_id) < std::tie(b.left_id, b.right_id);
+                     });
   }
   std::stable_sort(found.begin(), found.end(), [](const Merge& a, const Merge& b) {
     return std::tie(a.piece, a.left_length, a.right_length) < std::tie(b.piece, b.left_length, b.right_length);
@@ -168,14 +180,19 @@ json bpe_of_sentencepiece(const SentencePieceFile& model, const json& unknown, b
     ids[model.pieces[i].text] = static_cast<int64_t>(i);
   }
   json merges = merges_of(order, ids);
-  return typed("BPE", {{"vocab", ids}, {"merges", std::move(merges)}, {"unk_token", unknown}, {"fuse_unk", true}, {"byte_fallback", byte_fallback}});
+  return typed("BPE", {{"vocab", ids},
+                       {"merges", std::move(merges)},
+                       {"unk_token", unknown},
+                       {"fuse_unk", true},
+                       {"byte_fallback", byte_fallback}});
 }
 
 /// vocab.json and merges.txt.
 json bpe_of_files(Making& made) {
   const auto vocabulary = read_json(made.files, "vocab.json");
   const auto lines = made.files("merges.txt");
-  check(vocabulary && lines, made.file, ": a vocabulary of byte-pair encoding is vocab.json and merges.txt; ", vocabulary ? "merges.txt" : "vocab.json", " is missing");
+  check(vocabulary && lines, made.file, ": a vocabulary of byte-pair encoding is vocab.json and merges.txt; ",
+        vocabulary ? "merges.txt" : "vocab.json", " is missing");
   json merges = json::array();
   for (size_t begin = 0, number = 1; begin < lines->size(); ++number) {
     const size_t end = std::min(lines->find('\n', begin), lines->size());
@@ -184,8 +201,8 @@ json bpe_of_files(Making& made) {
     begin = end + 1;
     if (line.starts_with("#version")) continue;
     const size_t space = line.find(' ');
-    check(space != std::string::npos && line.find(' ', space + 1) == std::string::npos, "merges.txt, line ", number, ": '", line,
-          "' is no merge; expected two pieces with a space between them");
+    check(space != std::string::npos && line.find(' ', space + 1) == std::string::npos, "merges.txt, line ", number,
+          ": '", line, "' is no merge; expected two pieces with a space between them");
     check_utf8(line, cat("merges.txt, line ", number));
     merges.push_back({line.substr(0, space), line.substr(space + 1)});
   }
@@ -206,7 +223,9 @@ json wordpiece_of_file(Making& made, const std::string& unknown) {
     vocabulary[content.substr(begin, last - begin)] = number;
     begin = end + 1;
   }
-  return typed("WordPiece", {{"vocab", std::move(vocabulary)}, {"unk_token", unknown}, {"continuing_subword_prefix", "##"},
+  return typed("WordPiece", {{"vocab", std::move(vocabulary)},
+                             {"unk_token", unknown},
+                             {"continuing_subword_prefix", "##"},
                              {"max_input_chars_per_word", 100}});
 }
 
@@ -228,10 +247,12 @@ const json kTakesSpace = {{"special", true}, {"normalized", false}, {"lstrip", t
 // One function per class; the defaults are those of transformers.
 
 void make_bert(Making& made) {
-  const std::string unknown = made.token("unk_token", "[UNK]"), sep = made.token("sep_token", "[SEP]"), cls = made.token("cls_token", "[CLS]");
+  const std::string unknown = made.token("unk_token", "[UNK]"), sep = made.token("sep_token", "[SEP]"),
+                    cls = made.token("cls_token", "[CLS]");
   made.token("pad_token", "[PAD]");
   made.token("mask_token", "[MASK]");
-  json rules = {{"clean_text", true}, {"handle_chinese_chars", made.setting("tokenize_chinese_chars", true)},
+  json rules = {{"clean_text", true},
+                {"handle_chinese_chars", made.setting("tokenize_chinese_chars", true)},
                 {"lowercase", made.setting("do_lower_case", true)}};
   rules["strip_accents"] = made.config.has("strip_accents") ? json(made.setting("strip_accents", false)) : json();
   made.root["normalizer"] = typed("BertNormalizer", rules);
@@ -242,8 +263,12 @@ void make_bert(Making& made) {
 }
 
 void make_mpnet(Making& made) {
-  for (const auto& [key, text] : {std::pair{"bos_token", "<s>"}, {"eos_token", "</s>"}, {"sep_token", "</s>"}, {"cls_token", "<s>"},
-                                  {"unk_token", "[UNK]"}, {"pad_token", "<pad>"}})
+  for (const auto& [key, text] : {std::pair{"bos_token", "<s>"},
+                                  {"eos_token", "</s>"},
+                                  {"sep_token", "</s>"},
+                                  {"cls_token", "<s>"},
+                                  {"unk_token", "[UNK]"},
+                                  {"pad_token", "<pad>"}})
     made.token(key, text);
   made.token("mask_token", "<mask>", kTakesSpace);
   make_bert(made);
@@ -268,7 +293,9 @@ json quotes_and_accents(const Making& made, bool keep_accents, bool lower) {
   if (!made.sentencepiece->charsmap.empty()) list.push_back(precompiled(*made.sentencepiece));
   return sequence("normalizers", std::move(list));
 }
-json charsmap_alone(const Making& made) { return made.sentencepiece->charsmap.empty() ? json() : precompiled(*made.sentencepiece); }
+json charsmap_alone(const Making& made) {
+  return made.sentencepiece->charsmap.empty() ? json() : precompiled(*made.sentencepiece);
+}
 json charsmap_and_spaces(const Making& made) {
   json list = json::array();
   if (!made.sentencepiece->charsmap.empty()) list.push_back(precompiled(*made.sentencepiece));
@@ -277,31 +304,47 @@ json charsmap_and_spaces(const Making& made) {
 }
 
 void make_albert(Making& made) {
-  for (const auto& [key, text] : {std::pair{"bos_token", "[CLS]"}, {"eos_token", "[SEP]"}, {"unk_token", "<unk>"}, {"sep_token", "[SEP]"},
-                                  {"pad_token", "<pad>"}, {"cls_token", "[CLS]"}, {"mask_token", "[MASK]"}})
+  for (const auto& [key, text] : {std::pair{"bos_token", "[CLS]"},
+                                  {"eos_token", "[SEP]"},
+                                  {"unk_token", "<unk>"},
+                                  {"sep_token", "[SEP]"},
+                                  {"pad_token", "<pad>"},
+                                  {"cls_token", "[CLS]"},
+                                  {"mask_token", "[MASK]"}})
     made.token(key, text);
   const std::string scheme = made.setting("add_prefix_space", true) ? "always" : "never";
-  add_sentencepiece_parts(made, quotes_and_accents(made, made.setting("keep_accents", false), made.setting("do_lower_case", true)),
-                          after_white_space(scheme), scheme);
+  add_sentencepiece_parts(
+      made, quotes_and_accents(made, made.setting("keep_accents", false), made.setting("do_lower_case", true)),
+      after_white_space(scheme), scheme);
   made.root["post_processor"] = bert_layout(made.config.token("cls_token", ""), made.config.token("sep_token", ""));
   made.root["model"] = unigram(unigram_pieces(*made.sentencepiece), 1);
 }
 
 void make_xlnet(Making& made) {
-  for (const auto& [key, text] : {std::pair{"bos_token", "<s>"}, {"eos_token", "</s>"}, {"unk_token", "<unk>"}, {"sep_token", "<sep>"},
-                                  {"pad_token", "<pad>"}, {"cls_token", "<cls>"}})
+  for (const auto& [key, text] : {std::pair{"bos_token", "<s>"},
+                                  {"eos_token", "</s>"},
+                                  {"unk_token", "<unk>"},
+                                  {"sep_token", "<sep>"},
+                                  {"pad_token", "<pad>"},
+                                  {"cls_token", "<cls>"}})
     made.token(key, text);
   made.token("mask_token", "<mask>", kTakesSpace);
-  add_sentencepiece_parts(made, quotes_and_accents(made, false, made.setting("do_lower_case", false)), after_white_space("always"), "always");
+  add_sentencepiece_parts(made, quotes_and_accents(made, false, made.setting("do_lower_case", false)),
+                          after_white_space("always"), "always");
   const std::string sep = made.config.token("sep_token", ""), cls = made.config.token("cls_token", "");
-  made.root["post_processor"] = template_processing({{"$A", 0}, {sep, 0}, {cls, 2}}, {{"$A", 0}, {sep, 0}, {"$B", 1}, {sep, 1}, {cls, 2}});
+  made.root["post_processor"] =
+      template_processing({{"$A", 0}, {sep, 0}, {cls, 2}}, {{"$A", 0}, {sep, 0}, {"$B", 1}, {sep, 1}, {cls, 2}});
   made.root["model"] = unigram(unigram_pieces(*made.sentencepiece), made.sentencepiece->unknown_id);
 }
 
 /// <s> <pad> </s> <unk> of the classes that fairseq has trained.
 void name_fairseq_tokens(Making& made) {
-  for (const auto& [key, text] : {std::pair{"bos_token", "<s>"}, {"eos_token", "</s>"}, {"sep_token", "</s>"}, {"cls_token", "<s>"},
-                                  {"unk_token", "<unk>"}, {"pad_token", "<pad>"}})
+  for (const auto& [key, text] : {std::pair{"bos_token", "<s>"},
+                                  {"eos_token", "</s>"},
+                                  {"sep_token", "</s>"},
+                                  {"cls_token", "<s>"},
+                                  {"unk_token", "<unk>"},
+                                  {"pad_token", "<pad>"}})
     made.token(key, text);
 }
 void append_pieces(json& pieces, const SentencePieceFile& model, size_t from) {
@@ -310,7 +353,8 @@ void append_pieces(json& pieces, const SentencePieceFile& model, size_t from) {
 /// Their numbering: four named pieces, the model's from `from` on, then others.
 json fairseq_pieces(const Making& made, const char* first, size_t from) {
   json out = json::array();
-  for (const char* key : {first, "pad_token", "eos_token", "unk_token"}) out.push_back({made.config.token(key, ""), 0.0});
+  for (const char* key : {first, "pad_token", "eos_token", "unk_token"})
+    out.push_back({made.config.token(key, ""), 0.0});
   append_pieces(out, *made.sentencepiece, from);
   return out;
 }
@@ -333,13 +377,15 @@ void make_camembert(Making& made) {
   add_sentencepiece_parts(made, charsmap_alone(made), after_white_space(scheme), scheme);
   made.root["post_processor"] = roberta_layout(made.config.token("bos_token", ""), made.config.token("eos_token", ""));
   const std::string pad = made.config.token("pad_token", ""), unknown = made.config.token("unk_token", "");
-  json pieces = json::array({{"<s>NOTUSED", 0.0}, {pad, 0.0}, {"</s>NOTUSED", 0.0}, {unknown, 0.0}, {"<unk>NOTUSED", -100.0}});
+  json pieces =
+      json::array({{"<s>NOTUSED", 0.0}, {pad, 0.0}, {"</s>NOTUSED", 0.0}, {unknown, 0.0}, {"<unk>NOTUSED", -100.0}});
   append_pieces(pieces, *made.sentencepiece, 1);
   pieces.push_back({made.config.token("mask_token", ""), 0.0});
   made.root["model"] = unigram(std::move(pieces), 3);
 }
 
-void make_mbart(Making& made, const std::vector<std::string>& languages, const char* first, json normalizer, json splitter) {
+void make_mbart(Making& made, const std::vector<std::string>& languages, const char* first, json normalizer,
+                json splitter) {
   name_fairseq_tokens(made);
   made.token("mask_token", "<mask>", kTakesSpace);
   const Tokens own = own_tokens(*made.sentencepiece);
@@ -357,15 +403,19 @@ void make_mbart(Making& made, const std::vector<std::string>& languages, const c
   pieces.push_back({made.config.token("mask_token", ""), 0.0});
   made.root["model"] = unigram(std::move(pieces), 3);
 }
-void make_mbart25(Making& made) { make_mbart(made, words_of(kMbartLanguages), "bos_token", nullptr, after_white_space("always")); }
+void make_mbart25(Making& made) {
+  make_mbart(made, words_of(kMbartLanguages), "bos_token", nullptr, after_white_space("always"));
+}
 void make_mbart50(Making& made) {
-  make_mbart(made, words_of(std::string(kMbartLanguages) + kMbart50Languages), "cls_token", charsmap_and_spaces(made), metaspace("always"));
+  make_mbart(made, words_of(std::string(kMbartLanguages) + kMbart50Languages), "cls_token", charsmap_and_spaces(made),
+             metaspace("always"));
 }
 
 void make_nllb(Making& made) {
   name_fairseq_tokens(made);
   made.token("mask_token", "<mask>", {{"special", true}, {"normalized", true}, {"lstrip", true}});
-  add_sentencepiece_parts(made, made.sentencepiece->charsmap.empty() ? json() : charsmap_and_spaces(made), metaspace("always"), "always");
+  add_sentencepiece_parts(made, made.sentencepiece->charsmap.empty() ? json() : charsmap_and_spaces(made),
+                          metaspace("always"), "always");
   json model = bpe_of_sentencepiece(*made.sentencepiece, made.config.token("unk_token", ""), false);
   // Numbered anew: <s> <pad> </s> <unk>, then the model's other pieces.
   json ids = json::object();
@@ -378,23 +428,32 @@ void make_nllb(Making& made) {
 }
 
 void make_deberta_v2(Making& made) {
-  for (const auto& [key, text] : {std::pair{"bos_token", "[CLS]"}, {"eos_token", "[SEP]"}, {"unk_token", "[UNK]"}, {"sep_token", "[SEP]"},
-                                  {"pad_token", "[PAD]"}, {"cls_token", "[CLS]"}, {"mask_token", "[MASK]"}})
+  for (const auto& [key, text] : {std::pair{"bos_token", "[CLS]"},
+                                  {"eos_token", "[SEP]"},
+                                  {"unk_token", "[UNK]"},
+                                  {"sep_token", "[SEP]"},
+                                  {"pad_token", "[PAD]"},
+                                  {"cls_token", "[CLS]"},
+                                  {"mask_token", "[MASK]"}})
     made.token(key, text);
   json rules = json::array();
   if (made.setting("do_lower_case", false)) rules.push_back(typed("Lowercase"));
-  for (json one : {replace("Regex", R"(\s{2,}|[\n\r\t])", " "), typed("NFC"), typed("Strip", {{"strip_left", false}, {"strip_right", true}})})
+  for (json one : {replace("Regex", R"(\s{2,}|[\n\r\t])", " "), typed("NFC"),
+                   typed("Strip", {{"strip_left", false}, {"strip_right", true}})})
     rules.push_back(std::move(one));
   const std::string scheme = made.setting("add_prefix_space", true) ? "always" : "first";
   json splitters = json::array();
   if (made.setting("split_by_punct", false)) splitters.push_back(typed("Punctuation", {{"behavior", "Isolated"}}));
   splitters.push_back(metaspace(scheme));
-  add_sentencepiece_parts(made, sequence("normalizers", std::move(rules)), sequence("pretokenizers", std::move(splitters)), scheme);
+  add_sentencepiece_parts(made, sequence("normalizers", std::move(rules)),
+                          sequence("pretokenizers", std::move(splitters)), scheme);
   made.root["post_processor"] = bert_layout(made.config.token("cls_token", ""), made.config.token("sep_token", ""));
   const auto& pieces = made.sentencepiece->pieces;
   const std::string unknown = made.config.token("unk_token", "");
-  const auto found = std::find_if(pieces.begin(), pieces.end(), [&](const SentencePiece& one) { return one.text == unknown && one.score == 0; });
-  made.root["model"] = unigram(unigram_pieces(*made.sentencepiece), found == pieces.end() ? made.sentencepiece->unknown_id : found - pieces.begin());
+  const auto found = std::find_if(pieces.begin(), pieces.end(),
+                                  [&](const SentencePiece& one) { return one.text == unknown && one.score == 0; });
+  made.root["model"] = unigram(unigram_pieces(*made.sentencepiece),
+                               found == pieces.end() ? made.sentencepiece->unknown_id : found - pieces.begin());
 }
 
 void make_t5(Making& made) {
@@ -412,15 +471,18 @@ void make_t5(Making& made) {
   }
   made.more_tokens(with_texts(own_tokens(*made.sentencepiece), texts));
   add_sentencepiece_parts(made, charsmap_alone(made), after_white_space("always"), "always");
-  made.root["post_processor"] = template_processing({{"$A", 0}, {"</s>", 0}}, {{"$A", 0}, {"</s>", 0}, {"$B", 0}, {"</s>", 0}});
+  made.root["post_processor"] =
+      template_processing({{"$A", 0}, {"</s>", 0}}, {{"$A", 0}, {"</s>", 0}, {"$B", 0}, {"</s>", 0}});
   check(eos == "</s>", made.config.name, ": eos_token is '", eos, "'; T5's texts end with </s>");
   made.root["model"] = unigram(std::move(pieces), 2);
 }
 
 void make_pegasus(Making& made) {
-  const std::string pad = made.token("pad_token", "<pad>"), eos = made.token("eos_token", "</s>"), unknown = made.token("unk_token", "<unk>");
+  const std::string pad = made.token("pad_token", "<pad>"), eos = made.token("eos_token", "</s>"),
+                    unknown = made.token("unk_token", "<unk>");
   // The numbering and the tokens disagree about the two masks' defaults in transformers.
-  const std::string vocabulary_mask = made.config.token("mask_token", "<mask_1>"), vocabulary_sent = made.config.token("mask_token_sent", "<mask_2>");
+  const std::string vocabulary_mask = made.config.token("mask_token", "<mask_1>"),
+                    vocabulary_sent = made.config.token("mask_token_sent", "<mask_2>");
   made.token("mask_token", "<mask_2>");
   const std::string sent = made.config.token("mask_token_sent", "<mask_1>");
   const auto offset = made.setting<int64_t>("offset", 103);
@@ -436,9 +498,10 @@ void make_pegasus(Making& made) {
   }
   append_pieces(pieces, *made.sentencepiece, 2);
   made.more_tokens(with_texts({}, texts));
-  json rules = made.sentencepiece->charsmap.empty()
-                   ? sequence("normalizers", json::array({replace("Regex", R"(\n)", " "), replace("Regex", " {2,}", " ")}))
-                   : charsmap_and_spaces(made);
+  json rules =
+      made.sentencepiece->charsmap.empty()
+          ? sequence("normalizers", json::array({replace("Regex", R"(\n)", " "), replace("Regex", " {2,}", " ")}))
+          : charsmap_and_spaces(made);
   add_sentencepiece_parts(made, std::move(rules), metaspace("always"), "always");
   made.root["post_processor"] = template_processing({{"$A", 0}, {eos, 0}}, {{"$A", 0}, {"$B", 0}, {eos, 0}});
   int64_t unknown_id = -1;
@@ -449,7 +512,8 @@ void make_pegasus(Making& made) {
 }
 
 void make_llama(Making& made) {
-  for (const auto& [key, text] : {std::pair{"unk_token", "<unk>"}, {"bos_token", "<s>"}, {"eos_token", "</s>"}}) made.token(key, text);
+  for (const auto& [key, text] : {std::pair{"unk_token", "<unk>"}, {"bos_token", "<s>"}, {"eos_token", "</s>"}})
+    made.token(key, text);
   const bool prefix = made.setting("add_prefix_space", true);
   const std::string scheme = !prefix ? "never" : made.setting("legacy", false) ? "always" : "first";
   made.more_tokens(own_tokens(*made.sentencepiece));
@@ -462,13 +526,18 @@ void make_llama(Making& made) {
 }
 
 void make_gemma(Making& made) {
-  for (const auto& [key, text] : {std::pair{"unk_token", "<unk>"}, {"bos_token", "<bos>"}, {"eos_token", "<eos>"}, {"pad_token", "<pad>"},
+  for (const auto& [key, text] : {std::pair{"unk_token", "<unk>"},
+                                  {"bos_token", "<bos>"},
+                                  {"eos_token", "<eos>"},
+                                  {"pad_token", "<pad>"},
                                   {"mask_token", "<mask>"}})
     made.token(key, text);
   made.more_tokens(own_tokens(*made.sentencepiece));
   made.root["normalizer"] = replace("String", " ", "\xE2\x96\x81");
-  made.root["pre_tokenizer"] = typed("Split", {{"pattern", {{"String", " "}}}, {"behavior", "MergedWithPrevious"}, {"invert", false}});
-  made.root["decoder"] = sequence("decoders", json::array({replace("String", "\xE2\x96\x81", " "), typed("ByteFallback"), typed("Fuse")}));
+  made.root["pre_tokenizer"] =
+      typed("Split", {{"pattern", {{"String", " "}}}, {"behavior", "MergedWithPrevious"}, {"invert", false}});
+  made.root["decoder"] =
+      sequence("decoders", json::array({replace("String", "\xE2\x96\x81", " "), typed("ByteFallback"), typed("Fuse")}));
   made.root["model"] = bpe_of_sentencepiece(*made.sentencepiece, made.config.token("unk_token", ""), true);
   add_switched_layout(made);
 }
@@ -496,9 +565,15 @@ void make_qwen2(Making& made) {
   for (const char* key : {"unk_token", "eos_token", "pad_token"}) made.token(key, "<|endoftext|>");
   add_byte_level_parts(made);
   made.root["normalizer"] = typed("NFC");
-  const json split = typed("Split", {{"behavior", "Isolated"}, {"invert", false}, {"pattern", {{"Regex",
-      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"}}}});
-  made.root["pre_tokenizer"] = sequence("pretokenizers", json::array({split, byte_level(made.setting("add_prefix_space", false), false)}));
+  const json split = typed(
+      "Split",
+      {{"behavior", "Isolated"},
+       {"invert", false},
+       {"pattern",
+        {{"Regex",
+          R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"}}}});
+  made.root["pre_tokenizer"] =
+      sequence("pretokenizers", json::array({split, byte_level(made.setting("add_prefix_space", false), false)}));
   add_switched_layout(made);
 }
 
@@ -510,8 +585,13 @@ void make_roberta(Making& made) {
 }
 
 void make_deberta(Making& made) {
-  for (const auto& [key, text] : {std::pair{"bos_token", "[CLS]"}, {"eos_token", "[SEP]"}, {"sep_token", "[SEP]"}, {"cls_token", "[CLS]"},
-                                  {"unk_token", "[UNK]"}, {"pad_token", "[PAD]"}, {"mask_token", "[MASK]"}})
+  for (const auto& [key, text] : {std::pair{"bos_token", "[CLS]"},
+                                  {"eos_token", "[SEP]"},
+                                  {"sep_token", "[SEP]"},
+                                  {"cls_token", "[CLS]"},
+                                  {"unk_token", "[UNK]"},
+                                  {"pad_token", "[PAD]"},
+                                  {"mask_token", "[MASK]"}})
     made.token(key, text);
   add_byte_level_parts(made);
   made.root["post_processor"] = roberta_layout(made.config.token("cls_token", ""), made.config.token("sep_token", ""));
@@ -536,7 +616,8 @@ void make_general(Making& made) {
   const SentencePieceFile& model = *made.sentencepiece;
   const Tokens own = own_tokens(model);
   if (!model.unigram) rename_listed_pieces(made);
-  for (const auto& [key, id, piece] : {std::tuple{"bos_token", model.bos_id, &model.bos_piece}, {"eos_token", model.eos_id, &model.eos_piece},
+  for (const auto& [key, id, piece] : {std::tuple{"bos_token", model.bos_id, &model.bos_piece},
+                                       {"eos_token", model.eos_id, &model.eos_piece},
                                        {"unk_token", model.unknown_id, &model.unknown_piece}})
     if (id >= 0) made.token(key, piece->c_str());
   made.more_tokens(own);
@@ -601,12 +682,21 @@ constexpr Class kClasses[] = {
 };
 
 /// Classes that hand the text to another program first.
-const std::map<std::string, const char*> kOtherPrograms = {{"BertJapaneseTokenizer", "MeCab"}, {"CpmTokenizer", "jieba"}, {"CpmAntTokenizer", "jieba"},
-    {"HerbertTokenizer", "Moses"}, {"XLMTokenizer", "Moses"}, {"FlaubertTokenizer", "Moses"}, {"FSMTTokenizer", "Moses"}, {"BioGptTokenizer", "Moses"},
-    {"PhobertTokenizer", "a segmenter of Vietnamese"}, {"RoFormerTokenizer", "rjieba"}, {"JumanppTokenizer", "Juman++"},
-    {"MistralCommonBackend", "mistral_common"}};
+const std::map<std::string, const char*> kOtherPrograms = {{"BertJapaneseTokenizer", "MeCab"},
+                                                           {"CpmTokenizer", "jieba"},
+                                                           {"CpmAntTokenizer", "jieba"},
+                                                           {"HerbertTokenizer", "Moses"},
+                                                           {"XLMTokenizer", "Moses"},
+                                                           {"FlaubertTokenizer", "Moses"},
+                                                           {"FSMTTokenizer", "Moses"},
+                                                           {"BioGptTokenizer", "Moses"},
+                                                           {"PhobertTokenizer", "a segmenter of Vietnamese"},
+                                                           {"RoFormerTokenizer", "rjieba"},
+                                                           {"JumanppTokenizer", "Juman++"},
+                                                           {"MistralCommonBackend", "mistral_common"}};
 
-const char* const kVocabularies[] = {"tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model", "sentencepiece.model", "vocab.txt",
+const char* const kVocabularies[] = {"tokenizer.model", "spiece.model",        "sentencepiece.bpe.model",
+                                     "spm.model",       "sentencepiece.model", "vocab.txt",
                                      "vocab.json"};
 
 /// Vocabularies of other programs, which nothing here reads.
@@ -621,12 +711,15 @@ constexpr Foreign kForeign[] = {
     {"hy.tiktoken", "a vocabulary of tiktoken"},
     {"cl100k_base.tiktoken", "a vocabulary of tiktoken"},
     {"o200k_base.tiktoken", "a vocabulary of tiktoken"},
-    {"encoder.json", "a vocabulary under OpenAI's names (encoder.json, vocab.bpe; here they are called vocab.json, merges.txt)"},
+    {"encoder.json",
+     "a vocabulary under OpenAI's names (encoder.json, vocab.bpe; here they are called vocab.json, merges.txt)"},
     {"dict.txt", "a dictionary of fairseq"},
     {"bpe.codes", "a vocabulary of fastBPE"},
     {"tokenizer.bin", "a vocabulary of llama2.c"},
 };
-constexpr const char* kMakeTokenizerJson = "; transformers makes a tokenizer.json of it where it can: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)";
+constexpr const char* kMakeTokenizerJson =
+    "; transformers makes a tokenizer.json of it where it can: "
+    "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)";
 
 /// added_tokens.json {"token": id} as added_tokens_decoder has it.
 void read_added_tokens_file(const TokenizerFiles& files, TokenizerConfig& config) {
@@ -636,13 +729,17 @@ void read_added_tokens_file(const TokenizerFiles& files, TokenizerConfig& config
   for (const char* key : kNamedTokens) special.push_back(config.token(key, ""));
   // What special_tokens_map.json calls additional_special_tokens is not seen in time by transformers.
   const auto own = read_json(files, config.name);
-  const std::pair<const char*, const json*> lists[] = {{"extra_special_tokens", &config.root}, {"additional_special_tokens", own ? &own->root : &config.root}};
+  const std::pair<const char*, const json*> lists[] = {{"extra_special_tokens", &config.root},
+                                                       {"additional_special_tokens", own ? &own->root : &config.root}};
   for (const auto& [key, root] : lists)
     if (root->contains(key) && !(*root)[key].is_null())
-      for (const json& one : (*root)[key]) special.push_back(one.is_string() ? one.get<std::string>() : json_value<std::string>(one, "content", "", config.name));
+      for (const json& one : (*root)[key])
+        special.push_back(one.is_string() ? one.get<std::string>()
+                                          : json_value<std::string>(one, "content", "", config.name));
   json& out = config.root["added_tokens_decoder"] = json::object();
   for (const auto& [token, id] : listed->root.items()) {
-    check(id.is_number_integer(), listed->name, ": the id of '", token, "' is ", shown(id), "; expected a whole number");
+    check(id.is_number_integer(), listed->name, ": the id of '", token, "' is ", shown(id),
+          "; expected a whole number");
     const bool is_special = std::find(special.begin(), special.end(), token) != special.end();
     out[std::to_string(id.get<int64_t>())] = {{"content", token}, {"special", is_special}, {"normalized", !is_special}};
   }
@@ -677,7 +774,8 @@ bool looks_like_tiktoken(const std::string& content) {
 std::unique_ptr<Tokenizer> finish(Making& made, const Class& one, const Languages& languages) {
   if (made.file.ends_with(".model")) {
     const std::string content = *made.files(made.file);
-    check(!looks_like_tiktoken(content), made.file, ": is a vocabulary of tiktoken, which is not read", kMakeTokenizerJson);
+    check(!looks_like_tiktoken(content), made.file, ": is a vocabulary of tiktoken, which is not read",
+          kMakeTokenizerJson);
     made.sentencepiece = SentencePieceFile::parse(made.file, content);
   }
   one.make(made);
@@ -688,31 +786,37 @@ std::unique_ptr<Tokenizer> finish(Making& made, const Class& one, const Language
 /// The class with that name; nullptr for none that is known here.
 const Class* class_named(const std::string& name) {
   if (name == kGeneralTokenizer) return &kGeneral;
-  const auto found = std::find_if(std::begin(kClasses), std::end(kClasses), [&](const Class& one) { return name == one.name; });
+  const auto found =
+      std::find_if(std::begin(kClasses), std::end(kClasses), [&](const Class& one) { return name == one.name; });
   return found == std::end(kClasses) ? nullptr : found;
 }
 
 /// The class that reads the vocabulary `file`. Throws Error, naming the class, where none does.
 const Class& class_for(const std::string& name, const std::string& file, const TokenizerConfig& config) {
   if (const auto program = kOtherPrograms.find(name); program != kOtherPrograms.end())
-    fail(file, ": tokenizer_class '", name, "' in ", config.name, " needs ", program->second, ", another program, which is not supported");
+    fail(file, ": tokenizer_class '", name, "' in ", config.name, " needs ", program->second,
+         ", another program, which is not supported");
   if (const Class* found = class_named(name)) return *found;
   std::vector<std::string> names;
   for (const Class& one : kClasses) names.emplace_back(one.name);
   names.emplace_back("MarianTokenizer");
   if (name.empty())
-    fail(file, ": neither tokenizer_class in ", config.name, " nor model_type in config.json tells how these files are used; name the class, or ",
+    fail(file, ": neither tokenizer_class in ", config.name,
+         " nor model_type in config.json tells how these files are used; name the class, or ",
          "add tokenizer.json. Known: ", join(names));
-  fail(file, ": tokenizer_class '", name, "' (of ", config.name, " or of the model's kind) is not supported without a tokenizer.json, which tells how; known: ", join(names));
+  fail(file, ": tokenizer_class '", name, "' (of ", config.name,
+       " or of the model's kind) is not supported without a tokenizer.json, which tells how; known: ", join(names));
 }
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> make_from_layout(const TokenizerFiles& files, TokenizerConfig config, const Languages& languages) {
+std::unique_ptr<Tokenizer> make_from_layout(const TokenizerFiles& files, TokenizerConfig config,
+                                            const Languages& languages) {
   for (const Foreign& one : kForeign)
     check(!files(one.file), one.file, ": is ", one.what, ", which is not read", kMakeTokenizerJson);
   const bool says_nothing = config.tokenizer_class().empty();
-  if (files("source.spm") && (config.tokenizer_class() == "MarianTokenizer" || says_nothing)) return make_marian(files, config);
+  if (files("source.spm") && (config.tokenizer_class() == "MarianTokenizer" || says_nothing))
+    return make_marian(files, config);
   std::vector<std::string> there;
   for (const char* one : kVocabularies)
     if (files(one)) there.emplace_back(one);
@@ -725,11 +829,13 @@ std::unique_ptr<Tokenizer> make_from_layout(const TokenizerFiles& files, Tokeniz
   const bool by_model = !reader.file.ends_with(".txt") && !reader.file.ends_with(".json");
   // A bare tokenizer.model is read by every class of sentencepiece, before the name that is its own.
   const std::string file(by_model && there.front() == kBareModel ? kBareModel : reader.file);
-  const std::string who = name != kGeneralTokenizer ? cat("tokenizer_class '", name, "'")
-                                                    : cat("what transformers takes for tokenizer_class '", config.tokenizer_class(), "' and model_type '",
-                                                          model.value<std::string>("model_type", ""), "', its general class,");
-  check(std::find(there.begin(), there.end(), file) != there.end(), there.front(), ": ", who, " reads ", file, ", which is not there; found: ", join(there),
-        ". Rename the file if it is this one, or add a tokenizer.json");
+  const std::string who =
+      name != kGeneralTokenizer
+          ? cat("tokenizer_class '", name, "'")
+          : cat("what transformers takes for tokenizer_class '", config.tokenizer_class(), "' and model_type '",
+                model.value<std::string>("model_type", ""), "', its general class,");
+  check(std::find(there.begin(), there.end(), file) != there.end(), there.front(), ": ", who, " reads ", file,
+        ", which is not there; found: ", join(there), ". Rename the file if it is this one, or add a tokenizer.json");
   read_added_tokens_file(files, config);
   Making made{files, config, file, std::nullopt};
   return finish(made, reader, languages);
@@ -737,7 +843,8 @@ std::unique_ptr<Tokenizer> make_from_layout(const TokenizerFiles& files, Tokeniz
 
 std::vector<std::string> layout_file_names() {
   std::vector<std::string> out(std::begin(kVocabularies), std::end(kVocabularies));
-  for (const char* further : {"merges.txt", "added_tokens.json", "source.spm", "target.spm", "target_vocab.json"}) out.emplace_back(further);
+  for (const char* further : {"merges.txt", "added_tokens.json", "source.spm", "target.spm", "target_vocab.json"})
+    out.emplace_back(further);
   return out;
 }
 

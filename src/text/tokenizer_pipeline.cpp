@@ -46,7 +46,8 @@ class PipelineTokenizer final : public Tokenizer {
  public:
   PipelineTokenizer(const JsonFile& file, const TokenizerConfig& config, const Languages& languages) {
     const auto where = [&](const char* key) { return file.name + ": " + key; };
-    check(!component(file.root, "model").is_null(), file.name, ": has no \"model\"; was it written by the tokenizers library?");
+    check(!component(file.root, "model").is_null(), file.name,
+          ": has no \"model\"; was it written by the tokenizers library?");
     normalizers_ = read_normalizers(component(file.root, "normalizer"), where("normalizer"));
     pre_tokenizers_ = read_pre_tokenizers(component(file.root, "pre_tokenizer"), where("pre_tokenizer"));
     model_ = read_token_model(file.root["model"], where("model"));
@@ -66,16 +67,19 @@ class PipelineTokenizer final : public Tokenizer {
     const AddedTokens::Normalize normalize = [this](AlignedText& text) {
       for (const auto& one : normalizers_) one->apply(text);
     };
-    added_ = AddedTokens(added.tokens(), normalizers_.empty() ? AddedTokens::Normalize{} : normalize, config.value<bool>("split_special_tokens", false));
+    added_ = AddedTokens(added.tokens(), normalizers_.empty() ? AddedTokens::Normalize{} : normalize,
+                         config.value<bool>("split_special_tokens", false));
     needs_spans_ = asks_for_spans();
     check_layout(layout_);
     if (target_.layout) check_layout(*target_.layout);
   }
 
-  Encoding encode(std::string_view text, std::optional<std::string_view> pair, int64_t max_length, bool with_offsets) const override {
+  Encoding encode(std::string_view text, std::optional<std::string_view> pair, int64_t max_length,
+                  bool with_offsets) const override {
     std::optional<TokenSequence> second;
     if (pair) second = sequence(*pair, 0, with_offsets);
-    // Which of two texts is cut depends on the lengths of both; of one text that loses its end, no more than that is needed.
+    // Which of two texts is cut depends on the lengths of both; of one text that loses its end, no more than that is
+    // needed.
     const int64_t enough = pair || layout_.cut_left ? 0 : max_length;
     return layout_.assemble(sequence(text, enough, with_offsets), std::move(second), max_length);
   }
@@ -124,15 +128,17 @@ class PipelineTokenizer final : public Tokenizer {
     std::vector<AddedToken> tokens;
     for (const json& one : listed) {
       tokens.push_back(read_added_token(one, cat(file.name, ": added_tokens")));
-      check(tokens.back().id >= 0 && tokens.back().id < (int64_t{1} << 22) && !tokens.back().content.empty(), file.name, ": added_tokens: ", shown(one),
-            " has the id ", tokens.back().id, " or lacks a content; expected ids of 0 to 4194303");
+      check(tokens.back().id >= 0 && tokens.back().id < (int64_t{1} << 22) && !tokens.back().content.empty(), file.name,
+            ": added_tokens: ", shown(one), " has the id ", tokens.back().id,
+            " or lacks a content; expected ids of 0 to 4194303");
     }
     added.add(std::move(tokens));
   }
 
   static bool cuts_left(const JsonFile& file, const TokenizerConfig& config) {
     const json& truncation = component(file.root, "truncation");
-    const bool file_says = truncation.is_object() && json_value<std::string>(truncation, "direction", "Right", file.name + ": truncation") == "Left";
+    const bool file_says = truncation.is_object() && json_value<std::string>(truncation, "direction", "Right",
+                                                                             file.name + ": truncation") == "Left";
     const auto side = config.value<std::string>("truncation_side", file_says ? "left" : "right");
     check(side == "left" || side == "right", config.name, ": truncation_side is '", side, "'; expected left or right");
     return side == "left";
@@ -160,10 +166,12 @@ class PipelineTokenizer final : public Tokenizer {
     for (const auto* places : {&layout.single, &layout.pair})
       for (const LayoutPiece& place : *places)
         check(place.kind != LayoutPiece::Kind::special || added_.find(place.id) || model_->vocabulary().piece(place.id),
-              "the layout of texts uses token ", place.id, ", which the tokenizer does not have; its ids are 0 to ", size_ - 1);
+              "the layout of texts uses token ", place.id, ", which the tokenizer does not have; its ids are 0 to ",
+              size_ - 1);
   }
 
-  /// Some pre-tokenizer asks where a piece began in the original, which only spans tell once the text has been rewritten.
+  /// Some pre-tokenizer asks where a piece began in the original, which only spans tell once the text has been
+  /// rewritten.
   bool asks_for_spans() const {
     bool rewritten = !normalizers_.empty();
     for (const auto& one : pre_tokenizers_) {
@@ -207,9 +215,11 @@ class PipelineTokenizer final : public Tokenizer {
         const std::string_view own = whole.substr(std::min<size_t>(token.begin, whole.size()), token.end - token.begin);
         out.ids.push_back(token.id);
         // Byte pieces of a prefix or suffix stand for more than there is.
-        spans.push_back(token.end <= whole.size() ? pieces.text.original(piece.begin + token.begin, piece.begin + token.end)
-                                                  : ByteSpan{token.begin, token.end});
-        const std::string* name = piece.id >= 0 || model_->shows_own_text(token.id) ? nullptr : model_->vocabulary().piece(token.id);
+        spans.push_back(token.end <= whole.size()
+                            ? pieces.text.original(piece.begin + token.begin, piece.begin + token.end)
+                            : ByteSpan{token.begin, token.end});
+        const std::string* name =
+            piece.id >= 0 || model_->shows_own_text(token.id) ? nullptr : model_->vocabulary().piece(token.id);
         out.texts.push_back(name ? *name : std::string(own));
       }
     }
@@ -231,7 +241,8 @@ class PipelineTokenizer final : public Tokenizer {
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> make_pipeline(const JsonFile& tokenizer, const TokenizerConfig& config, const Languages& languages) {
+std::unique_ptr<Tokenizer> make_pipeline(const JsonFile& tokenizer, const TokenizerConfig& config,
+                                         const Languages& languages) {
   return std::make_unique<PipelineTokenizer>(tokenizer, config, languages);
 }
 

@@ -1,4 +1,5 @@
-// The one tokenizer there is: normalizers, pre-tokenizers, a model, a layout and decoders, as a tokenizer.json describes them.
+// The one tokenizer there is: normalizers, pre-tokenizers, a model, a layout and decoders, as a tokenizer.json
+// describes them.
 #pragma once
 
 #include <memory>
@@ -17,6 +18,7 @@ struct TargetLayout {
 };
 
 /// A tokenizer.json, or the same made of other files, and what tokenizer_config.json says of it.
-std::unique_ptr<Tokenizer> make_pipeline(const JsonFile& tokenizer, const TokenizerConfig& config, const Languages& languages);
+std::unique_ptr<Tokenizer> make_pipeline(const JsonFile& tokenizer, const TokenizerConfig& config,
+                                         const Languages& languages);
 
 }  // namespace deeplora

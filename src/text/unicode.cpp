@@ -45,14 +45,17 @@ const std::vector<uint16_t>& classes() {
 /// The entry whose first..last holds `code`, or nullptr.
 template <class Entry>
 const Entry* find_range(std::span<const Entry> ranges, char32_t code) {
-  const auto after = std::upper_bound(ranges.begin(), ranges.end(), code, [](char32_t c, const Entry& range) { return c < range.first; });
+  const auto after = std::upper_bound(ranges.begin(), ranges.end(), code,
+                                      [](char32_t c, const Entry& range) { return c < range.first; });
   if (after == ranges.begin()) return nullptr;
   const Entry& range = *(after - 1);
   return code <= range.last ? &range : nullptr;
 }
 
-std::span<const char32_t> find_mapping(std::span<const tables::Mapping> entries, std::span<const char32_t> texts, char32_t code) {
-  const auto found = std::lower_bound(entries.begin(), entries.end(), code, [](const tables::Mapping& entry, char32_t c) { return entry.code < c; });
+std::span<const char32_t> find_mapping(std::span<const tables::Mapping> entries, std::span<const char32_t> texts,
+                                       char32_t code) {
+  const auto found = std::lower_bound(entries.begin(), entries.end(), code,
+                                      [](const tables::Mapping& entry, char32_t c) { return entry.code < c; });
   if (found == entries.end() || found->code != code) return {};
   return texts.subspan(found->begin, found->length);
 }
@@ -75,7 +78,8 @@ size_t first_bad_byte(std::string_view utf8) {
 
 // Hangul syllables are composed by rule (Unicode, chapter 3.12).
 constexpr char32_t kSyllables = 0xAC00, kLeads = 0x1100, kVowels = 0x1161, kTails = 0x11A7;
-constexpr char32_t kLeadCount = 19, kVowelCount = 21, kTailCount = 28, kSyllableCount = kLeadCount * kVowelCount * kTailCount;
+constexpr char32_t kLeadCount = 19, kVowelCount = 21, kTailCount = 28,
+                   kSyllableCount = kLeadCount * kVowelCount * kTailCount;
 
 /// Calls use(code) for every code point of the decomposition.
 template <class Use>
@@ -104,8 +108,8 @@ char32_t compose(char32_t first, char32_t second) {
   }();
   if (first >= kLeads && first < kLeads + kLeadCount && second >= kVowels && second < kVowels + kVowelCount)
     return kSyllables + ((first - kLeads) * kVowelCount + (second - kVowels)) * kTailCount;
-  if (first >= kSyllables && first < kSyllables + kSyllableCount && (first - kSyllables) % kTailCount == 0 && second > kTails &&
-      second < kTails + kTailCount)
+  if (first >= kSyllables && first < kSyllables + kSyllableCount && (first - kSyllables) % kTailCount == 0 &&
+      second > kTails && second < kTails + kTailCount)
     return first + (second - kTails);
   const auto found = pairs.find(uint64_t{first} << 32 | second);
   return found == pairs.end() ? 0 : found->second;
@@ -170,14 +174,38 @@ Break break_of(char32_t c) {
   if (c == '\r') return Break::cr;
   if (c == '\n') return Break::lf;
   if (is_class(c, CharClass::joins_before)) return Break::joins;
-  constexpr std::array<std::pair<char32_t, char32_t>, 15> kPrepended{{{0x600, 0x605}, {0x6DD, 0x6DD}, {0x70F, 0x70F}, {0x890, 0x891}, {0x8E2, 0x8E2},
-      {0xD4E, 0xD4E}, {0x110BD, 0x110BD}, {0x110CD, 0x110CD}, {0x111C2, 0x111C3}, {0x1193F, 0x1193F}, {0x11941, 0x11941}, {0x11A3A, 0x11A3A},
-      {0x11A84, 0x11A89}, {0x11D46, 0x11D46}, {0x11F02, 0x11F02}}};
+  constexpr std::array<std::pair<char32_t, char32_t>, 15> kPrepended{{{0x600, 0x605},
+                                                                      {0x6DD, 0x6DD},
+                                                                      {0x70F, 0x70F},
+                                                                      {0x890, 0x891},
+                                                                      {0x8E2, 0x8E2},
+                                                                      {0xD4E, 0xD4E},
+                                                                      {0x110BD, 0x110BD},
+                                                                      {0x110CD, 0x110CD},
+                                                                      {0x111C2, 0x111C3},
+                                                                      {0x1193F, 0x1193F},
+                                                                      {0x11941, 0x11941},
+                                                                      {0x11A3A, 0x11A3A},
+                                                                      {0x11A84, 0x11A89},
+                                                                      {0x11D46, 0x11D46},
+                                                                      {0x11F02, 0x11F02}}};
   for (const auto& [first, last] : kPrepended)
     if (c >= first && c <= last) return Break::prepend;
-  constexpr std::array<std::pair<char32_t, char32_t>, 15> kControls{{{0, 0x1F}, {0x7F, 0x9F}, {0xAD, 0xAD}, {0x61C, 0x61C}, {0x180E, 0x180E},
-      {0x200B, 0x200B}, {0x200E, 0x200F}, {0x2028, 0x202E}, {0x2060, 0x206F}, {0xFEFF, 0xFEFF}, {0xFFF0, 0xFFFB}, {0x13430, 0x1343F},
-      {0x1BCA0, 0x1BCA3}, {0x1D173, 0x1D17A}, {0xE0000, 0xE0FFF}}};
+  constexpr std::array<std::pair<char32_t, char32_t>, 15> kControls{{{0, 0x1F},
+                                                                     {0x7F, 0x9F},
+                                                                     {0xAD, 0xAD},
+                                                                     {0x61C, 0x61C},
+                                                                     {0x180E, 0x180E},
+                                                                     {0x200B, 0x200B},
+                                                                     {0x200E, 0x200F},
+                                                                     {0x2028, 0x202E},
+                                                                     {0x2060, 0x206F},
+                                                                     {0xFEFF, 0xFEFF},
+                                                                     {0xFFF0, 0xFFFB},
+                                                                     {0x13430, 0x1343F},
+                                                                     {0x1BCA0, 0x1BCA3},
+                                                                     {0x1D173, 0x1D17A},
+                                                                     {0xE0000, 0xE0FFF}}};
   for (const auto& [first, last] : kControls)
     if (c >= first && c <= last) return Break::control;
   if ((c >= 0x1100 && c <= 0x115F) || (c >= 0xA960 && c <= 0xA97C)) return Break::lead;
@@ -195,7 +223,8 @@ bool stays_together(Break before, Break after) {
   if (ends(before) || ends(after)) return false;
   if (after == Break::joins || before == Break::prepend) return true;
   if (before == Break::lead)
-    return after == Break::lead || after == Break::vowel || after == Break::syllable_open || after == Break::syllable_closed;
+    return after == Break::lead || after == Break::vowel || after == Break::syllable_open ||
+           after == Break::syllable_closed;
   if (before == Break::syllable_open || before == Break::vowel) return after == Break::vowel || after == Break::tail;
   return (before == Break::syllable_closed || before == Break::tail) && after == Break::tail;
 }
@@ -241,7 +270,8 @@ std::string to_utf8(std::u32string_view codes) {
 }
 
 size_t utf8_count(std::string_view text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+  return static_cast<size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
 }
 
 void replace_all(std::string& text, std::string_view from, std::string_view to) {
@@ -262,12 +292,16 @@ namespace {
 size_t broken_length(std::string_view bytes) {
   const auto at = [&](size_t i) -> unsigned { return i < bytes.size() ? static_cast<unsigned char>(bytes[i]) : 0u; };
   const unsigned lead = at(0);
-  const size_t whole = lead >= 0xC2 && lead <= 0xDF ? 2 : (lead & 0xF0) == 0xE0 ? 3 : lead >= 0xF0 && lead <= 0xF4 ? 4 : 1;
+  const size_t whole = lead >= 0xC2 && lead <= 0xDF   ? 2
+                       : (lead & 0xF0) == 0xE0        ? 3
+                       : lead >= 0xF0 && lead <= 0xF4 ? 4
+                                                      : 1;
   // The second byte is limited further where it would make an overlong form, a surrogate or a code beyond U+10FFFF.
   const unsigned low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
   const unsigned high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
   size_t length = 1;
-  while (length < whole && at(length) >= (length == 1 ? low : 0x80u) && at(length) <= (length == 1 ? high : 0xBFu)) ++length;
+  while (length < whole && at(length) >= (length == 1 ? low : 0x80u) && at(length) <= (length == 1 ? high : 0xBFu))
+    ++length;
   return length;
 }
 
@@ -319,7 +353,8 @@ std::vector<Change> normal_form(std::string_view text, NormalForm form) {
 size_t grapheme_end(std::string_view text, size_t at) {
   Break before = break_of(utf8_at(text, at));
   size_t end = at + utf8_length(text[at]);
-  // Flags come in pairs; longer joined sequences of emoji need no rule here, as only graphemes below six bytes are looked up.
+  // Flags come in pairs; longer joined sequences of emoji need no rule here, as only graphemes below six bytes are
+  // looked up.
   for (bool flag = before == Break::flag; end < text.size(); end += utf8_length(text[end])) {
     const Break after = break_of(utf8_at(text, end));
     const bool pair = flag && before == Break::flag && after == Break::flag;

@@ -1,4 +1,5 @@
-// Unicode as Hugging Face's tokenizers library sees it: code points, character classes, normal forms, lower case, graphemes.
+// Unicode as Hugging Face's tokenizers library sees it: code points, character classes, normal forms, lower case,
+// graphemes.
 #pragma once
 
 #include <array>
@@ -71,8 +72,8 @@ inline bool is_punctuation(char32_t code) { return is_class(code, CharClass::pun
 /// The script of UnicodeScripts, from 1; 0 for what belongs to the script before it.
 int script_of(char32_t code);
 
-/// One code point of a rewritten text. change 0: stands for the next code point of the text before; 1: is new, and belongs to the one before
-/// it; -n: stands for the next code point, and the n after that are gone.
+/// One code point of a rewritten text. change 0: stands for the next code point of the text before; 1: is new, and
+/// belongs to the one before it; -n: stands for the next code point, and the n after that are gone.
 struct Change {
   char32_t code;
   int32_t change;

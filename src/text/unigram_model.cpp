@@ -56,7 +56,8 @@ class Trie {
   }
   uint32_t new_node() {
     constexpr size_t kMost = size_t{1} << 24;
-    check(nodes_.size() < kMost, "the vocabulary's pieces share too little: more than ", kMost, " different beginnings");
+    check(nodes_.size() < kMost, "the vocabulary's pieces share too little: more than ", kMost,
+          " different beginnings");
     nodes_.push_back(-1);
     return static_cast<uint32_t>(nodes_.size() - 1);
   }
@@ -96,8 +97,8 @@ class UnigramModel final : public TokenModel {
     read_pieces(model);
     if (model.json().contains("unk_id") && !model.json()["unk_id"].is_null()) {
       unknown_ = model.at<int64_t>("unk_id");
-      check(unknown_ >= 0 && unknown_ < static_cast<int64_t>(scores_.size()), model.place(), ".unk_id is ", unknown_, "; expected 0 to ",
-            static_cast<int64_t>(scores_.size()) - 1);
+      check(unknown_ >= 0 && unknown_ < static_cast<int64_t>(scores_.size()), model.place(), ".unk_id is ", unknown_,
+            "; expected 0 to ", static_cast<int64_t>(scores_.size()) - 1);
     }
     for (size_t byte = 0; byte < 256; ++byte)
       bytes_[byte] = vocabulary_.find(byte_piece(static_cast<unsigned char>(byte))).value_or(-1);
@@ -138,8 +139,8 @@ class UnigramModel final : public TokenModel {
     check(pieces.is_array(), model.place(), ".vocab: expected a list of [\"piece\", score], found ", shown(pieces));
     std::vector<std::pair<std::string_view, int32_t>> keys;
     for (const auto& entry : pieces) {
-      check(entry.is_array() && entry.size() == 2 && entry[0].is_string() && entry[1].is_number(), model.place(), ".vocab holds ", shown(entry),
-            "; expected [\"piece\", score]");
+      check(entry.is_array() && entry.size() == 2 && entry[0].is_string() && entry[1].is_number(), model.place(),
+            ".vocab holds ", shown(entry), "; expected [\"piece\", score]");
       const auto& piece = entry[0].get_ref<const std::string&>();
       const auto id = static_cast<int64_t>(scores_.size());
       scores_.push_back(entry[1].get<double>());
@@ -191,7 +192,8 @@ class UnigramModel final : public TokenModel {
       out.push_back(whole);
       return;
     }
-    for (auto byte = own.rbegin(); byte != own.rend(); ++byte) out.push_back({bytes_[static_cast<unsigned char>(*byte)], whole.begin, whole.end});
+    for (auto byte = own.rbegin(); byte != own.rend(); ++byte)
+      out.push_back({bytes_[static_cast<unsigned char>(*byte)], whole.begin, whole.end});
   }
 
   Trie trie_;

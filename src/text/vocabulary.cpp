@@ -26,7 +26,9 @@ size_t Vocabulary::place(std::string_view piece, uint32_t hash) const {
   for (size_t at = hash & mask;; at = (at + 1) & mask) {
     const Slot& slot = slots_[at];
     if (slot.id < 0) return at;
-    if (slot.hash == hash && slot.length == piece.size() && std::memcmp(pool_.data() + slot.begin, piece.data(), piece.size()) == 0) return at;
+    if (slot.hash == hash && slot.length == piece.size() &&
+        std::memcmp(pool_.data() + slot.begin, piece.data(), piece.size()) == 0)
+      return at;
   }
 }
 

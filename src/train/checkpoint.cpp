@@ -37,8 +37,7 @@ c10::IValue pack(const std::vector<NamedTensor>& tensors) {
 
 std::vector<NamedTensor> unpack(const c10::IValue& value) {
   std::vector<NamedTensor> out;
-  for (const auto& entry : value.toGenericDict())
-    out.push_back({entry.key().toStringRef(), entry.value().toTensor()});
+  for (const auto& entry : value.toGenericDict()) out.push_back({entry.key().toStringRef(), entry.value().toTensor()});
   return out;
 }
 
@@ -69,7 +68,8 @@ CheckpointNumbers read_numbers(const fs::path& folder) {
 std::map<std::string, std::string> read_checked_files(const fs::path& folder, const CheckpointNumbers& numbers) {
   std::map<std::string, std::string> out;
   for (const auto& [name, checksum] : numbers.files) {
-    check(name == kTensors || name == kBest, (folder / kNumbers).string(), ": files: '", name, "' is no file of a checkpoint");
+    check(name == kTensors || name == kBest, (folder / kNumbers).string(), ": files: '", name,
+          "' is no file of a checkpoint");
     std::string bytes = read_file(folder / name, "checkpoint");
     check(checksum == fingerprint(bytes), (folder / name).string(), " is damaged: its checksum is wrong");
     out.emplace(name, std::move(bytes));
@@ -81,7 +81,8 @@ std::map<std::string, std::string> read_checked_files(const fs::path& folder, co
 /// Where a checkpoint waits until another of its step has its name; list_checkpoints() knows it there too.
 fs::path former_of(const fs::path& checkpoint) { return checkpoint.string() + std::string(kFormer); }
 
-/// A folder cannot be renamed over another: a checkpoint of this step steps aside, so that a kill at any moment leaves a whole one.
+/// A folder cannot be renamed over another: a checkpoint of this step steps aside, so that a kill at any moment leaves
+/// a whole one.
 void make_way(const fs::path& target) {
   std::error_code failed;
   if (!fs::exists(target, failed)) return;
@@ -99,7 +100,8 @@ void check_readable(const fs::path& file) {
   const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor >= 0) ::close(descriptor);
   const bool absent = descriptor < 0 && (errno == ENOENT || errno == ENOTDIR);
-  check(descriptor >= 0 || absent, "checkpoint ", file.string(), " cannot be read: ", std::strerror(errno), "; it is kept");
+  check(descriptor >= 0 || absent, "checkpoint ", file.string(), " cannot be read: ", std::strerror(errno),
+        "; it is kept");
 }
 
 void remove_outdated(const RunFolder& folder, int64_t step, int64_t keep) {
@@ -131,7 +133,8 @@ void write_checkpoint(const RunFolder& folder, const Checkpoint& checkpoint, int
   write_folder_atomically(target, [&](const fs::path& temporary) {
     const std::string tensors = tensor_bytes(checkpoint);
     write_file_atomically(temporary / kTensors, tensors);
-    CheckpointNumbers numbers{checkpoint.state, checkpoint.identity, checkpoint.movement, {{kTensors, fingerprint(tensors)}}};
+    CheckpointNumbers numbers{
+        checkpoint.state, checkpoint.identity, checkpoint.movement, {{kTensors, fingerprint(tensors)}}};
     if (checkpoint.state.best) {
       copy_whole(folder.adapter_file(), temporary / kBest);
       numbers.files[kBest] = fingerprint(read_file(temporary / kBest, "checkpoint"));
@@ -168,8 +171,7 @@ Checkpoint read_checkpoint(const fs::path& folder) {
 void restore_best_adapter(const fs::path& checkpoint, const RunFolder& folder) {
   const fs::path best = checkpoint / kBest;
   if (fs::exists(best)) {
-    write_file_atomically(folder.adapter_file(),
-                          [&](const fs::path& temporary) { copy_whole(best, temporary); });
+    write_file_atomically(folder.adapter_file(), [&](const fs::path& temporary) { copy_whole(best, temporary); });
   } else {
     std::error_code absent;
     fs::remove(folder.adapter_file(), absent);
@@ -207,10 +209,8 @@ std::vector<fs::path> list_checkpoints(const fs::path& checkpoints) {
 void check_same_identity(const Json& saved, const Json& now) {
   Errors errors;
   for (const auto& [key, value] : saved.items()) {
-    if (!now.contains(key))
-      errors.add(key, " was ", value.dump(), ", now absent");
-    else if (now[key] != value)
-      errors.add(key, " was ", value.dump(), ", now ", now[key].dump());
+    if (!now.contains(key)) errors.add(key, " was ", value.dump(), ", now absent");
+    else if (now[key] != value) errors.add(key, " was ", value.dump(), ", now ", now[key].dump());
   }
   for (const auto& [key, value] : now.items())
     if (!saved.contains(key)) errors.add(key, " was absent, now ", value.dump());

@@ -16,8 +16,8 @@
 
 namespace deeplora {
 
-/// A whole checkpoint that this run cannot go on with: it was made with other settings, data or weights. Nothing that happens to a
-/// file or a disk is one.
+/// A whole checkpoint that this run cannot go on with: it was made with other settings, data or weights. Nothing that
+/// happens to a file or a disk is one.
 class CheckpointRefused : public Error {
  public:
   using Error::Error;
@@ -27,9 +27,9 @@ struct Checkpoint {
   TrainState state;
   nlohmann::ordered_json identity;              ///< "train.lr": 0.001, ...: what must be the same when the run goes on
   std::map<std::string, std::string> movement;  ///< MovementGuard's
-  std::vector<NamedTensor> parameters;  ///< on the CPU
-  std::vector<NamedTensor> optimizer;   ///< GroupOptimizer's state
-  std::vector<NamedTensor> generators;  ///< state of the default generators ("cpu", "cuda:0"): byte tensors
+  std::vector<NamedTensor> parameters;          ///< on the CPU
+  std::vector<NamedTensor> optimizer;           ///< GroupOptimizer's state
+  std::vector<NamedTensor> generators;          ///< state of the default generators ("cpu", "cuda:0"): byte tensors
 };
 
 /// checkpoints/step-00000120 of the folder.
@@ -48,7 +48,8 @@ Checkpoint read_checkpoint(const std::filesystem::path& folder);
 /// Puts the checkpoint's best adapter back as the run's, or removes the run's when there was none yet.
 void restore_best_adapter(const std::filesystem::path& checkpoint, const RunFolder& folder);
 
-/// "" for a whole checkpoint, else what is wrong with it. Throws Error when a file that is there cannot be read: it may be whole.
+/// "" for a whole checkpoint, else what is wrong with it. Throws Error when a file that is there cannot be read: it may
+/// be whole.
 std::string checkpoint_defect(const std::filesystem::path& folder);
 
 /// Checkpoint folders by rising step, whole or not.

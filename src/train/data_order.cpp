@@ -8,9 +8,7 @@
 namespace deeplora {
 namespace {
 
-int64_t ceil_divide(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
+int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 BatchOrder order_of(const TrainConfig& config) {
   if (!config.shuffle) return BatchOrder::given;

@@ -33,9 +33,7 @@ constexpr std::array<uint32_t, 256> crc_table() {
 }
 
 /// A CRC stored beside its own data is masked, so that the CRC of a file that holds CRCs stays meaningful.
-uint32_t masked_crc(std::string_view bytes) {
-  return std::rotr(crc32c(bytes), 15) + 0xA282EAD8U;
-}
+uint32_t masked_crc(std::string_view bytes) { return std::rotr(crc32c(bytes), 15) + 0xA282EAD8U; }
 
 /// Little-endian bytes of a number.
 template <class T>
@@ -55,18 +53,14 @@ std::string varint(uint64_t value) {
   return out + static_cast<char>(value);
 }
 
-std::string key(uint64_t field, Wire wire) {
-  return varint(field << 3 | wire);
-}
+std::string key(uint64_t field, Wire wire) { return varint(field << 3 | wire); }
 std::string number_field(uint64_t field, int64_t value) {
   return key(field, kVarint) + varint(static_cast<uint64_t>(value));
 }
 std::string bytes_field(uint64_t field, std::string_view value) {
   return cat(key(field, kBytes), varint(value.size()), value);
 }
-std::string double_field(uint64_t field, double value) {
-  return key(field, kFixed64) + bytes_of(value);
-}
+std::string double_field(uint64_t field, double value) { return key(field, kFixed64) + bytes_of(value); }
 std::string float_field(uint64_t field, double value) {
   return key(field, kFixed32) + bytes_of(static_cast<float>(value));
 }
@@ -80,14 +74,10 @@ std::string event(int64_t step, const std::string& what) {
   return double_field(1, wall_time()) + (step != 0 ? number_field(2, step) : "") + what;
 }
 
-std::string file_version_event() {
-  return event(0, bytes_field(3, "brain.Event:2"));
-}
+std::string file_version_event() { return event(0, bytes_field(3, "brain.Event:2")); }
 
 /// Event.session_log {1: status = START}: purges what comes later than it in earlier files.
-std::string session_start_event(int64_t step) {
-  return event(step, bytes_field(7, number_field(1, 1)));
-}
+std::string session_start_event(int64_t step) { return event(step, bytes_field(7, number_field(1, 1))); }
 
 /// Event.summary {1: Value}.
 std::string summary_event(int64_t step, const std::string& value) {
@@ -98,8 +88,7 @@ std::string summary_event(int64_t step, const std::string& value) {
 int64_t seconds_in_name(const std::string& name) {
   if (!name.starts_with(kPrefix)) return 0;
   int64_t seconds = 0;
-  for (size_t i = kPrefix.size(); i < name.size() && name[i] >= '0' && name[i] <= '9' && seconds < 9999999999;
-       ++i)
+  for (size_t i = kPrefix.size(); i < name.size() && name[i] >= '0' && name[i] <= '9' && seconds < 9999999999; ++i)
     seconds = seconds * 10 + (name[i] - '0');
   return seconds;
 }
@@ -146,9 +135,7 @@ EventWriter::EventWriter(const fs::path& folder, std::optional<int64_t> first_st
   }
 }
 
-EventWriter::~EventWriter() {
-  ::close(descriptor_);
-}
+EventWriter::~EventWriter() { ::close(descriptor_); }
 
 void EventWriter::scalar(std::string_view tag, double value, int64_t step) {
   // Value {1: tag, 2: simple_value}
@@ -160,13 +147,11 @@ void EventWriter::text(std::string_view tag, std::string_view markdown, int64_t 
   // plugin {1: name}}}
   const std::string shape = bytes_field(2, number_field(1, 1));
   const std::string tensor = number_field(1, 7) + bytes_field(2, shape) + bytes_field(8, markdown);
-  append(summary_event(step, bytes_field(1, tag) + bytes_field(8, tensor) +
-                                 bytes_field(9, bytes_field(1, bytes_field(1, "text")))));
+  append(summary_event(
+      step, bytes_field(1, tag) + bytes_field(8, tensor) + bytes_field(9, bytes_field(1, bytes_field(1, "text")))));
 }
 
-void EventWriter::flush() {
-  sync_path(file_);
-}
+void EventWriter::flush() { sync_path(file_); }
 
 void EventWriter::append(std::string_view record) {
   const std::string framed = tfrecord(record);

@@ -12,8 +12,8 @@ std::string fingerprint(const torch::Tensor& tensor) {
 std::string fingerprint(std::span<const Example> examples) {
   Fingerprint print;
   for (const Example& example : examples) {
-    for (const auto* ids :
-         {&example.input_ids, &example.token_type_ids, &example.attention_mask, &example.label_ids, &example.prompt_ids})
+    for (const auto* ids : {&example.input_ids, &example.token_type_ids, &example.attention_mask, &example.label_ids,
+                            &example.prompt_ids})
       print.add(std::span<const int64_t>(*ids));
     print.add(static_cast<int64_t>(example.references.size()));
     for (const std::string& reference : example.references) print.add(std::string_view(reference));

@@ -13,9 +13,7 @@ std::vector<torch::Tensor> gradients(const std::vector<ParamGroup>& groups) {
   return out;
 }
 
-bool all_finite(const torch::Tensor& tensor) {
-  return torch::isfinite(tensor).all().item<bool>();
-}
+bool all_finite(const torch::Tensor& tensor) { return torch::isfinite(tensor).all().item<bool>(); }
 
 }  // namespace
 

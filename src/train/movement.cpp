@@ -28,13 +28,12 @@ void MovementGuard::check_moved(const std::vector<ParamGroup>& groups, int64_t s
   for (const auto& group : groups) {
     if (group.lr_scale == 0.0 || group.params.empty()) continue;
     bool moved = false;
-    for (const auto& [name, value] : group.params)
-      moved = moved || fingerprint(value) != starting_bits_.at(name);
+    for (const auto& [name, value] : group.params) moved = moved || fingerprint(value) != starting_bits_.at(name);
     if (moved) continue;
     for (const auto& name : names_of(group)) still.push_back(name);
   }
-  check(still.empty(), "training changes nothing: after ", steps, steps == 1 ? " step" : " steps",
-        " at learning rate ", lr, " these tensors still hold their starting bits: ", join(still),
+  check(still.empty(), "training changes nothing: after ", steps, steps == 1 ? " step" : " steps", " at learning rate ",
+        lr, " these tensors still hold their starting bits: ", join(still),
         "; raise train.lr, or check that the loss depends on them");
   starting_bits_.clear();
 }

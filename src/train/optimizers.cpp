@@ -48,8 +48,7 @@ struct StateLayout {
 };
 
 Fields sgd_fields(const OptimizerParamState& state) {
-  return {{{"momentum_buffer", static_cast<const torch::optim::SGDParamState&>(state).momentum_buffer()}},
-          {}};
+  return {{{"momentum_buffer", static_cast<const torch::optim::SGDParamState&>(state).momentum_buffer()}}, {}};
 }
 
 std::unique_ptr<OptimizerParamState> sgd_state(const Fields& fields) {
@@ -79,8 +78,8 @@ const StateLayout& layout_of(const std::string& name) {
       {"sgd", {{"momentum_buffer"}, false, sgd_fields, sgd_state}},
       {"rmsprop", {{"square_avg"}, true, rmsprop_fields, rmsprop_state}}};
   const auto found = layouts.find(name);
-  check(found != layouts.end(), "train.optimizer: expected one of ", join(optimizer_names()), ", found '",
-        name, "'", did_you_mean(name, optimizer_names()));
+  check(found != layouts.end(), "train.optimizer: expected one of ", join(optimizer_names()), ", found '", name, "'",
+        did_you_mean(name, optimizer_names()));
   return found->second;
 }
 
@@ -91,14 +90,10 @@ std::unique_ptr<torch::optim::OptimizerOptions> adam_options(const OptimizerOpti
 
 void set_weight_decay(torch::optim::OptimizerOptions& options, double decay) {
   using namespace torch::optim;
-  if (auto* adamw = dynamic_cast<AdamWOptions*>(&options))
-    adamw->weight_decay(decay);
-  else if (auto* adam = dynamic_cast<AdamOptions*>(&options))
-    adam->weight_decay(decay);
-  else if (auto* rmsprop = dynamic_cast<RMSpropOptions*>(&options))
-    rmsprop->weight_decay(decay);
-  else
-    static_cast<SGDOptions&>(options).weight_decay(decay);
+  if (auto* adamw = dynamic_cast<AdamWOptions*>(&options)) adamw->weight_decay(decay);
+  else if (auto* adam = dynamic_cast<AdamOptions*>(&options)) adam->weight_decay(decay);
+  else if (auto* rmsprop = dynamic_cast<RMSpropOptions*>(&options)) rmsprop->weight_decay(decay);
+  else static_cast<SGDOptions&>(options).weight_decay(decay);
 }
 
 std::unique_ptr<torch::optim::Optimizer> make_optimizer(const OptimizerOptions& options,
@@ -111,40 +106,30 @@ std::unique_ptr<torch::optim::Optimizer> make_optimizer(const OptimizerOptions& 
     made.emplace_back(std::move(params));
   }
   std::unique_ptr<Optimizer> optimizer;
-  if (options.name == "adamw")
-    optimizer = std::make_unique<AdamW>(made, AdamWOptions());
-  else if (options.name == "adam")
-    optimizer = std::make_unique<Adam>(made, AdamOptions());
-  else if (options.name == "rmsprop")
-    optimizer = std::make_unique<RMSprop>(made, RMSpropOptions(0.0));
-  else
-    optimizer = std::make_unique<SGD>(made, SGDOptions(0.0));
+  if (options.name == "adamw") optimizer = std::make_unique<AdamW>(made, AdamWOptions());
+  else if (options.name == "adam") optimizer = std::make_unique<Adam>(made, AdamOptions());
+  else if (options.name == "rmsprop") optimizer = std::make_unique<RMSprop>(made, RMSpropOptions(0.0));
+  else optimizer = std::make_unique<SGD>(made, SGDOptions(0.0));
   // Options are put in afterwards: newer LibTorch merges options given to a group with the optimizer's
   // defaults and takes a field that happens to equal the library's own default for "not set".
   for (size_t i = 0; i < groups.size(); ++i) {
     std::unique_ptr<torch::optim::OptimizerOptions> own;
-    if (options.name == "adamw")
-      own = adam_options<AdamWOptions>(options);
-    else if (options.name == "adam")
-      own = adam_options<AdamOptions>(options);
+    if (options.name == "adamw") own = adam_options<AdamWOptions>(options);
+    else if (options.name == "adam") own = adam_options<AdamOptions>(options);
     else if (options.name == "rmsprop")
       own = std::make_unique<RMSpropOptions>(RMSpropOptions(0.0).alpha(options.alpha).eps(options.eps));
-    else
-      own = std::make_unique<SGDOptions>(SGDOptions(0.0).momentum(options.momentum));
+    else own = std::make_unique<SGDOptions>(SGDOptions(0.0).momentum(options.momentum));
     set_weight_decay(*own, groups[i].decay ? options.weight_decay : 0.0);
     optimizer->param_groups()[i].set_options(std::move(own));
   }
   return optimizer;
 }
 
-std::string shape_of(const torch::Tensor& tensor) {
-  return cat(tensor.sizes(), " ", tensor.scalar_type());
-}
+std::string shape_of(const torch::Tensor& tensor) { return cat(tensor.sizes(), " ", tensor.scalar_type()); }
 
 /// Entries of `state` by parameter; adds to `errors` what does not fit the parameters and the layout.
 std::map<std::string, Fields> sort_entries(const std::vector<NamedTensor>& state, const StateLayout& layout,
-                                           const std::map<std::string, torch::Tensor>& parameters,
-                                           Errors& errors) {
+                                           const std::map<std::string, torch::Tensor>& parameters, Errors& errors) {
   std::map<std::string, Fields> sorted;
   for (const auto& [name, value] : state) {
     const size_t slash = name.rfind('/');
@@ -160,8 +145,7 @@ std::map<std::string, Fields> sort_entries(const std::vector<NamedTensor>& state
     } else if (value.sizes() != owner->second.sizes() || value.scalar_type() != owner->second.scalar_type()) {
       errors.add(name, ": expected ", shape_of(owner->second), ", found ", shape_of(value));
     } else {
-      sorted[parameter].tensors[field] =
-          value.to(owner->second.device(), /*non_blocking=*/false, /*copy=*/true);
+      sorted[parameter].tensors[field] = value.to(owner->second.device(), /*non_blocking=*/false, /*copy=*/true);
     }
   }
   for (const auto& [parameter, fields] : sorted)
@@ -170,8 +154,8 @@ std::map<std::string, Fields> sort_entries(const std::vector<NamedTensor>& state
   return sorted;
 }
 
-/// One Adam or AdamW step of a group in LibTorch's fused kernel: one pass over all its tensors in place of about eight operators for each. The
-/// states are those of torch::optim, so either way of stepping can follow the other.
+/// One Adam or AdamW step of a group in LibTorch's fused kernel: one pass over all its tensors in place of about eight
+/// operators for each. The states are those of torch::optim, so either way of stepping can follow the other.
 template <class Options, class State, class Kernel>
 void fused_step(torch::optim::Optimizer& optimizer, torch::optim::OptimizerParamGroup& group, Kernel kernel) {
   std::vector<torch::Tensor> params, grads, means, squares, steps;
@@ -188,7 +172,9 @@ void fused_step(torch::optim::Optimizer& optimizer, torch::optim::OptimizerParam
     auto& own = static_cast<State&>(*state);
     own.step(own.step() + 1);
     torch::Tensor& count = counts[own.step()];
-    if (!count.defined()) count = torch::full({}, static_cast<double>(own.step()), parameter.options().dtype(torch::kFloat32).requires_grad(false));
+    if (!count.defined())
+      count = torch::full({}, static_cast<double>(own.step()),
+                          parameter.options().dtype(torch::kFloat32).requires_grad(false));
     params.push_back(parameter);
     grads.push_back(parameter.grad().contiguous());
     means.push_back(own.exp_avg());
@@ -197,26 +183,27 @@ void fused_step(torch::optim::Optimizer& optimizer, torch::optim::OptimizerParam
   }
   if (params.empty()) return;
   const auto& options = static_cast<const Options&>(group.options());
-  kernel(params, grads, means, squares, {}, steps, options.get_lr(), std::get<0>(options.betas()), std::get<1>(options.betas()),
-         options.weight_decay(), options.eps(), /*amsgrad=*/false, /*maximize=*/false, std::nullopt, std::nullopt);
+  kernel(params, grads, means, squares, {}, steps, options.get_lr(), std::get<0>(options.betas()),
+         std::get<1>(options.betas()), options.weight_decay(), options.eps(), /*amsgrad=*/false, /*maximize=*/false,
+         std::nullopt, std::nullopt);
 }
 
 /// The fused kernel walks through memory: tensors of one dtype and device, each in one piece.
 bool can_be_fused(const std::vector<torch::Tensor>& params) {
   return std::all_of(params.begin(), params.end(), [&](const torch::Tensor& p) {
-    return p.is_contiguous() && p.scalar_type() == params.front().scalar_type() && p.device() == params.front().device() &&
+    return p.is_contiguous() && p.scalar_type() == params.front().scalar_type() &&
+           p.device() == params.front().device() &&
            (p.scalar_type() == torch::kFloat32 || p.scalar_type() == torch::kFloat64) && (p.is_cpu() || p.is_cuda());
   });
 }
 
-using FusedKernel = void (*)(at::TensorList, at::TensorList, at::TensorList, at::TensorList, at::TensorList, at::TensorList, double, double, double,
-                             double, double, bool, bool, const std::optional<torch::Tensor>&, const std::optional<torch::Tensor>&);
+using FusedKernel = void (*)(at::TensorList, at::TensorList, at::TensorList, at::TensorList, at::TensorList,
+                             at::TensorList, double, double, double, double, double, bool, bool,
+                             const std::optional<torch::Tensor>&, const std::optional<torch::Tensor>&);
 
 }  // namespace
 
-std::vector<std::string> optimizer_names() {
-  return {"adamw", "adam", "sgd", "rmsprop"};
-}
+std::vector<std::string> optimizer_names() { return {"adamw", "adam", "sgd", "rmsprop"}; }
 
 GroupOptimizer::GroupOptimizer(const OptimizerOptions& options, std::vector<ParamGroup> groups)
     : name_(options.name), groups_(std::move(groups)) {
@@ -250,7 +237,8 @@ void GroupOptimizer::take_step() {
   using namespace torch::optim;
   auto& groups = optimizer_->param_groups();
   const bool adam = name_ == "adam", adamw = name_ == "adamw";
-  if (!(adam || adamw) || !std::all_of(groups.begin(), groups.end(), [](OptimizerParamGroup& g) { return can_be_fused(g.params()); })) {
+  if (!(adam || adamw) ||
+      !std::all_of(groups.begin(), groups.end(), [](OptimizerParamGroup& g) { return can_be_fused(g.params()); })) {
     optimizer_->step();
     return;
   }

@@ -20,8 +20,7 @@ namespace {
 void make_folder(const fs::path& folder) {
   std::error_code failed;
   fs::create_directories(folder, failed);
-  check(!failed, "cannot create the run folder ", folder.string(), ": ", failed.message(),
-        "; choose another --run");
+  check(!failed, "cannot create the run folder ", folder.string(), ": ", failed.message(), "; choose another --run");
 }
 
 }  // namespace
@@ -39,15 +38,16 @@ RunFolder RunFolder::create(const fs::path& folder) {
   if (status.type() == fs::file_type::not_found) return run;
   check(!unreadable, "cannot read the run folder ", folder.string(), ": ", unreadable.message());
   check(fs::is_directory(status), "run folder ", folder.string(), " is a file; choose another --run");
-  if (fs::exists(folder / ".lock", unreadable)) FolderLock probe(folder);  // "in use" says more than "holds a run already"
+  if (fs::exists(folder / ".lock", unreadable))
+    FolderLock probe(folder);  // "in use" says more than "holds a run already"
   run.check_empty();
   std::vector<std::string> strange;
   for (const auto& entry : fs::directory_iterator(folder, unreadable))
     if (entry.path().filename() != ".lock" && !is_leftover(entry.path()))
       strange.push_back(entry.path().filename().string());
   check(!unreadable, "cannot read the run folder ", folder.string(), ": ", unreadable.message());
-  check(strange.empty(), "run folder ", folder.string(), " holds files that are not a run's (",
-        join(strange, ", ", 3), "); choose an empty or a new folder with --run");
+  check(strange.empty(), "run folder ", folder.string(), " holds files that are not a run's (", join(strange, ", ", 3),
+        "); choose an empty or a new folder with --run");
   return run;
 }
 

@@ -32,8 +32,10 @@ class RunFolder {
   std::filesystem::path metrics_file() const { return path_ / "metrics.jsonl"; }
   std::filesystem::path result_file() const { return path_ / "result.json"; }
   std::filesystem::path task_file() const { return path_ / "task.json"; }
-  std::filesystem::path updates_file() const { return path_ / "updates.json"; }    ///< spectra of the learned updates
-  std::filesystem::path diverged_file() const { return path_ / "diverged.json"; }  ///< why training left the finite numbers
+  std::filesystem::path updates_file() const { return path_ / "updates.json"; }  ///< spectra of the learned updates
+  std::filesystem::path diverged_file() const {
+    return path_ / "diverged.json";
+  }  ///< why training left the finite numbers
   std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }
   std::filesystem::path report_file() const { return path_ / "report.html"; }
 

@@ -17,10 +17,14 @@ RunPlaces RunPlaces::of(const fs::path& folder, const std::vector<NamedFile>& fi
     place = {{}, absolute.lexically_relative(run).string(), absolute.string()};
     if (const auto known = before.places_.find(key); known != before.places_.end() && !known->second.names.empty()) {
       const auto there = before.existing({key, known->second.names.front()}, First::remembered);
-      const bool same = there.empty() || std::any_of(there.begin(), there.end(), [&, &file = name](const fs::path& path) { return fs::equivalent(path, file, ignored); });
+      const bool same =
+          there.empty() || std::any_of(there.begin(), there.end(), [&, &file = name](const fs::path& path) {
+            return fs::equivalent(path, file, ignored);
+          });
       if (same) place.names = known->second.names;
     }
-    if (std::find(place.names.begin(), place.names.end(), name.string()) == place.names.end()) place.names.push_back(name.string());
+    if (std::find(place.names.begin(), place.names.end(), name.string()) == place.names.end())
+      place.names.push_back(name.string());
   }
   return out;
 }
@@ -30,7 +34,8 @@ RunPlaces RunPlaces::read(const fs::path& folder, const OrderedJsonFile& json) {
   out.folder_ = folder;
   for (const auto& item : json.root.items()) {
     const auto place = json.section(item.key());
-    out.places_[item.key()] = {place.at<std::vector<std::string>>("names"), place.at<std::string>("from_run"), place.at<std::string>("absolute")};
+    out.places_[item.key()] = {place.at<std::vector<std::string>>("names"), place.at<std::string>("from_run"),
+                               place.at<std::string>("absolute")};
   }
   return out;
 }
@@ -46,7 +51,9 @@ std::vector<fs::path> RunPlaces::candidates(const NamedFile& file, First first) 
   const auto& [key, named] = file;
   std::vector<fs::path> out;
   const auto found = places_.find(key);
-  const auto has_name = [&named = named](const std::vector<std::string>& names) { return std::find(names.begin(), names.end(), named.string()) != names.end(); };
+  const auto has_name = [&named = named](const std::vector<std::string>& names) {
+    return std::find(names.begin(), names.end(), named.string()) != names.end();
+  };
   if (found != places_.end() && has_name(found->second.names)) {
     // Without a trailing slash "runs/x/" would keep an empty last part, and ".." would take that instead of the folder.
     const fs::path folder = folder_.has_filename() ? folder_ : folder_.parent_path();
@@ -65,7 +72,8 @@ std::vector<fs::path> RunPlaces::existing(const NamedFile& file, First first) co
   std::error_code ignored;
   for (const auto& path : candidates(file, first)) {
     if (!fs::exists(path, ignored)) continue;
-    const auto same = std::find_if(out.begin(), out.end(), [&](const fs::path& other) { return fs::equivalent(path, other, ignored); });
+    const auto same = std::find_if(out.begin(), out.end(),
+                                   [&](const fs::path& other) { return fs::equivalent(path, other, ignored); });
     if (same == out.end()) out.push_back(path);
     else if (path == file.second) *same = path;
   }

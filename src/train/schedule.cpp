@@ -8,13 +8,10 @@
 
 namespace deeplora {
 
-std::vector<std::string> schedule_names() {
-  return {"constant", "linear", "cosine"};
-}
+std::vector<std::string> schedule_names() { return {"constant", "linear", "cosine"}; }
 
 double Schedule::factor(int64_t step) const {
-  if (step < warmup_steps)
-    return static_cast<double>(step) / static_cast<double>(std::max<int64_t>(1, warmup_steps));
+  if (step < warmup_steps) return static_cast<double>(step) / static_cast<double>(std::max<int64_t>(1, warmup_steps));
   if (name == "constant") return 1.0;
   const double span = static_cast<double>(std::max<int64_t>(1, total_steps - warmup_steps));
   if (name == "linear") return std::max(0.0, static_cast<double>(total_steps - step) / span);
@@ -28,8 +25,8 @@ double Schedule::factor(int64_t step) const {
 
 int64_t warmup_steps(double warmup, int64_t total_steps) {
   const double steps = warmup < 1.0 ? std::ceil(warmup * static_cast<double>(total_steps)) : warmup;
-  check(steps <= static_cast<double>(total_steps), "train.warmup: ", warmup, " steps are more than the ",
-        total_steps, " steps of the run; shorten it or give a share below 1");
+  check(steps <= static_cast<double>(total_steps), "train.warmup: ", warmup, " steps are more than the ", total_steps,
+        " steps of the run; shorten it or give a share below 1");
   return static_cast<int64_t>(steps);
 }
 

@@ -11,7 +11,8 @@ void require_at_least(const Config& train, const std::string& key, int64_t value
   train.require(value >= least, key, cat("a whole number of at least ", least));
 }
 
-constexpr const char* kRateDoc = "peak learning rate; auto: short trials choose it on dev; absent: the method's default";
+constexpr const char* kRateDoc =
+    "peak learning rate; auto: short trials choose it on dev; absent: the method's default";
 
 void read_optimizer(const Config& train, TrainConfig& config) {
   train.read_choice("optimizer", config.optimizer, optimizer_names(), "adamw, adam, sgd or rmsprop");
@@ -20,17 +21,18 @@ void read_optimizer(const Config& train, TrainConfig& config) {
   if (config.search_lr) train.read("lr", automatic, kRateDoc);
   else train.read("lr", config.lr, kRateDoc);
   train.read("head_lr", config.head_lr,
-             "peak learning rate of the head; absent: 5e-3 for a newly made one, train.lr for the model's own and for method none");
+             "peak learning rate of the head; absent: 5e-3 for a newly made one, train.lr for the model's own and for "
+             "method none");
   train.read("beta1", config.beta1, "Adam's decay of the gradient's mean");
   train.read("beta2", config.beta2, "Adam's decay of the squared gradient's mean");
   train.read("eps", config.eps, "Adam's term in the denominator");
   train.read("weight_decay", config.weight_decay, "weight decay; not applied to biases and norms");
   train.read("momentum", config.momentum, "momentum of sgd");
-  train.read_choice("schedule", config.schedule, schedule_names(),
-                    "course of the learning rate after the warm-up");
+  train.read_choice("schedule", config.schedule, schedule_names(), "course of the learning rate after the warm-up");
   train.read("warmup", config.warmup, "warm-up: below 1 a share of all steps, else a number of steps");
   train.require(!config.lr || (*config.lr > 0 && std::isfinite(*config.lr)), "lr", "a number above 0");
-  train.require(!config.head_lr || (*config.head_lr > 0 && std::isfinite(*config.head_lr)), "head_lr", "a number above 0");
+  train.require(!config.head_lr || (*config.head_lr > 0 && std::isfinite(*config.head_lr)), "head_lr",
+                "a number above 0");
   train.require(config.beta1 >= 0 && config.beta1 < 1, "beta1", "a number from 0 to below 1");
   train.require(config.beta2 >= 0 && config.beta2 < 1, "beta2", "a number from 0 to below 1");
   train.require(config.eps >= 0 && std::isfinite(config.eps), "eps", "a number of at least 0");
@@ -43,23 +45,27 @@ void read_optimizer(const Config& train, TrainConfig& config) {
 
 void read_course(const Config& train, TrainConfig& config) {
   train.read("batch_size", config.batch_size, "rows of one forward pass");
-  train.read("accumulate", config.accumulate,
-             "forward passes of one step; a step sees batch_size x accumulate rows");
+  train.read("accumulate", config.accumulate, "forward passes of one step; a step sees batch_size x accumulate rows");
   train.read("steps", config.steps, "optimizer steps; 0 only evaluates; absent: by epochs");
-  train.read("epochs", config.epochs,
-             "passes over the training rows, when steps is absent; may be a fraction");
+  train.read("epochs", config.epochs, "passes over the training rows, when steps is absent; may be a fraction");
   train.read("clip", config.clip, "largest global norm of the gradients; 0 switches clipping off");
   train.read("shuffle", config.shuffle, "draw the order of rows anew in every epoch; false: the order of the file");
   config.group_by_length = config.shuffle;
-  train.read("group_by_length", config.group_by_length, "put rows of similar length into one batch; false when shuffle is");
-  train.require(config.shuffle || !config.group_by_length, "group_by_length", "false with shuffle: false (rows stay in the order of the file)");
+  train.read("group_by_length", config.group_by_length,
+             "put rows of similar length into one batch; false when shuffle is");
+  train.require(config.shuffle || !config.group_by_length, "group_by_length",
+                "false with shuffle: false (rows stay in the order of the file)");
   train.read("gradient_checkpointing", config.gradient_checkpointing,
-             "keep only each layer's input for the backward pass and compute the rest again: less memory for one more forward pass");
+             "keep only each layer's input for the backward pass and compute the rest again: less memory for one more "
+             "forward pass");
   train.read("seed", config.seed, "decides the order of rows, new weights and dropout");
-  train.read("threads", config.threads, "threads; 0: OMP_NUM_THREADS, else the cores this process may use; the same count gives the same bits");
+  train.read("threads", config.threads,
+             "threads; 0: OMP_NUM_THREADS, else the cores this process may use; the same count gives the same bits");
   train.read("distributed_timeout", config.distributed_timeout,
-             "seconds that the processes of one run wait for each other before they give up; an evaluation or a checkpoint must fit in");
-  train.require(config.distributed_timeout >= 1 && config.distributed_timeout <= 1e6, "distributed_timeout", "a number of seconds from 1");
+             "seconds that the processes of one run wait for each other before they give up; an evaluation or a "
+             "checkpoint must fit in");
+  train.require(config.distributed_timeout >= 1 && config.distributed_timeout <= 1e6, "distributed_timeout",
+                "a number of seconds from 1");
   require_at_least(train, "batch_size", config.batch_size, 1);
   require_at_least(train, "accumulate", config.accumulate, 1);
   require_at_least(train, "steps", config.steps.value_or(0), 0);
@@ -73,7 +79,8 @@ void read_course(const Config& train, TrainConfig& config) {
 void read_evaluation(const Config& train, TrainConfig& config) {
   train.read("eval_every", config.eval_every, "steps between evaluations on dev; absent: once per epoch");
   train.read("eval_batch_size", config.eval_batch_size, "rows of one forward pass of an evaluation");
-  train.read_choice("keep", config.keep, {"best", "last"}, "state that adapter.safetensors holds and that is tested: best on dev, or the last");
+  train.read_choice("keep", config.keep, {"best", "last"},
+                    "state that adapter.safetensors holds and that is tested: best on dev, or the last");
   train.read("early_stopping", config.early_stopping,
              "evaluations without a better score before the run ends; 0: never");
   train.read("save_every", config.save_every, "steps between checkpoints; absent: at every evaluation");
@@ -82,7 +89,8 @@ void read_evaluation(const Config& train, TrainConfig& config) {
   require_at_least(train, "eval_every", config.eval_every.value_or(1), 1);
   require_at_least(train, "eval_batch_size", config.eval_batch_size, 1);
   require_at_least(train, "early_stopping", config.early_stopping, 0);
-  if (config.keep == "last") train.require(config.early_stopping == 0, "early_stopping", "0, as train.keep: last asks for the final state");
+  if (config.keep == "last")
+    train.require(config.early_stopping == 0, "early_stopping", "0, as train.keep: last asks for the final state");
   require_at_least(train, "save_every", config.save_every.value_or(1), 1);
   require_at_least(train, "keep_checkpoints", config.keep_checkpoints, 1);
   require_at_least(train, "log_every", config.log_every, 1);

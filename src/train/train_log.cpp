@@ -47,10 +47,8 @@ void TrainLog::evaluated(int64_t step, const Scores& scores) {
 }
 
 void TrainLog::note(const std::string& text) {
-  if (progress_)
-    progress_->note(text);
-  else
-    log_info(text);
+  if (progress_) progress_->note(text);
+  else log_info(text);
 }
 
 void TrainLog::finish() {

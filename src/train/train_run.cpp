@@ -43,8 +43,7 @@ TrainRun::TrainRun(const Trainer::Setup& setup, std::span<const Example> train, 
       dev_(dev),
       folder_(folder),
       order_(setup.config, train),
-      schedule_{setup.config.schedule, order_.total_steps(),
-                warmup_steps(setup.config.warmup, order_.total_steps())},
+      schedule_{setup.config.schedule, order_.total_steps(), warmup_steps(setup.config.warmup, order_.total_steps())},
       optimizer_(optimizer_options(setup.config), setup.groups) {}
 
 TrainResult TrainRun::run(bool resume) {
@@ -80,17 +79,18 @@ void TrainRun::train_step() {
     note(cat("stopping: step ", state_.step + 1, " is finished and saved first"));
   };
   if (setup_.group)  // so that no process's generators have to be saved
-    torch::manual_seed(stream_seed(static_cast<uint64_t>(config_.seed), cat("dropout/", state_.step, "/", setup_.group->rank())));
+    torch::manual_seed(
+        stream_seed(static_cast<uint64_t>(config_.seed), cat("dropout/", state_.step, "/", setup_.group->rank())));
   StepLoss loss = accumulate_gradients(
-      {setup_.model, setup_.task, setup_.device, setup_.bf16, tell_once, setup_.group, config_.batch_size}, train_, micro_batches);
+      {setup_.model, setup_.task, setup_.device, setup_.bf16, tell_once, setup_.group, config_.batch_size}, train_,
+      micro_batches);
   if (step_sum_) stop_agreed_ = step_sum_->reduce(loss, setup_.stop && setup_.stop->requested());
   const double norm = gradient_norm(setup_.groups);
   check_finite(loss, norm);
   if (!connected_) {
     const auto without = check_connected(setup_.groups);
     if (!without.empty())
-      note(
-          cat("warning: the loss does not depend on ", join(without, ", ", 6), "; they stay as they are"));
+      note(cat("warning: the loss does not depend on ", join(without, ", ", 6), "; they stay as they are"));
     connected_ = true;
   }
   if (config_.clip > 0) clip_gradients(setup_.groups, norm, config_.clip);
@@ -138,17 +138,16 @@ void TrainRun::advance(const StepLoss& loss, size_t micro_batches, double second
 void TrainRun::report_step(double lr, double norm) {
   const double batches = static_cast<double>(std::max<size_t>(1, epoch_batches_.size()));
   const bool row = state_.step % config_.log_every == 0 || state_.step == order_.total_steps();
-  const double loss =
-      state_.window_count > 0 ? state_.window_loss / state_.window_count : 0.0;
+  const double loss = state_.window_count > 0 ? state_.window_loss / state_.window_count : 0.0;
   if (log_)
     log_->step({.step = state_.step,
-              .epoch = static_cast<double>(state_.epoch) + static_cast<double>(state_.position) / batches,
-              .loss = loss,
-              .lr = lr,
-              .grad_norm = norm,
-              .samples_per_second = static_cast<double>(window_samples_) / std::max(window_seconds_, 1e-9),
-              .seconds = seconds_so_far()},
-             row);
+                .epoch = static_cast<double>(state_.epoch) + static_cast<double>(state_.position) / batches,
+                .loss = loss,
+                .lr = lr,
+                .grad_norm = norm,
+                .samples_per_second = static_cast<double>(window_samples_) / std::max(window_seconds_, 1e-9),
+                .seconds = seconds_so_far()},
+               row);
   if (!row) return;
   state_.window_loss = 0;
   state_.window_count = 0;
@@ -160,18 +159,20 @@ void TrainRun::check_finite(const StepLoss& loss, double norm) const {
   if (loss.bad_rows.empty() && std::isfinite(norm)) return;
   const std::string value = first_non_finite(setup_.groups);
   throw Diverged(cat(loss.bad_rows.empty() ? cat("the gradient's norm is ", norm) : cat("the loss is ", loss.sum),
-       " at step ", state_.step + 1, loss.bad_rows.empty() ? "" : cat(" (rows ", loss.bad_rows, ")"),
-       loss.bad_state.empty() ? "" : cat("; first state that is not finite: ", loss.bad_state),
-       value.empty() ? cat("; first parameter concerned: ", offending_parameter(setup_.groups))
-                     : cat("; already not finite: ", value),
-       "; last good checkpoint: ", last_good_checkpoint(),
-       "; lower train.lr", config_.clip > 0 ? "" : ", set train.clip: 1", setup_.bf16 ? ", or use model.precision: float32" : ""));
+                     " at step ", state_.step + 1, loss.bad_rows.empty() ? "" : cat(" (rows ", loss.bad_rows, ")"),
+                     loss.bad_state.empty() ? "" : cat("; first state that is not finite: ", loss.bad_state),
+                     value.empty() ? cat("; first parameter concerned: ", offending_parameter(setup_.groups))
+                                   : cat("; already not finite: ", value),
+                     "; last good checkpoint: ", last_good_checkpoint(), "; lower train.lr",
+                     config_.clip > 0 ? "" : ", set train.clip: 1",
+                     setup_.bf16 ? ", or use model.precision: float32" : ""));
 }
 
 void TrainRun::check_parameters() const {
   const std::string bad = first_non_finite(setup_.groups);
   if (!bad.empty())
-    throw Diverged(cat("after step ", state_.step, " ", bad, " holds a value that is not finite; nothing is saved of it; last good checkpoint: ",
+    throw Diverged(cat("after step ", state_.step, " ", bad,
+                       " holds a value that is not finite; nothing is saved of it; last good checkpoint: ",
                        last_good_checkpoint(), "; lower train.lr"));
 }
 
@@ -200,8 +201,7 @@ void TrainRun::evaluate() {
   state_.last = {state_.step, scores};
   if (log_) log_->evaluated(state_.step, scores);
   if (std::isnan(scores.headline()))
-    note(cat("warning: ", scores.headline_name(), " is undefined at step ", state_.step,
-                   " (constant predictions?)"));
+    note(cat("warning: ", scores.headline_name(), " is undefined at step ", state_.step, " (constant predictions?)"));
   if (config_.keep == "last" || better(scores, state_.best)) {
     state_.best = state_.last;
     state_.evaluations_since_best = 0;
@@ -229,9 +229,7 @@ bool TrainRun::save_due() const {
   return finished() || (config_.save_every ? state_.step % *config_.save_every == 0 : milestone());
 }
 
-bool TrainRun::stop_wanted() const {
-  return setup_.group ? stop_agreed_ : setup_.stop && setup_.stop->requested();
-}
+bool TrainRun::stop_wanted() const { return setup_.group ? stop_agreed_ : setup_.stop && setup_.stop->requested(); }
 
 void TrainRun::note(const std::string& text) {
   if (log_) log_->note(text);
@@ -242,9 +240,9 @@ void TrainRun::stop_if_requested() {
   save();
   if (log_) log_->finish();
   const int signal = setup_.stop ? setup_.stop->signal_number() : 0;
-  throw Interrupted(cat("stopped by ", signal != 0 ? cat("signal ", signal) : std::string("a signal to another process"),
-                        " after step ", state_.step, " of ", order_.total_steps(), "; saved in ", folder_.path().string(),
-                        ", continue with --resume"));
+  throw Interrupted(cat(
+      "stopped by ", signal != 0 ? cat("signal ", signal) : std::string("a signal to another process"), " after step ",
+      state_.step, " of ", order_.total_steps(), "; saved in ", folder_.path().string(), ", continue with --resume"));
 }
 
 TrainResult TrainRun::finish() {
@@ -255,7 +253,7 @@ TrainResult TrainRun::finish() {
   if (!state_.best) {
     if (!dev_.empty())
       note(cat("warning: ", state_.last->scores.headline_name(),
-                     " was never defined; the last state is kept as the best"));
+               " was never defined; the last state is kept as the best"));
     save_adapter_to(folder_.adapter_file());
   }
   if (log_) log_->finish();

@@ -21,8 +21,7 @@ namespace {
 
 /// Default generators that dropout draws from: the CPU's, and the device's.
 std::vector<std::pair<std::string, at::Generator>> default_generators(torch::Device device) {
-  std::vector<std::pair<std::string, at::Generator>> out = {
-      {"cpu", at::globalContext().defaultGenerator(torch::kCPU)}};
+  std::vector<std::pair<std::string, at::Generator>> out = {{"cpu", at::globalContext().defaultGenerator(torch::kCPU)}};
   if (!device.is_cpu()) out.emplace_back("device", at::globalContext().defaultGenerator(device));
   return out;
 }
@@ -64,10 +63,8 @@ void TrainRun::begin(bool resume) {
   std::optional<ScratchFolder> copy;  // of rank 0's checkpoint
   if (resume && !leads()) copy.emplace("checkpoint");
   const auto checkpoint = resume ? find_checkpoint(copy ? copy->path() : fs::path()) : std::nullopt;
-  if (checkpoint)
-    resume_from(*checkpoint);
-  else
-    begin_afresh();
+  if (checkpoint) resume_from(*checkpoint);
+  else begin_afresh();
   if (setup_.accepted) setup_.accepted();
   if (!leads()) return;
   log_.emplace(folder_, TrainLog::Setup{.label = setup_.label,
@@ -75,8 +72,7 @@ void TrainRun::begin(bool resume) {
                                         .total_steps = order_.total_steps(),
                                         .first_step = state_.step,
                                         .resumed = resume});
-  if (resume)
-    note(checkpoint ? cat("resumed after step ", state_.step) : "no usable checkpoint: starting over");
+  if (resume) note(checkpoint ? cat("resumed after step ", state_.step) : "no usable checkpoint: starting over");
 }
 
 void TrainRun::begin_afresh() {
@@ -158,8 +154,6 @@ nlohmann::ordered_json TrainRun::identity() {
   return out;
 }
 
-double TrainRun::seconds_so_far() const {
-  return seconds_before_ + clock_seconds() - session_began_;
-}
+double TrainRun::seconds_so_far() const { return seconds_before_ + clock_seconds() - session_began_; }
 
 }  // namespace deeplora

@@ -24,9 +24,7 @@ Json evaluation(const std::optional<StepScores>& evaluation) {
   if (!evaluation) return nullptr;
   Json scores = Json::array();
   for (const auto& [name, value] : evaluation->scores.values) scores.push_back({name, number(value)});
-  return {{"step", evaluation->step},
-          {"scores", scores},
-          {"higher_is_better", evaluation->scores.higher_is_better}};
+  return {{"step", evaluation->step}, {"scores", scores}, {"higher_is_better", evaluation->scores.higher_is_better}};
 }
 
 std::optional<StepScores> evaluation_from(const OrderedJsonFile& state, const std::string& key) {
@@ -71,7 +69,9 @@ TrainState train_state_from(const OrderedJsonFile& json) {
     out = json.at<int64_t>(key);
     check(out >= 0, json.name, ": ", key, ": expected a count, found ", out);
   };
-  const auto number_at = [&json](const char* key) { return number_from(json_member(json.root, key, json.name), cat(json.name, ": ", key)); };
+  const auto number_at = [&json](const char* key) {
+    return number_from(json_member(json.root, key, json.name), cat(json.name, ": ", key));
+  };
   count("step", state.step);
   count("epoch", state.epoch);
   count("position", state.position);

@@ -30,7 +30,8 @@ void take_share(const StepSetup& setup, std::span<const Example> train, std::spa
                 std::vector<std::vector<const Example*>>& rows, std::vector<Batch>& batches) {
   rows.clear();
   batches.clear();
-  for (const MicroBatch& batch : share_of_step(micro_batches, setup.batch_size, setup.group->rank(), setup.group->size())) {
+  for (const MicroBatch& batch :
+       share_of_step(micro_batches, setup.batch_size, setup.group->rank(), setup.group->size())) {
     rows.push_back(rows_of(train, batch));
     batches.push_back(setup.task.collate(rows.back()));
   }
@@ -65,7 +66,8 @@ StepLoss accumulate_gradients(const StepSetup& setup, std::span<const Example> t
   }
   if (setup.group) take_share(setup, train, micro_batches, rows, batches);
   if (loss.count == 0)
-    log_warning("nothing to predict in ", sources_of(rows_of(train, micro_batches.front())), ": longer than data.max_length?");
+    log_warning("nothing to predict in ", sources_of(rows_of(train, micro_batches.front())),
+                ": longer than data.max_length?");
   const double divisor = loss.count > 0 ? loss.count : 1.0;
   for (size_t i = 0; i < batches.size(); ++i) {
     if (setup.before_batch) setup.before_batch();

@@ -7,8 +7,7 @@
 namespace deeplora {
 
 Trainer::Trainer(Setup setup) : setup_(std::move(setup)) {
-  if (!setup_.config.lr)
-    throw std::logic_error("Trainer: train.lr must be filled in with the method's default");
+  if (!setup_.config.lr) throw std::logic_error("Trainer: train.lr must be filled in with the method's default");
   if (!setup_.save_adapter) throw std::logic_error("Trainer: save_adapter is missing");
   size_t parameters = 0;
   for (const auto& group : setup_.groups) parameters += group.params.size();
@@ -17,8 +16,7 @@ Trainer::Trainer(Setup setup) : setup_(std::move(setup)) {
         "train.steps: 0");
 }
 
-TrainResult Trainer::run(std::span<const Example> train, std::span<const Example> dev, RunFolder& folder,
-                         bool resume) {
+TrainResult Trainer::run(std::span<const Example> train, std::span<const Example> dev, RunFolder& folder, bool resume) {
   return TrainRun(setup_, train, dev, folder).run(resume);
 }
 

@@ -22,10 +22,11 @@ namespace deeplora {
 /// keep_checkpoints and distributed_timeout; any other difference is an Error.
 struct TrainConfig {
   std::string optimizer = "adamw";  ///< adamw, adam, sgd
-  std::optional<double> lr;  ///< peak learning rate; absent: the method's default, which the caller fills in
-  bool search_lr = false;    ///< train.lr: auto; lr is then where the caller's search begins, and what it found
-  std::optional<double> head_lr;  ///< peak learning rate of the head (same schedule); absent: 5e-3 for one that the run
-                                  ///< makes, lr for the model's own. The caller makes it the lr_scale of the head's group
+  std::optional<double> lr;         ///< peak learning rate; absent: the method's default, which the caller fills in
+  bool search_lr = false;           ///< train.lr: auto; lr is then where the caller's search begins, and what it found
+  std::optional<double>
+      head_lr;  ///< peak learning rate of the head (same schedule); absent: 5e-3 for one that the run
+                ///< makes, lr for the model's own. The caller makes it the lr_scale of the head's group
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.0, momentum = 0.9;
   std::string schedule = "linear";  ///< constant, linear, cosine (after warm-up)
   double warmup = 0.0;              ///< below 1 a share of all steps, else a number of steps
@@ -44,7 +45,7 @@ struct TrainConfig {
   bool group_by_length = true;  ///< never without shuffle
   bool gradient_checkpointing = false;
   int64_t seed = 1;
-  int64_t threads = 0;  ///< 0: those of default_threads()
+  int64_t threads = 0;               ///< 0: those of default_threads()
   double distributed_timeout = 600;  ///< seconds that processes of one run wait for each other
 
   /// Reads every key of `train`, recording mistakes on the configuration.
@@ -80,7 +81,8 @@ class Trainer {
     /// What else decides the course of the run ("adapter.rank": 8, "model.path": ...). Kept in every
     /// checkpoint; a run that is resumed with other values is refused with the differences named.
     nlohmann::ordered_json identity = nlohmann::ordered_json::object();
-    /// Called by run() once nothing speaks against this run any more, before its first step: a resumed run is refused before. May be empty.
+    /// Called by run() once nothing speaks against this run any more, before its first step: a resumed run is refused
+    /// before. May be empty.
     std::function<void()> accepted{};
     bool progress = true;         ///< a bar or lines on standard error
     std::string label = "train";  ///< first word of them
@@ -98,8 +100,7 @@ class Trainer {
   /// configuration or other data is to go on with a checkpoint. With a group, the state of a step is a function
   /// of the configuration alone up to rounding (dropout apart, whose masks also depend on the number of
   /// processes); PeerLost when another process is gone, after rank 0 saved the last whole step.
-  TrainResult run(std::span<const Example> train, std::span<const Example> dev, RunFolder& folder,
-                  bool resume);
+  TrainResult run(std::span<const Example> train, std::span<const Example> dev, RunFolder& folder, bool resume);
 
  private:
   Setup setup_;

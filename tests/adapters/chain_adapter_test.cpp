@@ -20,8 +20,7 @@ using testing::close;
 using testing::golden;
 using testing::tensor_from;
 
-std::shared_ptr<ChainAdapter> build(const std::string& method, const std::string& options,
-                                    const AdapterContext& site) {
+std::shared_ptr<ChainAdapter> build(const std::string& method, const std::string& options, const AdapterContext& site) {
   AdapterMethods methods("adapter method");
   register_adapter_methods(methods);
   const auto config = Config::parse(options, "run.yaml");
@@ -98,13 +97,11 @@ TEST(ChainAdapterTest, EmbeddingsStartAsPeftStartsThem) {
   const auto peft = golden("factor_peft.json").at("start");
   EXPECT_EQ(peft.at("embedding_a_largest").get<double>(), 0);
   EXPECT_NEAR(peft.at("embedding_b_std").get<double>(), 1, 0.2);
-  for (const char* options :
-       {"", "{init: gaussian, zero_side: input}", "{init: gaussian, zero_side: output}"}) {
+  for (const char* options : {"", "{init: gaussian, zero_side: input}", "{init: gaussian, zero_side: output}"}) {
     const auto adapter = build("lora", options, embedding_site(300, 200));
     EXPECT_EQ(parameter(*adapter, "B").abs().max().item<double>(), 0) << options;
     const auto normal = [](double x) { return std::erfc(-x / std::sqrt(2.0)) / 2; };
-    EXPECT_LT(testing::kolmogorov_distance(parameter(*adapter, "A"), normal), 2.694 / std::sqrt(1600.0))
-        << options;
+    EXPECT_LT(testing::kolmogorov_distance(parameter(*adapter, "A"), normal), 2.694 / std::sqrt(1600.0)) << options;
   }
 }
 
@@ -133,9 +130,7 @@ TEST(ChainAdapterTest, GaussianLoraIsZeroOnTheChosenSide) {
 
 TEST(ChainAdapterTest, DropoutScalesInputsInTrainingOnly) {
   // The chain is the identity, so that the output is the input after dropout: 0 or 1 / (1 - p).
-  const auto chain = [] {
-    return FactorChain(std::vector<Factor>{{"A", torch::eye(50)}, {"B", torch::eye(50)}});
-  };
+  const auto chain = [] { return FactorChain(std::vector<Factor>{{"A", torch::eye(50)}, {"B", torch::eye(50)}}); };
   ChainAdapter adapter(chain(), 0.75);
   const auto x = torch::ones({40, 50});
   const auto y = adapter.forward(x).detach();
@@ -194,9 +189,7 @@ TEST(ChainAdapterTest, RanksAboveTheWeightAreErrorsThatNamePathShapeAndRemedy) {
             "run.yaml:1: rank: rank 6 (inner width 12) is more than the smaller side of encoder.query.weight "
             "[30, 10]; use a rank "
             "of at most 5 or leave this weight out of adapter.targets");
-  EXPECT_NE(error_of([] {
-              build("deep-lora", "compress: true", linear_site(1, 10));
-            }).find("; leave this weight out"),
+  EXPECT_NE(error_of([] { build("deep-lora", "compress: true", linear_site(1, 10)); }).find("; leave this weight out"),
             std::string::npos);
 }
 
@@ -220,13 +213,20 @@ TEST(ChainAdapterTest, AWeightWithoutRoomForTheRankGetsWhatItHasRoomForOnceAnoth
   };
   for (const auto& [method, options] : methods) {
     const AdapterFactory factory = registered.at(method).configure(Config::parse(options, "run.yaml"));
-    EXPECT_NE(error_of([&] { factory(site(3, 30)); }).find("rank 8"), std::string::npos) << method << ": no site had room for it";
+    EXPECT_NE(error_of([&] { factory(site(3, 30)); }).find("rank 8"), std::string::npos)
+        << method << ": no site had room for it";
     const bool doubled = method == "pissa" || options.find("compress") != std::string::npos;
     for (const auto& [out, in, rank] : std::vector<std::array<int64_t, 3>>{{20, 40, 8}, {4, 30, 4}, {30, 2, 2}}) {
       const LowRankPair pair = factory(site(out, in))->peft_update()->pair;
       const bool inside = method != "pissa" && doubled;  // of which the rank is half the inner width
-      EXPECT_EQ(pair.a.size(0), inside && rank == 8 ? 16 : inside ? rank : doubled ? 2 * rank : rank) << method << " " << out << " " << in;
-      EXPECT_TRUE(options.find("alpha: 24") == std::string::npos || std::abs(pair.scale - 24.0 / static_cast<double>(rank)) < 1e-12) << method;
+      EXPECT_EQ(pair.a.size(0), inside && rank == 8 ? 16
+                                : inside            ? rank
+                                : doubled           ? 2 * rank
+                                                    : rank)
+          << method << " " << out << " " << in;
+      EXPECT_TRUE(options.find("alpha: 24") == std::string::npos ||
+                  std::abs(pair.scale - 24.0 / static_cast<double>(rank)) < 1e-12)
+          << method;
     }
   }
 }
@@ -236,20 +236,17 @@ TEST(ChainAdapterTest, ConfigurationMistakesAreCollectedWithPlaceAndExpectation)
   const auto expect = [&](const std::string& method, const std::string& options,
                           const std::vector<std::string>& parts) {
     const auto message = error_of([&] { build(method, options, site); });
-    for (const auto& part : parts)
-      EXPECT_NE(message.find(part), std::string::npos) << options << ": " << message;
+    for (const auto& part : parts) EXPECT_NE(message.find(part), std::string::npos) << options << ": " << message;
   };
   expect("lora", "{rank: 0, dropout: 1, alpha: 0, init: uniform}",
-         {"rank: expected a rank of at least 1, found 0",
-          "dropout: expected a probability in [0, 1), found 1", "alpha: expected a number other than zero",
-          "init: expected one of kaiming, gaussian, found 'uniform'"});
+         {"rank: expected a rank of at least 1, found 0", "dropout: expected a probability in [0, 1), found 1",
+          "alpha: expected a number other than zero", "init: expected one of kaiming, gaussian, found 'uniform'"});
   expect("lora", "{init: gaussian, alpha: 0}", {"alpha: expected a number other than zero"});
   expect("lora", "zero_side: input", {"zero_side: is used with init: gaussian only"});
   expect("rslora", "{rank: -1}", {"rank: expected a rank of at least 1"});
   expect("rslora", "{init: gaussian}", {"init: unknown key"});
   expect("deep-lora", "{depth: 1, init_scale: 0, rank: 0}",
-         {"depth: expected a depth of at least 2, found 1", "init_scale: expected a number above 0",
-          "rank: expected"});
+         {"depth: expected a depth of at least 2, found 1", "init_scale: expected a number above 0", "rank: expected"});
   expect("lora-plus", "lr_ratio: 0", {"lr_ratio: expected a number above 0, found 0"});
   expect("lora-one", "gamma: 0", {"gamma: expected a number above 0, found 0"});
   expect("pissa", "alpha: -1", {"alpha: expected a number above 0, found -1"});
@@ -261,17 +258,16 @@ TEST(ChainAdapterTest, ConfigurationMistakesAreCollectedWithPlaceAndExpectation)
 TEST(ChainAdapterTest, ResolvedOptionsReadBackAsTheSameConfiguration) {
   AdapterMethods methods("adapter method");
   register_adapter_methods(methods);
-  for (const auto& [method, options] :
-       std::vector<std::pair<std::string, std::string>>{{"lora", ""},
-                                                        {"lora", "init: gaussian"},
-                                                        {"rslora", "rank: 2"},
-                                                        {"deep-lora", ""},
-                                                        {"deep-lora", "compress: true"},
-                                                        {"lora-plus", "lr_ratio: 4"},
-                                                        {"dora", ""},
-                                                        {"pissa", ""},
-                                                        {"lora-one", "gamma: 64"},
-                                                        {"polar", "alpha: 2"}}) {
+  for (const auto& [method, options] : std::vector<std::pair<std::string, std::string>>{{"lora", ""},
+                                                                                        {"lora", "init: gaussian"},
+                                                                                        {"rslora", "rank: 2"},
+                                                                                        {"deep-lora", ""},
+                                                                                        {"deep-lora", "compress: true"},
+                                                                                        {"lora-plus", "lr_ratio: 4"},
+                                                                                        {"dora", ""},
+                                                                                        {"pissa", ""},
+                                                                                        {"lora-one", "gamma: 64"},
+                                                                                        {"polar", "alpha: 2"}}) {
     const auto resolve = [&, name = method](const std::string& yaml) {
       const auto config = Config::parse(yaml);
       methods.at(name).configure(config);

@@ -121,7 +121,8 @@ TEST_P(MethodContractTest, StartsAtTheFrozenModel) {
   EXPECT_EQ(delta.sizes(), context.weight.sizes());
   EXPECT_FALSE(delta.requires_grad());
   // Zero, or init_scale to the depth; LoRA-One starts after a step of spectral norm alpha / (sqrt(r) gamma).
-  const double largest = GetParam().method == "lora-one" && GetParam().options.empty() ? 16 / std::sqrt(8.0) / 128 : 1e-5;
+  const double largest =
+      GetParam().method == "lora-one" && GetParam().options.empty() ? 16 / std::sqrt(8.0) / 128 : 1e-5;
   EXPECT_LE(torch::linalg_svdvals(delta).max().item<double>(), largest * (1 + 1e-12));
 }
 
@@ -218,8 +219,7 @@ TEST_P(MethodContractTest, TrainsItsOwnTensorsAndNothingElse) {
 }
 
 TEST_P(MethodContractTest, RepeatsItselfFromTheSameSeedAndSitesDiffer) {
-  const auto first = build(site(5))->tensors(), again = build(site(5))->tensors(),
-             other = build(site(6))->tensors();
+  const auto first = build(site(5))->tensors(), again = build(site(5))->tensors(), other = build(site(6))->tensors();
   bool differs = false;
   for (size_t i = 0; i < first.size(); ++i) {
     EXPECT_TRUE(torch::equal(first[i].value, again[i].value)) << first[i].name;
@@ -233,22 +233,19 @@ TEST_P(MethodContractTest, KeepsItsFactorsInFloat32OverABfloat16Weight) {
   context.weight = context.weight.to(torch::kBFloat16);
   context.factor_options = torch::kFloat32;
   auto adapter = build(context);
-  for (const auto& [name, value] : adapter->tensors())
-    EXPECT_EQ(value.scalar_type(), torch::kFloat32) << name;
+  for (const auto& [name, value] : adapter->tensors()) EXPECT_EQ(value.scalar_type(), torch::kFloat32) << name;
   auto x = inputs();
   if (x.is_floating_point()) x = x.to(torch::kBFloat16);
   EXPECT_EQ(adapted(*adapter, context, x).scalar_type(), torch::kBFloat16);
 }
 
 INSTANTIATE_TEST_SUITE_P(AllMethods, MethodContractTest, ::testing::ValuesIn(cases()), [](const auto& info) {
-  std::string name = info.param.method + "_" + info.param.options +
-                     (info.param.kind == SiteKind::linear ? "_linear" : "_embedding");
+  std::string name =
+      info.param.method + "_" + info.param.options + (info.param.kind == SiteKind::linear ? "_linear" : "_embedding");
   std::string clean;
   for (const char c : name) {
-    if (std::isalnum(static_cast<unsigned char>(c)))
-      clean += c;
-    else if (clean.empty() || clean.back() != '_')
-      clean += '_';
+    if (std::isalnum(static_cast<unsigned char>(c))) clean += c;
+    else if (clean.empty() || clean.back() != '_') clean += '_';
   }
   return clean;
 });
@@ -278,8 +275,7 @@ TEST(MethodRegistryTest, RanksAboveTheWeightAreErrorsThatNamePathAndShape) {
     for (const auto& option : config.options()) has_rank = has_rank || option.path == "rank";
     if (!has_rank) continue;
     ++tried;
-    AdapterContext site{
-        "layer.3.weight", SiteKind::linear, torch::ones({12, 9}), make_generator(1, "init"), {}};
+    AdapterContext site{"layer.3.weight", SiteKind::linear, torch::ones({12, 9}), make_generator(1, "init"), {}};
     EXPECT_NO_THROW(configured(name, "rank: 2")(site)) << name;
     try {
       configured(name, "rank: 10")(site);

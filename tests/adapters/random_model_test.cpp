@@ -1,4 +1,5 @@
-// What holds for every model, method, rank, depth and choice of weights, on models drawn at random. The seed names the case:
+// What holds for every model, method, rank, depth and choice of weights, on models drawn at random. The seed names the
+// case:
 //   deeplora_torch_tests --gtest_filter='Seeds/RandomModelTest.*/17'
 #include <gtest/gtest.h>
 #include <torch/torch.h>
@@ -27,7 +28,9 @@ constexpr double kRounding = 1e-10;  // float64 throughout
 class Dice {
  public:
   explicit Dice(uint64_t seed) : engine_(seed) {}
-  int64_t between(int64_t low, int64_t high) { return low + static_cast<int64_t>(engine_() % static_cast<uint64_t>(high - low + 1)); }
+  int64_t between(int64_t low, int64_t high) {
+    return low + static_cast<int64_t>(engine_() % static_cast<uint64_t>(high - low + 1));
+  }
   bool coin() { return between(0, 1) == 1; }
   template <class T>
   const T& one_of(const std::vector<T>& from) {
@@ -48,7 +51,9 @@ struct RandomNetwork {
     words = dice.between(5, 12);
     int64_t width = dice.between(3, 9);
     add("table", {words, width}, false);
-    text = "def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:\n    x = torch.embedding(self.table.weight, input_ids)\n";
+    text =
+        "def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:\n    x = "
+        "torch.embedding(self.table.weight, input_ids)\n";
     const int64_t layers = dice.between(1, 4), first = width;
     for (int64_t i = 0; i < layers; ++i) width = layer(dice, cat("layer", i), width);
     text += width == first && dice.coin() ? "    return torch.linear(x, self.table.weight)\n" : "    return x\n";
@@ -76,9 +81,11 @@ struct RandomNetwork {
         "torch.linear(x, " + w + ")", "torch.linear(x, " + w + ", " + b + ")",
         cat("torch.addmm(", b, ", x.view(-1, ", in, "), ", w, ").view(x.size(0), x.size(1), ", out, ")"),
         "torch.matmul(x, " + w + ")", "torch.matmul(x, " + w + ".t())"};
-    const std::string call = dice.one_of<std::string>({"torch.tanh(", "torch.sigmoid(", "torch.relu(", "("}) + spellings[static_cast<size_t>(spelling)] + ")";
+    const std::string call = dice.one_of<std::string>({"torch.tanh(", "torch.sigmoid(", "torch.relu(", "("}) +
+                             spellings[static_cast<size_t>(spelling)] + ")";
     const int64_t times = out == in ? dice.between(1, 2) : 1;  // the same weight may act twice
-    for (int64_t i = 0; i < times; ++i) text += "    x = " + std::string(out == in && dice.coin() ? "x + " : "") + call + "\n";
+    for (int64_t i = 0; i < times; ++i)
+      text += "    x = " + std::string(out == in && dice.coin() ? "x + " : "") + call + "\n";
     return out;
   }
 
@@ -99,7 +106,9 @@ std::pair<std::string, std::string> random_method(Dice& dice, int64_t smallest_s
   std::string options;
   for (const auto& option : config.options()) {
     // A compressed chain is twice as wide as its rank.
-    if (option.path == "rank") options += cat("rank: ", dice.between(1, compress ? std::max<int64_t>(1, smallest_side / 2) : smallest_side), "\n");
+    if (option.path == "rank")
+      options +=
+          cat("rank: ", dice.between(1, compress ? std::max<int64_t>(1, smallest_side / 2) : smallest_side), "\n");
     if (option.path == "depth") options += cat("depth: ", dice.between(2, 5), "\n");
     if (option.path == "alpha") options += cat("alpha: ", dice.between(1, 6), "\n");
     if (option.path == "compress") options += cat("compress: ", compress ? "true" : "false", "\n");
@@ -128,7 +137,8 @@ class RandomModelTest : public ::testing::TestWithParam<int> {
     for (const auto& site : sites_) smallest = std::min({smallest, site.weight.size(0), site.weight.size(1)});
     std::tie(method_, options_) = random_method(dice_, smallest);
     adapted_ = adapt(model_, sites_, 1);
-    batch_.input_ids = torch::randint(network_.words, {2, dice_.between(1, 5)}, make_generator(2, "ids"), torch::kInt64);
+    batch_.input_ids =
+        torch::randint(network_.words, {2, dice_.between(1, 5)}, make_generator(2, "ids"), torch::kInt64);
     batch_.attention_mask = torch::ones_like(batch_.input_ids);
     for (const auto& [name, value] : archive_->tensors()) before_[name] = value.detach().clone();
     train();
@@ -140,10 +150,12 @@ class RandomModelTest : public ::testing::TestWithParam<int> {
     return out;
   }
 
-  std::unique_ptr<AdaptedModel> adapt(const std::shared_ptr<GraphModel>& model, const std::vector<AdapterSite>& sites, uint64_t seed) {
+  std::unique_ptr<AdaptedModel> adapt(const std::shared_ptr<GraphModel>& model, const std::vector<AdapterSite>& sites,
+                                      uint64_t seed) {
     auto out = std::make_unique<AdaptedModel>(model, nullptr);
     const LeadingGradient pairs = [](const AdapterSite& site, int64_t k) {
-      return leading_singular_pairs(torch::randn(site.weight.sizes(), make_generator(3, site.path), torch::kFloat64), k, make_generator(4, "pairs"));
+      return leading_singular_pairs(torch::randn(site.weight.sizes(), make_generator(3, site.path), torch::kFloat64), k,
+                                    make_generator(4, "pairs"));
     };
     out->add_adapters(sites, factory_of(method_, options_), seed, torch::kCPU, pairs);
     return out;
@@ -193,10 +205,12 @@ TEST_P(RandomModelTest, KeepsItsPromises) {
     const torch::Tensor delta = adapter->delta();
     EXPECT_GT(delta.norm().item<double>(), 1e-4) << site.path << ": training changed nothing";
     if (site.kind == SiteKind::linear)
-      EXPECT_TRUE(close(adapter->forward(torch::eye(site.weight.size(1), torch::kFloat64)).t(), delta, kRounding)) << site.path;
+      EXPECT_TRUE(close(adapter->forward(torch::eye(site.weight.size(1), torch::kFloat64)).t(), delta, kRounding))
+          << site.path;
     EXPECT_TRUE(close(adapter->rows(torch::arange(site.weight.size(0))), delta, kRounding)) << site.path;
     if (const auto pair = adapter->low_rank_pair())
-      EXPECT_TRUE(close(pair->scale * torch::matmul(pair->b, pair->a), delta, kRounding)) << site.path << ": collapsed chain";
+      EXPECT_TRUE(close(pair->scale * torch::matmul(pair->b, pair->a), delta, kRounding))
+          << site.path << ": collapsed chain";
   }
   const torch::Tensor live = run(*model_);
   {
@@ -209,7 +223,8 @@ TEST_P(RandomModelTest, KeepsItsPromises) {
   const auto other = std::make_shared<GraphModel>(other_archive, ArchiveInterface{}, ModelOptions{});
   std::vector<AdapterSite> same;
   for (const auto& site : other->sites())
-    if (std::any_of(sites_.begin(), sites_.end(), [&](const auto& s) { return s.path == site.path; })) same.push_back(site);
+    if (std::any_of(sites_.begin(), sites_.end(), [&](const auto& s) { return s.path == site.path; }))
+      same.push_back(site);
   const auto restored = adapt(other, same, 99);
   restored->load_state(load_tensors(folder_ / "a.safetensors").tensors, "a.safetensors");
   other->eval();

@@ -39,7 +39,8 @@ void copy(const Adapter& adapter, const std::string& name, const torch::Tensor& 
 
 TEST(DoraTest, LinearLayerEqualsPeft) {
   const auto peft = golden("methods.json").at("dora_linear");
-  const auto weight = tensor_from(peft.at("weight")), bias = tensor_from(peft.at("bias")), x = tensor_from(peft.at("x"));
+  const auto weight = tensor_from(peft.at("weight")), bias = tensor_from(peft.at("bias")),
+             x = tensor_from(peft.at("x"));
   const auto adapter = factory_of("dora", "{" + rank_and_alpha(peft) + "}")(site_of(weight));
   EXPECT_TRUE(close(parameter(*adapter, "magnitude"), tensor_from(peft.at("start_magnitude")), 1e-14));
   copy(*adapter, "A", tensor_from(peft.at("a")));
@@ -83,8 +84,8 @@ TEST(DoraTest, ATiedTableIsTheSameWeightInBothUses) {
 }
 
 TEST(DoraTest, DropoutMeetsTheInputOfBothPartsAsInPeft) {
-  // PEFT: base output + (c - 1) W drop(x) + c s B A drop(x). With dropout of all but nothing else known, the mean over many
-  // draws is the output without dropout.
+  // PEFT: base output + (c - 1) W drop(x) + c s B A drop(x). With dropout of all but nothing else known, the mean over
+  // many draws is the output without dropout.
   const auto weight = torch::randn({5, 7}, make_generator(3, "weight"), torch::kFloat64);
   const auto adapter = factory_of("dora", "{rank: 2, dropout: 0.5}")(site_of(weight));
   copy(*adapter, "B", torch::randn({5, 2}, make_generator(4, "b"), torch::kFloat64));
@@ -122,13 +123,15 @@ TEST(PissaTest, StartsWherePeftStartsAndKeepsTheArchivesWeight) {
   EXPECT_EQ(adapter->low_rank_pair()->a.size(0), 8) << "twice the rank";
   // Merged after training: W_res + s B A.
   copy(*adapter, "B", b + 1);
-  EXPECT_TRUE(close(weight + adapter->delta(), tensor_from(peft.at("residual")) + scale * torch::matmul(b + 1, a), 1e-5));
+  EXPECT_TRUE(
+      close(weight + adapter->delta(), tensor_from(peft.at("residual")) + scale * torch::matmul(b + 1, a), 1e-5));
 }
 
 TEST(LoraPlusTest, TakesTheStepsOfPeftsOptimizer) {
   const auto peft = golden("methods.json").at("lora_plus");
   const auto weight = tensor_from(peft.at("weight"));
-  const auto adapter = factory_of("lora-plus", cat("{", rank_and_alpha(peft), ", lr_ratio: ", peft.at("lr_ratio"), "}"))(site_of(weight));
+  const auto adapter = factory_of(
+      "lora-plus", cat("{", rank_and_alpha(peft), ", lr_ratio: ", peft.at("lr_ratio"), "}"))(site_of(weight));
   copy(*adapter, "A", tensor_from(peft.at("a")));
   copy(*adapter, "B", tensor_from(peft.at("b")));
   const double lr = peft.at("lr");
@@ -138,7 +141,10 @@ TEST(LoraPlusTest, TakesTheStepsOfPeftsOptimizer) {
   optimizer.set_learning_rate(lr);
   for (int step = 0; step < 5; ++step) {
     optimizer.zero_grad();
-    (adapter->linear(tensor_from(peft.at("x")), weight, {}) - tensor_from(peft.at("target"))).square().mean().backward();
+    (adapter->linear(tensor_from(peft.at("x")), weight, {}) - tensor_from(peft.at("target")))
+        .square()
+        .mean()
+        .backward();
     optimizer.step();
   }
   EXPECT_TRUE(close(parameter(*adapter, "A"), tensor_from(peft.at("trained_a")), 1e-12));
@@ -150,14 +156,16 @@ TEST(LoraOneTest, StartsAtTheAuthorsScaledGradientStep) {
   const auto gradient = tensor_from(paper.at("gradient"));
   auto site = site_of(torch::zeros_like(gradient));
   site.leading_gradient = [&](int64_t k) { return leading_singular_pairs(gradient, k, make_generator(1, "svd")); };
-  const auto adapter = factory_of("lora-one", cat("{", rank_and_alpha(paper), ", gamma: ", paper.at("gamma"), "}"))(site);
+  const auto adapter =
+      factory_of("lora-one", cat("{", rank_and_alpha(paper), ", gamma: ", paper.at("gamma"), "}"))(site);
   EXPECT_TRUE(close(adapter->delta(), tensor_from(paper.at("delta")), 1e-13));
   EXPECT_TRUE(close(parameter(*adapter, "A").norm(2, 1), tensor_from(paper.at("a_norms")), 1e-13));
   EXPECT_TRUE(close(parameter(*adapter, "B").norm(2, 0), tensor_from(paper.at("b_norms")), 1e-13));
   // It is a step downhill.
   EXPECT_LT((adapter->delta() * gradient).sum().item<double>(), 0);
   site.leading_gradient = [&](int64_t k) { return leading_singular_pairs(gradient * 0, k, make_generator(1, "svd")); };
-  EXPECT_NE(error_of([&] { factory_of("lora-one", "rank: 2")(site); }).find("block.weight at the start is zero"), std::string::npos);
+  EXPECT_NE(error_of([&] { factory_of("lora-one", "rank: 2")(site); }).find("block.weight at the start is zero"),
+            std::string::npos);
 }
 
 TEST(PolarTest, TakesTheRiemannianStepsOfThePaper) {
@@ -190,7 +198,8 @@ TEST(PolarTest, FactorsStayOrthonormalUnderAdamWithDecayAndScaleIsThetas) {
   options.weight_decay = 0.1;
   GroupOptimizer optimizer(options, adapter->param_groups());
   optimizer.set_learning_rate(0.05);
-  const auto x = torch::randn({50, 20}, make_generator(4, "x")), target = torch::randn({50, 30}, make_generator(5, "target"));
+  const auto x = torch::randn({50, 20}, make_generator(4, "x")),
+             target = torch::randn({50, 30}, make_generator(5, "target"));
   const auto start = parameter(*adapter, "X").detach().clone();
   for (int step = 0; step < 50; ++step) {
     optimizer.zero_grad();

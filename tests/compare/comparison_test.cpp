@@ -30,7 +30,8 @@ void finish(Comparison& comparison, size_t method, size_t lr, int64_t seed, doub
   outcome.state = CellState::done;
   outcome.dev = dev;
   outcome.test = test;
-  comparison.settle(comparison.index_of({comparison.group_at(method, plan.ranks[0], plan.samples[0]), lr, seed}), outcome);
+  comparison.settle(comparison.index_of({comparison.group_at(method, plan.ranks[0], plan.samples[0]), lr, seed}),
+                    outcome);
 }
 
 void end(Comparison& comparison, size_t method, size_t lr, int64_t seed, CellState state) {
@@ -38,7 +39,8 @@ void end(Comparison& comparison, size_t method, size_t lr, int64_t seed, CellSta
   CellOutcome outcome;
   outcome.state = state;
   outcome.message = "the loss is nan";
-  comparison.settle(comparison.index_of({comparison.group_at(method, plan.ranks[0], plan.samples[0]), lr, seed}), outcome);
+  comparison.settle(comparison.index_of({comparison.group_at(method, plan.ranks[0], plan.samples[0]), lr, seed}),
+                    outcome);
 }
 
 const Group kLora{0, 8, 64}, kDeep{1, 8, 64};
@@ -147,7 +149,9 @@ TEST(ComparisonTest, ALearningRateThatDivergesLaterIsNoYardstick) {
     ASSERT_EQ(drops.taken_back.size(), at_once ? 0u : 1u);
     const size_t third = comparison.index_of({kLora, 0, 3});
     EXPECT_EQ(comparison.outcome(third).state, CellState::open);
-    if (!at_once) { EXPECT_EQ(drops.taken_back[0], third); }
+    if (!at_once) {
+      EXPECT_EQ(drops.taken_back[0], third);
+    }
     finish(comparison, 0, 0, 3, 0.61, 0.5);
     EXPECT_TRUE(comparison.drop_hopeless().given_up.empty());
     const LrChoice choice = comparison.choice(kLora);
@@ -176,7 +180,8 @@ TEST(ComparisonTest, EquallyGoodLearningRatesAreNotCalledWorse) {
   plan.early_stop = {.seeds = 2, .margin = 0};
   Comparison strict(plan);
   for (size_t lr = 0; lr < 3; ++lr)
-    for (int64_t seed = 1; seed <= 2; ++seed) finish(strict, 0, lr, seed, lr == 2 ? 0.1 : seed == static_cast<int64_t>(lr) + 1 ? 0.3 : 0.6, 0.5);
+    for (int64_t seed = 1; seed <= 2; ++seed)
+      finish(strict, 0, lr, seed, lr == 2 ? 0.1 : seed == static_cast<int64_t>(lr) + 1 ? 0.3 : 0.6, 0.5);
   EXPECT_EQ(strict.drop_hopeless().given_up.size(), 1u);
 }
 
@@ -208,12 +213,14 @@ TEST(ComparisonTest, CellsHaveNamesOfTheirOwnAndRunSeedBySeed) {
   EXPECT_EQ(names.size(), comparison.cells().size());
   EXPECT_EQ(comparison.name({{1, 8, 64}, 1, 3}), "deep-lora-r8-n64-lr0.001-s3");
   EXPECT_EQ(comparison.title({{2, 0, 16}, 0, 1}), "head only, 16 rows, lr 0.005, seed 1");
-  for (size_t i = 1; i < comparison.cells().size(); ++i) EXPECT_LE(comparison.cells()[i - 1].seed, comparison.cells()[i].seed);
+  for (size_t i = 1; i < comparison.cells().size(); ++i)
+    EXPECT_LE(comparison.cells()[i - 1].seed, comparison.cells()[i].seed);
   EXPECT_EQ(comparison_rows(comparison).size(), 3u * 2 * 2);
 }
 
 /// Tests scores of both methods by seed, at one learning rate each.
-std::vector<ComparisonRow> rows_of(Comparison& comparison, const std::vector<double>& lora, const std::vector<double>& deep) {
+std::vector<ComparisonRow> rows_of(Comparison& comparison, const std::vector<double>& lora,
+                                   const std::vector<double>& deep) {
   for (size_t i = 0; i < lora.size(); ++i) finish(comparison, 0, 0, static_cast<int64_t>(i) + 1, 0.5, lora[i]);
   for (size_t i = 0; i < deep.size(); ++i) finish(comparison, 1, 0, static_cast<int64_t>(i) + 1, 0.5, deep[i]);
   return comparison_rows(comparison);
@@ -226,7 +233,8 @@ TEST(VerdictTest, SaysByHowMuchWhenTheIntervalExcludesZero) {
   EXPECT_EQ(finding(rows[1], false), Finding::worse);
   // Differences .10 .11 .09 .11 .09: mean .1, sd .01, half width 2.776 x .01 / sqrt 5 = .0124
   EXPECT_EQ(verdict(rows[1], comparison, "pearson"),
-            "Deep LoRA, rank 8, 64 rows: Deep LoRA is better than LoRA by 0.100 pearson (95 % interval +0.088 to +0.112, 5 of "
+            "Deep LoRA, rank 8, 64 rows: Deep LoRA is better than LoRA by 0.100 pearson (95 % interval +0.088 to "
+            "+0.112, 5 of "
             "5 seeds higher).");
   EXPECT_EQ(overall_verdict(rows, comparison, "pearson"),
             "Of 1 comparison with LoRA in pearson, 1 shows a better method, 0 worse ones, 0 no difference.");
@@ -236,11 +244,13 @@ TEST(VerdictTest, SaysThatNoDifferenceIsShown) {
   Comparison comparison(plan_of(3, {1e-3}));
   const auto rows = rows_of(comparison, {0.50, 0.52, 0.48}, {0.51, 0.50, 0.49});
   EXPECT_EQ(finding(rows[1], true), Finding::not_shown);
-  EXPECT_NE(verdict(rows[1], comparison, "pearson")
-                .find("no difference to LoRA shown: 0.000 pearson (95 % interval -0.043 to +0.043, 2 of 3 seeds higher)."),
-            std::string::npos)
+  EXPECT_NE(
+      verdict(rows[1], comparison, "pearson")
+          .find("no difference to LoRA shown: 0.000 pearson (95 % interval -0.043 to +0.043, 2 of 3 seeds higher)."),
+      std::string::npos)
       << verdict(rows[1], comparison, "pearson");
-  EXPECT_EQ(overall_verdict(rows, comparison, "pearson"), "No difference to LoRA in pearson is shown in any of 1 comparison.");
+  EXPECT_EQ(overall_verdict(rows, comparison, "pearson"),
+            "No difference to LoRA in pearson is shown in any of 1 comparison.");
 }
 
 TEST(VerdictTest, OneSeedOrNoneSaysNothing) {
@@ -284,7 +294,8 @@ TEST(VerdictTest, SeveralComparisonsNeedStrongerEvidence) {
             std::string::npos);
 }
 
-/// Two ranked methods and two without a rank, at ranks 1, 2, 4 and three seeds; test scores rise with the method's number.
+/// Two ranked methods and two without a rank, at ranks 1, 2, 4 and three seeds; test scores rise with the method's
+/// number.
 Comparison of_ranks(size_t baseline) {
   ComparePlan plan;
   plan.methods = {{"none", "none", false, {5e-3}}, {"full", "full", false, {5e-5}}, {"lora", "lora", true, {2e-3}}};
@@ -342,10 +353,12 @@ TEST(VerdictTest, EqualDifferencesShowNothing) {
   EXPECT_EQ(finding(rows[1], true), Finding::no_spread);
   EXPECT_TRUE(std::isnan(rows[1].adjusted_p));
   EXPECT_EQ(verdict(rows[1], comparison, "accuracy"),
-            "Deep LoRA, rank 8, 64 rows: cannot be judged: +0.050 accuracy against LoRA with each of 2 seeds; differences that are all "
+            "Deep LoRA, rank 8, 64 rows: cannot be judged: +0.050 accuracy against LoRA with each of 2 seeds; "
+            "differences that are all "
             "equal say nothing about chance. More seeds do.");
   EXPECT_EQ(table_cells(rows, comparison)[1][4], "cannot be judged: all differences equal");
-  EXPECT_NEAR(rows[2].adjusted_p, std::min(1.0, 2 * rows[2].difference->p), 1e-15);  // one of two comparisons all the same
+  EXPECT_NEAR(rows[2].adjusted_p, std::min(1.0, 2 * rows[2].difference->p),
+              1e-15);  // one of two comparisons all the same
   EXPECT_EQ(overall_verdict(rows, comparison, "accuracy"),
             "No difference to LoRA in accuracy is shown in any of 1 comparison. 1 more cannot be judged.");
 }

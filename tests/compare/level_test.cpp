@@ -1,9 +1,9 @@
-// Do the verdicts keep their promise? Tables of methods that are equally good, drawn by the thousand: at most 5 % may show anything.
-// And tables with a true difference, which most must show.
+// Do the verdicts keep their promise? Tables of methods that are equally good, drawn by the thousand: at most 5 % may
+// show anything. And tables with a true difference, which most must show.
 //
-// The model: n test rows, of which a share of 80 % is right by all methods' common knowledge. Every run (method and seed) flips each
-// row with the same small probability, such that two runs differ on a given share of the rows. Scores are then whole numbers of rows,
-// they tie often, and all methods are equally good.
+// The model: n test rows, of which a share of 80 % is right by all methods' common knowledge. Every run (method and
+// seed) flips each row with the same small probability, such that two runs differ on a given share of the rows. Scores
+// are then whole numbers of rows, they tie often, and all methods are equally good.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -90,7 +90,8 @@ TEST(CompareLevelTest, AtMostFivePercentOfTablesOfEqualMethodsShowAnything) {
       for (const size_t seeds : {2, 3, 4, 5, 6, 7, 8, 9, 10}) {
         const Shares shares = shares_of_findings({rows, differing, seeds}, kTables, random);
         for (size_t i = 0; i < shares.size(); ++i) {
-          EXPECT_LE(shares[i], most) << rows << " rows, " << differing << " differing, " << seeds << " seeds, " << kComparisons[i] << " comparisons";
+          EXPECT_LE(shares[i], most) << rows << " rows, " << differing << " differing, " << seeds << " seeds, "
+                                     << kComparisons[i] << " comparisons";
           sum += shares[i];
           ++settings;
         }
@@ -112,8 +113,8 @@ struct Counts {
   double ones, zeros;
 };
 
-/// Scores of classes move in uneven steps: differences that are nearly equal are common, and the plain t test shows something in up
-/// to half of the tables.
+/// Scores of classes move in uneven steps: differences that are nearly equal are common, and the plain t test shows
+/// something in up to half of the tables.
 TEST(CompareLevelTest, ScoresOfClassesKeepTheLevelToo) {
   constexpr size_t kTables = 1000;
   const double most = kLevel + 4 * std::sqrt(kLevel * (1 - kLevel) / kTables);
@@ -144,7 +145,8 @@ TEST(CompareLevelTest, ScoresOfClassesKeepTheLevelToo) {
             for (size_t m = 0; m < runs.size(); ++m)
               for (const Counts& c : runs[m]) scores[m].push_back(score(c, half, half));
             std::vector<std::optional<PairedDifference>> differences(kMost);
-            for (size_t m = 0; m < kMost; ++m) differences[m] = paired_difference(scores[m + 1], scores[0], score_step(metric, 2 * half));
+            for (size_t m = 0; m < kMost; ++m)
+              differences[m] = paired_difference(scores[m + 1], scores[0], score_step(metric, 2 * half));
             const auto adjusted = holm_adjusted(differences);
             return std::any_of(adjusted.begin(), adjusted.end(), [](double p) { return p < kLevel; });
           };
@@ -152,15 +154,16 @@ TEST(CompareLevelTest, ScoresOfClassesKeepTheLevelToo) {
           found[1] += shows("matthews", matthews);
         }
         for (const size_t count : found)
-          EXPECT_LE(static_cast<double>(count) / kTables, most) << 2 * half << " rows, " << differing << " differing, " << seeds << " seeds";
+          EXPECT_LE(static_cast<double>(count) / kTables, most)
+              << 2 * half << " rows, " << differing << " differing, " << seeds << " seeds";
       }
 }
 
 TEST(CompareLevelTest, ATrueDifferenceIsFoundInMostTables) {
   constexpr size_t kTables = 2000, kSeeds = 5;
   constexpr int kRows = 365;
-  // The better method is right on 10 % of the rows where the baseline is wrong, wrong on 5 % where it is right; and every run
-  // has a spread of its own of one point.
+  // The better method is right on 10 % of the rows where the baseline is wrong, wrong on 5 % where it is right; and
+  // every run has a spread of its own of one point.
   const Binomial gained(kRows, 0.10), lost(kRows, 0.05);
   std::mt19937_64 random(1);
   std::normal_distribution<double> of_run(0, 0.01 * kRows);

@@ -27,14 +27,14 @@ TEST(CompareStatisticsTest, StudentTAndIncompleteBetaAreSciPys) {
   for (const auto& row : all["quantiles"]) {
     if (row["p"] == 0.5) EXPECT_EQ(student_t_quantile(0.5, row["dof"]), 0);
     // 1 - p loses digits far in the tail: relative to the probability, not to t.
-    else
-      expect_close(student_t_quantile(row["p"], row["dof"]), row["t"], 1e-8, row);
+    else expect_close(student_t_quantile(row["p"], row["dof"]), row["t"], 1e-8, row);
   }
   for (const auto& row : all["tails"]) {
     expect_close(student_t_cdf(row["t"], row["dof"]), row["cdf"], 1e-10, row);
     expect_close(student_t_two_sided(row["t"], row["dof"]), row["two_sided"], 1e-9, row);
   }
-  for (const auto& row : all["betas"]) expect_close(incomplete_beta(row["a"], row["b"], row["x"]), row["value"], 1e-10, row);
+  for (const auto& row : all["betas"])
+    expect_close(incomplete_beta(row["a"], row["b"], row["x"]), row["value"], 1e-10, row);
   EXPECT_THROW(student_t_quantile(1, 3), std::invalid_argument);
   EXPECT_THROW(student_t_quantile(0.5, 0), std::invalid_argument);
 }
@@ -46,7 +46,8 @@ TEST(CompareStatisticsTest, PairedDifferenceIsSciPysPairedTTest) {
     EXPECT_EQ(d.pairs, a.size());
     EXPECT_EQ(d.higher, row["higher"].get<size_t>());
     EXPECT_EQ(d.lower, row["lower"].get<size_t>());
-    for (const auto& [found, key] : {std::pair{d.mean, "mean"}, {d.sd, "sd"}, {d.low, "low"}, {d.high, "high"}, {d.p, "p"}})
+    for (const auto& [found, key] :
+         {std::pair{d.mean, "mean"}, {d.sd, "sd"}, {d.low, "low"}, {d.high, "high"}, {d.p, "p"}})
       expect_close(found, row[key], 1e-9, row);
   }
 }
@@ -55,7 +56,8 @@ TEST(CompareStatisticsTest, TheScoresStepIsAddedToTheSpread) {
   for (const auto& row : golden()["stepped"]) {
     const auto a = row["a"].get<std::vector<double>>(), b = row["b"].get<std::vector<double>>();
     const PairedDifference d = paired_difference(a, b, row["step"].get<double>());
-    for (const auto& [found, key] : {std::pair{d.mean, "mean"}, {d.sd, "sd"}, {d.low, "low"}, {d.high, "high"}, {d.p, "p"}})
+    for (const auto& [found, key] :
+         {std::pair{d.mean, "mean"}, {d.sd, "sd"}, {d.low, "low"}, {d.high, "high"}, {d.p, "p"}})
       expect_close(found, row[key], 1e-9, row);
   }
 }
@@ -83,7 +85,8 @@ TEST(CompareStatisticsTest, TooFewOrEqualPairs) {
   EXPECT_EQ(equal.p, 1);
   // One row more of 20 with every seed, in numbers that rounding keeps apart: .85 - .80 is not .80 - .75.
   for (const double step : {0.0, 0.05}) {
-    const PairedDifference constant = paired_difference(std::vector<double>{0.85, 0.80}, std::vector<double>{0.80, 0.75}, step);
+    const PairedDifference constant =
+        paired_difference(std::vector<double>{0.85, 0.80}, std::vector<double>{0.80, 0.75}, step);
     EXPECT_TRUE(constant.no_spread);
     EXPECT_TRUE(std::isnan(constant.p) && std::isnan(constant.low) && std::isnan(constant.high));
     EXPECT_EQ(constant.sd, 0);
@@ -91,7 +94,8 @@ TEST(CompareStatisticsTest, TooFewOrEqualPairs) {
     EXPECT_EQ(paired_difference(same, same, step).p, 1);
     EXPECT_FALSE(paired_difference(same, same, step).no_spread);
   }
-  const PairedDifference undefined = paired_difference(std::vector<double>{0.5, std::nan("")}, std::vector<double>{0.4, 0.3});
+  const PairedDifference undefined =
+      paired_difference(std::vector<double>{0.5, std::nan("")}, std::vector<double>{0.4, 0.3});
   EXPECT_TRUE(std::isnan(undefined.p));
 }
 

@@ -22,7 +22,8 @@ FactorChain random_chain(const std::vector<int64_t>& widths) {
 Observations some_entries(int64_t rows, int64_t cols) {
   at::Generator g = make_generator(2, "entries");
   const torch::Tensor places = (at::rand({rows, cols}, g, torch::kFloat64) < 0.4).nonzero();
-  return Observations::make(rows, cols, places.select(1, 0), places.select(1, 1), at::randn({places.size(0)}, g, torch::kFloat64));
+  return Observations::make(rows, cols, places.select(1, 0), places.select(1, 1),
+                            at::randn({places.size(0)}, g, torch::kFloat64));
 }
 
 class HalvesOfChain : public testing::TestWithParam<std::vector<int64_t>> {};
@@ -47,8 +48,9 @@ TEST_P(HalvesOfChain, GradientOfEveryFactorMatchesAutograd) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, HalvesOfChain,
-                         testing::Values(std::vector<int64_t>{9, 3, 7}, std::vector<int64_t>{9, 3, 3, 7}, std::vector<int64_t>{9, 4, 4, 4, 4, 7},
-                                         std::vector<int64_t>{9, 6, 2, 5, 7}, std::vector<int64_t>{6, 8, 7, 5, 3, 4, 9}, std::vector<int64_t>{5, 6, 6, 5}));
+                         testing::Values(std::vector<int64_t>{9, 3, 7}, std::vector<int64_t>{9, 3, 3, 7},
+                                         std::vector<int64_t>{9, 4, 4, 4, 4, 7}, std::vector<int64_t>{9, 6, 2, 5, 7},
+                                         std::vector<int64_t>{6, 8, 7, 5, 3, 4, 9}, std::vector<int64_t>{5, 6, 6, 5}));
 
 TEST(ChainHalvesTest, FeedbackThatEqualsTheFactorsIsTheExactGradient) {
   for (const auto& widths : {std::vector<int64_t>{9, 4, 4, 4, 7}, std::vector<int64_t>{9, 6, 5, 3, 7, 7}}) {

@@ -8,7 +8,8 @@ namespace {
 
 Observations example() {
   // 3 x 4, given out of order; (2, 1) twice.
-  return Observations::make(3, 4, torch::tensor({2, 0, 2, 0, 2}), torch::tensor({1, 3, 0, 1, 1}), torch::tensor({5.0, 1.0, 4.0, 0.5, 6.0}));
+  return Observations::make(3, 4, torch::tensor({2, 0, 2, 0, 2}), torch::tensor({1, 3, 0, 1, 1}),
+                            torch::tensor({5.0, 1.0, 4.0, 0.5, 6.0}));
 }
 
 TEST(ObservationsTest, SortsByRowThenColumnAndKeepsTheOrderOfRepeatedPlaces) {

@@ -14,7 +14,9 @@ namespace {
 
 at::Generator generator(uint64_t seed = 1) { return make_generator(seed, "test"); }
 
-torch::Tensor gaussian(int64_t rows, int64_t cols, at::Generator g) { return at::randn({rows, cols}, g, torch::kFloat64); }
+torch::Tensor gaussian(int64_t rows, int64_t cols, at::Generator g) {
+  return at::randn({rows, cols}, g, torch::kFloat64);
+}
 
 /// Rows of very different lengths, empty ones among them.
 Observations sample(int64_t rows, int64_t cols, double share, uint64_t seed = 3) {
@@ -22,7 +24,8 @@ Observations sample(int64_t rows, int64_t cols, double share, uint64_t seed = 3)
   torch::Tensor mask = at::rand({rows, cols}, g, torch::kFloat64) < share * 2 * torch::arange(rows).unsqueeze(1) / rows;
   mask[rows / 2].fill_(false);
   const torch::Tensor places = mask.nonzero();
-  return Observations::make(rows, cols, places.select(1, 0), places.select(1, 1), at::randn({places.size(0)}, g, torch::kFloat64));
+  return Observations::make(rows, cols, places.select(1, 0), places.select(1, 1),
+                            at::randn({places.size(0)}, g, torch::kFloat64));
 }
 
 void fill(Objective& objective, uint64_t seed) {
@@ -60,7 +63,8 @@ TEST_P(ResidualsOfWidth, AgreesWithItselfInFloat32) {
   fill(twice, 5);
   EXPECT_NEAR(single.gradient(), twice.gradient(), 1e-5 * twice.value());
   EXPECT_TRUE(at::allclose(single.db().to(torch::kFloat64), twice.db(), 1e-4, 1e-3 * static_cast<double>(GetParam())));
-  EXPECT_TRUE(at::allclose(single.da_t().to(torch::kFloat64), twice.da_t(), 1e-4, 1e-3 * static_cast<double>(GetParam())));
+  EXPECT_TRUE(
+      at::allclose(single.da_t().to(torch::kFloat64), twice.da_t(), 1e-4, 1e-3 * static_cast<double>(GetParam())));
 }
 
 TEST_P(ResidualsOfWidth, LossAlongALineIsThePolynomial) {
@@ -110,7 +114,9 @@ TEST(ResidualsTest, KeepsResidualsInTheOrderOfTheObservations) {
   fill(residuals, 2);
   residuals.value();
   const torch::Tensor product = at::matmul(residuals.b(), residuals.a_t().t());
-  EXPECT_TRUE(at::allclose(residuals.residuals(), product.index({observed.row.to(torch::kInt64), observed.col.to(torch::kInt64)}) - observed.value));
+  EXPECT_TRUE(
+      at::allclose(residuals.residuals(),
+                   product.index({observed.row.to(torch::kInt64), observed.col.to(torch::kInt64)}) - observed.value));
 }
 
 TEST(ResidualsTest, RepeatedPlacesCountOnceEach) {
@@ -142,7 +148,8 @@ TEST(SensingTest, GradientMatchesAutograd) {
   const auto objective = sensing_problem(measured).objective(3, torch::kFloat64);
   fill(*objective, 3);
   torch::Tensor b = objective->b().clone().requires_grad_(), a_t = objective->a_t().clone().requires_grad_();
-  const torch::Tensor loss = (at::mv(measured.matrices, at::mm(b, a_t.t()).reshape(-1)) - measured.values).square().sum() / 2;
+  const torch::Tensor loss =
+      (at::mv(measured.matrices, at::mm(b, a_t.t()).reshape(-1)) - measured.values).square().sum() / 2;
   loss.backward();
   EXPECT_NEAR(objective->gradient(), loss.item<double>(), 1e-10);
   EXPECT_TRUE(at::allclose(objective->db(), b.grad()));

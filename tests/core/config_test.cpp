@@ -69,7 +69,8 @@ TEST(ConfigTest, AllMistakesAreReportedAtOnce) {
   config.read_choice("c", c, {"yes", "no"}, "");
   const std::string message = error_of([&] { config.finish(); });
   EXPECT_NE(message.find("a.yaml:1: a: expected a whole number, found text"), std::string::npos) << message;
-  EXPECT_NE(message.find("a.yaml:2: b: expected a list (each a whole number), found [1, x]"), std::string::npos) << message;
+  EXPECT_NE(message.find("a.yaml:2: b: expected a list (each a whole number), found [1, x]"), std::string::npos)
+      << message;
   EXPECT_NE(message.find("--set c: expected one of yes, no, found 'maybe'"), std::string::npos) << message;
 }
 
@@ -86,7 +87,9 @@ double number_at(const Config& config, const std::string& path) {
 }
 
 TEST(ConfigTest, AnAliasIsACopyThatNoOverrideReaches) {
-  const char* yaml = "train: {steps: &n 4, eval_every: *n}\nlists: &l [1, 2]\nmore: *l\nmethods: [{adapter: &a {rank: 8}}, {adapter: *a}]\n";
+  const char* yaml =
+      "train: {steps: &n 4, eval_every: *n}\nlists: &l [1, 2]\nmore: *l\nmethods: [{adapter: &a {rank: 8}}, {adapter: "
+      "*a}]\n";
   Config config = Config::parse(yaml, "a.yaml");
   config.set("train.steps=100");
   config.set("lists.0=7");
@@ -114,7 +117,8 @@ TEST(ConfigTest, AKeyWithDotsIsThePathItNames) {
   EXPECT_EQ(number_at(train.section("a"), "c"), 2);
   config.finish();
   const auto reading = [](const std::string& yaml) { return error_of([&] { Config::parse(yaml, "a.yaml"); }); };
-  EXPECT_NE(reading("train: {lr: 1}\ntrain.lr: 2\n").find("a.yaml:2: the key 'train.lr' is given twice (line 1"), std::string::npos);
+  EXPECT_NE(reading("train: {lr: 1}\ntrain.lr: 2\n").find("a.yaml:2: the key 'train.lr' is given twice (line 1"),
+            std::string::npos);
   EXPECT_NE(reading("train.lr: 2\ntrain: 3\n").find("is given twice"), std::string::npos);
   EXPECT_NE(reading("a..b: 2\n").find("an empty part"), std::string::npos);
   EXPECT_NE(reading("<<: {a: 2}\n").find("a merge key"), std::string::npos);
@@ -144,12 +148,15 @@ TEST(ConfigTest, NumbersThatNobodyReadsTheSameWayAreRefusedWithAHint) {
     EXPECT_NE(reading(text, double{}).find("a number does not begin with 0"), std::string::npos) << text;
     EXPECT_EQ(reading(text, std::string{}), "no error") << text;
   }
-  for (const char* text : {"1e400", "-1e400", "1e-400"}) EXPECT_NE(reading(text, double{}).find("no double holds it"), std::string::npos) << text;
-  for (const char* text : {"1e-310", "1e-320", ".inf", "-.inf", ".nan", "0e-999"}) EXPECT_EQ(reading(text, double{}), "no error") << text;
+  for (const char* text : {"1e400", "-1e400", "1e-400"})
+    EXPECT_NE(reading(text, double{}).find("no double holds it"), std::string::npos) << text;
+  for (const char* text : {"1e-310", "1e-320", ".inf", "-.inf", ".nan", "0e-999"})
+    EXPECT_EQ(reading(text, double{}), "no error") << text;
 }
 
 TEST(ConfigTest, EveryDoubleIsDumpedAsItReads) {
-  std::vector<double> numbers{0, 0.1, 1e-3, 1e22, 1e-310, 5e-324, 1.7976931348623157e308, INFINITY, -INFINITY, NAN, 1.0 / 3};
+  std::vector<double> numbers{0,        0.1,       1e-3, 1e22,   1e-310, 5e-324, 1.7976931348623157e308,
+                              INFINITY, -INFINITY, NAN,  1.0 / 3};
   uint64_t state = 1;
   for (int i = 0; i < 1000; ++i) {
     state = state * 6364136223846793005u + 1442695040888963407u;
@@ -161,7 +168,8 @@ TEST(ConfigTest, EveryDoubleIsDumpedAsItReads) {
   Config::parse(config.dump()).read("numbers", again, "");
   ASSERT_EQ(again.size(), numbers.size());
   for (size_t i = 0; i < numbers.size(); ++i)
-    EXPECT_TRUE(again[i] == numbers[i] || (std::isnan(again[i]) && std::isnan(numbers[i]))) << numbers[i] << " became " << again[i];
+    EXPECT_TRUE(again[i] == numbers[i] || (std::isnan(again[i]) && std::isnan(numbers[i])))
+        << numbers[i] << " became " << again[i];
 }
 
 TEST(ConfigTest, ASecondDocumentIsAnError) {
@@ -180,10 +188,12 @@ TEST(ConfigTest, OnTheCommandLineAPlainTextIsTakenWhole) {
     Config config = Config::parse("text: from the file\n", "a.yaml");
     std::string out = "the default";
     return error_of([&] {
-      config.set(assignment);
-      config.read("text", out, "");
-      config.finish();
-    }) == "no error" ? out : "refused";
+             config.set(assignment);
+             config.read("text", out, "");
+             config.finish();
+           }) == "no error"
+               ? out
+               : "refused";
   };
   EXPECT_EQ(text_of("text=#1"), "#1");
   EXPECT_EQ(text_of("text=a #1"), "a #1");
@@ -198,7 +208,10 @@ TEST(ConfigTest, OnTheCommandLineAPlainTextIsTakenWhole) {
   std::string text;
   file.read("text", text, "");
   EXPECT_EQ(number_at(file, "number"), -1);
-  EXPECT_NE(error_of([&] { file.finish(); }).find("a.yaml:1: text: expected a text, found NULL, which YAML takes for no value"), std::string::npos);
+  EXPECT_NE(error_of([&] {
+              file.finish();
+            }).find("a.yaml:1: text: expected a text, found NULL, which YAML takes for no value"),
+            std::string::npos);
 }
 
 TEST(ConfigTest, ChoicesWithYesAndNoTakeEveryBooleanOfYaml) {
@@ -214,7 +227,8 @@ TEST(ConfigTest, ChoicesWithYesAndNoTakeEveryBooleanOfYaml) {
     EXPECT_EQ(word_of(yes, {"auto", "yes", "no"}), "yes") << yes;
     EXPECT_EQ(word_of(yes, {"false", "test", "true"}), "true") << yes;
   }
-  for (const char* no : {"false", "no", "off", "False", "NO", "n"}) EXPECT_EQ(word_of(no, {"auto", "yes", "no"}), "no") << no;
+  for (const char* no : {"false", "no", "off", "False", "NO", "n"})
+    EXPECT_EQ(word_of(no, {"auto", "yes", "no"}), "no") << no;
   EXPECT_EQ(word_of("test", {"false", "test", "true"}), "test");
   EXPECT_NE(error_of([&] { word_of("true", {"bayes", "als"}); }), "no error");
 }
@@ -262,13 +276,16 @@ TEST(ConfigTest, ListsOfMappingsAreReadStrictlyAndDumpedAsLists) {
   const Config strict = Config::parse("runs:\n  - {name: a}\n  - {nam: b}\n", "a.yaml");
   std::string name;
   for (const Config& item : strict.items("runs")) item.read("name", name, "");
-  EXPECT_NE(error_of([&] { strict.finish(); }).find("a.yaml:3: runs.1.nam: unknown key (did you mean 'name'?)"), std::string::npos);
+  EXPECT_NE(error_of([&] { strict.finish(); }).find("a.yaml:3: runs.1.nam: unknown key (did you mean 'name'?)"),
+            std::string::npos);
   EXPECT_NE(error_of([&] { config.set("runs.2.name=x"); }).find("there is no item 2"), std::string::npos);
 }
 
 TEST(ConfigTest, SettingsAreThePathsAndValuesOfWhatWasDumped) {
   using Settings = std::vector<std::pair<std::string, std::string>>;
-  const Config config = Config::parse("train:\n  lr: 1.0e-3\nadapter:\n  targets:\n    - 're:a: [b]'\n    - q\ncompare:\n  methods:\n    - {name: LoRA}\n    - {name: x}\n");
+  const Config config = Config::parse(
+      "train:\n  lr: 1.0e-3\nadapter:\n  targets:\n    - 're:a: [b]'\n    - q\ncompare:\n  methods:\n    - {name: "
+      "LoRA}\n    - {name: x}\n");
   double lr = 0, unset = 7;
   std::vector<std::string> targets;
   config.section("train").read("lr", lr, "");

@@ -33,7 +33,8 @@ size_t entries_of(const fs::path& folder) {
 void write_both_ways(const fs::path& file, const std::string& content, const std::function<void()>& verify) {
   write_file_atomically(file, content);
   verify();
-  write_file_atomically(file, [&](const fs::path& temporary) { std::ofstream(temporary, std::ios::binary) << content; });
+  write_file_atomically(file,
+                        [&](const fs::path& temporary) { std::ofstream(temporary, std::ios::binary) << content; });
   verify();
 }
 
@@ -88,7 +89,9 @@ TEST(FilesTest, APipeGetsTheBytesAndStaysAPipe) {
       std::ifstream in(pipe, std::ios::binary);
       read.assign(std::istreambuf_iterator<char>(in), {});
     });
-    if (by_path) write_file_atomically(pipe, [&](const fs::path& temporary) { std::ofstream(temporary, std::ios::binary) << content; });
+    if (by_path)
+      write_file_atomically(pipe,
+                            [&](const fs::path& temporary) { std::ofstream(temporary, std::ios::binary) << content; });
     else write_file_atomically(pipe, content);
     reader.join();
     EXPECT_EQ(read, content);
@@ -100,7 +103,8 @@ TEST(FilesTest, APipeGetsTheBytesAndStaysAPipe) {
 TEST(FilesTest, ADeviceStaysADevice) {
   const TempFolder folder;
   const fs::path null = folder / "null", full = folder / "full";
-  if (::mknod(null.c_str(), S_IFCHR | 0600, makedev(1, 3)) != 0 || ::mknod(full.c_str(), S_IFCHR | 0600, makedev(1, 7)) != 0)
+  if (::mknod(null.c_str(), S_IFCHR | 0600, makedev(1, 3)) != 0 ||
+      ::mknod(full.c_str(), S_IFCHR | 0600, makedev(1, 7)) != 0)
     GTEST_SKIP() << "only root may make devices, and not everywhere";
   const int opened = ::open(null.c_str(), O_WRONLY | O_CLOEXEC);
   if (opened < 0) GTEST_SKIP() << "no devices in this folder";
@@ -121,7 +125,8 @@ TEST(FilesTest, NamesOfOpenDescriptorsAreWrittenWhereTheyStand) {
   write_file_atomically(folder / "link", "two");
   ::close(descriptor);
   EXPECT_EQ(read_file(file), "before one two");
-  EXPECT_NE(error_of([&] { write_file_atomically(cat("/dev/fd/", descriptor), "x"); }).find("cannot write /dev/fd/"), std::string::npos);
+  EXPECT_NE(error_of([&] { write_file_atomically(cat("/dev/fd/", descriptor), "x"); }).find("cannot write /dev/fd/"),
+            std::string::npos);
 }
 
 TEST(FilesTest, FoldersAndFailedWritersLeaveEverythingAsItWas) {
@@ -139,7 +144,8 @@ TEST(FilesTest, ALockNamesItsHolderOnlyWhileItIsHeld) {
   {
     const FolderLock lock(folder.path());
     EXPECT_EQ(read_file(folder / ".lock"), cat(::getpid(), "\n"));
-    EXPECT_NE(error_of([&] { const FolderLock second(folder.path()); }).find(cat("(pid ", ::getpid(), ")")), std::string::npos);
+    EXPECT_NE(error_of([&] { const FolderLock second(folder.path()); }).find(cat("(pid ", ::getpid(), ")")),
+              std::string::npos);
   }
   EXPECT_EQ(read_file(folder / ".lock"), "");
 }

@@ -11,12 +11,15 @@ namespace {
 using testing::error_of;
 
 TEST(ForeignNames, OptionsOfOtherTrainersHaveAKeyHere) {
-  for (const auto& [name, key] : {std::pair("learning_rate", "train.lr"), std::pair("--learning-rate", "train.lr"), std::pair("max_steps", "train.steps"),
-                                  std::pair("num_epochs", "train.epochs"), std::pair("num_train_epochs", "train.epochs"), std::pair("lora_r", "adapter.rank"),
-                                  std::pair("r", "adapter.rank"), std::pair("lora_alpha", "adapter.alpha"), std::pair("lora_dropout", "adapter.dropout"),
-                                  std::pair("target_modules", "adapter.targets"), std::pair("per_device_train_batch_size", "train.batch_size"),
-                                  std::pair("gradient_accumulation_steps", "train.accumulate"), std::pair("max_seq_length", "data.max_length"),
-                                  std::pair("warmup_ratio", "train.warmup"), std::pair("weight_decay", "train.weight_decay")})
+  for (const auto& [name, key] :
+       {std::pair("learning_rate", "train.lr"), std::pair("--learning-rate", "train.lr"),
+        std::pair("max_steps", "train.steps"), std::pair("num_epochs", "train.epochs"),
+        std::pair("num_train_epochs", "train.epochs"), std::pair("lora_r", "adapter.rank"),
+        std::pair("r", "adapter.rank"), std::pair("lora_alpha", "adapter.alpha"),
+        std::pair("lora_dropout", "adapter.dropout"), std::pair("target_modules", "adapter.targets"),
+        std::pair("per_device_train_batch_size", "train.batch_size"),
+        std::pair("gradient_accumulation_steps", "train.accumulate"), std::pair("max_seq_length", "data.max_length"),
+        std::pair("warmup_ratio", "train.warmup"), std::pair("weight_decay", "train.weight_decay")})
     EXPECT_EQ(key_meant_by(name), key) << name;
   EXPECT_EQ(key_meant_by("frobnicate"), "");
   EXPECT_EQ(key_meant_by(""), "");
@@ -30,7 +33,8 @@ TEST(ForeignNames, AnUnknownKeyNamesTheOneThatIsMeantWhereverItStands) {
   config.section("train").read("epochs", epochs, "");
   config.section("completion").read("lr", rate, "");
   const std::string message = error_of([&] { config.finish(); });
-  EXPECT_NE(message.find("configuration:1: learning_rate: unknown key (did you mean 'train.lr'?)"), std::string::npos) << message;
+  EXPECT_NE(message.find("configuration:1: learning_rate: unknown key (did you mean 'train.lr'?)"), std::string::npos)
+      << message;
   EXPECT_NE(message.find("train.num_epochs: unknown key (did you mean 'train.epochs'?)"), std::string::npos) << message;
 }
 

@@ -12,7 +12,8 @@ using testing::error_of;
 OrderedJsonFile file(const std::string& text) { return OrderedJsonFile::parse("a.json", text); }
 
 TEST(JsonFileTest, ValuesOfTheirTypeAreRead) {
-  const auto json = file(R"({"flag": true, "whole": -3, "float": 2.0, "large": 18446744073709551615, "number": 1, "text": "x", "none": null,
+  const auto json = file(
+      R"({"flag": true, "whole": -3, "float": 2.0, "large": 18446744073709551615, "number": 1, "text": "x", "none": null,
                              "list": [1, 2], "object": {"a": "b"}})");
   EXPECT_EQ(json.at<bool>("flag"), true);
   EXPECT_EQ(json.at<int64_t>("whole"), -3);
@@ -29,7 +30,8 @@ TEST(JsonFileTest, ValuesOfTheirTypeAreRead) {
 }
 
 TEST(JsonFileTest, OtherTypesAreErrorsThatNameFileKeyExpectedAndFound) {
-  const auto json = file(R"({"flag": 1, "whole": 2.5, "huge": 1e30, "large": 18446744073709551615, "below": -1, "number": true, "text": 5,
+  const auto json = file(
+      R"({"flag": 1, "whole": 2.5, "huge": 1e30, "large": 18446744073709551615, "below": -1, "number": true, "text": 5,
                              "list": [1, "b"], "object": {"a": 1}, "section": []})");
   const auto message = [&]<class T>(const char* key, T) { return error_of([&] { json.at<T>(key); }); };
   EXPECT_EQ(message("flag", bool{}), "a.json: flag: expected true or false, found 1");
@@ -40,7 +42,8 @@ TEST(JsonFileTest, OtherTypesAreErrorsThatNameFileKeyExpectedAndFound) {
   EXPECT_EQ(message("number", double{}), "a.json: number: expected a number, found true");
   EXPECT_EQ(message("text", std::string()), "a.json: text: expected a text, found 5");
   EXPECT_EQ(message("list", std::vector<int64_t>()), "a.json: list: expected a list of whole numbers, found [1,\"b\"]");
-  EXPECT_EQ(message("object", std::map<std::string, std::string>()), "a.json: object: expected an object of texts, found {\"a\":1}");
+  EXPECT_EQ(message("object", std::map<std::string, std::string>()),
+            "a.json: object: expected an object of texts, found {\"a\":1}");
   EXPECT_EQ(message("absent", bool{}), "a.json: absent is missing");
   EXPECT_EQ(error_of([&] { json.section("section"); }), "a.json: section: expected an object, found []");
 }
@@ -52,7 +55,8 @@ TEST(JsonFileTest, WhatIsNoObjectIsAnError) {
 }
 
 TEST(JsonFileTest, FoundValuesAreOneShortPrintableLine) {
-  const std::string message = error_of([] { file("{\"a\": \"\\n\xC3\xA9" + std::string(500, 'x') + "\"}").at<bool>("a"); });
+  const std::string message =
+      error_of([] { file("{\"a\": \"\\n\xC3\xA9" + std::string(500, 'x') + "\"}").at<bool>("a"); });
   EXPECT_LT(message.size(), 120u);
   for (const unsigned char c : message) EXPECT_TRUE(c >= 32 && c < 127) << int{c};
 }

@@ -39,15 +39,11 @@ TEST_F(PipedProgress, PrintsALineEveryTenPercentAndAtEvaluations) {
     Progress progress(setup(200));
     for (int64_t step = 1; step <= 60; ++step) {
       now_ += 0.5;
-      const ProgressState state{
-          .step = step, .loss = 1.0 / static_cast<double>(step), .samples_per_second = 32.0};
+      const ProgressState state{.step = step, .loss = 1.0 / static_cast<double>(step), .samples_per_second = 32.0};
       progress.update(state);
       if (step == 50)
-        progress.evaluated({.step = step,
-                            .loss = 0.02,
-                            .metric_name = "pearson",
-                            .metric = 0.71234,
-                            .samples_per_second = 32.0});
+        progress.evaluated(
+            {.step = step, .loss = 0.02, .metric_name = "pearson", .metric = 0.71234, .samples_per_second = 32.0});
     }
   }
   EXPECT_EQ(written(),
@@ -67,8 +63,7 @@ TEST_F(PipedProgress, LastStepIsShownOnceAndSaysHowLongItTook) {
     progress.finish();
     progress.update({.step = 3});
   }
-  EXPECT_EQ(written(),
-            "train 1/3 (33 %), 0:02 left\ntrain 2/3 (66 %), 0:01 left\ntrain 3/3 (100 %), in 0:03\n");
+  EXPECT_EQ(written(), "train 1/3 (33 %), 0:02 left\ntrain 2/3 (66 %), 0:01 left\ntrain 3/3 (100 %), in 0:03\n");
 }
 
 TEST_F(PipedProgress, AStoppedJobShowsWhereItStopped) {

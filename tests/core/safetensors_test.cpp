@@ -16,9 +16,8 @@ namespace fs = std::filesystem;
 class SafeTensorsTest : public ::testing::Test {
  protected:
   SafeTensorsTest()
-      : folder_(fs::temp_directory_path() /
-                cat("deeplora-safetensors-", ::getpid(), "-",
-                    ::testing::UnitTest::GetInstance()->current_test_info()->name())) {
+      : folder_(fs::temp_directory_path() / cat("deeplora-safetensors-", ::getpid(), "-",
+                                                ::testing::UnitTest::GetInstance()->current_test_info()->name())) {
     fs::create_directories(folder_);
   }
   ~SafeTensorsTest() override { fs::remove_all(folder_); }
@@ -48,8 +47,7 @@ class SafeTensorsTest : public ::testing::Test {
 };
 
 template <class T>
-SafeTensorView view(std::string name, std::string dtype, std::vector<int64_t> shape,
-                    const std::vector<T>& values) {
+SafeTensorView view(std::string name, std::string dtype, std::vector<int64_t> shape, const std::vector<T>& values) {
   return {std::move(name), std::move(dtype), std::move(shape), std::as_bytes(std::span(values))};
 }
 
@@ -57,15 +55,14 @@ TEST_F(SafeTensorsTest, WhatIsWrittenIsReadBack) {
   const std::vector<float> weights = {1.5F, -2, 3, 4, 5, 6};
   const std::vector<int64_t> steps = {-7};
   const std::vector<uint8_t> bytes = {1, 2, 3};
-  write_safetensors(file(),
-                    std::vector{view("w", "F32", {2, 3}, weights), view("b", "U8", {3}, bytes),
-                                view("step", "I64", {}, steps)},
-                    {{"method", "lora"}, {"note", "ä \"quoted\""}});
+  write_safetensors(
+      file(),
+      std::vector{view("w", "F32", {2, 3}, weights), view("b", "U8", {3}, bytes), view("step", "I64", {}, steps)},
+      {{"method", "lora"}, {"note", "ä \"quoted\""}});
   SafeTensorsFile read = SafeTensorsFile::read(file());
   const SafeTensorsFile copy = read;
   read = SafeTensorsFile();  // the copy keeps the bytes
-  EXPECT_EQ(copy.metadata(),
-            (std::map<std::string, std::string>{{"method", "lora"}, {"note", "ä \"quoted\""}}));
+  EXPECT_EQ(copy.metadata(), (std::map<std::string, std::string>{{"method", "lora"}, {"note", "ä \"quoted\""}}));
   ASSERT_EQ(copy.tensors().size(), 3u);
   EXPECT_EQ(copy.tensors()[0].first, "step");  // widest dtype first
   EXPECT_EQ(copy.tensors()[1].first, "w");
@@ -86,8 +83,7 @@ TEST_F(SafeTensorsTest, BytesOfASmallFileAreAsTheFormatSays) {
   write_safetensors(file(), std::vector{view("t", "U8", {2}, bytes)});
   const std::string header = R"({"t":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})";
   const std::string padded = header + std::string((8 - header.size() % 8) % 8, ' ');
-  EXPECT_EQ(read_file(file()),
-            std::string(1, static_cast<char>(padded.size())) + std::string(7, '\0') + padded + "AB");
+  EXPECT_EQ(read_file(file()), std::string(1, static_cast<char>(padded.size())) + std::string(7, '\0') + padded + "AB");
 }
 
 TEST_F(SafeTensorsTest, AnUnknownNameIsAnErrorWithTheNearest) {
@@ -107,8 +103,7 @@ TEST_F(SafeTensorsTest, EveryMistakeOfAFileIsNamedAtOnce) {
       12);
   const std::string message = reading_error();
   EXPECT_NE(message.find("tensor 'a': dtype \"F31\""), std::string::npos) << message;
-  EXPECT_NE(message.find("tensor 'b': F32 [3] needs 12 bytes, data_offsets give 8"), std::string::npos)
-      << message;
+  EXPECT_NE(message.find("tensor 'b': F32 [3] needs 12 bytes, data_offsets give 8"), std::string::npos) << message;
   EXPECT_NE(message.find(file().string()), std::string::npos) << message;
 }
 
@@ -126,13 +121,14 @@ TEST_F(SafeTensorsTest, OverlapsHolesAndBytesOfNobodyAreErrors) {
   EXPECT_NE(reading_error().find("tensor 'b' overlaps tensor 'a'"), std::string::npos) << reading_error();
   put(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[2],"data_offsets":[5,7]}})",
       8);
-  EXPECT_NE(reading_error().find("1 bytes between tensor 'a' and tensor 'b'"), std::string::npos)
-      << reading_error();
+  EXPECT_NE(reading_error().find("1 bytes between tensor 'a' and tensor 'b'"), std::string::npos) << reading_error();
   EXPECT_NE(reading_error().find("1 bytes after tensor 'b'"), std::string::npos) << reading_error();
 }
 
 TEST_F(SafeTensorsTest, ADeepHeaderIsAnErrorAndNoRecursion) {
-  put(R"({"a": {"dtype": "F32", "data_offsets": [0, 0], "shape": )" + std::string(1000000, '[') + std::string(1000000, ']') + "}}", 0);
+  put(R"({"a": {"dtype": "F32", "data_offsets": [0, 0], "shape": )" + std::string(1000000, '[') +
+          std::string(1000000, ']') + "}}",
+      0);
   EXPECT_NE(reading_error().find("nests deeper than"), std::string::npos);
 }
 
@@ -191,8 +187,7 @@ TEST_F(SafeTensorsTest, WritingRefusesWhatCouldNotBeReadBack) {
   EXPECT_NE(message({view("a", "F32", {3}, values)}).find("does not fit 8 bytes"), std::string::npos);
   EXPECT_NE(message({view("a", "F32", {2}, values), view("a", "F32", {2}, values)}).find("given twice"),
             std::string::npos);
-  EXPECT_NE(message({view("__metadata__", "F32", {2}, values)}).find("cannot be a tensor's name"),
-            std::string::npos);
+  EXPECT_NE(message({view("__metadata__", "F32", {2}, values)}).find("cannot be a tensor's name"), std::string::npos);
   EXPECT_NE(message({view("a", "float32", {2}, values)}).find("is not supported"), std::string::npos);
   EXPECT_FALSE(fs::exists(file()));
 }

@@ -33,8 +33,7 @@ TEST(SystemTest, ClockAndProcessAgeAdvanceTogether) {
 }
 
 TEST(SystemTest, TimestampIsIso8601InUtc) {
-  EXPECT_TRUE(
-      std::regex_match(utc_timestamp(), std::regex(R"(20\d\d-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-6]\dZ)")));
+  EXPECT_TRUE(std::regex_match(utc_timestamp(), std::regex(R"(20\d\d-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-6]\dZ)")));
 }
 
 TEST(SystemTest, QuotaOfAControlGroupIsRoundedUpToCores) {

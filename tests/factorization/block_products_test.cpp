@@ -14,7 +14,8 @@ namespace deeplora {
 namespace {
 
 /// Sizes around the blocks' edges, a layer, its narrow products and a depth of several blocks.
-const std::vector<testing::ProductSizes> kSizes{{1, 2, 1}, {64, 64, 64}, {77, 66, 130}, {383, 384, 8}, {200, 8, 384}, {8, 342, 400}, {400, 342, 8}, {65, 1602, 96}};
+const std::vector<testing::ProductSizes> kSizes{{1, 2, 1},     {64, 64, 64},  {77, 66, 130}, {383, 384, 8},
+                                                {200, 8, 384}, {8, 342, 400}, {400, 342, 8}, {65, 1602, 96}};
 
 bool serves(at::ScalarType type) {
   torch::Tensor y = torch::empty({2, 2});
@@ -41,8 +42,10 @@ TEST_P(BlockProducts, WhatIsNotANumberStaysSo) {
 /// The products of one adapted layer of n = 96 inputs and m = 80 outputs on its way forth and back.
 void train_layer(at::ScalarType type, int64_t tokens, int64_t rank) {
   const auto made = [&](int64_t rows, int64_t columns) { return torch::ones({rows, columns}, type); };
-  const torch::Tensor x = made(tokens, 96), g = made(tokens, 80), h = made(tokens, rank), a = made(rank, 96), b = made(80, rank), w = made(80, 96);
-  const std::vector<std::pair<torch::Tensor, torch::Tensor>> products{{x, w.t()}, {x, a.t()}, {h, b.t()}, {g.t(), h}, {g, b}, {h.t(), x}, {g, w}, {g.t(), x}};
+  const torch::Tensor x = made(tokens, 96), g = made(tokens, 80), h = made(tokens, rank), a = made(rank, 96),
+                      b = made(80, rank), w = made(80, 96);
+  const std::vector<std::pair<torch::Tensor, torch::Tensor>> products{{x, w.t()}, {x, a.t()}, {h, b.t()}, {g.t(), h},
+                                                                      {g, b},     {h.t(), x}, {g, w},     {g.t(), x}};
   for (const auto& [left, right] : products)
     for (const bool add : {false, true}) {
       torch::Tensor y = torch::zeros({left.size(0), right.size(1)});
@@ -58,7 +61,8 @@ TEST_P(BlockProducts, AnyNumberOfTokensNeedsTheSameFewKernels) {
   const int64_t step = GetParam() == torch::kBFloat16 ? 2 : 1;
   for (int64_t tokens = step; tokens <= 600; tokens += step)
     for (const int64_t rank : {1, 31}) train_layer(GetParam(), tokens, rank);
-  // Every depth begins a sum or goes on with one, so depths beyond 768 bring the second half of them; then there are none left.
+  // Every depth begins a sum or goes on with one, so depths beyond 768 bring the second half of them; then there are
+  // none left.
   for (int64_t tokens = 600; tokens <= 1536; tokens += 5 * step)
     for (const int64_t rank : {1, 31}) train_layer(GetParam(), tokens, rank);
   const size_t known = met.shapes().size();
@@ -76,7 +80,8 @@ TEST(WeightPanelsTest, AnyNumberOfTokensNeedsTheSameFewKernels) {
   if (!panels.defined()) GTEST_SKIP() << "this processor or LibTorch has no products of bfloat16";
   const BlockShapesMet met;
   for (int64_t tokens = 1; tokens <= 600; ++tokens) {
-    const torch::Tensor y = panel_product(torch::ones({tokens, 96}, torch::kBFloat16), panels.forward, torch::ones({64}));
+    const torch::Tensor y =
+        panel_product(torch::ones({tokens, 96}, torch::kBFloat16), panels.forward, torch::ones({64}));
     EXPECT_TRUE((y == 97).all().item<bool>()) << tokens;
   }
   EXPECT_EQ(met.shapes().size(), 6U);  // 32, 16, ..., 1 rows
@@ -87,7 +92,8 @@ INSTANTIATE_TEST_SUITE_P(Types, BlockProducts, ::testing::Values(torch::kFloat32
 
 TEST(BlockProductsTest, WhatTheKernelsCannotTakeIsLeftAlone) {
   torch::Tensor y = torch::full({4, 4}, 7.0F), before = y.clone(), turned = y.t().narrow(0, 0, 2);
-  const torch::Tensor odd = torch::ones({4, 3}, torch::kBFloat16), spread = torch::ones({8, 8}).slice(0, 0, 8, 2).slice(1, 0, 8, 2);
+  const torch::Tensor odd = torch::ones({4, 3}, torch::kBFloat16),
+                      spread = torch::ones({8, 8}).slice(0, 0, 8, 2).slice(1, 0, 8, 2);
   EXPECT_FALSE(block_product(y, odd, odd.t(), 1, false));
   EXPECT_FALSE(block_product(y, spread, torch::ones({4, 4}), 1, false));
   EXPECT_FALSE(block_product(y, torch::ones({4, 4}, torch::kFloat64), torch::ones({4, 4}, torch::kFloat64), 1, false));
@@ -102,7 +108,8 @@ TEST(TransposeTest, EveryInstructionSetTurnsEverySize) {
       const torch::Tensor x = torch::randint(0, 1 << 30, {rows, words}, torch::kInt32);
       torch::Tensor out = torch::zeros({words, rows + 5}, torch::kInt32);
       elementwise_loops::best().transpose(reinterpret_cast<uint32_t*>(out.mutable_data_ptr<int32_t>()), rows + 5,
-                                          reinterpret_cast<const uint32_t*>(x.const_data_ptr<int32_t>()), words, rows, words);
+                                          reinterpret_cast<const uint32_t*>(x.const_data_ptr<int32_t>()), words, rows,
+                                          words);
       EXPECT_TRUE(torch::equal(out.narrow(1, 0, rows), x.t())) << rows << " " << words;
       EXPECT_EQ(out.narrow(1, rows, 5).abs().max().item<int32_t>(), 0);
     }

@@ -41,7 +41,8 @@ std::vector<torch::Tensor> gradients(const Layer& layer, const torch::Tensor& y)
 }
 
 void expect_close(const Layer& layer, double tolerance) {
-  const torch::Tensor expected = by_operators(layer), y = linear_with_chain(layer.x, layer.weight, layer.bias, layer.factors, layer.scale);
+  const torch::Tensor expected = by_operators(layer),
+                      y = linear_with_chain(layer.x, layer.weight, layer.bias, layer.factors, layer.scale);
   ASSERT_EQ(y.sizes(), expected.sizes());
   ASSERT_EQ(y.scalar_type(), layer.x.scalar_type());
   const auto relative = [](const torch::Tensor& a, const torch::Tensor& b) {
@@ -58,7 +59,8 @@ void expect_close(const Layer& layer, double tolerance) {
 TEST(ChainLinearTest, ValuesAndGradientsAreThoseOfTheSingleOperators) {
   for (const int64_t depth : {1, 2, 3, 4})
     for (const bool with_bias : {true, false})
-      for (const bool input_gradient : {true, false}) expect_close(make_layer(depth, with_bias, input_gradient, torch::kFloat64), 1e-13);
+      for (const bool input_gradient : {true, false})
+        expect_close(make_layer(depth, with_bias, input_gradient, torch::kFloat64), 1e-13);
 }
 
 TEST(ChainLinearTest, UnderAutocastItComputesInBfloat16AndGivesFloat32GradientsToTheFactors) {
@@ -84,13 +86,18 @@ TEST(ChainLinearTest, DoesNotServeTrainedWeightsOrMixedPrecision) {
 
 TEST(ChainLinearTest, LayersAsOneHaveTheValuesAndGradientsOfTheLayersSideBySide) {
   torch::manual_seed(5);
-  const torch::Tensor x = torch::randn({2, 5, 12}, torch::kFloat64).set_requires_grad(true), weight = torch::randn({9 + 6, 12}, torch::kFloat64);
-  const auto factor = [](int64_t out, int64_t in) { return torch::randn({out, in}, torch::kFloat64).set_requires_grad(true); };
+  const torch::Tensor x = torch::randn({2, 5, 12}, torch::kFloat64).set_requires_grad(true),
+                      weight = torch::randn({9 + 6, 12}, torch::kFloat64);
+  const auto factor = [](int64_t out, int64_t in) {
+    return torch::randn({out, in}, torch::kFloat64).set_requires_grad(true);
+  };
   const std::vector<ChainLayer> layers{{9, {{factor(3, 12), factor(9, 3)}, 1.5}}, {6, {}}};
-  const torch::Tensor apart = at::cat(linear_with_chains(x, weight, {}, layers), -1), one = linear_with_chains_as_one(x, weight, {}, layers);
+  const torch::Tensor apart = at::cat(linear_with_chains(x, weight, {}, layers), -1),
+                      one = linear_with_chains_as_one(x, weight, {}, layers);
   EXPECT_TRUE(torch::equal(one, apart));
   const std::vector<torch::Tensor> inputs{x, layers[0].update.factors[0], layers[0].update.factors[1]};
-  const auto ours = torch::autograd::grad({one.sin().sum()}, inputs), theirs = torch::autograd::grad({apart.sin().sum()}, inputs);
+  const auto ours = torch::autograd::grad({one.sin().sum()}, inputs),
+             theirs = torch::autograd::grad({apart.sin().sum()}, inputs);
   for (size_t i = 0; i < inputs.size(); ++i) EXPECT_TRUE(at::allclose(ours[i], theirs[i], 1e-12, 1e-12)) << i;
 }
 
@@ -98,8 +105,11 @@ TEST(ChainLinearTest, LayersOfOneInputGiveTheSameTogetherAsAlone) {
   for (const bool input_gradient : {true, false}) {
     torch::manual_seed(3);
     const torch::Tensor x = torch::randn({2, 5, 12}, torch::kFloat64).set_requires_grad(input_gradient);
-    const torch::Tensor weight = torch::randn({9 + 6 + 4 + 7, 12}, torch::kFloat64), bias = torch::randn({26}, torch::kFloat64);
-    const auto factor = [](int64_t out, int64_t in) { return torch::randn({out, in}, torch::kFloat64).set_requires_grad(true); };
+    const torch::Tensor weight = torch::randn({9 + 6 + 4 + 7, 12}, torch::kFloat64),
+                        bias = torch::randn({26}, torch::kFloat64);
+    const auto factor = [](int64_t out, int64_t in) {
+      return torch::randn({out, in}, torch::kFloat64).set_requires_grad(true);
+    };
     // chains of two, none, three and one factor
     const std::vector<ChainLayer> layers{{9, {{factor(3, 12), factor(9, 3)}, 1.5}},
                                          {6, {}},
@@ -114,7 +124,8 @@ TEST(ChainLinearTest, LayersOfOneInputGiveTheSameTogetherAsAlone) {
       const auto& [out, update] = layers[i];
       Layer alone{x, weight.narrow(0, row, out), bias.narrow(0, row, out), update.factors, update.scale};
       row += out;
-      const torch::Tensor expected = update.factors.empty() ? at::linear(x, alone.weight, alone.bias) : by_operators(alone);
+      const torch::Tensor expected =
+          update.factors.empty() ? at::linear(x, alone.weight, alone.bias) : by_operators(alone);
       EXPECT_TRUE(at::allclose(together[i], expected, 1e-12, 1e-12)) << "layer " << i;
       if (i == 2) continue;  // one whose output nothing reads: zeros for its factors
       ours_sum = ours_sum + together[i].sin().sum(), sum = sum + expected.sin().sum();
@@ -122,7 +133,8 @@ TEST(ChainLinearTest, LayersOfOneInputGiveTheSameTogetherAsAlone) {
     }
     if (input_gradient) inputs.push_back(x);
     const auto ours = torch::autograd::grad({ours_sum}, inputs), theirs = torch::autograd::grad({sum}, inputs);
-    for (size_t i = 0; i < inputs.size(); ++i) EXPECT_TRUE(at::allclose(ours[i], theirs[i], 1e-12, 1e-12)) << "gradient " << i;
+    for (size_t i = 0; i < inputs.size(); ++i)
+      EXPECT_TRUE(at::allclose(ours[i], theirs[i], 1e-12, 1e-12)) << "gradient " << i;
   }
 }
 
@@ -130,7 +142,8 @@ TEST(ChainLinearTest, PartsThatLieSideBySideAreJoinedWithoutACopy) {
   const torch::Tensor whole = torch::arange(24, torch::kFloat64).view({3, 8});
   const auto part = [&](int64_t from, int64_t width) { return whole.narrow(1, from, width); };
   EXPECT_EQ(side_by_side({part(0, 2), part(2, 3), part(5, 3)}).data_ptr(), whole.data_ptr());
-  for (const auto& parts : std::vector<std::vector<torch::Tensor>>{{part(0, 2), part(5, 3)}, {part(2, 3), part(0, 2)}, {part(0, 8), part(0, 8)}})
+  for (const auto& parts : std::vector<std::vector<torch::Tensor>>{
+           {part(0, 2), part(5, 3)}, {part(2, 3), part(0, 2)}, {part(0, 8), part(0, 8)}})
     EXPECT_TRUE(torch::equal(side_by_side(parts), at::cat(parts, 1)));
   EXPECT_NE(side_by_side({part(0, 2), part(2, 3)}).data_ptr(), whole.data_ptr());  // a whole row is longer
 }

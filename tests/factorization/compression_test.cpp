@@ -37,9 +37,7 @@ struct Problem {
     const auto pairs = leading_singular_pairs(-target, kRank, generator);
     compressed = compressed_chain(pairs.u, pairs.v, sizes.depth, kEps, /*outer_lr_scale=*/0, generator);
   }
-  torch::Tensor loss(const FactorChain& chain) const {
-    return 0.5 * (chain->product() - target).square().sum();
-  }
+  torch::Tensor loss(const FactorChain& chain) const { return 0.5 * (chain->product() - target).square().sum(); }
 
   at::Generator generator;
   torch::Tensor target;
@@ -71,10 +69,8 @@ FactorChain full_width_chain(const torch::Tensor& p, int64_t depth, at::Generato
     q.push_back(random_semi_orthogonal(width, width, generator, kDouble));
     others = torch::matmul(q.back(), others);
   }
-  if (m >= n)
-    q.push_back(torch::matmul(p, others.t()));
-  else
-    q.insert(q.begin(), torch::matmul(others.t(), p));
+  if (m >= n) q.push_back(torch::matmul(p, others.t()));
+  else q.insert(q.begin(), torch::matmul(others.t(), p));
   std::vector<Factor> factors;
   for (const auto& each : q) factors.push_back({cat("W", factors.size() + 1), kEps * each});
   return FactorChain(std::move(factors));
@@ -126,12 +122,11 @@ TEST(CompressionTest, FollowsTheFullWidthTrajectory) {
   for (const auto& sizes : kSizes) {
     Problem problem(sizes);
     const auto full = full_width_chain(full_p(problem), sizes.depth, problem.generator);
-    const auto expected = descend(full, problem, lr, steps),
-               losses = descend(problem.compressed, problem, lr, steps);
+    const auto expected = descend(full, problem, lr, steps), losses = descend(problem.compressed, problem, lr, steps);
     double rho = kEps, largest = 0;
     for (int step = 0; step < steps; ++step) {
-      const double outside = 0.5 * static_cast<double>(std::min(sizes.m, sizes.n) - 2 * kRank) *
-                             std::pow(rho, 2.0 * sizes.depth);
+      const double outside =
+          0.5 * static_cast<double>(std::min(sizes.m, sizes.n) - 2 * kRank) * std::pow(rho, 2.0 * sizes.depth);
       largest = std::max(largest, std::abs(expected[step] - losses[step] - outside));
       rho *= 1 - lr * std::pow(rho, 2.0 * sizes.depth - 2);
     }
@@ -143,9 +138,10 @@ TEST(CompressionTest, FollowsTheFullWidthTrajectory) {
 }
 
 TEST(CompressionTest, TheAuthorsCompressionTakesTheSameStepsForEveryGamma) {
-  // The authors' chain, from their full-width factors: V = orth[right singular vectors of G and of G^T W_1], U = W_{L:1} V /
-  // eps^L, inner factors eps I. Its bases are rotations of ours, and gradient descent does not see rotations. So the products
-  // are the same matrices at every step, with outer factors frozen, slow (gamma = 0.01) or as fast as the inner ones.
+  // The authors' chain, from their full-width factors: V = orth[right singular vectors of G and of G^T W_1], U =
+  // W_{L:1} V / eps^L, inner factors eps I. Its bases are rotations of ours, and gradient descent does not see
+  // rotations. So the products are the same matrices at every step, with outer factors frozen, slow (gamma = 0.01) or
+  // as fast as the inner ones.
   const double lr = 0.2;
   for (const auto& sizes : kSizes) {
     for (const double gamma : {0.0, 0.01, 1.0}) {
@@ -153,8 +149,11 @@ TEST(CompressionTest, TheAuthorsCompressionTakesTheSameStepsForEveryGamma) {
       const auto full = full_width_chain(full_p(problem), sizes.depth, problem.generator);
       problem.loss(full).backward();
       const auto g = full->factors().front().value.grad(), first = full->factors().front().value.detach();
-      const auto leading_right = [](const torch::Tensor& m) { return std::get<2>(torch::linalg_svd(m)).narrow(0, 0, kRank).t(); };
-      const auto v = std::get<0>(torch::linalg_qr(torch::cat({leading_right(g), leading_right(torch::matmul(g.t(), first))}, 1)));
+      const auto leading_right = [](const torch::Tensor& m) {
+        return std::get<2>(torch::linalg_svd(m)).narrow(0, 0, kRank).t();
+      };
+      const auto v =
+          std::get<0>(torch::linalg_qr(torch::cat({leading_right(g), leading_right(torch::matmul(g.t(), first))}, 1)));
       const auto u = torch::matmul(full->product().detach(), v) / std::pow(kEps, sizes.depth);
       std::vector<Factor> theirs{{"V", v.t(), gamma}}, ours{{"V", value(problem.compressed, "V"), gamma}};
       for (int64_t i = 1; i <= sizes.depth; ++i)

@@ -51,8 +51,7 @@ TEST(DiagnosticsTest, RanksEqualNumPyAndSciPy) {
   for (const auto& example : file.at("ranks")) {
     const auto matrix = tensor_from(example.at("matrix"));
     const auto values = torch::linalg_svdvals(matrix);
-    EXPECT_EQ(numerical_rank(values, -1, std::max(matrix.size(0), matrix.size(1))),
-              example.at("rank").get<int64_t>());
+    EXPECT_EQ(numerical_rank(values, -1, std::max(matrix.size(0), matrix.size(1))), example.at("rank").get<int64_t>());
     EXPECT_EQ(numerical_rank(values, 1e-2), example.at("rank_1e-2").get<int64_t>());
     EXPECT_NEAR(effective_rank(values), example.at("effective_rank").get<double>(),
                 1e-7);  // sqrt(eps): x log x near 0

@@ -19,8 +19,7 @@ using testing::golden;
 using testing::tensor_from;
 
 // Widths from input to output; Gaussian factors.
-FactorChain random_chain(const std::vector<int64_t>& widths, double scale,
-                         at::ScalarType type = torch::kFloat64) {
+FactorChain random_chain(const std::vector<int64_t>& widths, double scale, at::ScalarType type = torch::kFloat64) {
   auto generator = make_generator(1, "chain");
   std::vector<Factor> factors;
   for (size_t i = 0; i + 1 < widths.size(); ++i)
@@ -59,8 +58,7 @@ TEST(FactorChainTest, GivesRowsOfTheProductForIdsOfAnyShape) {
   for (const auto& widths : kWidths) {
     auto chain = random_chain(widths, -1.5);
     const int64_t last = chain->out() - 1;
-    for (const auto& ids :
-         {torch::tensor({0, int(last), 0}), torch::tensor({{1}, {0}}), torch::tensor(int(last))}) {
+    for (const auto& ids : {torch::tensor({0, int(last), 0}), torch::tensor({{1}, {0}}), torch::tensor(int(last))}) {
       const auto expected = torch::embedding(dense(chain), ids);
       EXPECT_TRUE(close(chain->rows(ids), expected, 1e-13)) << widths;
     }
@@ -90,8 +88,7 @@ TEST(FactorChainTest, GradientsEqualCentralDifferences) {
     applied().backward();
     EXPECT_TRUE(close(x.grad(), finite_differences(applied, x.detach()), 1e-8));
     for (const auto& factor : chain->factors()) {
-      EXPECT_TRUE(close(factor.value.grad(), finite_differences(applied, factor.value.detach()), 1e-8))
-          << factor.name;
+      EXPECT_TRUE(close(factor.value.grad(), finite_differences(applied, factor.value.detach()), 1e-8)) << factor.name;
     }
     chain->zero_grad();
     looked_up().backward();
@@ -104,8 +101,7 @@ TEST(FactorChainTest, GradientsEqualCentralDifferences) {
 FactorChain chain_from(const nlohmann::json& example) {
   std::vector<Factor> factors;
   for (const auto& value : example.at("factors"))
-    factors.push_back(
-        {cat("W", factors.size() + 1), tensor_from(value), example.at("lr_scales").at(factors.size())});
+    factors.push_back({cat("W", factors.size() + 1), tensor_from(value), example.at("lr_scales").at(factors.size())});
   return FactorChain(std::move(factors), example.at("scale").get<double>());
 }
 
@@ -227,13 +223,12 @@ TEST(FactorChainTest, RefusesFactorsThatDoNotFitNamingAllMismatches) {
     FAIL() << "accepted";
   } catch (const std::invalid_argument& error) {
     const std::string what = error.what();
-    for (const char* part : {"two factors are named 'A'", "[5, 2] does not fit 'A' [3, 4]", "'C' is not",
-                             "'D' has learning-rate"})
+    for (const char* part :
+         {"two factors are named 'A'", "[5, 2] does not fit 'A' [3, 4]", "'C' is not", "'D' has learning-rate"})
       EXPECT_NE(what.find(part), std::string::npos) << what;
   }
   EXPECT_THROW(make({}), std::invalid_argument);
-  EXPECT_THROW(make({{"A", torch::ones({3, 4})}, {"B", torch::ones({5, 3}, torch::kFloat64)}}),
-               std::invalid_argument);
+  EXPECT_THROW(make({{"A", torch::ones({3, 4})}, {"B", torch::ones({5, 3}, torch::kFloat64)}}), std::invalid_argument);
   EXPECT_THROW(make({{"A", torch::ones({3, 4}, torch::kInt64)}}), std::invalid_argument);
 }
 

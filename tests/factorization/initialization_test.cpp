@@ -21,9 +21,7 @@ using testing::tensor_from;
 
 const auto kDouble = torch::TensorOptions().dtype(torch::kFloat64);
 
-torch::Tensor identity(int64_t size) {
-  return torch::eye(size, kDouble);
-}
+torch::Tensor identity(int64_t size) { return torch::eye(size, kDouble); }
 
 torch::Tensor factor(const FactorChain& chain, const std::string& name) {
   for (const auto& candidate : chain->factors())
@@ -32,14 +30,12 @@ torch::Tensor factor(const FactorChain& chain, const std::string& name) {
 }
 
 // Two-sided Kolmogorov-Smirnov bound exceeded with probability 2 exp(-2 lambda^2) = 1e-6.
-double critical(double count) {
-  return 2.694 / std::sqrt(count);
-}
+double critical(double count) { return 2.694 / std::sqrt(count); }
 
 TEST(InitializationTest, SemiOrthogonalMatricesAreOrthonormalOnTheSmallerSide) {
   auto generator = make_generator(1, "init");
-  for (const auto& [rows, cols] : std::vector<std::pair<int64_t, int64_t>>{
-           {1, 1}, {7, 1}, {1, 7}, {6, 6}, {40, 8}, {8, 40}, {101, 100}}) {
+  for (const auto& [rows, cols] :
+       std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {7, 1}, {1, 7}, {6, 6}, {40, 8}, {8, 40}, {101, 100}}) {
     const auto q = random_semi_orthogonal(rows, cols, generator, kDouble);
     ASSERT_EQ(q.sizes(), (at::IntArrayRef{rows, cols}));
     const auto gram = rows >= cols ? torch::matmul(q.t(), q) : torch::matmul(q, q.t());
@@ -59,8 +55,7 @@ TEST(InitializationTest, OrthogonalMatricesAreHaarDistributed) {
   const auto all = torch::stack(draws);
   for (int64_t i = 0; i < 3; ++i)
     for (int64_t j = 0; j < 3; ++j)
-      EXPECT_LT(kolmogorov_distance(all.select(1, i).select(1, j), [](double x) { return (x + 1) / 2; }),
-                critical(600))
+      EXPECT_LT(kolmogorov_distance(all.select(1, i).select(1, j), [](double x) { return (x + 1) / 2; }), critical(600))
           << i << j;
   EXPECT_NEAR(torch::linalg_det(all).mean().item<double>(), 0, 0.2);  // both orientations
 }
@@ -101,8 +96,7 @@ TEST(InitializationTest, GaussianPairIsZeroOnTheChosenSideAndNormalOnTheOther) {
 
 TEST(InitializationTest, OrthogonalChainStartsAtEpsToTheDepthInEveryDirection) {
   for (const int64_t depth : {2, 3, 5}) {
-    for (const auto& [out, in, width] :
-         std::vector<std::array<int64_t, 3>>{{12, 9, 4}, {9, 12, 9}, {7, 7, 7}}) {
+    for (const auto& [out, in, width] : std::vector<std::array<int64_t, 3>>{{12, 9, 4}, {9, 12, 9}, {7, 7, 7}}) {
       const auto chain = orthogonal_chain({out, in, width, depth}, 0.1, make_generator(5, "init"), kDouble);
       ASSERT_EQ(chain->depth(), depth);
       for (const auto& [name, value, rate, orthonormal] : chain->factors()) {
@@ -113,8 +107,7 @@ TEST(InitializationTest, OrthogonalChainStartsAtEpsToTheDepthInEveryDirection) {
       }
       // Oracle: a product of matrices with orthonormal columns, then rows, has singular values eps^L only.
       const auto expected = torch::full({width}, std::pow(0.1, depth), kDouble);
-      EXPECT_TRUE(
-          close(torch::linalg_svdvals(chain->product().detach()).narrow(0, 0, width), expected, 1e-15));
+      EXPECT_TRUE(close(torch::linalg_svdvals(chain->product().detach()).narrow(0, 0, width), expected, 1e-15));
     }
   }
   const auto wide = orthogonal_chain({4, 5, 9, 3}, 0.1, make_generator(5, "init"), kDouble);
@@ -161,12 +154,9 @@ TEST(InitializationTest, CompressedChainIsOrthonormalAndKeepsTheGradientsDirecti
     ASSERT_EQ(v.sizes(), (at::IntArrayRef{n, 2 * k}));
     EXPECT_TRUE(close(torch::matmul(u.t(), u), identity(2 * k), 1e-14));
     EXPECT_TRUE(close(torch::matmul(v.t(), v), identity(2 * k), 1e-14));
-    EXPECT_TRUE(close(torch::matmul(u, torch::matmul(u.t(), left)), left, 1e-14))
-        << "left directions left the span";
-    EXPECT_TRUE(close(torch::matmul(v, torch::matmul(v.t(), right)), right, 1e-14))
-        << "right directions left the span";
-    for (const char* name : {"W1", "W2", "W3"})
-      EXPECT_TRUE(torch::equal(factor(chain, name), 1e-2 * identity(2 * k)));
+    EXPECT_TRUE(close(torch::matmul(u, torch::matmul(u.t(), left)), left, 1e-14)) << "left directions left the span";
+    EXPECT_TRUE(close(torch::matmul(v, torch::matmul(v.t(), right)), right, 1e-14)) << "right directions left the span";
+    for (const char* name : {"W1", "W2", "W3"}) EXPECT_TRUE(torch::equal(factor(chain, name), 1e-2 * identity(2 * k)));
     ASSERT_EQ(chain->depth(), 5);
     EXPECT_EQ(chain->factors().front().lr_scale, 0.25);
     EXPECT_EQ(chain->factors().back().lr_scale, 0.25);
@@ -212,9 +202,7 @@ TEST(InitializationTest, CompressedChainDrawsPFromTheHaarDistribution) {
 
 TEST(InitializationTest, RefusesSizesThatDoNotFit) {
   auto generator = make_generator(10, "init");
-  const auto q = [&](int64_t rows, int64_t cols) {
-    return random_semi_orthogonal(rows, cols, generator, kDouble);
-  };
+  const auto q = [&](int64_t rows, int64_t cols) { return random_semi_orthogonal(rows, cols, generator, kDouble); };
   EXPECT_THROW(kaiming_zero_chain({4, 4, 2, 3}, 1, generator), std::invalid_argument);
   EXPECT_THROW(gaussian_zero_chain({4, 4, 0, 2}, ZeroSide::output, 1, 1, generator), std::invalid_argument);
   EXPECT_THROW(orthogonal_chain({4, 4, 2, 1}, 1, generator), std::invalid_argument);

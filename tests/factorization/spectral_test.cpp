@@ -38,8 +38,7 @@ TEST(SpectralTest, LeadingPairsEqualTheFullDecomposition) {
     EXPECT_TRUE(close(pairs.s, s.narrow(0, 0, k), 1e-13));
     EXPECT_LT(subspace_distance(pairs.u, u.narrow(1, 0, k)), 1e-10);
     EXPECT_LT(subspace_distance(pairs.v, vt.narrow(0, 0, k).t()), 1e-10);
-    EXPECT_TRUE(close(torch::matmul(matrix, pairs.v), pairs.u * pairs.s, 1e-10))
-        << "u and v are not partners";
+    EXPECT_TRUE(close(torch::matmul(matrix, pairs.v), pairs.u * pairs.s, 1e-10)) << "u and v are not partners";
     EXPECT_TRUE(close(torch::matmul(pairs.u.t(), pairs.u), torch::eye(k, kDouble), 1e-13));
     EXPECT_TRUE(close(torch::matmul(pairs.v.t(), pairs.v), torch::eye(k, kDouble), 1e-13));
   }
@@ -60,8 +59,7 @@ TEST(SpectralTest, SinglePrecisionKeepsItsAccuracyAndHalfIsComputedInIt) {
   const auto single = leading_singular_pairs(matrix.to(torch::kFloat32), 5, generator);
   EXPECT_EQ(single.u.scalar_type(), torch::kFloat32);
   EXPECT_TRUE(close(single.s, torch::linalg_svdvals(matrix).narrow(0, 0, 5), 1e-5));
-  EXPECT_EQ(leading_singular_pairs(matrix.to(torch::kBFloat16), 5, generator).v.scalar_type(),
-            torch::kFloat32);
+  EXPECT_EQ(leading_singular_pairs(matrix.to(torch::kBFloat16), 5, generator).v.scalar_type(), torch::kFloat32);
 }
 
 TEST(SpectralTest, PairsStayOrthonormalWhereTheMatrixHasLowerRank) {
@@ -82,8 +80,8 @@ TEST(SpectralTest, PairsStayOrthonormalWhereTheMatrixHasLowerRank) {
 TEST(SpectralTest, SingularValuesOfAChainEqualThoseOfItsProduct) {
   // Oracle: the full SVD of the dense product.
   auto generator = make_generator(5, "spectral");
-  for (const auto& widths : std::vector<std::vector<int64_t>>{
-           {9, 3, 7}, {9, 5, 2, 4, 7}, {6, 20, 5}, {5, 20, 9}, {4, 8}, {40, 6, 6, 50}}) {
+  for (const auto& widths :
+       std::vector<std::vector<int64_t>>{{9, 3, 7}, {9, 5, 2, 4, 7}, {6, 20, 5}, {5, 20, 9}, {4, 8}, {40, 6, 6, 50}}) {
     std::vector<Factor> factors;
     for (size_t i = 0; i + 1 < widths.size(); ++i)
       factors.push_back({cat("W", i), torch::randn({widths[i + 1], widths[i]}, generator, kDouble)});

@@ -40,16 +40,20 @@ Streamed stream(const std::vector<torch::Tensor>& terms, int64_t k) {
   return out;
 }
 
-/// `count` matrices [m, n] whose sum has singular values decay^0, decay^1, ... : parts of the sum and noise that cancels.
+/// `count` matrices [m, n] whose sum has singular values decay^0, decay^1, ... : parts of the sum and noise that
+/// cancels.
 std::vector<torch::Tensor> terms_of(int64_t m, int64_t n, int count, double decay) {
   auto generator = make_generator(2, "terms");
   const int64_t smaller = std::min(m, n);
-  const auto u = random_semi_orthogonal(m, smaller, generator, kDouble), v = random_semi_orthogonal(n, smaller, generator, kDouble);
+  const auto u = random_semi_orthogonal(m, smaller, generator, kDouble),
+             v = random_semi_orthogonal(n, smaller, generator, kDouble);
   const auto s = torch::pow(decay, torch::arange(smaller, kDouble));
   std::vector<torch::Tensor> out;
   torch::Tensor rest = torch::matmul(u * s, v.t());
   for (int i = 1; i < count; ++i) {
-    out.push_back(0.1 * torch::matmul(torch::randn({m, 5}, generator, kDouble), torch::randn({5, n}, generator, kDouble)) / std::sqrt(m * n));
+    out.push_back(0.1 *
+                  torch::matmul(torch::randn({m, 5}, generator, kDouble), torch::randn({5, n}, generator, kDouble)) /
+                  std::sqrt(m * n));
     rest = rest - out.back();
   }
   out.push_back(rest);

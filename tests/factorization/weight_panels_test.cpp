@@ -27,7 +27,9 @@ TEST(WeightPanelsTest, GiveBothProductsOfTheWeight) {
       const torch::Tensor product = rounded(x).matmul(rounded(weight).t());
       EXPECT_LT(error(panel_product(x.to(torch::kBFloat16), panels.forward, {}), product), 1e-6);
       EXPECT_LT(error(panel_product(x.to(torch::kBFloat16), panels.forward, bias), product + bias), 1e-6);
-      EXPECT_LT(error(panel_product(g.t().contiguous().t().to(torch::kBFloat16), panels.backward, {}), rounded(g).matmul(rounded(weight))), 1e-6);
+      EXPECT_LT(error(panel_product(g.t().contiguous().t().to(torch::kBFloat16), panels.backward, {}),
+                      rounded(g).matmul(rounded(weight))),
+                1e-6);
     }
   }
 }
@@ -40,8 +42,10 @@ TEST(WeightPanelsTest, AreNotMadeOfWeightsThatDoNotDivide) {
 TEST(WeightPanelsTest, ALayerWithThemIsTheLayerWithoutThem) {
   const Autocast autocast(torch::kCPU, true);
   torch::manual_seed(2);
-  const torch::Tensor weight = torch::randn({64, 32}), bias = torch::randn({64}), x = torch::randn({50, 32}).set_requires_grad(true);
-  const std::vector<torch::Tensor> factors{torch::randn({4, 32}).set_requires_grad(true), torch::randn({64, 4}).set_requires_grad(true)};
+  const torch::Tensor weight = torch::randn({64, 32}), bias = torch::randn({64}),
+                      x = torch::randn({50, 32}).set_requires_grad(true);
+  const std::vector<torch::Tensor> factors{torch::randn({4, 32}).set_requires_grad(true),
+                                           torch::randn({64, 4}).set_requires_grad(true)};
   const auto run = [&](const WeightPanels& panels) {
     const torch::Tensor y = linear_with_chain(x, weight, bias, factors, 0.5, panels);
     auto out = torch::autograd::grad({y.sin().sum()}, {x, factors[0], factors[1]});

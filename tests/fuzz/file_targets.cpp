@@ -18,7 +18,8 @@ void check_ratings(const Ratings& ratings) {
   const size_t n = ratings.value.size();
   bool ok = ratings.row.size() == n && ratings.col.size() == n && (ratings.time.empty() || ratings.time.size() == n);
   for (size_t i = 0; ok && i < n; ++i)
-    ok = ratings.row[i] >= 0 && ratings.row[i] < ratings.rows.size() && ratings.col[i] >= 0 && ratings.col[i] < ratings.cols.size();
+    ok = ratings.row[i] >= 0 && ratings.row[i] < ratings.rows.size() && ratings.col[i] >= 0 &&
+         ratings.col[i] < ratings.cols.size();
   if (!ok) throw std::logic_error("a rating lies outside its matrix");
 }
 
@@ -55,7 +56,8 @@ void ratings(std::string_view input) {
   const auto options = options_of(input, 3, content);
   const MemoryFile file(content);
   RatingsFormat format;
-  for (auto [place, word] : {std::pair{&format.format, options[0]}, {&format.separator, options[1]}, {&format.header, options[2]}})
+  for (auto [place, word] :
+       {std::pair{&format.format, options[0]}, {&format.separator, options[1]}, {&format.header, options[2]}})
     if (!word.empty()) *place = word;
   try {
     check_ratings(read_ratings(file.path(), format));
@@ -89,13 +91,17 @@ void npy(std::string_view input) {
 
 void ratings_model(std::string_view input) {
   const auto parts = parts_of(input, 4);
-  const auto folder = folder_with({{"adapter.safetensors", parts[0]}, {"seen.safetensors", parts[1]}, {"rows.txt", parts[2]}, {"cols.txt", parts[3]}});
+  const auto folder = folder_with({{"adapter.safetensors", parts[0]},
+                                   {"seen.safetensors", parts[1]},
+                                   {"rows.txt", parts[2]},
+                                   {"cols.txt", parts[3]}});
   try {
     const NamedRatingsModel read = load_ratings_model(folder);
     for (int32_t row = -1; row < read.model.rows; ++row)
       for (int32_t col = -1; col < read.model.cols; ++col) read.model.predict(row, col);
     for (int64_t row = 0; row < read.model.rows; ++row)
-      for (int64_t i = read.seen.begin[static_cast<size_t>(row)]; i < read.seen.begin[static_cast<size_t>(row) + 1]; ++i)
+      for (int64_t i = read.seen.begin[static_cast<size_t>(row)]; i < read.seen.begin[static_cast<size_t>(row) + 1];
+           ++i)
         read.cols.name(read.seen.other.at(static_cast<size_t>(i)));
   } catch (const Error&) {
   }

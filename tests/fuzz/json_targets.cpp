@@ -1,4 +1,5 @@
-// JSON that archives and runs bring along: a family's configuration, a run's task, a checkpoint's numbers, a comparison's cells.
+// JSON that archives and runs bring along: a family's configuration, a run's task, a checkpoint's numbers, a
+// comparison's cells.
 #include <stdexcept>
 
 #include "compare/cell_files.h"
@@ -48,8 +49,10 @@ void model_config(std::string_view input) {
     });
     attempt([&] {
       const auto s = LlamaSettings::read(json, 5);
-      expect(s.heads > 0 && s.kv_heads > 0 && s.head_width >= 0 && s.windows.size() == 5, "heads or windows are missing");
-      expect(s.rotary.theta > 0 && s.rotary.factor > 0 && s.rotary.trained_length > 0 && s.rotary.high > s.rotary.low, "rotary positions without a scale");
+      expect(s.heads > 0 && s.kv_heads > 0 && s.head_width >= 0 && s.windows.size() == 5,
+             "heads or windows are missing");
+      expect(s.rotary.theta > 0 && s.rotary.factor > 0 && s.rotary.trained_length > 0 && s.rotary.high > s.rotary.low,
+             "rotary positions without a scale");
     });
     attempt([&] {
       const auto s = ModernBertSettings::read(json, 5);

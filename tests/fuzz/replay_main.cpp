@@ -1,5 +1,5 @@
-// Runs every target on its committed inputs: deeplora_fuzz_replay tests/fuzz/seeds tests/fuzz/found. Also on each input cut short and with
-// single bytes changed, so that an ordinary build meets broken files too.
+// Runs every target on its committed inputs: deeplora_fuzz_replay tests/fuzz/seeds tests/fuzz/found. Also on each input
+// cut short and with single bytes changed, so that an ordinary build meets broken files too.
 #include <cstdio>
 #include <exception>
 #include <fstream>

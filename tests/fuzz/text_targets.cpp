@@ -38,7 +38,8 @@ void encode_and_decode(const Tokenizer& tokenizer, std::string_view text) {
     try {
       const Encoding one = tokenizer.encode(text, std::nullopt, length);
       const Encoding aligned = tokenizer.encode(text, std::nullopt, length, true);
-      if (aligned.ids != one.ids || aligned.offsets.size() != one.ids.size()) throw std::logic_error("other tokens with offsets than without");
+      if (aligned.ids != one.ids || aligned.offsets.size() != one.ids.size())
+        throw std::logic_error("other tokens with offsets than without");
       tokenizer.encode_target(text);
       const Encoding two = tokenizer.encode(text, text.substr(0, text.find(' ')), length);
       for (const auto* encoding : {&one, &two})
@@ -88,7 +89,8 @@ void config(std::string_view input) {
     const Config again = Config::parse(given.dump(), "dumped");
     read_everything(again, 2);
     again.finish();
-    if (again.dump() != given.dump()) throw std::logic_error("a dumped configuration reads back as another:\n" + given.dump() + "---\n" + again.dump());
+    if (again.dump() != given.dump())
+      throw std::logic_error("a dumped configuration reads back as another:\n" + given.dump() + "---\n" + again.dump());
   } catch (const Error&) {
   }
 }
@@ -99,7 +101,8 @@ void table(std::string_view input) {
   const MemoryFile file(content);
   try {
     const std::vector<std::string> wanted = options[2].empty() ? std::vector<std::string>{} : std::vector{options[2]};
-    TableOptions how{.format = options[0], .header = options[1].empty() ? "auto" : options[1], .wanted = wanted, .known = {"label"}};
+    TableOptions how{
+        .format = options[0], .header = options[1].empty() ? "auto" : options[1], .wanted = wanted, .known = {"label"}};
     for (const char* encoding : {"utf-16", "cp1252"}) {
       how.encoding = encoding;
       try {
@@ -128,10 +131,14 @@ void vocab_txt(std::string_view input) {
 
 void sentencepiece(std::string_view input) {
   // Each class makes something else of a model; Marian's reads it by itself.
-  for (const char* name : {"AlbertTokenizer", "DebertaV2Tokenizer", "GemmaTokenizer", "LlamaTokenizer", "MBart50Tokenizer", "NllbTokenizer", "PegasusTokenizer",
-                           "PreTrainedTokenizerFast", "T5Tokenizer", "XLMRobertaTokenizer", "XLNetTokenizer"})
-    tokenize(files_of("spiece.model", input, cat(R"({"add_bos_token": true, "tokenizer_class": ")", name, "\"}")), "a cat \xE2\x96\x81mat");
-  tokenize({{"source.spm", std::string(input)}, {"target.spm", std::string(input)}, {"vocab.json", R"({"<unk>": 0, "</s>": 1, "<pad>": 2, "a": 3})"}},
+  for (const char* name : {"AlbertTokenizer", "DebertaV2Tokenizer", "GemmaTokenizer", "LlamaTokenizer",
+                           "MBart50Tokenizer", "NllbTokenizer", "PegasusTokenizer", "PreTrainedTokenizerFast",
+                           "T5Tokenizer", "XLMRobertaTokenizer", "XLNetTokenizer"})
+    tokenize(files_of("spiece.model", input, cat(R"({"add_bos_token": true, "tokenizer_class": ")", name, "\"}")),
+             "a cat \xE2\x96\x81mat");
+  tokenize({{"source.spm", std::string(input)},
+            {"target.spm", std::string(input)},
+            {"vocab.json", R"({"<unk>": 0, "</s>": 1, "<pad>": 2, "a": 3})"}},
            ">>de<< a cat");
 }
 

@@ -30,16 +30,13 @@ using testing::tiny_batch;
 
 constexpr int64_t kWidth = 6, kInner = 8, kWords = 11;
 
-torch::jit::Module leaf(const std::string& name,
-                        std::vector<std::pair<std::string, torch::Tensor>> parameters) {
+torch::jit::Module leaf(const std::string& name, std::vector<std::pair<std::string, torch::Tensor>> parameters) {
   torch::jit::Module out("__torch__." + name);
   for (const auto& [key, value] : parameters) out.register_parameter(key, value, false);
   return out;
 }
 
-torch::Tensor random(std::vector<int64_t> shape) {
-  return 0.5 * torch::randn(shape, torch::kFloat64);
-}
+torch::Tensor random(std::vector<int64_t> shape) { return 0.5 * torch::randn(shape, torch::kFloat64); }
 
 /// Every operator that an adapter can take the place of, in a loop and a branch; table tied to the last
 /// layer.
@@ -47,14 +44,12 @@ torch::jit::Module every_operator() {
   torch::manual_seed(5);
   torch::jit::Module out("__torch__.EveryOperator");
   out.register_module("table", leaf("Table", {{"weight", random({kWords, kWidth})}}));
-  out.register_module("query",
-                      leaf("Query", {{"weight", random({kWidth, kWidth})}, {"bias", random({kWidth})}}));
-  out.register_module("c_fc",
-                      leaf("Conv1D", {{"weight", random({kWidth, kInner})}, {"bias", random({kInner})}}));
+  out.register_module("query", leaf("Query", {{"weight", random({kWidth, kWidth})}, {"bias", random({kWidth})}}));
+  out.register_module("c_fc", leaf("Conv1D", {{"weight", random({kWidth, kInner})}, {"bias", random({kInner})}}));
   out.register_module("plain", leaf("Plain", {{"weight", random({kInner, kWidth})}}));
   out.register_module("turned", leaf("Turned", {{"weight", random({kWidth, kWidth})}}));
-  out.register_module(
-      "pointwise", leaf("Pointwise", {{"weight", random({kWidth, kWidth, 1})}, {"bias", random({kWidth})}}));
+  out.register_module("pointwise",
+                      leaf("Pointwise", {{"weight", random({kWidth, kWidth, 1})}, {"bias", random({kWidth})}}));
   out.register_module("mixing", leaf("Mixing", {{"weight", random({kWidth, kWidth})}}));
   out.define(R"(
 def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -91,8 +86,7 @@ void move_factors(AdaptedModel& model, double spread = 0.4) {
 struct Fixture {
   TempFolder folder;
   TorchScriptArchive archive = archive_of(every_operator(), folder / "m.pt");
-  std::shared_ptr<GraphModel> model =
-      std::make_shared<GraphModel>(archive, ArchiveInterface{}, ModelOptions{});
+  std::shared_ptr<GraphModel> model = std::make_shared<GraphModel>(archive, ArchiveInterface{}, ModelOptions{});
 
   AdaptedModel adapted(const std::string& method, const std::string& yaml) {
     AdaptedModel out(model, nullptr);
@@ -102,9 +96,7 @@ struct Fixture {
   }
 };
 
-torch::Tensor out_of(LanguageModel& model, const Batch& batch) {
-  return output_of(model.forward(batch));
-}
+torch::Tensor out_of(LanguageModel& model, const Batch& batch) { return output_of(model.forward(batch)); }
 
 TEST(GraphModelTest, FindsEveryWeightOnceWithShapeOutIn) {
   Fixture f;
@@ -232,9 +224,8 @@ TEST(GraphModelTest, DropoutFollowsTrainAndEvalAndTheOption) {
 
 TEST(GraphModelTest, FusedAttentionDropsOnlyInTrainingAndWithTheOption) {
   TempFolder folder;
-  const auto archive =
-      archive_of(one_layer("    return torch.scaled_dot_product_attention(x, x, x, None, 0.0, False)\n"),
-                 folder / "m.pt");
+  const auto archive = archive_of(
+      one_layer("    return torch.scaled_dot_product_attention(x, x, x, None, 0.0, False)\n"), folder / "m.pt");
   const torch::Tensor expected = ArchiveForward(archive, {})(tiny_batch());
   GraphModel model(archive, {}, {.dropout = 0.5});
   model.eval();
@@ -246,14 +237,12 @@ TEST(GraphModelTest, FusedAttentionDropsOnlyInTrainingAndWithTheOption) {
 TEST(GraphModelTest, DropoutThatIsAlwaysOnIsRefused) {
   TempFolder folder;
   const auto archive = archive_of(one_layer("    return torch.dropout(x, 0.5, True)\n"), folder / "m.pt");
-  EXPECT_NE(error_of([&] { GraphModel(archive, {}, {}); }).find("traced in training mode"),
-            std::string::npos);
+  EXPECT_NE(error_of([&] { GraphModel(archive, {}, {}); }).find("traced in training mode"), std::string::npos);
 }
 
 TEST(GraphModelTest, SizesBakedInAreFoundByTheProbe) {
   TempFolder folder;
-  const auto by_length =
-      archive_of(one_layer("    return x + torch.ones([12, 1], dtype=x.dtype)\n"), folder / "a.pt");
+  const auto by_length = archive_of(one_layer("    return x + torch.ones([12, 1], dtype=x.dtype)\n"), folder / "a.pt");
   GraphModel model(by_length, {}, {});
   EXPECT_NE(error_of([&] { model.probe(by_length); }).find("were baked in by tracing"), std::string::npos);
   const auto by_batch = archive_of(one_layer("    return x.reshape([2, -1, 6])\n"), folder / "b.pt");
@@ -269,7 +258,8 @@ TEST(GraphModelTest, TheProbeStaysInTheVocabularyWherePositionsAreMore) {
   module.define(
       "def forward(self, tokens: Tensor, attention_mask: Tensor) -> Tensor:\n"
       "    places = torch.arange(tokens.size(1), device=tokens.device)\n"
-      "    return torch.embedding(self.words.weight, tokens.view(tokens.size())) + torch.embedding(self.positions.weight, places)\n");
+      "    return torch.embedding(self.words.weight, tokens.view(tokens.size())) + "
+      "torch.embedding(self.positions.weight, places)\n");
   module.eval();
   const auto archive = archive_of(module, folder / "m.pt");
   const ArchiveInterface renamed{.inputs = {{"input_ids", "tokens"}}, .output = ""};
@@ -281,7 +271,8 @@ TEST(GraphModelTest, TheProbeStaysInTheVocabularyWherePositionsAreMore) {
 TEST(GraphModelTest, WeightsOfAFrozenArchiveAreThoseOfTheArchiveBeforeIt) {
   // Oracle: the archive as it was, with the same updates; freezing names its constants in the order of the code.
   TempFolder folder;
-  const auto plain = archive_of(every_operator(), folder / "plain.pt"), frozen = archive_of(torch::jit::freeze_module(every_operator()), folder / "frozen.pt");
+  const auto plain = archive_of(every_operator(), folder / "plain.pt"),
+             frozen = archive_of(torch::jit::freeze_module(every_operator()), folder / "frozen.pt");
   ASSERT_EQ(frozen.parameters(), plain.parameters());
   std::map<std::string, std::string> name_of;
   std::set<std::string> turned;  // freezing computes W.t()
@@ -289,7 +280,8 @@ TEST(GraphModelTest, WeightsOfAFrozenArchiveAreThoseOfTheArchiveBeforeIt) {
     for (size_t j = 0; j < plain.parameters(); ++j) {
       const auto& [constant, value] = frozen.tensors()[i];
       const auto& [name, original] = plain.tensors()[j];
-      const bool as_is = torch::equal(value, original), other_way = value.dim() == 2 && torch::equal(value.t(), original);
+      const bool as_is = torch::equal(value, original),
+                 other_way = value.dim() == 2 && torch::equal(value.t(), original);
       if (as_is || other_way) name_of[constant] = name;
       if (!as_is && other_way) turned.insert(constant);
     }
@@ -300,7 +292,8 @@ TEST(GraphModelTest, WeightsOfAFrozenArchiveAreThoseOfTheArchiveBeforeIt) {
   move_factors(adapted);
   ASSERT_EQ(adapted.adapters().size(), 7u);
   TorchScriptArchive merged = TorchScriptArchive::load(folder / "plain.pt");
-  for (const auto& [name, value] : adapted.merged_weights()) merged.set_tensor(name_of.at(name), turned.count(name) ? value.t() : value);
+  for (const auto& [name, value] : adapted.merged_weights())
+    merged.set_tensor(name_of.at(name), turned.count(name) ? value.t() : value);
   const torch::Tensor expected = ArchiveForward(merged, {})(tiny_batch()), live = out_of(*model, tiny_batch());
   EXPECT_TRUE(close(live, expected, 1e-10));
   EXPECT_GT((live - ArchiveForward(plain, {})(tiny_batch())).abs().max().item<double>(), 1e-2);
@@ -326,8 +319,7 @@ TEST(GraphModelTest, PaddingIsRefusedWhereTheModelWouldReadItAsText) {
   skipper.probe(second);
   EXPECT_FALSE(reader.takes_padding());
   EXPECT_TRUE(skipper.takes_padding());
-  EXPECT_NE(error_of([&] { reader.forward(tiny_batch()); }).find("takes no attention_mask"),
-            std::string::npos);
+  EXPECT_NE(error_of([&] { reader.forward(tiny_batch()); }).find("takes no attention_mask"), std::string::npos);
   EXPECT_EQ(out_of(skipper, tiny_batch()).size(0), 2);
   Batch even = tiny_batch();
   even.attention_mask = torch::ones_like(even.attention_mask);
@@ -350,8 +342,7 @@ TEST(GraphModelTest, HalfPrecisionWeightsTakeFloatFactors) {
     outputs.push_back(out_of(*model, tiny_batch()));
     outputs.back().to(torch::kFloat).sum().backward();
     for (const auto& group : adapted.param_groups(1.0))
-      for (const auto& [name, value] : group.params)
-        EXPECT_EQ(value.grad().scalar_type(), torch::kFloat) << name;
+      for (const auto& [name, value] : group.params) EXPECT_EQ(value.grad().scalar_type(), torch::kFloat) << name;
   }
   EXPECT_EQ(outputs[1].scalar_type(), torch::kBFloat16);
   EXPECT_TRUE(close(outputs[1], outputs[0], 5e-2));  // 8 bits of mantissa through eight layers
@@ -423,7 +414,8 @@ TEST(GraphModelTest, TrainedWeightsOfAHalfPrecisionArchiveAreFloat32AndRoundedWh
         const torch::NoGradGuard no_grad;
         torch::Tensor stepped = value;
         for (int i = 0; i < 100; ++i) stepped.add_(value.abs() * 1e-5);  // each far below half a unit in the last place
-        EXPECT_GT((stepped / archive.tensor(name).to(torch::kFloat32) - 1).nan_to_num().max().item<double>(), 9e-4) << name;
+        EXPECT_GT((stepped / archive.tensor(name).to(torch::kFloat32) - 1).nan_to_num().max().item<double>(), 9e-4)
+            << name;
         expected[name] = stepped.clone();
         EXPECT_EQ(archive.tensor(name).scalar_type(), type);
       }
@@ -442,7 +434,9 @@ TEST(GraphModelTest, TheFirstArgumentIsTheObjectWhateverItIsCalled) {
   TempFolder folder;
   torch::jit::Module module("__torch__.This");
   module.register_module("table", leaf("Table", {{"weight", random({kWords, kWidth})}}));
-  module.define("def forward(this, input_ids: Tensor, attention_mask: Tensor) -> Tensor:\n    return torch.embedding(this.table.weight, input_ids)\n");
+  module.define(
+      "def forward(this, input_ids: Tensor, attention_mask: Tensor) -> Tensor:\n    return "
+      "torch.embedding(this.table.weight, input_ids)\n");
   module.eval();
   const auto archive = archive_of(module, folder / "m.pt");
   EXPECT_EQ(archive.inputs(), (std::vector<std::string>{"input_ids", "attention_mask"}));
@@ -457,8 +451,12 @@ torch::jit::Module with_positions(int64_t positions, bool table) {
   module.register_module("words", leaf("Words", {{"weight", random({kWords, kWidth})}}));
   if (table) module.register_module("places", leaf("Places", {{"weight", random({positions, kWidth})}}));
   else module.register_buffer("places", random({1, positions, kWidth}));
-  module.define(cat("def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:\n    x = torch.embedding(self.words.weight, input_ids)\n    return x + ",
-                    table ? "torch.embedding(self.places.weight, torch.arange(input_ids.size(1)))" : "self.places[:, :input_ids.size(1)]", "\n"));
+  module.define(
+      cat("def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:\n    x = "
+          "torch.embedding(self.words.weight, input_ids)\n    return x + ",
+          table ? "torch.embedding(self.places.weight, torch.arange(input_ids.size(1)))"
+                : "self.places[:, :input_ids.size(1)]",
+          "\n"));
   module.eval();
   return module;
 }
@@ -471,7 +469,8 @@ TEST(GraphModelTest, TheProbeIsAsLongAsTheModelTakes) {
       GraphModel model(archive, {}, {});
       EXPECT_EQ(error_of([&] { model.probe(archive); }), "no error") << positions;
       const int64_t tokens = probe_batch(archive, model).input_ids.size(1);
-      EXPECT_TRUE(tokens <= positions && tokens >= std::min<int64_t>(12, positions * 2 / 3)) << tokens << " of " << positions;
+      EXPECT_TRUE(tokens <= positions && tokens >= std::min<int64_t>(12, positions * 2 / 3))
+          << tokens << " of " << positions;
       EXPECT_TRUE(compare_with_archive(archive, {}, model).equal);
     }
 }
@@ -483,23 +482,30 @@ TEST(GraphModelTest, ThePaddingRowOfATableGetsNoGradientFromItsAdapter) {
   auto model = std::make_shared<GraphModel>(archive, ArchiveInterface{}, ModelOptions{});
   for (const char* method : {"lora", "dora"}) {
     AdaptedModel adapted(model, nullptr);
-    adapted.add_adapters(choose_sites(model->sites(), {"embedding"}), factory_of(method, "{rank: 3, alpha: 6}"), 1, torch::kCPU, nullptr);
+    adapted.add_adapters(choose_sites(model->sites(), {"embedding"}), factory_of(method, "{rank: 3, alpha: 6}"), 1,
+                         torch::kCPU, nullptr);
     move_factors(adapted);
     Batch batch = tiny_batch();  // the second row ends with two tokens 0, which the model averages like others
     std::map<std::string, torch::Tensor> parts;
     for (const auto& [name, value] : adapted.state()) parts[name.substr(name.rfind('/') + 1)] = value;
     const torch::Tensor a = parts.at("A"), b = parts.at("B"), w = archive.tensor("table.weight");  // A [r, D], B [V, r]
     const bool dora = parts.count("magnitude") != 0;
-    torch::Tensor x = at::embedding(w, batch.input_ids), update = torch::matmul(at::embedding(b, batch.input_ids, 0), a) * 2;
-    if (dora) x = (x + update) * (parts.at("magnitude") / torch::linalg_vector_norm(w + torch::matmul(b, a).detach() * 2, 2, 0));
+    torch::Tensor x = at::embedding(w, batch.input_ids),
+                  update = torch::matmul(at::embedding(b, batch.input_ids, 0), a) * 2;
+    if (dora)
+      x = (x + update) *
+          (parts.at("magnitude") / torch::linalg_vector_norm(w + torch::matmul(b, a).detach() * 2, 2, 0));
     else x = x + update;
-    const torch::Tensor h = torch::tanh(torch::addmm(archive.tensor("c_fc.bias"), x.mean(1), archive.tensor("c_fc.weight")));
-    const torch::Tensor expected = torch::linear(h, archive.tensor("classifier.weight"), archive.tensor("classifier.bias"));
+    const torch::Tensor h =
+        torch::tanh(torch::addmm(archive.tensor("c_fc.bias"), x.mean(1), archive.tensor("c_fc.weight")));
+    const torch::Tensor expected =
+        torch::linear(h, archive.tensor("classifier.weight"), archive.tensor("classifier.bias"));
     const torch::Tensor ours = out_of(*model, batch);
     EXPECT_TRUE(close(ours, expected, 1e-12));
     std::vector<torch::Tensor> inputs{a, b};
     if (dora) inputs.push_back(parts.at("magnitude"));
-    const auto found = torch::autograd::grad({ours.square().sum()}, inputs), wanted = torch::autograd::grad({expected.square().sum()}, inputs);
+    const auto found = torch::autograd::grad({ours.square().sum()}, inputs),
+               wanted = torch::autograd::grad({expected.square().sum()}, inputs);
     for (size_t i = 0; i < inputs.size(); ++i) EXPECT_TRUE(close(found[i], wanted[i], 1e-12)) << method << i;
     EXPECT_EQ(found[1][0].abs().max().item<double>(), 0.0);
     adapted.detach();
@@ -527,15 +533,23 @@ std::string heads_of(const TorchScriptArchive& archive, const std::string& outpu
 }
 
 TEST(GraphModelTest, TheLayerThatMakesTheOutputIsTheHeadWhateverItsName) {
-  const std::string hidden = "    x = torch.tanh(torch.linear(torch.embedding(self.table.weight, input_ids), self.mid.weight, self.mid.bias))\n";
+  const std::string hidden =
+      "    x = torch.tanh(torch.linear(torch.embedding(self.table.weight, input_ids), self.mid.weight, "
+      "self.mid.bias))\n";
   const std::string logits = "torch.linear(x.mean([1]), self.last.weight, self.last.bias)";
   const std::vector<std::tuple<std::string, std::string, std::string>> cases{
       {" -> Tensor:\n" + hidden + "    return " + logits + "\n", "", "last.weight last.bias;"},
-      {" -> Tensor:\n" + hidden + "    return torch.log_softmax(" + logits + " / 2.0, -1)\n", "", "last.weight last.bias;"},
-      {" -> Tensor:\n" + hidden + "    return (torch.matmul(x.mean([1]), self.last.weight.t()) + self.last.bias) * self.scale\n", "", "last.weight last.bias;"},
-      {" -> Tensor:\n" + hidden + "    return torch.linear(x.mean([1]), self.last.weight * 2.0, self.last.bias)\n", "", "last.weight last.bias;"},
-      {" -> Dict[str, Tensor]:\n" + hidden + "    return {'states': x, 'scores': " + logits + "}\n", "scores", "last.weight last.bias;"},
-      {" -> Dict[str, Tensor]:\n" + hidden + "    return {'states': x, 'scores': " + logits + "}\n", "", "mid.weight mid.bias;"},
+      {" -> Tensor:\n" + hidden + "    return torch.log_softmax(" + logits + " / 2.0, -1)\n", "",
+       "last.weight last.bias;"},
+      {" -> Tensor:\n" + hidden +
+           "    return (torch.matmul(x.mean([1]), self.last.weight.t()) + self.last.bias) * self.scale\n",
+       "", "last.weight last.bias;"},
+      {" -> Tensor:\n" + hidden + "    return torch.linear(x.mean([1]), self.last.weight * 2.0, self.last.bias)\n", "",
+       "last.weight last.bias;"},
+      {" -> Dict[str, Tensor]:\n" + hidden + "    return {'states': x, 'scores': " + logits + "}\n", "scores",
+       "last.weight last.bias;"},
+      {" -> Dict[str, Tensor]:\n" + hidden + "    return {'states': x, 'scores': " + logits + "}\n", "",
+       "mid.weight mid.bias;"},
       {" -> Tuple[Tensor, Tensor]:\n" + hidden + "    return " + logits + ", x\n", "0", "last.weight last.bias;"},
       {" -> Tensor:\n" + hidden + "    return x + torch.linear(x, self.mid.weight, self.mid.bias)\n", "", ""},
       {" -> Tensor:\n" + hidden + "    return torch.layer_norm(x, [6])\n", "", ""}};
@@ -547,7 +561,10 @@ TEST(GraphModelTest, TheLayerThatMakesTheOutputIsTheHeadWhateverItsName) {
 
 TEST(GraphModelTest, WhatMakesHiddenStatesIsNoHead) {
   TempFolder folder;
-  const auto archive = archive_of(last_layer(" -> Tensor:\n    return torch.linear(torch.embedding(self.table.weight, input_ids), self.mid.weight)\n"), folder / "m.pt");
+  const auto archive = archive_of(
+      last_layer(
+          " -> Tensor:\n    return torch.linear(torch.embedding(self.table.weight, input_ids), self.mid.weight)\n"),
+      folder / "m.pt");
   GraphModel model(archive, {}, {});
   EXPECT_EQ(choose_sites(model.sites(), {"head"}).size(), 1u);  // as long as nobody knows what comes out
   model.probe(archive);
@@ -558,14 +575,18 @@ TEST(GraphModelTest, WhatMakesHiddenStatesIsNoHead) {
 
 TEST(GraphModelTest, DevicesInTheCodeFollowTheModels) {
   TempFolder folder;
-  const auto archive = archive_of(one_layer("    return x + torch.ones([1], dtype=x.dtype, device=torch.device('cuda:1'))\n"), folder / "m.pt");
+  const auto archive = archive_of(
+      one_layer("    return x + torch.ones([1], dtype=x.dtype, device=torch.device('cuda:1'))\n"), folder / "m.pt");
   GraphModel model(archive, {}, {});
   model.probe(archive);
   const torch::Tensor expected = at::embedding(archive.tensor("table.weight"), tiny_batch().input_ids) + 1;
   EXPECT_TRUE(torch::equal(out_of(model, tiny_batch()), expected));
   EXPECT_TRUE(torch::equal(ArchiveForward(archive, {})(tiny_batch()), expected));
   TorchScriptArchive::save(archive.module(), {}, folder / "again.pt");
-  EXPECT_TRUE(torch::equal(torch::jit::load((folder / "again.pt").string()).forward({tiny_batch().input_ids, tiny_batch().attention_mask}).toTensor(), expected));
+  EXPECT_TRUE(torch::equal(torch::jit::load((folder / "again.pt").string())
+                               .forward({tiny_batch().input_ids, tiny_batch().attention_mask})
+                               .toTensor(),
+                           expected));
 }
 
 TEST(GraphModelTest, InputsMayHaveOtherDtypesLayoutsAndPlaces) {
@@ -589,7 +610,8 @@ TEST(GraphModelTest, InputsMayHaveOtherDtypesLayoutsAndPlaces) {
   model.probe(archive);
   const Batch batch = tiny_batch();
   const torch::Tensor keep = batch.attention_mask.unsqueeze(-1).to(torch::kFloat64);
-  const torch::Tensor expected = at::embedding(archive.tensor("table.weight"), batch.input_ids) * keep + batch.attention_mask.sum(1).view({-1, 1, 1});
+  const torch::Tensor expected = at::embedding(archive.tensor("table.weight"), batch.input_ids) * keep +
+                                 batch.attention_mask.sum(1).view({-1, 1, 1});
   EXPECT_TRUE(torch::equal(out_of(model, batch), expected));
   EXPECT_EQ(parse_forms(describe_forms(interface.forms), "test"), interface.forms);
 }
@@ -598,8 +620,9 @@ TEST(GraphModelTest, AFailingForwardIsNamedByItsLineAndWhatHelpsByATrial) {
   TempFolder folder;
   torch::jit::Module module("__torch__.WantsBool");
   module.register_module("table", leaf("Table", {{"weight", random({kWords, kWidth})}}));
-  module.define("def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:\n"
-                "    return torch.embedding(self.table.weight, input_ids).masked_fill(attention_mask.unsqueeze(-1), 0.0)\n");
+  module.define(
+      "def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:\n"
+      "    return torch.embedding(self.table.weight, input_ids).masked_fill(attention_mask.unsqueeze(-1), 0.0)\n");
   module.eval();
   const auto archive = archive_of(module, folder / "m.pt");
   GraphModel model(archive, {}, {});
@@ -607,7 +630,8 @@ TEST(GraphModelTest, AFailingForwardIsNamedByItsLineAndWhatHelpsByATrial) {
   EXPECT_NE(said.find("masked_fill"), std::string::npos) << said;
   EXPECT_NE(said.find("it runs with model.inputs.attention_mask: {dtype: bool}"), std::string::npos) << said;
   EXPECT_EQ(said.find("baked in"), std::string::npos) << said;
-  const auto beyond = archive_of(one_layer("    return x + torch.embedding(self.table.weight, input_ids + 9)\n"), folder / "b.pt");
+  const auto beyond =
+      archive_of(one_layer("    return x + torch.embedding(self.table.weight, input_ids + 9)\n"), folder / "b.pt");
   const std::string ids = error_of([&] { GraphModel(beyond, {}, {}).probe(beyond); });
   EXPECT_NE(ids.find("with every id 0 it runs"), std::string::npos) << ids;
 }

@@ -15,10 +15,8 @@ int main() {
   deeplora::ModelFamilies families("model family");
   deeplora::register_model_families(families);
   auto generator = deeplora::make_generator(0, "consumer");
-  const bool same =
-      at::equal(at::randn({4}, generator), at::randn({4}, deeplora::make_generator(0, "consumer")));
-  std::cout << deeplora::nearest("deep-lorra", methods.names()) << " of " << methods.names().size()
-            << " methods, " << families.names().size() << " families, streams "
-            << (same ? "repeat" : "differ") << "\n";
+  const bool same = at::equal(at::randn({4}, generator), at::randn({4}, deeplora::make_generator(0, "consumer")));
+  std::cout << deeplora::nearest("deep-lorra", methods.names()) << " of " << methods.names().size() << " methods, "
+            << families.names().size() << " families, streams " << (same ? "repeat" : "differ") << "\n";
   return same && !families.names().empty() ? 0 : 1;
 }

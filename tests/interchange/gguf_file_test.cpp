@@ -1,4 +1,5 @@
-// Oracle: the format's own description (ggml's docs/gguf.md), byte by byte; the gguf package reads whole files in tests/python/test_gguf.py.
+// Oracle: the format's own description (ggml's docs/gguf.md), byte by byte; the gguf package reads whole files in
+// tests/python/test_gguf.py.
 #include "interchange/gguf_file.h"
 
 #include <gtest/gtest.h>
@@ -44,7 +45,8 @@ class Reader {
 TEST(GgufFileTest, HasTheBytesOfVersion3) {
   const TempFolder folder;
   const std::vector<float> a{1, 2, 3, 4, 5, 6}, b{7};
-  write_gguf(folder / "x.gguf", {{"name", std::string("adapter")}, {"count", uint32_t{3}}, {"alpha", 1.5F}, {"flag", true}},
+  write_gguf(folder / "x.gguf",
+             {{"name", std::string("adapter")}, {"count", uint32_t{3}}, {"alpha", 1.5F}, {"flag", true}},
              {{"a", {2, 3}, a}, {"b", {1}, b}});
   Reader in(read_file(folder / "x.gguf"));
   EXPECT_EQ(in.take(4), "GGUF");
@@ -92,9 +94,11 @@ TEST(GgufFileTest, WhatLlamaCppWouldRefuseIsNotWritten) {
   const TempFolder folder;
   const std::vector<float> two{1, 2};
   const std::string text = error_of([&] {
-    write_gguf(folder / "x.gguf", {}, {{"a", {2}, two}, {"a", {2}, two}, {std::string(64, 'x'), {2}, two}, {"", {2}, two}, {"c", {3}, two}});
+    write_gguf(folder / "x.gguf", {},
+               {{"a", {2}, two}, {"a", {2}, two}, {std::string(64, 'x'), {2}, two}, {"", {2}, two}, {"c", {3}, two}});
   });
-  for (const char* part : {"'a' is given twice", "1 to 63 bytes", "'c': shape [3] does not fit 2 values"}) EXPECT_NE(text.find(part), std::string::npos) << text;
+  for (const char* part : {"'a' is given twice", "1 to 63 bytes", "'c': shape [3] does not fit 2 values"})
+    EXPECT_NE(text.find(part), std::string::npos) << text;
   EXPECT_FALSE(std::filesystem::exists(folder / "x.gguf"));
   EXPECT_NE(error_of([&] { write_gguf(folder / "no/x.gguf", {}, {}); }), "no error");
 }

@@ -27,10 +27,15 @@ class TinyModel : public LanguageModel {
  public:
   explicit TinyModel(const TorchScriptArchive& archive) {
     table_ = register_module("table", EmbeddingTable("table.weight", archive.tensor("table.weight").detach()));
-    dense_ = register_module("dense", Projection("dense.weight", archive.tensor("dense.weight").detach(), archive.tensor("dense.bias").detach()));
+    dense_ = register_module("dense", Projection("dense.weight", archive.tensor("dense.weight").detach(),
+                                                 archive.tensor("dense.bias").detach()));
   }
-  ModelOutput forward(const Batch& batch) override { return {.hidden = torch::tanh(dense_(table_(batch.input_ids))), .logits = {}}; }
-  std::vector<AdapterSite> sites() override { return {table_->site("embedding", SiteKind::embedding), dense_->site("query", SiteKind::linear)}; }
+  ModelOutput forward(const Batch& batch) override {
+    return {.hidden = torch::tanh(dense_(table_(batch.input_ids))), .logits = {}};
+  }
+  std::vector<AdapterSite> sites() override {
+    return {table_->site("embedding", SiteKind::embedding), dense_->site("query", SiteKind::linear)};
+  }
   std::vector<NamedTensor> base_parameters() override {
     return {{"table.weight", table_->weight()}, {"dense.weight", dense_->weight()}, {"dense.bias", dense_->bias()}};
   }
@@ -46,7 +51,8 @@ struct Fixture {
   TorchScriptArchive archive = TorchScriptArchive::load(write_tiny_archive(folder / "m.pt"));
   std::shared_ptr<TinyModel> model = std::make_shared<TinyModel>(archive);
 
-  AdaptedModel adapted(const std::string& method, const std::string& yaml, std::shared_ptr<ModelWithHead> head = nullptr) {
+  AdaptedModel adapted(const std::string& method, const std::string& yaml,
+                       std::shared_ptr<ModelWithHead> head = nullptr) {
     AdaptedModel out(head ? std::static_pointer_cast<LanguageModel>(head) : model, head);
     out.add_adapters(model->sites(), factory_of(method, yaml), 1, torch::kCPU, nullptr);
     return out;
@@ -82,7 +88,8 @@ TEST(AdaptTest, MergedWeightsGiveTheAdaptedModel) {
     shake(adapted);
     f.model->eval();
     const torch::Tensor live = f.model->forward(tiny_batch()).hidden;
-    for (const auto& [name, value] : adapted.merged_weights()) f.archive.set_tensor(name, value);  // the model shares these tensors
+    for (const auto& [name, value] : adapted.merged_weights())
+      f.archive.set_tensor(name, value);  // the model shares these tensors
     adapted.detach();
     EXPECT_LT((f.model->forward(tiny_batch()).hidden - live).abs().max().item<double>(), 1e-5) << method;
   }
@@ -102,13 +109,15 @@ TEST(AdaptTest, StateGoesThroughAFileAndMismatchesAreNamedAtOnce) {
   values["adapter/dense.weight/B"] = torch::zeros({3, 3});
   values["adapter/other/A"] = torch::zeros({1});
   const std::string message = error_of([&] { fresh.load_state(values, "file"); });
-  for (const char* part : {"missing adapter/dense.weight/A", "adapter/dense.weight/B: expected shape [6, 2], found [3, 3]", "unexpected adapter/other/A"})
+  for (const char* part : {"missing adapter/dense.weight/A",
+                           "adapter/dense.weight/B: expected shape [6, 2], found [3, 3]", "unexpected adapter/other/A"})
     EXPECT_NE(message.find(part), std::string::npos) << message;
 }
 
 TEST(AdaptTest, ParameterGroupsHoldAdaptersAndHeadUnderTheirOwnRates) {
   Fixture f;
-  auto head = std::make_shared<ModelWithHead>(f.model, 6, HeadOptions{.outputs = 3}, make_generator(1, "head"), torch::kCPU);
+  auto head =
+      std::make_shared<ModelWithHead>(f.model, 6, HeadOptions{.outputs = 3}, make_generator(1, "head"), torch::kCPU);
   AdaptedModel adapted = f.adapted("lora", "{rank: 2}", head);
   int64_t count = 0;
   for (const auto& group : adapted.param_groups(5.0))
@@ -140,7 +149,8 @@ TEST(AdaptTest, TheModelsOwnHeadHasARateOfItsOwn) {
   std::map<std::string, double> scales;
   for (const auto& group : adapted.param_groups(5.0, 3.0))
     for (const auto& [name, value] : group.params) scales[name] = group.lr_scale;
-  EXPECT_EQ(scales, (std::map<std::string, double>{{"base/table.weight", 1.0}, {"base/dense.weight", 3.0}, {"base/dense.bias", 3.0}}));
+  EXPECT_EQ(scales, (std::map<std::string, double>{
+                        {"base/table.weight", 1.0}, {"base/dense.weight", 3.0}, {"base/dense.bias", 3.0}}));
 }
 
 TEST(HeadTest, PoolingFollowsItsDefinition) {
@@ -187,7 +197,8 @@ TEST(TargetsTest, PresetsRolesGlobsAndExpressionsChooseInTheModelsOrder) {
   EXPECT_EQ(paths({"t*"}), (Paths{"table.weight"}));
   EXPECT_EQ(paths({"re:d.n.e"}), (Paths{"dense.weight"}));
   const std::string message = error_of([&] { paths({"all-dense", "qery", "re:x", "dense"}); });
-  for (const char* part : {"'all-dense' matches no weight", "'qery' matches no weight (did you mean 'query'?)", "'re:x' matches no weight", "embedding, query"})
+  for (const char* part : {"'all-dense' matches no weight", "'qery' matches no weight (did you mean 'query'?)",
+                           "'re:x' matches no weight", "embedding, query"})
     EXPECT_NE(message.find(part), std::string::npos) << message;
   EXPECT_NE(error_of([&] { paths({"re:("}); }).find("not a regular expression"), std::string::npos);
 }
@@ -202,7 +213,8 @@ TEST(TargetsTest, DenseOrLinearIsThePapersRuleWhereItMatchesAnything) {
     return site;
   };
   AdapterSite table = site_of("table.weight", SiteKind::embedding, 600, 512);
-  const AdapterSite wide = site_of("wide.weight", SiteKind::linear, 512, 512), narrow = site_of("narrow.weight", SiteKind::linear, 512, 384);
+  const AdapterSite wide = site_of("wide.weight", SiteKind::linear, 512, 512),
+                    narrow = site_of("narrow.weight", SiteKind::linear, 512, 384);
   const auto paths = [](const std::vector<AdapterSite>& sites) {
     std::vector<std::string> out;
     for (const auto& site : choose_sites(sites, {"dense-or-linear"})) out.push_back(site.path);
@@ -233,7 +245,8 @@ TEST(AdaptTest, WhetherARankIsTooLargeDoesNotDependOnTheOrderOfTheSites) {
       EXPECT_EQ(adapted.adapters()[i].adapter->low_rank_pair()->a.size(0), sites[i].path == "small.weight" ? 2 : 5);
     }
     AdaptedModel refused(f.model, nullptr);
-    const std::string message = error_of([&] { refused.add_adapters(sites, factory_of("lora", "rank: 7"), 1, torch::kCPU, nullptr); });
+    const std::string message =
+        error_of([&] { refused.add_adapters(sites, factory_of("lora", "rank: 7"), 1, torch::kCPU, nullptr); });
     EXPECT_NE(message.find("small.weight [2, 6]"), std::string::npos) << message;
     EXPECT_NE(message.find("table.weight [11, 6]"), std::string::npos) << message;
     EXPECT_EQ(message.find("small.weight") < message.find("table.weight"), sites[0].path == "small.weight") << message;

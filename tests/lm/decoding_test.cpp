@@ -1,5 +1,5 @@
-// Oracles: exhaustive enumeration of all texts, the softmax's own probabilities, and decoding without a cache. Equality with
-// transformers' generate() is tested through the program (tests/python/test_language_models.py).
+// Oracles: exhaustive enumeration of all texts, the softmax's own probabilities, and decoding without a cache. Equality
+// with transformers' generate() is tested through the program (tests/python/test_language_models.py).
 #include "lm/decoding.h"
 
 #include <gtest/gtest.h>
@@ -38,7 +38,8 @@ class StateMachine : public LanguageModel {
         states[b][t] = state;
       }
     }
-    return {.hidden = {}, .logits = table_.index_select(0, states.flatten()).reshape({ids.size(0), ids.size(1), kVocabulary})};
+    return {.hidden = {},
+            .logits = table_.index_select(0, states.flatten()).reshape({ids.size(0), ids.size(1), kVocabulary})};
   }
   static int64_t encoded(const torch::Tensor& ids, const torch::Tensor& mask) {
     int64_t state = 0;
@@ -66,7 +67,8 @@ class MachineState : public DecodingState {
   torch::Tensor logits() const override { return table_.index_select(0, torch::tensor(states_, torch::kInt64)); }
   void advance(const torch::Tensor& ids) override {
     ASSERT_EQ(static_cast<size_t>(ids.size(0)), states_.size());
-    for (size_t i = 0; i < states_.size(); ++i) states_[i] = StateMachine::next(states_[i], ids[static_cast<int64_t>(i)].item<int64_t>());
+    for (size_t i = 0; i < states_.size(); ++i)
+      states_[i] = StateMachine::next(states_[i], ids[static_cast<int64_t>(i)].item<int64_t>());
   }
   void reorder(const torch::Tensor& rows) override {
     Ids kept;
@@ -83,7 +85,8 @@ std::unique_ptr<DecodingState> StateMachine::begin_decoding(const Batch& prompt)
   if (!cached_) return nullptr;
   Ids states;
   for (int64_t b = 0; b < prompt.size(); ++b) {
-    EXPECT_EQ(prompt.decoder_input_ids.defined() || prompt.attention_mask[b][-1].item<int64_t>() == 1, true) << "causal prompts are left-padded";
+    EXPECT_EQ(prompt.decoder_input_ids.defined() || prompt.attention_mask[b][-1].item<int64_t>() == 1, true)
+        << "causal prompts are left-padded";
     int64_t state = encoded(prompt.input_ids[b], prompt.attention_mask[b]);
     if (prompt.decoder_input_ids.defined()) state = next(state, prompt.decoder_input_ids[b][0].item<int64_t>());
     states.push_back(state);
@@ -100,7 +103,6 @@ GenerationOptions options() {
   return out;
 }
 
-
 /// log p of the next token after a prompt and new tokens.
 torch::Tensor log_probabilities(StateMachine& model, const Prompt& prompt, const Ids& fresh, bool decoder) {
   int64_t state = 0;
@@ -111,7 +113,8 @@ torch::Tensor log_probabilities(StateMachine& model, const Prompt& prompt, const
 }
 
 /// The best finished text of at most `left` more tokens by sum of log p / n^penalty, by trying all.
-void best_of_all(StateMachine& model, const Prompt& prompt, bool decoder, double penalty, int64_t limit, Ids& fresh, double sum, double& best, Ids& text) {
+void best_of_all(StateMachine& model, const Prompt& prompt, bool decoder, double penalty, int64_t limit, Ids& fresh,
+                 double sum, double& best, Ids& text) {
   const torch::Tensor next = log_probabilities(model, prompt, fresh, decoder);
   const auto length = static_cast<double>(fresh.size() + 1);
   for (int64_t id = 0; id < kVocabulary; ++id) {
@@ -207,7 +210,8 @@ TEST(DecodingTest, SamplesFollowTheProbabilities) {
     return counts;
   };
   auto counts = share(0, 1);
-  for (int64_t id = 0; id < kVocabulary; ++id) EXPECT_NEAR(counts[id], p[id].item<double>(), 0.03) << id;  // four standard deviations
+  for (int64_t id = 0; id < kVocabulary; ++id)
+    EXPECT_NEAR(counts[id], p[id].item<double>(), 0.03) << id;  // four standard deviations
   const auto [sorted, ids] = p.sort(0, true);
   counts = share(2, 1);
   EXPECT_EQ(counts.size(), 2u);

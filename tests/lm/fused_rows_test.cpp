@@ -1,5 +1,6 @@
-// Adapters at some rows of a fused query-key-value weight. Oracles: the same adapter at the unfused projections of a second model that
-// holds the same numbers, the archive's own module with W + delta written into it, and the attention modules of transformers.
+// Adapters at some rows of a fused query-key-value weight. Oracles: the same adapter at the unfused projections of a
+// second model that holds the same numbers, the archive's own module with W + delta written into it, and the attention
+// modules of transformers.
 #include "lm/fused_rows.h"
 
 #include <gtest/gtest.h>
@@ -45,7 +46,8 @@ enum class Form { unfused, conv1d /* GPT-2 */, heads /* GPT-NeoX */ };
 /// The same function three times: q, k, v = x W^T + b, then tanh(q) sigmoid(k) + v.
 TorchScriptArchive archive_in(const TempFolder& folder, Form form) {
   torch::manual_seed(21);
-  const torch::Tensor table = torch::randn({11, kSide}, torch::kFloat64), w = torch::randn({3 * kSide, kSide}, torch::kFloat64) * 0.5,
+  const torch::Tensor table = torch::randn({11, kSide}, torch::kFloat64),
+                      w = torch::randn({3 * kSide, kSide}, torch::kFloat64) * 0.5,
                       b = torch::randn({3 * kSide}, torch::kFloat64);
   torch::jit::Module out(cat("__torch__.Form", static_cast<int>(form)));
   out.register_module("table", named("Table", table));
@@ -53,8 +55,10 @@ TorchScriptArchive archive_in(const TempFolder& folder, Form form) {
   if (form == Form::unfused) {
     const char* names[] = {"query", "key", "value"};
     for (int64_t i = 0; i < 3; ++i)
-      out.register_module(names[i], named("Unfused", w.narrow(0, i * kSide, kSide).clone(), b.narrow(0, i * kSide, kSide).clone()));
-    for (const char* name : names) body += cat("    ", name, " = torch.linear(x, self.", name, ".weight, self.", name, ".bias)\n");
+      out.register_module(
+          names[i], named("Unfused", w.narrow(0, i * kSide, kSide).clone(), b.narrow(0, i * kSide, kSide).clone()));
+    for (const char* name : names)
+      body += cat("    ", name, " = torch.linear(x, self.", name, ".weight, self.", name, ".bias)\n");
   } else if (form == Form::conv1d) {
     out.register_module("c_attn", named("Conv1D", w.t().contiguous(), b));
     body =
@@ -64,13 +68,16 @@ TorchScriptArchive archive_in(const TempFolder& folder, Form form) {
   } else {
     out.register_module("query_key_value", named("Heads", by_head(w), by_head(b)));
     body =
-        "    y = torch.linear(x, self.query_key_value.weight, self.query_key_value.bias).view([x.size(0), x.size(1), 2, 9])\n"
+        "    y = torch.linear(x, self.query_key_value.weight, self.query_key_value.bias).view([x.size(0), x.size(1), "
+        "2, 9])\n"
         "    query, key, value = torch.split(y, 3, 3)\n"
         "    query, key, value = query.flatten(2), key.flatten(2), value.flatten(2)\n";
     config = R"({"model_type": "gpt_neox", "num_attention_heads": 2, "hidden_size": 6})";
   }
-  out.define("def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:\n    x = torch.embedding(self.table.weight, input_ids)\n" +
-             body + "    return torch.tanh(query) * torch.sigmoid(key) + value\n");
+  out.define(
+      "def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:\n    x = "
+      "torch.embedding(self.table.weight, input_ids)\n" +
+      body + "    return torch.tanh(query) * torch.sigmoid(key) + value\n");
   out.eval();
   const auto file = folder / cat("form", static_cast<int>(form), ".pt");
   TorchScriptArchive::save(out, {{"config.json", config}}, file);
@@ -83,8 +90,10 @@ struct Adapted {
   std::unique_ptr<AdaptedModel> adapted;
   std::map<std::string, torch::Tensor> factors;  ///< "query/A"
 
-  Adapted(const TempFolder& folder, Form form, const std::string& method, const std::string& yaml, const std::vector<std::string>& targets)
-      : archive(archive_in(folder, form)), model(std::make_shared<GraphModel>(archive, ArchiveInterface{}, ModelOptions{})) {
+  Adapted(const TempFolder& folder, Form form, const std::string& method, const std::string& yaml,
+          const std::vector<std::string>& targets)
+      : archive(archive_in(folder, form)),
+        model(std::make_shared<GraphModel>(archive, ArchiveInterface{}, ModelOptions{})) {
     auto sites = model->sites();
     find_row_blocks(sites, archive.config(), FusedLayout::automatic);
     adapted = std::make_unique<AdaptedModel>(model, nullptr);
@@ -100,7 +109,8 @@ TEST(FusedRowsTest, AnAdapterAtSomeRowsIsWhatItIsAtAnUnfusedProjection) {
   for (const char* method : {"lora", "rslora", "deep-lora", "dora"})
     for (const Form form : {Form::conv1d, Form::heads}) {
       TempFolder folder;
-      Adapted fused(folder, form, method, "rank: 2", {"query-value"}), plain(folder, Form::unfused, method, "rank: 2", {"query-value"});
+      Adapted fused(folder, form, method, "rank: 2", {"query-value"}),
+          plain(folder, Form::unfused, method, "rank: 2", {"query-value"});
       ASSERT_EQ(fused.factors.size(), plain.factors.size());
       torch::manual_seed(4);
       for (auto& [name, value] : plain.factors) {
@@ -113,7 +123,8 @@ TEST(FusedRowsTest, AnAdapterAtSomeRowsIsWhatItIsAtAnUnfusedProjection) {
       EXPECT_TRUE(close(found, expected, 1e-12)) << method;
       expected.pow(2).sum().backward();
       found.pow(2).sum().backward();
-      for (auto& [name, value] : plain.factors) EXPECT_TRUE(close(fused.factors.at(name).grad(), value.grad(), 1e-12)) << method << " " << name;
+      for (auto& [name, value] : plain.factors)
+        EXPECT_TRUE(close(fused.factors.at(name).grad(), value.grad(), 1e-12)) << method << " " << name;
     }
 }
 
@@ -131,7 +142,8 @@ TEST(FusedRowsTest, MergingChangesTheseRowsOnly) {
     EXPECT_TRUE(close(ArchiveForward(written, {})(tiny_batch()), live, 1e-12));
     const std::string name = form == Form::conv1d ? "c_attn.weight" : "query_key_value.weight";
     torch::Tensor change = written.tensor(name) - fused.archive.tensor(name);
-    change = form == Form::conv1d ? change.t().unflatten(0, {3, kSide}) : change.unflatten(0, {kHeads, 3, kHeadWidth}).transpose(0, 1).flatten(1, 2);
+    change = form == Form::conv1d ? change.t().unflatten(0, {3, kSide})
+                                  : change.unflatten(0, {kHeads, 3, kHeadWidth}).transpose(0, 1).flatten(1, 2);
     EXPECT_EQ(change[1].abs().max().item<double>(), 0);
     EXPECT_GT(change[0].abs().max().item<double>(), 0.1);
     EXPECT_GT(change[2].abs().max().item<double>(), 0.1);
@@ -154,7 +166,8 @@ TEST(FusedRowsTest, AnotherTargetThatTakesTheWholeWeightWins) {
 
 TEST(FusedRowsTest, StateIsKeptByProjection) {
   TempFolder folder;
-  Adapted first(folder, Form::heads, "deep-lora", "{rank: 2, depth: 3}", {"query-value"}), second(folder, Form::heads, "deep-lora", "{rank: 2, depth: 3}", {"query-value"});
+  Adapted first(folder, Form::heads, "deep-lora", "{rank: 2, depth: 3}", {"query-value"}),
+      second(folder, Form::heads, "deep-lora", "{rank: 2, depth: 3}", {"query-value"});
   std::map<std::string, torch::Tensor> values;
   for (const auto& [name, value] : first.adapted->state()) values[name] = torch::randn_like(value);
   EXPECT_TRUE(values.count("adapter/query_key_value.query.weight/W1")) << values.begin()->first;
@@ -166,10 +179,12 @@ TEST(FusedRowsTest, StateIsKeptByProjection) {
 TEST(FusedRowsTest, GradientAtTheWholeWeightReachesItWhileBlocksAreAdapted) {
   // What compressed starts ask for. Oracle: the unfused model's gradients, put together.
   TempFolder folder;
-  Adapted fused(folder, Form::heads, "lora", "rank: 2", {"query-value"}), plain(folder, Form::unfused, "lora", "rank: 2", {"query-value"});
+  Adapted fused(folder, Form::heads, "lora", "rank: 2", {"query-value"}),
+      plain(folder, Form::unfused, "lora", "rank: 2", {"query-value"});
   std::vector<torch::Tensor> parts(3);
   for (auto& site : plain.model->sites())
-    if (site.kind == SiteKind::linear) parts[site.role == "query" ? 0 : site.role == "key" ? 1 : 2] = site.weight.set_requires_grad(true);
+    if (site.kind == SiteKind::linear)
+      parts[site.role == "query" ? 0 : site.role == "key" ? 1 : 2] = site.weight.set_requires_grad(true);
   const auto expected = torch::autograd::grad({plain.output().pow(2).sum()}, parts);
   const torch::Tensor whole = fused.adapted->adapters()[0].site.archive_weight();
   whole.set_requires_grad(true);
@@ -209,7 +224,11 @@ TEST(FusedRowsTest, ANativeProjectionTakesBlocksToo) {
   find_row_blocks(sites, {}, FusedLayout::blocks);
   const auto chosen = choose_sites(sites, {"value"});
   ASSERT_EQ(chosen.size(), 1u);
-  AdapterContext context{.path = chosen[0].path, .kind = SiteKind::linear, .weight = chosen[0].weight, .generator = at::detail::createCPUGenerator(3), .leading_gradient = {}};
+  AdapterContext context{.path = chosen[0].path,
+                         .kind = SiteKind::linear,
+                         .weight = chosen[0].weight,
+                         .generator = at::detail::createCPUGenerator(3),
+                         .leading_gradient = {}};
   const auto adapter = factory_of("lora", "rank: 2")(context);
   for (const auto& [name, value] : adapter->tensors()) value.detach().normal_();
   chosen[0].attach(adapter);
@@ -234,7 +253,8 @@ TEST(FusedRowsTest, AnUnknownLayoutIsAnErrorThatSaysWhatToDo) {
   EXPECT_NE(message.find("adapter.fused_layout"), std::string::npos) << message;
   EXPECT_EQ(choose_sites(sites, {"all-linear"}).size(), 1u);
   std::vector<AdapterSite> wrong{site};
-  find_row_blocks(wrong, {"config.json", {{"model_type", "gpt2"}, {"n_head", 2}, {"n_embd", 6}}}, FusedLayout::automatic);
+  find_row_blocks(wrong, {"config.json", {{"model_type", "gpt2"}, {"n_head", 2}, {"n_embd", 6}}},
+                  FusedLayout::automatic);
   EXPECT_NE(error_of([&] { choose_sites(wrong, {"query"}); }).find("its 12 rows are not"), std::string::npos);
 }
 
@@ -245,12 +265,14 @@ TEST(FusedRowsTest, LayoutsOfTheFamilies) {
     int64_t rows, groups, query, key;
   };
   const std::vector<Case> cases{
-      {R"({"model_type": "phi3", "num_attention_heads": 8, "num_key_value_heads": 2, "hidden_size": 32})", 48, 1, 32, 8},
+      {R"({"model_type": "phi3", "num_attention_heads": 8, "num_key_value_heads": 2, "hidden_size": 32})", 48, 1, 32,
+       8},
       {R"({"model_type": "gpt_bigcode", "n_head": 4, "n_embd": 16, "multi_query": true})", 24, 1, 16, 4},
       {R"({"model_type": "bloom", "n_head": 4, "hidden_size": 16})", 48, 4, 4, 4},
       {R"({"model_type": "falcon", "num_attention_heads": 4, "hidden_size": 16, "multi_query": true})", 24, 1, 16, 4},
       {R"({"model_type": "falcon", "num_attention_heads": 4, "hidden_size": 16, "multi_query": false})", 48, 4, 4, 4},
-      {R"({"model_type": "falcon", "num_attention_heads": 4, "num_kv_heads": 2, "hidden_size": 16, "new_decoder_architecture": true})", 32, 2, 8, 4}};
+      {R"({"model_type": "falcon", "num_attention_heads": 4, "num_kv_heads": 2, "hidden_size": 16, "new_decoder_architecture": true})",
+       32, 2, 8, 4}};
   for (const auto& c : cases) {
     AdapterSite site;
     site.path = "a.query_key_value.weight";

@@ -1,5 +1,5 @@
-// Leading pairs of weight gradients on both backends. Oracle: the full gradient by autograd, decomposed by torch.linalg.svd in
-// float64; and for the memory, an allocator that counts.
+// Leading pairs of weight gradients on both backends. Oracle: the full gradient by autograd, decomposed by
+// torch.linalg.svd in float64; and for the memory, an allocator that counts.
 #include "lm/leading_gradients.h"
 
 #include <c10/core/CPUAllocator.h>
@@ -33,7 +33,8 @@ class Stack : public LanguageModel {
     };
     table_ = register_module("table", EmbeddingTable("table.weight", draw(words, width) * 4));
     for (int64_t i = 0; i < layers; ++i)
-      layers_.push_back(register_module(cat("layer", i), Projection(cat("layer", i, ".weight"), draw(width, width), torch::Tensor())));
+      layers_.push_back(register_module(cat("layer", i),
+                                        Projection(cat("layer", i, ".weight"), draw(width, width), torch::Tensor())));
   }
   ModelOutput forward(const Batch& batch) override {
     torch::Tensor x = table_->forward(batch.input_ids);
@@ -99,7 +100,9 @@ void expect_leading_pairs(LanguageModel& model, const std::vector<Batch>& batche
     EXPECT_LT(subspace_distance(pairs.u, u.narrow(1, 0, k)), tolerance) << path;
     EXPECT_LT(subspace_distance(pairs.v, vt.narrow(0, 0, k).t()), tolerance) << path;
     // The pairs belong together: u_i and v_i with the same sign.
-    EXPECT_TRUE(close(torch::matmul(pairs.u.t(), torch::matmul(gradient, pairs.v)).diagonal() / s[0], pairs.s / s[0], tolerance)) << path;
+    EXPECT_TRUE(close(torch::matmul(pairs.u.t(), torch::matmul(gradient, pairs.v)).diagonal() / s[0], pairs.s / s[0],
+                      tolerance))
+        << path;
   }
 }
 
@@ -145,7 +148,9 @@ TEST(LeadingGradientsTest, TheSlotsAreEmptyAfterwardsAlsoAfterAnError) {
   EXPECT_EQ(loss_of(model, batch).item<double>(), before);
   EXPECT_FALSE(loss_of(model, batch).requires_grad()) << "a probe is still attached";
   const auto message = error_of([&] {
-    leading_gradients(model.sites(), 2, [&](const auto& take) { take(loss_of(model, batch) * std::numeric_limits<double>::infinity()); }, 1);
+    leading_gradients(
+        model.sites(), 2,
+        [&](const auto& take) { take(loss_of(model, batch) * std::numeric_limits<double>::infinity()); }, 1);
   });
   EXPECT_NE(message.find("the loss at the start is not finite"), std::string::npos) << message;
   EXPECT_FALSE(loss_of(model, batch).requires_grad()) << "a probe is still attached";
@@ -158,14 +163,17 @@ TEST(LeadingGradientsTest, UnreachedWeightsAndGradientsThatAreNotFiniteAreNamed)
   auto stranger = other.sites().back();
   stranger.path = "stranger.weight";
   sites.push_back(stranger);
-  EXPECT_NE(error_of([&] { leading_gradients(sites, 2, losses_of(model, {batch}), 1); })
-                .find("stranger.weight: the loss does not depend on this weight"),
+  EXPECT_NE(error_of([&] {
+              leading_gradients(sites, 2, losses_of(model, {batch}), 1);
+            }).find("stranger.weight: the loss does not depend on this weight"),
             std::string::npos);
   // sqrt at zero: a finite loss with an infinite gradient.
   const auto message = error_of([&] {
-    leading_gradients(model.sites(), 2, [&](const auto& take) { take((model.forward(batch).hidden * 0).sqrt().sum()); }, 1);
+    leading_gradients(
+        model.sites(), 2, [&](const auto& take) { take((model.forward(batch).hidden * 0).sqrt().sum()); }, 1);
   });
-  EXPECT_NE(message.find("the gradient of table.weight at the start has infinities or NaN"), std::string::npos) << message;
+  EXPECT_NE(message.find("the gradient of table.weight at the start has infinities or NaN"), std::string::npos)
+      << message;
 }
 
 /// Counts the bytes that tensors hold, on top of LibTorch's own allocator.
@@ -214,8 +222,8 @@ TEST(LeadingGradientsTest, TheInitialisationTakesNoMoreMemoryThanATrainingStep) 
   AdaptedModel adapted(std::shared_ptr<LanguageModel>(&model, [](LanguageModel*) {}), nullptr);
   const int64_t starting = CountingAllocator::peak_of([&] {
     std::map<std::string, SingularPairs> pairs;
-    adapted.add_adapters(model.sites(), factory_of("deep-lora", cat("{compress: true, rank: ", kRank, "}")), 1, torch::kCPU,
-                         [&](const AdapterSite& site, int64_t k) {
+    adapted.add_adapters(model.sites(), factory_of("deep-lora", cat("{compress: true, rank: ", kRank, "}")), 1,
+                         torch::kCPU, [&](const AdapterSite& site, int64_t k) {
                            if (pairs.empty()) pairs = leading_gradients(model.sites(), k, losses_of(model, batches), 1);
                            return pairs.at(site.path);
                          });
@@ -231,11 +239,11 @@ TEST(LeadingGradientsTest, TheInitialisationTakesNoMoreMemoryThanATrainingStep) 
   for (const auto& [name, value] : adapted.state()) factors += static_cast<int64_t>(value.nbytes());
   // A step's memory: the factors, and in the step itself activations, gradients and the optimizer's moments.
   const int64_t training = factors + CountingAllocator::peak_of([&] {
-    step();
-    step();
-  });
-  std::cout << "peak of the start " << starting / 1024 << " KiB, of training " << training / 1024 << " KiB, all gradients "
-            << kAllGradients / 1024 << " KiB\n";
+                             step();
+                             step();
+                           });
+  std::cout << "peak of the start " << starting / 1024 << " KiB, of training " << training / 1024
+            << " KiB, all gradients " << kAllGradients / 1024 << " KiB\n";
   EXPECT_LE(starting, training);
   // The test could tell: holding all gradients, as a plain backward pass does, would be seen.
   EXPECT_GT(kAllGradients, training + kOneGradient);

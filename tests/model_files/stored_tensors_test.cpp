@@ -22,7 +22,8 @@ bool lies_in(const torch::Tensor& x, const fs::path& file) {
   const auto at = reinterpret_cast<uintptr_t>(x.const_data_ptr());
   for (std::string line; std::getline(maps, line);) {
     uintptr_t begin = 0, end = 0;
-    if (std::sscanf(line.c_str(), "%lx-%lx", &begin, &end) == 2 && at >= begin && at < end) return line.ends_with(fs::canonical(file).string());
+    if (std::sscanf(line.c_str(), "%lx-%lx", &begin, &end) == 2 && at >= begin && at < end)
+      return line.ends_with(fs::canonical(file).string());
   }
   return false;
 }
@@ -47,7 +48,8 @@ TEST(StoredTensorsTest, FindsWhatWasMovedTogether) {
   TempFolder folder;
   const fs::path file = write_tiny_archive(folder / "m.pt");
   const auto archive = TorchScriptArchive::load(file);
-  const torch::Tensor weight = archive.tensor("dense.weight").detach(), joined = torch::cat({weight, weight + 1}), part = joined.narrow(0, 0, weight.size(0));
+  const torch::Tensor weight = archive.tensor("dense.weight").detach(), joined = torch::cat({weight, weight + 1}),
+                      part = joined.narrow(0, 0, weight.size(0));
   EXPECT_FALSE(archive.stored()->take_over(part)) << "the file holds half of its storage";
   const torch::Tensor found = archive.stored()->find(part);
   ASSERT_TRUE(found.defined());
@@ -77,7 +79,8 @@ TEST(StoredTensorsTest, WeightsThatWereWidenedAreLeftToTheFile) {
   module.to(torch::kBFloat16);
   TorchScriptArchive::save(module, {}, file);
   const auto archive = TorchScriptArchive::load(file);
-  const torch::Tensor before = archive.tensor("dense.weight").detach().clone(), table = archive.tensor("table.weight").detach();
+  const torch::Tensor before = archive.tensor("dense.weight").detach().clone(),
+                      table = archive.tensor("table.weight").detach();
   archive.leave_widened({{"dense.weight", before.to(torch::kFloat32)}, {"table.weight", table}, {"stranger", before}});
   EXPECT_TRUE(lies_in(archive.tensor("dense.weight"), file));
   EXPECT_TRUE(torch::equal(archive.tensor("dense.weight"), before));
@@ -105,7 +108,8 @@ TEST(StoredTensorsDeathTest, AFileThatIsCutOffIsAnErrorInOneLine) {
   const torch::Tensor weight = archive.tensor("dense.weight").detach();
   ASSERT_TRUE(archive.stored()->take_over(weight));
   fs::resize_file(file, 0);
-  EXPECT_EXIT(static_cast<void>(weight.const_data_ptr<float>()[0] > 0 ? std::puts("") : 0), ::testing::ExitedWithCode(1), "^error: a model file was cut off");
+  EXPECT_EXIT(static_cast<void>(weight.const_data_ptr<float>()[0] > 0 ? std::puts("") : 0),
+              ::testing::ExitedWithCode(1), "^error: a model file was cut off");
 }
 
 TEST(StoredTensorsTest, AFileThatIsGoneOrAnotherHoldsNothing) {

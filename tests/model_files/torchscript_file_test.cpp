@@ -22,7 +22,8 @@ using testing::write_tiny_archive;
 
 TEST(ArchiveTest, ListsWeightsInputsAndExtraFiles) {
   TempFolder folder;
-  const auto archive = TorchScriptArchive::load(write_tiny_archive(folder / "m.pt", {{"config.json", R"({"model_type": "tiny"})"}, {"vocab.txt", "a\nb\n"}}));
+  const auto archive = TorchScriptArchive::load(
+      write_tiny_archive(folder / "m.pt", {{"config.json", R"({"model_type": "tiny"})"}, {"vocab.txt", "a\nb\n"}}));
   EXPECT_EQ(archive.names(), (std::vector<std::string>{"table.weight", "dense.weight", "dense.bias"}));
   EXPECT_EQ(archive.inputs(), (std::vector<std::string>{"input_ids", "attention_mask"}));
   EXPECT_EQ(archive.parameter_count(), 66 + 36 + 6);
@@ -42,7 +43,9 @@ TEST(ArchiveTest, SetTensorKeepsShapeAndCodeAndChangesTheFingerprint) {
   const auto changed = TorchScriptArchive::load(folder / "changed.pt");
   EXPECT_NE(archive.fingerprint(), changed.fingerprint());
   EXPECT_TRUE(torch::equal(changed.tensor("dense.bias"), torch::zeros({6})));
-  EXPECT_NE(error_of([&] { archive.set_tensor("dense.bias", torch::zeros({5})); }).find("expected shape [6], found [5]"), std::string::npos);
+  EXPECT_NE(
+      error_of([&] { archive.set_tensor("dense.bias", torch::zeros({5})); }).find("expected shape [6], found [5]"),
+      std::string::npos);
 }
 
 TEST(ArchiveTest, AWeightThatIsNotFiniteIsNamedWithThePlaceInIt) {
@@ -54,7 +57,8 @@ TEST(ArchiveTest, AWeightThatIsNotFiniteIsNamedWithThePlaceInIt) {
   weight[5][1] = std::nan("");
   archive.set_tensor("dense.weight", weight);
   const std::string said = error_of([&] { archive.check_finite(); });
-  for (const char* word : {"m.pt", "dense.weight holds inf at [2, 4]", "2 of 36"}) EXPECT_NE(said.find(word), std::string::npos) << said;
+  for (const char* word : {"m.pt", "dense.weight holds inf at [2, 4]", "2 of 36"})
+    EXPECT_NE(said.find(word), std::string::npos) << said;
 }
 
 TEST(ArchiveTest, AnArchiveThatWasReplacedIsNotTheSame) {
@@ -71,13 +75,16 @@ TEST(ArchiveTest, FilesThatAreNoArchiveAreErrorsThatSayWhat) {
   TempFolder folder;
   EXPECT_NE(error_of([&] { TorchScriptArchive::load(folder / "none.pt"); }).find("does not exist"), std::string::npos);
   write_file_atomically(folder / "text.pt", "hello");
-  EXPECT_NE(error_of([&] { TorchScriptArchive::load(folder / "text.pt"); }).find("not a TorchScript file"), std::string::npos);
+  EXPECT_NE(error_of([&] { TorchScriptArchive::load(folder / "text.pt"); }).find("not a TorchScript file"),
+            std::string::npos);
   torch::save(torch::ones({3}), (folder / "tensor.pt").string());
   EXPECT_NE(error_of([&] { TorchScriptArchive::load(folder / "tensor.pt"); }), "no error");
   const std::string whole = read_file(write_tiny_archive(folder / "m.pt"));
   for (const size_t cut : {whole.size() / 4, whole.size() / 2, whole.size() - 40}) {
     write_file_atomically(folder / "cut.pt", whole.substr(0, cut));
-    EXPECT_NE(error_of([&] { TorchScriptArchive::load(folder / "cut.pt"); }).find("truncated or damaged"), std::string::npos) << cut;
+    EXPECT_NE(error_of([&] { TorchScriptArchive::load(folder / "cut.pt"); }).find("truncated or damaged"),
+              std::string::npos)
+        << cut;
   }
 }
 
@@ -92,16 +99,19 @@ def __setstate__(self, state: int) -> None:
     assert state == 2, "it ran"
 )");
   TorchScriptArchive::save(module, {}, folder / "runs.pt");
-  EXPECT_NE(error_of([&] { check_loads_without_running(folder / "runs.pt"); }).find("runs code while it is loaded"), std::string::npos);
+  EXPECT_NE(error_of([&] { check_loads_without_running(folder / "runs.pt"); }).find("runs code while it is loaded"),
+            std::string::npos);
 }
 
 TEST(ArchiveTest, ExtraFilesAreCheckedBeforeTheyAreRead) {
   TempFolder folder;
   const std::string deep = std::string(100000, '[') + std::string(100000, ']');
   write_tiny_archive(folder / "deep.pt", {{"config.json", deep}});
-  EXPECT_NE(error_of([&] { TorchScriptArchive::load(folder / "deep.pt"); }).find("config.json: nests deeper than"), std::string::npos);
+  EXPECT_NE(error_of([&] { TorchScriptArchive::load(folder / "deep.pt"); }).find("config.json: nests deeper than"),
+            std::string::npos);
   write_tiny_archive(folder / "escape.pt", {{"../../outside.txt", "x"}});
-  EXPECT_NE(error_of([&] { TorchScriptArchive::load(folder / "escape.pt"); }).find("could leave its folder"), std::string::npos);
+  EXPECT_NE(error_of([&] { TorchScriptArchive::load(folder / "escape.pt"); }).find("could leave its folder"),
+            std::string::npos);
 }
 
 TEST(ArchiveForwardTest, ChoosesOutputsByKeyAndNamesTheRest) {
@@ -110,8 +120,14 @@ TEST(ArchiveForwardTest, ChoosesOutputsByKeyAndNamesTheRest) {
   const auto first = ArchiveForward(archive, {})(tiny_batch());
   EXPECT_EQ(first.sizes(), (std::vector<int64_t>{2, 4, 6}));
   EXPECT_TRUE(torch::equal(first, ArchiveForward(archive, {.inputs = {}, .output = "hidden"})(tiny_batch())));
-  EXPECT_NE(error_of([&] { ArchiveForward(archive, {.inputs = {}, .output = "logits"})(tiny_batch()); }).find("a dict with hidden"), std::string::npos);
-  EXPECT_NE(error_of([&] { ArchiveForward(archive, {.inputs = {{"input_ids", "tokens"}}, .output = ""}); }).find("no input 'tokens'"), std::string::npos);
+  EXPECT_NE(error_of([&] {
+              ArchiveForward(archive, {.inputs = {}, .output = "logits"})(tiny_batch());
+            }).find("a dict with hidden"),
+            std::string::npos);
+  EXPECT_NE(error_of([&] {
+              ArchiveForward(archive, {.inputs = {{"input_ids", "tokens"}}, .output = ""});
+            }).find("no input 'tokens'"),
+            std::string::npos);
 }
 
 TEST(ArchiveForwardTest, AFailingForwardIsOneLine) {

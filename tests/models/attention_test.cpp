@@ -17,7 +17,9 @@ torch::Tensor reference(const torch::Tensor& q, const torch::Tensor& k, const to
   torch::Tensor out = torch::zeros_like(q);
   for (size_t s = 0; s + 1 < kOffsets.size(); ++s)
     for (int64_t h = 0; h < kHeads; ++h) {
-      const auto part = [&](const torch::Tensor& x) { return x.slice(0, kOffsets[s], kOffsets[s + 1]).narrow(1, h * kWidth, kWidth); };
+      const auto part = [&](const torch::Tensor& x) {
+        return x.slice(0, kOffsets[s], kOffsets[s + 1]).narrow(1, h * kWidth, kWidth);
+      };
       const torch::Tensor weights = (part(q).matmul(part(k).t()) / std::sqrt(static_cast<double>(kWidth))).softmax(1);
       part(out).copy_(weights.matmul(part(v)));
     }
@@ -27,7 +29,8 @@ torch::Tensor reference(const torch::Tensor& q, const torch::Tensor& k, const to
 std::vector<torch::Tensor> random_inputs() {
   torch::manual_seed(3);
   std::vector<torch::Tensor> out;
-  for (int i = 0; i < 3; ++i) out.push_back((2 * torch::randn({kOffsets.back(), kHeads * kWidth})).set_requires_grad(true));
+  for (int i = 0; i < 3; ++i)
+    out.push_back((2 * torch::randn({kOffsets.back(), kHeads * kWidth})).set_requires_grad(true));
   return out;
 }
 
@@ -35,7 +38,8 @@ TEST(AttentionTest, ValuesAndGradientsAreThoseOfEverySequenceAndHeadAlone) {
   const auto x = random_inputs();
   std::vector<torch::Tensor> wide;
   for (const auto& t : x) wide.push_back(t.detach().to(torch::kFloat64).set_requires_grad(true));
-  const torch::Tensor out = sequence_attention(x[0], x[1], x[2], kPlain, kOffsets), expected = reference(wide[0], wide[1], wide[2]);
+  const torch::Tensor out = sequence_attention(x[0], x[1], x[2], kPlain, kOffsets),
+                      expected = reference(wide[0], wide[1], wide[2]);
   EXPECT_LT((out - expected).abs().max().item<double>(), 2e-5);
   const torch::Tensor g = torch::randn_like(out);
   const auto ours = torch::autograd::grad({(out * g).sum()}, x);
@@ -56,7 +60,8 @@ TEST(AttentionTest, DropoutKeepsTheMeanAndItsBackwardPassSeesTheSameMask) {
   constexpr double kDropout = 0.3;
   const auto run = [&](const std::vector<torch::Tensor>& in, uint64_t seed) {
     torch::manual_seed(seed);
-    return sequence_attention(in[0], in[1], in[2], {.heads = kHeads, .kv_heads = kHeads, .dropout = kDropout}, kOffsets);
+    return sequence_attention(in[0], in[1], in[2], {.heads = kHeads, .kv_heads = kHeads, .dropout = kDropout},
+                              kOffsets);
   };
   EXPECT_TRUE(torch::equal(run(x, 5), run(x, 5)));
   EXPECT_FALSE(torch::equal(run(x, 5), run(x, 6)));
@@ -67,7 +72,8 @@ TEST(AttentionTest, DropoutKeepsTheMeanAndItsBackwardPassSeesTheSameMask) {
     for (int i = 0; i < kRuns; ++i) mean += run(x, static_cast<uint64_t>(i)) / kRuns;
     EXPECT_LT((mean - reference(x[0], x[1], x[2])).abs().mean().item<double>(), 0.05);
   }
-  // The output is linear in v under one mask: sum(g out) = sum(dL/dv v). For q and k: central differences along a direction.
+  // The output is linear in v under one mask: sum(g out) = sum(dL/dv v). For q and k: central differences along a
+  // direction.
   const torch::Tensor out = run(x, 9), g = torch::randn_like(out);
   const auto gradients = torch::autograd::grad({(out * g).sum()}, x);
   const double along_v = (gradients[2] * x[2]).sum().item<double>(), value = (out * g).sum().item<double>();
@@ -80,18 +86,21 @@ TEST(AttentionTest, DropoutKeepsTheMeanAndItsBackwardPassSeesTheSameMask) {
       moved[i] = x[i] + step * direction;
       return (run(moved, 9) * g).sum(torch::kFloat64).item<double>();
     };
-    const double expected = (at(1e-2) - at(-1e-2)) / 2e-2, found = (gradients[i] * direction).sum(torch::kFloat64).item<double>();
+    const double expected = (at(1e-2) - at(-1e-2)) / 2e-2,
+                 found = (gradients[i] * direction).sum(torch::kFloat64).item<double>();
     EXPECT_NEAR(found, expected, 2e-2 * std::abs(expected) + 2e-2) << "input " << i;
   }
 }
 
 TEST(AttentionTest, FirstTokensAloneGetWhatTheyGetAmongTheOthers) {
   const auto x = random_inputs();
-  const torch::Tensor starts = torch::tensor(std::vector<int64_t>{0, 1, 18, 34}), filled = torch::tensor(std::vector<int64_t>{0, 1, 2, 4});
+  const torch::Tensor starts = torch::tensor(std::vector<int64_t>{0, 1, 18, 34}),
+                      filled = torch::tensor(std::vector<int64_t>{0, 1, 2, 4});
   for (const double dropout : {0.0, 0.3}) {
     const auto run = [&](const torch::Tensor& q, bool first_only) {
       torch::manual_seed(5);
-      return sequence_attention(q, x[1], x[2], {.heads = kHeads, .kv_heads = kHeads, .first_only = first_only, .dropout = dropout}, kOffsets);
+      return sequence_attention(
+          q, x[1], x[2], {.heads = kHeads, .kv_heads = kHeads, .first_only = first_only, .dropout = dropout}, kOffsets);
     };
     // The fourth sequence has no token: a row of NaN that nothing may read.
     torch::Tensor q = torch::full({5, kHeads * kWidth}, std::numeric_limits<float>::quiet_NaN());
@@ -100,11 +109,15 @@ TEST(AttentionTest, FirstTokensAloneGetWhatTheyGetAmongTheOthers) {
     EXPECT_LT((alone.index_select(0, filled) - among).abs().max().item<double>(), 1e-6) << dropout;
     EXPECT_EQ(alone[3].abs().max().item<float>(), 0);
     const torch::Tensor g = torch::randn_like(among);
-    const auto ours = torch::autograd::grad({(alone.index_select(0, filled) * g).sum()}, x), theirs = torch::autograd::grad({(among * g).sum()}, x);
-    for (size_t i = 0; i < 3; ++i) EXPECT_LT((ours[i] - theirs[i]).abs().max().item<double>(), 1e-5) << dropout << " input " << i;
+    const auto ours = torch::autograd::grad({(alone.index_select(0, filled) * g).sum()}, x),
+               theirs = torch::autograd::grad({(among * g).sum()}, x);
+    for (size_t i = 0; i < 3; ++i)
+      EXPECT_LT((ours[i] - theirs[i]).abs().max().item<double>(), 1e-5) << dropout << " input " << i;
   }
-  EXPECT_NE(testing::error_of([&] { sequence_attention(x[0], x[1], x[2], {.heads = kHeads, .kv_heads = kHeads, .first_only = true, .causal = true}, kOffsets); })
-                .find("neither is causal"),
+  EXPECT_NE(testing::error_of([&] {
+              sequence_attention(x[0], x[1], x[2],
+                                 {.heads = kHeads, .kv_heads = kHeads, .first_only = true, .causal = true}, kOffsets);
+            }).find("neither is causal"),
             std::string::npos);
 }
 
@@ -116,7 +129,8 @@ TEST(AttentionTest, NotANumberIsNotHidden) {
 }
 
 /// Causal attention of heads that share keys, with rotary positions and a window, as the definitions say.
-torch::Tensor causal_reference(const std::vector<torch::Tensor>& x, const SequenceAttentionShape& shape, const RotaryAngles& angles) {
+torch::Tensor causal_reference(const std::vector<torch::Tensor>& x, const SequenceAttentionShape& shape,
+                               const RotaryAngles& angles) {
   const int64_t width = x[0].size(1) / shape.heads, sharing = shape.heads / shape.kv_heads;
   const auto turned = [&](const torch::Tensor& t) {
     if (!angles.cosines.defined()) return t;
@@ -133,9 +147,13 @@ torch::Tensor causal_reference(const std::vector<torch::Tensor>& x, const Sequen
     if (shape.window > 0) hidden = hidden | (distance >= shape.window);
     std::vector<torch::Tensor> heads;
     for (int64_t h = 0; h < shape.heads; ++h) {
-      const auto part = [&](const torch::Tensor& t, int64_t head) { return t.slice(0, kOffsets[s], kOffsets[s + 1]).narrow(1, head * width, width); };
+      const auto part = [&](const torch::Tensor& t, int64_t head) {
+        return t.slice(0, kOffsets[s], kOffsets[s + 1]).narrow(1, head * width, width);
+      };
       const torch::Tensor scores = shape.scale * part(q, h).matmul(part(k, h / sharing).t());
-      heads.push_back(scores.masked_fill(hidden, -std::numeric_limits<double>::infinity()).softmax(1).matmul(part(x[2], h / sharing)));
+      heads.push_back(scores.masked_fill(hidden, -std::numeric_limits<double>::infinity())
+                          .softmax(1)
+                          .matmul(part(x[2], h / sharing)));
     }
     sequences.push_back(torch::cat(heads, 1));
   }
@@ -153,13 +171,17 @@ TEST(AttentionTest, CausalWithSharedKeysRotaryPositionsAndAWindow) {
         x.push_back(torch::randn({kOffsets.back(), heads * kWidth}).set_requires_grad(true));
         wide.push_back(x.back().detach().to(torch::kFloat64).set_requires_grad(true));
       }
-      const auto with = [&](torch::Dtype type) { return turns ? RotaryAngles{angle.cos().to(type), angle.sin().to(type)} : RotaryAngles{}; };
+      const auto with = [&](torch::Dtype type) {
+        return turns ? RotaryAngles{angle.cos().to(type), angle.sin().to(type)} : RotaryAngles{};
+      };
       const torch::Tensor out = sequence_attention(x[0], x[1], x[2], shape, kOffsets, with(torch::kFloat32));
       const torch::Tensor expected = causal_reference(wide, shape, with(torch::kFloat64));
       EXPECT_LT((out - expected).abs().max().item<double>(), 2e-5) << window << turns;
       const torch::Tensor g = torch::randn_like(out);
-      const auto ours = torch::autograd::grad({(out * g).sum()}, x), theirs = torch::autograd::grad({(expected * g).sum()}, wide);
-      for (size_t i = 0; i < 3; ++i) EXPECT_LT((ours[i] - theirs[i]).abs().max().item<double>(), 5e-5) << window << turns << " input " << i;
+      const auto ours = torch::autograd::grad({(out * g).sum()}, x),
+                 theirs = torch::autograd::grad({(expected * g).sum()}, wide);
+      for (size_t i = 0; i < 3; ++i)
+        EXPECT_LT((ours[i] - theirs[i]).abs().max().item<double>(), 5e-5) << window << turns << " input " << i;
     }
 }
 
@@ -171,9 +193,12 @@ torch::Tensor windowed_reference(const std::vector<torch::Tensor>& x, int64_t wi
     const torch::Tensor hidden = (cells.unsqueeze(1) - cells).abs() >= window;
     std::vector<torch::Tensor> heads;
     for (int64_t h = 0; h < kHeads; ++h) {
-      const auto part = [&](const torch::Tensor& t) { return t.slice(0, kOffsets[s], kOffsets[s + 1]).narrow(1, h * kWidth, kWidth); };
+      const auto part = [&](const torch::Tensor& t) {
+        return t.slice(0, kOffsets[s], kOffsets[s + 1]).narrow(1, h * kWidth, kWidth);
+      };
       const torch::Tensor scores = part(x[0]).matmul(part(x[1]).t()) / std::sqrt(static_cast<double>(kWidth));
-      heads.push_back(scores.masked_fill(hidden, -std::numeric_limits<double>::infinity()).softmax(1).matmul(part(x[2])));
+      heads.push_back(
+          scores.masked_fill(hidden, -std::numeric_limits<double>::infinity()).softmax(1).matmul(part(x[2])));
     }
     sequences.push_back(torch::cat(heads, 1));
   }
@@ -181,25 +206,33 @@ torch::Tensor windowed_reference(const std::vector<torch::Tensor>& x, int64_t wi
 }
 
 TEST(AttentionTest, AWindowOnBothSides) {
-  const torch::Tensor starts = torch::tensor(std::vector<int64_t>{0, 1, 18, 34}), filled = torch::tensor(std::vector<int64_t>{0, 1, 2, 4});
+  const torch::Tensor starts = torch::tensor(std::vector<int64_t>{0, 1, 18, 34}),
+                      filled = torch::tensor(std::vector<int64_t>{0, 1, 2, 4});
   for (const int64_t window : {1, 2, 5, 16, 17, 70, 71}) {
     const auto x = random_inputs();
     std::vector<torch::Tensor> wide;
     for (const auto& t : x) wide.push_back(t.detach().to(torch::kFloat64).set_requires_grad(true));
     SequenceAttentionShape shape{.heads = kHeads, .kv_heads = kHeads, .window = window};
-    const torch::Tensor out = sequence_attention(x[0], x[1], x[2], shape, kOffsets), expected = windowed_reference(wide, window);
+    const torch::Tensor out = sequence_attention(x[0], x[1], x[2], shape, kOffsets),
+                        expected = windowed_reference(wide, window);
     EXPECT_LT((out - expected).abs().max().item<double>(), 2e-5) << window;
     const torch::Tensor g = torch::randn_like(out);
-    const auto ours = torch::autograd::grad({(out * g).sum()}, x), theirs = torch::autograd::grad({(expected * g).sum()}, wide, {}, /*retain_graph=*/true);
-    for (size_t i = 0; i < 3; ++i) EXPECT_LT((ours[i] - theirs[i]).abs().max().item<double>(), 5e-5) << window << " input " << i;
+    const auto ours = torch::autograd::grad({(out * g).sum()}, x),
+               theirs = torch::autograd::grad({(expected * g).sum()}, wide, {}, /*retain_graph=*/true);
+    for (size_t i = 0; i < 3; ++i)
+      EXPECT_LT((ours[i] - theirs[i]).abs().max().item<double>(), 5e-5) << window << " input " << i;
     // First tokens alone: keys that they do not see get no gradient.
     shape.first_only = true;
-    const torch::Tensor queries = torch::zeros({5, kHeads * kWidth}).index_copy(0, filled, x[0].index_select(0, starts));
-    const torch::Tensor alone = sequence_attention(queries, x[1], x[2], shape, kOffsets).index_select(0, filled), among = expected.index_select(0, starts);
+    const torch::Tensor queries =
+        torch::zeros({5, kHeads * kWidth}).index_copy(0, filled, x[0].index_select(0, starts));
+    const torch::Tensor alone = sequence_attention(queries, x[1], x[2], shape, kOffsets).index_select(0, filled),
+                        among = expected.index_select(0, starts);
     EXPECT_LT((alone - among).abs().max().item<double>(), 2e-5) << window;
     const torch::Tensor h = torch::randn_like(alone);
-    const auto firsts = torch::autograd::grad({(alone * h).sum()}, x), all = torch::autograd::grad({(among * h).sum()}, wide);
-    for (size_t i = 0; i < 3; ++i) EXPECT_LT((firsts[i] - all[i]).abs().max().item<double>(), 5e-5) << window << " input " << i;
+    const auto firsts = torch::autograd::grad({(alone * h).sum()}, x),
+               all = torch::autograd::grad({(among * h).sum()}, wide);
+    for (size_t i = 0; i < 3; ++i)
+      EXPECT_LT((firsts[i] - all[i]).abs().max().item<double>(), 5e-5) << window << " input " << i;
   }
 }
 
@@ -210,7 +243,8 @@ TEST(AttentionTest, ATokenDoesNotSeeTheFuture) {
   const torch::NoGradGuard no_grad;
   const torch::Tensor before = sequence_attention(x[0], x[1], x[2], shape, kOffsets).clone();
   for (const auto& t : x) t.narrow(0, 70, 35).fill_(1e30);
-  EXPECT_TRUE(torch::equal(sequence_attention(x[0], x[1], x[2], shape, kOffsets).narrow(0, 0, 70), before.narrow(0, 0, 70)));
+  EXPECT_TRUE(
+      torch::equal(sequence_attention(x[0], x[1], x[2], shape, kOffsets).narrow(0, 0, 70), before.narrow(0, 0, 70)));
 }
 
 }  // namespace

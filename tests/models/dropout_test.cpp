@@ -8,7 +8,8 @@ namespace {
 
 TEST(DropoutTest, KeepsTheRightShareScaledAndPassesGradientsThroughTheSameMask) {
   torch::manual_seed(1);
-  const torch::Tensor x = torch::ones({400, 300}).set_requires_grad(true), residual = torch::full({400, 300}, 2.0F).set_requires_grad(true);
+  const torch::Tensor x = torch::ones({400, 300}).set_requires_grad(true),
+                      residual = torch::full({400, 300}, 2.0F).set_requires_grad(true);
   const torch::Tensor y = dropout_add(x, residual, 0.2);
   const torch::Tensor kept = y.detach() > 2;
   EXPECT_NEAR(kept.to(torch::kFloat64).mean().item<double>(), 0.8, 0.005);

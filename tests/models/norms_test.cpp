@@ -16,7 +16,8 @@ struct Case {
 /// `width` 37: rows that fill no whole register.
 Case make_case(int64_t width) {
   torch::manual_seed(width);
-  return {torch::randn({50, width}).set_requires_grad(true), torch::randn({50, width}).set_requires_grad(true), torch::randn({width}), torch::randn({width})};
+  return {torch::randn({50, width}).set_requires_grad(true), torch::randn({50, width}).set_requires_grad(true),
+          torch::randn({width}), torch::randn({width})};
 }
 
 torch::Tensor in_float64(const Case& c, const torch::Tensor& mask) {
@@ -52,10 +53,15 @@ TEST(NormOfSumTest, DropsWhatDropoutAddDrops) {
 TEST(NormOfSumTest, TrainedWeightsAndOtherPrecisionsGetTheirGradients) {
   Case c = make_case(16);
   c.weight.set_requires_grad(true);
-  const auto gradient = torch::autograd::grad({norm_of_sum(c.x, c.residual, c.weight, c.bias, 1e-12, 0.0).sin().sum()}, {c.weight})[0];
+  const auto gradient =
+      torch::autograd::grad({norm_of_sum(c.x, c.residual, c.weight, c.bias, 1e-12, 0.0).sin().sum()}, {c.weight})[0];
   EXPECT_GT(gradient.abs().sum().item<double>(), 0);
   const torch::Tensor wide = torch::randn({4, 16}, torch::kFloat64), one = torch::ones({16}, torch::kFloat64);
-  EXPECT_LT((norm_of_sum(wide, wide, one, one, 1e-12, 0.0) - at::layer_norm(2 * wide, {16}, one, one, 1e-12)).abs().max().item<double>(), 1e-12);
+  EXPECT_LT((norm_of_sum(wide, wide, one, one, 1e-12, 0.0) - at::layer_norm(2 * wide, {16}, one, one, 1e-12))
+                .abs()
+                .max()
+                .item<double>(),
+            1e-12);
 }
 
 TEST(RmsNormTest, ValuesAndGradientsAreThoseOfTheFormula) {
@@ -65,7 +71,8 @@ TEST(RmsNormTest, ValuesAndGradientsAreThoseOfTheFormula) {
     const torch::Tensor expected = wide * (wide.square().mean(-1, true) + 1e-5).rsqrt() * c.weight.to(torch::kFloat64);
     const torch::Tensor y = rms_norm(c.x, c.weight, 1e-5), along = torch::arange(y.numel()).cos().view_as(y);
     EXPECT_LT((y - expected).abs().max().item<double>(), 1e-5);
-    const auto ours = torch::autograd::grad({(y * along).sum()}, {c.x}), theirs = torch::autograd::grad({(expected * along).sum()}, {c.x});
+    const auto ours = torch::autograd::grad({(y * along).sum()}, {c.x}),
+               theirs = torch::autograd::grad({(expected * along).sum()}, {c.x});
     EXPECT_LT((ours[0] - theirs[0]).abs().max().item<double>(), 1e-5);
   }
 }

@@ -23,22 +23,27 @@ struct Case {
 const std::vector<Case> kCases{{1, 8, 5}, {33, 16, 1037}, {70, 24, 200'000}};
 
 torch::Tensor reference(const torch::Tensor& states, const torch::Tensor& weight, const torch::Tensor& labels) {
-  return torch::nn::functional::cross_entropy(states.matmul(weight.t()), labels, torch::nn::functional::CrossEntropyFuncOptions().reduction(torch::kSum));
+  return torch::nn::functional::cross_entropy(states.matmul(weight.t()), labels,
+                                              torch::nn::functional::CrossEntropyFuncOptions().reduction(torch::kSum));
 }
 
 TEST(OutputLossTest, ValueAndGradientAreThoseOfAllLogits) {
   for (const auto& [tokens, width, vocabulary] : kCases) {
     torch::manual_seed(1);
-    const torch::Tensor states = torch::randn({tokens, width}).set_requires_grad(true), weight = torch::randn({vocabulary, width});
+    const torch::Tensor states = torch::randn({tokens, width}).set_requires_grad(true),
+                        weight = torch::randn({vocabulary, width});
     const torch::Tensor labels = torch::randint(vocabulary, {tokens}, torch::kInt64);
-    const torch::Tensor wide = states.detach().to(torch::kFloat64).set_requires_grad(true), expected = reference(wide, weight.to(torch::kFloat64), labels);
+    const torch::Tensor wide = states.detach().to(torch::kFloat64).set_requires_grad(true),
+                        expected = reference(wide, weight.to(torch::kFloat64), labels);
     ASSERT_TRUE(can_fuse_output_loss(weight));
     const torch::Tensor loss = output_loss_sum(states, {weight, {}}, vocabulary, labels);
     EXPECT_NEAR(loss.item<double>(), expected.item<double>(), 1e-6 * expected.item<double>());
-    const torch::Tensor ours = torch::autograd::grad({3 * loss}, {states})[0], theirs = torch::autograd::grad({3 * expected}, {wide})[0];
+    const torch::Tensor ours = torch::autograd::grad({3 * loss}, {states})[0],
+                        theirs = torch::autograd::grad({3 * expected}, {wide})[0];
     EXPECT_LT((ours - theirs).abs().max().item<double>(), 1e-5 * theirs.abs().max().item<double>());
     const torch::NoGradGuard no_grad;
-    EXPECT_NEAR(output_loss_sum(states, {weight, {}}, vocabulary, labels).item<double>(), expected.item<double>(), 1e-6 * expected.item<double>());
+    EXPECT_NEAR(output_loss_sum(states, {weight, {}}, vocabulary, labels).item<double>(), expected.item<double>(),
+                1e-6 * expected.item<double>());
   }
 }
 
@@ -47,7 +52,8 @@ TEST(OutputLossTest, UnderAutocastTheOperandsAreRounded) {
   const torch::Tensor states = torch::randn({70, 64}).set_requires_grad(true), weight = torch::randn({4096, 64});
   const torch::Tensor labels = torch::randint(4096, {70}, torch::kInt64);
   const auto rounded = [](const torch::Tensor& x) { return x.detach().to(torch::kBFloat16).to(torch::kFloat64); };
-  const torch::Tensor wide = rounded(states).set_requires_grad(true), expected = reference(wide, rounded(weight), labels);
+  const torch::Tensor wide = rounded(states).set_requires_grad(true),
+                      expected = reference(wide, rounded(weight), labels);
   const torch::Tensor theirs = torch::autograd::grad({expected}, {wide})[0];
   const Autocast autocast(torch::kCPU, true);
   AutocastCopy copy;
@@ -71,20 +77,23 @@ TEST(OutputLossTest, NothingToPredictIsZeroAndNotANumberIsNotHidden) {
 TEST(OutputLossTest, TokensWithoutALabelTakeNoPart) {
   torch::manual_seed(4);
   const torch::Tensor states = torch::randn({5, 8}).set_requires_grad(true), weight = torch::randn({50, 8});
-  const torch::Tensor labels = torch::tensor(std::vector<int64_t>{3, kIgnored, 49, kIgnored, 0}), kept = torch::tensor({0, 2, 4});
+  const torch::Tensor labels = torch::tensor(std::vector<int64_t>{3, kIgnored, 49, kIgnored, 0}),
+                      kept = torch::tensor({0, 2, 4});
   const torch::Tensor loss = output_loss_sum(states, {weight, {}}, 50, labels);
   const torch::Tensor alone = states.detach().index_select(0, kept).set_requires_grad(true);
   const torch::Tensor expected = reference(alone, weight, labels.index_select(0, kept));
   EXPECT_NEAR(loss.item<double>(), expected.item<double>(), 1e-6 * expected.item<double>());
-  const torch::Tensor ours = torch::autograd::grad({loss}, {states})[0], theirs = torch::autograd::grad({expected}, {alone})[0];
+  const torch::Tensor ours = torch::autograd::grad({loss}, {states})[0],
+                      theirs = torch::autograd::grad({expected}, {alone})[0];
   EXPECT_LT((ours.index_select(0, kept) - theirs).abs().max().item<double>(), 1e-5);
   EXPECT_EQ(ours.index_select(0, torch::tensor({1, 3})).abs().max().item<float>(), 0.0F);
 }
 
 TEST(OutputLossTest, LabelsBeyondTheVocabularyAreSaid) {
   const torch::Tensor weight = torch::randn({50, 8});
-  EXPECT_NE(testing::error_of([&] { output_loss_sum(torch::randn({1, 8}), {weight, {}}, 50, torch::full({1}, 50, torch::kInt64)); })
-                .find("token 50 is beyond the model's vocabulary of 50"),
+  EXPECT_NE(testing::error_of([&] {
+              output_loss_sum(torch::randn({1, 8}), {weight, {}}, 50, torch::full({1}, 50, torch::kInt64));
+            }).find("token 50 is beyond the model's vocabulary of 50"),
             std::string::npos);
 }
 

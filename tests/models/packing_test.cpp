@@ -12,11 +12,13 @@ TEST(PackingTest, PackedAttentionEqualsPaddedAttentionPerSequence) {
   torch::manual_seed(1);
   const torch::Tensor mask = torch::tensor({{1, 1, 1, 1, 1}, {1, 1, 0, 0, 0}, {1, 1, 1, 0, 0}}, torch::kInt64);
   const auto x = torch::randn({3, 5, 8}, torch::kFloat64);
-  const auto q = torch::randn({8, 8}, torch::kFloat64), k = torch::randn({8, 8}, torch::kFloat64), v = torch::randn({8, 8}, torch::kFloat64);
+  const auto q = torch::randn({8, 8}, torch::kFloat64), k = torch::randn({8, 8}, torch::kFloat64),
+             v = torch::randn({8, 8}, torch::kFloat64);
   const Packing packing(mask, 3, 5, torch::kCPU);
   const torch::Tensor packed = packing.pack(x);
   ASSERT_EQ(packed.size(0), 10);
-  const torch::Tensor ours = packing.unpack(packed_attention(packed.matmul(q), packed.matmul(k), packed.matmul(v), 2, packing, 0.0));
+  const torch::Tensor ours =
+      packing.unpack(packed_attention(packed.matmul(q), packed.matmul(k), packed.matmul(v), 2, packing, 0.0));
   // Oracle: softmax(q k^T / sqrt d) v, one sequence and head at a time.
   for (int64_t b = 0; b < 3; ++b) {
     const int64_t n = mask[b].sum().item<int64_t>();
@@ -35,11 +37,13 @@ TEST(PackingTest, PackedAttentionEqualsPaddedAttentionPerSequence) {
 TEST(PackingTest, FirstTokensAloneGetWhatTheyGetAmongTheOthers) {
   torch::manual_seed(4);
   for (const bool pads : {true, false}) {
-    const torch::Tensor mask = pads ? torch::tensor({{1, 1, 1, 1, 1}, {1, 0, 0, 0, 0}, {1, 1, 1, 0, 0}}, torch::kInt64) : torch::Tensor();
+    const torch::Tensor mask =
+        pads ? torch::tensor({{1, 1, 1, 1, 1}, {1, 0, 0, 0, 0}, {1, 1, 1, 0, 0}}, torch::kInt64) : torch::Tensor();
     const Packing packing(mask, 3, 5, torch::kCPU);
     EXPECT_TRUE(packing.has_first_tokens());
     for (const auto dtype : {torch::kFloat64, torch::kFloat32}) {  // LibTorch's attention and ours
-      const torch::Tensor x = packing.pack(torch::randn({3, 5, 8}, dtype)), k = torch::randn_like(x), v = torch::randn_like(x);
+      const torch::Tensor x = packing.pack(torch::randn({3, 5, 8}, dtype)), k = torch::randn_like(x),
+                          v = torch::randn_like(x);
       const torch::Tensor among = packing.first_tokens(packed_attention(x, k, v, 2, packing, 0.0));
       const torch::Tensor alone = packed_attention(packing.first_tokens(x), k, v, 2, packing, 0.0, /*first_only=*/true);
       EXPECT_LT((alone - among).abs().max().item<double>(), 1e-6) << pads << dtype;
@@ -49,7 +53,9 @@ TEST(PackingTest, FirstTokensAloneGetWhatTheyGetAmongTheOthers) {
 }
 
 TEST(PackingTest, GapsAreSeenWhereTokensStandApart) {
-  const auto of = [](std::vector<int64_t> cells) { return Packing(torch::tensor(cells).view({2, 3}), 2, 3, torch::kCPU).has_no_gaps(); };
+  const auto of = [](std::vector<int64_t> cells) {
+    return Packing(torch::tensor(cells).view({2, 3}), 2, 3, torch::kCPU).has_no_gaps();
+  };
   EXPECT_TRUE(of({1, 1, 1, 1, 1, 1}) && of({1, 1, 0, 0, 1, 1}) && of({0, 1, 0, 0, 0, 0}));
   EXPECT_FALSE(of({1, 1, 1, 1, 0, 1}));
   EXPECT_TRUE(Packing({}, 2, 3, torch::kCPU).has_no_gaps());
@@ -59,7 +65,8 @@ TEST(PackingTest, LongSequencesWithDropoutKeepTheMeanAndPassGradientsThroughTheS
   const torch::Tensor mask = (torch::arange(40).unsqueeze(0) < torch::tensor({{40}, {25}})).to(torch::kInt64);
   const Packing packing(mask, 2, 40, torch::kCPU);
   torch::manual_seed(2);
-  const torch::Tensor q = torch::randn({65, 8}), k = torch::randn({65, 8}), v = torch::randn({65, 8}).set_requires_grad(true);
+  const torch::Tensor q = torch::randn({65, 8}), k = torch::randn({65, 8}),
+                      v = torch::randn({65, 8}).set_requires_grad(true);
   const auto run = [&](uint64_t seed, double dropout) {
     torch::manual_seed(seed);
     return packed_attention(q, k, v, 2, packing, dropout);
@@ -84,7 +91,8 @@ TEST(PackingTest, UnderAutocastRowsComeInMultiplesOf32AndSpareOnesChangeNothing)
   const auto run = [&] {
     const Packing packing(mask, 2, 40, torch::kCPU);
     const torch::Tensor packed = packing.pack(x);
-    const torch::Tensor out = packing.unpack(packed_attention(packed, packed.sin(), packed.cos(), 2, packing, 0.0) + packed);
+    const torch::Tensor out =
+        packing.unpack(packed_attention(packed, packed.sin(), packed.cos(), 2, packing, 0.0) + packed);
     return std::tuple(packed.size(0), out.detach(), torch::autograd::grad({(out * g).sum()}, {x})[0]);
   };
   const auto [rows, out, gradient] = run();
@@ -108,7 +116,8 @@ TEST(PackingTest, UnderAutocastRowsWithoutPaddingAreRoundedUpToo) {
   torch::manual_seed(6);
   const torch::Tensor x = torch::randn({3, 7, 8}), mask = torch::ones({3, 7}, torch::kInt64);
   const Autocast autocast(torch::kCPU, true);
-  const Packing packing(mask, 3, 7, torch::kCPU), whole(torch::ones({4, 8}, torch::kInt64), 4, 8, torch::kCPU), bare({}, 3, 7, torch::kCPU);
+  const Packing packing(mask, 3, 7, torch::kCPU), whole(torch::ones({4, 8}, torch::kInt64), 4, 8, torch::kCPU),
+      bare({}, 3, 7, torch::kCPU);
   const torch::Tensor packed = packing.pack(x);
   EXPECT_EQ(packed.size(0), 32);
   EXPECT_FALSE(packing.attention_mask().defined());

@@ -20,12 +20,15 @@ std::vector<Projection> make_projections(bool every_bias = true) {
   torch::manual_seed(4);
   std::vector<Projection> out;
   for (const int64_t rows : {6, 4, 3})
-    out.emplace_back(cat("p", rows, ".weight"), torch::randn({rows, 6}), every_bias || rows != 3 ? torch::randn({rows}) : torch::Tensor());
+    out.emplace_back(cat("p", rows, ".weight"), torch::randn({rows, 6}),
+                     every_bias || rows != 3 ? torch::randn({rows}) : torch::Tensor());
   return out;
 }
 
 void adapt(Projection& projection, double dropout) {
-  FactorChain chain(std::vector<Factor>{{.name = "a", .value = torch::randn({2, 6})}, {.name = "b", .value = torch::randn({projection->weight().size(0), 2})}}, 0.5);
+  FactorChain chain(std::vector<Factor>{{.name = "a", .value = torch::randn({2, 6})},
+                                        {.name = "b", .value = torch::randn({projection->weight().size(0), 2})}},
+                    0.5);
   projection->site("role").attach(std::make_shared<ChainAdapter>(chain, dropout));
 }
 
@@ -95,7 +98,9 @@ TEST(ProjectionTest, AnActivationInsideTheLayerIsTheOneBeforeIt) {
   adapt(projection, 0.0);
   for (const char* name : {"gelu", "gelu_new", "relu"}) {
     const torch::Tensor x = torch::randn({3, 7, 6}).set_requires_grad(true);
-    const auto gradients = [&](const torch::Tensor& y) { return torch::autograd::grad({y.sin().sum()}, {x, projection->parameters()[2]}); };
+    const auto gradients = [&](const torch::Tensor& y) {
+      return torch::autograd::grad({y.sin().sum()}, {x, projection->parameters()[2]});
+    };
     const torch::Tensor ours = projection->of_activated(x, name), theirs = projection(activate(x, name));
     EXPECT_TRUE(at::allclose(ours, theirs, 1e-5, 1e-6)) << name;
     const auto a = gradients(ours), b = gradients(theirs);
@@ -110,7 +115,8 @@ TEST(ActivationTest, AGateInOnePassIsTheProductOfTheTwo) {
     const auto parts = joined.to(torch::kFloat64).split(width, 1);
     const torch::Tensor ours = activate_gate(joined, "silu"), theirs = at::silu(parts[0]) * parts[1];
     EXPECT_LT((ours - theirs).abs().max().item<double>(), 1e-5);
-    const auto a = torch::autograd::grad({ours.sin().sum()}, {joined}), b = torch::autograd::grad({theirs.sin().sum()}, {joined});
+    const auto a = torch::autograd::grad({ours.sin().sum()}, {joined}),
+               b = torch::autograd::grad({theirs.sin().sum()}, {joined});
     EXPECT_LT((a[0] - b[0]).abs().max().item<double>(), 1e-4);
   }
 }
@@ -131,7 +137,8 @@ void expect_gated(const Projection& projection, bool bfloat16, double tolerance)
   };
   const auto ours = run(true), theirs = run(false);
   for (size_t i = 0; i < ours.size(); ++i)
-    EXPECT_LT((ours[i] - theirs[i]).norm().item<double>(), tolerance * theirs[i].norm().item<double>()) << i << " of " << inputs.size();
+    EXPECT_LT((ours[i] - theirs[i]).norm().item<double>(), tolerance * theirs[i].norm().item<double>())
+        << i << " of " << inputs.size();
 }
 
 TEST(ProjectionTest, AGateInsideTheLayerIsTheOneBeforeIt) {
@@ -168,7 +175,8 @@ struct StoredProjections {
     return file;
   }
   bool all_in(const torch::Tensor& memory) const {
-    return std::all_of(projections.begin(), projections.end(), [&](const Projection& p) { return p->weight().is_alias_of(memory); });
+    return std::all_of(projections.begin(), projections.end(),
+                       [&](const Projection& p) { return p->weight().is_alias_of(memory); });
   }
   TorchScriptArchive archive;
   std::vector<torch::Tensor> owners;

@@ -41,7 +41,8 @@ void expect_near(const Doubles& found, const Doubles& expected, double tolerance
 
 TEST(Biases, AreTheRidgeSolution) {
   const auto& expected = golden()["biases"];
-  const RatingsModel model = fit_biases(golden_ratings(), {.row_penalty = expected["row_penalty"], .col_penalty = expected["col_penalty"]});
+  const RatingsModel model =
+      fit_biases(golden_ratings(), {.row_penalty = expected["row_penalty"], .col_penalty = expected["col_penalty"]});
   EXPECT_NEAR(model.mean, expected["mean"].get<double>(), 1e-12);
   expect_near(model.row_bias, expected["row"].get<Doubles>(), 1e-8);
   expect_near(model.col_bias, expected["col"].get<Doubles>(), 1e-8);
@@ -51,7 +52,9 @@ TEST(Biases, EstimatedPenaltiesAreNoiseOverBiasVariance) {
   // 200 x 200, all observed: spread of the biases 0.5 and 0.25, of the noise 1: penalties 4 and 16.
   Ratings r;
   uint64_t state = 1;
-  const auto uniform = [&] { return static_cast<double>((state = state * 6364136223846793005ULL + 1442695040888963407ULL) >> 40) / 16777216.0; };
+  const auto uniform = [&] {
+    return static_cast<double>((state = state * 6364136223846793005ULL + 1442695040888963407ULL) >> 40) / 16777216.0;
+  };
   const auto normal = [&] {
     double sum = -6;
     for (int i = 0; i < 12; ++i) sum += uniform();
@@ -122,7 +125,8 @@ TEST(CrossValidation, FoldsGridAndScoresEqualNumPy) {
     for (const auto& penalty : grid["regularization"]) config.grid.push_back({"als", rank, 2, penalty.get<double>()});
   const Ratings all = golden_ratings();
   const auto folds = k_folds(all.size(), config.folds, config.seed);
-  for (size_t f = 0; f < folds.size(); ++f) EXPECT_EQ(folds[f].held_out, grid["folds"][f]["held_out"].get<std::vector<int64_t>>());
+  for (size_t f = 0; f < folds.size(); ++f)
+    EXPECT_EQ(folds[f].held_out, grid["folds"][f]["held_out"].get<std::vector<int64_t>>());
   const auto scores = cross_validate(config, all, {});
   ASSERT_EQ(scores.size(), grid["folds"].size());
   for (size_t f = 0; f < scores.size(); ++f) {
@@ -134,7 +138,8 @@ TEST(CrossValidation, FoldsGridAndScoresEqualNumPy) {
   }
   const RatingsOutcome outcome = choose_ratings_model(config, all.subset(folds[0].train), std::nullopt, {});
   for (size_t c = 0; c < outcome.candidates.size(); ++c)
-    EXPECT_NEAR(outcome.candidates[c]["rmse"].get<double>(), grid["folds"][0]["tried"][c]["rmse"].get<double>(), 1e-4) << c;
+    EXPECT_NEAR(outcome.candidates[c]["rmse"].get<double>(), grid["folds"][0]["tried"][c]["rmse"].get<double>(), 1e-4)
+        << c;
 }
 
 class PartsTest : public ::testing::Test {
@@ -201,7 +206,10 @@ TEST(Choice, KeepsTheBiasesWhenLowRankAddsNothing) {
   // Biases and noise alone.
   Ratings r;
   uint64_t state = 7;
-  const auto noise = [&] { return static_cast<double>((state = state * 6364136223846793005ULL + 1442695040888963407ULL) >> 40) / 16777216.0 - 0.5; };
+  const auto noise = [&] {
+    return static_cast<double>((state = state * 6364136223846793005ULL + 1442695040888963407ULL) >> 40) / 16777216.0 -
+           0.5;
+  };
   for (int i = 0; i < 40; ++i)
     for (int j = 0; j < 30; ++j) {
       r.row.push_back(r.rows.add(std::to_string(i)));
@@ -365,7 +373,8 @@ TEST(RatingsFile, GivesTheModelBack) {
     const std::string before = read_file(folder / file);
     std::vector<SafeTensorView> views;
     const auto all = SafeTensorsFile::read(folder / file);
-    for (const auto& [name, info] : all.tensors()) views.push_back(name == other.name ? other : SafeTensorView{name, info.dtype, info.shape, all.data(name)});
+    for (const auto& [name, info] : all.tensors())
+      views.push_back(name == other.name ? other : SafeTensorView{name, info.dtype, info.shape, all.data(name)});
     write_safetensors(folder / file, views, all.metadata());
     std::string message = "no error";
     try {
@@ -380,14 +389,20 @@ TEST(RatingsFile, GivesTheModelBack) {
     return SafeTensorView{name, dtype, std::move(shape), std::as_bytes(std::span(values))};
   };
   const std::vector<double> none;
-  EXPECT_NE(error_with("adapter.safetensors", tensor("B", "F64", {0}, none)).find("'B' has 1 dimensions, expected 2"), std::string::npos);
-  EXPECT_NE(error_with("adapter.safetensors", tensor("B", "F64", {0, int64_t{1} << 61}, none)).find("rank"), std::string::npos);
+  EXPECT_NE(error_with("adapter.safetensors", tensor("B", "F64", {0}, none)).find("'B' has 1 dimensions, expected 2"),
+            std::string::npos);
+  EXPECT_NE(error_with("adapter.safetensors", tensor("B", "F64", {0, int64_t{1} << 61}, none)).find("rank"),
+            std::string::npos);
   std::vector<int64_t> begin = back.seen.begin;
   begin.back() = -1;
-  EXPECT_NE(error_with("seen.safetensors", tensor("begin", "I64", {static_cast<int64_t>(begin.size())}, begin)).find("does not rise"), std::string::npos);
+  EXPECT_NE(error_with("seen.safetensors", tensor("begin", "I64", {static_cast<int64_t>(begin.size())}, begin))
+                .find("does not rise"),
+            std::string::npos);
   std::vector<int32_t> beyond = back.seen.other;
   beyond[0] = static_cast<int32_t>(model.cols);
-  EXPECT_NE(error_with("seen.safetensors", tensor("col", "I32", {static_cast<int64_t>(beyond.size())}, beyond)).find("beyond the"), std::string::npos);
+  EXPECT_NE(error_with("seen.safetensors", tensor("col", "I32", {static_cast<int64_t>(beyond.size())}, beyond))
+                .find("beyond the"),
+            std::string::npos);
   fs::remove(folder / "cols.txt");
   EXPECT_THROW(load_ratings_model(folder.path()), Error);
 }

@@ -28,7 +28,8 @@ class RatingsReaderTest : public ::testing::Test {
     }
     return out.str();
   }
-  std::string text(const std::string& content, const RatingsFormat& format = {}, const std::string& name = "r.csv") const {
+  std::string text(const std::string& content, const RatingsFormat& format = {},
+                   const std::string& name = "r.csv") const {
     return entries(read(name, content, format));
   }
   std::string error(const std::string& name, const std::string& content, const RatingsFormat& format = {}) const {
@@ -43,8 +44,10 @@ class RatingsReaderTest : public ::testing::Test {
 };
 
 template <class T>
-std::string npy(const std::string& descr, const std::string& shape, const std::vector<T>& values, bool fortran = false) {
-  std::string header = "{'descr': '" + descr + "', 'fortran_order': " + (fortran ? "True" : "False") + ", 'shape': " + shape + ", }";
+std::string npy(const std::string& descr, const std::string& shape, const std::vector<T>& values,
+                bool fortran = false) {
+  std::string header =
+      "{'descr': '" + descr + "', 'fortran_order': " + (fortran ? "True" : "False") + ", 'shape': " + shape + ", }";
   header.append(63 - (header.size() + 10) % 64, ' ');
   header += '\n';
   std::string out("\x93NUMPY\x01\x00", 8);
@@ -58,8 +61,10 @@ std::string npy(const std::string& descr, const std::string& shape, const std::v
 TEST_F(RatingsReaderTest, ReadsMovieLensFilesAsTheyCome) {
   EXPECT_EQ(text("userId,movieId,rating,timestamp\n1,31,2.5,1260759144\n1,1029,3.0,1260759179\n7,31,4,851866703\n"),
             "1,31,2.5@1260759144 1,1029,3@1260759179 7,31,4@851866703");
-  EXPECT_EQ(text("196\t242\t3\t881250949\n186\t302\t3\t891717742\n", {}, "u.data"), "196,242,3@881250949 186,302,3@891717742");
-  EXPECT_EQ(text("1::1193::5::978300760\r\n1::661::3::978302109\r\n", {}, "ratings.dat"), "1,1193,5@978300760 1,661,3@978302109");
+  EXPECT_EQ(text("196\t242\t3\t881250949\n186\t302\t3\t891717742\n", {}, "u.data"),
+            "196,242,3@881250949 186,302,3@891717742");
+  EXPECT_EQ(text("1::1193::5::978300760\r\n1::661::3::978302109\r\n", {}, "ratings.dat"),
+            "1,1193,5@978300760 1,661,3@978302109");
   write("ratings.dat", "1::2::3::4\n");
   EXPECT_EQ(entries(read_ratings(folder_.path(), {})), "1,2,3@4");
 }
@@ -67,8 +72,9 @@ TEST_F(RatingsReaderTest, ReadsMovieLensFilesAsTheyCome) {
 TEST_F(RatingsReaderTest, ReadsAnyDelimitedTriplets) {
   EXPECT_EQ(text("ann,tea,1\nbob,coffee,2.5\nann,coffee,+3\n"), "ann,tea,1 bob,coffee,2.5 ann,coffee,3");
   EXPECT_EQ(text("0 1 4.5\n  2   1\t3e0\n\n", {}, "m.coo"), "0,1,4.5 2,1,3");
-  EXPECT_EQ(text("\"User-ID\";\"ISBN\";\"Book-Rating\"\n\"276725\";\"034545104X\";\"0\"\n\"a;b\";\"say \"\"x\"\"\";\"7\"\n"),
-            "276725,034545104X,0 a;b,say \"x\",7");
+  EXPECT_EQ(
+      text("\"User-ID\";\"ISBN\";\"Book-Rating\"\n\"276725\";\"034545104X\";\"0\"\n\"a;b\";\"say \"\"x\"\"\";\"7\"\n"),
+      "276725,034545104X,0 a;b,say \"x\",7");
   EXPECT_EQ(text("rating,item,user\n5,i1,u1\n"), "u1,i1,5");
   EXPECT_EQ(text("a,b,c,2005-09-06\nd,b,1,1970-01-02 00:00:01\n", {.header = "yes"}), "d,b,1@86401");
 }
@@ -84,7 +90,8 @@ TEST_F(RatingsReaderTest, LeavesOutAndSaysMissingRatings) {
   const Ratings r = read("r.csv", "u,i,r\na,b,nan\nc,b,2\nc,d,\nc,e,NA\n");
   EXPECT_EQ(entries(r), "c,b,2");
   ASSERT_EQ(r.remarks.size(), 1U);
-  EXPECT_NE(r.remarks[0].find("3 ratings are NaN or blank and were left out (first at line 2)"), std::string::npos) << r.remarks[0];
+  EXPECT_NE(r.remarks[0].find("3 ratings are NaN or blank and were left out (first at line 2)"), std::string::npos)
+      << r.remarks[0];
 }
 
 TEST_F(RatingsReaderTest, ReadsDenseTables) {
@@ -203,7 +210,8 @@ TEST_F(RatingsReaderTest, SaysWhatIsWrongWhere) {
        "a.npy: row 0: expected whole numbers as ids, found 0.5 and 1 (a dense matrix of 3 columns? set "
        "completion.format: dense)"},
   };
-  for (const auto& [name, content, format, expected] : cases) EXPECT_EQ(error(name, content, format), expected) << name << ": " << content;
+  for (const auto& [name, content, format, expected] : cases)
+    EXPECT_EQ(error(name, content, format), expected) << name << ": " << content;
   EXPECT_THROW(read_ratings(folder_ / "absent.csv", {}), Error);
 }
 
@@ -307,7 +315,12 @@ TEST_F(RatingsReaderTest, ReadsOtherEncodingsByName) {
                  {.encoding = "latin-1"}),
             "a,caf\xc3\xa9,1")
       << "the mark says UTF-8";
-  EXPECT_EQ(text(std::string("\xff\xfe" "a\0,\0b\0,\0" "1\0\n\0", 14)), "a,b,1") << "the mark says UTF-16";
+  EXPECT_EQ(text(std::string("\xff\xfe"
+                             "a\0,\0b\0,\0"
+                             "1\0\n\0",
+                             14)),
+            "a,b,1")
+      << "the mark says UTF-16";
 }
 
 TEST_F(RatingsReaderTest, TakesOfFourColumnsNoneTwice) {
@@ -347,7 +360,10 @@ TEST_F(RatingsReaderTest, MergesDuplicatesByTheDeclaredRule) {
     Ratings r = read("r.csv", twice);
     merge_duplicates(r, rule, "train");
     EXPECT_EQ(r.remarks.size(), 1U);
-    EXPECT_NE(r.remarks.at(0).find("1 pairs of row and column are rated more than once (2 surplus ratings), e.g. (a, x)"), std::string::npos) << r.remarks[0];
+    EXPECT_NE(
+        r.remarks.at(0).find("1 pairs of row and column are rated more than once (2 surplus ratings), e.g. (a, x)"),
+        std::string::npos)
+        << r.remarks[0];
     return entries(r);
   };
   EXPECT_EQ(merged(Duplicates::last), "a,x,3@30 b,x,5@1") << "the newest, which is not the one that stands last";
@@ -375,7 +391,8 @@ TEST_F(RatingsReaderTest, SaysWhichIdsAreUnknown) {
   EXPECT_EQ(test.row, (std::vector<int32_t>{1, -1, 1}));
   EXPECT_EQ(test.col, (std::vector<int32_t>{0, 1, -1}));
   ASSERT_EQ(test.remarks.size(), 2U);
-  EXPECT_NE(test.remarks[0].find("1 entries of 1 rows that were not trained on (c)"), std::string::npos) << test.remarks[0];
+  EXPECT_NE(test.remarks[0].find("1 entries of 1 rows that were not trained on (c)"), std::string::npos)
+      << test.remarks[0];
 }
 
 TEST_F(RatingsReaderTest, UnitesPartsAndCountsWhatTheyShare) {

@@ -55,8 +55,8 @@ TEST(AxisTest, ExtremeRangesStayFiniteAndOrdered) {
   const double largest = std::numeric_limits<double>::max(), smallest = std::numeric_limits<double>::min();
   for (const bool log : {false, true})
     for (const std::vector<double>& values :
-         {std::vector{log ? smallest : -largest, largest}, std::vector{smallest, 1.0},
-          std::vector{1e-300, 1e300}, std::vector{1.0, 1.0 + 1e-12}}) {
+         {std::vector{log ? smallest : -largest, largest}, std::vector{smallest, 1.0}, std::vector{1e-300, 1e300},
+          std::vector{1.0, 1.0 + 1e-12}}) {
       const Axis axis(values, {.log = log});
       const double a = axis.position(values[0]), b = axis.position(values[1]);
       EXPECT_GE(a, -1e-9);
@@ -74,8 +74,7 @@ TEST(AxisTest, LogarithmicAxisHasADecadePerEqualStep) {
   EXPECT_EQ(labels(axis), (std::vector<std::string>{"1e-12", "1e-9", "1e-6", "0.001", "1"}));
   EXPECT_EQ(labels(Axis(std::vector{1.0, 100.0}, {.log = true})),
             (std::vector<std::string>{"1", "2", "5", "10", "20", "50", "100"}));
-  EXPECT_GE(Axis(std::vector{3.1, 3.9}, {.log = true}).ticks().size(), 3u)
-      << "less than an octave still needs ticks";
+  EXPECT_GE(Axis(std::vector{3.1, 3.9}, {.log = true}).ticks().size(), 3u) << "less than an octave still needs ticks";
 }
 
 TEST(AxisTest, TicksCanStandAtTheValuesThemselves) {

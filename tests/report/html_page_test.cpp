@@ -25,9 +25,7 @@ size_t count(const std::string& text, const std::string& what) {
   return found;
 }
 
-bool holds(const std::string& text, const std::string& what) {
-  return text.find(what) != std::string::npos;
-}
+bool holds(const std::string& text, const std::string& what) { return text.find(what) != std::string::npos; }
 
 /// Heights of a curve's points in the drawing, top down.
 std::vector<double> curve_heights(const std::string& figure) {
@@ -162,8 +160,9 @@ TEST(LineChartTest, SeriesDifferWithoutTheirColours) {
   EXPECT_TRUE(holds(figure, "class='curve s0' d="));
   EXPECT_TRUE(holds(figure, "class='curve s1' stroke-dasharray='7 3'"));
   EXPECT_TRUE(holds(figure, "class='curve s2' stroke-dasharray='2 3'"));
-  EXPECT_TRUE(holds(figure, "class='curve s0' stroke-dasharray='9 3 2 3'"));  // the eighth: the first colour again, with other dashes
-  EXPECT_EQ(count(figure, "Z' class='dot s1'/>"), 2 + 1u);                    // squares, one of them in the legend
+  EXPECT_TRUE(holds(
+      figure, "class='curve s0' stroke-dasharray='9 3 2 3'"));  // the eighth: the first colour again, with other dashes
+  EXPECT_EQ(count(figure, "Z' class='dot s1'/>"), 2 + 1u);      // squares, one of them in the legend
 }
 
 TEST(LineChartTest, ScatteredPointsHaveNoLine) {
@@ -203,11 +202,8 @@ TEST(PageTest, FiguresHaveNamesOfTheirTitles) {
 }
 
 TEST(CategoryChartTest, BarsStartAtZeroAndRefuseALogarithmicAxis) {
-  CategoryChart chart{.title = "t",
-                      .value_label = "v",
-                      .categories = {"a", "b"},
-                      .series = {{.values = {100, 101}}},
-                      .bars = true};
+  CategoryChart chart{
+      .title = "t", .value_label = "v", .categories = {"a", "b"}, .series = {{.values = {100, 101}}}, .bars = true};
   const std::string figure = figure_html(chart);
   std::smatch first, second;
   const std::regex bar(R"(<rect x='[\d.]+' y='[\d.]+' width='([\d.]+)')");
@@ -232,21 +228,22 @@ TEST(CategoryChartTest, WhatCannotBeDrawnIsWrittenAndNoted) {
 }
 
 TEST(CategoryChartTest, LengthsThatDoNotFitAreRefused) {
-  EXPECT_THROW(figure_html(CategoryChart{.categories = {"a"}, .series = {{.values = {1, 2}}}}),
-               std::invalid_argument);
+  EXPECT_THROW(figure_html(CategoryChart{.categories = {"a"}, .series = {{.values = {1, 2}}}}), std::invalid_argument);
   EXPECT_THROW(figure_html(CategoryChart{.categories = {"a"}, .series = {{.values = {1}, .low = {0}}}}),
                std::invalid_argument);
 }
 
 TEST(LineChartTest, WhiskersStandSideBySideInsteadOfBands) {
   LineChart chart{.x_label = "rank", .y_label = "score", .whiskers = true};
-  for (const char* name : {"a", "b"}) chart.series.push_back({.name = name, .x = {8, 16}, .y = {1, 2}, .low = {0.5, kNan}, .high = {1.5, kNan}});
+  for (const char* name : {"a", "b"})
+    chart.series.push_back({.name = name, .x = {8, 16}, .y = {1, 2}, .low = {0.5, kNan}, .high = {1.5, kNan}});
   const std::string html = figure_html(chart);
   EXPECT_EQ(count(html, "class='error"), 2u);  // the undefined ends are left out
   EXPECT_FALSE(holds(html, "class='band"));
   const std::regex dot("cx='([0-9.]+)' cy='[0-9.]+' r='6.0'");
   std::vector<std::string> places;
-  for (auto it = std::sregex_iterator(html.begin(), html.end(), dot); it != std::sregex_iterator(); ++it) places.push_back((*it)[1]);
+  for (auto it = std::sregex_iterator(html.begin(), html.end(), dot); it != std::sregex_iterator(); ++it)
+    places.push_back((*it)[1]);
   ASSERT_EQ(places.size(), 4u);
   EXPECT_NE(places[0], places[2]);
 }
@@ -259,7 +256,13 @@ TEST(CategoryChartTest, ASeriesKeepsTheColourItIsGiven) {
 }
 
 TEST(HeatMapTest, EveryNumberStandsInItsCellAndLargerOnesAreDarker) {
-  const HeatMap map{.title = "ranks", .column_label = "layer", .rows = {"query", "<key>"}, .columns = {"0", "1"}, .values = {{1, 8}, {kNan, 4}}, .low = 0, .high = 8};
+  const HeatMap map{.title = "ranks",
+                    .column_label = "layer",
+                    .rows = {"query", "<key>"},
+                    .columns = {"0", "1"},
+                    .values = {{1, 8}, {kNan, 4}},
+                    .low = 0,
+                    .high = 8};
   const std::string html = figure_html(map);
   EXPECT_TRUE(holds(html, "&lt;key&gt;"));
   EXPECT_EQ(count(html, "class='heat"), 3u);  // the undefined one is an empty frame
@@ -293,8 +296,7 @@ TEST(RunReportTest, ScoresStandSideBySideAndAMissingOneIsUndefined) {
 TEST(RunReportTest, DevLossIsDrawnWithTheTrainingLossAndOtherMetricsAlone) {
   RunReport report{.title = "run", .metric = "pearson", .best_step = 2};
   report.train_loss = {.name = "train", .steps = {1, 2}, .values = {1, 0.5}};
-  report.dev = {{.name = "pearson", .steps = {2}, .values = {0.4}},
-                {.name = "loss", .steps = {2}, .values = {0.6}}};
+  report.dev = {{.name = "pearson", .steps = {2}, .values = {0.4}}, {.name = "loss", .steps = {2}, .values = {0.6}}};
   const std::string html = run_report(report).html();
   EXPECT_EQ(count(html, "<figure>"), 2u);
   EXPECT_TRUE(holds(html, "pearson on dev (chooses the best)"));
@@ -320,8 +322,7 @@ TEST(RunReportTest, SitesShowShapeSizeAndSpectrum) {
                     "<td>a.weight</td><td>query</td><td class='number'>384</td><td "
                     "class='number'>128</td><td class='number'>99</td>"
                     "<td class='number'>0.5</td><td class='number'>0.025</td><td class='number'>3</td>"));
-  EXPECT_TRUE(
-      holds(html, "<td class='number'>0</td><td class='number'>undefined</td><td class='number'></td>"));
+  EXPECT_TRUE(holds(html, "<td class='number'>0</td><td class='number'>undefined</td><td class='number'></td>"));
   EXPECT_TRUE(holds(html, "Spectrum of the learned updates"));
 }
 

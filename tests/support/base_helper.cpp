@@ -26,8 +26,7 @@ namespace {
 void copy_safetensors(const std::string& from, const std::string& to) {
   const SafeTensorsFile file = SafeTensorsFile::read(from);
   std::vector<SafeTensorView> views;
-  for (const auto& [name, info] : file.tensors())
-    views.push_back({name, info.dtype, info.shape, file.data(name)});
+  for (const auto& [name, info] : file.tensors()) views.push_back({name, info.dtype, info.shape, file.data(name)});
   write_safetensors(to, views, file.metadata());
 }
 
@@ -48,8 +47,9 @@ void write_events(const std::vector<std::string>& words) {
 /// Prints a table as JSON: FILE, then KEY=VALUE for each option (wanted may be repeated).
 void print_table(const std::vector<std::string>& words) {
   TableOptions options;
-  const std::map<std::string, std::string*> texts{{"format", &options.format},       {"header", &options.header},     {"separator", &options.separator},
-                                                  {"quoting", &options.quoting},     {"encoding", &options.encoding}, {"bad_rows", &options.bad_rows}};
+  const std::map<std::string, std::string*> texts{{"format", &options.format},       {"header", &options.header},
+                                                  {"separator", &options.separator}, {"quoting", &options.quoting},
+                                                  {"encoding", &options.encoding},   {"bad_rows", &options.bad_rows}};
   for (size_t i = 2; i < words.size(); ++i) {
     const size_t equals = words[i].find('=');
     const std::string key = words[i].substr(0, equals), value = words[i].substr(equals + 1);
@@ -57,7 +57,11 @@ void print_table(const std::vector<std::string>& words) {
     else *texts.at(key) = value;
   }
   const Table table = read_table(words[1], options);
-  nlohmann::ordered_json out{{"format", table.format}, {"columns", table.columns}, {"header", table.header}, {"quoted", table.quoted}, {"skipped", table.skipped}};
+  nlohmann::ordered_json out{{"format", table.format},
+                             {"columns", table.columns},
+                             {"header", table.header},
+                             {"quoted", table.quoted},
+                             {"skipped", table.skipped}};
   out["separator"] = std::string(table.separator == 0 ? 0 : 1, table.separator);
   out["rows"] = nlohmann::ordered_json::array();
   for (const auto& row : table.rows) out["rows"].push_back(row.fields);
@@ -77,7 +81,9 @@ void print_tables(const std::string& list) {
     try {
       print_table(words);
     } catch (const Error& e) {
-      std::printf("%s\n", nlohmann::json{{"error", e.what()}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+      std::printf(
+          "%s\n",
+          nlohmann::json{{"error", e.what()}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
     }
   }
 }
@@ -86,9 +92,11 @@ void print_tables(const std::string& list) {
 void print_label_reports() {
   for (std::string line; std::getline(std::cin, line);) {
     const auto row = nlohmann::json::parse(line);
-    const auto predicted = row["predicted"].get<std::vector<int64_t>>(), expected = row["expected"].get<std::vector<int64_t>>();
+    const auto predicted = row["predicted"].get<std::vector<int64_t>>(),
+               expected = row["expected"].get<std::vector<int64_t>>();
     const auto confidence = row["confidence"].get<std::vector<double>>();
-    std::cout << label_report(row["names"].get<std::vector<std::string>>(), predicted, expected, confidence).dump() << "\n";
+    std::cout << label_report(row["names"].get<std::vector<std::string>>(), predicted, expected, confidence).dump()
+              << "\n";
   }
 }
 
@@ -104,9 +112,12 @@ void write_sample(const std::string& name, const std::string& file, const std::s
 void print_splits() {
   for (const auto& one : nlohmann::json::parse(std::cin)) {
     std::vector<SplitRow> rows;
-    for (const auto& stratum : one.at("strata")) rows.push_back({std::to_string(rows.size()), stratum.get<std::string>()});
-    const SplitRows parts = split_rows(rows, one.at("dev").get<double>(), one.at("test").get<double>(), one.at("seed").get<uint64_t>());
-    std::printf("%s\n", nlohmann::json{{"train", parts.train}, {"dev", parts.dev}, {"test", parts.test}}.dump().c_str());
+    for (const auto& stratum : one.at("strata"))
+      rows.push_back({std::to_string(rows.size()), stratum.get<std::string>()});
+    const SplitRows parts =
+        split_rows(rows, one.at("dev").get<double>(), one.at("test").get<double>(), one.at("seed").get<uint64_t>());
+    std::printf("%s\n",
+                nlohmann::json{{"train", parts.train}, {"dev", parts.dev}, {"test", parts.test}}.dump().c_str());
   }
 }
 
@@ -145,7 +156,8 @@ int run(const std::vector<std::string>& words) {
   }
   std::fprintf(stderr,
                "usage: copy-safetensors IN OUT | events FOLDER FIRST_STEP TEXT [TAG=STEP=VALUE...] | "
-               "sample-report OUT [FIGURES] | hard-charts OUT [FIGURES] | label-report < LINES | tables LIST | splits < LIST | config < CASES | write OUT < CONTENT\n");
+               "sample-report OUT [FIGURES] | hard-charts OUT [FIGURES] | label-report < LINES | tables LIST | splits "
+               "< LIST | config < CASES | write OUT < CONTENT\n");
   return 2;
 }
 

@@ -6,8 +6,9 @@
 
 namespace deeplora {
 
-/// A case a line: {"yaml": TEXT, "sets": [TEXT...], "keys": {"a.b": TYPE, "runs.*.name": TYPE...}} with TYPE flag, whole, number, text, path,
-/// wholes, numbers, texts, maybe whole, or words parted by | (the first one is the default). A line for each of them: {"dump": YAML} or
+/// A case a line: {"yaml": TEXT, "sets": [TEXT...], "keys": {"a.b": TYPE, "runs.*.name": TYPE...}} with TYPE flag,
+/// whole, number, text, path, wholes, numbers, texts, maybe whole, or words parted by | (the first one is the default).
+/// A line for each of them: {"dump": YAML} or
 /// {"error": MESSAGE}.
 void read_config_cases(std::istream& in, std::ostream& out);
 

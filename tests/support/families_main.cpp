@@ -1,10 +1,12 @@
-// Measures a model family on an archive, for tests that make the archives with transformers (tests/python/test_families.py):
+// Measures a model family on an archive, for tests that make the archives with transformers
+// (tests/python/test_families.py):
 //   deeplora_families list                                     registered families, one a line
 //   deeplora_families check ARCHIVE                            differences as JSON, see check()
-//   deeplora_families outputs FOLDER INPUTS OUT                a folder's outputs for the tensors of INPUTS (safetensors), in the folder's dtype
-//   deeplora_families drops FOLDER INPUTS OUT COUNT           sums of weights [D] times a folder's outputs in training mode, COUNT times
-//   deeplora_families memory ARCHIVE ROWS TOKENS on|off        peak memory in MB of a step, gradient checkpointing on or off
-//   deeplora_families export ARCHIVE BACKEND METHOD OPTIONS TARGETS OUT   random adapters, exported every way, and live logits
+//   deeplora_families outputs FOLDER INPUTS OUT                a folder's outputs for the tensors of INPUTS
+//   (safetensors), in the folder's dtype deeplora_families drops FOLDER INPUTS OUT COUNT           sums of weights [D]
+//   times a folder's outputs in training mode, COUNT times deeplora_families memory ARCHIVE ROWS TOKENS on|off peak
+//   memory in MB of a step, gradient checkpointing on or off deeplora_families export ARCHIVE BACKEND METHOD OPTIONS
+//   TARGETS OUT   random adapters, exported every way, and live logits
 #include <torch/torch.h>
 
 #include <cstring>
@@ -52,14 +54,16 @@ int64_t vocabulary(LanguageModel& model) {
 enum class Padding { none, right, left };
 
 /// Random ids; row i lacks i tokens when padded.
-Batch random_batch(const TorchScriptArchive& archive, LanguageModel& model, int64_t rows, int64_t tokens, Padding padding) {
+Batch random_batch(const TorchScriptArchive& archive, LanguageModel& model, int64_t rows, int64_t tokens,
+                   Padding padding) {
   auto generator = make_generator(static_cast<uint64_t>(tokens), "batch");
   Batch batch;
   batch.input_ids = torch::randint(5, vocabulary(model), {rows, tokens}, generator, torch::kInt64);
   batch.attention_mask = torch::ones({rows, tokens}, torch::kInt64);
   for (int64_t i = 1; i < rows && padding != Padding::none; ++i) {
     const int64_t gone = std::min(i, tokens - 1);
-    batch.attention_mask[i].slice(0, padding == Padding::left ? 0 : tokens - gone, padding == Padding::left ? gone : tokens) = 0;
+    batch.attention_mask[i].slice(0, padding == Padding::left ? 0 : tokens - gone,
+                                  padding == Padding::left ? gone : tokens) = 0;
   }
   batch.input_ids.masked_fill_(batch.attention_mask == 0, 0);
   batch.token_type_ids = torch::zeros_like(batch.input_ids);
@@ -94,9 +98,11 @@ ordered_json forward_differences(const TorchScriptArchive& archive, LanguageMode
   const torch::NoGradGuard no_grad;
   const ArchiveForward forward(archive, {});
   ordered_json out;
-  for (const auto& [name, padding] : {std::pair{"none", Padding::none}, {"right", Padding::right}, {"left", Padding::left}}) {
+  for (const auto& [name, padding] :
+       {std::pair{"none", Padding::none}, {"right", Padding::right}, {"left", Padding::left}}) {
     const Batch batch = random_batch(archive, model, 4, 23, padding);
-    out[name] = relative_difference(output_of(model.forward(batch)).to(torch::kFloat32), forward(batch).to(torch::kFloat32), output_mask(batch));
+    out[name] = relative_difference(output_of(model.forward(batch)).to(torch::kFloat32),
+                                    forward(batch).to(torch::kFloat32), output_mask(batch));
   }
   return out;
 }
@@ -117,17 +123,18 @@ double weight_gradient_difference(const TorchScriptArchive& archive, LanguageMod
 }
 
 /// Factors at every site, far from zero, so that each takes part.
-std::unique_ptr<AdaptedModel> adapted(const Model& model, const std::string& method, const std::string& options, const std::vector<std::string>& targets) {
+std::unique_ptr<AdaptedModel> adapted(const Model& model, const std::string& method, const std::string& options,
+                                      const std::vector<std::string>& targets) {
   auto out = std::make_unique<AdaptedModel>(model, nullptr);
   std::vector<AdapterSite> sites = targets.empty() ? model->sites() : choose_sites(model->sites(), targets);
-  // RoBERTa has one token type; weights that other operators read (DeBERTa's table of distances) are sites of graphs alone.
+  // RoBERTa has one token type; weights that other operators read (DeBERTa's table of distances) are sites of graphs
+  // alone.
   std::erase_if(sites, [](const AdapterSite& s) { return s.weight.size(0) < 4 || s.kind == SiteKind::weight; });
   out->add_adapters(sites, factory_of(method, options), 3, torch::kCPU, nullptr);
   torch::NoGradGuard no_grad;
   for (auto& [name, value] : out->state()) value.copy_(0.2 * torch::randn(value.sizes(), make_generator(5, name)));
   return out;
 }
-
 
 /// Gradients of all factors of a loss, by name of their place.
 std::map<std::string, torch::Tensor> factor_gradients(AdaptedModel& model, const torch::Tensor& loss) {
@@ -160,7 +167,8 @@ double largest(const std::map<std::string, torch::Tensor>& ours, const std::map<
 std::vector<std::string> site_differences(LanguageModel& ours, LanguageModel& theirs) {
   std::map<std::string, std::string> seen;
   const auto describe = [](const AdapterSite& s) {
-    return cat(s.role, " ", s.op, " ", s.weight.sizes(), " uses ", s.uses, s.transposed ? " transposed" : "", s.kind == SiteKind::linear ? " linear" : " rows");
+    return cat(s.role, " ", s.op, " ", s.weight.sizes(), " uses ", s.uses, s.transposed ? " transposed" : "",
+               s.kind == SiteKind::linear ? " linear" : " rows");
   };
   for (const auto& site : theirs.sites()) seen[site.path] = describe(site);
   std::vector<std::string> out;
@@ -186,10 +194,12 @@ torch::Tensor whole_prefix(LanguageModel& model, const Batch& prompt, const torc
   return model.forward(batch).logits.select(1, -1);
 }
 
-/// Cached decoding against whole prefixes, over 12 tokens with beams swapped, repeated and dropped on the way; -1: no cache.
+/// Cached decoding against whole prefixes, over 12 tokens with beams swapped, repeated and dropped on the way; -1: no
+/// cache.
 double decoding_difference(const TorchScriptArchive& archive, LanguageModel& model) {
   const torch::NoGradGuard no_grad;
-  const bool seq2seq = std::find(archive.inputs().begin(), archive.inputs().end(), "decoder_input_ids") != archive.inputs().end();
+  const bool seq2seq =
+      std::find(archive.inputs().begin(), archive.inputs().end(), "decoder_input_ids") != archive.inputs().end();
   Batch prompt = random_batch(archive, model, 3, 5, seq2seq ? Padding::right : Padding::left);
   if (seq2seq) prompt.decoder_input_ids = torch::zeros({3, 1}, torch::kInt64);
   const auto state = model.begin_decoding(prompt);
@@ -204,7 +214,9 @@ double decoding_difference(const TorchScriptArchive& archive, LanguageModel& mod
     ids = torch::cat({ids, next.unsqueeze(1)}, 1);
     state->advance(next);
     if (step % 4 != 2) continue;
-    const torch::Tensor rows = step == 2 ? torch::tensor({2, 0, 2, 1}) : step == 6 ? torch::tensor({1, 3}) : torch::tensor({1, 0, 0});
+    const torch::Tensor rows = step == 2   ? torch::tensor({2, 0, 2, 1})
+                               : step == 6 ? torch::tensor({1, 3})
+                                           : torch::tensor({1, 0, 0});
     state->reorder(rows);
     ids = ids.index_select(0, rows);
     for (torch::Tensor* x : {&prompt.input_ids, &prompt.attention_mask, &prompt.decoder_input_ids})
@@ -216,7 +228,8 @@ double decoding_difference(const TorchScriptArchive& archive, LanguageModel& mod
 /// Factor gradients with layers computed again against those without, with dropout on.
 double checkpointing_difference(const TorchScriptArchive& archive, const std::string& targets) {
   const Model model = native(archive, 0.25);
-  const auto both = adapted(model, "lora", "{rank: 2, dropout: 0.3}", targets.empty() ? std::vector<std::string>{} : std::vector{targets});
+  const auto both = adapted(model, "lora", "{rank: 2, dropout: 0.3}",
+                            targets.empty() ? std::vector<std::string>{} : std::vector{targets});
   const Batch batch = random_batch(archive, *model, 3, 9, Padding::right);
   model->train();
   const auto plain = factor_gradients(*both, batch, 11);
@@ -224,7 +237,8 @@ double checkpointing_difference(const TorchScriptArchive& archive, const std::st
   return largest(factor_gradients(*both, batch, 11), plain);
 }
 
-/// The model's own loss of tokens, and what it gives factors in the middle, against LibTorch's cross-entropy of all its logits; -1: it has none.
+/// The model's own loss of tokens, and what it gives factors in the middle, against LibTorch's cross-entropy of all its
+/// logits; -1: it has none.
 double token_loss_difference(const TorchScriptArchive& archive) {
   const Model model = native(archive);
   const auto with = adapted(model, "lora", "rank: 2", {"attention_output"});
@@ -235,14 +249,16 @@ double token_loss_difference(const TorchScriptArchive& archive) {
   const torch::Tensor ours = model->token_loss_sum(batch);
   if (!ours.defined()) return -1;
   const torch::Tensor logits = model->forward(batch).logits;
-  const torch::Tensor theirs = at::cross_entropy_loss(logits.flatten(0, 1), batch.labels.flatten(), {}, at::Reduction::Sum, kIgnored);
+  const torch::Tensor theirs =
+      at::cross_entropy_loss(logits.flatten(0, 1), batch.labels.flatten(), {}, at::Reduction::Sum, kIgnored);
   const double value = std::abs(ours.item<double>() / theirs.item<double>() - 1);
   const auto a = factor_gradients(*with, ours), b = factor_gradients(*with, theirs);
   return std::max(value, largest(a, b));
 }
 
-/// The states of first cells that a model computes on their own, and what they give factors, against those in the middle of the whole result; with and
-/// without padding before the first token, with and without layers computed again. -1: it has none.
+/// The states of first cells that a model computes on their own, and what they give factors, against those in the
+/// middle of the whole result; with and without padding before the first token, with and without layers computed again.
+/// -1: it has none.
 double first_states_difference(const TorchScriptArchive& archive) {
   const Model model = native(archive);
   const auto with = adapted(model, "lora", "rank: 2", {"all-linear"});
@@ -253,9 +269,12 @@ double first_states_difference(const TorchScriptArchive& archive) {
       model->set_gradient_checkpointing(again);
       const torch::Tensor ours = model->first_states(batch);
       if (!ours.defined()) return -1;
-      const torch::Tensor theirs = model->forward(batch).hidden.select(1, 0), weights = torch::randn(theirs.sizes(), make_generator(4, "weights"));
+      const torch::Tensor theirs = model->forward(batch).hidden.select(1, 0),
+                          weights = torch::randn(theirs.sizes(), make_generator(4, "weights"));
       const double value = (ours - theirs).abs().max().item<double>() / theirs.abs().max().item<double>();
-      worst = std::max({worst, value, largest(factor_gradients(*with, (ours * weights).sum()), factor_gradients(*with, (theirs * weights).sum()))});
+      worst = std::max({worst, value,
+                        largest(factor_gradients(*with, (ours * weights).sum()),
+                                factor_gradients(*with, (theirs * weights).sum()))});
     }
   return worst;
 }
@@ -270,13 +289,16 @@ ordered_json check(const std::string& file) {
   out["sites"] = site_differences(*ours, *theirs);
   out["forward"] = forward_differences(archive, *ours);
   out["weight_gradients"] = weight_gradient_difference(archive, *ours);
-  const auto a = adapted(ours, "deep-lora", "{rank: 2, depth: 3}", {}), b = adapted(theirs, "deep-lora", "{rank: 2, depth: 3}", {});
+  const auto a = adapted(ours, "deep-lora", "{rank: 2, depth: 3}", {}),
+             b = adapted(theirs, "deep-lora", "{rank: 2, depth: 3}", {});
   const Batch batch = random_batch(archive, *ours, 3, 9, Padding::right);
   {
     const torch::NoGradGuard no_grad;
-    const torch::Tensor base = ArchiveForward(archive, {})(batch).to(torch::kFloat32), graphed = output_of(theirs->forward(batch)).to(torch::kFloat32);
+    const torch::Tensor base = ArchiveForward(archive, {})(batch).to(torch::kFloat32),
+                        graphed = output_of(theirs->forward(batch)).to(torch::kFloat32);
     out["adapted_change"] = relative_difference(graphed, base, output_mask(batch));
-    out["adapted_forward"] = relative_difference(output_of(ours->forward(batch)).to(torch::kFloat32), graphed, output_mask(batch));
+    out["adapted_forward"] =
+        relative_difference(output_of(ours->forward(batch)).to(torch::kFloat32), graphed, output_mask(batch));
   }
   out["factor_gradients"] = largest(factor_gradients(*a, batch, 1), factor_gradients(*b, batch, 1));
   out["decoding"] = decoding_difference(archive, *ours);
@@ -284,16 +306,20 @@ ordered_json check(const std::string& file) {
   out["first_states"] = first_states_difference(archive);
   out["checkpointing"] = checkpointing_difference(archive, "");
   const auto sites = ours->sites();  // ALBERT's layers are one
-  if (std::any_of(sites.begin(), sites.end(), [](const AdapterSite& site) { return site.path.find(".1.") != std::string::npos; }))
-    out["checkpointing"] = std::max(out["checkpointing"].get<double>(), checkpointing_difference(archive, "re:.*[.]1[.].*"  /* frozen layers below */));
+  if (std::any_of(sites.begin(), sites.end(),
+                  [](const AdapterSite& site) { return site.path.find(".1.") != std::string::npos; }))
+    out["checkpointing"] = std::max(out["checkpointing"].get<double>(),
+                                    checkpointing_difference(archive, "re:.*[.]1[.].*" /* frozen layers below */));
   return out;
 }
 
 /// A batch of the tensors that it has names for.
 Batch batch_of(const std::map<std::string, torch::Tensor>& tensors) {
   Batch batch;
-  const std::map<std::string, torch::Tensor*> names{{"input_ids", &batch.input_ids}, {"attention_mask", &batch.attention_mask},
-                                                    {"token_type_ids", &batch.token_type_ids}, {"decoder_input_ids", &batch.decoder_input_ids}};
+  const std::map<std::string, torch::Tensor*> names{{"input_ids", &batch.input_ids},
+                                                    {"attention_mask", &batch.attention_mask},
+                                                    {"token_type_ids", &batch.token_type_ids},
+                                                    {"decoder_input_ids", &batch.decoder_input_ids}};
   for (const auto& [name, value] : tensors)
     if (names.count(name)) *names.at(name) = value;
   return batch;
@@ -325,7 +351,8 @@ void drops(const std::string& folder, const std::string& inputs, const std::file
     if (!families.at(name).recognises(files)) continue;
     const Model model = families.at(name).build(files, {});
     model->train();
-    for (int64_t i = 0; i < count; ++i) sums[i] = (output_of(model->forward(batch)) * tensors.at("weights")).sum(torch::kFloat64);
+    for (int64_t i = 0; i < count; ++i)
+      sums[i] = (output_of(model->forward(batch)) * tensors.at("weights")).sum(torch::kFloat64);
   }
   save_tensors(out, {{"sums", sums}}, {});
 }
@@ -339,16 +366,19 @@ int64_t memory(const std::string& file, int64_t rows, int64_t tokens, bool check
   return static_cast<int64_t>(peak_memory_mb());
 }
 
-void export_all(const std::string& file, const std::string& backend, const std::string& method, const std::string& options,
-                const std::string& targets, const std::filesystem::path& out) {
+void export_all(const std::string& file, const std::string& backend, const std::string& method,
+                const std::string& options, const std::string& targets, const std::filesystem::path& out) {
   const TorchScriptArchive archive = TorchScriptArchive::load(file);
   const Model model = backend == "native" ? native(archive) : graph(archive);
   const auto with = adapted(model, method, options, {targets});
   model->eval();
   const Batch batch = random_batch(archive, *model, 3, 9, Padding::right);
   const torch::NoGradGuard no_grad;
-  std::vector<NamedTensor> tensors{{"logits", output_of(model->forward(batch)).contiguous()}, {"mask", output_mask(batch)}, {"input_ids", batch.input_ids},
-                                   {"attention_mask", batch.attention_mask}, {"base", ArchiveForward(archive, {})(batch)}};
+  std::vector<NamedTensor> tensors{{"logits", output_of(model->forward(batch)).contiguous()},
+                                   {"mask", output_mask(batch)},
+                                   {"input_ids", batch.input_ids},
+                                   {"attention_mask", batch.attention_mask},
+                                   {"base", ArchiveForward(archive, {})(batch)}};
   if (batch.decoder_input_ids.defined()) tensors.push_back({"decoder_input_ids", batch.decoder_input_ids});
   save_tensors(out / "live.safetensors", tensors, {});
   export_torchscript(archive, {}, *with, ordered_json::object(), out / "merged.pt");

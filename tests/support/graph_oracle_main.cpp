@@ -1,7 +1,9 @@
 // Adapted archives for a reference in Python: deeplora_graph_oracle JOBS.json runs every job
-//   {"archive", "inputs": safetensors of the batch and the cotangent, "method", "options": YAML, "targets", "spread", "names": model.inputs, "output",
+//   {"archive", "inputs": safetensors of the batch and the cotangent, "method", "options": YAML, "targets", "spread",
+//   "names": model.inputs, "output",
 //    "merged": where to write the merged archive, if anywhere}
-// with adapters far from their start, in eval mode, and writes out, factor/<name>, gradient/<name> (of sum(out x cotangent)) and weight/<site>.
+// with adapters far from their start, in eval mode, and writes out, factor/<name>, gradient/<name> (of sum(out x
+// cotangent)) and weight/<site>.
 #include <torch/torch.h>
 
 #include <fstream>
@@ -61,9 +63,12 @@ void run_job(const nlohmann::json& job) {
       written.push_back({"factor/" + name, value.detach()});
       written.push_back({"gradient/" + name, value.grad()});
     }
-  for (const auto& [site, unused] : adapted.adapters()) written.push_back({"weight/" + site.path, site.weight.detach().clone().contiguous()});
+  for (const auto& [site, unused] : adapted.adapters())
+    written.push_back({"weight/" + site.path, site.weight.detach().clone().contiguous()});
   save_tensors(job.at("output").get<std::string>(), written, {});
-  if (job.contains("merged")) export_torchscript(archive, interface, adapted, nlohmann::ordered_json::object(), job.at("merged").get<std::string>());
+  if (job.contains("merged"))
+    export_torchscript(archive, interface, adapted, nlohmann::ordered_json::object(),
+                       job.at("merged").get<std::string>());
 }
 
 }  // namespace

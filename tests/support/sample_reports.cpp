@@ -17,11 +17,14 @@ namespace {
 /// Rows of a classification, with a label that is never predicted.
 void add_labels(RunRows& rows) {
   rows.split = "test";
-  rows.details = label_report({"anger <!>", "joy", "fear", "none"}, std::vector<int64_t>{0, 1, 1, 0, 1, 3, 0, 1, 3, 3, 0, 1}, std::vector<int64_t>{0, 1, 0, 0, 1, 3, 2, 1, 3, 1, 0, 2},
-                              std::vector<double>{.9, .8, .55, .7, .99, .6, .41, .83, .75, .52, .97, .66});
+  rows.details =
+      label_report({"anger <!>", "joy", "fear", "none"}, std::vector<int64_t>{0, 1, 1, 0, 1, 3, 0, 1, 3, 3, 0, 1},
+                   std::vector<int64_t>{0, 1, 0, 0, 1, 3, 2, 1, 3, 1, 0, 2},
+                   std::vector<double>{.9, .8, .55, .7, .99, .6, .41, .83, .75, .52, .97, .66});
   rows.trained = {{"anger <!>", 120}, {"joy", 340}, {"fear", 12}, {"none", 88}};
-  rows.mistakes = {{.text = "I <b>cannot</b> believe it\nsecond line", .label = "fear", .prediction = "joy", .number = 0.66},
-                   {.text = std::string(300, 'x') + " long", .label = "anger <!>", .prediction = "joy", .number = 0.55}};
+  rows.mistakes = {
+      {.text = "I <b>cannot</b> believe it\nsecond line", .label = "fear", .prediction = "joy", .number = 0.66},
+      {.text = std::string(300, 'x') + " long", .label = "anger <!>", .prediction = "joy", .number = 0.55}};
   rows.uncertain = {{.text = "hm", .label = "fear", .prediction = "anger <!>", .number = 0.41}};
 }
 
@@ -32,14 +35,14 @@ void add_numbers(RunRows& rows) {
     rows.predicted.push_back(i % 51 / 10.0 + 0.6 * std::sin(i * 12.9898) * std::cos(i * 78.233));
   }
   rows.errors = {{.text = "A man plays.\nA woman runs.", .label = "4.2", .prediction = "3.1", .number = -1.1}};
-  rows.generated = {{.text = "Name three fruits.", .label = "Apple, pear, plum.", .prediction = "Apple, apple & apple."}};
+  rows.generated = {
+      {.text = "Name three fruits.", .label = "Apple, pear, plum.", .prediction = "Apple, apple & apple."}};
 }
 
 }  // namespace
 
 Page sample_report() {
-  RunReport report{.title = "sts <b>\"few & shot\"</b>",
-                   .subtitle = "deep-lora on MiniLM, 2026-01-31T23:59:59Z"};
+  RunReport report{.title = "sts <b>\"few & shot\"</b>", .subtitle = "deep-lora on MiniLM, 2026-01-31T23:59:59Z"};
   report.highlights = {{"test pearson", "0.7253"},
                        {"trained parameters", "184 320 (0.8 %)"},
                        {"training time", "1:23"},
@@ -89,8 +92,10 @@ Page sample_report() {
     }
   add_labels(report.rows);
   add_numbers(report.rows);
-  report.facts = {{"command", "deeplora finetune sts.yaml --run 'runs/a b'"}, {"training rows", "data/<train>.tsv: 1,200 rows"}};
-  report.next = {"deeplora evaluate 'runs/a b'", "deeplora predict 'runs/a b' --text \"...\"", "deeplora export 'runs/a b' --to torchscript --output merged.pt"};
+  report.facts = {{"command", "deeplora finetune sts.yaml --run 'runs/a b'"},
+                  {"training rows", "data/<train>.tsv: 1,200 rows"}};
+  report.next = {"deeplora evaluate 'runs/a b'", "deeplora predict 'runs/a b' --text \"...\"",
+                 "deeplora export 'runs/a b' --to torchscript --output merged.pt"};
   return run_report(report);
 }
 
@@ -127,11 +132,11 @@ void add_awkward_lines(Page& page) {
                                   {.name = "gamma = 0", .x = {1, 100, 10000, 1e6}, .y = {1, 1e-2, 5e-4, 0}}},
                        .log_x = true,
                        .log_y = true});
-  page.chart(LineChart{
-      .title = "Large offset",
-      .x_label = "step",
-      .y_label = "value",
-      .series = {{.name = "a", .x = five, .y = {1000000.1, 1000000.2, 1000000.15, 1000000.3, 1000000.25}}}});
+  page.chart(
+      LineChart{.title = "Large offset",
+                .x_label = "step",
+                .y_label = "value",
+                .series = {{.name = "a", .x = five, .y = {1000000.1, 1000000.2, 1000000.15, 1000000.3, 1000000.25}}}});
   page.chart(LineChart{.title = "Tiny values",
                        .x_label = "step",
                        .y_label = "norm",
@@ -139,10 +144,8 @@ void add_awkward_lines(Page& page) {
 }
 
 void add_bands(Page& page) {
-  LineChart bands{.title = "Mean and standard deviation over seeds",
-                  .x_label = "rank",
-                  .y_label = "pearson",
-                  .log_x = true};
+  LineChart bands{
+      .title = "Mean and standard deviation over seeds", .x_label = "rank", .y_label = "pearson", .log_x = true};
   for (int i = 0; i < 9; ++i) {
     LineSeries series{.name = cat("method ", i), .x = {8, 16, 32, 64}};
     for (int k = 0; k < 4; ++k) {
@@ -173,8 +176,7 @@ void add_categories(Page& page) {
                   .low = {0.0119, 0.0016, 0.0014},
                   .high = {0.0128, 0.0019, 0.0016}}};
   page.chart(bars);
-  CategoryChart signs{
-      .title = "Difference to lora", .value_label = "points", .categories = {"a", "b"}, .bars = true};
+  CategoryChart signs{.title = "Difference to lora", .value_label = "points", .categories = {"a", "b"}, .bars = true};
   signs.series = {{.name = "", .values = {-1.5, 2.5}}};
   page.chart(signs);
 }

@@ -26,8 +26,7 @@ inline torch::Tensor tensor_from(const nlohmann::json& packed, at::ScalarType ty
 }
 
 /// Largest difference at most tolerance x max(1, largest |expected|); shapes equal; NaN fails.
-inline ::testing::AssertionResult close(const torch::Tensor& actual, const torch::Tensor& expected,
-                                        double tolerance) {
+inline ::testing::AssertionResult close(const torch::Tensor& actual, const torch::Tensor& expected, double tolerance) {
   if (!actual.defined() || !expected.defined()) return ::testing::AssertionFailure() << "undefined tensor";
   if (actual.sizes() != expected.sizes())
     return ::testing::AssertionFailure() << "shape " << actual.sizes() << ", expected " << expected.sizes();
@@ -41,8 +40,8 @@ inline ::testing::AssertionResult close(const torch::Tensor& actual, const torch
 
 /// Central differences of a scalar function in every element of `at` (float64), which is changed and restored
 /// in place.
-inline torch::Tensor finite_differences(const std::function<torch::Tensor()>& function,
-                                        const torch::Tensor& at, double step = 1e-5) {
+inline torch::Tensor finite_differences(const std::function<torch::Tensor()>& function, const torch::Tensor& at,
+                                        double step = 1e-5) {
   torch::NoGradGuard no_grad;
   torch::Tensor gradient = torch::empty_like(at).contiguous();
   auto flat = at.view({-1}), out = gradient.view({-1});
@@ -66,8 +65,7 @@ inline double kolmogorov_distance(const torch::Tensor& sample, const std::functi
   double distance = 0;
   for (int64_t i = 0; i < sorted.numel(); ++i) {
     const double p = cdf(values[i]);
-    distance =
-        std::max({distance, p - static_cast<double>(i) / count, static_cast<double>(i + 1) / count - p});
+    distance = std::max({distance, p - static_cast<double>(i) / count, static_cast<double>(i + 1) / count - p});
   }
   return distance;
 }

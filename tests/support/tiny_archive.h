@@ -15,7 +15,8 @@
 
 namespace deeplora::testing {
 
-/// forward(input_ids, attention_mask) -> Dict with "hidden" [B, T, 6]; weights table.weight [11, 6], dense.weight [6, 6].
+/// forward(input_ids, attention_mask) -> Dict with "hidden" [B, T, 6]; weights table.weight [11, 6], dense.weight [6,
+/// 6].
 inline torch::jit::Module tiny_module() {
   torch::manual_seed(3);
   torch::jit::Module table("__torch__.Table"), dense("__torch__.Dense"), out("__torch__.Tiny");
@@ -33,7 +34,8 @@ def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Dict[str, Tensor
   return out;
 }
 
-inline std::filesystem::path write_tiny_archive(const std::filesystem::path& file, const std::map<std::string, std::string>& extras = {}) {
+inline std::filesystem::path write_tiny_archive(const std::filesystem::path& file,
+                                                const std::map<std::string, std::string>& extras = {}) {
   TorchScriptArchive::save(tiny_module(), extras, file);
   return file;
 }

@@ -1,8 +1,11 @@
 // Lets a test in another language compare this project's tokenizers with a reference.
 //
-//   deeplora_tokenize          JSON lines in, JSON lines out: {"files": {name: content} or "folder": path, "languages": [source, target]?} makes
-//                              the tokenizer of the lines that follow ({} or {"error"} out); {"text", "pair"?, "max_length"?, "offsets"?} is encoded
-//                              ({"ids", "type_ids", "offsets"?, "truncated", "decoded", "decoded_all"} out), {"target"} and {"raw"} give {"ids"}
+//   deeplora_tokenize          JSON lines in, JSON lines out: {"files": {name: content} or "folder": path, "languages":
+//   [source, target]?} makes
+//                              the tokenizer of the lines that follow ({} or {"error"} out); {"text", "pair"?,
+//                              "max_length"?, "offsets"?} is encoded
+//                              ({"ids", "type_ids", "offsets"?, "truncated", "decoded", "decoded_all"} out), {"target"}
+//                              and {"raw"} give {"ids"}
 //   deeplora_tokenize FOLDER THREADS
 //                              encodes every {"text"} line without a limit; {"seconds", "tokens"} out
 #include <atomic>
@@ -23,9 +26,12 @@ using nlohmann::json;
 
 std::unique_ptr<Tokenizer> make(const json& row) {
   deeplora::Languages languages;
-  if (row.contains("languages")) languages = {row["languages"][0].get<std::string>(), row["languages"][1].get<std::string>()};
-  auto made = row.contains("folder") ? make_tokenizer(deeplora::files_in(row["folder"].get<std::string>()), languages)
-                                     : make_tokenizer(deeplora::files_of(row["files"].get<std::map<std::string, std::string>>()), languages);
+  if (row.contains("languages"))
+    languages = {row["languages"][0].get<std::string>(), row["languages"][1].get<std::string>()};
+  auto made =
+      row.contains("folder")
+          ? make_tokenizer(deeplora::files_in(row["folder"].get<std::string>()), languages)
+          : make_tokenizer(deeplora::files_of(row["files"].get<std::map<std::string, std::string>>()), languages);
   deeplora::check(made != nullptr, "no tokenizer files");
   return made;
 }
@@ -36,7 +42,8 @@ json answer(const Tokenizer& tokenizer, const json& row) {
   std::optional<std::string> pair;
   if (row.contains("pair") && !row["pair"].is_null()) pair = row["pair"].get<std::string>();
   const bool offsets = row.value("offsets", false);
-  const auto encoding = tokenizer.encode(row.at("text").get<std::string>(), pair, row.value("max_length", int64_t{0}), offsets);
+  const auto encoding =
+      tokenizer.encode(row.at("text").get<std::string>(), pair, row.value("max_length", int64_t{0}), offsets);
   json out{{"ids", encoding.ids},
            {"type_ids", encoding.type_ids},
            {"truncated", encoding.truncated},
@@ -67,7 +74,8 @@ void converse() {
 void measure(const std::string& folder, int threads) {
   const auto tokenizer = make({{"folder", folder}});
   std::vector<std::string> texts;
-  for (std::string line; std::getline(std::cin, line);) texts.push_back(json::parse(line).at("text").get<std::string>());
+  for (std::string line; std::getline(std::cin, line);)
+    texts.push_back(json::parse(line).at("text").get<std::string>());
   const auto start = std::chrono::steady_clock::now();
   std::atomic<size_t> next = 0, tokens = 0;
   std::vector<std::thread> workers;
@@ -75,7 +83,8 @@ void measure(const std::string& folder, int threads) {
     workers.emplace_back([&] {
       constexpr size_t kTogether = 64;
       for (size_t begin; (begin = next.fetch_add(kTogether)) < texts.size();)
-        for (size_t at = begin; at < std::min(begin + kTogether, texts.size()); ++at) tokens += tokenizer->encode(texts[at], std::nullopt, 0).ids.size();
+        for (size_t at = begin; at < std::min(begin + kTogether, texts.size()); ++at)
+          tokens += tokenizer->encode(texts[at], std::nullopt, 0).ids.size();
     });
   for (auto& worker : workers) worker.join();
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;

@@ -23,7 +23,8 @@ class MarkTokenizer : public Tokenizer {
     return out;
   }
   Ids tokenize(std::string_view text) const override {
-    static const std::vector<std::pair<std::string_view, int64_t>> marks{{"<s>", 1}, {"</s>", 2}, {"<|im_start|>", 3}, {"<|im_end|>", 4}, {"xy", 5}};
+    static const std::vector<std::pair<std::string_view, int64_t>> marks{
+        {"<s>", 1}, {"</s>", 2}, {"<|im_start|>", 3}, {"<|im_end|>", 4}, {"xy", 5}};
     Ids out;
     while (!text.empty()) {
       size_t length = 1;
@@ -43,15 +44,20 @@ class MarkTokenizer : public Tokenizer {
 };
 
 Row row(const std::string& json) { return {"rows.jsonl:7", Json::parse(json)}; }
-Conversation conversation(const std::string& messages) { return read_conversation(row("{\"messages\": " + messages + "}"), "messages"); }
-
-ChatTemplate chat(const std::string& text) {
-  return ChatTemplate::parse(text, "template", {{"bos_token", jinja::Value("<s>")}, {"eos_token", jinja::Value("</s>")}});
+Conversation conversation(const std::string& messages) {
+  return read_conversation(row("{\"messages\": " + messages + "}"), "messages");
 }
 
-const char* kBosChatMl = "{{ bos_token }}{% for m in messages %}{{ '<|im_start|>' + m.role[0] + m.content + '<|im_end|>' }}{% endfor %}"
-                         "{% if add_generation_prompt %}{{ '<|im_start|>a' }}{% endif %}";
-const std::string kLong = R"([{"role": "system", "content": "S"}, {"role": "user", "content": "1"}, {"role": "assistant", "content": "2"},
+ChatTemplate chat(const std::string& text) {
+  return ChatTemplate::parse(text, "template",
+                             {{"bos_token", jinja::Value("<s>")}, {"eos_token", jinja::Value("</s>")}});
+}
+
+const char* kBosChatMl =
+    "{{ bos_token }}{% for m in messages %}{{ '<|im_start|>' + m.role[0] + m.content + '<|im_end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>a' }}{% endif %}";
+const std::string kLong =
+    R"([{"role": "system", "content": "S"}, {"role": "user", "content": "1"}, {"role": "assistant", "content": "2"},
   {"role": "user", "content": "3"}, {"role": "assistant", "content": "4"}, {"role": "user", "content": "5"}, {"role": "assistant", "content": "6"}])";
 
 TEST(ChatRowsTest, AnswersAndTheirEndMarksAreLearnt) {
@@ -87,9 +93,13 @@ TEST(ChatRowsTest, WholeOldestTurnsGoBehindTheFirstTokenAndTheSystemText) {
 
 TEST(ChatRowsTest, ATokenAcrossTheBorderOfAnAnswerIsLearntAndTokensAreThoseOfTheWholeText) {
   // "x" ends what comes before the answer "y", and both are one token; so for its end.
-  const auto form = chat("{% for m in messages %}{{ m.role[0] + ':' }}{% if m.role == 'assistant' %}x{% generation %}{{ m.content }}{% endgeneration %}y{% else %}"
-                         "{{ m.content }}{% endif %}{% endfor %}");
-  const auto out = tokens_of_answers(conversation(R"([{"role": "user", "content": "q"}, {"role": "assistant", "content": "y.x"}])"), form, MarkTokenizer(), 100);
+  const auto form = chat(
+      "{% for m in messages %}{{ m.role[0] + ':' }}{% if m.role == 'assistant' %}x{% generation %}{{ m.content }}{% "
+      "endgeneration %}y{% else %}"
+      "{{ m.content }}{% endif %}{% endfor %}");
+  const auto out =
+      tokens_of_answers(conversation(R"([{"role": "user", "content": "q"}, {"role": "assistant", "content": "y.x"}])"),
+                        form, MarkTokenizer(), 100);
   EXPECT_EQ(out.ids, (Ids{'u', ':', 'q', 'a', ':', 5, '.', 5}));
   EXPECT_EQ(out.learnt, (std::vector<bool>{false, false, false, false, false, true, true, true}));
 }
@@ -97,23 +107,31 @@ TEST(ChatRowsTest, ATokenAcrossTheBorderOfAnAnswerIsLearntAndTokensAreThoseOfThe
 TEST(ChatRowsTest, PublishedRowsAreTheSameConversation) {
   const MarkTokenizer tokenizer;
   const auto form = ChatTemplate::by_name("chatml", {});
-  const auto wanted = tokens_of_answers(conversation(R"([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])"), form, tokenizer, 100).ids;
+  const auto wanted =
+      tokens_of_answers(conversation(R"([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])"),
+                        form, tokenizer, 100)
+          .ids;
   const auto sharegpt = row(R"({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]})");
   EXPECT_EQ(tokens_of_answers(read_conversation(sharegpt, "messages"), form, tokenizer, 100).ids, wanted);
-  const auto as_text = row(R"({"messages": "[{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"a\"}]}, {\"role\": \"assistant\", \"content\": \"b\"}]"})");
+  const auto as_text = row(
+      R"({"messages": "[{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"a\"}]}, {\"role\": \"assistant\", \"content\": \"b\"}]"})");
   EXPECT_EQ(tokens_of_answers(read_conversation(as_text, "messages"), form, tokenizer, 100).ids, wanted);
   auto alpaca = alpaca_conversation(row(R"({"instruction": "a", "input": "", "output": "b"})"));
   alpaca.messages.push_back(make_message("assistant", "b"));
   EXPECT_EQ(tokens_of_answers(alpaca, form, tokenizer, 100).ids, wanted);
-  const auto system = read_conversation(row(R"({"system": "s", "conversations": [{"from": "human", "value": "a"}]})"), "messages");
+  const auto system =
+      read_conversation(row(R"({"system": "s", "conversations": [{"from": "human", "value": "a"}]})"), "messages");
   EXPECT_EQ(system.messages.front().role, "system");
   EXPECT_EQ(alpaca_conversation(row(R"({"instruction": "a", "input": "b"})")).messages[0].text, "a\nb");
   EXPECT_NE(alpaca_prompt("do", "it").find("### Input:\nit\n\n### Response:"), std::string::npos);
 }
 
 TEST(ChatRowsTest, ConversationsInAnyOrderOfRoles) {
-  const auto out = tokens_of_answers(conversation(R"([{"role": "assistant", "content": "1"}, {"role": "user", "content": "2"}, {"role": "user", "content": "3"},
-    {"role": "system", "content": "4"}, {"role": "assistant", "content": "5"}, {"role": "user", "content": "6"}])"), chat(kBosChatMl), MarkTokenizer(), 100);
+  const auto out = tokens_of_answers(
+      conversation(
+          R"([{"role": "assistant", "content": "1"}, {"role": "user", "content": "2"}, {"role": "user", "content": "3"},
+    {"role": "system", "content": "4"}, {"role": "assistant", "content": "5"}, {"role": "user", "content": "6"}])"),
+      chat(kBosChatMl), MarkTokenizer(), 100);
   Ids learnt;
   for (size_t t = 0; t < out.ids.size(); ++t)
     if (out.learnt[t]) learnt.push_back(out.ids[t]);
@@ -125,14 +143,24 @@ TEST(ChatRowsTest, WhatATemplateCannotTakeIsAnError) {
   const auto complain = [&](const std::string& messages, const std::string& text) {
     return error_of([&] { tokens_of_answers(conversation(messages), chat(text), tokenizer, 100); });
   };
-  EXPECT_NE(complain(R"([{"role": "user", "content": null}, {"role": "assistant", "content": "b"}])", kBosChatMl).find("has no attribute 'content'"), std::string::npos)
+  EXPECT_NE(complain(R"([{"role": "user", "content": null}, {"role": "assistant", "content": "b"}])", kBosChatMl)
+                .find("has no attribute 'content'"),
+            std::string::npos)
       << complain(R"([{"role": "user", "content": null}, {"role": "assistant", "content": "b"}])", kBosChatMl);
-  const std::string parts = R"([{"role": "user", "content": [{"type": "text", "text": "a"}]}, {"role": "assistant", "content": "b"}])";
-  EXPECT_NE(complain(parts, "{% for m in messages %}{{ m.content }}{% endfor %}").find("prints this list of parts"), std::string::npos);
-  EXPECT_NE(complain(R"([{"role": "user", "content": "a"}])", kBosChatMl).find("no message of the assistant"), std::string::npos);
-  EXPECT_NE(error_of([] { read_conversation(row(R"({"conversations": [{"from": "robot", "value": "a"}]})"), "messages"); }).find("rows.jsonl:7: conversations: from 'robot'"),
+  const std::string parts =
+      R"([{"role": "user", "content": [{"type": "text", "text": "a"}]}, {"role": "assistant", "content": "b"}])";
+  EXPECT_NE(complain(parts, "{% for m in messages %}{{ m.content }}{% endfor %}").find("prints this list of parts"),
             std::string::npos);
-  EXPECT_NE(error_of([] { alpaca_conversation(row(R"({"instruction": 5})")); }).find("rows.jsonl:7: instruction: expected a text, found 5"), std::string::npos);
+  EXPECT_NE(complain(R"([{"role": "user", "content": "a"}])", kBosChatMl).find("no message of the assistant"),
+            std::string::npos);
+  EXPECT_NE(error_of([] {
+              read_conversation(row(R"({"conversations": [{"from": "robot", "value": "a"}]})"), "messages");
+            }).find("rows.jsonl:7: conversations: from 'robot'"),
+            std::string::npos);
+  EXPECT_NE(error_of([] {
+              alpaca_conversation(row(R"({"instruction": 5})"));
+            }).find("rows.jsonl:7: instruction: expected a text, found 5"),
+            std::string::npos);
 }
 
 }  // namespace

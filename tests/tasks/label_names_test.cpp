@@ -10,12 +10,14 @@ namespace {
 using Names = std::vector<std::string>;
 
 TEST(LabelNamesTest, SpellingsOfANumberAreOneForm) {
-  for (const char* text : {"1", "1.0", "1.", "1.00", "10e-1", "0.1e1", "1e0", "1E+00", "100E-2"}) EXPECT_EQ(number_form(text), "1e0") << text;
+  for (const char* text : {"1", "1.0", "1.", "1.00", "10e-1", "0.1e1", "1e0", "1E+00", "100E-2"})
+    EXPECT_EQ(number_form(text), "1e0") << text;
   for (const char* text : {"0", "-0", "0.0", "0e9", ".0"}) EXPECT_EQ(number_form(text), "0e0") << text;
   EXPECT_EQ(number_form("-12.50"), "-125e-1");
   EXPECT_EQ(number_form("9007199254740993"), "9007199254740993e0");
   EXPECT_NE(number_form("9007199254740993"), number_form("9007199254740992"));  // one double
-  for (const char* text : {"", "-", ".", "e1", "1e", "1e+", "007", "+1", "1 ", "0x1", "nan", "inf", "1,5", "1.0.0", "1e9999999999"})
+  for (const char* text :
+       {"", "-", ".", "e1", "1e", "1e+", "007", "+1", "1 ", "0x1", "nan", "inf", "1,5", "1.0.0", "1e9999999999"})
     EXPECT_FALSE(number_form(text)) << text;
 }
 
@@ -39,7 +41,8 @@ TEST(LabelNamesTest, WhatIsNoFiniteNumberIsAName) {
   EXPECT_EQ(LabelNames::of({"9", "10", "nan"}).names(), (Names{"10", "9", "nan"}));  // by bytes, as all names
   EXPECT_EQ(LabelNames::of({"9", "0x10", "10"}).names(), (Names{"0x10", "10", "9"}));
   EXPECT_EQ(LabelNames::of({"inf", "1.0", "1"}).names(), (Names{"1", "1.0", "inf"}));
-  const LabelNames large = LabelNames::of({"1e999", "10e998", "2", "-1e999", "1e998"});  // beyond every double, and still numbers
+  const LabelNames large =
+      LabelNames::of({"1e999", "10e998", "2", "-1e999", "1e998"});  // beyond every double, and still numbers
   EXPECT_EQ(large.names(), (Names{"-1e999", "2", "1e998", "1e999"}));
   EXPECT_EQ(large.find("0.1e1000"), 3);
 }
@@ -49,10 +52,17 @@ TEST(LabelNamesTest, AModelsClassesKeepItsOrder) {
   const LabelNames named = LabelNames::of_model(classes, {"entailment", "neutral", "2"});
   EXPECT_EQ(named.names(), classes);
   EXPECT_TRUE(named.are_the_models());
-  for (const auto& [label, expected] : std::vector<std::pair<std::string, int64_t>>{
-           {"neutral", 0}, {" NEUTRAL ", 0}, {"entailment", 1}, {"Entailment", 1}, {"contradiction", 2}, {"0", 0}, {"2", 2}, {"LABEL_1", 1}})
+  for (const auto& [label, expected] : std::vector<std::pair<std::string, int64_t>>{{"neutral", 0},
+                                                                                    {" NEUTRAL ", 0},
+                                                                                    {"entailment", 1},
+                                                                                    {"Entailment", 1},
+                                                                                    {"contradiction", 2},
+                                                                                    {"0", 0},
+                                                                                    {"2", 2},
+                                                                                    {"LABEL_1", 1}})
     EXPECT_EQ(named.find(label), expected) << label;
-  for (const char* stranger : {"3", "-1", "01", "1.0", "LABEL_", "LABEL_3", "label_1", "neutra", ""}) EXPECT_FALSE(named.find(stranger)) << stranger;
+  for (const char* stranger : {"3", "-1", "01", "1.0", "LABEL_", "LABEL_3", "label_1", "neutra", ""})
+    EXPECT_FALSE(named.find(stranger)) << stranger;
 }
 
 TEST(LabelNamesTest, CasesThatTwoClassesShareDecideNothing) {
@@ -83,7 +93,9 @@ TEST(LabelNamesTest, StrangersAreNamedTogether) {
     LabelNames::of_model({"yes", "no"}, {"yes", "maybe", "7"});
     FAIL();
   } catch (const Error& e) {
-    EXPECT_STREQ(e.what(), "'7', 'maybe' are none of the classes of the model's own head: yes, no; head.type: linear puts a new head on the model");
+    EXPECT_STREQ(e.what(),
+                 "'7', 'maybe' are none of the classes of the model's own head: yes, no; head.type: linear puts a new "
+                 "head on the model");
   }
 }
 

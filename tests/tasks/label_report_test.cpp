@@ -56,7 +56,9 @@ TEST(LabelReportTest, ManyLabelsHaveTheirMistakesListed) {
 Assessment assessed() {
   Assessment out;
   out.classes = {"a", "b, c"};
-  out.rows = {{"f:1", "a", "a", {0.9, 0.1}, 0.105}, {"f:2", "a", "b, c", {0.2, 0.8}, 1.6}, {"f:3", "b, c", "a", {0.51, 0.49}, 0.71}};
+  out.rows = {{"f:1", "a", "a", {0.9, 0.1}, 0.105},
+              {"f:2", "a", "b, c", {0.2, 0.8}, 1.6},
+              {"f:3", "b, c", "a", {0.51, 0.49}, 0.71}};
   return out;
 }
 

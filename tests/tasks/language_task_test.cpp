@@ -1,4 +1,5 @@
-// Tasks causal-lm and seq2seq. Oracles: ids worked out by hand, cross_entropy of the answer's tokens alone, and autograd.
+// Tasks causal-lm and seq2seq. Oracles: ids worked out by hand, cross_entropy of the answer's tokens alone, and
+// autograd.
 #include "tasks/language_task.h"
 
 #include <gtest/gtest.h>
@@ -20,7 +21,8 @@ using testing::error_of;
 class LetterTokenizer : public Tokenizer {
  public:
   explicit LetterTokenizer(bool ends) : ends_(ends) {}
-  Encoding encode(std::string_view text, std::optional<std::string_view>, int64_t max_length, bool = false) const override {
+  Encoding encode(std::string_view text, std::optional<std::string_view>, int64_t max_length,
+                  bool = false) const override {
     Encoding out;
     out.ids = tokenize(text);
     const size_t room = static_cast<size_t>(max_length) - 1;
@@ -34,7 +36,8 @@ class LetterTokenizer : public Tokenizer {
     Ids out;
     for (size_t i = 0; i < text.size();) {
       bool mark = false;
-      for (const auto& [word, id] : std::vector<std::pair<std::string_view, int64_t>>{{"<|im_start|>", 3}, {"<|im_end|>", 4}})
+      for (const auto& [word, id] :
+           std::vector<std::pair<std::string_view, int64_t>>{{"<|im_start|>", 3}, {"<|im_end|>", 4}})
         if (text.substr(i).starts_with(word)) {
           out.push_back(id);
           i += word.size();
@@ -60,10 +63,12 @@ class LetterTokenizer : public Tokenizer {
   bool ends_;
 };
 
-const char* kChatMl = R"({"chat_template": "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n'}}{% endfor %})"
-                      R"({% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"})";
+const char* kChatMl =
+    R"({"chat_template": "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n'}}{% endfor %})"
+    R"({% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"})";
 
-std::unique_ptr<Task> make(const std::string& name, const std::string& yaml, nlohmann::json config = {{"n_positions", 64}}, const std::string& files = kChatMl) {
+std::unique_ptr<Task> make(const std::string& name, const std::string& yaml,
+                           nlohmann::json config = {{"n_positions", 64}}, const std::string& files = kChatMl) {
   Tasks tasks("task");
   register_tasks(tasks);
   const Config data = Config::parse(yaml);
@@ -72,11 +77,14 @@ std::unique_ptr<Task> make(const std::string& name, const std::string& yaml, nlo
   const bool decoder = name == "seq2seq";
   if (decoder) config["decoder_start_token_id"] = 7;
   task->set_pad_id(0);
-  task->use_model({.config = {"config.json", config}, .generation_config = {},
-                   .tokenizer_files = [files](const std::string& file) {
-                     return file == "tokenizer_config.json" ? std::optional(files) : std::nullopt;
-                   },
-                   .tokenizer = std::make_shared<LetterTokenizer>(decoder), .has_decoder = decoder});
+  task->use_model({.config = {"config.json", config},
+                   .generation_config = {},
+                   .tokenizer_files =
+                       [files](const std::string& file) {
+                         return file == "tokenizer_config.json" ? std::optional(files) : std::nullopt;
+                       },
+                   .tokenizer = std::make_shared<LetterTokenizer>(decoder),
+                   .has_decoder = decoder});
   return task;
 }
 
@@ -122,7 +130,8 @@ TEST(CausalLmTest, TheLossIsTheCrossEntropyOfTheCompletionAlone) {
   torch::Tensor logits = torch::randn({1, 7, 36}).requires_grad_();
   const torch::Tensor loss = task->loss_sum({.hidden = {}, .logits = logits}, batch);
   loss.backward();
-  const torch::Tensor expected = torch::cross_entropy_loss(logits[0].slice(0, 3, 6), torch::tensor({13, 14, 1}, torch::kInt64), {}, at::Reduction::Sum);
+  const torch::Tensor expected = torch::cross_entropy_loss(
+      logits[0].slice(0, 3, 6), torch::tensor({13, 14, 1}, torch::kInt64), {}, at::Reduction::Sum);
   EXPECT_NEAR(loss.item<double>(), expected.item<double>(), 1e-5);
   EXPECT_EQ(logits.grad()[0].slice(0, 0, 3).abs().max().item<float>(), 0.0F) << "prompt tokens have a gradient";
   EXPECT_EQ(logits.grad()[0][6].abs().max().item<float>(), 0.0F);
@@ -134,7 +143,8 @@ TEST(CausalLmTest, TheLossIsTheCrossEntropyOfTheCompletionAlone) {
 
 TEST(CausalLmTest, PlainTextIsPackedWithEndTokensBetweenDocuments) {
   const auto task = make("causal-lm", "{max_length: 4}");
-  std::vector<Row> lines{row({{"text", "ab"}}, true), row({{"text", "c"}}, true), row({{"text", " "}}, true), row({{"text", "de"}}, true)};
+  std::vector<Row> lines{row({{"text", "ab"}}, true), row({{"text", "c"}}, true), row({{"text", " "}}, true),
+                         row({{"text", "de"}}, true)};
   const auto documents = task->documents(lines);
   ASSERT_EQ(documents.size(), 2u);
   EXPECT_EQ(documents[0].fields["text"], "ab\nc");
@@ -150,7 +160,8 @@ TEST(CausalLmTest, PlainTextIsPackedWithEndTokensBetweenDocuments) {
 
 TEST(CausalLmTest, WithoutPackingEveryLineIsAnExampleAndLongOnesAreCutAndMarked) {
   const auto task = make("causal-lm", "{max_length: 4, pack: false}");
-  const auto rows = task->documents({row({{"text", "abcdef"}}, true), row({{"text", ""}}, true), row({{"text", "b"}}, true)});
+  const auto rows =
+      task->documents({row({{"text", "abcdef"}}, true), row({{"text", ""}}, true), row({{"text", "b"}}, true)});
   ASSERT_EQ(rows.size(), 2u);
   const Example e = task->encode(rows[0], nullptr, true);
   EXPECT_EQ(e.input_ids, (Ids{2, 10, 11, 12}));
@@ -175,15 +186,20 @@ TEST(CausalLmTest, ALongPromptLosesItsBeginningAndACompletionIsNeverCutUnasked) 
 
 TEST(CausalLmTest, RowsWithNothingToPredictAreLeftOutAndOnlyThoseIsAnError) {
   const auto task = make("causal-lm", "{}");
-  const Example empty = encode(*task, {{"prompt", "a"}, {"completion", ""}}), good = encode(*task, {{"prompt", "a"}, {"completion", "b"}});
+  const Example empty = encode(*task, {{"prompt", "a"}, {"completion", ""}}),
+                good = encode(*task, {{"prompt", "a"}, {"completion", "b"}});
   EXPECT_EQ(task->arrange({empty, good}, "rows").size(), 1u);
-  EXPECT_NE(error_of([&] { task->arrange({empty}, "rows"); }).find("no row holds anything to predict"), std::string::npos);
+  EXPECT_NE(error_of([&] { task->arrange({empty}, "rows"); }).find("no row holds anything to predict"),
+            std::string::npos);
 }
 
 TEST(CausalLmTest, EveryAnswerOfAConversationIsLearnt) {
   const auto task = make("causal-lm", "{}");
-  const Row talk = row({{"messages", {{{"role", "user"}, {"content", "a"}}, {{"role", "assistant"}, {"content", "b"}},
-                                      {{"role", "user"}, {"content", "c"}}, {{"role", "assistant"}, {"content", "d"}}}}});
+  const Row talk = row({{"messages",
+                         {{{"role", "user"}, {"content", "a"}},
+                          {{"role", "assistant"}, {"content", "b"}},
+                          {{"role", "user"}, {"content", "c"}},
+                          {{"role", "assistant"}, {"content", "d"}}}}});
   task->fit(std::span(&talk, 1), std::span(&talk, 1));
   const Example e = task->encode(talk, nullptr, true);
   Ids predicted;
@@ -209,20 +225,30 @@ TEST(CausalLmTest, PromptsTakeAChatTemplateWhenAsked) {
   EXPECT_EQ(e.input_ids.front(), 3);
   EXPECT_EQ(e.label_ids[e.label_ids.size() - 3], 11);
   const auto without = make("causal-lm", "{}", nlohmann::json::object(), "{}");
-  const std::string error = error_of([&] { encode(*without, {{"messages", {{{"role", "user"}, {"content", "a"}}}}}, false); });
-  EXPECT_NE(error.find("brings no chat template; choose one with data.chat_template: chatml"), std::string::npos) << error;
+  const std::string error =
+      error_of([&] { encode(*without, {{"messages", {{{"role", "user"}, {"content", "a"}}}}}, false); });
+  EXPECT_NE(error.find("brings no chat template; choose one with data.chat_template: chatml"), std::string::npos)
+      << error;
   const auto strange = make("causal-lm", "{}", nlohmann::json::object(), R"({"chat_template": "{{ x"})");
-  EXPECT_NE(error_of([&] { encode(*strange, {{"messages", {{{"role", "user"}, {"content", "a"}}}}}, false); }).find("template, line 1, column"), std::string::npos);
+  EXPECT_NE(error_of([&] {
+              encode(*strange, {{"messages", {{{"role", "user"}, {"content", "a"}}}}}, false);
+            }).find("template, line 1, column"),
+            std::string::npos);
 }
 
-nlohmann::ordered_json said(const std::string& role, const std::string& text) { return {{"role", role}, {"content", text}}; }
+nlohmann::ordered_json said(const std::string& role, const std::string& text) {
+  return {{"role", role}, {"content", text}};
+}
 
 TEST(CausalLmTest, PublishedRowsOfEveryKindAreLearnt) {
   const auto task = make("causal-lm", "{chat_template: chatml}", nlohmann::json::object(), "{}");
   const Example messages = encode(*task, {{"messages", {said("user", "a"), said("assistant", "b")}}});
-  const Example sharegpt = encode(*task, {{"conversations", {{{"from", "human"}, {"value", "a"}}, {{"from", "gpt"}, {"value", "b"}}}}});
+  const Example sharegpt =
+      encode(*task, {{"conversations", {{{"from", "human"}, {"value", "a"}}, {{"from", "gpt"}, {"value", "b"}}}}});
   const Example alpaca = encode(*task, {{"instruction", "a"}, {"input", ""}, {"output", "b"}});
-  const Example parts = encode(*task, {{"messages", {{{"role", "user"}, {"content", {{{"type", "text"}, {"text", "a"}}}}}, said("assistant", "b")}}});
+  const Example parts = encode(
+      *task,
+      {{"messages", {{{"role", "user"}, {"content", {{{"type", "text"}, {"text", "a"}}}}}, said("assistant", "b")}}});
   for (const auto* other : {&sharegpt, &alpaca, &parts}) {
     EXPECT_EQ(other->input_ids, messages.input_ids);
     EXPECT_EQ(other->label_ids, messages.label_ids);
@@ -236,7 +262,9 @@ TEST(CausalLmTest, PublishedRowsOfEveryKindAreLearnt) {
   EXPECT_EQ(words.input_ids[words.input_ids.size() - 2], 11);
   EXPECT_EQ(words.label_ids[words.label_ids.size() - 2], 11);
   // Equal roles in a row, an assistant first, a system text in the middle, a last turn that is not answered.
-  const Example odd = encode(*task, {{"messages", {said("assistant", "a"), said("user", "b"), said("user", "c"), said("system", "d"), said("assistant", "e"), said("user", "f")}}});
+  const Example odd = encode(*task, {{"messages",
+                                      {said("assistant", "a"), said("user", "b"), said("user", "c"),
+                                       said("system", "d"), said("assistant", "e"), said("user", "f")}}});
   Ids predicted;
   for (const int64_t id : odd.label_ids)
     if (id != no) predicted.push_back(id);
@@ -244,18 +272,27 @@ TEST(CausalLmTest, PublishedRowsOfEveryKindAreLearnt) {
 }
 
 TEST(CausalLmTest, WhatATemplateCannotTakeIsTheRowsError) {
-  const auto task = make("causal-lm", "{}", nlohmann::json::object(), R"({"chat_template": "{% for m in messages %}{{ m.role + m.content }}{% endfor %}"})");
-  const auto complain = [&](nlohmann::ordered_json fields) { return error_of([&] { encode(*task, std::move(fields)); }); };
-  EXPECT_NE(complain({{"messages", {{{"role", "user"}, {"content", nullptr}}, said("assistant", "b")}}}).find("rows.jsonl:"), std::string::npos);
+  const auto task = make("causal-lm", "{}", nlohmann::json::object(),
+                         R"({"chat_template": "{% for m in messages %}{{ m.role + m.content }}{% endfor %}"})");
+  const auto complain = [&](nlohmann::ordered_json fields) {
+    return error_of([&] { encode(*task, std::move(fields)); });
+  };
+  EXPECT_NE(
+      complain({{"messages", {{{"role", "user"}, {"content", nullptr}}, said("assistant", "b")}}}).find("rows.jsonl:"),
+      std::string::npos);
   EXPECT_NE(complain({{"messages", {said("user", "a")}}}).find("no message of the assistant"), std::string::npos);
-  EXPECT_NE(complain({{"conversations", {{{"from", "robot"}, {"value", "a"}}}}}).find("from 'robot' is not known"), std::string::npos);
-  const auto printing = make("causal-lm", "{}", nlohmann::json::object(), R"({"chat_template": "{% for m in messages %}{{ m.content }}{% endfor %}"})");
-  const nlohmann::ordered_json parts{{"messages", {{{"role", "user"}, {"content", {{{"type", "text"}, {"text", "a"}}}}}, said("assistant", "b")}}};
+  EXPECT_NE(complain({{"conversations", {{{"from", "robot"}, {"value", "a"}}}}}).find("from 'robot' is not known"),
+            std::string::npos);
+  const auto printing = make("causal-lm", "{}", nlohmann::json::object(),
+                             R"({"chat_template": "{% for m in messages %}{{ m.content }}{% endfor %}"})");
+  const nlohmann::ordered_json parts{
+      {"messages", {{{"role", "user"}, {"content", {{{"type", "text"}, {"text", "a"}}}}}, said("assistant", "b")}}};
   EXPECT_NE(error_of([&] { encode(*printing, parts); }).find("prints this list of parts as it is"), std::string::npos);
 }
 
 TEST(CausalLmTest, LongConversationsLoseTheirOldestTurnsBehindTheSystemText) {
-  const auto task = make("causal-lm", "{chat_template: chatml, max_length: 40, too_long: cut}", nlohmann::json::object(), "{}");
+  const auto task =
+      make("causal-lm", "{chat_template: chatml, max_length: 40, too_long: cut}", nlohmann::json::object(), "{}");
   std::vector<nlohmann::ordered_json> turns{said("system", "z")};
   for (const char* text : {"abc", "def", "ghi"}) {
     turns.push_back(said("user", text));
@@ -282,7 +319,9 @@ TEST(CausalLmTest, RowsMayBringTheirOwnIdsAndLabels) {
   const Example e = encode(*task, {{"input_ids", {5, 6, 7}}, {"labels", {-100, 6, 7}}});
   EXPECT_EQ(e.label_ids, (Ids{no, 6, 7}));
   EXPECT_EQ(e.prompt_ids, Ids{5});
-  EXPECT_NE(error_of([&] { encode(*task, {{"input_ids", {5, 6}}, {"labels", {6}}}); }).find("labels: expected 2 values"), std::string::npos);
+  EXPECT_NE(
+      error_of([&] { encode(*task, {{"input_ids", {5, 6}}, {"labels", {6}}}); }).find("labels: expected 2 values"),
+      std::string::npos);
 }
 
 TEST(CausalLmTest, SeveralReferencesAreKept) {
@@ -296,7 +335,8 @@ TEST(CausalLmTest, SeveralReferencesAreKept) {
 
 TEST(Seq2SeqTest, TheDecoderReadsTheTargetShiftedByItsStart) {
   const auto task = make("seq2seq", "{text: source, prompt_template: 'a{source}'}");
-  const Example e = encode(*task, {{"source", "bc"}, {"target", "xyz"}}), f = encode(*task, {{"source", "d"}, {"target", "q"}});
+  const Example e = encode(*task, {{"source", "bc"}, {"target", "xyz"}}),
+                f = encode(*task, {{"source", "d"}, {"target", "q"}});
   EXPECT_EQ(e.input_ids, (Ids{10, 11, 12, 1}));
   EXPECT_EQ(e.label_ids, (Ids{33, 34, 35, 1}));
   const std::vector<const Example*> both{&e, &f};
@@ -310,16 +350,24 @@ TEST(Seq2SeqTest, TheDecoderReadsTheTargetShiftedByItsStart) {
 TEST(Seq2SeqTest, TargetsAreNotCutUnasked) {
   const auto task = make("seq2seq", "{max_length: 4, max_target_length: 3}");
   EXPECT_TRUE(encode(*task, {{"text", "abcdef"}, {"target", "xy"}}).truncated);
-  EXPECT_NE(error_of([&] { encode(*task, {{"text", "a"}, {"target", "xyz"}}); }).find("the target has 4 tokens, but 3 fit"), std::string::npos);
+  EXPECT_NE(
+      error_of([&] { encode(*task, {{"text", "a"}, {"target", "xyz"}}); }).find("the target has 4 tokens, but 3 fit"),
+      std::string::npos);
 }
 
 TEST(LanguageTaskTest, ModelsOfTheOtherKindAreRefused) {
   Tasks tasks("task");
   register_tasks(tasks);
-  TaskModel decoder{.config = {"config.json", {{"decoder_start_token_id", 0}}}, .generation_config = {}, .tokenizer_files = {}, .tokenizer = nullptr, .has_decoder = true};
-  EXPECT_NE(error_of([&] { tasks.at("causal-lm")(Config::parse("{}"))->use_model(decoder); }).find("use seq2seq"), std::string::npos);
+  TaskModel decoder{.config = {"config.json", {{"decoder_start_token_id", 0}}},
+                    .generation_config = {},
+                    .tokenizer_files = {},
+                    .tokenizer = nullptr,
+                    .has_decoder = true};
+  EXPECT_NE(error_of([&] { tasks.at("causal-lm")(Config::parse("{}"))->use_model(decoder); }).find("use seq2seq"),
+            std::string::npos);
   decoder.has_decoder = false;
-  EXPECT_NE(error_of([&] { tasks.at("seq2seq")(Config::parse("{}"))->use_model(decoder); }).find("use causal-lm"), std::string::npos);
+  EXPECT_NE(error_of([&] { tasks.at("seq2seq")(Config::parse("{}"))->use_model(decoder); }).find("use causal-lm"),
+            std::string::npos);
 }
 
 TEST(LanguageTaskTest, MistakesInGenerationKeysAreNamed) {
@@ -333,7 +381,8 @@ TEST(LanguageTaskTest, MistakesInGenerationKeysAreNamed) {
     });
   };
   EXPECT_NE(complain("{generation: {top_p: 0.9}}").find("temperature"), std::string::npos);
-  EXPECT_NE(complain("{generation: {beams: 2, temperature: 1}}").find("beam search does not sample"), std::string::npos);
+  EXPECT_NE(complain("{generation: {beams: 2, temperature: 1}}").find("beam search does not sample"),
+            std::string::npos);
   EXPECT_NE(complain("{generation: {max_new_token: 2}}").find("max_new_tokens"), std::string::npos);
   EXPECT_NE(complain("{generate: always}").find("generate"), std::string::npos);
   EXPECT_NE(complain("{chat_template: chatm}").find("chatml"), std::string::npos);
@@ -354,7 +403,8 @@ class Echo : public LanguageModel {
 
 TEST(LanguageTaskTest, RowsWithTheSamePromptAreOneTextWithSeveralReferences) {
   const auto task = make("causal-lm", "{metric: exact_match}");
-  const std::vector<Example> rows{encode(*task, {{"prompt", "a"}, {"completion", "c"}}), encode(*task, {{"prompt", "a"}, {"completion", "b"}}),
+  const std::vector<Example> rows{encode(*task, {{"prompt", "a"}, {"completion", "c"}}),
+                                  encode(*task, {{"prompt", "a"}, {"completion", "b"}}),
                                   encode(*task, {{"prompt", "d"}, {"completion", "e"}})};
   Echo model;
   const Scores scores = task->evaluate(model, rows, {});
@@ -366,7 +416,8 @@ TEST(LanguageTaskTest, RowsWithTheSamePromptAreOneTextWithSeveralReferences) {
 
 TEST(LanguageTaskTest, LossAndPerplexityAreOverTokens) {
   const auto task = make("causal-lm", "{}");
-  const std::vector<Example> rows{encode(*task, {{"prompt", "a"}, {"completion", "b"}}), encode(*task, {{"prompt", "a"}, {"completion", "cc"}})};
+  const std::vector<Example> rows{encode(*task, {{"prompt", "a"}, {"completion", "b"}}),
+                                  encode(*task, {{"prompt", "a"}, {"completion", "cc"}})};
   Echo model;
   const Scores scores = task->evaluate(model, rows, {.batch_size = 1});
   ASSERT_EQ(scores.headline_name(), "loss");

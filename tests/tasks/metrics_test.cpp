@@ -31,12 +31,9 @@ std::vector<double> numbers(const nlohmann::json& list) {
 
 void expect_score(double got, const nlohmann::json& expected, const std::string& what) {
   const double value = number(expected);
-  if (std::isnan(value))
-    EXPECT_TRUE(std::isnan(got)) << what << " is " << got;
-  else if (std::isinf(value))
-    EXPECT_EQ(got, value) << what;
-  else
-    EXPECT_NEAR(got, value, 1e-11 * std::max(1.0, std::abs(value))) << what;
+  if (std::isnan(value)) EXPECT_TRUE(std::isnan(got)) << what << " is " << got;
+  else if (std::isinf(value)) EXPECT_EQ(got, value) << what;
+  else EXPECT_NEAR(got, value, 1e-11 * std::max(1.0, std::abs(value))) << what;
 }
 
 TEST(MetricsTest, ClassScoresEqualScikitLearn) {
@@ -83,14 +80,12 @@ TEST(MetricsTest, F1OfAnotherClassSwapsTheRoles) {
 
 TEST(MetricsTest, UndefinedScoresAreNaNAndNotZero) {
   const std::vector<int64_t> no_labels;
-  const std::vector<double> none, one = {1}, constant = {0.1, 0.1, 0.1, 0.1, 0.1, 0.1},
-                                  rising = {1, 2, 3, 4, 5, 6};
+  const std::vector<double> none, one = {1}, constant = {0.1, 0.1, 0.1, 0.1, 0.1, 0.1}, rising = {1, 2, 3, 4, 5, 6};
   for (const double score :
        {accuracy(no_labels, no_labels), f1_of_class(no_labels, no_labels), f1_macro(no_labels, no_labels),
-        f1_weighted(no_labels, no_labels), matthews(no_labels, no_labels), pearson(none, none),
-        spearman(none, none), mean_squared_error(none, none), mean_absolute_error(none, none),
-        pearson(one, one), spearman(one, one), pearson(constant, rising), spearman(rising, constant),
-        exact_match({}, {})})
+        f1_weighted(no_labels, no_labels), matthews(no_labels, no_labels), pearson(none, none), spearman(none, none),
+        mean_squared_error(none, none), mean_absolute_error(none, none), pearson(one, one), spearman(one, one),
+        pearson(constant, rising), spearman(rising, constant), exact_match({}, {})})
     EXPECT_TRUE(std::isnan(score));
   const std::vector<double> with_nan = {1, std::numeric_limits<double>::quiet_NaN(), 3}, three = {1, 2, 3};
   EXPECT_TRUE(std::isnan(pearson(with_nan, three)));
@@ -129,7 +124,9 @@ TEST(Thresholds, TheBestOfAllIsFoundAndTheNearestToAHalfAmongEquals) {
           predicted.push_back(probabilities[i] >= threshold);
           expected.push_back(positive[i]);
         }
-        const double value = metric == "accuracy" ? accuracy(predicted, expected) : metric == "f1" ? f1_of_class(predicted, expected, 1) : matthews(predicted, expected);
+        const double value = metric == "accuracy" ? accuracy(predicted, expected)
+                             : metric == "f1"     ? f1_of_class(predicted, expected, 1)
+                                                  : matthews(predicted, expected);
         return std::isnan(value) ? -2.0 : value;
       };
       const double found = best_threshold(probabilities, positive, metric);

@@ -24,7 +24,9 @@ std::string error_of(const nlohmann::ordered_json& fields, bool labels = true) {
 
 TEST(RowIdsTest, PaddingAtEitherEndIsTakenOffOfEveryList) {
   std::mt19937 random(7);
-  const auto draw = [&](int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(random); };
+  const auto draw = [&](int64_t low, int64_t high) {
+    return std::uniform_int_distribution<int64_t>(low, high)(random);
+  };
   for (int i = 0; i < 500; ++i) {
     RowIds inner;
     for (int64_t n = draw(1, 8); n > 0; --n) {
@@ -43,13 +45,17 @@ TEST(RowIdsTest, PaddingAtEitherEndIsTakenOffOfEveryList) {
     pad(padded.attention_mask, 0);
     pad(padded.token_type_ids, draw(0, 1));
     pad(padded.labels, -100);
-    const Row row{"r:1", {{"input_ids", padded.input_ids}, {"attention_mask", padded.attention_mask}, {"token_type_ids", padded.token_type_ids},
-                          {"labels", padded.labels}}};
+    const Row row{"r:1",
+                  {{"input_ids", padded.input_ids},
+                   {"attention_mask", padded.attention_mask},
+                   {"token_type_ids", padded.token_type_ids},
+                   {"labels", padded.labels}}};
     const RowIds found = read_row_ids(row, true);
     EXPECT_EQ(found.input_ids, inner.input_ids);
     EXPECT_EQ(found.token_type_ids, inner.token_type_ids);
     EXPECT_EQ(found.labels, inner.labels);
-    const bool gaps = std::find(inner.attention_mask.begin(), inner.attention_mask.end(), 0) != inner.attention_mask.end();
+    const bool gaps =
+        std::find(inner.attention_mask.begin(), inner.attention_mask.end(), 0) != inner.attention_mask.end();
     EXPECT_EQ(found.attention_mask, gaps ? inner.attention_mask : Ids{});
     EXPECT_EQ(turned_rows({row}).empty(), i % 4 == 0);
   }
@@ -57,16 +63,24 @@ TEST(RowIdsTest, PaddingAtEitherEndIsTakenOffOfEveryList) {
 
 TEST(RowIdsTest, WhatNoModelCanReadIsNamed) {
   const nlohmann::ordered_json ids = {5, 6, 7};
-  EXPECT_EQ(error_of({{"input_ids", ids}, {"attention_mask", {1, 2, 1}}}), "rows.jsonl:3: attention_mask: expected 1 for a token and 0 for padding, found 2");
-  EXPECT_EQ(error_of({{"input_ids", ids}, {"attention_mask", {0, 0, 0}}}), "rows.jsonl:3: attention_mask: all 3 tokens are hidden; expected at least one 1");
-  EXPECT_EQ(error_of({{"input_ids", ids}, {"attention_mask", {1, 1}}}), "rows.jsonl:3: attention_mask: expected 3 values as in input_ids, found 2");
-  EXPECT_EQ(error_of({{"input_ids", ids}, {"attention_mask", {true, true, true}}}), "rows.jsonl:3: attention_mask: expected whole numbers from 0, found true");
-  EXPECT_EQ(error_of({{"input_ids", nlohmann::ordered_json::array()}}), "rows.jsonl:3: input_ids: an empty list; expected at least one token");
+  EXPECT_EQ(error_of({{"input_ids", ids}, {"attention_mask", {1, 2, 1}}}),
+            "rows.jsonl:3: attention_mask: expected 1 for a token and 0 for padding, found 2");
+  EXPECT_EQ(error_of({{"input_ids", ids}, {"attention_mask", {0, 0, 0}}}),
+            "rows.jsonl:3: attention_mask: all 3 tokens are hidden; expected at least one 1");
+  EXPECT_EQ(error_of({{"input_ids", ids}, {"attention_mask", {1, 1}}}),
+            "rows.jsonl:3: attention_mask: expected 3 values as in input_ids, found 2");
+  EXPECT_EQ(error_of({{"input_ids", ids}, {"attention_mask", {true, true, true}}}),
+            "rows.jsonl:3: attention_mask: expected whole numbers from 0, found true");
+  EXPECT_EQ(error_of({{"input_ids", nlohmann::ordered_json::array()}}),
+            "rows.jsonl:3: input_ids: an empty list; expected at least one token");
   EXPECT_EQ(error_of({{"input_ids", {5, -100}}}), "rows.jsonl:3: input_ids: expected whole numbers from 0, found -100");
-  EXPECT_EQ(error_of({{"input_ids", "5 6"}}), "rows.jsonl:3: input_ids: expected a list of whole numbers, found \"5 6\"");
-  EXPECT_EQ(error_of({{"input_ids", {18446744073709551615ULL}}}), "rows.jsonl:3: input_ids: expected whole numbers from 0, found 18446744073709551615");
+  EXPECT_EQ(error_of({{"input_ids", "5 6"}}),
+            "rows.jsonl:3: input_ids: expected a list of whole numbers, found \"5 6\"");
+  EXPECT_EQ(error_of({{"input_ids", {18446744073709551615ULL}}}),
+            "rows.jsonl:3: input_ids: expected whole numbers from 0, found 18446744073709551615");
   const nlohmann::ordered_json hidden = {{"input_ids", ids}, {"attention_mask", {1, 1, 0}}, {"labels", {-100, 6, 7}}};
-  EXPECT_EQ(error_of(hidden), "rows.jsonl:3: labels: token 2 is hidden by attention_mask, but has the label 7; set it to -100");
+  EXPECT_EQ(error_of(hidden),
+            "rows.jsonl:3: labels: token 2 is hidden by attention_mask, but has the label 7; set it to -100");
   EXPECT_EQ(error_of(hidden, false), "no error");
 }
 

@@ -13,9 +13,7 @@
 namespace deeplora {
 namespace {
 
-nlohmann::json golden() {
-  return nlohmann::json::parse(read_file(DEEPLORA_TEST_DATA "/golden/text_metrics.json"));
-}
+nlohmann::json golden() { return nlohmann::json::parse(read_file(DEEPLORA_TEST_DATA "/golden/text_metrics.json")); }
 
 TEST(TextMetricsTest, CorpusScoresEqualSacrebleuAndRougeScore) {
   size_t cases = 0;
@@ -39,8 +37,7 @@ TEST(TextMetricsTest, CorpusScoresEqualSacrebleuAndRougeScore) {
 TEST(TextMetricsTest, TokensEqualSacrebleus13a) {
   const nlohmann::json tokens = golden()["tokens"];
   EXPECT_EQ(tokens.size(), 15u);
-  for (const auto& pair : tokens)
-    EXPECT_EQ(tokenize_13a(pair[0].get<std::string>()), pair[1].get<std::string>());
+  for (const auto& pair : tokens) EXPECT_EQ(tokenize_13a(pair[0].get<std::string>()), pair[1].get<std::string>());
 }
 
 TEST(TextMetricsTest, BytesThatAreNotUtf8AreScoredAndDoNoHarm) {

@@ -9,7 +9,9 @@ namespace {
 /// A token a byte; broken characters decode to U+FFFD as tokenizers do.
 class ByteTokenizer : public Tokenizer {
  public:
-  Encoding encode(std::string_view text, std::optional<std::string_view>, int64_t, bool = false) const override { return {.ids = tokenize(text)}; }
+  Encoding encode(std::string_view text, std::optional<std::string_view>, int64_t, bool = false) const override {
+    return {.ids = tokenize(text)};
+  }
   std::vector<int64_t> tokenize(std::string_view text) const override {
     std::vector<int64_t> out;
     for (const char c : text) out.push_back(static_cast<unsigned char>(c));
@@ -33,7 +35,8 @@ class ByteTokenizer : public Tokenizer {
   std::string kind() const override { return "bytes"; }
 };
 
-std::string streamed(const std::string& text, std::vector<std::string> stop, std::vector<std::string>* parts = nullptr) {
+std::string streamed(const std::string& text, std::vector<std::string> stop,
+                     std::vector<std::string>* parts = nullptr) {
   const ByteTokenizer tokenizer;
   std::string out;
   TextStream stream(tokenizer, std::move(stop), [&](std::string_view part) {

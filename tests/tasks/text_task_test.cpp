@@ -17,7 +17,8 @@ using testing::error_of;
 /// One id a word: enough for a task to encode with.
 class WordTokenizer : public Tokenizer {
  public:
-  Encoding encode(std::string_view text, std::optional<std::string_view> pair, int64_t max_length, bool = false) const override {
+  Encoding encode(std::string_view text, std::optional<std::string_view> pair, int64_t max_length,
+                  bool = false) const override {
     Encoding out;
     for (const auto part : {std::optional<std::string_view>(text), pair}) {
       if (!part) continue;
@@ -47,7 +48,9 @@ class SumModel : public LanguageModel {
   explicit SumModel(int64_t outputs) : outputs_(outputs) {}
   ModelOutput forward(const Batch& batch) override {
     const torch::Tensor sum = (batch.input_ids * batch.attention_mask).sum(1, true).to(torch::kFloat32);
-    return {.hidden = {}, .logits = torch::cat(std::vector<torch::Tensor>(static_cast<size_t>(outputs_), sum), 1) * torch::arange(1, outputs_ + 1)};
+    return {.hidden = {},
+            .logits = torch::cat(std::vector<torch::Tensor>(static_cast<size_t>(outputs_), sum), 1) *
+                      torch::arange(1, outputs_ + 1)};
   }
   std::vector<AdapterSite> sites() override { return {}; }
   std::vector<NamedTensor> base_parameters() override { return {}; }
@@ -98,7 +101,8 @@ std::vector<Row> rows_for(const Task& task, int count) {
   if (task.outputs() == 0 && columns.empty()) columns = {"prompt", "completion"};  // one of several forms of a row
   for (int i = 0; i < count; ++i) {
     Row row{cat("rows.jsonl:", i + 1), {}};
-    for (const auto& column : columns) row.fields[column] = std::string(static_cast<size_t>(i % 5 + 1), static_cast<char>('a' + i % 4));
+    for (const auto& column : columns)
+      row.fields[column] = std::string(static_cast<size_t>(i % 5 + 1), static_cast<char>('a' + i % 4));
     row.fields["label"] = i % 2;
     rows.push_back(row);
   }
@@ -119,8 +123,10 @@ std::vector<Row> uneven_rows() {
 TEST(ClassWeights, TheMeanLossIsPyTorchsWeightedCrossEntropy) {
   const auto rows = uneven_rows();
   const WordTokenizer tokenizer;
-  for (const auto& [yaml, ham, spam] : {std::tuple("{class_weights: {ham: 0.25, spam: 3}}", 0.25, 3.0), std::tuple("{class_weights: balanced}", 4.0 / 6, 2.0),
-                                        std::tuple("{class_weights: {spam: 5}}", 1.0, 5.0), std::tuple("{class_weights: none}", 1.0, 1.0)}) {
+  for (const auto& [yaml, ham, spam] :
+       {std::tuple("{class_weights: {ham: 0.25, spam: 3}}", 0.25, 3.0),
+        std::tuple("{class_weights: balanced}", 4.0 / 6, 2.0), std::tuple("{class_weights: {spam: 5}}", 1.0, 5.0),
+        std::tuple("{class_weights: none}", 1.0, 1.0)}) {
     const auto task = make_task("classification", Config::parse(yaml));
     task->fit(rows, rows);
     std::vector<Example> examples;
@@ -130,8 +136,10 @@ TEST(ClassWeights, TheMeanLossIsPyTorchsWeightedCrossEntropy) {
     const Batch batch = task->collate(all);
     const torch::Tensor logits = torch::randn({4, 2});
     namespace F = torch::nn::functional;
-    const auto expected = F::cross_entropy(logits, batch.labels, F::CrossEntropyFuncOptions().weight(torch::tensor({ham, spam}, torch::kFloat32)));
-    const double found = task->loss_sum(ModelOutput{.hidden = {}, .logits = logits}, batch).item<double>() / task->loss_count(batch);
+    const auto expected = F::cross_entropy(
+        logits, batch.labels, F::CrossEntropyFuncOptions().weight(torch::tensor({ham, spam}, torch::kFloat32)));
+    const double found =
+        task->loss_sum(ModelOutput{.hidden = {}, .logits = logits}, batch).item<double>() / task->loss_count(batch);
     EXPECT_NEAR(found, expected.item<double>(), 1e-6) << yaml;
   }
 }
@@ -249,26 +257,35 @@ TEST(RegressionTest, LossIsInUnitsOfTheTrainingTargetsSpread) {
 TEST(ClassificationTest, SpellingsAndBlanksAroundLabelsAreOneLabelAndAreSaid) {
   auto task = make_classification("classification", Config::parse("{positive: 1.0}"), {}, "accuracy");
   std::vector<Row> rows;
-  for (const char* label : {"0", "1 ", "1.0", "1"}) rows.push_back({cat("r:", rows.size() + 1), {{"text", rows.empty() ? "" : "x"}, {"label", label}}});
+  for (const char* label : {"0", "1 ", "1.0", "1"})
+    rows.push_back({cat("r:", rows.size() + 1), {{"text", rows.empty() ? "" : "x"}, {"label", label}}});
   rows.push_back({"r:5", {{"text", " "}, {"label", 1.0}}});
   task->fit({}, rows);
   EXPECT_EQ(task->state().dump(), R"({"labels":["0","1"]})");
-  EXPECT_EQ(task->remarks(rows, true), (std::vector<std::string>{"2 of 5 rows have an empty text, the first at r:1",
-                                                                 "1 of 5 values of column label had blanks at an end, which are not part of them, the first at r:2"}));
+  EXPECT_EQ(task->remarks(rows, true),
+            (std::vector<std::string>{
+                "2 of 5 rows have an empty text, the first at r:1",
+                "1 of 5 values of column label had blanks at an end, which are not part of them, the first at r:2"}));
   const WordTokenizer tokenizer;
   EXPECT_EQ(task->encode({"dev:1", {{"text", "x"}, {"label", " 1.00"}}}, &tokenizer, true).label, 1);
   const std::string message = error_of([&] { task->encode(rows[0], &tokenizer, true); });
-  EXPECT_NE(message.find("r:1: text: an empty text, and the tokenizer adds no token of its own"), std::string::npos) << message;
+  EXPECT_NE(message.find("r:1: text: an empty text, and the tokenizer adds no token of its own"), std::string::npos)
+      << message;
 }
 
 TEST(TextTaskTest, PaddingIsTakenOffAtBothEnds) {
   auto task = make_regression("regression", Config::parse("{max_length: 3}"), {}, "pearson");
-  const Row row{"r:1", {{"input_ids", {9, 9, 5, 6, 7, 8, 9}}, {"attention_mask", {0, 0, 1, 0, 1, 1, 0}}, {"token_type_ids", {2, 2, 0, 0, 1, 1, 2}}}};
+  const Row row{"r:1",
+                {{"input_ids", {9, 9, 5, 6, 7, 8, 9}},
+                 {"attention_mask", {0, 0, 1, 0, 1, 1, 0}},
+                 {"token_type_ids", {2, 2, 0, 0, 1, 1, 2}}}};
   const Example e = task->encode(row, nullptr, false);
   EXPECT_EQ(e.input_ids, (std::vector<int64_t>{5, 6, 7}));
   EXPECT_EQ(e.attention_mask, (std::vector<int64_t>{1, 0, 1}));
   EXPECT_EQ(e.token_type_ids, (std::vector<int64_t>{0, 0, 1}));
-  EXPECT_EQ(task->remarks({row}, false), std::vector<std::string>{"1 of 1 rows begin with padding, the first r:1; they are turned, so that positions count from the first token"});
+  EXPECT_EQ(task->remarks({row}, false),
+            std::vector<std::string>{"1 of 1 rows begin with padding, the first r:1; they are turned, so that "
+                                     "positions count from the first token"});
 }
 
 TEST(RegressionTest, TargetsAreStandardisedInDoubleBeforeTheyAreFloats) {
@@ -288,7 +305,8 @@ TEST(RegressionTest, TargetsAreStandardisedInDoubleBeforeTheyAreFloats) {
 
 TEST(TextTaskTest, RowsWithInputIdsNeedNoTokenizerAndAreCut) {
   auto task = make_classification("classification", Config::parse("{max_length: 3}"), {}, "accuracy");
-  const std::vector<Row> rows{{"r:1", {{"input_ids", {5, 6, 7, 8}}, {"label", "a"}}}, {"r:2", {{"input_ids", {5}}, {"label", "b"}}}};
+  const std::vector<Row> rows{{"r:1", {{"input_ids", {5, 6, 7, 8}}, {"label", "a"}}},
+                              {"r:2", {{"input_ids", {5}}, {"label", "b"}}}};
   task->fit(rows, rows);
   const Example cut = task->encode(rows[0], nullptr, true);
   EXPECT_EQ(cut.input_ids, (std::vector<int64_t>{5, 6, 7}));

@@ -24,7 +24,8 @@ Case make_case(int64_t rows, int64_t tokens, int64_t vocabulary) {
 
 std::pair<torch::Tensor, torch::Tensor> expected(const Case& c, double scale) {
   const torch::Tensor logits = c.logits.to(torch::kFloat64).detach().requires_grad_();
-  const torch::Tensor loss = torch::cross_entropy_loss(logits.flatten(0, 1), c.labels.flatten(), {}, at::Reduction::Sum, kIgnored);
+  const torch::Tensor loss =
+      torch::cross_entropy_loss(logits.flatten(0, 1), c.labels.flatten(), {}, at::Reduction::Sum, kIgnored);
   (loss * scale).backward();
   return {loss.detach(), logits.grad()};
 }
@@ -76,7 +77,9 @@ TEST(TokenLossTest, WithoutLabelsTheLossIsZero) {
 
 TEST(TokenLossTest, ALabelBeyondTheVocabularyIsAnError) {
   const torch::Tensor labels = torch::full({1, 2}, 3, torch::kInt64);
-  EXPECT_NE(testing::error_of([&] { token_loss_sum(torch::randn({1, 2, 3}), labels); }).find("token 3 is beyond the model's vocabulary of 3"),
+  EXPECT_NE(testing::error_of([&] {
+              token_loss_sum(torch::randn({1, 2, 3}), labels);
+            }).find("token 3 is beyond the model's vocabulary of 3"),
             std::string::npos);
 }
 

@@ -70,8 +70,7 @@ TEST(SamplingTest, MoreSamplesThanRowsAreAnErrorWithBothNumbers) {
     sample_rows(1662, 5000, 0, "train.jsonl");
     FAIL() << "no error";
   } catch (const Error& e) {
-    EXPECT_NE(std::string(e.what()).find("data.samples: 5000, but train.jsonl has 1662 rows"),
-              std::string::npos);
+    EXPECT_NE(std::string(e.what()).find("data.samples: 5000, but train.jsonl has 1662 rows"), std::string::npos);
   }
 }
 
@@ -126,8 +125,7 @@ TEST(SamplingTest, RowsCanStayAsTheyCome) {
 TEST(SamplingTest, EvaluationOrderIsLongestFirst) {
   const auto lengths = some_lengths(100);
   const auto rows = flatten(make_batches(lengths, 8, BatchOrder::sorted_by_length, 1, 0));
-  EXPECT_TRUE(
-      std::is_sorted(rows.begin(), rows.end(), [&](size_t a, size_t b) { return lengths[a] > lengths[b]; }));
+  EXPECT_TRUE(std::is_sorted(rows.begin(), rows.end(), [&](size_t a, size_t b) { return lengths[a] > lengths[b]; }));
 }
 
 }  // namespace

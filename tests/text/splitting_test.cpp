@@ -16,7 +16,8 @@ std::vector<SplitRow> random_rows(uint64_t seed, size_t count, size_t classes, s
   std::vector<SplitRow> out;
   for (size_t i = 0; i < count; ++i) {
     const size_t input = inputs == 0 ? i : draw.below(inputs);
-    out.push_back({"text " + std::to_string(input), classes == 0 ? "" : "class " + std::to_string(draw.below(classes) * draw.below(2))});
+    out.push_back({"text " + std::to_string(input),
+                   classes == 0 ? "" : "class " + std::to_string(draw.below(classes) * draw.below(2))});
   }
   return out;
 }
@@ -59,7 +60,8 @@ TEST(Splitting, WithoutEqualInputsAPartHasItsSizeAndEveryClassItsShareOfIt) {
     for (const auto& [stratum, count] : counts(rows, all))
       for (const auto* part : {&parts.dev, &parts.test}) {
         const double exact = static_cast<double>(part->size() * count) / n;
-        EXPECT_LT(std::abs(static_cast<double>(counts(rows, *part)[stratum]) - exact), 1) << stratum << " seed " << seed;
+        EXPECT_LT(std::abs(static_cast<double>(counts(rows, *part)[stratum]) - exact), 1)
+            << stratum << " seed " << seed;
       }
   }
 }
@@ -76,7 +78,8 @@ TEST(Splitting, AClassOfOneRowStaysInTrain) {
 
 TEST(Splitting, AnotherSeedDrawsOtherRowsAndTheSameSeedTheSame) {
   const auto rows = random_rows(1, 200, 3, 0);
-  const SplitRows first = split_rows(rows, 0.1, 0.1, 7), again = split_rows(rows, 0.1, 0.1, 7), other = split_rows(rows, 0.1, 0.1, 8);
+  const SplitRows first = split_rows(rows, 0.1, 0.1, 7), again = split_rows(rows, 0.1, 0.1, 7),
+                  other = split_rows(rows, 0.1, 0.1, 8);
   EXPECT_EQ(first.dev, again.dev);
   EXPECT_EQ(first.test, again.test);
   EXPECT_NE(first.dev, other.dev);

@@ -1,4 +1,5 @@
-// Oracle: the same configuration in one process. A process is a thread here; tests/python/test_distributed.py starts real ones.
+// Oracle: the same configuration in one process. A process is a thread here; tests/python/test_distributed.py starts
+// real ones.
 #include "train/distributed.h"
 
 #include <arpa/inet.h>
@@ -56,7 +57,8 @@ std::vector<std::string> together(int size, const std::function<void(ProcessGrou
   return errors;
 }
 
-/// 11 rows of unequal length: steps of 4 and of 2 micro-batches, a last one with a single row, so that some process has none.
+/// 11 rows of unequal length: steps of 4 and of 2 micro-batches, a last one with a single row, so that some process has
+/// none.
 TrainConfig uneven_config() {
   TrainConfig config = small_config();
   config.accumulate = 4;
@@ -83,7 +85,8 @@ struct Bench {
   }
 
   /// What each rank threw; prepare(rank, task) may break one.
-  std::vector<std::string> together(int size, bool resume = false, const std::function<void(int, TokenTask&)>& prepare = {}) {
+  std::vector<std::string> together(int size, bool resume = false,
+                                    const std::function<void(int, TokenTask&)>& prepare = {}) {
     models.clear();
     for (int rank = 0; rank < size; ++rank) models.push_back(std::make_unique<Model>(0.0, torch::kFloat64));
     if (!resume) new_folder(path);
@@ -123,11 +126,13 @@ TEST(DistributedTest, EveryRowOfAStepHasOneProcess) {
         rows.insert(batch.begin(), batch.end());
         own += batch.size();
       }
-      EXPECT_LE(own, (9 + static_cast<size_t>(size) - 1) / static_cast<size_t>(size)) << "nobody has more than a fair share";
+      EXPECT_LE(own, (9 + static_cast<size_t>(size) - 1) / static_cast<size_t>(size))
+          << "nobody has more than a fair share";
     }
     EXPECT_EQ(rows, (std::multiset<size_t>{0, 1, 2, 3, 4, 5, 6, 7, 8})) << size;
   }
-  EXPECT_EQ(share_of_step(step, 4, 1, 2), (std::vector<MicroBatch>{{1, 3, 5, 7}})) << "one forward pass where one is enough";
+  EXPECT_EQ(share_of_step(step, 4, 1, 2), (std::vector<MicroBatch>{{1, 3, 5, 7}}))
+      << "one forward pass where one is enough";
 }
 
 TEST(DistributedTest, TextsReachEverybody) {
@@ -151,7 +156,8 @@ TEST(DistributedTest, TheStepIsThatOfOneProcess) {
     EXPECT_EQ(several.together(size), std::vector<std::string>(static_cast<size_t>(size)));
     // float64: only the order of additions differs.
     EXPECT_LT(difference(*one.models[0], *several.models[0]), 1e-12) << size;
-    for (int rank = 1; rank < size; ++rank) EXPECT_EQ(difference(*several.models[0], *several.models[static_cast<size_t>(rank)]), 0.0);
+    for (int rank = 1; rank < size; ++rank)
+      EXPECT_EQ(difference(*several.models[0], *several.models[static_cast<size_t>(rank)]), 0.0);
     const auto before = metrics_of(RunFolder::open(one.path)), now = metrics_of(RunFolder::open(several.path));
     ASSERT_EQ(before.size(), now.size());
     for (size_t i = 0; i < now.size(); ++i) {
@@ -187,10 +193,8 @@ TEST(DistributedTest, ALostProcessLeavesACheckpointForAnyNumberOfProcesses) {
     const int64_t step = read_checkpoint(*checkpoint).state.step;
     EXPECT_GT(step, 0);
     EXPECT_LT(step, 7);
-    if (size == 1)
-      EXPECT_EQ(broken.alone(true).steps, 7);
-    else
-      EXPECT_EQ(broken.together(size, true), kNoErrors2);
+    if (size == 1) EXPECT_EQ(broken.alone(true).steps, 7);
+    else EXPECT_EQ(broken.together(size, true), kNoErrors2);
     EXPECT_LT(difference(*one.models[0], *broken.models[0]), 1e-12) << size;
   }
 }
@@ -219,7 +223,8 @@ TEST(DistributedTest, ProcessesWithOtherDataOrSettingsAreRefused) {
     setup.group = &group;
     Trainer(std::move(setup)).run(rows(5), {}, folder, false);
   });
-  for (const auto& error : errors) EXPECT_NE(error.find("rank 1: train.clip is 7.0, with rank 0 1.0"), std::string::npos) << error;
+  for (const auto& error : errors)
+    EXPECT_NE(error.find("rank 1: train.clip is 7.0, with rank 0 1.0"), std::string::npos) << error;
 }
 
 TEST(DistributedTest, MissingProcessesAreCounted) {

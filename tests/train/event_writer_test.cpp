@@ -27,9 +27,8 @@ class EventWriterTest : public ::testing::Test {
  protected:
   EventWriterTest() { fs::remove_all(folder_); }
   ~EventWriterTest() override { fs::remove_all(folder_); }
-  fs::path folder_ =
-      fs::temp_directory_path() / cat("deeplora-events-", ::getpid(), "-",
-                                      ::testing::UnitTest::GetInstance()->current_test_info()->name());
+  fs::path folder_ = fs::temp_directory_path() / cat("deeplora-events-", ::getpid(), "-",
+                                                     ::testing::UnitTest::GetInstance()->current_test_info()->name());
 };
 
 TEST_F(EventWriterTest, EveryRecordIsInTheFileAsSoonAsTheCallReturns) {

@@ -17,9 +17,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-Json golden(const char* kind) {
-  return Json::parse(read_file(DEEPLORA_TEST_DATA "/golden/optimizer.json"))[kind];
-}
+Json golden(const char* kind) { return Json::parse(read_file(DEEPLORA_TEST_DATA "/golden/optimizer.json"))[kind]; }
 
 torch::Tensor tensor(const Json& rows) {
   if (!rows[0].is_array()) return torch::tensor(rows.get<std::vector<double>>(), torch::kFloat64);
@@ -53,8 +51,7 @@ struct Problem {
   void step(GroupOptimizer& optimizer, int64_t number) {
     const auto all = parameters();
     for (size_t i = 0; i < all.size(); ++i)
-      all[i].mutable_grad() =
-          i == 2 && number % 2 ? torch::Tensor() : curvatures[i] * (all[i].detach() - targets[i]);
+      all[i].mutable_grad() = i == 2 && number % 2 ? torch::Tensor() : curvatures[i] * (all[i].detach() - targets[i]);
     optimizer.set_learning_rate(lr * schedule.factor(number));
     optimizer.step();
   }
@@ -85,8 +82,7 @@ TEST(OptimizersTest, TwentyStepsWithTwoGroupsEqualPyTorch) {
       problem.step(optimizer, step);
       const auto expected = tensors(row["course"][static_cast<size_t>(step)]);
       for (size_t i = 0; i < expected.size(); ++i) {
-        const auto difference =
-            (problem.parameters()[i].detach().flatten() - expected[i]).abs().max().item<double>();
+        const auto difference = (problem.parameters()[i].detach().flatten() - expected[i]).abs().max().item<double>();
         ASSERT_LT(difference, 1e-13) << row["name"] << ", step " << step << ", parameter " << i;
       }
     }

@@ -46,20 +46,18 @@ struct Bench {
     if (prepare) prepare(task);
     StopSignal stop;
     RunFolder folder = resume ? RunFolder::open(path) : new_folder(path);
-    torch::manual_seed(fs::exists(path) ? 99
-                                        : 98);  // what a resumed run finds in the generator must not matter
+    torch::manual_seed(fs::exists(path) ? 99 : 98);  // what a resumed run finds in the generator must not matter
     return Trainer(setup_of(model, task, config, &stop)).run(train, dev, folder, resume);
   }
 
   Outcome outcome() const {
     const RunFolder folder = RunFolder::open(path);
-    return {read_checkpoint(*folder.newest_checkpoint()), metrics_of(folder),
-            read_file(folder.adapter_file()), read_file(folder.last_adapter_file())};
+    return {read_checkpoint(*folder.newest_checkpoint()), metrics_of(folder), read_file(folder.adapter_file()),
+            read_file(folder.last_adapter_file())};
   }
 };
 
-void expect_same(const std::vector<NamedTensor>& a, const std::vector<NamedTensor>& b,
-                 const std::string& what) {
+void expect_same(const std::vector<NamedTensor>& a, const std::vector<NamedTensor>& b, const std::string& what) {
   ASSERT_EQ(a.size(), b.size()) << what;
   for (size_t i = 0; i < a.size(); ++i) {
     EXPECT_EQ(a[i].name, b[i].name) << what;
@@ -76,8 +74,7 @@ void expect_same(const Outcome& expected, const Outcome& got, const std::string&
   EXPECT_EQ(expected.last, got.last) << what;
   const auto without_clock = [](const TrainState& state) {
     auto json = to_json(state);
-    for (const char* key : {"seconds", "training_seconds", "seconds_to_first_step", "metrics_bytes"})
-      json.erase(key);
+    for (const char* key : {"seconds", "training_seconds", "seconds_to_first_step", "metrics_bytes"}) json.erase(key);
     return json;
   };
   EXPECT_EQ(without_clock(expected.final_state.state), without_clock(got.final_state.state)) << what;
@@ -99,8 +96,7 @@ TEST(ResumeTest, TheUninterruptedRunRepeatsItselfAndUsesItsRandomness) {
   expect_same(first, uninterrupted(), "second run");
   TrainConfig other = broken_up_config();
   other.seed = 2;
-  EXPECT_NE(first.last, uninterrupted(other).last)
-      << "the seed decides nothing: the comparisons below would be empty";
+  EXPECT_NE(first.last, uninterrupted(other).last) << "the seed decides nothing: the comparisons below would be empty";
 }
 
 TEST(ResumeTest, StoppedByASignalInAnyMicroBatchItEndsWithTheSameBits) {
@@ -154,12 +150,9 @@ TEST(ResumeTest, BrokenOrStoppedInAnyEvaluationItEndsWithTheSameBits) {
           return {.values = {{"loss", 1.0}}};
         };
       };
-      if (broken)
-        EXPECT_THROW(bench.session(false, interfere), std::bad_alloc) << at;
-      else if (at < 3)
-        EXPECT_THROW(bench.session(false, interfere), Interrupted) << at;
-      else
-        EXPECT_EQ(bench.session(false, interfere).steps, kSteps) << "the last evaluation ends the run anyway";
+      if (broken) EXPECT_THROW(bench.session(false, interfere), std::bad_alloc) << at;
+      else if (at < 3) EXPECT_THROW(bench.session(false, interfere), Interrupted) << at;
+      else EXPECT_EQ(bench.session(false, interfere).steps, kSteps) << "the last evaluation ends the run anyway";
       bench.session(true, constant);
       expect_same(expected, bench.outcome(), cat(broken ? "broken" : "stopped", " in evaluation ", at));
     }
@@ -178,8 +171,7 @@ TEST(ResumeTest, StoppedAfterEveryStepInTurnItEndsWithTheSameBits) {
   EXPECT_EQ(bench.session(true).steps, kSteps);
   expect_same(expected, bench.outcome(), "stopped after every step");
   // Finished: going on once more only repeats the end.
-  EXPECT_EQ(bench.session(true, [](TokenTask& task) { task.on_loss = [](int64_t) { FAIL(); }; }).steps,
-            kSteps);
+  EXPECT_EQ(bench.session(true, [](TokenTask& task) { task.on_loss = [](int64_t) { FAIL(); }; }).steps, kSteps);
   expect_same(expected, bench.outcome(), "resumed when finished");
 }
 
@@ -192,9 +184,8 @@ TEST(ResumeTest, StoppedBeforeTheFirstStepItEndsWithTheSameBits) {
     StopSignal stop;
     ::raise(SIGTERM);
     RunFolder folder = new_folder(before.path);
-    EXPECT_THROW(
-        Trainer(setup_of(model, task, before.config, &stop)).run(before.train, before.dev, folder, false),
-        Interrupted);
+    EXPECT_THROW(Trainer(setup_of(model, task, before.config, &stop)).run(before.train, before.dev, folder, false),
+                 Interrupted);
   }
   before.session(true);
   expect_same(expected, before.outcome(), "stopped before the first step");
@@ -235,21 +226,20 @@ TEST(ResumeTest, AnotherConfigurationAdapterOrDataIsRefusedWithTheDifferencesNam
   bench.config.lr = 0.02;
   bench.config.batch_size = 3;
   auto text = error_of([&] { bench.session(true); });
-  for (const char* part :
-       {"train.lr was 0.01, now 0.02", "train.batch_size was 2, now 3", "order of rows in epoch 1"})
+  for (const char* part : {"train.lr was 0.01, now 0.02", "train.batch_size was 2, now 3", "order of rows in epoch 1"})
     EXPECT_NE(text.find(part), std::string::npos) << part << " in: " << text;
   bench.config = broken_up_config();
   bench.train.pop_back();
   bench.dev[0].input_ids[0] ^= 1;
   text = error_of([&] { bench.session(true); });
-  for (const char* part : {"rows of data.train, as the tokenizer reads them was \"11 rows", "now \"10 rows", "rows of data.dev, as the tokenizer reads them was \"4 rows"})
+  for (const char* part : {"rows of data.train, as the tokenizer reads them was \"11 rows", "now \"10 rows",
+                           "rows of data.dev, as the tokenizer reads them was \"4 rows"})
     EXPECT_NE(text.find(part), std::string::npos) << part << " in: " << text;
   EXPECT_THROW(bench.session(true), CheckpointRefused);  // and not an Error like any other
   bench.dev[0].input_ids[0] ^= 1;
   bench.dev[0].references = {"another correct answer"};
   EXPECT_NE(error_of([&] { bench.session(true); }).find("rows of data.dev"), std::string::npos);
-  EXPECT_EQ(read_file(RunFolder::open(bench.path).metrics_file()), metrics)
-      << "a refused run changes nothing";
+  EXPECT_EQ(read_file(RunFolder::open(bench.path).metrics_file()), metrics) << "a refused run changes nothing";
 }
 
 TEST(ResumeTest, WhatTheCallerAddsToTheIdentityMustBeTheSame) {

@@ -39,14 +39,15 @@ TEST(RunFolderTest, AFolderWithOtherFilesIsRefusedAndTheyAreNamed) {
   std::ofstream(temporary / "run/thesis.tex") << "x";
   const auto text = error_of([&] { RunFolder::create(temporary / "run"); });
   EXPECT_NE(text.find("thesis.tex"), std::string::npos) << text;
-  EXPECT_NE(error_of([&] { RunFolder::create(temporary / "run/thesis.tex"); }).find("is a file"),
-            std::string::npos);
+  EXPECT_NE(error_of([&] { RunFolder::create(temporary / "run/thesis.tex"); }).find("is a file"), std::string::npos);
 }
 
 TEST(RunFolderTest, AnEmptyFolderAndTheRemainsOfAKilledStartAreFine) {
   const TemporaryFolder temporary;
   fs::create_directories(temporary / "run");
-  { RunFolder::create(temporary / "run").lock(); }
+  {
+    RunFolder::create(temporary / "run").lock();
+  }
   std::ofstream(temporary / "run/.config.yaml.tmp-123-0") << "half";
   RunFolder folder = RunFolder::create(temporary / "run");
   folder.lock();
@@ -57,10 +58,8 @@ TEST(RunFolderTest, WhatIsNotARunCannotBeOpened) {
   const TemporaryFolder temporary;
   fs::create_directories(temporary / "empty");
   std::ofstream(temporary / "file") << "x";
-  EXPECT_NE(error_of([&] { RunFolder::open(temporary / "absent"); }).find("does not exist"),
-            std::string::npos);
-  EXPECT_NE(error_of([&] { RunFolder::open(temporary / "empty"); }).find("no config.yaml"),
-            std::string::npos);
+  EXPECT_NE(error_of([&] { RunFolder::open(temporary / "absent"); }).find("does not exist"), std::string::npos);
+  EXPECT_NE(error_of([&] { RunFolder::open(temporary / "empty"); }).find("no config.yaml"), std::string::npos);
   EXPECT_NE(error_of([&] { RunFolder::open(temporary / "file"); }).find("but a file"), std::string::npos);
 }
 
@@ -68,8 +67,7 @@ TEST(RunFolderTest, AFolderThatCannotBeWrittenIsAnError) {
   RunFolder folder = RunFolder::create("/proc/deeplora-run");  // refuses even root
   EXPECT_NE(error_of([&] { folder.lock(); }).find("cannot create the run folder /proc/deeplora-run"),
             std::string::npos);
-  EXPECT_NE(error_of([&] { folder.write(folder.config_file(), ""); }).find("cannot create"),
-            std::string::npos);
+  EXPECT_NE(error_of([&] { folder.write(folder.config_file(), ""); }).find("cannot create"), std::string::npos);
   if (::geteuid() == 0) return;  // permissions bind everybody else
   const TemporaryFolder temporary;
   fs::create_directories(temporary / "locked");
@@ -87,7 +85,8 @@ TEST(RunFolderTest, TheLockKeepsAnotherProcessOutAndEndsWithIts) {
     const pid_t child = ::fork();
     if (child == 0) {
       const auto text = error_of([&] { RunFolder::open(temporary / "run").lock(); });
-      const bool named = text.find("in use") != std::string::npos && text.find(cat("(pid ", ::getppid(), ")")) != std::string::npos;
+      const bool named =
+          text.find("in use") != std::string::npos && text.find(cat("(pid ", ::getppid(), ")")) != std::string::npos;
       ::_exit(text == "no error" ? 0 : named ? 1 : 2);
     }
     int status = 0;
@@ -95,7 +94,9 @@ TEST(RunFolderTest, TheLockKeepsAnotherProcessOutAndEndsWithIts) {
     return WEXITSTATUS(status);
   };
   EXPECT_EQ(locked_elsewhere(), 1);
-  { const RunFolder gone = std::move(folder); }
+  {
+    const RunFolder gone = std::move(folder);
+  }
   EXPECT_EQ(locked_elsewhere(), 0);
 }
 
@@ -106,7 +107,8 @@ TEST(RunFolderTest, OfTwoProcessesThatFoundAFolderEmptyOnlyOneMakesItsRun) {
     RunFolder quick = RunFolder::create(temporary / "run");
     quick.lock();
     quick.write(quick.config_file(), "a: 1\n");
-    EXPECT_NE(error_of([&] { RunFolder::create(temporary / "run"); }).find("in use by another deeplora process"), std::string::npos);
+    EXPECT_NE(error_of([&] { RunFolder::create(temporary / "run"); }).find("in use by another deeplora process"),
+              std::string::npos);
   }
   EXPECT_NE(error_of([&] { slow.lock(); }).find("holds a run already"), std::string::npos);
 }
@@ -138,8 +140,8 @@ Checkpoint some_checkpoint(int64_t step) {
   out.state.step = step;
   out.state.last_loss = 0.1;
   out.state.window_loss = std::numeric_limits<double>::infinity();
-  out.state.last = TrainResult::Evaluation{
-      step, {.values = {{"f1", std::nan("")}, {"loss", 1.0 / 3.0}}, .higher_is_better = true}};
+  out.state.last =
+      TrainResult::Evaluation{step, {.values = {{"f1", std::nan("")}, {"loss", 1.0 / 3.0}}, .higher_is_better = true}};
   out.identity = {{"train.lr", 0.1}};
   out.movement = {{"a.b", "0123456789abcdef"}};
   const auto storage = torch::arange(100, torch::kFloat32);
@@ -224,13 +226,11 @@ TEST(CheckpointTest, ParametersThatDoNotFitAreAllNamedAndNothingIsChanged) {
   auto saved = some_checkpoint(1).parameters;
   saved.push_back({"new", torch::ones({3})});
   const auto text = error_of([&] { restore_parameters(saved, groups); });
-  for (const char* part :
-       {"new was [3] Float, now [2] Float", "half is in the checkpoint but not trained now"})
+  for (const char* part : {"new was [3] Float, now [2] Float", "half is in the checkpoint but not trained now"})
     EXPECT_NE(text.find(part), std::string::npos) << part << " in: " << text;
   EXPECT_TRUE(torch::equal(a, torch::zeros({4})));
   saved.erase(saved.begin());
-  EXPECT_NE(error_of([&] { restore_parameters(saved, groups); }).find("a.b is trained now but not"),
-            std::string::npos);
+  EXPECT_NE(error_of([&] { restore_parameters(saved, groups); }).find("a.b is trained now but not"), std::string::npos);
 }
 
 }  // namespace

@@ -31,13 +31,16 @@ TEST(RunPlacesTest, BesideTheRunComesBeforeWhereItWasComesBeforeTheName) {
   const fs::path home = temporary.path() / "home", away = temporary.path() / "away";
   const NamedFile model("model.path", home / "models/m.pt");
   const auto places = moved(home / "runs/r", away / "runs/r", {model});
-  EXPECT_EQ(places.candidates(model, First::remembered), (std::vector<fs::path>{away / "models/m.pt", home / "models/m.pt"}));
+  EXPECT_EQ(places.candidates(model, First::remembered),
+            (std::vector<fs::path>{away / "models/m.pt", home / "models/m.pt"}));
   EXPECT_TRUE(places.existing(model, First::remembered).empty());
   touch(home / "models/m.pt");
   EXPECT_EQ(places.existing(model, First::remembered), std::vector<fs::path>{home / "models/m.pt"});
   touch(away / "models/m.pt");
-  EXPECT_EQ(places.existing(model, First::remembered), (std::vector<fs::path>{away / "models/m.pt", home / "models/m.pt"}));
-  EXPECT_EQ(places.existing(model, First::as_named), (std::vector<fs::path>{home / "models/m.pt", away / "models/m.pt"}));
+  EXPECT_EQ(places.existing(model, First::remembered),
+            (std::vector<fs::path>{away / "models/m.pt", home / "models/m.pt"}));
+  EXPECT_EQ(places.existing(model, First::as_named),
+            (std::vector<fs::path>{home / "models/m.pt", away / "models/m.pt"}));
 }
 
 TEST(RunPlacesTest, ARelativeNameIsThatOfTheFolderWhereItWasGiven) {
@@ -56,7 +59,9 @@ TEST(RunPlacesTest, ARelativeNameIsThatOfTheFolderWhereItWasGiven) {
   // A slash at the end of the run folder is no part of its name.
   fs::current_path(temporary.path());
   for (const char* run : {"home/runs/r", "home/runs/r/", "./home/runs/r/"})
-    EXPECT_EQ(RunPlaces::read(run, OrderedJsonFile{"places.json", json}).existing(rows, First::remembered).front(), fs::path("home/rows.tsv")) << run;
+    EXPECT_EQ(RunPlaces::read(run, OrderedJsonFile{"places.json", json}).existing(rows, First::remembered).front(),
+              fs::path("home/rows.tsv"))
+        << run;
   fs::current_path(before);
 }
 
@@ -67,7 +72,8 @@ TEST(RunPlacesTest, AnotherNameUnderTheKeyIsNotWhatTheRunRemembers) {
   const auto places = moved(home / "r", home / "r", {{"data.test", home / "a.tsv"}});
   const std::vector<fs::path> other{"b.tsv"};
   EXPECT_EQ(places.candidates({"data.test", "b.tsv"}, First::remembered), other);
-  EXPECT_EQ(places.candidates({"data.dev", home / "a.tsv"}, First::remembered), std::vector<fs::path>{home / "a.tsv"}) << "a run of an earlier version";
+  EXPECT_EQ(places.candidates({"data.dev", home / "a.tsv"}, First::remembered), std::vector<fs::path>{home / "a.tsv"})
+      << "a run of an earlier version";
   EXPECT_EQ(RunPlaces().candidates({"data.test", "b.tsv"}, First::remembered), other);
 }
 
@@ -78,9 +84,11 @@ TEST(RunPlacesTest, AFileKeepsTheNamesThatItHad) {
   touch(home / "b.tsv");
   const auto first = RunPlaces::of(home / "r", {{"data.test", home / "x/../a.tsv"}});
   fs::create_directories(home / "x");
-  const auto then = RunPlaces::of(home / "r", {{"data.test", home / "a.tsv"}}, first), other = RunPlaces::of(home / "r", {{"data.test", home / "b.tsv"}}, first);
+  const auto then = RunPlaces::of(home / "r", {{"data.test", home / "a.tsv"}}, first),
+             other = RunPlaces::of(home / "r", {{"data.test", home / "b.tsv"}}, first);
   EXPECT_EQ(then.json()["data.test"]["names"].size(), 2U);
-  for (const fs::path& name : {home / "x/../a.tsv", home / "a.tsv"}) EXPECT_EQ(then.existing({"data.test", name}, First::remembered).size(), 1U) << name;
+  for (const fs::path& name : {home / "x/../a.tsv", home / "a.tsv"})
+    EXPECT_EQ(then.existing({"data.test", name}, First::remembered).size(), 1U) << name;
   EXPECT_EQ(other.json()["data.test"]["names"], nlohmann::ordered_json({(home / "b.tsv").string()})) << "another file";
 }
 
@@ -97,8 +105,11 @@ TEST(RunPlacesTest, ALinkAndItsTargetAreOneFile) {
 TEST(RunPlacesTest, WhatIsNotWrittenByARunIsRefusedByItsKey) {
   const auto read = [](const char* text) { RunPlaces::read("r", OrderedJsonFile::parse("r/places.json", text)); };
   EXPECT_NE(error_of([&] { read(R"({"model.path": "m.pt"})"); }).find("r/places.json: model.path"), std::string::npos);
-  EXPECT_NE(error_of([&] { read(R"({"model.path": {"names": ["m.pt"], "from_run": 3}})"); }).find("from_run"), std::string::npos);
-  EXPECT_NE(error_of([&] { read(R"({"model.path": {"names": ["m.pt"], "from_run": "m.pt"}})"); }).find("absolute is missing"), std::string::npos);
+  EXPECT_NE(error_of([&] { read(R"({"model.path": {"names": ["m.pt"], "from_run": 3}})"); }).find("from_run"),
+            std::string::npos);
+  EXPECT_NE(
+      error_of([&] { read(R"({"model.path": {"names": ["m.pt"], "from_run": "m.pt"}})"); }).find("absolute is missing"),
+      std::string::npos);
 }
 
 }  // namespace

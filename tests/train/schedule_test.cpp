@@ -12,8 +12,7 @@ namespace deeplora {
 namespace {
 
 TEST(ScheduleTest, FactorsEqualTransformers) {
-  const auto golden =
-      nlohmann::json::parse(read_file(DEEPLORA_TEST_DATA "/golden/schedule.json"))["schedules"];
+  const auto golden = nlohmann::json::parse(read_file(DEEPLORA_TEST_DATA "/golden/schedule.json"))["schedules"];
   ASSERT_EQ(golden.size(), 18u);
   for (const auto& row : golden) {
     const Schedule schedule{row["name"], row["total"], row["warmup"]};

@@ -27,7 +27,8 @@ constexpr int64_t kVocabulary = 11, kWidth = 6, kClasses = 3, kRank = 2;
 class TemporaryFolder : public testing::TempFolder {
  public:
   TemporaryFolder()
-      : TempFolder(::access("/dev/shm", W_OK) == 0 ? std::filesystem::path("/dev/shm") : std::filesystem::temp_directory_path()) {}
+      : TempFolder(::access("/dev/shm", W_OK) == 0 ? std::filesystem::path("/dev/shm")
+                                                   : std::filesystem::temp_directory_path()) {}
 };
 
 /// logits [B, T, C] of each token: frozen embedding, dropout, then a LoRA-like pair beside a trained head.
@@ -35,9 +36,7 @@ class Model : public LanguageModel {
  public:
   explicit Model(double dropout = 0.0, torch::Dtype dtype = torch::kFloat32) : dropout_(dropout) {
     auto generator = make_generator(5, "tiny");
-    const auto draw = [&](int64_t rows, int64_t columns) {
-      return torch::randn({rows, columns}, generator).to(dtype);
-    };
+    const auto draw = [&](int64_t rows, int64_t columns) { return torch::randn({rows, columns}, generator).to(dtype); };
     embedding_ = draw(kVocabulary, kWidth);
     down_ = draw(kRank, kWidth).requires_grad_();
     up_ = torch::zeros({kClasses, kRank}, dtype).requires_grad_();
@@ -93,8 +92,7 @@ class TokenTask : public Task {
   Batch collate(std::span<const Example* const> examples) const override {
     size_t longest = 0;
     for (const Example* example : examples) longest = std::max(longest, example->input_ids.size());
-    const auto shape =
-        std::vector<int64_t>{static_cast<int64_t>(examples.size()), static_cast<int64_t>(longest)};
+    const auto shape = std::vector<int64_t>{static_cast<int64_t>(examples.size()), static_cast<int64_t>(longest)};
     Batch batch;
     batch.input_ids = torch::zeros(shape, torch::kInt64);
     batch.labels = torch::full(shape, -100, torch::kInt64);
@@ -106,9 +104,7 @@ class TokenTask : public Task {
     return batch;
   }
 
-  double loss_count(const Batch& batch) const override {
-    return (batch.labels != -100).sum().item<int64_t>();
-  }
+  double loss_count(const Batch& batch) const override { return (batch.labels != -100).sum().item<int64_t>(); }
 
   torch::Tensor loss_sum(const ModelOutput& output, const Batch& batch) const override {
     ++losses;
@@ -116,8 +112,7 @@ class TokenTask : public Task {
     return factor ? token_loss(output, batch) * factor(losses) : token_loss(output, batch);
   }
 
-  Scores evaluate(LanguageModel& model, std::span<const Example> examples,
-                  const EvaluationOptions&) const override {
+  Scores evaluate(LanguageModel& model, std::span<const Example> examples, const EvaluationOptions&) const override {
     evaluated_in_training_mode = evaluated_in_training_mode || model.is_training();
     ++evaluations;
     if (scores) return scores(evaluations);
@@ -138,8 +133,7 @@ class TokenTask : public Task {
 
  private:
   static torch::Tensor token_loss(const ModelOutput& output, const Batch& batch) {
-    const auto options =
-        torch::nn::functional::CrossEntropyFuncOptions().reduction(torch::kSum).ignore_index(-100);
+    const auto options = torch::nn::functional::CrossEntropyFuncOptions().reduction(torch::kSum).ignore_index(-100);
     return torch::nn::functional::cross_entropy(output.logits.flatten(0, 1), batch.labels.flatten(), options);
   }
 };

@@ -13,8 +13,8 @@ TEST(TrainConfigTest, MistakesAreReportedTogether) {
       "a.yaml");
   TrainConfig::read(config.section("train"));
   const auto text = error_of([&] { config.finish(); });
-  for (const char* part : {"train.lr", "train.batch_size", "train.warmup", "did you mean 'linear'",
-                           "train.epochs", "train.beta2", "train.keep_checkpoints"})
+  for (const char* part : {"train.lr", "train.batch_size", "train.warmup", "did you mean 'linear'", "train.epochs",
+                           "train.beta2", "train.keep_checkpoints"})
     EXPECT_NE(text.find(part), std::string::npos) << part << " in: " << text;
 }
 
@@ -30,8 +30,8 @@ TEST(TrainConfigTest, EveryKeyReachesItsField) {
   EXPECT_EQ(std::make_tuple(t.optimizer, t.lr, t.head_lr, t.beta1, t.beta2, t.eps, t.weight_decay, t.momentum,
                             t.schedule, t.warmup),
             std::make_tuple("sgd", 0.5, 0.25, 0.1, 0.2, 0.3, 0.4, 0.6, "cosine", 7.0));
-  EXPECT_EQ(std::make_tuple(t.batch_size, t.accumulate, t.steps, t.epochs, t.clip, t.eval_every,
-                            t.eval_batch_size, t.early_stopping),
+  EXPECT_EQ(std::make_tuple(t.batch_size, t.accumulate, t.steps, t.epochs, t.clip, t.eval_every, t.eval_batch_size,
+                            t.early_stopping),
             std::make_tuple(3, 5, 9, 1.5, 2.0, 11, 13, 15));
   EXPECT_EQ(
       std::make_tuple(t.save_every, t.keep_checkpoints, t.log_every, t.shuffle, t.group_by_length, t.seed, t.threads),

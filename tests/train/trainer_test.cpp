@@ -217,8 +217,7 @@ TEST(TrainerTest, ALossThatIsNotANumberNamesStepRowsParameterAndCheckpoint) {
     const torch::NoGradGuard no_grad;
     if (call == 4) model.embedding_.fill_(std::numeric_limits<float>::quiet_NaN());
   };
-  auto text =
-      error_of([&] { Trainer(setup_of(model, task, config)).run(rows(11), rows(4, 2), folder, false); });
+  auto text = error_of([&] { Trainer(setup_of(model, task, config)).run(rows(11), rows(4, 2), folder, false); });
   // The forward pass of step 4 came before the hook: step 5 is the first to see it.
   for (const char* part :
        {"the loss is nan at step 5", "(rows rows:", "first parameter concerned: down", "step-00000004"})
@@ -234,10 +233,8 @@ TEST(TrainerTest, AnInfiniteGradientIsNamedThoughTheLossIsFinite) {
   RunFolder folder = new_folder(temporary / "run");
   TokenTask task;
   Model model;
-  model.bias_.register_hook(
-      [](const torch::Tensor& g) { return g * std::numeric_limits<float>::infinity(); });
-  const auto text =
-      error_of([&] { Trainer(setup_of(model, task, config)).run(rows(11), {}, folder, false); });
+  model.bias_.register_hook([](const torch::Tensor& g) { return g * std::numeric_limits<float>::infinity(); });
+  const auto text = error_of([&] { Trainer(setup_of(model, task, config)).run(rows(11), {}, folder, false); });
   for (const char* part :
        {"gradient's norm is", "at step 1", "first parameter concerned: head.bias", "checkpoint: none"})
     EXPECT_NE(text.find(part), std::string::npos) << part << " in: " << text;
@@ -263,8 +260,7 @@ TEST(TrainerTest, ARunThatChangesNothingIsAnErrorThatNamesTheTensors) {
     model.up_.fill_(0.5);
     model.bias_.fill_(0.5);
   }
-  const auto text =
-      error_of([&] { Trainer(setup_of(model, task, config)).run(rows(11), {}, folder, false); });
+  const auto text = error_of([&] { Trainer(setup_of(model, task, config)).run(rows(11), {}, folder, false); });
   for (const char* part : {"down", "up", "head.weight", "head.bias", "after 2 steps", "1e-30"})
     EXPECT_NE(text.find(part), std::string::npos) << part << " in: " << text;
   EXPECT_EQ(calls, 2) << "found at once, not at the end";
@@ -310,8 +306,7 @@ TEST(TrainerTest, ALossFreeOfTrainedTensorsIsAnError) {
   Model model;
   for (auto& group : model.groups())
     for (auto& parameter : group.params) parameter.value.requires_grad_(false);
-  const auto text =
-      error_of([&] { Trainer(setup_of(model, task, config)).run(rows(11), {}, folder, false); });
+  const auto text = error_of([&] { Trainer(setup_of(model, task, config)).run(rows(11), {}, folder, false); });
   EXPECT_NE(text.find("does not depend on any trained tensor"), std::string::npos) << text;
 }
 
@@ -334,22 +329,19 @@ TEST(TrainerTest, MistakesOfTheSetUpAreErrors) {
   RunFolder folder = new_folder(temporary / "run");
   TokenTask task;
   Model model;
-  EXPECT_NE(error_of([&] {
-              Trainer(setup_of(model, task, config)).run({}, {}, folder, false);
-            }).find("no training rows"),
-            std::string::npos);
+  EXPECT_NE(
+      error_of([&] { Trainer(setup_of(model, task, config)).run({}, {}, folder, false); }).find("no training rows"),
+      std::string::npos);
   config.early_stopping = 2;
-  EXPECT_NE(error_of([&] {
-              Trainer(setup_of(model, task, config)).run(rows(3), {}, folder, false);
-            }).find("early_stopping"),
-            std::string::npos);
+  EXPECT_NE(
+      error_of([&] { Trainer(setup_of(model, task, config)).run(rows(3), {}, folder, false); }).find("early_stopping"),
+      std::string::npos);
   config.early_stopping = 0;
   config.steps = 3;
   config.warmup = 4;
-  EXPECT_NE(error_of([&] {
-              Trainer(setup_of(model, task, config)).run(rows(3), {}, folder, false);
-            }).find("train.warmup"),
-            std::string::npos);
+  EXPECT_NE(
+      error_of([&] { Trainer(setup_of(model, task, config)).run(rows(3), {}, folder, false); }).find("train.warmup"),
+      std::string::npos);
   auto nothing = setup_of(model, task, config);
   nothing.groups.clear();
   EXPECT_NE(error_of([&] { Trainer trainer(nothing); }).find("nothing is trained"), std::string::npos);

@@ -78,7 +78,8 @@ std::string no_turns(Talk& talk, const Predictor& p, const std::vector<std::stri
 void chat(ChatOptions o) {
   if (!o.chat_template.empty()) o.overrides.push_back("data.chat_template=" + o.chat_template);
   Predictor p = Predictor::open_language_model(o.model, {.last = o.last, .overrides = o.overrides, .model = {}});
-  check(p.task().name() == "causal-lm", o.model, " was trained for ", p.task().name(), "; deeplora chat is for causal language models, predict for all");
+  check(p.task().name() == "causal-lm", o.model, " was trained for ", p.task().name(),
+        "; deeplora chat is for causal language models, predict for all");
   Talk talk(p, o.system);
   if (const std::string reason = no_turns(talk, p, o.overrides); !reason.empty()) {
     check(o.system.empty(), "--system: ", reason, "; a template is named with --template (chatml, llama3, ...)");
@@ -110,16 +111,23 @@ void chat(ChatOptions o) {
 
 void setup_chat(CLI::App& app, Action& action) {
   auto o = std::make_shared<ChatOptions>();
-  CLI::App* command = app.add_subcommand("chat", "Talks with a causal language model: a run, an exported one, or one as it is");
+  CLI::App* command =
+      app.add_subcommand("chat", "Talks with a causal language model: a run, an exported one, or one as it is");
   command->add_option("MODEL", o->model, "Run folder, TorchScript .pt or Hugging Face folder")->required();
   command->add_option("--system", o->system, "What the conversation begins with");
-  command->add_option("--template", o->chat_template, "Chat template: a name (chatml, llama3, ...) or a file (default: the model's own)");
-  command->add_option("--set", o->overrides, "Override a key of the data section: --set data.max_length=2048 (may be repeated)")
-      ->take_all()->expected(1)->allow_extra_args(false);
+  command->add_option("--template", o->chat_template,
+                      "Chat template: a name (chatml, llama3, ...) or a file (default: the model's own)");
+  command
+      ->add_option("--set", o->overrides,
+                   "Override a key of the data section: --set data.max_length=2048 (may be repeated)")
+      ->take_all()
+      ->expected(1)
+      ->allow_extra_args(false);
   add_generation_flags(*command, o->overrides);
   command->add_flag("--last", o->last, "Of a run, the last adapter instead of the best");
-  command->footer("Example:\n  deeplora chat runs/chat --system \"You are a pirate.\"\n"
-                  "  echo \"Name three fruits.\" | deeplora chat smollm2 --max-new-tokens 60");
+  command->footer(
+      "Example:\n  deeplora chat runs/chat --system \"You are a pirate.\"\n"
+      "  echo \"Name three fruits.\" | deeplora chat smollm2 --max-new-tokens 60");
   command->callback([o, &action] { action = [o] { chat(*o); }; });
 }
 

@@ -26,7 +26,8 @@ ChildProcess::ChildProcess(const std::vector<std::string>& arguments, const std:
   argv.push_back(nullptr);
   std::vector<char*> environment;
   for (char** variable = ::environ; *variable; ++variable)
-    if (!is_launch_variable(std::string(*variable).substr(0, std::string_view(*variable).find('=')))) environment.push_back(*variable);
+    if (!is_launch_variable(std::string(*variable).substr(0, std::string_view(*variable).find('='))))
+      environment.push_back(*variable);
   environment.push_back(nullptr);
   const int output = ::open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   check(output >= 0, "cannot write ", log.string(), ": ", std::strerror(errno));

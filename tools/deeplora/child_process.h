@@ -1,5 +1,5 @@
-// This program once more, as a child process: one run per process, so that a crash, a leak or a peak of memory is that run's
-// own.
+// This program once more, as a child process: one run per process, so that a crash, a leak or a peak of memory is that
+// run's own.
 #pragma once
 
 #include <sys/types.h>
@@ -11,11 +11,12 @@
 
 namespace deeplora {
 
-/// A running copy of this program, alone: it does not inherit what makes this process one of several (core/launch.h). Ends with its parent: when this process dies, the child gets SIGTERM, saves and stops.
+/// A running copy of this program, alone: it does not inherit what makes this process one of several (core/launch.h).
+/// Ends with its parent: when this process dies, the child gets SIGTERM, saves and stops.
 class ChildProcess {
  public:
-  /// Starts it with these arguments, both outputs in `log`. A process group of its own keeps the terminal's Ctrl-C away: the
-  /// parent passes it on. Throws Error when the system refuses.
+  /// Starts it with these arguments, both outputs in `log`. A process group of its own keeps the terminal's Ctrl-C
+  /// away: the parent passes it on. Throws Error when the system refuses.
   ChildProcess(const std::vector<std::string>& arguments, const std::filesystem::path& log);
   /// Still running: asks it to stop and waits.
   ~ChildProcess();

@@ -35,10 +35,12 @@ void write_reports(const CompareRun& run, const CompareConfig& config) {
   page.title = config.options().title.empty() ? "Comparison of fine-tuning methods" : config.options().title;
   page.metric = run.metric();
   page.config_yaml = config.resolved();
-  page.facts = {{"program", cat("deeplora ", kVersion, " on LibTorch ", TORCH_VERSION)},
-                {"machine", cat(usable_cores(), " cores")},
-                {"cells at once", cat(run.workers(), run.processes() > 1 ? cat(" by each of ", run.processes(), " processes") : std::string())},
-                {"threads of a cell", cat(run.threads() > 0 ? run.threads() : default_threads())}};
+  page.facts = {
+      {"program", cat("deeplora ", kVersion, " on LibTorch ", TORCH_VERSION)},
+      {"machine", cat(usable_cores(), " cores")},
+      {"cells at once",
+       cat(run.workers(), run.processes() > 1 ? cat(" by each of ", run.processes(), " processes") : std::string())},
+      {"threads of a cell", cat(run.threads() > 0 ? run.threads() : default_threads())}};
   page.evidence = read_evidence(rows, comparison, [&](size_t cell) { return run.cell_folder(cell); });
   nlohmann::ordered_json json = comparison_json(rows, comparison, run.metric());
   for (size_t i = 0; i < rows.size(); ++i)
@@ -58,10 +60,10 @@ void write_reports(const CompareRun& run, const CompareConfig& config) {
   write_file_atomically(folder / "cells.csv", cells_csv(comparison));
   write_file_atomically(folder / "updates.csv", updates_csv(page.evidence, rows, comparison));
   const auto updates = updates_cells(page.evidence, rows, comparison);
-  const std::string learned = updates.empty()
-                                  ? ""
-                                  : cat("## Learned updates\n\nNumerical rank: singular values above 1 % of the largest.\n\n",
-                                        markdown_table(updates_header(), updates), "\n");
+  const std::string learned =
+      updates.empty() ? ""
+                      : cat("## Learned updates\n\nNumerical rank: singular values above 1 % of the largest.\n\n",
+                            markdown_table(updates_header(), updates), "\n");
   write_file_atomically(folder / "report.md",
                         comparison_markdown(rows, comparison, page.title, run.metric(), learned, config.resolved()));
   const SplitTable table = without_equal_columns(table_header(run.metric()), table_cells(rows, comparison));
@@ -87,8 +89,8 @@ void print_summary(const CompareRun& run) {
 
 /// Runs what is open and writes the report from all that is finished.
 void run_and_report(CompareRun& run, const CompareConfig& config) {
-  log_info("compare: ", run.comparison().cells().size(), " cells, ", run.comparison().count(CellState::open), " to run, ",
-           run.workers(), " at once");
+  log_info("compare: ", run.comparison().cells().size(), " cells, ", run.comparison().count(CellState::open),
+           " to run, ", run.workers(), " at once");
   for (const std::string& remark : config.options().remarks) log_info(remark);
   try {
     run.run();
@@ -104,8 +106,10 @@ void run_and_report(CompareRun& run, const CompareConfig& config) {
 }
 
 /// This process's part of a comparison that several processes run. Rank 0 checks, begins and reports.
-void compare_together(const CompareConfig& config, const Registries& registries, const fs::path& folder, const Launch& launch) {
-  const double timeout = config.cell_run(Comparison(config.plan()).cells().front(), registries).train.distributed_timeout;
+void compare_together(const CompareConfig& config, const Registries& registries, const fs::path& folder,
+                      const Launch& launch) {
+  const double timeout =
+      config.cell_run(Comparison(config.plan()).cells().front(), registries).train.distributed_timeout;
   Rendezvous meeting(launch, std::chrono::milliseconds(static_cast<int64_t>(timeout * 1000)));
   try {
     if (launch.leads()) {
@@ -131,11 +135,13 @@ void compare_together(const CompareConfig& config, const Registries& registries,
 Config comparison_configuration(const CompareCommand& o) {
   const fs::path folder = run_folder_of(o);
   std::error_code ignored;
-  check(!o.config.empty() || fs::exists(folder / "compare.yaml", ignored), "run folder ", folder.string(), " holds no comparison: it has no compare.yaml");
+  check(!o.config.empty() || fs::exists(folder / "compare.yaml", ignored), "run folder ", folder.string(),
+        " holds no comparison: it has no compare.yaml");
   Config config = given_config(o, "compare.yaml");
   if (!o.model.empty()) set_path(config, "model.path", o.model);
   if (!o.report_only)
-    find_moved_files(config, read_places(folder), o.config.empty() ? RunPlaces::First::remembered : RunPlaces::First::as_named);
+    find_moved_files(config, read_places(folder),
+                     o.config.empty() ? RunPlaces::First::remembered : RunPlaces::First::as_named);
   return config;
 }
 
@@ -169,16 +175,20 @@ void setup_compare(CLI::App& app, Action& action) {
   auto o = std::make_shared<CompareCommand>();
   CLI::App* command =
       app.add_subcommand("compare", "Compares methods over learning rates, ranks, numbers of training rows and seeds");
-  command->add_option("CONFIG", o->config, "YAML configuration with a `compare` section (with --run: the folder's own when left out)");
+  command->add_option("CONFIG", o->config,
+                      "YAML configuration with a `compare` section (with --run: the folder's own when left out)");
   command->add_option("--set", o->overrides, "Override a key: --set compare.seeds=[1,2,3] (may be repeated)")
       ->take_all()
       ->expected(1)
       ->allow_extra_args(false);
-  command->add_option("--run", o->run,
-                      "Folder of the comparison (default: runs/<configuration name>); finished cells there are not repeated");
-  command->add_option("--model", o->model, "The model: short for --set model.path=PATH; of a comparison that goes on, where it lies now");
+  command->add_option(
+      "--run", o->run,
+      "Folder of the comparison (default: runs/<configuration name>); finished cells there are not repeated");
+  command->add_option("--model", o->model,
+                      "The model: short for --set model.path=PATH; of a comparison that goes on, where it lies now");
   command->add_flag("--print-config", o->print_config, "Print the configuration with every default and stop");
-  command->add_flag("--report-only", o->report_only, "Write the report from the cells that are finished and stop; needs nothing but the folder");
+  command->add_flag("--report-only", o->report_only,
+                    "Write the report from the cells that are finished and stop; needs nothing but the folder");
   command->footer(
       "Example:\n  deeplora compare configs/compare/quickstart.yaml --set model.path=minilm.pt --run runs/compare\n"
       "Interrupted or killed: the same command goes on where it stopped.");

@@ -36,7 +36,8 @@ void require_distinct(const Config& config, const std::string& key, const std::v
 }
 
 void require_rates(const Config& config, const std::vector<double>& rates) {
-  config.require(std::all_of(rates.begin(), rates.end(), [](double v) { return v > 0 && std::isfinite(v); }), "lr", "numbers above 0");
+  config.require(std::all_of(rates.begin(), rates.end(), [](double v) { return v > 0 && std::isfinite(v); }), "lr",
+                 "numbers above 0");
   require_distinct(config, "lr", rates);
 }
 
@@ -46,7 +47,8 @@ void require_whole(const Config& config, const std::string& key, const std::vect
   require_distinct(config, key, values);
 }
 
-/// A whole number for compare.seeds is how many: 5 means 1 to 5. Made a list, so that every reader and compare.yaml see one.
+/// A whole number for compare.seeds is how many: 5 means 1 to 5. Made a list, so that every reader and compare.yaml see
+/// one.
 std::string count_of_seeds(Config& given) {
   for (const auto& [path, value] : settings_of(given.dump_all())) {
     if (path != "compare.seeds" || value.starts_with('[')) continue;
@@ -77,7 +79,8 @@ void CompareConfig::read_method(const Config& item, size_t index, const Registri
   MethodPlan method;
   item.read("name", method.name, "what the report calls it; absent: adapter.method");
   std::vector<double> rates;
-  item.read("lr", rates, "learning rates to try; absent: the method's train.lr, compare.lr, train.lr, or the method's default");
+  item.read("lr", rates,
+            "learning rates to try; absent: the method's train.lr, compare.lr, train.lr, or the method's default");
   double rank_scale = 1;
   item.read("rank_scale", rank_scale,
             "the method's rank is this x the compared rank (0.5 for the compressed form, whose width is 2 x rank)");
@@ -109,24 +112,31 @@ void CompareConfig::read_method(const Config& item, size_t index, const Registri
   unknown_shared_.push_back(unknown);
 }
 
-/// The learning rates of a method: the nearest place that names any. `used` takes the names of shared places that some method took.
-std::vector<double> CompareConfig::rates_of(const Config& compare, const Config& item, size_t index, std::set<std::string>& used) {
+/// The learning rates of a method: the nearest place that names any. `used` takes the names of shared places that some
+/// method took.
+std::vector<double> CompareConfig::rates_of(const Config& compare, const Config& item, size_t index,
+                                            std::set<std::string>& used) {
   const std::string own_train = cat("compare.methods.", index, ".train");
   std::vector<std::pair<std::string, double>> fixed, shared_fixed;  // single rates: where, and which
   const auto collect = [&](const std::string& section, std::vector<std::pair<std::string, double>>& out) {
     for (const char* key : {"lr", "head_lr"}) {
       if (std::string(key) == "head_lr" && !head_only_[index]) continue;  // a rate of the head, not of the method
       if (given_.section(section).text_at(key) == "auto")
-        item.mistake("lr", cat("cannot be auto (", given_.section(section).where(key), "): a comparison tries the learning rates that it is given; list some here"));
-      if (const auto rate = given_number(given_, section, key)) out.emplace_back(given_.section(section).where(key), *rate);
+        item.mistake("lr", cat("cannot be auto (", given_.section(section).where(key),
+                               "): a comparison tries the learning rates that it is given; list some here"));
+      if (const auto rate = given_number(given_, section, key))
+        out.emplace_back(given_.section(section).where(key), *rate);
     }
   };
   collect(own_train, fixed);
   collect("train", shared_fixed);
   const auto& own = own_rates_[index];
   for (const auto& [where, rate] : fixed) {
-    if (!own.empty() && own != std::vector{rate}) item.mistake("lr", cat("is given beside ", where, "; take one of them out"));
-    if (rate != fixed.front().second) item.mistake("lr", cat("cannot be taken from both ", fixed.front().first, " and ", where, "; take one of them out"));
+    if (!own.empty() && own != std::vector{rate})
+      item.mistake("lr", cat("is given beside ", where, "; take one of them out"));
+    if (rate != fixed.front().second)
+      item.mistake("lr",
+                   cat("cannot be taken from both ", fixed.front().first, " and ", where, "; take one of them out"));
   }
   if (!own.empty()) return own;
   if (!fixed.empty()) return {fixed.front().second};
@@ -134,7 +144,8 @@ std::vector<double> CompareConfig::rates_of(const Config& compare, const Config&
     used.insert("compare.lr");
     const std::string place = given_.section("train").where("lr");
     for (const auto& [where, rate] : shared_fixed)
-      if (where == place && shared_rates_ != std::vector{rate}) compare.mistake("lr", cat("is given beside ", where, "; take one of them out"));
+      if (where == place && shared_rates_ != std::vector{rate})
+        compare.mistake("lr", cat("is given beside ", where, "; take one of them out"));
     return shared_rates_;
   }
   if (shared_fixed.empty()) return {default_rates_[index]};
@@ -149,31 +160,41 @@ void CompareConfig::choose_rates(const Config& compare, const std::vector<Config
     std::sort(plan_.methods[i].lr.begin(), plan_.methods[i].lr.end());
   }
   const auto unused = [&](const std::string& where) {
-    compare.mistake("methods", cat("every method has learning rates of its own, so ", where, " changes nothing; take it out"));
+    compare.mistake("methods",
+                    cat("every method has learning rates of its own, so ", where, " changes nothing; take it out"));
   };
   if (!shared_rates_.empty() && used.count("compare.lr") == 0 && !items.empty()) unused(compare.where("lr"));
   const auto shared = given_number(given_, "train", "lr");
   const auto is_that = [&](const MethodPlan& method) { return method.lr == std::vector{*shared}; };
-  if (shared && used.empty() && !std::all_of(plan_.methods.begin(), plan_.methods.end(), is_that)) unused(given_.section("train").where("lr"));
+  if (shared && used.empty() && !std::all_of(plan_.methods.begin(), plan_.methods.end(), is_that))
+    unused(given_.section("train").where("lr"));
   const auto head = given_number(given_, "train", "head_lr");
   for (size_t i = 0; i < items.size(); ++i)
     if (head && head_only_[i] && plan_.methods[i].lr != std::vector{*head})
-      options_.remarks.push_back(cat(plan_.methods[i].name, " trains nothing but the head, at its own learning rates; train.head_lr is for the other methods"));
+      options_.remarks.push_back(
+          cat(plan_.methods[i].name,
+              " trains nothing but the head, at its own learning rates; train.head_lr is for the other methods"));
 }
 
 /// A key of `compare` beside the key whose values it lists, where they say different things.
-void CompareConfig::refuse_both(const Config& compare, size_t sample_sizes, const std::set<std::string>& empty_lists) const {
-  const auto refuse = [&](const std::string& key, const std::string& section, const std::string& other, const auto& agrees) {
-    if (!compare.has(key) || empty_lists.contains(key)) return;  // an empty list is what a printed configuration has for an absent one
+void CompareConfig::refuse_both(const Config& compare, size_t sample_sizes,
+                                const std::set<std::string>& empty_lists) const {
+  const auto refuse = [&](const std::string& key, const std::string& section, const std::string& other,
+                          const auto& agrees) {
+    if (!compare.has(key) || empty_lists.contains(key))
+      return;  // an empty list is what a printed configuration has for an absent one
     const auto value = given_number(given_, section, other);
-    if (value && !agrees(*value)) compare.mistake(key, cat("is given beside ", given_.section(section).where(other), "; take one of them out"));
+    if (value && !agrees(*value))
+      compare.mistake(key, cat("is given beside ", given_.section(section).where(other), "; take one of them out"));
   };
   const auto only = [](const std::vector<int64_t>& values) {
     return [&values](double value) { return values.size() == 1 && static_cast<double>(values[0]) == value; };
   };
   refuse("samples", "data", "samples", only(plan_.samples));
   refuse("seeds", "train", "seed", only(plan_.seeds));
-  const auto same_steps = [&](double value) { return options_.steps == std::vector<int64_t>(sample_sizes, static_cast<int64_t>(value)); };
+  const auto same_steps = [&](double value) {
+    return options_.steps == std::vector<int64_t>(sample_sizes, static_cast<int64_t>(value));
+  };
   const auto never = [](double) { return false; };
   std::vector<std::string> places = {""};
   for (size_t i = 0; i < plan_.methods.size(); ++i) places.push_back(cat("compare.methods.", i, "."));
@@ -182,7 +203,8 @@ void CompareConfig::refuse_both(const Config& compare, size_t sample_sizes, cons
     refuse("evaluations", places[i] + "train", "eval_every", never);
     refuse("ranks", places[i] + "adapter", "rank", only(plan_.ranks));
     if (i > 0 && given_number(given_, places[i] + "train", "seed"))
-      compare.mistake("seeds", cat("are the same for every method; take ", given_.section(places[i] + "train").where("seed"), " out"));
+      compare.mistake("seeds", cat("are the same for every method; take ",
+                                   given_.section(places[i] + "train").where("seed"), " out"));
   }
 }
 
@@ -195,7 +217,9 @@ void CompareConfig::read_grids(const Config& compare) {
   int64_t seed = 1;
   given_.section("train").read("seed", seed, "");
   plan_.seeds = {seed};
-  compare.read("seeds", plan_.seeds, "train.seed of the runs, the same for every method: a list, or how many (5: 1 to 5); absent: train.seed");
+  compare.read(
+      "seeds", plan_.seeds,
+      "train.seed of the runs, the same for every method: a list, or how many (5: 1 to 5); absent: train.seed");
   require_whole(compare, "seeds", plan_.seeds, 0);
   compare.require(!plan_.seeds.empty(), "seeds", "at least one seed");
   compare.read("steps", options_.steps, "train.steps for each entry of compare.samples; one number for all");
@@ -222,8 +246,9 @@ void CompareConfig::read_grids(const Config& compare) {
 
 void CompareConfig::read_workers(const Config& compare) {
   compare.read("workers", options_.workers, "cells that run at once; 0: as many as cores (or devices) allow");
-  compare.read("threads", options_.threads,
-               "threads of each cell; 0: train.threads, else one on the CPU, so that scores do not depend on the workers");
+  compare.read(
+      "threads", options_.threads,
+      "threads of each cell; 0: train.threads, else one on the CPU, so that scores do not depend on the workers");
   compare.read("devices", options_.devices,
                "devices that the workers take in turn, e.g. [cuda:0, cuda:1]; absent: model.device");
   compare.require(options_.workers >= 0, "workers", "a whole number of at least 0");
@@ -239,10 +264,8 @@ void CompareConfig::read_workers(const Config& compare) {
     const auto threads = static_cast<int64_t>(given_number(given_, place + "train", "threads").value_or(0));
     if (threads > 0 && !place.empty())
       compare.mistake("threads", cat("are the same for every method; take ", train.where("threads"), " out"));
-    else if (threads > 0 && options_.threads == 0)
-      options_.threads = threads;
-    else if (threads > 0 && options_.threads != threads)
-      compare.mistake("threads", beside(train, "threads"));
+    else if (threads > 0 && options_.threads == 0) options_.threads = threads;
+    else if (threads > 0 && options_.threads != threads) compare.mistake("threads", beside(train, "threads"));
     std::optional<std::string> device;
     model.read("device", device, "");
     const bool others = !options_.devices.empty() && options_.devices != std::vector{device.value_or("")};
@@ -256,7 +279,8 @@ void CompareConfig::check_names(const Config& compare) const {
     const std::string now = slug(method.name);
     if (now.empty()) compare.mistake("methods", cat("the name '", method.name, "' holds no letter or digit"));
     const bool taken = std::find(slugs.begin(), slugs.end(), now) != slugs.end();
-    if (taken) compare.mistake("methods", cat("two methods are called '", method.name, "'; give each a name of its own"));
+    if (taken)
+      compare.mistake("methods", cat("two methods are called '", method.name, "'; give each a name of its own"));
     slugs.push_back(now);
     names.push_back(method.name);
   }
@@ -273,7 +297,8 @@ CompareConfig CompareConfig::read(const Config& original, const Registries& regi
   count_of_seeds(out.given_);
   if (!remark.empty()) out.options_.remarks.push_back(remark);
   out.read_section(given, registries);
-  for (const char* section : {"model", "data", "adapter", "head", "train"}) given.ignore(section);  // check_cells() reads them
+  for (const char* section : {"model", "data", "adapter", "head", "train"})
+    given.ignore(section);  // check_cells() reads them
   given.finish();
   out.check_cells(registries);
   out.resolved_ = given.dump_all();
@@ -327,14 +352,18 @@ Config CompareConfig::without_evaluations(const Cell& cell) const {
   if (head_only_.at(m)) config.erase("train.head_lr");  // what it says is among the method's learning rates
   config.erase("compare");
   if (cell.group.rank > 0)
-    config.set_from(cat("adapter.rank=", shortest(static_cast<double>(cell.group.rank) * rank_scales_.at(m))), "compare.ranks");
+    config.set_from(cat("adapter.rank=", shortest(static_cast<double>(cell.group.rank) * rank_scales_.at(m))),
+                    "compare.ranks");
   if (cell.group.samples > 0) config.set_from(cat("data.samples=", cell.group.samples), "compare.samples");
   config.set_from(cat("train.lr=", shortest(plan_.methods.at(m).lr.at(cell.lr))), cat("compare.methods.", m, ".lr"));
   config.set_from(cat("train.seed=", cell.seed), "compare.seeds");
-  // Every cell has the same dev and test rows: what is chosen on dev has then never seen a test row, whichever seeds it was averaged over.
+  // Every cell has the same dev and test rows: what is chosen on dev has then never seen a test row, whichever seeds it
+  // was averaged over.
   const Config data = given_.section("data");
   if ((data.has("dev_share") || data.has("test_share")) && !data.has("split_seed"))
-    config.set_from(cat("data.split_seed=", static_cast<int64_t>(given_number(given_, "train", "seed").value_or(TrainConfig{}.seed))), "train.seed");
+    config.set_from(cat("data.split_seed=",
+                        static_cast<int64_t>(given_number(given_, "train", "seed").value_or(TrainConfig{}.seed))),
+                    "train.seed");
   if (!options_.steps.empty()) {
     const auto at = std::find(plan_.samples.begin(), plan_.samples.end(), cell.group.samples) - plan_.samples.begin();
     config.set_from(cat("train.steps=", options_.steps.at(static_cast<size_t>(at))), "compare.steps");
@@ -347,8 +376,9 @@ Config CompareConfig::cell_config(const Cell& cell) const {
   if (!options_.evaluations) return config;
   int64_t steps = 0;
   without_evaluations(cell).section("train").read("steps", steps, "");
-  config.set_from(cat("train.eval_every=", std::max<int64_t>(1, (steps + *options_.evaluations - 1) / *options_.evaluations)),
-                  "compare.evaluations");
+  config.set_from(
+      cat("train.eval_every=", std::max<int64_t>(1, (steps + *options_.evaluations - 1) / *options_.evaluations)),
+      "compare.evaluations");
   return config;
 }
 
@@ -369,7 +399,9 @@ void CompareConfig::check_cells(const Registries& registries) const {
       const RunConfig run = cell_run(cell, registries);
       head_rates(run);
       if ((!run.data.has_dev() || run.data.draws_unasked()) && seen.insert("dev").second)
-        errors.add("data.dev: a comparison chooses learning rates on dev rows; expected a file (or data.dev_share), found nothing");
+        errors.add(
+            "data.dev: a comparison chooses learning rates on dev rows; expected a file (or data.dev_share), found "
+            "nothing");
       if (!run.data.has_test() && seen.insert("test").second)
         errors.add("data.test: a comparison scores on test rows; expected a file (or data.test_share), found nothing");
     } catch (const Error& e) {

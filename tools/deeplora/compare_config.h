@@ -60,7 +60,8 @@ class CompareConfig {
   std::vector<double> shared_rates_;            ///< of compare.lr
   std::vector<double> default_rates_;           ///< of each method
   std::vector<bool> head_only_;                 ///< trains nothing but the head, so that train.head_lr is not for it
-  std::vector<std::vector<std::string>> unknown_shared_;  ///< keys of the common `adapter` section that a method does not have
+  std::vector<std::vector<std::string>>
+      unknown_shared_;  ///< keys of the common `adapter` section that a method does not have
   std::string resolved_;
 };
 

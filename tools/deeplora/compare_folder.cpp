@@ -59,7 +59,8 @@ std::vector<std::string> differing_settings(const Settings& before, const Settin
   for (const auto& settings : {before, now})
     for (const auto& [key, unused] : settings) keys.insert(key);
   for (const auto& key : keys)
-    if (value(before, key) != value(now, key)) out.push_back(cat(key, " was ", value(before, key), ", now ", value(now, key)));
+    if (value(before, key) != value(now, key))
+      out.push_back(cat(key, " was ", value(before, key), ", now ", value(now, key)));
   return out;
 }
 
@@ -102,7 +103,8 @@ std::string resolved_again(const std::string& yaml, const fs::path& file, const 
 
 }  // namespace
 
-CompareRun::CompareRun(const CompareConfig& config, const Registries& registries, fs::path folder, Purpose purpose, Rendezvous* meeting)
+CompareRun::CompareRun(const CompareConfig& config, const Registries& registries, fs::path folder, Purpose purpose,
+                       Rendezvous* meeting)
     : folder_(std::move(folder)), comparison_(config.plan()), options_(config.options()), purpose_(purpose) {
   if (meeting) shared_ = std::make_unique<SharedCells>(*meeting);
   plan_cells(config, registries);
@@ -112,7 +114,8 @@ CompareRun::CompareRun(const CompareConfig& config, const Registries& registries
   const auto strange = [](const fs::directory_entry& entry) {
     return entry.path().filename() != ".lock" && entry.path().filename() != "cells";
   };
-  check(fs::exists(folder_ / "compare.yaml", ignored) || std::none_of(fs::directory_iterator(folder_, ignored), {}, strange),
+  check(fs::exists(folder_ / "compare.yaml", ignored) ||
+            std::none_of(fs::directory_iterator(folder_, ignored), {}, strange),
         "run folder ", folder_.string(),
         " holds files that are not a comparison's; choose an empty or a new folder with --run");
   check_same_cells(registries);
@@ -134,15 +137,18 @@ void CompareRun::check_same_cells(const Registries& registries) const {
     if (before == cells_[i].yaml) continue;
     const std::string again = resolved_again(before, file, registries);
     Settings then = settings_in(again.empty() ? before : again), now = settings_in(cells_[i].yaml);
-    for (Settings* settings : {&then, &now}) std::erase_if(*settings, [](const auto& one) { return names_a_file(one.first); });  // checked_inputs()
-    if (same_evaluations && then["train.steps"] != now["train.steps"]) then["train.eval_every"] = now["train.eval_every"];
+    for (Settings* settings : {&then, &now})
+      std::erase_if(*settings, [](const auto& one) { return names_a_file(one.first); });  // checked_inputs()
+    if (same_evaluations && then["train.steps"] != now["train.steps"])
+      then["train.eval_every"] = now["train.eval_every"];
     for (const auto& difference : differing_settings(then, now))
       if (++concerned[difference] == 1) order.push_back(difference);
   }
   Errors errors;
-  for (const auto& difference : order) errors.add(difference, " (", concerned[difference], concerned[difference] == 1 ? " cell)" : " cells)");
-  errors.throw_if_any(
-      cat("run folder ", folder_.string(), " holds cells of another configuration; choose another --run, or remove it"));
+  for (const auto& difference : order)
+    errors.add(difference, " (", concerned[difference], concerned[difference] == 1 ? " cell)" : " cells)");
+  errors.throw_if_any(cat("run folder ", folder_.string(),
+                          " holds cells of another configuration; choose another --run, or remove it"));
 }
 
 void CompareRun::plan_cells(const CompareConfig& config, const Registries& registries) {
@@ -152,7 +158,8 @@ void CompareRun::plan_cells(const CompareConfig& config, const Registries& regis
     std::error_code absent;
     const fs::path written = folder_ / "cells" / (comparison_.name(cell) + ".yaml");
     // Settings that came from the factors to start from cannot be read again when those are gone.
-    const bool as_written = purpose_ == Purpose::report && !run.adapter.path.empty() && !fs::exists(run.adapter.path, absent);
+    const bool as_written =
+        purpose_ == Purpose::report && !run.adapter.path.empty() && !fs::exists(run.adapter.path, absent);
     if (as_written && fs::exists(written, absent)) yaml = read_file(written);
     twins_[yaml].push_back(cells_.size());
     cells_.push_back({yaml, run.train.steps.value_or(0)});
@@ -174,8 +181,10 @@ void CompareRun::choose_workers() {
   const int beside = shared_ ? shared_->launch().local_size : 1;  // processes that share this machine
   workers_ = static_cast<int>(options_.workers > 0 ? options_.workers : std::max<int64_t>(1, places / beside));
   std::error_code absent;
-  const double model_mb = static_cast<double>(size_of_model(inputs_.front().second, absent)) / (1 << 20), memory = available_memory_mb();
-  if (options_.workers == 0 && on_cpu && !absent && memory > 0)  // a run holds the model, activations and LibTorch itself
+  const double model_mb = static_cast<double>(size_of_model(inputs_.front().second, absent)) / (1 << 20),
+               memory = available_memory_mb();
+  if (options_.workers == 0 && on_cpu && !absent &&
+      memory > 0)  // a run holds the model, activations and LibTorch itself
     workers_ = std::clamp(static_cast<int>(memory / (4 * model_mb + 500)), 1, workers_);
   workers_ = std::min(workers_, static_cast<int>(cells_.size()));
 }
@@ -201,8 +210,8 @@ Json CompareRun::checked_inputs() const {
     if (print.empty()) print = fingerprint_of(file);
     // Earlier versions wrote the file's name in place of the key.
     const std::string then = before.value(key, before.value(file.string(), print));
-    check(then == print, key, ": ", file.string(), " is not what the finished cells of ", folder_.string(), " used (checksum ", then, ", now ", print,
-          "); put it back, or choose another --run");
+    check(then == print, key, ": ", file.string(), " is not what the finished cells of ", folder_.string(),
+          " used (checksum ", then, ", now ", print, "); put it back, or choose another --run");
     now[key] = print;
   }
   for (const auto& item : before.root.items())
@@ -232,9 +241,11 @@ void CompareRun::open(const std::string& yaml) {
 void CompareRun::open_beside(const std::string& yaml) {
   const Launch& launch = shared_->launch();
   std::error_code ignored;
-  check(fs::exists(folder_ / "compare.yaml", ignored), "process ", launch.rank, " of ", launch.size, " does not see the comparison that rank 0 began in ",
-        fs::absolute(folder_, ignored).string(), "; all processes need the same folder: choose a --run on a file system that they share");
-  check(read_file(folder_ / "compare.yaml") == yaml, "process ", launch.rank, " of ", launch.size, " has another configuration than rank 0; give all the same");
+  check(fs::exists(folder_ / "compare.yaml", ignored), "process ", launch.rank, " of ", launch.size,
+        " does not see the comparison that rank 0 began in ", fs::absolute(folder_, ignored).string(),
+        "; all processes need the same folder: choose a --run on a file system that they share");
+  check(read_file(folder_ / "compare.yaml") == yaml, "process ", launch.rank, " of ", launch.size,
+        " has another configuration than rank 0; give all the same");
   for (size_t i = 0; i < cells_.size(); ++i) load_finished(i);
   comparison_.drop_hopeless();
 }
@@ -244,7 +255,8 @@ bool CompareRun::load_finished(size_t cell) {
   const fs::path result_file = cell_folder(cell) / "result.json", diverged_file = cell_folder(cell) / "diverged.json";
   CellOutcome outcome;
   if (fs::exists(result_file, ignored)) {
-    const CellResult result = from_cell(result_file, [&](const auto& file, const auto& text) { return read_cell_result(file, text, metric_); });
+    const CellResult result = from_cell(
+        result_file, [&](const auto& file, const auto& text) { return read_cell_result(file, text, metric_); });
     metric_ = result.metric;
     comparison_.set_better(result.higher_is_better);
     outcome = result.outcome;
@@ -262,8 +274,8 @@ bool CompareRun::load_finished(size_t cell) {
 }
 
 void CompareRun::check_methods() {
-  // The largest rank and number of rows: what fits there fits everywhere. A method with a finished cell has shown that it
-  // starts.
+  // The largest rank and number of rows: what fits there fits everywhere. A method with a finished cell has shown that
+  // it starts.
   std::map<size_t, size_t> largest;
   std::set<size_t> known;
   std::error_code absent;
@@ -276,10 +288,8 @@ void CompareRun::check_methods() {
     const auto size = [&](size_t cell) {
       return std::make_pair(comparison_.cells()[cell].group.rank, comparison_.cells()[cell].group.samples);
     };
-    if (at == largest.end())
-      largest[group.method] = i;
-    else if (size(i) > size(at->second))
-      at->second = i;
+    if (at == largest.end()) largest[group.method] = i;
+    else if (size(i) > size(at->second)) at->second = i;
   }
   const ScratchFolder scratch("check");
   std::vector<size_t> waiting;
@@ -293,8 +303,9 @@ void CompareRun::check_methods() {
       waiting.erase(waiting.begin());
       const fs::path yaml = scratch.path() / cat(cell, ".yaml");
       write_file_atomically(yaml, cells_[cell].yaml);
-      running.emplace(cell, ChildProcess({"finetune", yaml.string(), "--dry-run", "--set", cat("train.threads=", threads_)},
-                                         scratch.path() / cat(cell, ".log")));
+      running.emplace(cell,
+                      ChildProcess({"finetune", yaml.string(), "--dry-run", "--set", cat("train.threads=", threads_)},
+                                   scratch.path() / cat(cell, ".log")));
       continue;
     }
     for (auto it = running.begin(); it != running.end();) {

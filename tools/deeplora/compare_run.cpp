@@ -19,7 +19,8 @@ std::vector<std::string> CompareRun::arguments(size_t cell, int slot) const {
     out.push_back("model.device=" + options_.devices[static_cast<size_t>(place) % options_.devices.size()]);
   }
   std::error_code ignored;
-  // A checkpoint that cannot go on is worth less than the cell: the run itself begins again. Nothing else is a reason to.
+  // A checkpoint that cannot go on is worth less than the cell: the run itself begins again. Nothing else is a reason
+  // to.
   if (fs::exists(cell_folder(cell) / "config.yaml", ignored)) out.insert(out.end(), {"--resume", "--restart-refused"});
   return out;
 }
@@ -94,8 +95,10 @@ void CompareRun::note_dropped(Progress& progress) {
     reported_.erase(cell);
     progress.skipped(-cells_[cell].weight());
   }
-  for (const auto& [reason, count] : given_up) progress.note(cat(reason, " (", count, count == 1 ? " run saved)" : " runs saved)"));
-  for (const auto& [reason, count] : taken_back) progress.note(cat(reason, " (", count, count == 1 ? " run)" : " runs)"));
+  for (const auto& [reason, count] : given_up)
+    progress.note(cat(reason, " (", count, count == 1 ? " run saved)" : " runs saved)"));
+  for (const auto& [reason, count] : taken_back)
+    progress.note(cat(reason, " (", count, count == 1 ? " run)" : " runs)"));
 }
 
 void CompareRun::fill_slots(std::map<size_t, Running>& running, Progress& progress) {
@@ -133,13 +136,12 @@ void CompareRun::report(size_t cell, Progress& progress) {
   const CellOutcome& outcome = comparison_.outcome(cell);
   if (outcome.state == CellState::open || !reported_.insert(cell).second) return;
   done_weight_ += cells_[cell].weight();
-  const std::string title = cat("[", comparison_.cells().size() - comparison_.count(CellState::open), "/", comparison_.cells().size(),
-                                "] ", comparison_.title(comparison_.cells()[cell]), ": ");
+  const std::string title = cat("[", comparison_.cells().size() - comparison_.count(CellState::open), "/",
+                                comparison_.cells().size(), "] ", comparison_.title(comparison_.cells()[cell]), ": ");
   if (outcome.state == CellState::done)
     progress.note(cat(title, "dev ", number_text(outcome.dev, 4), ", test ", number_text(outcome.test, 4), ", ",
                       duration_text(outcome.seconds)));
-  else
-    progress.note(cat(title, outcome.state == CellState::diverged ? "diverged: " : "failed: ", outcome.message));
+  else progress.note(cat(title, outcome.state == CellState::diverged ? "diverged: " : "failed: ", outcome.message));
 }
 
 /// Once a second: what the other processes finished, and whether one was asked to stop.
@@ -171,7 +173,11 @@ void CompareRun::run() {
     reported_.insert(i);
   }
   const bool speaks = !shared_ || shared_->launch().leads();
-  Progress progress({.label = "compare", .total = total, .first = done_weight_, .percent_per_line = 5, .descriptor = speaks ? 2 : -1});
+  Progress progress({.label = "compare",
+                     .total = total,
+                     .first = done_weight_,
+                     .percent_per_line = 5,
+                     .descriptor = speaks ? 2 : -1});
   std::map<size_t, Running> running;
   bool told = false;
   note_dropped(progress);
@@ -181,8 +187,8 @@ void CompareRun::run() {
     if (running.empty() && (elsewhere_.empty() || stopping())) break;
     if (stopping() && !told) {
       told = true;
-      progress.note(
-          cat("stopping: ", running.size(), running.size() == 1 ? " running cell saves first" : " running cells save first"));
+      progress.note(cat("stopping: ", running.size(),
+                        running.size() == 1 ? " running cell saves first" : " running cells save first"));
       for (auto& [cell, process] : running) process.process.stop();
     }
     int64_t under_way = 0;
@@ -209,9 +215,11 @@ void CompareRun::run() {
   }
   progress.finish();
   if (stopping())
-    throw Interrupted(cat("stopped by ", stop_.requested() ? cat("signal ", stop_.signal_number()) : std::string("a signal to another process"), "; ", comparison_.count(CellState::done), " of ",
-                          comparison_.cells().size(), " cells are finished and ", comparison_.count(CellState::open),
-                          " are left; the same command goes on with them"));
+    throw Interrupted(
+        cat("stopped by ",
+            stop_.requested() ? cat("signal ", stop_.signal_number()) : std::string("a signal to another process"),
+            "; ", comparison_.count(CellState::done), " of ", comparison_.cells().size(), " cells are finished and ",
+            comparison_.count(CellState::open), " are left; the same command goes on with them"));
 }
 
 }  // namespace deeplora

@@ -22,27 +22,28 @@ namespace deeplora {
 /// Between two looks at what the running cells do.
 constexpr std::chrono::milliseconds kBetweenLooks(100);
 
-/// The folder of a comparison: cells/NAME.yaml (what the cell is), cells/NAME.log (what it said), cells/NAME/ (its run folder,
-/// which `deeplora finetune` wrote; the cell is finished when result.json or diverged.json is there).
+/// The folder of a comparison: cells/NAME.yaml (what the cell is), cells/NAME.log (what it said), cells/NAME/ (its run
+/// folder, which `deeplora finetune` wrote; the cell is finished when result.json or diverged.json is there).
 class CompareRun {
  public:
   enum class Purpose { run, report };
-  /// Writes nothing yet. Throws Error when the folder holds something else, or cells of another configuration. For a report nothing
-  /// but the folder is needed: model, data and the files that adapters start from may be gone.
-  /// With a meeting point, the processes that meet there share the cells.
-  CompareRun(const CompareConfig& config, const Registries& registries, std::filesystem::path folder, Purpose purpose = Purpose::run,
-             Rendezvous* meeting = nullptr);
+  /// Writes nothing yet. Throws Error when the folder holds something else, or cells of another configuration. For a
+  /// report nothing but the folder is needed: model, data and the files that adapters start from may be gone. With a
+  /// meeting point, the processes that meet there share the cells.
+  CompareRun(const CompareConfig& config, const Registries& registries, std::filesystem::path folder,
+             Purpose purpose = Purpose::run, Rendezvous* meeting = nullptr);
 
-  /// Takes the lock, writes `yaml` as compare.yaml, and reads what earlier calls finished. Throws Error when another process
-  /// holds it, or when the files that runs read are not those of the finished cells.
+  /// Takes the lock, writes `yaml` as compare.yaml, and reads what earlier calls finished. Throws Error when another
+  /// process holds it, or when the files that runs read are not those of the finished cells.
   void open(const std::string& yaml);
-  /// For the other processes, once rank 0 has opened the folder. Throws Error when this process does not see the same comparison there.
+  /// For the other processes, once rank 0 has opened the folder. Throws Error when this process does not see the same
+  /// comparison there.
   void open_beside(const std::string& yaml);
-  /// Starts every method with open cells once, at its largest size, without training. Throws Error with everything that is
-  /// wrong.
+  /// Starts every method with open cells once, at its largest size, without training. Throws Error with everything that
+  /// is wrong.
   void check_methods();
-  /// Runs what is open. Throws Interrupted after running cells have saved when a signal came; failed cells are left in the
-  /// comparison.
+  /// Runs what is open. Throws Interrupted after running cells have saved when a signal came; failed cells are left in
+  /// the comparison.
   void run();
 
   const Comparison& comparison() const { return comparison_; }
@@ -89,11 +90,13 @@ class CompareRun {
   CompareOptions options_;
   Purpose purpose_ = Purpose::run;
   std::string device_, metric_ = "score";
-  std::vector<NamedFile> inputs_;  ///< what runs read: models, tokenizers, data, factors to start from; "model.path of LoRA", "data.train"
+  std::vector<NamedFile>
+      inputs_;  ///< what runs read: models, tokenizers, data, factors to start from; "model.path of LoRA", "data.train"
   std::vector<CellPlan> cells_;
-  std::map<std::string, std::vector<size_t>> twins_;  ///< by configuration: cells that are the same run, which runs once
+  std::map<std::string, std::vector<size_t>>
+      twins_;  ///< by configuration: cells that are the same run, which runs once
   std::unique_ptr<FolderLock> lock_;
-  std::set<size_t> reported_;  ///< cells whose end was said, or known from an earlier call
+  std::set<size_t> reported_;            ///< cells whose end was said, or known from an earlier call
   std::unique_ptr<SharedCells> shared_;  ///< null for a process alone
   std::set<size_t> elsewhere_;           ///< open cells of other processes
   bool stopped_elsewhere_ = false;

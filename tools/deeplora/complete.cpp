@@ -30,8 +30,8 @@ struct Resolved {
   CompletionConfig completion;
   std::optional<RatingsConfig> ratings;  ///< in place of a synthetic target
   CompletionSweep sweep;
-  std::string yaml;                 ///< of the run itself, without sweep
-  std::string whole;                ///< with it
+  std::string yaml;   ///< of the run itself, without sweep
+  std::string whole;  ///< with it
   nlohmann::ordered_json identity;
 };
 
@@ -41,9 +41,12 @@ Resolved resolve(const Config& config) {
   out.completion = CompletionConfig::read(section);
   out.ratings = read_ratings_config(section, out.completion);
   if (!out.ratings && !out.completion.synthetic.given())
-    section.mistake("train", "expected a file of ratings, or the size of a synthetic target; the smallest: completion: {train: ratings.csv} or "
+    section.mistake("train",
+                    "expected a file of ratings, or the size of a synthetic target; the smallest: completion: {train: "
+                    "ratings.csv} or "
                     "completion: {synthetic: {rows: 100}}");
-  section.require(!out.ratings || !out.completion.synthetic.given(), "synthetic.rows", "nothing when completion.train names a file");
+  section.require(!out.ratings || !out.completion.synthetic.given(), "synthetic.rows",
+                  "nothing when completion.train names a file");
   out.yaml = config.dump();
   out.identity = deciding_settings(out.yaml, free_of_synthetic_runs());
   out.sweep = CompletionSweep::read(section);
@@ -54,12 +57,15 @@ Resolved resolve(const Config& config) {
 
 void print_completion(const nlohmann::ordered_json& result, const RunFolder& folder) {
   if (result.contains("recovery_error"))
-    std::cout << "recovery error  " << result["recovery_error"] << "\niterations      " << result["iterations"] << " (" << result["stopped"].get<std::string>()
-              << ")\nseconds         " << result["seconds"] << "\n";
-  std::cout << "run             " << folder.path().string() << "\nreport          " << folder.report_file().string() << "\n";
+    std::cout << "recovery error  " << result["recovery_error"] << "\niterations      " << result["iterations"] << " ("
+              << result["stopped"].get<std::string>() << ")\nseconds         " << result["seconds"] << "\n";
+  std::cout << "run             " << folder.path().string() << "\nreport          " << folder.report_file().string()
+            << "\n";
 }
 
-fs::path member_folder(const RunFolder& folder, const std::string& name) { return folder.path() / "runs" / file_name_of(name); }
+fs::path member_folder(const RunFolder& folder, const std::string& name) {
+  return folder.path() / "runs" / file_name_of(name);
+}
 
 /// The result of a finished member, with everything that the whole sweep reads of it.
 nlohmann::ordered_json finished_result(const RunFolder& folder) {
@@ -97,7 +103,8 @@ void run_member(CompletionMember& member, const Resolved& resolved, const StopSi
   std::error_code ignored;
   fs::remove(folder.result_file(), ignored);  // of fewer steps: were the run killed now, it would pass for the new one
   try {
-    member.result = run_synthetic(resolved.completion, resolved.yaml, resolved.identity, folder, begun, &stop, member.name);
+    member.result =
+        run_synthetic(resolved.completion, resolved.yaml, resolved.identity, folder, begun, &stop, member.name);
   } catch (const Diverged& e) {
     member.failure = e.what();
     log_warning(member.name, ": ", e.what());
@@ -131,7 +138,11 @@ void run_sweep(const CompleteOptions& o, const Resolved& base, RunFolder& folder
       check(fresh, "completion: '", other->second, "' and '", member.name,
             "' are one run; take one of them out of variants or sweep");
     }
-    members.push_back({.name = member.name, .values = member.values, .folder = member_folder(folder, member.name), .result = {}, .failure = {}});
+    members.push_back({.name = member.name,
+                       .values = member.values,
+                       .folder = member_folder(folder, member.name),
+                       .result = {},
+                       .failure = {}});
     if (fs::exists(members.back().folder / "config.yaml"))
       check_same_settings(RunFolder::open(members.back().folder), configurations.back().yaml, free_of_synthetic_runs(),
                           /*sweep=*/false);
@@ -154,7 +165,8 @@ void run_sweep(const CompleteOptions& o, const Resolved& base, RunFolder& folder
       iterations += members[i].result["iterations"].get<int64_t>();
     }
     result["runs"].push_back(std::move(row));
-    const Page page = completion_report({members.begin(), members.begin() + static_cast<int64_t>(i) + 1}, base.completion.title, base.whole);
+    const Page page = completion_report({members.begin(), members.begin() + static_cast<int64_t>(i) + 1},
+                                        base.completion.title, base.whole);
     folder.write(folder.report_file(), page.html());
     write_figures(folder.path(), page);
   }
@@ -185,27 +197,37 @@ void complete(const CompleteOptions& o) {
   if (resolved.ratings) return complete_ratings(*resolved.ratings, resolved.completion, resolved.whole, folder);
   StopSignal stop;
   if (resolved.sweep.given()) return run_sweep(o, resolved, folder, stop);
-  print_completion(run_synthetic(resolved.completion, resolved.yaml, resolved.identity, folder, o.resume, &stop, "complete"), folder);
+  print_completion(
+      run_synthetic(resolved.completion, resolved.yaml, resolved.identity, folder, o.resume, &stop, "complete"),
+      folder);
 }
 
 }  // namespace
 
 void setup_complete(CLI::App& app, Action& action) {
   auto o = std::make_shared<CompleteOptions>();
-  CLI::App* command = app.add_subcommand("complete", "Completes a matrix from some of its entries with a deep factor chain");
+  CLI::App* command =
+      app.add_subcommand("complete", "Completes a matrix from some of its entries with a deep factor chain");
   command->add_option("CONFIG", o->config, "YAML configuration (with --resume: the run's own when left out)");
-  command->add_option("--set", o->overrides, "Override a key: --set completion.rank=5 (may be repeated)")->take_all()->expected(1)->allow_extra_args(false);
+  command->add_option("--set", o->overrides, "Override a key: --set completion.rank=5 (may be repeated)")
+      ->take_all()
+      ->expected(1)
+      ->allow_extra_args(false);
   command->add_option("--run", o->run, "Run folder (default: runs/<configuration name>)");
   command->add_flag("--resume", o->resume, "Go on from the newest checkpoint of the run folder");
   command->add_flag("--print-config", o->print_config, "Print the resolved configuration and stop");
   add_ratings_options(*command, o->use);
-  command->footer("Example:\n  deeplora complete configs/completion/synthetic.yaml --set completion.synthetic.observed=0.1 --run runs/completion\n"
-                  "  deeplora complete configs/completion/ratings.yaml --set completion.train=ratings.csv --run runs/ratings\n"
-                  "  deeplora complete --run runs/ratings --top 10 --output best.csv");
+  command->footer(
+      "Example:\n  deeplora complete configs/completion/synthetic.yaml --set completion.synthetic.observed=0.1 --run "
+      "runs/completion\n"
+      "  deeplora complete configs/completion/ratings.yaml --set completion.train=ratings.csv --run runs/ratings\n"
+      "  deeplora complete --run runs/ratings --top 10 --output best.csv");
   command->callback([o, &action] {
     if (o->use.any()) {
       if (o->run.empty() || !o->config.empty() || o->resume)
-        throw CLI::ValidationError("--predict, --top, --fold-in and --export use a finished run: name it with --run, without CONFIG and --resume");
+        throw CLI::ValidationError(
+            "--predict, --top, --fold-in and --export use a finished run: name it with --run, without CONFIG and "
+            "--resume");
       action = [o] { use_ratings_run(o->run, o->use, o->overrides); };
       return;
     }

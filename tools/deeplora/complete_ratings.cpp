@@ -22,14 +22,17 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-RatingsCallbacks make_callbacks(const RatingsConfig& config, const CompletionConfig& common, const StopSignal& stop, const KeptFits& fits) {
+RatingsCallbacks make_callbacks(const RatingsConfig& config, const CompletionConfig& common, const StopSignal& stop,
+                                const KeptFits& fits) {
   RatingsCallbacks out;
   out.note = [](const std::string& line) { log_info(line); };
   out.pulse = [&stop] {
-    if (stop.requested()) throw Interrupted("stopped by a signal; finished fits are kept, --resume goes on with the one that was cut off");
+    if (stop.requested())
+      throw Interrupted("stopped by a signal; finished fits are kept, --resume goes on with the one that was cut off");
   };
-  out.chain = [&config, &common, pulse = out.pulse](const Ratings& train, const Ratings* dev, const RatingsModel& biases,
-                                                    const RatingsCandidate& candidate, int64_t iterations) {
+  out.chain = [&config, &common, pulse = out.pulse](const Ratings& train, const Ratings* dev,
+                                                    const RatingsModel& biases, const RatingsCandidate& candidate,
+                                                    int64_t iterations) {
     return fit_rating_chain(train, dev, biases, candidate, iterations, common, config.patience, pulse);
   };
   out.kept = [&fits](const std::string& name, const std::function<RatingsFit()>& make) { return fits(name, make); };
@@ -53,9 +56,12 @@ Json candidate_json(const RatingsCandidate& c) {
 Json folds_json(const std::vector<FoldScores>& folds) {
   Json out{{"folds", Json::array()}};
   for (const auto& fold : folds)
-    out["folds"].push_back({{"chosen", candidate_json(fold.chosen)}, {"low_rank_helps", fold.low_rank_helps}, {"ratings", fold.scores.count},
-                            {"test", errors_json(fold.scores.model)},
-                            {"baselines", {{"mean", errors_json(fold.scores.mean)}, {"bias", errors_json(fold.scores.bias)}}}});
+    out["folds"].push_back(
+        {{"chosen", candidate_json(fold.chosen)},
+         {"low_rank_helps", fold.low_rank_helps},
+         {"ratings", fold.scores.count},
+         {"test", errors_json(fold.scores.model)},
+         {"baselines", {{"mean", errors_json(fold.scores.mean)}, {"bias", errors_json(fold.scores.bias)}}}});
   const auto over = [&](const auto& part) {
     std::vector<double> rmse, mae;
     for (const auto& fold : folds) rmse.push_back(part(fold.scores).rmse), mae.push_back(part(fold.scores).mae);
@@ -102,13 +108,15 @@ struct RatingsRun {
 /// What came out, in words: never a success that is worse than the biases.
 std::string verdict(const RatingsRun& run) {
   const RatingsScores& s = run.headline();
-  const std::string where = run.test ? (run.folds.empty() ? "on the test ratings" : "over the folds") : "on the dev ratings";
+  const std::string where =
+      run.test ? (run.folds.empty() ? "on the test ratings" : "over the folds") : "on the dev ratings";
   if (!run.outcome.low_rank_helps)
     return "low rank adds nothing over the biases on held-out ratings: the model kept is the bias baseline";
   if (!run.beats_bias())
-    return cat("the chosen factors are no better than the bias baseline ", where, " (rmse ", s.model.rmse, " against ", s.bias.rmse,
-               "): use the biases alone, or try more regularization, a lower rank or more ratings");
-  return cat("factors lower the bias baseline's rmse by ", std::round(1e4 * (1 - s.model.rmse / s.bias.rmse)) / 100, " % ", where);
+    return cat("the chosen factors are no better than the bias baseline ", where, " (rmse ", s.model.rmse, " against ",
+               s.bias.rmse, "): use the biases alone, or try more regularization, a lower rank or more ratings");
+  return cat("factors lower the bias baseline's rmse by ", std::round(1e4 * (1 - s.model.rmse / s.bias.rmse)) / 100,
+             " % ", where);
 }
 
 Json result_json(const RatingsRun& run, const RatingsConfig& config) {
@@ -149,7 +157,8 @@ Json result_json(const RatingsRun& run, const RatingsConfig& config) {
 
 void print_summary(const RatingsRun& run, const RunFolder& folder) {
   const auto line = [](const char* name, const RatingErrors& e) {
-    std::cout << std::left << std::setw(16) << name << "rmse " << std::fixed << std::setprecision(4) << e.rmse << "  mae " << e.mae << "\n";
+    std::cout << std::left << std::setw(16) << name << "rmse " << std::fixed << std::setprecision(4) << e.rmse
+              << "  mae " << e.mae << "\n";
   };
   const RatingsScores& s = run.headline();
   std::cout << (run.test ? (run.folds.empty() ? "test" : "mean over folds") : "dev") << ", " << s.count << " ratings\n";
@@ -158,14 +167,16 @@ void print_summary(const RatingsRun& run, const RunFolder& folder) {
   line(run.outcome.low_rank_helps ? run.outcome.chosen.solver.c_str() : "kept: bias", s.model);
   if (run.kept_ratings > run.outcome.fitted_on)
     std::cout << "the model kept is fitted on all " << run.kept_ratings << " ratings (refit: all)\n";
-  std::cout << verdict(run) << "\nrun      " << folder.path().string() << "\nreport   " << folder.report_file().string() << "\n";
+  std::cout << verdict(run) << "\nrun      " << folder.path().string() << "\nreport   " << folder.report_file().string()
+            << "\n";
 }
 
 void announce(const RatingsRun& run) {
   for (const auto& remark : run.remarks) log_warning(remark);
   const auto& train = run.data.train;
   const double cells = static_cast<double>(train.rows.size()) * static_cast<double>(train.cols.size());
-  log_info("ratings: ", train.size(), " of ", train.rows.size(), " rows x ", train.cols.size(), " columns (", 100 * static_cast<double>(train.size()) / cells, " %)");
+  log_info("ratings: ", train.size(), " of ", train.rows.size(), " rows x ", train.cols.size(), " columns (",
+           100 * static_cast<double>(train.size()) / cells, " %)");
 }
 
 void write_metrics(const RatingsRun& run, RunFolder& folder) {
@@ -225,7 +236,8 @@ std::optional<RatingsConfig> read_ratings_config(const Config& completion, const
   return RatingsConfig::read(completion, common.chain.rank, common.chain.depth, common.fit.seed, threads);
 }
 
-void complete_ratings(const RatingsConfig& config, const CompletionConfig& common, const std::string& resolved, RunFolder& folder) {
+void complete_ratings(const RatingsConfig& config, const CompletionConfig& common, const std::string& resolved,
+                      RunFolder& folder) {
   if (folder.finished()) return resume_finished(config, folder, resolved);
   const double began = clock_seconds();
   StopSignal stop;

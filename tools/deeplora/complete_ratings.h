@@ -17,8 +17,10 @@ namespace deeplora {
 /// Reads the ratings' keys of `completion`; call before Config::finish(). Nothing when the section names no `train`.
 std::optional<RatingsConfig> read_ratings_config(const Config& completion, const CompletionConfig& common);
 
-/// Trains, chooses, scores, and writes the run folder: adapter.safetensors, ids, metrics.jsonl, result.json, report.html, config.yaml.
-void complete_ratings(const RatingsConfig& config, const CompletionConfig& common, const std::string& resolved, RunFolder& folder);
+/// Trains, chooses, scores, and writes the run folder: adapter.safetensors, ids, metrics.jsonl, result.json,
+/// report.html, config.yaml.
+void complete_ratings(const RatingsConfig& config, const CompletionConfig& common, const std::string& resolved,
+                      RunFolder& folder);
 
 /// What `deeplora complete --run RUN` can be asked to do with a finished run.
 struct RatingsUse {

@@ -11,8 +11,8 @@
 namespace deeplora {
 
 nlohmann::ordered_json deciding_settings(const std::string& resolved, const std::set<std::string>& also_free) {
-  static const std::set<std::string> kFree = {"completion.title", "completion.threads", "completion.log_every", "completion.save_every",
-                                              "completion.keep_checkpoints"};
+  static const std::set<std::string> kFree = {"completion.title", "completion.threads", "completion.log_every",
+                                              "completion.save_every", "completion.keep_checkpoints"};
   nlohmann::ordered_json out = nlohmann::ordered_json::object();
   for (const auto& [path, value] : settings_of(resolved))
     if (kFree.count(path) == 0 && also_free.count(path) == 0) out[path] = value;
@@ -54,7 +54,10 @@ void check_same_settings(const RunFolder& folder, const std::string& resolved, c
 
 std::string file_name_of(const std::string& name) {
   std::string out;
-  for (const char c : name) out += std::isalnum(static_cast<unsigned char>(c)) || std::string_view("=.+-_").find(c) != std::string_view::npos ? c : '_';
+  for (const char c : name)
+    out += std::isalnum(static_cast<unsigned char>(c)) || std::string_view("=.+-_").find(c) != std::string_view::npos
+               ? c
+               : '_';
   constexpr size_t kLongest = 200;  // file systems take 255 bytes; endings and temporary names need some
   if (out.size() <= kLongest) return out;
   Fingerprint print;

@@ -1,4 +1,5 @@
-// What a run of `deeplora complete` is known by: the settings that decide its course, and the names of files made of settings.
+// What a run of `deeplora complete` is known by: the settings that decide its course, and the names of files made of
+// settings.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -9,8 +10,8 @@
 
 namespace deeplora {
 
-/// Settings of a resolved configuration by their paths, without those that may change when a run goes on: title, threads, intervals of logs and
-/// checkpoints, and `also_free`.
+/// Settings of a resolved configuration by their paths, without those that may change when a run goes on: title,
+/// threads, intervals of logs and checkpoints, and `also_free`.
 nlohmann::ordered_json deciding_settings(const std::string& resolved, const std::set<std::string>& also_free);
 
 /// Throws Error, naming them, when the run in `folder` was begun with other deciding settings than `resolved`, or is a

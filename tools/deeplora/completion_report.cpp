@@ -133,11 +133,27 @@ void add_course_charts(Page& page, const std::vector<Course>& courses) {
     losses.push_back(thinned(c.name, c.loss_steps, c.loss));
   }
   page.heading("Course");
-  if (courses.size() > kMostLines) page.paragraph(cat("The first ", kMostLines, " of ", courses.size(), " runs are drawn."));
+  if (courses.size() > kMostLines)
+    page.paragraph(cat("The first ", kMostLines, " of ", courses.size(), " runs are drawn."));
   const bool log_steps = lengths_differ(by_step), log_time = lengths_differ(by_time);
-  page.chart(LineChart{.title = "Recovery error by iteration", .x_label = "iteration", .y_label = "recovery error", .series = std::move(by_step), .log_x = log_steps, .log_y = true});
-  page.chart(LineChart{.title = "Recovery error by time", .x_label = "seconds of iterations", .y_label = "recovery error", .series = std::move(by_time), .log_x = log_time, .log_y = true});
-  page.chart(LineChart{.title = "Training loss", .x_label = "iteration", .y_label = "loss", .series = std::move(losses), .log_x = log_steps, .log_y = true});
+  page.chart(LineChart{.title = "Recovery error by iteration",
+                       .x_label = "iteration",
+                       .y_label = "recovery error",
+                       .series = std::move(by_step),
+                       .log_x = log_steps,
+                       .log_y = true});
+  page.chart(LineChart{.title = "Recovery error by time",
+                       .x_label = "seconds of iterations",
+                       .y_label = "recovery error",
+                       .series = std::move(by_time),
+                       .log_x = log_time,
+                       .log_y = true});
+  page.chart(LineChart{.title = "Training loss",
+                       .x_label = "iteration",
+                       .y_label = "loss",
+                       .series = std::move(losses),
+                       .log_x = log_steps,
+                       .log_y = true});
 }
 
 /// Lines of one number per entry of the tracked rows.
@@ -158,24 +174,42 @@ void add_spectra(Page& page, const Course& course) {
   const Track& first = course.track.front();
   std::vector<LineSeries> values;
   for (size_t k = 0; k < std::min(kValues, first.singular_values.size()); ++k)
-    values.push_back(tracked(course, cat("value ", k + 1), [k](const Track& t) { return entry(t.singular_values, k); }));
-  page.chart(LineChart{.title = cat("Singular values of W: ", course.name), .x_label = "iteration", .y_label = "singular value", .series = std::move(values), .log_y = true});
+    values.push_back(
+        tracked(course, cat("value ", k + 1), [k](const Track& t) { return entry(t.singular_values, k); }));
+  page.chart(LineChart{.title = cat("Singular values of W: ", course.name),
+                       .x_label = "iteration",
+                       .y_label = "singular value",
+                       .series = std::move(values),
+                       .log_y = true});
   std::vector<LineSeries> tails, angles, of_factor;
   for (size_t f = 0; f < first.factors.size(); ++f) {
     if (std::isnan(first.factors[f].tail_change)) continue;
     const auto watched = [&course, &first, f](double Track::Factor::* what) {
-      return tracked(course, first.factors[f].name, [f, what](const Track& t) { return f < t.factors.size() ? t.factors[f].*what : kNothing; });
+      return tracked(course, first.factors[f].name,
+                     [f, what](const Track& t) { return f < t.factors.size() ? t.factors[f].*what : kNothing; });
     };
     tails.push_back(watched(&Track::Factor::tail_change));
     angles.push_back(watched(&Track::Factor::angle));
   }
   for (size_t k = 0; k < std::min(kValues, first.factors[0].singular_values.size()); ++k)
-    of_factor.push_back(tracked(course, cat("value ", k + 1), [k](const Track& t) { return entry(t.factors[0].singular_values, k); }));
+    of_factor.push_back(
+        tracked(course, cat("value ", k + 1), [k](const Track& t) { return entry(t.factors[0].singular_values, k); }));
   of_factor.push_back(tracked(course, "smallest", [](const Track& t) { return t.factors[0].smallest; }));
-  page.chart(LineChart{.title = cat("Singular values of the first factor: ", course.name), .x_label = "iteration", .y_label = "singular value", .series = std::move(of_factor), .log_y = true});
+  page.chart(LineChart{.title = cat("Singular values of the first factor: ", course.name),
+                       .x_label = "iteration",
+                       .y_label = "singular value",
+                       .series = std::move(of_factor),
+                       .log_y = true});
   if (tails.empty()) return;
-  page.chart(LineChart{.title = cat("Change outside the invariant subspace: ", course.name), .x_label = "iteration", .y_label = "relative to the start", .series = std::move(tails), .log_y = true});
-  page.chart(LineChart{.title = cat("Angle between the subspace's image and its start: ", course.name), .x_label = "iteration", .y_label = "degrees", .series = std::move(angles)});
+  page.chart(LineChart{.title = cat("Change outside the invariant subspace: ", course.name),
+                       .x_label = "iteration",
+                       .y_label = "relative to the start",
+                       .series = std::move(tails),
+                       .log_y = true});
+  page.chart(LineChart{.title = cat("Angle between the subspace's image and its start: ", course.name),
+                       .x_label = "iteration",
+                       .y_label = "degrees",
+                       .series = std::move(angles)});
 }
 
 void add_tracks(Page& page, const std::vector<Course>& courses) {
@@ -190,10 +224,13 @@ void add_tracks(Page& page, const std::vector<Course>& courses) {
   if (with.empty()) return;
   page.heading("Spectra over training");
   page.paragraph(
-      "Numerical rank: singular values above 1 % of the largest. For full-width chains, the invariant subspace is the one that the gradient at the start picks "
+      "Numerical rank: singular values above 1 % of the largest. For full-width chains, the invariant subspace is the "
+      "one that the gradient at the start picks "
       "out (2 x rank directions); outside it a factor is to stay as it started.");
-  page.chart(LineChart{.title = "Numerical rank of W", .x_label = "iteration", .y_label = "rank", .series = std::move(ranks)});
-  page.chart(LineChart{.title = "Effective rank of W", .x_label = "iteration", .y_label = "rank", .series = std::move(effective)});
+  page.chart(
+      LineChart{.title = "Numerical rank of W", .x_label = "iteration", .y_label = "rank", .series = std::move(ranks)});
+  page.chart(LineChart{
+      .title = "Effective rank of W", .x_label = "iteration", .y_label = "rank", .series = std::move(effective)});
   constexpr size_t kMostSpectra = 4;
   for (size_t i = 0; i < std::min(kMostSpectra, with.size()); ++i) add_spectra(page, *with[i]);
 }
@@ -233,8 +270,10 @@ std::string setting_of(const CompletionMember& member, const std::string& key = 
   return out;
 }
 
-/// Median and range of `field` (one trial that gets nowhere moves a mean by orders of magnitude) by the swept number `key`, a line for each combination of the other values.
-LineChart chart_by(const std::vector<CompletionMember>& members, const std::string& key, const std::string& field, const std::string& title, bool log_y) {
+/// Median and range of `field` (one trial that gets nowhere moves a mean by orders of magnitude) by the swept number
+/// `key`, a line for each combination of the other values.
+LineChart chart_by(const std::vector<CompletionMember>& members, const std::string& key, const std::string& field,
+                   const std::string& title, bool log_y) {
   std::map<std::string, std::map<double, std::vector<double>>> lines;
   std::vector<std::string> order;
   for (const CompletionMember& member : members) {
@@ -273,11 +312,15 @@ void add_swept_charts(Page& page, const std::vector<CompletionMember>& members) 
     }
   bool first = true;
   for (const std::string& key : order) {
-    const bool numbers = key != "trial" && seen[key].size() > 1 && std::all_of(seen[key].begin(), seen[key].end(), [](const std::string& v) { return as_number(v).has_value(); });
+    const bool numbers =
+        key != "trial" && seen[key].size() > 1 &&
+        std::all_of(seen[key].begin(), seen[key].end(), [](const std::string& v) { return as_number(v).has_value(); });
     if (!numbers) continue;
     if (std::exchange(first, false)) page.heading("By what was varied");
-    page.chart(chart_by(members, key, "iterations", cat("Iterations by ", key, " (median and range over trials)"), false));
-    page.chart(chart_by(members, key, "recovery_error", cat("Final recovery error by ", key, " (median and range over trials)"), true));
+    page.chart(
+        chart_by(members, key, "iterations", cat("Iterations by ", key, " (median and range over trials)"), false));
+    page.chart(chart_by(members, key, "recovery_error",
+                        cat("Final recovery error by ", key, " (median and range over trials)"), true));
   }
 }
 
@@ -289,7 +332,8 @@ double baseline_error(const Json& result, const std::string& name) {
 }
 
 bool has_trials(const std::vector<CompletionMember>& members) {
-  return std::any_of(members.front().values.begin(), members.front().values.end(), [](const auto& value) { return value.first == "trial"; });
+  return std::any_of(members.front().values.begin(), members.front().values.end(),
+                     [](const auto& value) { return value.first == "trial"; });
 }
 
 /// One row for each setting: what came out over its trials.
@@ -319,11 +363,15 @@ void add_trials(Page& page, const std::vector<CompletionMember>& members) {
                     errors.empty() ? "" : number_text(errors.back())});
   }
   page.heading("Over trials");
-  page.table({"setting", "trials", "reached the tolerance", "iterations, mean", "standard deviation", "error, least", "median", "most"}, rows);
+  page.table({"setting", "trials", "reached the tolerance", "iterations, mean", "standard deviation", "error, least",
+              "median", "most"},
+             rows);
 }
 
 void add_table(Page& page, const std::vector<CompletionMember>& members) {
-  const std::vector<std::string> fields = {"iterations", "stopped", "recovery_error", "loss", "seconds_per_iteration", "training_seconds", "width", "trainable_parameters"};
+  const std::vector<std::string> fields = {
+      "iterations",       "stopped", "recovery_error",      "loss", "seconds_per_iteration",
+      "training_seconds", "width",   "trainable_parameters"};
   std::vector<std::string> header;
   for (const auto& [key, value] : members.front().values) header.push_back(key);
   header.insert(header.end(), fields.begin(), fields.end());
@@ -338,9 +386,12 @@ void add_table(Page& page, const std::vector<CompletionMember>& members) {
         continue;
       }
       const Json value = member.result.value(field, Json());
-      row.push_back(value.is_string() ? value.get<std::string>() : value.is_number_integer() ? value.dump() : number_text(number(value), 4));
+      row.push_back(value.is_string()           ? value.get<std::string>()
+                    : value.is_number_integer() ? value.dump()
+                                                : number_text(number(value), 4));
     }
-    for (const char* name : {"mean", "bias"}) row.push_back(member.result.is_null() ? "" : number_text(baseline_error(member.result, name), 4));
+    for (const char* name : {"mean", "bias"})
+      row.push_back(member.result.is_null() ? "" : number_text(baseline_error(member.result, name), 4));
     rows.push_back(std::move(row));
   }
   page.heading(members.size() > 1 ? "Every run" : "Result");
@@ -349,7 +400,8 @@ void add_table(Page& page, const std::vector<CompletionMember>& members) {
 
 }  // namespace
 
-Page completion_report(const std::vector<CompletionMember>& members, const std::string& title, const std::string& config_yaml) {
+Page completion_report(const std::vector<CompletionMember>& members, const std::string& title,
+                       const std::string& config_yaml) {
   if (members.empty()) throw std::invalid_argument("a report of no runs");
   const Json& first = members.front().result;
   Page page(title, members.size() > 1 ? cat(members.size(), " runs") : std::string());
@@ -358,7 +410,9 @@ Page completion_report(const std::vector<CompletionMember>& members, const std::
                      {"iterations", first["iterations"].dump()},
                      {"seconds of iterations", number_text(number(first["training_seconds"]), 3)},
                      {"microseconds an iteration", number_text(1e6 * number(first["seconds_per_iteration"]), 3)}});
-  page.paragraph("Recovery error: the mean over the unobserved entries of 1/2 (W - M)^2 (over all entries where everything is observed, or measurements replace entries).");
+  page.paragraph(
+      "Recovery error: the mean over the unobserved entries of 1/2 (W - M)^2 (over all entries where everything is "
+      "observed, or measurements replace entries).");
   const bool trials = has_trials(members);
   if (trials) add_trials(page, members);
   add_swept_charts(page, members);

@@ -10,7 +10,8 @@ namespace deeplora {
 namespace {
 
 /// The keys of a section with lists of values; `prefix` is "synthetic." within that section.
-void read_lists(const Config& sweep, const std::string& prefix, std::vector<std::pair<std::string, std::vector<std::string>>>& lists) {
+void read_lists(const Config& sweep, const std::string& prefix,
+                std::vector<std::pair<std::string, std::vector<std::string>>>& lists) {
   for (const std::string& key : sweep.keys()) {
     if (prefix.empty() && (key == "synthetic" || key == "sensing")) {
       read_lists(sweep.section(key), key + ".", lists);
@@ -44,12 +45,10 @@ void require_keys_once(const Config& completion, const CompletionSweep& sweep) {
     for (const std::string& word : words(variant)) {
       const std::string key = word.substr(0, word.find('='));
       const auto mistake = [&](const auto&... parts) { completion.mistake("variants", cat(parts...)); };
-      if (key.empty() || key == word)
-        mistake("expected settings key=value, found '", word, "' in '", variant, "'");
+      if (key.empty() || key == word) mistake("expected settings key=value, found '", word, "' in '", variant, "'");
       else if (of_the_sweep.contains(key.substr(0, key.find('.'))))
         mistake("expected keys of one run, found '", word, "' in '", variant, "'");
-      else if (!seen.insert(key).second)
-        mistake("'", variant, "' sets ", key, " twice; take one of them out");
+      else if (!seen.insert(key).second) mistake("'", variant, "' sets ", key, " twice; take one of them out");
       else if (swept.contains(key))
         mistake("'", variant, "' sets ", key, ", which completion.sweep.", key, " sets too; take one of them out");
     }
@@ -61,7 +60,8 @@ void require_keys_once(const Config& completion, const CompletionSweep& sweep) {
 CompletionSweep CompletionSweep::read(const Config& completion) {
   CompletionSweep out;
   read_lists(completion.section("sweep"), "", out.lists);
-  completion.read("variants", out.variants, "runs side by side, each a text of settings: method=compressed outer_lr_ratio=0");
+  completion.read("variants", out.variants,
+                  "runs side by side, each a text of settings: method=compressed outer_lr_ratio=0");
   completion.read("trials", out.trials, "repetitions of every run with seed, seed + 1, ...");
   completion.require(out.trials >= 1, "trials", "a whole number of at least 1");
   require_keys_once(completion, out);
@@ -86,7 +86,9 @@ std::vector<CompletionSweep::Member> CompletionSweep::members() const {
       for (const auto& word : words(value)) m.assignments.push_back("completion." + word);
     });
   for (const auto& [key, values] : lists)
-    multiply(key, values, [&key = key](Member& m, const std::string& value) { m.assignments.push_back(cat("completion.", key, "=", value)); });
+    multiply(key, values, [&key = key](Member& m, const std::string& value) {
+      m.assignments.push_back(cat("completion.", key, "=", value));
+    });
   if (trials > 1) {
     std::vector<std::string> numbers;
     for (int64_t t = 1; t <= trials; ++t) numbers.push_back(std::to_string(t));

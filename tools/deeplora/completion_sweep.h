@@ -21,10 +21,10 @@ struct CompletionSweep {
   static CompletionSweep read(const Config& completion);
 
   struct Member {
-    std::string name;                                           ///< "method=full, trial=2"
+    std::string name;  ///< "method=full, trial=2"
     std::vector<std::pair<std::string, std::string>> values;
-    std::vector<std::string> assignments;                       ///< "completion.width=10", to be set over the configuration
-    int64_t further_seeds = 0;                                  ///< to be added to its seed: trial t of T, from 0
+    std::vector<std::string> assignments;  ///< "completion.width=10", to be set over the configuration
+    int64_t further_seeds = 0;             ///< to be added to its seed: trial t of T, from 0
   };
   /// The product, trials innermost. Throws Error when two have the same name.
   std::vector<Member> members() const;

@@ -40,10 +40,13 @@ DrawnRows draw_rows(const RunConfig& run, std::vector<Row> rows) {
   for (const auto& row : rows) keys.push_back({run.task->input_of(row), run.task->stratum(row)});
   const auto seed = stream_seed(static_cast<uint64_t>(data.split_seed.value_or(run.train.seed)), "split");
   const SplitRows parts = split_rows(keys, dev_share, test_share, seed);
-  for (const auto& [key, share, part] : {std::tuple("dev_share", dev_share, &parts.dev), std::tuple("test_share", test_share, &parts.test)})
-    check(share == 0 || !part->empty() || unasked, "data.", key, ": ", share, ": no row of ", data.train.string(), " can be drawn (",
-          with_commas(rows.size()), " rows): equal texts stay together, and every label keeps a row to train on");
-  for (const auto& [from, to] : {std::pair(&parts.train, &out.train), std::pair(&parts.dev, &out.dev), std::pair(&parts.test, &out.test)})
+  for (const auto& [key, share, part] :
+       {std::tuple("dev_share", dev_share, &parts.dev), std::tuple("test_share", test_share, &parts.test)})
+    check(share == 0 || !part->empty() || unasked, "data.", key, ": ", share, ": no row of ", data.train.string(),
+          " can be drawn (", with_commas(rows.size()),
+          " rows): equal texts stay together, and every label keeps a row to train on");
+  for (const auto& [from, to] :
+       {std::pair(&parts.train, &out.train), std::pair(&parts.dev, &out.dev), std::pair(&parts.test, &out.test)})
     for (const size_t i : *from) to->push_back(std::move(rows[i]));
   return out;
 }

@@ -12,8 +12,8 @@ struct DrawnRows {
   std::string fingerprint() const;
 };
 
-/// Deals rows out as the configuration says, by data.split_seed, stratified as the task says. Throws Error when a share that was asked for
-/// comes to no row.
+/// Deals rows out as the configuration says, by data.split_seed, stratified as the task says. Throws Error when a share
+/// that was asked for comes to no row.
 DrawnRows draw_rows(const RunConfig& run, std::vector<Row> rows);
 
 }  // namespace deeplora

@@ -34,11 +34,14 @@ RowsToScore rows_to_score(Predictor& p, const EvaluateOptions& o) {
   check(p.session.has_value(), "an exported model has no rows of its own; name labelled rows with --data FILE");
   const DataConfig& data = p.session->config.data;
   for (const auto& [split, file] : {std::pair("test", data.test), std::pair("dev", data.dev)}) {
-    if (!file.empty()) check_is_there(read_places(o.run), {cat("data.", split), file}, o.run, "name a file with --data");
+    if (!file.empty())
+      check_is_there(read_places(o.run), {cat("data.", split), file}, o.run, "name a file with --data");
     LoadedData rows = p.session->load_split(split);
     if (!rows.rows.empty()) return {file.empty() ? data.train : file, file.empty() ? split : "", std::move(rows)};
   }
-  fail("the run has no test and no dev rows to score; name labelled rows with --data FILE (a run keeps some apart with data.test_share or data.dev_share)");
+  fail(
+      "the run has no test and no dev rows to score; name labelled rows with --data FILE (a run keeps some apart with "
+      "data.test_share or data.dev_share)");
 }
 
 void evaluate(const EvaluateOptions& o) {
@@ -59,7 +62,8 @@ void evaluate(const EvaluateOptions& o) {
     std::cout << out.dump(2) << "\n";
     return;
   }
-  std::cout << rows.file.string() << " (" << data.rows.size() << " rows" << (rows.drawn.empty() ? "" : ", drawn as " + rows.drawn) << ")\n";
+  std::cout << rows.file.string() << " (" << data.rows.size() << " rows"
+            << (rows.drawn.empty() ? "" : ", drawn as " + rows.drawn) << ")\n";
   std::vector<std::vector<std::string>> table;
   const nlohmann::ordered_json scores = found.scores.json();
   for (const auto& [name, value] : scores.items()) table.push_back({name, score_text(value)});
@@ -71,18 +75,25 @@ void evaluate(const EvaluateOptions& o) {
 
 void setup_evaluate(CLI::App& app, Action& action) {
   auto o = std::make_shared<EvaluateOptions>();
-  CLI::App* command = app.add_subcommand("evaluate", "Scores a run's best adapter, or an exported model, on labelled rows");
+  CLI::App* command =
+      app.add_subcommand("evaluate", "Scores a run's best adapter, or an exported model, on labelled rows");
   command->add_option("RUN", o->run, "Run folder, or a .pt written by deeplora export")->required();
   command->add_option("--data", o->data, "Labelled rows (default: the run's test, else dev file)");
-  command->add_option("--set", o->overrides, "Override a key of the run's data section: --set data.generate=true (may be repeated)")
-      ->take_all()->expected(1)->allow_extra_args(false);
+  command
+      ->add_option("--set", o->overrides,
+                   "Override a key of the run's data section: --set data.generate=true (may be repeated)")
+      ->take_all()
+      ->expected(1)
+      ->allow_extra_args(false);
   add_model_option(*command, o->model);
   command->add_flag("--last", o->last, "The last adapter instead of the best");
   command->add_flag("--json", o->json, "Print JSON");
   command->add_option("--output", o->output,
-                      "Write every row here: its label, prediction, probabilities by name and loss; CSV where the name ends in .csv, else a JSON object a line");
-  command->footer("Example:\n  deeplora evaluate runs/lora --data data/sentiment-amazon/test.tsv --json\n"
-                  "  deeplora evaluate runs/lora --output rows.csv");
+                      "Write every row here: its label, prediction, probabilities by name and loss; CSV where the name "
+                      "ends in .csv, else a JSON object a line");
+  command->footer(
+      "Example:\n  deeplora evaluate runs/lora --data data/sentiment-amazon/test.tsv --json\n"
+      "  deeplora evaluate runs/lora --output rows.csv");
   command->callback([o, &action] { action = [o] { evaluate(*o); }; });
 }
 

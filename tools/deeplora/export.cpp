@@ -32,17 +32,21 @@ nlohmann::ordered_json export_info(const Session& s) {
 /// What the run and its folder say of the model.
 ModelCard card_of(const Session& s, const RunFolder& folder, const ExportOptions& o) {
   ModelCard card{.task = s.config.data.task, .method = s.config.adapter.method, .version = kVersion};
-  const std::string source = s.files->holds_code() ? s.files->export_info().value("source", std::string()) : s.files->file().string();
+  const std::string source =
+      s.files->holds_code() ? s.files->export_info().value("source", std::string()) : s.files->file().string();
   card.base = o.base.empty() ? source : o.base;
   const auto state = s.task().state();
   if (state.contains("labels")) card.labels = json_at<std::vector<std::string>>(state, "labels", "task");
-  if (state.contains("threshold")) card.threshold = json_at<double>(state, "threshold", "task"), card.positive = json_at<std::string>(state, "positive", "task");
+  if (state.contains("threshold"))
+    card.threshold = json_at<double>(state, "threshold", "task"),
+    card.positive = json_at<std::string>(state, "positive", "task");
   card.regression = s.task().outputs() == 1 && card.labels.empty();
   if (s.adapted->new_head()) card.pooling = to_string(s.adapted->new_head()->options().pooling);
   else if (const auto own = own_head_of(*s.files)) card.pooling = own->pooling;
   if (s.tokenizer && s.tokenizer->special().pad >= 0) card.pad_id = s.tokenizer->special().pad;
   if (!folder.finished()) return card;
-  const JsonFile result = JsonFile::parse(folder.result_file().string(), read_file(folder.result_file(), "result of the run"));
+  const JsonFile result =
+      JsonFile::parse(folder.result_file().string(), read_file(folder.result_file(), "result of the run"));
   for (const char* split : {"test", o.last ? "last" : "best"}) {
     if (o.last && std::string(split) == "test") continue;  // that is of the best
     const JsonFile scores = result.section(split);
@@ -59,14 +63,16 @@ void export_run(const ExportOptions& o) {
   const ExportForm& form = forms.at(o.to);
   const std::filesystem::path output = o.output;
   std::error_code ignored;
-  check(!std::filesystem::exists(output, ignored), "output ", o.output, " exists already; choose another --output or remove it");
+  check(!std::filesystem::exists(output, ignored), "output ", o.output,
+        " exists already; choose another --output or remove it");
   check(!output.has_parent_path() || std::filesystem::is_directory(output.parent_path(), ignored), "output folder ",
         output.parent_path().string(), " does not exist");
   const Registries registries = make_registries();
   const RunFolder folder = RunFolder::open(o.run);
   const Session session = Session::of_run(folder, registries, {.last = o.last, .overrides = {}, .model = o.model});
-  const ExportSource source{*session.files,         session.config.model.interface, *session.adapted,
-                            card_of(session, folder, o), export_info(session),           pad_id_of(session.tokenizer.get(), *session.files)};
+  const ExportSource source{*session.files,       session.config.model.interface,
+                            *session.adapted,     card_of(session, folder, o),
+                            export_info(session), pad_id_of(session.tokenizer.get(), *session.files)};
   const std::string said = form.write(source, output);
   std::cout << "wrote " << o.output << " (" << said << ")\n";
 }
@@ -74,7 +80,8 @@ void export_run(const ExportOptions& o) {
 /// "  name  what is written", a line each.
 std::string list_of(const ExportForms& forms) {
   std::string out;
-  for (const auto& name : forms.names()) out += cat("  ", name, std::string(name.size() < 24 ? 24 - name.size() : 1, ' '), forms.at(name).help, "\n");
+  for (const auto& name : forms.names())
+    out += cat("  ", name, std::string(name.size() < 24 ? 24 - name.size() : 1, ' '), forms.at(name).help, "\n");
   return out;
 }
 
@@ -83,15 +90,18 @@ std::string list_of(const ExportForms& forms) {
 void setup_export(CLI::App& app, Action& action) {
   auto o = std::make_shared<ExportOptions>();
   const ExportForms forms = make_export_forms();
-  CLI::App* command = app.add_subcommand("export", "Writes a run's model or adapter in a form that other programs read");
+  CLI::App* command =
+      app.add_subcommand("export", "Writes a run's model or adapter in a form that other programs read");
   command->add_option("RUN", o->run, "Run folder")->required();
   command->add_option("--to", o->to, "Form: " + join(forms.names(), ", ", forms.names().size()))->required();
   command->add_option("--output", o->output, "File or folder to write; must not exist")->required();
   command->add_option("--base", o->base,
-                      "Folder or name of the base model, for adapter_config.json and README.md (default: the folder that the archive was exported from)");
+                      "Folder or name of the base model, for adapter_config.json and README.md (default: the folder "
+                      "that the archive was exported from)");
   add_model_option(*command, o->model);
   command->add_flag("--last", o->last, "The last adapter instead of the best");
-  command->footer("Forms:\n" + list_of(forms) + "\nExample:\n  deeplora export runs/lora --to torchscript --output merged.pt");
+  command->footer("Forms:\n" + list_of(forms) +
+                  "\nExample:\n  deeplora export runs/lora --to torchscript --output merged.pt");
   command->callback([o, &action] { action = [o] { export_run(*o); }; });
 }
 

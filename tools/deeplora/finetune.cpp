@@ -35,21 +35,28 @@ struct FinetuneOptions : RunOptions {
 };
 
 void announce(const Session& s) {
-  log_info("model: ", s.config.model.path.string(), " (", s.model().family(), ", ", s.files->parameter_count(), " parameters",
-           s.files->holds_code() ? cat("; equals the archive to ", s.parity_difference) : std::string(), ")");
+  log_info("model: ", s.config.model.path.string(), " (", s.model().family(), ", ", s.files->parameter_count(),
+           " parameters", s.files->holds_code() ? cat("; equals the archive to ", s.parity_difference) : std::string(),
+           ")");
   log_info("data: ", s.train.rows.size(), " of ", s.train_rows_in_file, " training rows; task ", s.config.data.task);
-  log_info("adapter: ", s.config.adapter.method, " at ", s.adapted->adapters().size(), " weights; ", s.adapted->trainable_parameters(), " trained parameters");
+  log_info("adapter: ", s.config.adapter.method, " at ", s.adapted->adapters().size(), " weights; ",
+           s.adapted->trainable_parameters(), " trained parameters");
   if (s.config.model.precision == "bfloat16" && !s.in_bfloat16())
-    log_info("precision: float32, since this processor has no products of bfloat16 (AMX, AVX512_BF16) and would be slower; model.precision: bfloat16-always insists");
+    log_info(
+        "precision: float32, since this processor has no products of bfloat16 (AMX, AVX512_BF16) and would be slower; "
+        "model.precision: bfloat16-always insists");
 }
 
 /// What can only be known with the data in hand, said before any training.
 void announce_data(const Session& s, const LoadedData& dev, const LoadedData& test) {
   const DataConfig& data = s.config.data;
   if (data.draws_unasked() && !dev.rows.empty())
-    log_info("dev: no dev rows are named, so a tenth of data.train is drawn (data.dev_share: 0.1; 0 trains on all rows and gives no dev score)");
+    log_info(
+        "dev: no dev rows are named, so a tenth of data.train is drawn (data.dev_share: 0.1; 0 trains on all rows and "
+        "gives no dev score)");
   else if (dev.rows.empty())
-    log_warning("no dev rows", data.draws_unasked() ? " (too few rows to draw some)" : "", ": there will be no dev score, and the last state is kept; name data.dev or set data.dev_share");
+    log_warning("no dev rows", data.draws_unasked() ? " (too few rows to draw some)" : "",
+                ": there will be no dev score, and the last state is kept; name data.dev or set data.dev_share");
   for (const auto& finding : data_findings(s.task(), s.train.rows, dev.rows, test.rows)) log_warning(finding);
 }
 
@@ -75,10 +82,11 @@ void share_state(const Session& s, ProcessGroup& group) {
   group.broadcast(tensors);
 }
 
-/// What the best adapter makes of the test rows, without them of the dev rows (not of a language model's: that takes a whole pass, and says nothing
-/// new), after what is chosen on dev is chosen (`decided`: the dev scores with it); the model is left with the best adapter.
-ScoredRows score_best(Session& s, const RunFolder& folder, const LoadedData& dev, const LoadedData& test, ProcessGroup* group,
-                      std::optional<Scores>& decided) {
+/// What the best adapter makes of the test rows, without them of the dev rows (not of a language model's: that takes a
+/// whole pass, and says nothing new), after what is chosen on dev is chosen (`decided`: the dev scores with it); the
+/// model is left with the best adapter.
+ScoredRows score_best(Session& s, const RunFolder& folder, const LoadedData& dev, const LoadedData& test,
+                      ProcessGroup* group, std::optional<Scores>& decided) {
   if (!group || group->leads()) {
     s.save_adapter(folder.last_adapter_file());
     s.load_adapter(folder.adapter_file());
@@ -94,8 +102,8 @@ ScoredRows score_best(Session& s, const RunFolder& folder, const LoadedData& dev
   return {on_dev ? "dev" : "test", s.task().assess(s.model(), rows.examples, options)};
 }
 
-nlohmann::ordered_json result_json(const Session& s, const TrainResult& result, const ScoredRows& scored, const LoadedData& dev,
-                                   const LoadedData& test_data) {
+nlohmann::ordered_json result_json(const Session& s, const TrainResult& result, const ScoredRows& scored,
+                                   const LoadedData& dev, const LoadedData& test_data) {
   const Scores* test = scored.split == "test" ? &scored.found.scores : nullptr;
   nlohmann::ordered_json out;
   out["task"] = s.config.data.task;
@@ -129,20 +137,24 @@ nlohmann::ordered_json result_json(const Session& s, const TrainResult& result, 
   out["peak_rss_mb"] = peak_memory_mb();
   out["family"] = s.model().family();
   out["parity_difference"] = s.parity_difference;
-  out["rows"] = {{"train", s.train.rows.size()}, {"train_file", s.train_rows_in_file}, {"dev", dev.rows.size()}, {"test", test_data.rows.size()}};
+  out["rows"] = {{"train", s.train.rows.size()},
+                 {"train_file", s.train_rows_in_file},
+                 {"dev", dev.rows.size()},
+                 {"test", test_data.rows.size()}};
   out["truncated"] = {{"train", s.train.truncated}, {"dev", dev.truncated}, {"test", test_data.truncated}};
   out["deeplora"] = kVersion;
   out["libtorch"] = TORCH_VERSION;
   return out;
 }
 
-/// Keys that may change when a run goes on. All others decide its course or its scores: a new key is refused until it is named here.
+/// Keys that may change when a run goes on. All others decide its course or its scores: a new key is refused until it
+/// is named here.
 const std::set<std::string>& free_keys() {
   static const std::set<std::string> keys = {
-      "model.device",                 // the trainer compares its kind
-      "train.steps", "train.epochs",  // the trainer compares the steps that come of them
-      "report.title", "train.threads", "train.eval_batch_size", "train.log_every", "train.save_every", "train.keep_checkpoints", "train.gradient_checkpointing",
-      "train.distributed_timeout"};
+      "model.device",                      // the trainer compares its kind
+      "train.steps",      "train.epochs",  // the trainer compares the steps that come of them
+      "report.title",     "train.threads",          "train.eval_batch_size",        "train.log_every",
+      "train.save_every", "train.keep_checkpoints", "train.gradient_checkpointing", "train.distributed_timeout"};
   return keys;
 }
 
@@ -157,8 +169,8 @@ std::string checksum_of(const Session& s, bool frozen_only) {
   return print.hex();
 }
 
-/// What decides the course of the run and what the trainer does not know of. Files may move: what is in them counts. Made before the first
-/// step, while the factors are where they start.
+/// What decides the course of the run and what the trainer does not know of. Files may move: what is in them counts.
+/// Made before the first step, while the factors are where they start.
 nlohmann::ordered_json identity_of(const Session& s) {
   nlohmann::ordered_json out = {{"weights of the model", s.files->fingerprint()}};
   for (const auto& [key, value] : settings_of(s.config.resolved))
@@ -168,7 +180,8 @@ nlohmann::ordered_json identity_of(const Session& s) {
   return out;
 }
 
-void print_summary(const nlohmann::ordered_json& result, const RunFolder& folder, const std::vector<std::string>& next) {
+void print_summary(const nlohmann::ordered_json& result, const RunFolder& folder,
+                   const std::vector<std::string>& next) {
   const auto line = [](const char* name, const nlohmann::ordered_json& scores) {
     if (scores.empty()) return;
     std::cout << name;
@@ -187,7 +200,8 @@ void print_summary(const nlohmann::ordered_json& result, const RunFolder& folder
 std::string fingerprint_of_run(const fs::path& run) {
   const fs::path file = RunFolder::of_another(run).task_file();
   std::error_code ignored;
-  return fs::exists(file, ignored) ? SavedTask::parse(file.string(), read_file(file, "task of the run")).fingerprint : "";
+  return fs::exists(file, ignored) ? SavedTask::parse(file.string(), read_file(file, "task of the run")).fingerprint
+                                   : "";
 }
 
 /// What --model names; empty where it was not given.
@@ -203,24 +217,32 @@ Config configuration_of(const FinetuneOptions& o) {
   if (!o.resume) return config;
   const fs::path run = run_folder_of(o);
   const RunPlaces places = read_places(run);
-  find_moved_files(config, places, o.config.empty() ? RunPlaces::First::remembered : RunPlaces::First::as_named, fingerprint_of_run(run));
+  find_moved_files(config, places, o.config.empty() ? RunPlaces::First::remembered : RunPlaces::First::as_named,
+                   fingerprint_of_run(run));
   for (const auto& file : named_files(config))
     if (o.config.empty())
-      check_is_there(places, file, run, file.first == "model.path" ? "say with --model PATH where it lies now" : cat("--set ", file.first, "=FILE names another place"));
+      check_is_there(places, file, run,
+                     file.first == "model.path" ? "say with --model PATH where it lies now"
+                                                : cat("--set ", file.first, "=FILE names another place"));
   return config;
 }
 
 fs::path rate_search_file(const RunFolder& folder) { return folder.path() / "lr_search.json"; }
 
 /// train.lr: auto: the learning rate goes into the session's configuration. A run that goes on has it from its folder.
-std::optional<RateSearch> find_rate(Session& s, const LoadedData& dev, const RunFolder& folder, bool resume, const ProcessGroup* group, const StopSignal* stop) {
+std::optional<RateSearch> find_rate(Session& s, const LoadedData& dev, const RunFolder& folder, bool resume,
+                                    const ProcessGroup* group, const StopSignal* stop) {
   if (!s.config.train.search_lr || s.config.train.steps == int64_t{0}) return std::nullopt;
-  check(!dev.examples.empty(), "train.lr: auto chooses on dev rows, and there are none; name data.dev, set data.dev_share, or give train.lr a number");
+  check(!dev.examples.empty(),
+        "train.lr: auto chooses on dev rows, and there are none; name data.dev, set data.dev_share, or give train.lr a "
+        "number");
   check(group == nullptr, "train.lr: auto is for a process alone; give train.lr a number where several train together");
   const fs::path file = rate_search_file(folder);
   std::error_code ignored;
-  RateSearch search = resume && fs::exists(file, ignored) ? RateSearch::read(OrderedJsonFile::parse(file.string(), read_file(file, "learning rates that were tried")))
-                                                          : search_rate(s, dev, stop);
+  RateSearch search =
+      resume && fs::exists(file, ignored)
+          ? RateSearch::read(OrderedJsonFile::parse(file.string(), read_file(file, "learning rates that were tried")))
+          : search_rate(s, dev, stop);
   s.config.train.lr = search.lr;
   return search;
 }
@@ -284,9 +306,12 @@ void train(const FinetuneOptions& o, const Config& config, const Registries& reg
     json["best_decided"] = decided->json();
     if (const auto state = session.task().state(); state.contains("threshold")) json["threshold"] = state["threshold"];
   }
-  if (group) json.update({{"processes", group->size()}, {"backend", group->backend()}, {"bytes_per_step", result.bytes_per_step}});
+  if (group)
+    json.update(
+        {{"processes", group->size()}, {"backend", group->backend()}, {"bytes_per_step", result.bytes_per_step}});
   const auto next = next_commands(session, folder);
-  const RunReport report = finetune_report(session, sites, json, folder, {dev, test, scored, command_of("finetune", o), next});
+  const RunReport report =
+      finetune_report(session, sites, json, folder, {dev, test, scored, command_of("finetune", o), next});
   const Page page = run_report(report);
   folder.write(folder.report_file(), page.html());
   folder.write(folder.path() / "curves.csv", curves_csv(report));
@@ -347,7 +372,8 @@ void add_key_flags(CLI::App& command, FinetuneOptions& o) {
       {"--train", "Training rows: CSV, TSV, JSON, JSONL or text"},
       {"--dev", "Rows that choose the best checkpoint (default: a tenth of the training rows)"},
       {"--test", "Rows that are scored once, at the end (default: none)"},
-      {"--task", "classification, regression, causal-lm, seq2seq or a GLUE name (default: as the training rows' columns say)"},
+      {"--task",
+       "classification, regression, causal-lm, seq2seq or a GLUE name (default: as the training rows' columns say)"},
       {"--text", "Column of the text (default: text)"},
       {"--text-pair", "Column of a second text (default: none)"},
       {"--label", "Column of the label (default: label)"},
@@ -358,8 +384,9 @@ void add_key_flags(CLI::App& command, FinetuneOptions& o) {
       {"--epochs", "Passes over the training rows (default: 3)"},
       {"--seed", "Decides order, new weights, dropout and drawn rows (default: 1)"}};
   for (const auto& [flag, key] : key_flags())
-    command.add_option_function<std::string>(flag, [&o, key = std::string(key)](const std::string& value) { o.flags.emplace_back(key, value); },
-                                             cat(help.at(flag), " [", key, "]"));
+    command.add_option_function<std::string>(
+        flag, [&o, key = std::string(key)](const std::string& value) { o.flags.emplace_back(key, value); },
+        cat(help.at(flag), " [", key, "]"));
   command.get_option("--steps")->excludes("--epochs");
 }
 
@@ -368,23 +395,34 @@ void add_key_flags(CLI::App& command, FinetuneOptions& o) {
 void setup_finetune(CLI::App& app, Action& action) {
   auto o = std::make_shared<FinetuneOptions>();
   CLI::App* command = app.add_subcommand("finetune", "Trains adapters on a TorchScript model and writes a run folder");
-  command->add_option("CONFIG", o->config, "YAML configuration (default: what the options below say; with --resume the run's own)");
+  command->add_option("CONFIG", o->config,
+                      "YAML configuration (default: what the options below say; with --resume the run's own)");
   add_key_flags(*command, *o);
-  command->add_option("--set", o->overrides, "Override a key: --set train.lr=1e-3 (may be repeated)")->take_all()->expected(1)->allow_extra_args(false);
-  command->add_option("--run", o->run, "Run folder (default: runs/<configuration name>, or runs/<name of the training file>-<method>)");
+  command->add_option("--set", o->overrides, "Override a key: --set train.lr=1e-3 (may be repeated)")
+      ->take_all()
+      ->expected(1)
+      ->allow_extra_args(false);
+  command->add_option("--run", o->run,
+                      "Run folder (default: runs/<configuration name>, or runs/<name of the training file>-<method>)");
   command->add_option_function<std::string>(
-      "--title", [o](const std::string& title) { o->overrides.push_back("report.title=" + nlohmann::json(title).dump()); },
+      "--title",
+      [o](const std::string& title) { o->overrides.push_back("report.title=" + nlohmann::json(title).dump()); },
       "Heading of report.html (report.title)");
   command->add_flag("--resume", o->resume, "Go on from the newest checkpoint of the run folder");
   command->add_flag("--restart-refused", o->restart_refused,
-                    "With --resume: begin again when the run's checkpoint was made with other settings or data, instead of ending with an error");
+                    "With --resume: begin again when the run's checkpoint was made with other settings or data, "
+                    "instead of ending with an error");
   command->add_flag("--print-config", o->print_config, "Print the resolved configuration and stop");
-  command->add_flag("--dry-run", o->dry_run, "Check configuration, model and data, build the adapters, train and write nothing");
-  command->footer("Example:\n  deeplora finetune --model model.pt --train rows.csv\n"
-                  "  deeplora finetune configs/sentiment_lora.yaml --lr 1e-3 --run runs/lora");
+  command->add_flag("--dry-run", o->dry_run,
+                    "Check configuration, model and data, build the adapters, train and write nothing");
+  command->footer(
+      "Example:\n  deeplora finetune --model model.pt --train rows.csv\n"
+      "  deeplora finetune configs/sentiment_lora.yaml --lr 1e-3 --run runs/lora");
   command->callback([o, &action] {
-    if (o->config.empty() && !o->resume && o->flags.empty()) throw CLI::RequiredError("--model and --train, or a CONFIG (or --resume with --run)");
-    if (o->config.empty() && o->resume && o->run.empty()) throw CLI::RequiredError("--run (the folder that --resume goes on with), or a CONFIG");
+    if (o->config.empty() && !o->resume && o->flags.empty())
+      throw CLI::RequiredError("--model and --train, or a CONFIG (or --resume with --run)");
+    if (o->config.empty() && o->resume && o->run.empty())
+      throw CLI::RequiredError("--run (the folder that --resume goes on with), or a CONFIG");
     action = [o] { finetune(*o); };
   });
 }

@@ -13,9 +13,7 @@ namespace deeplora {
 namespace {
 
 /// A JSON number, or NaN for null and anything else.
-double number(const nlohmann::ordered_json& value) {
-  return value.is_number() ? value.get<double>() : std::nan("");
-}
+double number(const nlohmann::ordered_json& value) { return value.is_number() ? value.get<double>() : std::nan(""); }
 
 std::string text(double value) {
   std::ostringstream out;
@@ -48,14 +46,17 @@ void read_curves(const RunFolder& folder, RunReport& report) {
     if (!row.is_object() || !row.contains("step")) continue;
     const double step = number(row["step"]);
     if (row.contains("eval") && row["eval"].is_object())
-      for (const auto& item : row["eval"].items()) add_point(curve_of(report.dev, item.key()), step, number(item.value()));
+      for (const auto& item : row["eval"].items())
+        add_point(curve_of(report.dev, item.key()), step, number(item.value()));
     if (row.contains("loss")) add_point(report.train_loss, step, number(row["loss"]));
     if (row.contains("lr")) add_point(curve_of(report.learning_rates, "learning rate"), step, number(row["lr"]));
-    if (row.contains("samples_per_second")) add_point(report.samples_per_second, step, number(row["samples_per_second"]));
+    if (row.contains("samples_per_second"))
+      add_point(report.samples_per_second, step, number(row["samples_per_second"]));
   }
 }
 
-/// {"rows": {"train": 200}} -> {"train_rows": 200}: the page takes objects for columns of scores. What it has of labels comes otherwise.
+/// {"rows": {"train": 200}} -> {"train_rows": 200}: the page takes objects for columns of scores. What it has of labels
+/// comes otherwise.
 nlohmann::ordered_json flat_counts(const nlohmann::ordered_json& result, const nlohmann::ordered_json& details) {
   nlohmann::ordered_json out;
   for (const auto& item : result.items()) {
@@ -74,7 +75,9 @@ constexpr size_t kMostRows = 10, kMostGenerated = 8, kLongestText = 400;
 std::string cell_shown(const nlohmann::ordered_json& value) {
   if (value.is_string()) return shortened(value.get<std::string>(), kLongestText);
   if (value.is_number()) return text(value.get<double>());
-  return value.is_null() ? "" : shortened(value.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace), kLongestText);
+  return value.is_null()
+             ? ""
+             : shortened(value.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace), kLongestText);
 }
 
 /// Texts of rows by where they stand in their file: a task may join or leave out rows.
@@ -106,7 +109,10 @@ RunRows rows_of(const Session& session, const RunFacts& facts) {
   const RowTexts texts(session.task(), facts.scored.split == "test" ? facts.test.rows : facts.dev.rows);
   const auto row = [&](size_t i, double number) {
     const RowResult& one = found.rows[i];
-    return RunRow{.text = texts.of(one.source), .label = cell_shown(one.label), .prediction = cell_shown(one.prediction), .number = number};
+    return RunRow{.text = texts.of(one.source),
+                  .label = cell_shown(one.label),
+                  .prediction = cell_shown(one.prediction),
+                  .number = number};
   };
   for (const size_t i : surest_mistakes(found, kMostRows)) out.mistakes.push_back(row(i, confidence(found.rows[i])));
   for (const size_t i : least_certain(found, kMostRows)) out.uncertain.push_back(row(i, confidence(found.rows[i])));
@@ -125,25 +131,34 @@ RunRows rows_of(const Session& session, const RunFacts& facts) {
 
 /// Where it came from.
 std::vector<std::pair<std::string, std::string>> facts_of(const Session& session, const RunFacts& facts) {
-  std::vector<std::pair<std::string, std::string>> out{{"command", facts.command}, {"model", session.config.model.path.string()}};
+  std::vector<std::pair<std::string, std::string>> out{{"command", facts.command},
+                                                       {"model", session.config.model.path.string()}};
   const DataConfig& data = session.config.data;
   const auto file = [&](const char* name, const std::filesystem::path& path, size_t rows, int64_t cut) {
     if (path.empty()) return;
-    out.emplace_back(name, cat(path.string(), ": ", with_commas(rows), " rows", cut > 0 ? cat(", ", with_commas(static_cast<size_t>(cut)), " of them cut to data.max_length") : std::string()));
+    out.emplace_back(name,
+                     cat(path.string(), ": ", with_commas(rows), " rows",
+                         cut > 0 ? cat(", ", with_commas(static_cast<size_t>(cut)), " of them cut to data.max_length")
+                                 : std::string()));
   };
   file("training rows", data.train, session.train.rows.size(), session.train.truncated);
-  const auto drawn = [&](const std::filesystem::path& named, const LoadedData& rows) { return named.empty() && !rows.rows.empty() ? data.train : named; };
-  file(data.dev.empty() ? "dev rows, drawn" : "dev rows", drawn(data.dev, facts.dev), facts.dev.rows.size(), facts.dev.truncated);
-  file(data.test.empty() ? "test rows, drawn" : "test rows", drawn(data.test, facts.test), facts.test.rows.size(), facts.test.truncated);
+  const auto drawn = [&](const std::filesystem::path& named, const LoadedData& rows) {
+    return named.empty() && !rows.rows.empty() ? data.train : named;
+  };
+  file(data.dev.empty() ? "dev rows, drawn" : "dev rows", drawn(data.dev, facts.dev), facts.dev.rows.size(),
+       facts.dev.truncated);
+  file(data.test.empty() ? "test rows, drawn" : "test rows", drawn(data.test, facts.test), facts.test.rows.size(),
+       facts.test.truncated);
   return out;
 }
 
 /// What train.lr: auto tried: "0.0002: 0.61, 0.002: 0.72; 0.002 is taken".
 std::string rates_tried(const nlohmann::ordered_json& search) {
   std::vector<std::string> tried;
-  for (const auto& trial : search["trials"]) tried.push_back(cat(text(number(trial["lr"])), ": ", text(number(trial["score"]))));
-  return cat("dev ", search["metric"].get<std::string>(), " after ", search["trials"].front()["steps"].get<int64_t>(), " steps: ", join(tried), "; ", text(number(search["lr"])),
-             " is taken");
+  for (const auto& trial : search["trials"])
+    tried.push_back(cat(text(number(trial["lr"])), ": ", text(number(trial["score"]))));
+  return cat("dev ", search["metric"].get<std::string>(), " after ", search["trials"].front()["steps"].get<int64_t>(),
+             " steps: ", join(tried), "; ", text(number(search["lr"])), " is taken");
 }
 
 }  // namespace
@@ -172,8 +187,13 @@ nlohmann::ordered_json updates_json(const std::vector<RunSite>& sites) {
   for (const RunSite& site : sites) {
     const auto& values = site.singular_values;
     const std::vector<double> leading(values.begin(), values.begin() + std::min(std::ssize(values), kMostValues));
-    out.push_back({{"path", site.path}, {"role", site.role}, {"shape", {site.out, site.in}}, {"parameters", site.parameters},
-                   {"update_norm", site.update_norm}, {"weight_norm", site.weight_norm}, {"numerical_rank", *site.numerical_rank},
+    out.push_back({{"path", site.path},
+                   {"role", site.role},
+                   {"shape", {site.out, site.in}},
+                   {"parameters", site.parameters},
+                   {"update_norm", site.update_norm},
+                   {"weight_norm", site.weight_norm},
+                   {"numerical_rank", *site.numerical_rank},
                    {"singular_values", leading}});
   }
   return out;
@@ -186,26 +206,31 @@ std::vector<std::string> next_commands(const Session& session, const RunFolder& 
   if (session.task().outputs() == 0) texts = " --prompt \"...\"";
   else
     for (size_t i = 0; i < session.task().columns(false).size(); ++i) texts += " --text \"...\"";
-  const std::string name = shell_word(folder.path().lexically_normal().filename().string() + (session.files->holds_code() ? "-merged.pt" : "-merged"));
+  const std::string name = shell_word(folder.path().lexically_normal().filename().string() +
+                                      (session.files->holds_code() ? "-merged.pt" : "-merged"));
   return {cat("deeplora evaluate ", run, has_rows ? "" : " --data FILE"), cat("deeplora predict ", run, texts),
-          cat("deeplora export ", run, " --to ", session.files->holds_code() ? "torchscript" : "safetensors", " --output ", name)};
+          cat("deeplora export ", run, " --to ", session.files->holds_code() ? "torchscript" : "safetensors",
+              " --output ", name)};
 }
 
-RunReport finetune_report(const Session& session, std::vector<RunSite> sites, const nlohmann::ordered_json& result, const RunFolder& folder,
-                          const RunFacts& facts) {
+RunReport finetune_report(const Session& session, std::vector<RunSite> sites, const nlohmann::ordered_json& result,
+                          const RunFolder& folder, const RunFacts& facts) {
   RunReport report;
   const std::string plain = cat(session.config.adapter.method, " on ", session.config.data.task);
   report.title = session.config.report.title.empty() ? plain : session.config.report.title;
-  report.subtitle = cat(report.title == plain ? "" : plain + ", ", session.files->file().filename().string(), ", ", session.train.rows.size(), " training rows");
+  report.subtitle = cat(report.title == plain ? "" : plain + ", ", session.files->file().filename().string(), ", ",
+                        session.train.rows.size(), " training rows");
   report.result = flat_counts(result, facts.scored.found.details);
   if (result["best"].contains("step")) report.best_step = number(result["best"]["step"]);
   for (const char* part : {"best", "test"})
     for (const auto& item : result[part].items()) {
       if (report.metric.empty()) report.metric = item.key();
-      report.highlights.emplace_back(cat(std::string(part) == "best" ? "dev" : part, " ", item.key()), text(number(item.value())));
+      report.highlights.emplace_back(cat(std::string(part) == "best" ? "dev" : part, " ", item.key()),
+                                     text(number(item.value())));
       break;
     }
-  report.highlights.emplace_back("trained parameters", with_commas(static_cast<size_t>(session.adapted->trainable_parameters())));
+  report.highlights.emplace_back("trained parameters",
+                                 with_commas(static_cast<size_t>(session.adapted->trainable_parameters())));
   report.highlights.emplace_back("seconds", text(number(result["seconds"])));
   report.highlights.emplace_back("peak memory", cat(text(number(result["peak_rss_mb"])), " MB"));
   report.loss_label = session.task().outputs() == 0 ? "loss per predicted token" : "loss per row";

@@ -26,16 +26,17 @@ struct RunFacts {
   std::vector<std::string> next;  ///< commands that come next
 };
 
-/// The run's page: scores, labels and rows, curves from metrics.jsonl, adapted weights with their singular values, configuration.
-RunReport finetune_report(const Session& session, std::vector<RunSite> sites, const nlohmann::ordered_json& result, const RunFolder& folder,
-                          const RunFacts& facts);
+/// The run's page: scores, labels and rows, curves from metrics.jsonl, adapted weights with their singular values,
+/// configuration.
+RunReport finetune_report(const Session& session, std::vector<RunSite> sites, const nlohmann::ordered_json& result,
+                          const RunFolder& folder, const RunFacts& facts);
 
 /// Commands that come after training: evaluate, predict, export.
 std::vector<std::string> next_commands(const Session& session, const RunFolder& folder);
 
-/// updates.json of a run: for every adapted weight its path, role, shape [out, in], number of trained parameters, the Frobenius norms
-/// of the learned update and of the frozen weight, the update's numerical rank (singular values above 1 % of the largest) and its
-/// leading singular values (at most 128).
+/// updates.json of a run: for every adapted weight its path, role, shape [out, in], number of trained parameters, the
+/// Frobenius norms of the learned update and of the frozen weight, the update's numerical rank (singular values above 1
+/// % of the largest) and its leading singular values (at most 128).
 nlohmann::ordered_json updates_json(const std::vector<RunSite>& sites);
 
 }  // namespace deeplora

@@ -7,7 +7,9 @@ namespace deeplora {
 void add_generation_flags(CLI::App& command, std::vector<std::string>& overrides) {
   const auto generation = [&](const char* flag, const char* key, const char* help) {
     command.add_option_function<std::string>(
-        flag, [&overrides, key](const std::string& value) { overrides.push_back(cat("data.generation.", key, "=", value)); }, help);
+        flag,
+        [&overrides, key](const std::string& value) { overrides.push_back(cat("data.generation.", key, "=", value)); },
+        help);
   };
   generation("--max-new-tokens", "max_new_tokens", "Longest generated text in tokens");
   generation("--beams", "beams", "Beam search with so many beams");

@@ -17,15 +17,21 @@ constexpr size_t kManyValues = 20;
 
 /// Columns by which each kind of language rows is known; the keys of `data` may rename some.
 struct ColumnNames {
-  std::string text = "text", label = "label", text_pair, prompt = "prompt", completion = "completion", messages = "messages", target = "target";
+  std::string text = "text", label = "label", text_pair, prompt = "prompt", completion = "completion",
+              messages = "messages", target = "target";
 
   explicit ColumnNames(const Config& data) {
-    for (const auto& [key, name] : {std::pair("text", &text), std::pair("label", &label), std::pair("text_pair", &text_pair), std::pair("prompt", &prompt),
-                                    std::pair("completion", &completion), std::pair("messages", &messages), std::pair("target", &target)})
+    for (const auto& [key, name] :
+         {std::pair("text", &text), std::pair("label", &label), std::pair("text_pair", &text_pair),
+          std::pair("prompt", &prompt), std::pair("completion", &completion), std::pair("messages", &messages),
+          std::pair("target", &target)})
       if (const auto given = data.text_at(key)) *name = *given;
   }
   std::vector<std::string> all() const {
-    return {text, label, text_pair.empty() ? "text_pair" : text_pair, prompt, completion, messages, target, "conversations", "instruction", "output", "input_ids"};
+    return {text,     label,           text_pair.empty() ? "text_pair" : text_pair,
+            prompt,   completion,      messages,
+            target,   "conversations", "instruction",
+            "output", "input_ids"};
   }
 };
 
@@ -64,7 +70,8 @@ TaskGuess by_labels(const Table& table, const std::string& column) {
   const bool many = different.size() > kManyValues || (different.size() > 4 && different.size() * 2 > values.size());
   TaskGuess out;
   out.task = numbers && many ? "regression" : "classification";
-  out.reason = cat("column ", column, " holds ", with_commas(different.size()), " different ", numbers ? "numbers" : "values");
+  out.reason =
+      cat("column ", column, " holds ", with_commas(different.size()), " different ", numbers ? "numbers" : "values");
   return out;
 }
 
@@ -73,10 +80,15 @@ TaskGuess by_labels(const Table& table, const std::string& column) {
 TaskGuess guess_task(const Config& config, const Registries& registries) {
   const ColumnNames names(config.section("data"));
   Table table = read_training_file(config, names, registries);
-  const auto has = [&](const std::string& name) { return !table.rows.empty() && table.rows.front().fields.contains(name); };
+  const auto has = [&](const std::string& name) {
+    return !table.rows.empty() && table.rows.front().fields.contains(name);
+  };
   TaskGuess out;
   if (has(names.messages) || has("conversations")) {
-    out = {"causal-lm", cat("column ", has(names.messages) ? names.messages : "conversations", " holds conversations"), {}, {}};
+    out = {"causal-lm",
+           cat("column ", has(names.messages) ? names.messages : "conversations", " holds conversations"),
+           {},
+           {}};
   } else if (has(names.prompt) && has(names.completion)) {
     out = {"causal-lm", cat("columns ", names.prompt, " and ", names.completion), {}, {}};
   } else if (has("instruction") && has("output")) {
@@ -89,7 +101,8 @@ TaskGuess guess_task(const Config& config, const Registries& registries) {
   } else {
     const auto& first = table.rows.front().source;
     check(table.columns == std::vector<std::string>{names.text}, "data.label: ", first, ": no column '", names.label,
-          "' tells the task; name it (--label ", table.columns.empty() ? "COLUMN" : table.columns.back(), "), or say --task; columns there: ", join(table.columns));
+          "' tells the task; name it (--label ", table.columns.empty() ? "COLUMN" : table.columns.back(),
+          "), or say --task; columns there: ", join(table.columns));
     out = {"causal-lm", cat("column ", names.text, " alone"), {}, {}};
   }
   out.table = std::move(table);
@@ -105,8 +118,10 @@ void complete_task(Config& config, const Registries& registries) {
   }
   const TaskGuess guess = guess_task(config, registries);
   config.set_text("data.task", guess.task, "data.task (as the training file has it)");
-  if (!guess.text_pair.empty()) config.set_text("data.text_pair", guess.text_pair, "data.text_pair (as the training file has it)");
-  log_info("task: ", guess.task, ", since ", guess.reason, guess.text_pair.empty() ? "" : cat("; pairs with column ", guess.text_pair),
+  if (!guess.text_pair.empty())
+    config.set_text("data.text_pair", guess.text_pair, "data.text_pair (as the training file has it)");
+  log_info("task: ", guess.task, ", since ", guess.reason,
+           guess.text_pair.empty() ? "" : cat("; pairs with column ", guess.text_pair),
            " (--task or data.task says otherwise)");
 }
 

@@ -23,11 +23,13 @@ bool code_gives_classes(const ModelFiles& files) {
 
 HeadPlan plan_for_code(const std::string& type, const ModelFiles& files) {
   const bool in_files = code_gives_classes(files);
-  check(type != "huggingface" || (in_files && !own_head_of(files)), "head.type: huggingface: the archive ", files.file().string(),
-        " is a model without such a head, and its code cannot take one; name the Hugging Face folder it was exported from in model.path, export it with --task ",
+  check(type != "huggingface" || (in_files && !own_head_of(files)), "head.type: huggingface: the archive ",
+        files.file().string(),
+        " is a model without such a head, and its code cannot take one; name the Hugging Face folder it was exported "
+        "from in model.path, export it with --task ",
         "classifier, or set head.type: linear");
-  check(type != "linear" || !in_files, "head.type: linear: the code of ", files.file().string(), " ends in a head of its own; export it with --task encoder to put a ",
-        "new one on it, or leave head.type out");
+  check(type != "linear" || !in_files, "head.type: linear: the code of ", files.file().string(),
+        " ends in a head of its own; export it with --task encoder to put a ", "new one on it, or leave head.type out");
   return {HeadKind::as_files, in_files};
 }
 
@@ -45,23 +47,28 @@ HeadPlan plan_head(const RunConfig& config, const ModelFiles& files, const Model
   if (!config.task->takes_class_head()) return {};
   const std::string &type = config.head.type, &pooling = config.model.pooling;
   const bool asks_pooling = pooling != "auto";
-  check(type != "huggingface" || !asks_pooling, "model.pooling: ", pooling, ": a head of type huggingface reads the states as its family does; leave model.pooling ",
+  check(type != "huggingface" || !asks_pooling, "model.pooling: ", pooling,
+        ": a head of type huggingface reads the states as its family does; leave model.pooling ",
         "out, or set head.type: linear");
   if (files.holds_code()) return plan_for_code(type, files);
   const ModelFamily* family = family_of(files, families);
   const bool has_class_head = family && family->class_head;
   const bool of_another_task = has_head_of_another_task(files.config());
-  const bool in_files = has_class_head && !of_another_task && files.has(family->class_head(files, 1).output + ".weight");
+  const bool in_files =
+      has_class_head && !of_another_task && files.has(family->class_head(files, 1).output + ".weight");
   if (type == "huggingface") {
-    check(!of_another_task, "head.type: huggingface: the head of ", files.file().string(), " classifies tokens or choices; set head.type: linear, or save the model ",
+    check(!of_another_task, "head.type: huggingface: the head of ", files.file().string(),
+          " classifies tokens or choices; set head.type: linear, or save the model ",
           "below it (AutoModel) for another head");
-    check(has_class_head, "head.type: huggingface: a model of type ", type_of(files), " has no head for classifying texts here; set head.type: linear");
+    check(has_class_head, "head.type: huggingface: a model of type ", type_of(files),
+          " has no head for classifying texts here; set head.type: linear");
     return {HeadKind::classes, in_files};
   }
   if (type == "linear" || asks_pooling) return {HeadKind::none, false};
   if (own_head_of(files)) return {HeadKind::as_files, true};
   if (of_another_task) return {HeadKind::none, false};
-  check(!family || has_class_head || !names_class_head(files), "model ", files.file().string(), ": its ...ForSequenceClassification head has no native form here; ",
+  check(!family || has_class_head || !names_class_head(files), "model ", files.file().string(),
+        ": its ...ForSequenceClassification head has no native form here; ",
         "set head.type: linear to put a new one on the model, or export it with tools/export_torchscript.py");
   if (in_files || (has_class_head && !pooling_of(files))) return {HeadKind::classes, in_files};
   return {HeadKind::none, false};
@@ -71,23 +78,25 @@ std::vector<std::string> classes_in(const ModelFiles& files, const ModelFamilies
   const auto named = class_names(files.config());
   int64_t count = named ? static_cast<int64_t>(named->size()) : 0;
   if (const auto own = own_head_of(files)) count = files.tensor(own->module + ".weight").size(0);
-  else if (const ModelFamily* family = files.holds_code() ? nullptr : family_of(files, families); family && family->class_head)
+  else if (const ModelFamily* family = files.holds_code() ? nullptr : family_of(files, families);
+           family && family->class_head)
     count = files.tensor(family->class_head(files, 1).output + ".weight").size(0);
   if (named && static_cast<int64_t>(named->size()) == count) return *named;
-  check(!named || own_head_of(files), "model ", files.file().string(), ": id2label in config.json names ", named ? named->size() : 0, " classes, but its head has ",
-        count, " outputs");
+  check(!named || own_head_of(files), "model ", files.file().string(), ": id2label in config.json names ",
+        named ? named->size() : 0, " classes, but its head has ", count, " outputs");
   std::vector<std::string> out;
   for (int64_t i = 0; i < count; ++i) out.push_back(cat("LABEL_", i));
   return out;
 }
 
-void put_class_head(ModelFiles& files, const ModelFamily& family, int64_t outputs, uint64_t seed, torch::Device device) {
+void put_class_head(ModelFiles& files, const ModelFamily& family, int64_t outputs, uint64_t seed,
+                    torch::Device device) {
   const torch::NoGradGuard no_grad;
   ClassHead head = family.class_head(files, outputs);
   const std::string last = head.output + ".weight";
   const int64_t found = files.has(last) ? files.tensor(last).size(0) : outputs;
-  check(found == outputs, "model ", files.file().string(), ": its head (", last, ") has ", found, " outputs, but the task needs ", outputs,
-        "; head.type: linear puts a new head on the model");
+  check(found == outputs, "model ", files.file().string(), ": its head (", last, ") has ", found,
+        " outputs, but the task needs ", outputs, "; head.type: linear puts a new head on the model");
   auto generator = make_generator(seed, "init/head");
   std::vector<NamedTensor> started;
   std::vector<std::string> names;
@@ -98,7 +107,9 @@ void put_class_head(ModelFiles& files, const ModelFamily& family, int64_t output
     started.push_back({weight.name, start.to(device)});
     names.push_back(weight.name);
   }
-  log_info("head: ", head.architecture, names.empty() ? std::string(", as the model's files hold it") : cat("; started: ", join(names, ", ", names.size())));
+  log_info("head: ", head.architecture,
+           names.empty() ? std::string(", as the model's files hold it")
+                         : cat("; started: ", join(names, ", ", names.size())));
   files.put_head(std::move(head), std::move(started));
 }
 

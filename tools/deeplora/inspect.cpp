@@ -25,7 +25,8 @@ struct Inspection {
 };
 
 /// Native family that fits, into `out`; false when there is none.
-bool look_native(const ModelFiles& archive, const Registries& registries, Inspection& out, std::shared_ptr<LanguageModel>& keep) {
+bool look_native(const ModelFiles& archive, const Registries& registries, Inspection& out,
+                 std::shared_ptr<LanguageModel>& keep) {
   for (const auto& name : registries.families.names()) {
     if (!registries.families.at(name).recognises(archive)) continue;
     try {
@@ -49,16 +50,21 @@ ArchiveInterface any_interface(const ModelFiles& archive) {
   ArchiveInterface out;
   out.complete = false;
   const auto& names = archive.inputs();
-  if (!names.empty() && std::find(names.begin(), names.end(), "input_ids") == names.end()) out.inputs["input_ids"] = names.front();
+  if (!names.empty() && std::find(names.begin(), names.end(), "input_ids") == names.end())
+    out.inputs["input_ids"] = names.front();
   return out;
 }
 
 /// Sites by the chosen backend; never runs the archive's code.
-Inspection look_at(const ModelFiles& archive, const std::string& backend, const Registries& registries, std::shared_ptr<LanguageModel>& keep) {
+Inspection look_at(const ModelFiles& archive, const std::string& backend, const Registries& registries,
+                   std::shared_ptr<LanguageModel>& keep) {
   Inspection out;
-  if (backend != "graph" && (look_native(archive, registries, out, keep) || backend == "native" || !archive.holds_code())) return out;
+  if (backend != "graph" &&
+      (look_native(archive, registries, out, keep) || backend == "native" || !archive.holds_code()))
+    return out;
   try {
-    auto graph = std::make_shared<GraphModel>(archive_of(archive, "the graph backend"), any_interface(archive), ModelOptions{});
+    auto graph =
+        std::make_shared<GraphModel>(archive_of(archive, "the graph backend"), any_interface(archive), ModelOptions{});
     out.family = graph->family();
     out.backend = "graph";
     out.sites = graph->sites();
@@ -70,7 +76,8 @@ Inspection look_at(const ModelFiles& archive, const std::string& backend, const 
   return out;
 }
 
-Inspection look(const ModelFiles& archive, const std::string& backend, const Registries& registries, std::shared_ptr<LanguageModel>& keep) {
+Inspection look(const ModelFiles& archive, const std::string& backend, const Registries& registries,
+                std::shared_ptr<LanguageModel>& keep) {
   Inspection out = look_at(archive, backend, registries, keep);
   find_row_blocks(out.sites, archive.config(), FusedLayout::automatic);
   return out;
@@ -86,7 +93,9 @@ const char* kind_name(SiteKind kind) {
 }
 
 nlohmann::ordered_json describe_site(const AdapterSite& site) {
-  nlohmann::ordered_json out{{"path", site.path}, {"op", site.op}, {"kind", kind_name(site.kind)}, {"shape", site.weight.sizes().vec()}, {"role", site.role}, {"uses", site.uses}};
+  nlohmann::ordered_json out{
+      {"path", site.path}, {"op", site.op},    {"kind", kind_name(site.kind)}, {"shape", site.weight.sizes().vec()},
+      {"role", site.role}, {"uses", site.uses}};
   for (const auto& block : site.blocks) out["rows"][block.role] = block.groups * block.size;
   if (!site.layout_unknown.empty()) out["rows_unknown"] = site.layout_unknown;
   return out;
@@ -107,12 +116,12 @@ nlohmann::ordered_json describe(const ModelFiles& archive, const Inspection& fou
   for (const auto& [name, unused] : archive.extras()) extras.push_back(name);
   out["extra_files"] = extras;
   out["sites"] = nlohmann::ordered_json::array();
-  for (const auto& site : found.sites)
-    out["sites"].push_back(describe_site(site));
+  for (const auto& site : found.sites) out["sites"].push_back(describe_site(site));
   out["not_adaptable"] = nlohmann::ordered_json::array();
   for (const auto& [path, reason] : found.others) out["not_adaptable"].push_back({{"path", path}, {"reason", reason}});
   out["targets"] = nlohmann::ordered_json::object();
-  const bool unknown_rows = std::any_of(found.sites.begin(), found.sites.end(), [](const auto& site) { return !site.layout_unknown.empty(); });
+  const bool unknown_rows = std::any_of(found.sites.begin(), found.sites.end(),
+                                        [](const auto& site) { return !site.layout_unknown.empty(); });
   for (const auto& preset : target_presets()) {
     std::vector<std::string> paths;
     try {
@@ -127,17 +136,23 @@ nlohmann::ordered_json describe(const ModelFiles& archive, const Inspection& fou
 }
 
 void print(const nlohmann::ordered_json& d, const std::string& file) {
-  std::cout << "model       " << file << " (" << d["kind"].get<std::string>() << ")\nfamily      " << d["family"].get<std::string>() << " (backend " << d["backend"].get<std::string>() << ")\n";
+  std::cout << "model       " << file << " (" << d["kind"].get<std::string>() << ")\nfamily      "
+            << d["family"].get<std::string>() << " (backend " << d["backend"].get<std::string>() << ")\n";
   if (d.contains("reason")) std::cout << "            " << d["reason"].get<std::string>() << "\n";
-  std::cout << "parameters  " << d["parameters"] << "\ninputs      " << join(d["inputs"].get<std::vector<std::string>>()) << "\noutput      "
-            << d["outputs"].get<std::string>() << "\ntokenizer   " << (d["tokenizer"].is_null() ? "none" : d["tokenizer"].get<std::string>())
+  std::cout << "parameters  " << d["parameters"] << "\ninputs      "
+            << join(d["inputs"].get<std::vector<std::string>>()) << "\noutput      " << d["outputs"].get<std::string>()
+            << "\ntokenizer   " << (d["tokenizer"].is_null() ? "none" : d["tokenizer"].get<std::string>())
             << "\nextra files " << join(d["extra_files"].get<std::vector<std::string>>()) << "\n\n";
   size_t width = 4;
   for (const auto& site : d["sites"]) width = std::max(width, site["path"].get<std::string>().size());
-  if (!d["sites"].empty()) std::cout << std::left << std::setw(static_cast<int>(width)) << "path" << "  " << std::setw(18) << "role" << std::setw(14) << "shape" << std::setw(10) << "op" << "uses\n";
+  if (!d["sites"].empty())
+    std::cout << std::left << std::setw(static_cast<int>(width)) << "path" << "  " << std::setw(18) << "role"
+              << std::setw(14) << "shape" << std::setw(10) << "op" << "uses\n";
   for (const auto& site : d["sites"])
-    std::cout << std::left << std::setw(static_cast<int>(width)) << site["path"].get<std::string>() << "  " << std::setw(18) << site["role"].get<std::string>()
-              << std::setw(14) << cat(site["shape"][0], "x", site["shape"][1]) << std::setw(10) << site["op"].get<std::string>() << site["uses"] << "\n";
+    std::cout << std::left << std::setw(static_cast<int>(width)) << site["path"].get<std::string>() << "  "
+              << std::setw(18) << site["role"].get<std::string>() << std::setw(14)
+              << cat(site["shape"][0], "x", site["shape"][1]) << std::setw(10) << site["op"].get<std::string>()
+              << site["uses"] << "\n";
   for (const auto& site : d["sites"])
     if (site.contains("rows")) {
       std::cout << "fused: " << site["path"].get<std::string>() << " holds rows of";
@@ -145,7 +160,8 @@ void print(const nlohmann::ordered_json& d, const std::string& file) {
       std::cout << "\n";
     }
   for (const auto& other : d["not_adaptable"])
-    std::cout << "not adaptable: " << other["path"].get<std::string>() << " " << other["reason"].get<std::string>() << "\n";
+    std::cout << "not adaptable: " << other["path"].get<std::string>() << " " << other["reason"].get<std::string>()
+              << "\n";
   std::cout << "\n";
   for (const auto& item : d["targets"].items()) {
     std::cout << std::left << std::setw(16) << item.key() << item.value().size() << " weights";
@@ -180,7 +196,8 @@ void setup_inspect(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("inspect", "Shows what a model file holds and which weights can be adapted");
   command->add_option("MODEL", o->model, "TorchScript archive (.pt) or Hugging Face folder")->required();
   command->add_flag("--json", o->json, "Print JSON");
-  command->add_option("--backend", o->backend, "How to look at it: auto, native or graph")->check(CLI::IsMember({"auto", "native", "graph"}));
+  command->add_option("--backend", o->backend, "How to look at it: auto, native or graph")
+      ->check(CLI::IsMember({"auto", "native", "graph"}));
   command->footer("Example:\n  deeplora inspect minilm.pt --json");
   command->callback([o, &action] { action = [o] { inspect(*o); }; });
 }

@@ -30,7 +30,11 @@ std::string ratings_checksum(const Ratings& ratings) {
 }
 
 Json course_of(const RatingsFit& fit) {
-  return {{"sweeps", fit.sweeps}, {"sweeps_done", fit.sweeps_done}, {"rmse", fit.dev.rmse}, {"mae", fit.dev.mae}, {"curve", fit.curve}};
+  return {{"sweeps", fit.sweeps},
+          {"sweeps_done", fit.sweeps_done},
+          {"rmse", fit.dev.rmse},
+          {"mae", fit.dev.mae},
+          {"curve", fit.curve}};
 }
 
 /// Throws Error for a damaged file.
@@ -78,7 +82,8 @@ KeptFits::KeptFits(const fs::path& run, Json identity) : folder_(run / "fits"), 
   const fs::path file = folder_ / "identity.json";
   if (!fs::exists(file)) return;
   const Json saved = Json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
-  check(saved.is_object(), file.string(), ": not a list of settings; remove the folder ", folder_.string(), " to begin the fits again");
+  check(saved.is_object(), file.string(), ": not a list of settings; remove the folder ", folder_.string(),
+        " to begin the fits again");
   check_same_identity(saved, identity_);
 }
 

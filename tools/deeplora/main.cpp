@@ -45,7 +45,9 @@ int run(const deeplora::Action& action, bool verbose) {
 int main(int argc, char** argv) {
   deeplora::keep_freed_memory();
   deeplora::use_threads(deeplora::default_threads());
-  CLI::App app("Fine-tunes TorchScript language models with LoRA and Deep LoRA, compares the two, exports merged weights.", "deeplora");
+  CLI::App app(
+      "Fine-tunes TorchScript language models with LoRA and Deep LoRA, compares the two, exports merged weights.",
+      "deeplora");
   app.set_version_flag("--version", deeplora::cat("deeplora ", deeplora::kVersion, " on LibTorch ", TORCH_VERSION));
   app.require_subcommand(1);
   app.set_help_all_flag("--help-all", "Help of every subcommand");

@@ -11,8 +11,9 @@ namespace {
 
 constexpr const char* kPlacesFile = "places.json";
 /// Section and key of everything that names a file; the first three may be a compared method's own.
-constexpr std::pair<const char*, const char*> kFileKeys[] = {{"model", "path"}, {"model", "tokenizer"}, {"adapter", "path"},
-                                                             {"data", "train"}, {"data", "dev"},        {"data", "test"}};
+constexpr std::pair<const char*, const char*> kFileKeys[] = {{"model", "path"},   {"model", "tokenizer"},
+                                                             {"adapter", "path"}, {"data", "train"},
+                                                             {"data", "dev"},     {"data", "test"}};
 
 /// The model with that fingerprint; the first where none has it.
 fs::path recognised(const std::vector<fs::path>& models, const std::string& fingerprint) {
@@ -33,7 +34,8 @@ fs::path recognised(const std::vector<fs::path>& models, const std::string& fing
 std::vector<NamedFile> named_files(const Config& config) {
   const Config reader = config.copy();  // whose mistakes nobody is told
   std::vector<std::string> prefixes{""};
-  for (size_t i = 0; i < reader.section("compare").items("methods").size(); ++i) prefixes.push_back(cat("compare.methods.", i, "."));
+  for (size_t i = 0; i < reader.section("compare").items("methods").size(); ++i)
+    prefixes.push_back(cat("compare.methods.", i, "."));
   std::vector<NamedFile> out;
   for (const auto& prefix : prefixes)
     for (const auto& [section, key] : kFileKeys) {
@@ -45,7 +47,8 @@ std::vector<NamedFile> named_files(const Config& config) {
 }
 
 bool names_a_file(const std::string& key) {
-  return std::any_of(std::begin(kFileKeys), std::end(kFileKeys), [&key](const auto& file) { return key == cat(file.first, ".", file.second); });
+  return std::any_of(std::begin(kFileKeys), std::end(kFileKeys),
+                     [&key](const auto& file) { return key == cat(file.first, ".", file.second); });
 }
 
 RunPlaces read_places(const fs::path& folder) {
@@ -57,7 +60,8 @@ RunPlaces read_places(const fs::path& folder) {
 
 void write_places(const fs::path& folder, const std::string& yaml) {
   const auto json = RunPlaces::of(folder, named_files(Config::parse(yaml)), read_places(folder)).json();
-  write_file_atomically(folder / kPlacesFile, json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+  write_file_atomically(folder / kPlacesFile,
+                        json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
 }
 
 void set_path(Config& config, const std::string& key, const fs::path& path) {
@@ -70,7 +74,8 @@ void find_moved_files(Config& config, const RunPlaces& places, RunPlaces::First 
     if (config.is_overridden(key)) continue;
     const auto existing = places.existing(file, first);
     if (existing.empty()) continue;
-    const bool typed_here = first == RunPlaces::First::as_named && existing.front() == named;  // another model there is refused, not passed over
+    const bool typed_here = first == RunPlaces::First::as_named &&
+                            existing.front() == named;  // another model there is refused, not passed over
     const fs::path found = key == "model.path" && !typed_here ? recognised(existing, fingerprint) : existing.front();
     if (found != named) set_path(config, key, found);
   }
@@ -82,13 +87,14 @@ void check_is_there(const RunPlaces& places, const NamedFile& file, const fs::pa
   if (fs::exists(named, ignored)) return;
   std::vector<std::string> looked;
   for (const auto& path : places.candidates(file, RunPlaces::First::remembered)) looked.push_back(path.string());
-  fail(key == "model.path" ? "model" : key, " ", named.string(), " of ", run.string(), " does not exist: looked at ", join(looked, ", ", looked.size()),
-       "; ", hint);
+  fail(key == "model.path" ? "model" : key, " ", named.string(), " of ", run.string(), " does not exist: looked at ",
+       join(looked, ", ", looked.size()), "; ", hint);
 }
 
-void check_recognised(const fs::path& run, const std::string& expected, const fs::path& model, const std::string& found) {
-  check(expected == found, "run ", run.string(), " was trained on a model with fingerprint ", expected, ", but ", model.string(), " has ", found,
-        "; put the original model back, or say with --model PATH where it lies now");
+void check_recognised(const fs::path& run, const std::string& expected, const fs::path& model,
+                      const std::string& found) {
+  check(expected == found, "run ", run.string(), " was trained on a model with fingerprint ", expected, ", but ",
+        model.string(), " has ", found, "; put the original model back, or say with --model PATH where it lies now");
 }
 
 }  // namespace deeplora

@@ -21,14 +21,18 @@ void write_places(const std::filesystem::path& folder, const std::string& yaml);
 /// Sets a key to a path, whatever characters that has.
 void set_path(Config& config, const std::string& key, const std::filesystem::path& path);
 
-/// Puts into `config` where each file lies now; names that are found nowhere stay. Of several models that may be meant, the one
-/// with that fingerprint is taken. Keys that the command line set are the user's own and stay.
-void find_moved_files(Config& config, const RunPlaces& places, RunPlaces::First first, const std::string& fingerprint = {});
+/// Puts into `config` where each file lies now; names that are found nowhere stay. Of several models that may be meant,
+/// the one with that fingerprint is taken. Keys that the command line set are the user's own and stay.
+void find_moved_files(Config& config, const RunPlaces& places, RunPlaces::First first,
+                      const std::string& fingerprint = {});
 
 /// Throws Error unless the file is there: "model m.pt of RUN does not exist: looked at ...; HINT".
-void check_is_there(const RunPlaces& places, const NamedFile& file, const std::filesystem::path& run, const std::string& hint);
+void check_is_there(const RunPlaces& places, const NamedFile& file, const std::filesystem::path& run,
+                    const std::string& hint);
 
-/// Throws Error unless these are the same: the fingerprint of the model that the run was trained on, and that of `model`.
-void check_recognised(const std::filesystem::path& run, const std::string& expected, const std::filesystem::path& model, const std::string& found);
+/// Throws Error unless these are the same: the fingerprint of the model that the run was trained on, and that of
+/// `model`.
+void check_recognised(const std::filesystem::path& run, const std::string& expected, const std::filesystem::path& model,
+                      const std::string& found);
 
 }  // namespace deeplora

@@ -28,7 +28,8 @@ std::vector<Row> input_rows(const PredictOptions& o, const Predictor& p) {
   const auto columns = p.task().columns(false);
   std::vector<Row> rows;
   if (!o.texts.empty()) {
-    check(o.texts.size() % columns.size() == 0, "--text: this task takes ", columns.size(), " texts a row, found ", o.texts.size());
+    check(o.texts.size() % columns.size() == 0, "--text: this task takes ", columns.size(), " texts a row, found ",
+          o.texts.size());
     for (size_t i = 0; i < o.texts.size(); i += columns.size()) {
       Row row;
       row.source = cat("--text ", i + 1);
@@ -40,7 +41,8 @@ std::vector<Row> input_rows(const PredictOptions& o, const Predictor& p) {
   const std::filesystem::path file = o.input == "-" ? "/dev/stdin" : o.input;
   TableOptions options = p.data.table_options();
   const auto is_format = [](const std::string& assignment) { return assignment.starts_with("data.format="); };
-  if (std::none_of(o.overrides.begin(), o.overrides.end(), is_format)) options.format = "auto";  // the run's is that of its own files
+  if (std::none_of(o.overrides.begin(), o.overrides.end(), is_format))
+    options.format = "auto";  // the run's is that of its own files
   options.any_format = true;
   p.task().table_options(options, false);
   // Rows may name their texts as the task does, or simply text and text_pair; a text file is one text a line.
@@ -64,7 +66,7 @@ std::vector<std::string> names_in(const std::string& list) {
 }
 
 bool is_pipe(int descriptor) {
-  struct stat status {};
+  struct stat status{};
   return ::fstat(descriptor, &status) == 0 && S_ISFIFO(status.st_mode);
 }
 
@@ -75,18 +77,22 @@ Row row_of_line(const std::string& line, size_t number, const std::vector<std::s
   if (line.find_first_not_of(" \t") == line.find('{')) {
     check(!nests_too_deep(line), row.source, ": nests deeper than ", kDeepestJson, " levels");
     row.fields = nlohmann::ordered_json::parse(line, nullptr, false);
-    check(row.fields.is_object(), row.source, ": expected a JSON object, as the line begins with {; a text that does is {\"text\": \"{...\"}");
+    check(row.fields.is_object(), row.source,
+          ": expected a JSON object, as the line begins with {; a text that does is {\"text\": \"{...\"}");
     const char* plain[] = {"text", "text_pair"};
     for (size_t i = 0; i < columns.size() && i < 2; ++i)
-      if (!row.fields.contains(columns[i]) && row.fields.contains(plain[i])) row.fields[columns[i]] = nlohmann::ordered_json(row.fields[plain[i]]);
+      if (!row.fields.contains(columns[i]) && row.fields.contains(plain[i]))
+        row.fields[columns[i]] = nlohmann::ordered_json(row.fields[plain[i]]);
     return row;
   }
-  check(columns.size() == 1, row.source, ": this task takes ", columns.size(), " texts a row; give a JSON object with ", join(columns));
+  check(columns.size() == 1, row.source, ": this task takes ", columns.size(), " texts a row; give a JSON object with ",
+        join(columns));
   row.fields[columns.front()] = line;
   return row;
 }
 
-/// Answers every line as it comes; blank ones are passed over. Without --output each answer is out before the next line is read.
+/// Answers every line as it comes; blank ones are passed over. Without --output each answer is out before the next line
+/// is read.
 void answer_lines(const PredictOptions& o, const Predictor& p, PredictionLines& lines) {
   const auto columns = p.task().columns(false);
   std::string line, written;
@@ -109,7 +115,8 @@ void predict(PredictOptions o) {
   if (piped) o.source = "-";
   check((o.source.empty() ? 0 : 1) + (o.input.empty() ? 0 : 1) + (o.texts.empty() ? 0 : 1) == 1,
         "name the rows with a FILE, - for standard input, or --text TEXT (one of these)");
-  check(!o.output.ends_with(".npy"), "--output ", o.output, ": a .npy file holds embeddings, which no task of this version gives; write .jsonl or .csv");
+  check(!o.output.ends_with(".npy"), "--output ", o.output,
+        ": a .npy file holds embeddings, which no task of this version gives; write .jsonl or .csv");
   Predictor p = Predictor::open(o.run, {.last = o.last, .overrides = o.overrides, .model = o.model});
   if (o.batch_size > 0) p.evaluation.batch_size = o.batch_size;
   PredictionLines lines(o.output.ends_with(".csv"), names_in(o.keep));
@@ -135,23 +142,37 @@ void predict(PredictOptions o) {
 
 void setup_predict(CLI::App& app, Action& action) {
   auto o = std::make_shared<PredictOptions>();
-  CLI::App* command = app.add_subcommand("predict", "Predicts rows with a run or an exported model, one JSON object a line");
+  CLI::App* command =
+      app.add_subcommand("predict", "Predicts rows with a run or an exported model, one JSON object a line");
   command->add_option("RUN", o->run, "Run folder, or a .pt written by deeplora export")->required();
-  command->add_option("INPUT", o->source, "Rows, as --input; - : standard input, a text or JSON object a line, each answered as it comes (as a pipe is)");
-  command->add_option("--input", o->input, "Rows: JSON, TSV, CSV, or text with one text a line; - : the whole of standard input as one such file");
+  command->add_option(
+      "INPUT", o->source,
+      "Rows, as --input; - : standard input, a text or JSON object a line, each answered as it comes (as a pipe is)");
+  command->add_option(
+      "--input", o->input,
+      "Rows: JSON, TSV, CSV, or text with one text a line; - : the whole of standard input as one such file");
   command->add_option("--keep", o->keep, "Columns of the rows that go along: id,text");
-  command->add_option("--text,--prompt", o->texts, "A text (twice for a pair) or prompt instead of a file")->take_all()->expected(1)->allow_extra_args(false);
-  command->add_option("--set", o->overrides, "Override a key of the run's data section: --set data.generation.temperature=0.7 (may be repeated)")
-      ->take_all()->expected(1)->allow_extra_args(false);
+  command->add_option("--text,--prompt", o->texts, "A text (twice for a pair) or prompt instead of a file")
+      ->take_all()
+      ->expected(1)
+      ->allow_extra_args(false);
+  command
+      ->add_option("--set", o->overrides,
+                   "Override a key of the run's data section: --set data.generation.temperature=0.7 (may be repeated)")
+      ->take_all()
+      ->expected(1)
+      ->allow_extra_args(false);
   add_generation_flags(*command, o->overrides);
-  command->add_option("--output", o->output, "Write here instead of standard output: JSON lines, or a table where it ends in .csv");
+  command->add_option("--output", o->output,
+                      "Write here instead of standard output: JSON lines, or a table where it ends in .csv");
   command->add_option("--batch-size", o->batch_size, "Rows at a time (default: the run's train.eval_batch_size)");
   add_model_option(*command, o->model);
   command->add_flag("--last", o->last, "The last adapter instead of the best");
-  command->footer("Example:\n  deeplora predict runs/lora --text \"I love this player.\"\n"
-                  "  deeplora predict runs/lora reviews.csv --keep id,text --output predictions.csv\n"
-                  "  tail -f log.txt | deeplora predict runs/lora -\n"
-                  "  deeplora predict runs/chat --prompt \"Name three fruits.\" --temperature 0.7 --top-p 0.9 --seed 1");
+  command->footer(
+      "Example:\n  deeplora predict runs/lora --text \"I love this player.\"\n"
+      "  deeplora predict runs/lora reviews.csv --keep id,text --output predictions.csv\n"
+      "  tail -f log.txt | deeplora predict runs/lora -\n"
+      "  deeplora predict runs/chat --prompt \"Name three fruits.\" --temperature 0.7 --top-p 0.9 --seed 1");
   command->callback([o, &action] { action = [o] { predict(*o); }; });
 }
 

@@ -19,7 +19,8 @@ std::vector<std::pair<std::string, std::string>> cells_of(const nlohmann::ordere
   size_t place = 0;
   for (const auto& [name, value] : record.items()) {
     if (place++ >= kept && name == "by_label")
-      for (const auto& [label, probability] : value.items()) out.emplace_back("probability of " + label, cell_text(probability));
+      for (const auto& [label, probability] : value.items())
+        out.emplace_back("probability of " + label, cell_text(probability));
     else if (place <= kept || !value.is_structured()) out.emplace_back(name, cell_text(value));
   }
   return out;
@@ -32,7 +33,8 @@ std::string PredictionLines::line(const Row& row, const nlohmann::ordered_json& 
   for (const auto& name : keep_) {
     std::vector<std::string> there;
     for (const auto& item : row.fields.items()) there.push_back(item.key());
-    check(row.fields.contains(name), row.source, ": --keep ", name, ": no such column", did_you_mean(name, there), "; columns: ", join(there));
+    check(row.fields.contains(name), row.source, ": --keep ", name, ": no such column", did_you_mean(name, there),
+          "; columns: ", join(there));
     check(!prediction.contains(name), "--keep ", name, ": the prediction has a field of that name; rename the column");
     record[name] = row.fields[name];
   }

@@ -6,12 +6,14 @@
 namespace deeplora {
 namespace {
 
-Predictor open_export(const std::filesystem::path& file, const Registries& registries, const std::vector<std::string>& overrides) {
+Predictor open_export(const std::filesystem::path& file, const Registries& registries,
+                      const std::vector<std::string>& overrides) {
   Predictor out;
   const TorchScriptArchive archive = TorchScriptArchive::load(file);
   archive.check_finite();
   const JsonFile& info = archive.deeplora_info();
-  check(!info.root.empty(), "model ", file.string(), " was not exported by deeplora (it holds no deeplora.json), so its task and labels are unknown; ",
+  check(!info.root.empty(), "model ", file.string(),
+        " was not exported by deeplora (it holds no deeplora.json), so its task and labels are unknown; ",
         "name a run folder");
   const std::string task = info.at<std::string>("task");
   auto settings = info.section("data").root;
@@ -22,7 +24,8 @@ Predictor open_export(const std::filesystem::path& file, const Registries& regis
   out.exported_task = registries.tasks.at(task)(config.section("data"));
   config.finish();
   const ArchiveInterface interface{.inputs = info.at<std::map<std::string, std::string>>("inputs"),
-                                   .forms = parse_forms(info.root.value("input_forms", nlohmann::json::object()), file.string() + ": deeplora.json: input_forms"),
+                                   .forms = parse_forms(info.root.value("input_forms", nlohmann::json::object()),
+                                                        file.string() + ": deeplora.json: input_forms"),
                                    .output = info.at<std::string>("output")};
   out.tokenizer = load_tokenizer_for(*out.exported_task, {}, archive, interface);
   out.exported_task->restore({info.name + ": task_state", info.section("task_state").root});
@@ -46,11 +49,13 @@ Predictor Predictor::open(const std::string& path, const RunUse& use) {
   std::error_code ignored;
   check(std::filesystem::exists(path, ignored), path, " does not exist; expected a run folder or an exported model");
   if (!std::filesystem::is_directory(path, ignored)) {
-    check(use.model.empty(), "--model says where the model of a run folder lies; ", path, " is a file, which needs no other model");
+    check(use.model.empty(), "--model says where the model of a run folder lies; ", path,
+          " is a file, which needs no other model");
     return open_export(path, registries, data_overrides(use.overrides));
   }
   return of_session(
-      Session::of_run(RunFolder::open(path), registries, {.last = use.last, .overrides = data_overrides(use.overrides), .model = use.model}));
+      Session::of_run(RunFolder::open(path), registries,
+                      {.last = use.last, .overrides = data_overrides(use.overrides), .model = use.model}));
 }
 
 Predictor Predictor::open_language_model(const std::string& path, const RunUse& use) {
@@ -58,7 +63,8 @@ Predictor Predictor::open_language_model(const std::string& path, const RunUse& 
   const bool folder = std::filesystem::is_directory(path, ignored);
   const bool run = folder && std::filesystem::exists(std::filesystem::path(path) / "config.yaml", ignored);
   if (run || !std::filesystem::exists(path, ignored) || (!folder && is_deeplora_export(path))) return open(path, use);
-  Config config = Config::parse("{data: {task: causal-lm}, adapter: {method: none}, train: {steps: 0}}", "deeplora chat");
+  Config config =
+      Config::parse("{data: {task: causal-lm}, adapter: {method: none}, train: {steps: 0}}", "deeplora chat");
   config.set_text("model.path", path, "MODEL");
   for (const auto& assignment : data_overrides(use.overrides)) config.set(assignment);
   Predictor out = of_session(Session::untrained(config, make_registries()));

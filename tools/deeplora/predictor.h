@@ -17,7 +17,8 @@ struct Predictor {
   /// Throws Error where `path` is neither. `use` is of a run; its overrides count for both.
   static Predictor open(const std::string& path, const RunUse& use);
 
-  /// The same, or a causal language model as it is: a TorchScript file that deeplora did not export, a Hugging Face folder.
+  /// The same, or a causal language model as it is: a TorchScript file that deeplora did not export, a Hugging Face
+  /// folder.
   static Predictor open_language_model(const std::string& path, const RunUse& use);
 
   Task& task() const { return session ? session->task() : *exported_task; }

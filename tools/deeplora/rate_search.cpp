@@ -27,7 +27,8 @@ std::map<std::string, torch::Tensor> copy_of(const std::vector<NamedTensor>& sta
   return out;
 }
 
-RateTrial run_trial(Session& s, const LoadedData& dev, double lr, int64_t steps, const StopSignal* stop, RateSearch& search) {
+RateTrial run_trial(Session& s, const LoadedData& dev, double lr, int64_t steps, const StopSignal* stop,
+                    RateSearch& search) {
   const ScratchFolder scratch("lr");
   RunFolder folder = RunFolder::create(scratch.path() / "trial");
   TrainConfig config = s.config.train;
@@ -36,15 +37,16 @@ RateTrial run_trial(Session& s, const LoadedData& dev, double lr, int64_t steps,
   config.save_every.reset();
   config.early_stopping = 0;
   const HeadRates head = head_rates_at(s.config, lr);
-  Trainer trainer({.model = s.model(),
-                   .task = s.task(),
-                   .groups = s.adapted->param_groups(head.made / lr, head.own / lr),
-                   .config = config,
-                   .device = s.device,
-                   .bf16 = s.in_bfloat16(),
-                   .save_adapter = [](const std::filesystem::path& file) { write_file_atomically(file, "a trial keeps none"); },
-                   .stop = stop,
-                   .progress = false});
+  Trainer trainer(
+      {.model = s.model(),
+       .task = s.task(),
+       .groups = s.adapted->param_groups(head.made / lr, head.own / lr),
+       .config = config,
+       .device = s.device,
+       .bf16 = s.in_bfloat16(),
+       .save_adapter = [](const std::filesystem::path& file) { write_file_atomically(file, "a trial keeps none"); },
+       .stop = stop,
+       .progress = false});
   RateTrial trial;
   trial.lr = lr;
   trial.steps = steps;
@@ -59,7 +61,8 @@ RateTrial run_trial(Session& s, const LoadedData& dev, double lr, int64_t steps,
   } catch (const Diverged&) {
     trial.score.reset();
   } catch (const Interrupted&) {
-    throw Interrupted("stopped while train.lr: auto was looking for a learning rate; nothing is saved yet, begin again");
+    throw Interrupted(
+        "stopped while train.lr: auto was looking for a learning rate; nothing is saved yet, begin again");
   }
   return trial;
 }
@@ -67,7 +70,10 @@ RateTrial run_trial(Session& s, const LoadedData& dev, double lr, int64_t steps,
 }  // namespace
 
 nlohmann::ordered_json RateSearch::json() const {
-  nlohmann::ordered_json out{{"lr", lr}, {"metric", metric}, {"higher_is_better", higher_is_better}, {"trials", nlohmann::ordered_json::array()}};
+  nlohmann::ordered_json out{{"lr", lr},
+                             {"metric", metric},
+                             {"higher_is_better", higher_is_better},
+                             {"trials", nlohmann::ordered_json::array()}};
   for (const auto& trial : trials) {
     nlohmann::ordered_json row{{"lr", trial.lr}, {"score", nullptr}, {"steps", trial.steps}};
     if (trial.score) row["score"] = *trial.score;
@@ -90,11 +96,14 @@ RateSearch RateSearch::read(const OrderedJsonFile& json) {
 
 std::vector<double> rates_around(double default_lr) {
   std::vector<double> out;
-  for (const double power : {-1.0, -0.5, 0.0, 0.5, 1.0}) out.push_back(power == 0 ? default_lr : rounded_rate(default_lr * std::pow(10.0, power)));
+  for (const double power : {-1.0, -0.5, 0.0, 0.5, 1.0})
+    out.push_back(power == 0 ? default_lr : rounded_rate(default_lr * std::pow(10.0, power)));
   return out;
 }
 
-int64_t trial_steps(int64_t total_steps) { return std::min<int64_t>(total_steps, std::clamp<int64_t>(total_steps / 5, 10, 100)); }
+int64_t trial_steps(int64_t total_steps) {
+  return std::min<int64_t>(total_steps, std::clamp<int64_t>(total_steps / 5, 10, 100));
+}
 
 bool is_better(const RateTrial& a, const RateTrial& b, bool higher_is_better) {
   if (!a.score || !b.score) return a.score.has_value() && !b.score;
@@ -110,14 +119,16 @@ RateSearch search_rate(Session& session, const LoadedData& dev, const StopSignal
     out.trials.push_back(run_trial(session, dev, lr, steps, stop, out));
     session.adapted->load_state(start, "the start of the run");
     const auto& score = out.trials.back().score;
-    log_info("train.lr: auto: ", number_text(lr), ": ", score ? cat(out.metric, " ", number_text(*score)) : std::string("diverged"), " after ", steps, " steps");
+    log_info("train.lr: auto: ", number_text(lr), ": ",
+             score ? cat(out.metric, " ", number_text(*score)) : std::string("diverged"), " after ", steps, " steps");
   }
   const auto better = [&](const RateTrial& a, const RateTrial& b) { return is_better(a, b, out.higher_is_better); };
   const auto best = std::min_element(out.trials.begin(), out.trials.end(), better);
-  check(best->score.has_value(), "train.lr: auto: every learning rate from ", number_text(out.trials.front().lr), " to ", number_text(out.trials.back().lr),
-        " diverged or has no defined score on dev; give train.lr a number");
+  check(best->score.has_value(), "train.lr: auto: every learning rate from ", number_text(out.trials.front().lr),
+        " to ", number_text(out.trials.back().lr), " diverged or has no defined score on dev; give train.lr a number");
   out.lr = best->lr;
-  log_info("train.lr: auto: ", number_text(out.lr), " is best on dev", best == out.trials.begin() || best + 1 == out.trials.end() ? ", at the edge of what was tried" : "");
+  log_info("train.lr: auto: ", number_text(out.lr), " is best on dev",
+           best == out.trials.begin() || best + 1 == out.trials.end() ? ", at the edge of what was tried" : "");
   return out;
 }
 

@@ -33,8 +33,8 @@ int64_t trial_steps(int64_t total_steps);
 /// The better one of two on dev; of equal ones that with the lower loss, then the first.
 bool is_better(const RateTrial& a, const RateTrial& b, bool higher_is_better);
 
-/// Runs the trials, each from the session's own start, which is restored afterwards. The same session gives the same rates, on the CPU the same bits.
-/// Throws Error where every trial diverges; Interrupted when stopped.
+/// Runs the trials, each from the session's own start, which is restored afterwards. The same session gives the same
+/// rates, on the CPU the same bits. Throws Error where every trial diverges; Interrupted when stopped.
 RateSearch search_rate(Session& session, const LoadedData& dev, const StopSignal* stop);
 
 }  // namespace deeplora

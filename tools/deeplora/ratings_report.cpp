@@ -22,13 +22,22 @@ std::string cell_text(const Json& value) {
 void add_errors(Page& page, const Json& result) {
   const bool tested = !result["test"].empty();
   const Json& model = tested ? result["test"] : result["best"];
-  page.heading(tested ? (result["baselines_on"] == "folds" ? "Errors, mean over the folds" : "Errors on the test ratings") : "Errors on the dev ratings");
+  page.heading(tested
+                   ? (result["baselines_on"] == "folds" ? "Errors, mean over the folds" : "Errors on the test ratings")
+                   : "Errors on the dev ratings");
   page.paragraph(result["verdict"].get<std::string>());
-  const auto row = [](const std::string& name, const Json& e) { return std::vector<std::string>{name, cell_text(e["rmse"]), cell_text(e["mae"])}; };
-  page.table({"model", "rmse", "mae"}, {row("mean", result["baselines"]["mean"]), row("mean and biases", result["baselines"]["bias"]),
-                                        row(result["method"].get<std::string>(), model)});
-  CategoryChart chart{.title = "Root mean squared error", .value_label = "rmse", .categories = {"mean", "mean and biases", result["method"].get<std::string>()}};
-  chart.series.push_back({.name = "rmse", .values = {result["baselines"]["mean"]["rmse"], result["baselines"]["bias"]["rmse"], model["rmse"]}});
+  const auto row = [](const std::string& name, const Json& e) {
+    return std::vector<std::string>{name, cell_text(e["rmse"]), cell_text(e["mae"])};
+  };
+  page.table({"model", "rmse", "mae"},
+             {row("mean", result["baselines"]["mean"]), row("mean and biases", result["baselines"]["bias"]),
+              row(result["method"].get<std::string>(), model)});
+  CategoryChart chart{.title = "Root mean squared error",
+                      .value_label = "rmse",
+                      .categories = {"mean", "mean and biases", result["method"].get<std::string>()}};
+  chart.series.push_back(
+      {.name = "rmse",
+       .values = {result["baselines"]["mean"]["rmse"], result["baselines"]["bias"]["rmse"], model["rmse"]}});
   page.chart(chart);
 }
 
@@ -53,18 +62,23 @@ void add_folds(Page& page, const Json& cross) {
   page.heading("Cross-validation");
   std::vector<std::vector<std::string>> rows;
   for (const auto& fold : cross["folds"])
-    rows.push_back({std::to_string(rows.size() + 1), cell_text(fold["chosen"]["solver"]), cell_text(fold["chosen"]["rank"]), cell_text(fold["test"]["rmse"]),
-                    cell_text(fold["test"]["mae"]), cell_text(fold["baselines"]["bias"]["rmse"]), cell_text(fold["baselines"]["mean"]["rmse"])});
+    rows.push_back({std::to_string(rows.size() + 1), cell_text(fold["chosen"]["solver"]),
+                    cell_text(fold["chosen"]["rank"]), cell_text(fold["test"]["rmse"]), cell_text(fold["test"]["mae"]),
+                    cell_text(fold["baselines"]["bias"]["rmse"]), cell_text(fold["baselines"]["mean"]["rmse"])});
   page.table({"fold", "solver", "rank", "rmse", "mae", "rmse of biases", "rmse of the mean"}, rows);
-  page.paragraph(cat("rmse ", cell_text(cross["model"]["rmse"]["mean"]), " with standard deviation ", cell_text(cross["model"]["rmse"]["sd"]), " over folds"));
+  page.paragraph(cat("rmse ", cell_text(cross["model"]["rmse"]["mean"]), " with standard deviation ",
+                     cell_text(cross["model"]["rmse"]["sd"]), " over folds"));
 }
 
 }  // namespace
 
 Page ratings_report(const Json& result, const Json& candidates, const std::string& title, const std::string& resolved) {
-  Page page(title, cat(cell_text(result["ratings"]["train"]), " ratings of ", cell_text(result["rows"]), " rows and ", cell_text(result["cols"]), " columns"));
+  Page page(title, cat(cell_text(result["ratings"]["train"]), " ratings of ", cell_text(result["rows"]), " rows and ",
+                       cell_text(result["cols"]), " columns"));
   const Json& model = result["test"].empty() ? result["best"] : result["test"];
-  page.highlights({{"rmse", cell_text(model["rmse"])}, {"rmse of the biases", cell_text(result["baselines"]["bias"]["rmse"])}, {"seconds", cell_text(result["seconds"])}});
+  page.highlights({{"rmse", cell_text(model["rmse"])},
+                   {"rmse of the biases", cell_text(result["baselines"]["bias"]["rmse"])},
+                   {"seconds", cell_text(result["seconds"])}});
   add_errors(page, result);
   if (result.contains("cross_validation")) add_folds(page, result["cross_validation"]);
   add_grid(page, candidates);

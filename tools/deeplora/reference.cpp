@@ -1,5 +1,5 @@
-// What the program can say about itself: every configuration key, a manual page, completion scripts. All from the same tables that it
-// reads its input with.
+// What the program can say about itself: every configuration key, a manual page, completion scripts. All from the same
+// tables that it reads its input with.
 #include <algorithm>
 #include <iostream>
 #include <map>
@@ -33,12 +33,14 @@ class Collected {
   }
 
   void print(std::ostream& out, const std::string& title, const std::string& chosen_by) const {
-    out << "\n## " << title << "\n\n| key | default | " << (chosen_by.empty() ? "" : chosen_by + " | ") << "meaning |\n|---|---|"
-        << (chosen_by.empty() ? "" : "---|") << "---|\n";
+    out << "\n## " << title << "\n\n| key | default | " << (chosen_by.empty() ? "" : chosen_by + " | ")
+        << "meaning |\n|---|---|" << (chosen_by.empty() ? "" : "---|") << "---|\n";
     for (const auto& path : order_) {
       const Entry& entry = entries_.at(path);
-      out << "| `" << key(path) << "` | " << (entry.differs ? "by " + chosen_by : code(entry.option.default_value)) << " | ";
-      if (!chosen_by.empty()) out << (entry.variants.size() == readings_ ? "every" : join(entry.variants, ", ", 99)) << " | ";
+      out << "| `" << key(path) << "` | " << (entry.differs ? "by " + chosen_by : code(entry.option.default_value))
+          << " | ";
+      if (!chosen_by.empty())
+        out << (entry.variants.size() == readings_ ? "every" : join(entry.variants, ", ", 99)) << " | ";
       out << cell(entry.option.doc) << " |\n";
     }
   }
@@ -91,7 +93,8 @@ void print_configuration(std::ostream& out) {
     auto options = run("{adapter: {method: " + method + "}, data: {task: regression}}");
     for (const char* more : {"compress: true", "init: gaussian"})
       for (const auto& option : run("{adapter: {method: " + method + ", " + more + "}, data: {task: regression}}"))
-        if (std::none_of(options.begin(), options.end(), [&](const auto& known) { return known.path == option.path; })) options.push_back(option);
+        if (std::none_of(options.begin(), options.end(), [&](const auto& known) { return known.path == option.path; }))
+          options.push_back(option);
     adapter.add(options, "adapter", method);
     train.add(options, "train", method);
     if (method != registries.methods.names().front()) continue;
@@ -101,14 +104,18 @@ void print_configuration(std::ostream& out) {
   }
   Collected compare, completion;
   compare.add(announced(Config::parse("compare: {methods: [{name: the first, adapter: {method: lora}}]}"),
-                        [&](const Config& config) { CompareConfig::announce(config, registries); }), "compare", "");
-  completion.add(announced(Config::parse("completion: {train: ratings.csv, grid: {rank: [1]}}"), [&](const Config& config) {
-    const Config section = config.section("completion");
-    const CompletionConfig common = CompletionConfig::read(section);
-    read_ratings_config(section, common);
-    CompletionSweep::read(section);
-  }), "completion", "");
-  out << "# Configuration reference\n\nMade by `deeplora reference config`; do not edit. What the keys are for is told in [configuration](configuration.md).\n";
+                        [&](const Config& config) { CompareConfig::announce(config, registries); }),
+              "compare", "");
+  completion.add(announced(Config::parse("completion: {train: ratings.csv, grid: {rank: [1]}}"),
+                           [&](const Config& config) {
+                             const Config section = config.section("completion");
+                             const CompletionConfig common = CompletionConfig::read(section);
+                             read_ratings_config(section, common);
+                             CompletionSweep::read(section);
+                           }),
+                 "completion", "");
+  out << "# Configuration reference\n\nMade by `deeplora reference config`; do not edit. What the keys are for is told "
+         "in [configuration](configuration.md).\n";
   model.print(out, "model", "");
   data.print(out, "data", "task");
   adapter.print(out, "adapter", "method");
@@ -138,21 +145,25 @@ std::string troff(const std::string& text) {
 void print_options(std::ostream& out, const CLI::App& command) {
   for (const CLI::Option* option : command.get_options()) {
     const std::string name = option->get_positional() ? option->get_name(true) : option->get_name(false, true);
-    out << ".TP\n.B " << troff(name) << (option->get_type_size() > 0 && !option->get_positional() ? " \\fI" + troff(option->get_type_name()) + "\\fR" : "")
-        << "\n" << troff(option->get_description()) << "\n";
+    out << ".TP\n.B " << troff(name)
+        << (option->get_type_size() > 0 && !option->get_positional() ? " \\fI" + troff(option->get_type_name()) + "\\fR"
+                                                                     : "")
+        << "\n"
+        << troff(option->get_description()) << "\n";
   }
 }
 
 void print_manual(std::ostream& out, CLI::App& app) {
-  out << ".TH DEEPLORA 1 \"\" \"deeplora " << kVersion << "\" \"User Commands\"\n.SH NAME\ndeeplora \\- " << troff(app.get_description())
-      << "\n.SH SYNOPSIS\n.B deeplora\n.I COMMAND\n[options]\n.SH OPTIONS\n";
+  out << ".TH DEEPLORA 1 \"\" \"deeplora " << kVersion << "\" \"User Commands\"\n.SH NAME\ndeeplora \\- "
+      << troff(app.get_description()) << "\n.SH SYNOPSIS\n.B deeplora\n.I COMMAND\n[options]\n.SH OPTIONS\n";
   print_options(out, app);
   for (CLI::App* command : commands_of(app)) {
     out << ".SH DEEPLORA " << troff(command->get_name()) << "\n" << troff(command->get_description()) << ".\n";
     print_options(out, *command);
     if (!command->get_footer().empty()) out << ".PP\n.nf\n" << troff(command->get_footer()) << "\n.fi\n";
   }
-  out << ".SH EXIT STATUS\n0 done; 1 the input is wrong, one line says what; 2 wrong usage; 3 an internal fault; 130 interrupted, after saving.\n";
+  out << ".SH EXIT STATUS\n0 done; 1 the input is wrong, one line says what; 2 wrong usage; 3 an internal fault; 130 "
+         "interrupted, after saving.\n";
 }
 
 /// Long names of a command's options.
@@ -167,11 +178,15 @@ void print_bash(std::ostream& out, CLI::App& app) {
   std::vector<std::string> names;
   for (const CLI::App* command : commands_of(app)) names.push_back(command->get_name());
   out << "# bash completion of deeplora: source it, or put it in bash-completion's folder as deeplora\n_deeplora() {\n"
-      << "  local word=\"${COMP_WORDS[COMP_CWORD]}\" words=\"" << join(names, " ", 999) << " " << join(flags_of(app), " ", 999) << "\" part\n"
+      << "  local word=\"${COMP_WORDS[COMP_CWORD]}\" words=\"" << join(names, " ", 999) << " "
+      << join(flags_of(app), " ", 999) << "\" part\n"
       << "  for part in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n    case \"$part\" in\n";
-  for (CLI::App* command : commands_of(app)) out << "      " << command->get_name() << ") words=\"" << join(flags_of(*command), " ", 999) << "\" ;;\n";
-  out << "    esac\n  done\n  if [[ $word == -* || $COMP_CWORD == 1 ]]; then mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$word\")\n"
-      << "  else mapfile -t COMPREPLY < <(compgen -f -- \"$word\"); fi\n}\ncomplete -o filenames -F _deeplora deeplora\n";
+  for (CLI::App* command : commands_of(app))
+    out << "      " << command->get_name() << ") words=\"" << join(flags_of(*command), " ", 999) << "\" ;;\n";
+  out << "    esac\n  done\n  if [[ $word == -* || $COMP_CWORD == 1 ]]; then mapfile -t COMPREPLY < <(compgen -W "
+         "\"$words\" -- \"$word\")\n"
+      << "  else mapfile -t COMPREPLY < <(compgen -f -- \"$word\"); fi\n}\ncomplete -o filenames -F _deeplora "
+         "deeplora\n";
 }
 
 void print_fish(std::ostream& out, CLI::App& app) {
@@ -180,7 +195,8 @@ void print_fish(std::ostream& out, CLI::App& app) {
     return "'" + text + "'";
   };
   for (CLI::App* command : commands_of(app)) {
-    out << "complete -c deeplora -n __fish_use_subcommand -a " << command->get_name() << " -d " << quoted(command->get_description()) << "\n";
+    out << "complete -c deeplora -n __fish_use_subcommand -a " << command->get_name() << " -d "
+        << quoted(command->get_description()) << "\n";
     for (const CLI::Option* option : command->get_options())
       for (const auto& name : option->get_lnames())
         out << "complete -c deeplora -n '__fish_seen_subcommand_from " << command->get_name() << "' -l " << name
@@ -197,8 +213,11 @@ void print_zsh(std::ostream& out, CLI::App& app) {
 
 void setup_reference(CLI::App& app, Action& action) {
   auto what = std::make_shared<std::string>();
-  CLI::App* command = app.add_subcommand("reference", "Prints every configuration key, the manual page, or a shell's completion script");
-  command->add_option("WHAT", *what, "config (Markdown), man, bash, zsh or fish")->required()->check(CLI::IsMember({"config", "man", "bash", "zsh", "fish"}));
+  CLI::App* command = app.add_subcommand(
+      "reference", "Prints every configuration key, the manual page, or a shell's completion script");
+  command->add_option("WHAT", *what, "config (Markdown), man, bash, zsh or fish")
+      ->required()
+      ->check(CLI::IsMember({"config", "man", "bash", "zsh", "fish"}));
   command->footer("Example:\n  deeplora reference man > deeplora.1\n  source <(deeplora reference bash)");
   command->callback([&app, &action, what] {
     action = [&app, what] {

@@ -30,10 +30,13 @@ void read_inputs(const Config& inputs, ArchiveInterface& out) {
       form.read("name", argument, "name of this input in the model's forward");
       form.read_choice("dtype", dtype, {"int32", "int64", "bool", "float"}, "what its numbers are there");
       form.read_choice("layout", layout, {"batch-first", "time-first"}, "[B, T] or [T, B]");
-      const InputForm wanted{dtype == "int64" ? std::nullopt : std::optional(input_dtypes().at(dtype)), layout == "time-first"};
+      const InputForm wanted{dtype == "int64" ? std::nullopt : std::optional(input_dtypes().at(dtype)),
+                             layout == "time-first"};
       if (!(wanted == InputForm{})) out.forms[input] = wanted;
     } else {
-      inputs.read(input, argument, "name of this input in the model's forward; or {name, dtype: int32, int64, bool or float, layout: batch-first or time-first}");
+      inputs.read(input, argument,
+                  "name of this input in the model's forward; or {name, dtype: int32, int64, bool or float, layout: "
+                  "batch-first or time-first}");
     }
     if (argument != input) out.inputs[input] = argument;
   }
@@ -42,13 +45,16 @@ void read_inputs(const Config& inputs, ArchiveInterface& out) {
 ModelConfig ModelConfig::read(const Config& model) {
   ModelConfig out;
   model.read("path", out.path, "TorchScript archive (.pt) or Hugging Face folder");
-  if (out.path.empty()) model.mistake("path", "expected the path of a TorchScript archive or of a Hugging Face folder, found nothing");
+  if (out.path.empty())
+    model.mistake("path", "expected the path of a TorchScript archive or of a Hugging Face folder, found nothing");
   model.read_choice("backend", out.backend, {"auto", "native", "graph"},
                     "native: a hand-written family; graph: the archive's own code; auto: native where a family fits");
   model.read("tokenizer", out.tokenizer, "folder or file of tokenizer files; empty: those of the model itself");
   read_inputs(model.section("inputs"), out.interface);
-  model.read("output", out.interface.output, "part of the model's result: 1, logits, 0.logits; empty: its first tensor");
-  model.read_choice("pooling", out.pooling, {"auto", "mean", "cls", "max", "last"}, "how an encoder's tokens become one vector; auto: as the model's own pooling file says, else mean");
+  model.read("output", out.interface.output,
+             "part of the model's result: 1, logits, 0.logits; empty: its first tensor");
+  model.read_choice("pooling", out.pooling, {"auto", "mean", "cls", "max", "last"},
+                    "how an encoder's tokens become one vector; auto: as the model's own pooling file says, else mean");
   model.read("dropout", out.dropout, "replaces every dropout probability of the model; absent: as the model says");
   model.require(!out.dropout || (*out.dropout >= 0 && *out.dropout < 1), "dropout", "a number from 0 to below 1");
   model.read("device", out.device, "cpu, cuda or cuda:N");
@@ -58,9 +64,11 @@ ModelConfig ModelConfig::read(const Config& model) {
     model.mistake("device", cat("expected cpu, cuda or cuda:N, found '", out.device, "'"));
   }
   model.read_choice("precision", out.precision, {"float32", "bfloat16", "bfloat16-always"},
-                    "bfloat16: matrix products in bfloat16 by autocast, on processors without bfloat16 matrix units in float32; factors stay float32");
+                    "bfloat16: matrix products in bfloat16 by autocast, on processors without bfloat16 matrix units in "
+                    "float32; factors stay float32");
   model.read_choice("deterministic", out.deterministic, {"auto", "yes", "no"},
-                    "only operators whose sums have a fixed order, for the same bits in every run; auto: yes on the CPU, no on CUDA, where they cost time");
+                    "only operators whose sums have a fixed order, for the same bits in every run; auto: yes on the "
+                    "CPU, no on CUDA, where they cost time");
   return out;
 }
 
@@ -69,29 +77,40 @@ DataConfig DataConfig::read(const Config& data, const Tasks& tasks) {
   data.read("task", out.task, "classification, regression, causal-lm, seq2seq or a GLUE name");
   if (!tasks.find(out.task)) {
     const auto names = tasks.names();
-    data.mistake("task", cat("expected one of ", join(names), ", found ", out.task.empty() ? "nothing" : "'" + out.task + "'",
-                             did_you_mean(out.task, names)));
+    data.mistake("task", cat("expected one of ", join(names), ", found ",
+                             out.task.empty() ? "nothing" : "'" + out.task + "'", did_you_mean(out.task, names)));
     for (const auto& key : data.keys()) data.ignore(key);  // which of them the task has is not known
   }
   data.read("train", out.train, "training rows");
   data.read("dev", out.dev, "rows that choose the best checkpoint");
   data.read("test", out.test, "rows that are scored once, at the end");
-  data.read_choice("format", out.format, {"auto", "jsonl", "json", "tsv", "csv", "text"}, "auto: by the file's extension, else by its content; json: one list of rows");
-  data.read_choice("header", out.header, {"auto", "true", "false", "yes", "no"}, "whether TSV and CSV files begin with column names; auto: when a wanted name is there");
-  data.read("separator", out.separator, "between the columns of TSV and CSV: auto (by content), comma, semicolon, tab, pipe or a character");
-  data.read_choice("quoting", out.quoting, {"auto", "none", "double"}, "of TSV and CSV: double: fields in \"\" as in RFC 4180; auto: CSV, and TSV whose quotes balance in every row");
+  data.read_choice("format", out.format, {"auto", "jsonl", "json", "tsv", "csv", "text"},
+                   "auto: by the file's extension, else by its content; json: one list of rows");
+  data.read_choice("header", out.header, {"auto", "true", "false", "yes", "no"},
+                   "whether TSV and CSV files begin with column names; auto: when a wanted name is there");
+  data.read("separator", out.separator,
+            "between the columns of TSV and CSV: auto (by content), comma, semicolon, tab, pipe or a character");
+  data.read_choice(
+      "quoting", out.quoting, {"auto", "none", "double"},
+      "of TSV and CSV: double: fields in \"\" as in RFC 4180; auto: CSV, and TSV whose quotes balance in every row");
   data.read_choice("encoding", out.encoding, encoding_names(), "of data files; a byte order mark goes before it");
-  data.read_choice("bad_rows", out.bad_rows, {"error", "skip"}, "rows that cannot be read: stop, or leave them out (counted and named)");
-  data.read("bad_rows_share", out.bad_rows_share, "largest share of a file's rows that data.bad_rows: skip may leave out");
+  data.read_choice("bad_rows", out.bad_rows, {"error", "skip"},
+                   "rows that cannot be read: stop, or leave them out (counted and named)");
+  data.read("bad_rows_share", out.bad_rows_share,
+            "largest share of a file's rows that data.bad_rows: skip may leave out");
   data.require(out.bad_rows_share >= 0 && out.bad_rows_share < 1, "bad_rows_share", "a number from 0 to below 1");
   data.read("samples", out.samples, "draw this many training rows by train.seed; absent: all");
   data.require(!out.samples || *out.samples >= 1, "samples", "a whole number from 1");
-  data.read("dev_share", out.dev_share, "share of the training file's rows that is drawn as dev; absent: 0.1 where neither dev nor a share is given");
+  data.read(
+      "dev_share", out.dev_share,
+      "share of the training file's rows that is drawn as dev; absent: 0.1 where neither dev nor a share is given");
   data.read("test_share", out.test_share, "share of the training file's rows that is drawn as test");
   data.read("split_seed", out.split_seed, "decides which rows are drawn; absent: train.seed");
-  for (const auto& [key, share, file] : {std::tuple("dev", &out.dev_share, &out.dev), std::tuple("test", &out.test_share, &out.test)}) {
+  for (const auto& [key, share, file] :
+       {std::tuple("dev", &out.dev_share, &out.dev), std::tuple("test", &out.test_share, &out.test)}) {
     data.require(!*share || (**share >= 0 && **share <= 0.5), cat(key, "_share"), "a number from 0 to 0.5");
-    if (share->value_or(0) > 0 && !file->empty()) data.mistake(cat(key, "_share"), cat("is given beside ", data.where(key), "; take one of them out"));
+    if (share->value_or(0) > 0 && !file->empty())
+      data.mistake(cat(key, "_share"), cat("is given beside ", data.where(key), "; take one of them out"));
   }
   data.require(!out.split_seed || *out.split_seed >= 0, "split_seed", "a whole number from 0");
   return out;
@@ -114,21 +133,28 @@ AdapterConfig AdapterConfig::read(const Config& adapter, const AdapterMethods& m
   adapter.read("method", out.method, cat("one of ", join(methods.names())));
   const AdapterMethod* method = methods.find(out.method);
   if (!method) {
-    adapter.mistake("method", cat("expected one of ", join(methods.names()), ", found '", out.method, "'", did_you_mean(out.method, methods.names())));
+    adapter.mistake("method", cat("expected one of ", join(methods.names()), ", found '", out.method, "'",
+                                  did_you_mean(out.method, methods.names())));
     return out;
   }
   out.trains = method->trains;
   out.default_lr = method->default_lr;
   if (method->trains == AdapterMethod::Trains::adapters) {
-    adapter.read("targets", out.targets, "which weights: all-linear, query-value, attention-mlp, all-dense, dense-or-linear, all-weights, roles, path globs, re:REGEX");
-    adapter.read_choice("fused_layout", out.fused_layout, {"auto", "blocks", "per-head"},
-                        "rows of fused query-key-value weights, for targets that take some of them; auto: by config.json's model_type");
+    adapter.read("targets", out.targets,
+                 "which weights: all-linear, query-value, attention-mlp, all-dense, dense-or-linear, all-weights, "
+                 "roles, path globs, re:REGEX");
+    adapter.read_choice(
+        "fused_layout", out.fused_layout, {"auto", "blocks", "per-head"},
+        "rows of fused query-key-value weights, for targets that take some of them; auto: by config.json's model_type");
     adapter.read("path", out.path, "start from these factors: an adapter.safetensors or a PEFT folder");
-    adapter.read("train_also", out.train_also, "weights of the model that are trained themselves beside the adapters: globs over their names, e.g. '*.bias'");
+    adapter.read(
+        "train_also", out.train_also,
+        "weights of the model that are trained themselves beside the adapters: globs over their names, e.g. '*.bias'");
   }
   out.factory = method->configure(adapter);
   const auto options = adapter.options();
-  if (std::any_of(options.begin(), options.end(), [](const ConfigOption& option) { return option.path == "adapter.ranks"; })) {
+  if (std::any_of(options.begin(), options.end(),
+                  [](const ConfigOption& option) { return option.path == "adapter.ranks"; })) {
     const SiteValues own = read_site_values(adapter);
     for (const auto& values : {own.ranks, own.alphas})
       for (const auto& value : values) out.own_values.push_back(value.pattern);
@@ -139,7 +165,8 @@ AdapterConfig AdapterConfig::read(const Config& adapter, const AdapterMethods& m
 HeadConfig HeadConfig::read(const Config& head) {
   HeadConfig out;
   head.read_choice("type", out.type, {"auto", "linear", "huggingface"},
-                   "linear: a new linear layer on pooled states; huggingface: the family's own head of transformers; auto: that where the family has one and no pooling is asked for");
+                   "linear: a new linear layer on pooled states; huggingface: the family's own head of transformers; "
+                   "auto: that where the family has one and no pooling is asked for");
   head.read("train", out.train, "train the head; false freezes it at its start");
   head.read("dropout", out.dropout, "dropout before a new linear head; one of type huggingface has its family's");
   head.require(out.dropout >= 0 && out.dropout < 1, "dropout", "a number from 0 to below 1");
@@ -165,8 +192,12 @@ RunConfig RunConfig::read(const Config& given, const Registries& registries) {
   out.report = ReportConfig::read(config.section("report"));
   if (!out.train.lr) {
     const bool head_only = out.adapter.trains == AdapterMethod::Trains::head_only;
-    out.train.lr = head_only ? out.train.head_lr.value_or(out.adapter.default_lr) : out.adapter.default_lr;  // recorded, so that the resolved configuration says which one was used
-    if (!out.train.search_lr) config.section("train").read("lr", out.train.lr, "peak learning rate; auto: short trials choose it on dev; absent: the method's default");
+    out.train.lr =
+        head_only ? out.train.head_lr.value_or(out.adapter.default_lr)
+                  : out.adapter.default_lr;  // recorded, so that the resolved configuration says which one was used
+    if (!out.train.search_lr)
+      config.section("train").read(
+          "lr", out.train.lr, "peak learning rate; auto: short trials choose it on dev; absent: the method's default");
   }
   config.finish();
   out.resolved = config.dump();
@@ -183,7 +214,8 @@ HeadRates head_rates(const RunConfig& run) { return head_rates_at(run, run.train
 HeadRates head_rates_at(const RunConfig& run, double lr) {
   constexpr double kMadeHead = 5e-3;
   if (run.adapter.trains == AdapterMethod::Trains::head_only) {
-    check(!run.train.head_lr || *run.train.head_lr == lr, "train.lr is ", lr, " and train.head_lr ", run.train.head_lr.value_or(lr),
+    check(!run.train.head_lr || *run.train.head_lr == lr, "train.lr is ", lr, " and train.head_lr ",
+          run.train.head_lr.value_or(lr),
           ", but adapter.method: none trains nothing but the head; give train.lr alone");
     return {lr, lr};
   }

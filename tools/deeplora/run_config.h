@@ -36,7 +36,8 @@ struct ModelConfig {
 struct DataConfig {
   std::string task;
   std::filesystem::path train, dev, test;
-  std::string format = "auto", header = "auto", separator = "auto", quoting = "auto", encoding = "utf-8", bad_rows = "error";
+  std::string format = "auto", header = "auto", separator = "auto", quoting = "auto", encoding = "utf-8",
+              bad_rows = "error";
   double bad_rows_share = 0.01;
   std::optional<int64_t> samples;
   std::optional<double> dev_share, test_share;  ///< of the training file's rows, drawn
@@ -57,7 +58,7 @@ struct AdapterConfig {
   std::string method = "lora";
   std::vector<std::string> targets{"all-linear"};
   std::string fused_layout = "auto";
-  std::filesystem::path path;  ///< factors to start from
+  std::filesystem::path path;           ///< factors to start from
   std::vector<std::string> own_values;  ///< patterns of weights with a rank or alpha of their own
   std::vector<std::string> train_also;  ///< globs over names of base weights that are trained themselves
   AdapterMethod::Trains trains = AdapterMethod::Trains::adapters;
@@ -98,9 +99,9 @@ struct RunConfig {
 /// Throws Error when this machine lacks the device. Asked when a run starts, not when its configuration is read.
 void check_device(const ModelConfig& model);
 
-/// Peak learning rates of the head: one that the run makes, and the model's own. train.head_lr is for both; without it a new head
-/// has 5e-3 and the model's own learns at train.lr, like the rest of its weights. With method none the head is all there is and
-/// learns at train.lr.
+/// Peak learning rates of the head: one that the run makes, and the model's own. train.head_lr is for both; without it
+/// a new head has 5e-3 and the model's own learns at train.lr, like the rest of its weights. With method none the head
+/// is all there is and learns at train.lr.
 struct HeadRates {
   double made, own;
 };

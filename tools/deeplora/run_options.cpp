@@ -29,7 +29,8 @@ fs::path run_folder_of(const RunOptions& options) {
   if (!options.run.empty()) return options.run;
   if (!options.config.empty()) return fs::path("runs") / fs::path(options.config).stem();
   const std::string method = given(options, "adapter.method");
-  return fs::path("runs") / cat(fs::path(given(options, "data.train")).stem().string(), "-", method.empty() ? "lora" : method);
+  return fs::path("runs") /
+         cat(fs::path(given(options, "data.train")).stem().string(), "-", method.empty() ? "lora" : method);
 }
 
 std::string shell_word(const std::string& text) {
@@ -53,8 +54,9 @@ std::string command_of(const std::string& subcommand, const RunOptions& options)
 
 Config given_config(const RunOptions& options, const char* own_name) {
   const bool by_flags = options.config.empty() && !options.resume && !options.flags.empty();
-  Config config = by_flags ? Config::parse("", "command line")
-                           : Config::load(options.config.empty() ? run_folder_of(options) / own_name : fs::path(options.config));
+  Config config =
+      by_flags ? Config::parse("", "command line")
+               : Config::load(options.config.empty() ? run_folder_of(options) / own_name : fs::path(options.config));
   for (const auto& [key, value] : options.flags) {
     config.set_text(key, value, name_of_flag(key));
     if (key == "train.epochs") config.set("train.steps=null");  // which would go before it
@@ -64,7 +66,8 @@ Config given_config(const RunOptions& options, const char* own_name) {
 }
 
 void add_model_option(CLI::App& command, std::string& path) {
-  command.add_option("--model", path, "Where the run's model lies now, if the run does not find it; recognised by its fingerprint");
+  command.add_option("--model", path,
+                     "Where the run's model lies now, if the run does not find it; recognised by its fingerprint");
 }
 
 }  // namespace deeplora

@@ -12,16 +12,19 @@ namespace deeplora {
 
 struct RunOptions {
   std::string config;
-  std::vector<std::pair<std::string, std::string>> flags;  ///< {"train.lr", "1e-3"}: keys that were given as options of their own
+  std::vector<std::pair<std::string, std::string>>
+      flags;  ///< {"train.lr", "1e-3"}: keys that were given as options of their own
   std::vector<std::string> overrides;
   std::string run;
   bool resume = false, print_config = false;
 };
 
-/// RUN, or runs/<name of the configuration> when no --run is given; without a configuration runs/<name of the training file>-<method>.
+/// RUN, or runs/<name of the configuration> when no --run is given; without a configuration runs/<name of the training
+/// file>-<method>.
 std::filesystem::path run_folder_of(const RunOptions& options);
 
-/// The command line that these options stand for, quoted for a shell: "deeplora finetune lora.yaml --set train.lr=1e-3 --run runs/lora".
+/// The command line that these options stand for, quoted for a shell: "deeplora finetune lora.yaml --set train.lr=1e-3
+/// --run runs/lora".
 std::string command_of(const std::string& subcommand, const RunOptions& options);
 /// A word as a shell takes it.
 std::string shell_word(const std::string& text);

@@ -45,7 +45,8 @@ TokenizerFiles tokenizer_files(const fs::path& path, const ModelFiles& files) {
 
 std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& path, const ModelFiles& files, const Languages& languages) {
   auto made = make_tokenizer(tokenizer_files(path, files), languages);
-  check(path.empty() || made != nullptr, "model.tokenizer: ", path.string(), " holds no tokenizer; known files: ", join(tokenizer_file_names()));
+  check(path.empty() || made != nullptr, "model.tokenizer: ", path.string(),
+        " holds no tokenizer; known files: ", join(tokenizer_file_names()));
   return made;
 }
 
@@ -55,7 +56,8 @@ int64_t pad_id_of(const Tokenizer* tokenizer, const ModelFiles& files) {
   return std::max<int64_t>(pad, 0);
 }
 
-std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const fs::path& path, const ModelFiles& files, const ArchiveInterface& interface) {
+std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const fs::path& path, const ModelFiles& files,
+                                              const ArchiveInterface& interface) {
   std::shared_ptr<Tokenizer> tokenizer;
   try {
     tokenizer = load_tokenizer(path, files, task.languages());
@@ -70,45 +72,52 @@ std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const fs::path& path, 
   for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
                            "additional_chat_templates/tool_use.jinja", "additional_chat_templates/rag.jinja"})
     if (auto content = from(name)) texts[name] = std::move(*content);
-  task.use_model({.config = files.config(),
-                  .generation_config = files.json("generation_config.json"),
-                  .tokenizer_files = [texts](const std::string& name) {
-                    const auto found = texts.find(name);
-                    return found == texts.end() ? std::nullopt : std::optional(found->second);
-                  },
-                  .tokenizer = tokenizer,
-                  .has_decoder = takes_input(files, interface, "decoder_input_ids"),
-                  .gives_hidden = interface.output.empty() && files.export_info().value("output", std::string()) == "hidden"});
+  task.use_model(
+      {.config = files.config(),
+       .generation_config = files.json("generation_config.json"),
+       .tokenizer_files =
+           [texts](const std::string& name) {
+             const auto found = texts.find(name);
+             return found == texts.end() ? std::nullopt : std::optional(found->second);
+           },
+       .tokenizer = tokenizer,
+       .has_decoder = takes_input(files, interface, "decoder_input_ids"),
+       .gives_hidden = interface.output.empty() && files.export_info().value("output", std::string()) == "hidden"});
   return tokenizer;
 }
 
 std::shared_ptr<LanguageModel> build_native(const ModelFiles& files, const ArchiveInterface& interface,
-                                            const ModelOptions& options, const ModelFamilies& families, double* difference) {
+                                            const ModelOptions& options, const ModelFamilies& families,
+                                            double* difference) {
   const auto reference = reference_forward(files, interface);
   if (const ModelFamily* family = family_of(files, families)) {
     auto model = family->build(files, options);
     if (!reference) return model;
     check_reads_nothing_beside(archive_of(files, "a native family's check"), *model);
     const ParityResult parity = compare_with_reference(files, *reference, *model);
-    check(parity.equal, "model ", files.file().string(), ": the native family ", model->family(), " does not compute what the archive computes: ",
-          parity.message, "; its config.json may belong to another model");
+    check(parity.equal, "model ", files.file().string(), ": the native family ", model->family(),
+          " does not compute what the archive computes: ", parity.message,
+          "; its config.json may belong to another model");
     if (difference) *difference = parity.difference;
     return model;
   }
   const std::string type = files.config().value("model_type", std::string());
-  fail("model ", files.file().string(), ": no native family fits (", type.empty() ? "no config.json with a model_type" : "model_type '" + type + "'",
+  fail("model ", files.file().string(), ": no native family fits (",
+       type.empty() ? "no config.json with a model_type" : "model_type '" + type + "'",
        "); families: ", join(families.names(), ", ", families.names().size()), "; ",
-       reference ? "export with tools/export_torchscript.py" : "a TorchScript file of any model works: tools/export_torchscript.py makes one from the folder");
+       reference ? "export with tools/export_torchscript.py"
+                 : "a TorchScript file of any model works: tools/export_torchscript.py makes one from the folder");
 }
 
-std::shared_ptr<LanguageModel> build_graph(const ModelFiles& files, const ArchiveInterface& interface, const ModelOptions& options,
-                                           double* difference, bool language_model) {
+std::shared_ptr<LanguageModel> build_graph(const ModelFiles& files, const ArchiveInterface& interface,
+                                           const ModelOptions& options, double* difference, bool language_model) {
   const TorchScriptArchive& archive = archive_of(files, "model.backend: graph");
   auto model = std::make_shared<GraphModel>(archive, interface, options);
   if (language_model && !archive.export_info().has("output")) model->take_output_as_logits();
   model->probe(archive);
   const ParityResult parity = compare_with_archive(archive, interface, *model);
-  check(parity.equal, "model ", archive.file().string(), ": its graph does not compute what its forward computes: ", parity.message);
+  check(parity.equal, "model ", archive.file().string(),
+        ": its graph does not compute what its forward computes: ", parity.message);
   if (difference) *difference = parity.difference;
   return model;
 }
@@ -138,26 +147,28 @@ std::string percent(int64_t part, int64_t all) {
 }
 
 /// The line that tells what a file was taken for.
-void say_what_was_read(const Task& task, const fs::path& file, const std::string& table, std::span<const Example> examples) {
+void say_what_was_read(const Task& task, const fs::path& file, const std::string& table,
+                       std::span<const Example> examples) {
   if (examples.empty()) return;
   std::vector<size_t> lengths;
   for (const auto& example : examples) lengths.push_back(example.input_ids.size());
   std::sort(lengths.begin(), lengths.end());
   const std::string labels = task.label_summary(examples);
-  log_info("data: ", file.string(), ": ", table, labels.empty() ? "" : "; " + labels, "; lengths median ", lengths[lengths.size() / 2], ", longest ",
-           with_commas(lengths.back()), " tokens");
+  log_info("data: ", file.string(), ": ", table, labels.empty() ? "" : "; " + labels, "; lengths median ",
+           lengths[lengths.size() / 2], ", longest ", with_commas(lengths.back()), " tokens");
 }
 
 }  // namespace
 
-std::vector<Example> encode_rows(const Task& task, const Tokenizer* tokenizer, const std::vector<Row>& rows, std::string_view what, bool labelled,
-                                 int64_t* truncated) {
+std::vector<Example> encode_rows(const Task& task, const Tokenizer* tokenizer, const std::vector<Row>& rows,
+                                 std::string_view what, bool labelled, int64_t* truncated) {
   std::vector<Example> out;
   RowErrors errors;
   int64_t cut = 0, lost = 0, left = 0;
   if (!tokenizer)  // said once, not for every row
     for (const auto& row : rows)
-      check(row.fields.contains("input_ids"), what, ": ", row.source, ": the model has no tokenizer, so rows must carry input_ids; put tokenizer files ",
+      check(row.fields.contains("input_ids"), what, ": ", row.source,
+            ": the model has no tokenizer, so rows must carry input_ids; put tokenizer files ",
             "into the archive (tools/export_torchscript.py does) or name them in model.tokenizer");
   for (const auto& row : rows) {
     try {
@@ -172,8 +183,10 @@ std::vector<Example> encode_rows(const Task& task, const Tokenizer* tokenizer, c
   errors.throw_if_any(what);
   for (const auto& remark : task.remarks(rows, labelled)) log_warning(what, ": ", remark);
   if (cut > 0)
-    log_warning(what, ": ", cut, " of ", rows.size(), " texts (", percent(cut, static_cast<int64_t>(rows.size())), ") were cut to data.max_length tokens",
-                lost > 0 ? cat(" and lose ", percent(lost, lost + left), " of theirs; data.max_length raises it") : std::string());
+    log_warning(what, ": ", cut, " of ", rows.size(), " texts (", percent(cut, static_cast<int64_t>(rows.size())),
+                ") were cut to data.max_length tokens",
+                lost > 0 ? cat(" and lose ", percent(lost, lost + left), " of theirs; data.max_length raises it")
+                         : std::string());
   if (truncated) *truncated = cut;
   return out;
 }
@@ -181,9 +194,11 @@ std::vector<Example> encode_rows(const Task& task, const Tokenizer* tokenizer, c
 Session::Session(RunConfig read) : config(std::move(read)), device(config.model.device) {
   check_device(config.model);
   use_threads(config.train.threads);  // also when a finished run is scored: the same threads give the same bits
-  const bool deterministic = config.model.deterministic == "auto" ? device.is_cpu() : config.model.deterministic == "yes";
+  const bool deterministic =
+      config.model.deterministic == "auto" ? device.is_cpu() : config.model.deterministic == "yes";
   at::globalContext().setDeterministicAlgorithms(deterministic, /*warn_only=*/true);
-  at::globalContext().setDeterministicFillUninitializedMemory(false);  // costs time and only finds reads of uninitialised memory
+  at::globalContext().setDeterministicFillUninitializedMemory(
+      false);  // costs time and only finds reads of uninitialised memory
 }
 
 void Session::load_model_files(const ModelFamilies& families, const Accept& accept) {
@@ -213,7 +228,8 @@ void Session::load_training_rows() {
   train_rows_in_file = static_cast<int64_t>(all.size());
   if (config.data.samples) {
     const auto samples = static_cast<size_t>(*config.data.samples);
-    auto chosen = sample_rows(all.size(), samples, static_cast<uint64_t>(config.train.seed), config.data.train.string());
+    auto chosen =
+        sample_rows(all.size(), samples, static_cast<uint64_t>(config.train.seed), config.data.train.string());
     if (!config.train.shuffle) std::sort(chosen.begin(), chosen.end());  // the order of the file
     for (const size_t i : chosen) train.rows.push_back(all[i]);
   } else {
@@ -222,7 +238,8 @@ void Session::load_training_rows() {
   task().fit(train.rows, all);
 }
 
-LoadedData Session::load_rows(std::vector<Row> rows, const fs::path& file, const std::string& summary, std::string_view what, bool labelled) const {
+LoadedData Session::load_rows(std::vector<Row> rows, const fs::path& file, const std::string& summary,
+                              std::string_view what, bool labelled) const {
   LoadedData out;
   out.rows = std::move(rows);
   out.examples = encode_rows(task(), tokenizer.get(), out.rows, what, labelled, &out.truncated);
@@ -236,7 +253,8 @@ ModelOptions Session::prepare_head(const ModelFamilies& families) {
   ModelOptions options{.dropout = config.model.dropout};
   options.head = plan_.kind;
   if (plan_.kind != HeadKind::classes) return options;
-  put_class_head(*files, *family_of(*files, families), task().outputs(), static_cast<uint64_t>(config.train.seed), device);
+  put_class_head(*files, *family_of(*files, families), task().outputs(), static_cast<uint64_t>(config.train.seed),
+                 device);
   const std::string weight = files->class_head()->output + ".weight", bias = files->class_head()->output + ".bias";
   if (!files->is_started(weight)) return options;
   // A new output layer learns standardised targets. Without a bias the mean has no place in the file.
@@ -249,7 +267,8 @@ ModelOptions Session::prepare_head(const ModelFamilies& families) {
 LoadedData Session::load(const fs::path& file, std::string_view what, bool labelled) const {
   Table table = read_rows(options_for(config.data, task(), labelled), file, what);
   const std::string summary = table.summary();
-  return load_rows(labelled ? task().documents(std::move(table.rows)) : std::move(table.rows), file, summary, what, labelled);
+  return load_rows(labelled ? task().documents(std::move(table.rows)) : std::move(table.rows), file, summary, what,
+                   labelled);
 }
 
 LoadedData Session::load_split(const std::string& split) {
@@ -259,8 +278,8 @@ LoadedData Session::load_split(const std::string& split) {
   if (!has) return {};
   if (train_table.empty()) {  // a finished run, which reads its training rows for this alone
     deal_out();
-    check(known_split.empty() || known_split == split_fingerprint, "data.train: ", config.data.train.string(), " is not what it was when the run drew its ", split,
-          " rows from it; name a file with --data");
+    check(known_split.empty() || known_split == split_fingerprint, "data.train: ", config.data.train.string(),
+          " is not what it was when the run drew its ", split, " rows from it; name a file with --data");
   }
   std::vector<Row>& rows = split == "dev" ? drawn.dev : drawn.test;
   if (rows.empty()) return {};
@@ -270,7 +289,8 @@ LoadedData Session::load_split(const std::string& split) {
 
 std::shared_ptr<LanguageModel> Session::build_base(const Registries& registries, const ModelOptions& options) {
   const ArchiveInterface& interface = config.model.interface;
-  if (config.model.backend == "graph") return build_graph(*files, interface, options, &parity_difference, task().outputs() == 0);
+  if (config.model.backend == "graph")
+    return build_graph(*files, interface, options, &parity_difference, task().outputs() == 0);
   try {
     auto base = build_native(*files, interface, options, registries.families, &parity_difference);
     base->to(device);
@@ -289,7 +309,8 @@ ModelOutput Session::run_probe(LanguageModel& model) const {
   model.eval();
   Batch batch = probe_batch(*files, model);
   // Some families' heads read a text at its end token.
-  if (const auto end = files->config().root.find("eos_token_id"); plan_.kind == HeadKind::classes && end != files->config().root.end() && end->is_number_integer())
+  if (const auto end = files->config().root.find("eos_token_id");
+      plan_.kind == HeadKind::classes && end != files->config().root.end() && end->is_number_integer())
     batch.input_ids.select(1, 0).fill_(end->get<int64_t>());
   ModelOutput out = model.forward(batch.to(device));
   model.train(was_training);
@@ -310,19 +331,25 @@ std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageM
   const torch::Tensor probe = output_of(probed);
   const int64_t outputs = task().outputs();
   if (outputs == 0) {
-    check(probe.dim() == 3 && probed.logits.defined(), "model ", files->file().string(), " gives ", probe.sizes(), ", but task ", task().name(),
-          " needs logits of every token [B, T, V]; export it with --task ", task().name());
+    check(probe.dim() == 3 && probed.logits.defined(), "model ", files->file().string(), " gives ", probe.sizes(),
+          ", but task ", task().name(), " needs logits of every token [B, T, V]; export it with --task ",
+          task().name());
     return nullptr;
   }
   if (probe.dim() == 2) {
-    check(config.head.type == "auto", "head.type: ", config.head.type, ": model ", files->file().string(), " gives ", probe.size(1), " outputs by a head of its own");
-    check(probe.size(1) == outputs, "model ", files->file().string(), " gives ", probe.size(1), " outputs, but the task needs ", outputs,
-          files->holds_code() ? cat("; export it with --num-labels ", outputs, ", or as an encoder (--task encoder) to get a new head")
-                              : std::string("; name a folder whose head has as many, or its encoder alone (AutoModel's save_pretrained) to get a new head"));
+    check(config.head.type == "auto", "head.type: ", config.head.type, ": model ", files->file().string(), " gives ",
+          probe.size(1), " outputs by a head of its own");
+    check(probe.size(1) == outputs, "model ", files->file().string(), " gives ", probe.size(1),
+          " outputs, but the task needs ", outputs,
+          files->holds_code()
+              ? cat("; export it with --num-labels ", outputs, ", or as an encoder (--task encoder) to get a new head")
+              : std::string("; name a folder whose head has as many, or its encoder alone (AutoModel's "
+                            "save_pretrained) to get a new head"));
     return nullptr;
   }
   check(probe.dim() == 3, "model.output: expected hidden states [B, T, D] or logits [B, C], found ", probe.sizes());
-  check(probed.hidden.defined(), "model ", files->file().string(), " is a language model: it gives logits of every token ", probe.sizes(),
+  check(probed.hidden.defined(), "model ", files->file().string(),
+        " is a language model: it gives logits of every token ", probe.sizes(),
         ", no hidden states; name those in model.output, or export an encoder or classifier");
   HeadOptions options;
   options.outputs = outputs;
@@ -330,7 +357,8 @@ std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageM
   options.dropout = config.model.dropout.value_or(config.head.dropout);
   options.train = config.head.train;
   std::tie(options.shift, options.scale) = task().output_scale();
-  return std::make_shared<ModelWithHead>(base, probe.size(2), options, make_generator(static_cast<uint64_t>(config.train.seed), "init/head"), device);
+  return std::make_shared<ModelWithHead>(base, probe.size(2), options,
+                                         make_generator(static_cast<uint64_t>(config.train.seed), "init/head"), device);
 }
 
 std::vector<AdapterSite> Session::sites_to_adapt(bool starts) const {
@@ -344,13 +372,18 @@ std::vector<AdapterSite> Session::sites_to_adapt(bool starts) const {
   const auto sites = choose_sites(all, targets);
   Errors errors;
   for (const auto& pattern : config.adapter.own_values) {
-    const auto matches = [&](const AdapterSite& s) { return glob_matches(pattern, s.path) || glob_matches(pattern, module_path(s.path)); };
-    if (std::none_of(sites.begin(), sites.end(), matches)) errors.add("adapter.ranks, adapter.alphas: '", pattern, "' matches no adapted weight");
+    const auto matches = [&](const AdapterSite& s) {
+      return glob_matches(pattern, s.path) || glob_matches(pattern, module_path(s.path));
+    };
+    if (std::none_of(sites.begin(), sites.end(), matches))
+      errors.add("adapter.ranks, adapter.alphas: '", pattern, "' matches no adapted weight");
   }
   errors.throw_if_any();
   if (starts && config.head.train && task().outputs() > 0)
     for (const auto& site : sites)
-      if (site.role == "head") log_info("the head's ", site.path, " has an adapter, so it is not trained itself; leave it out of adapter.targets to train it");
+      if (site.role == "head")
+        log_info("the head's ", site.path,
+                 " has an adapter, so it is not trained itself; leave it out of adapter.targets to train it");
   return sites;
 }
 
@@ -367,24 +400,31 @@ void Session::build(const Registries& registries, bool with_gradients) {
     train.examples = task().arrange(std::move(train.examples), "data.train");
   }
   using Trains = AdapterMethod::Trains;
-  const std::vector<AdapterSite> sites = config.adapter.trains == Trains::adapters ? sites_to_adapt(with_gradients) : std::vector<AdapterSite>{};
+  const std::vector<AdapterSite> sites =
+      config.adapter.trains == Trains::adapters ? sites_to_adapt(with_gradients) : std::vector<AdapterSite>{};
   std::set<std::string> paths;
   for (const auto& site : sites) paths.insert(site.archive_path());
-  const bool language_model = task().outputs() == 0;  // whose output layer is a weight like others, not a head of the task
+  const bool language_model =
+      task().outputs() == 0;  // whose output layer is a weight like others, not a head of the task
   check(!language_model || config.adapter.trains != Trains::head_only || config.train.steps == int64_t{0},
-        "adapter.method: none trains the head only, but a language model has none; choose another method, or train.steps: 0 to score the model as it is");
+        "adapter.method: none trains the head only, but a language model has none; choose another method, or "
+        "train.steps: 0 to score the model as it is");
   if (config.adapter.trains == Trains::base) {
     adapted->train_base();
   } else if (!head && config.head.train && !language_model) {
     const bool found = adapted->train_archive_head(paths);
-    check(found || config.adapter.trains != Trains::head_only, "adapter.method: none trains the head only, but the model has no head");
+    check(found || config.adapter.trains != Trains::head_only,
+          "adapter.method: none trains the head only, but the model has no head");
   }
   adapted->keep_started(files->started());  // trained or not, no other file holds them
   if (config.adapter.trains == Trains::adapters) {
-    adapted->train_also(at_own_names(config.adapter.train_also, *files, model().base_parameters()), paths, config.head.train);
+    adapted->train_also(at_own_names(config.adapter.train_also, *files, model().base_parameters()), paths,
+                        config.head.train);
     StartGradients gradients(*this, sites);
-    adapted->add_adapters(sites, config.adapter.factory, static_cast<uint64_t>(config.train.seed), device,
-                          with_gradients ? LeadingGradient([&](const AdapterSite& site, int64_t k) { return gradients.at(site, k); }) : nullptr);
+    adapted->add_adapters(
+        sites, config.adapter.factory, static_cast<uint64_t>(config.train.seed), device,
+        with_gradients ? LeadingGradient([&](const AdapterSite& site, int64_t k) { return gradients.at(site, k); })
+                       : nullptr);
     if (!config.adapter.path.empty() && with_gradients) load_adapter(config.adapter.path);
   }
   torch::NoGradGuard no_grad;
@@ -405,7 +445,8 @@ Session Session::start(const Config& given, const Registries& registries, const 
   if (const fs::path& path = session.config.adapter.path; is_peft_folder(path))
     if (const auto labels = peft_labels(path); !labels.empty()) session.task().use_classes(labels);
   session.load_training_rows();
-  session.train.examples = encode_rows(session.task(), session.tokenizer.get(), session.train.rows, "data.train", true, &session.train.truncated);
+  session.train.examples = encode_rows(session.task(), session.tokenizer.get(), session.train.rows, "data.train", true,
+                                       &session.train.truncated);
   session.build(registries, true);
   return session;
 }
@@ -419,19 +460,24 @@ Session Session::untrained(const Config& given, const Registries& registries) {
 
 Session Session::of_run(const RunFolder& folder, const Registries& registries, const RunUse& use) {
   Config saved = Config::load(folder.config_file());
-  check(!saved.has("completion"), folder.path().string(), " is a run of ratings or matrices: deeplora complete --run ", folder.path().string(),
-        " --predict (or --top) uses it");
-  const SavedTask saved_task = SavedTask::parse(folder.task_file().string(), read_file(folder.task_file(), "task of the run"));
+  check(!saved.has("completion"), folder.path().string(), " is a run of ratings or matrices: deeplora complete --run ",
+        folder.path().string(), " --predict (or --top) uses it");
+  const SavedTask saved_task =
+      SavedTask::parse(folder.task_file().string(), read_file(folder.task_file(), "task of the run"));
   const RunPlaces places = read_places(folder.path());
   if (!use.model.empty()) set_path(saved, "model.path", use.model);
   for (const auto& assignment : use.overrides) saved.set(assignment);
   find_moved_files(saved, places, RunPlaces::First::remembered, saved_task.fingerprint);
   Session session(RunConfig::read(saved, registries));
   const fs::path& model = session.config.model.path;
-  if (use.model.empty()) check_is_there(places, {"model.path", model}, folder.path(), "say with --model PATH where it lies now");
+  if (use.model.empty())
+    check_is_there(places, {"model.path", model}, folder.path(), "say with --model PATH where it lies now");
   if (!session.config.model.tokenizer.empty())
-    check_is_there(places, {"model.tokenizer", session.config.model.tokenizer}, folder.path(), "put the tokenizer files back");
-  session.load_model_files(registries.families, [&](const ModelFiles& files) { check_recognised(folder.path(), saved_task.fingerprint, model, files.fingerprint()); });
+    check_is_there(places, {"model.tokenizer", session.config.model.tokenizer}, folder.path(),
+                   "put the tokenizer files back");
+  session.load_model_files(registries.families, [&](const ModelFiles& files) {
+    check_recognised(folder.path(), saved_task.fingerprint, model, files.fingerprint());
+  });
   session.known_split = saved_task.split;
   session.task().restore(saved_task.state);
   session.build(registries, false);
@@ -442,9 +488,7 @@ Session Session::of_run(const RunFolder& folder, const Registries& registries, c
   return session;
 }
 
-EvaluationOptions Session::evaluation() const {
-  return {config.train.eval_batch_size, device, in_bfloat16()};
-}
+EvaluationOptions Session::evaluation() const { return {config.train.eval_batch_size, device, in_bfloat16()}; }
 
 bool Session::in_bfloat16() const {
   const std::string& precision = config.model.precision;
@@ -459,9 +503,7 @@ std::map<std::string, std::string> Session::adapter_metadata() const {
           {"base_fingerprint", files->fingerprint()}};
 }
 
-void Session::save_adapter(const fs::path& file) const {
-  save_tensors(file, adapted->state(), adapter_metadata());
-}
+void Session::save_adapter(const fs::path& file) const { save_tensors(file, adapted->state(), adapter_metadata()); }
 
 void Session::load_adapter(const fs::path& file) {
   if (is_peft_folder(file)) {
@@ -470,14 +512,17 @@ void Session::load_adapter(const fs::path& file) {
   }
   const TensorFile read = load_tensors(file);
   const auto found = read.metadata.find("base_fingerprint");
-  check(found != read.metadata.end(), file.string(), " was not written by deeplora (no base_fingerprint in its metadata)");
-  check(found->second == files->fingerprint(), file.string(), " belongs to a base model with fingerprint ", found->second, ", but ",
-        files->file().string(), " has ", files->fingerprint());
+  check(found != read.metadata.end(), file.string(),
+        " was not written by deeplora (no base_fingerprint in its metadata)");
+  check(found->second == files->fingerprint(), file.string(), " belongs to a base model with fingerprint ",
+        found->second, ", but ", files->file().string(), " has ", files->fingerprint());
   adapted->load_state(read.tensors, file.string());
 }
 
 nlohmann::ordered_json Session::task_state() const {
-  nlohmann::ordered_json out{{"task", config.data.task}, {"state", config.task->state()}, {"fingerprint", files->fingerprint()},
+  nlohmann::ordered_json out{{"task", config.data.task},
+                             {"state", config.task->state()},
+                             {"fingerprint", files->fingerprint()},
                              {"columns", config.task->columns(true)}};
   if (!split_fingerprint.empty()) out["split"] = split_fingerprint;
   return out;

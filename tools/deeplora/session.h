@@ -29,18 +29,18 @@ struct RunUse {
 
 class Session {
  public:
-  /// A new run: reads the training file first (its labels shape the head), then builds the model and its adapters. `train` is arranged.
-  /// `accept`, if given, is asked as soon as the model's files are open.
+  /// A new run: reads the training file first (its labels shape the head), then builds the model and its adapters.
+  /// `train` is arranged. `accept`, if given, is asked as soon as the model's files are open.
   using Accept = std::function<void(const ModelFiles& files)>;
   static Session start(const Config& config, const Registries& registries, const Accept& accept = {});
   /// A model as it is, without rows: what a language model is asked before it learns anything.
   static Session untrained(const Config& config, const Registries& registries);
-  /// A finished or interrupted run: task and adapter from its folder, files from where they lie now. Throws Error when the model
-  /// is found nowhere, or its weights are not those the run was trained on.
+  /// A finished or interrupted run: task and adapter from its folder, files from where they lie now. Throws Error when
+  /// the model is found nowhere, or its weights are not those the run was trained on.
   static Session of_run(const RunFolder& folder, const Registries& registries, const RunUse& use);
 
-  /// Rows and examples of dev or test ("dev", "test"): of the file that is named, else those drawn from the training file; empty where there are
-  /// none. Throws Error when the training file no longer gives the rows that the run drew.
+  /// Rows and examples of dev or test ("dev", "test"): of the file that is named, else those drawn from the training
+  /// file; empty where there are none. Throws Error when the training file no longer gives the rows that the run drew.
   LoadedData load_split(const std::string& split);
   /// Rows and examples of a file; says how many texts were cut. Throws Error for an empty file or missing columns.
   LoadedData load(const std::filesystem::path& file, std::string_view what, bool labelled) const;
@@ -60,13 +60,15 @@ class Session {
   std::shared_ptr<Tokenizer> tokenizer;  ///< null when the model has none
   std::unique_ptr<AdaptedModel> adapted;
   torch::Device device = torch::kCPU;
-  LoadedData train;                      ///< rows drawn, of a new run
-  std::string train_table;               ///< what the training file was read as
-  DrawnRows drawn;                       ///< dev and test of the training file; its train part becomes `train`
+  LoadedData train;         ///< rows drawn, of a new run
+  std::string train_table;  ///< what the training file was read as
+  DrawnRows drawn;          ///< dev and test of the training file; its train part becomes `train`
   int64_t train_rows_in_file = 0;
-  std::string split_fingerprint, known_split;  ///< of the rows drawn here, and of those that a finished run drew; "" for none
+  std::string split_fingerprint,
+      known_split;  ///< of the rows drawn here, and of those that a finished run drew; "" for none
   double parity_difference = 0;
-  std::vector<double> weight_norms;  ///< of the adapted weights, in the order of adapted->adapters(); of a session that trains
+  std::vector<double>
+      weight_norms;  ///< of the adapted weights, in the order of adapted->adapters(); of a session that trains
   Task& task() const { return *config.task; }
   LanguageModel& model() const { return adapted->model(); }
 
@@ -76,7 +78,8 @@ class Session {
   void load_training_rows();
   /// Reads the training file and draws dev and test.
   void deal_out();
-  LoadedData load_rows(std::vector<Row> rows, const std::filesystem::path& file, const std::string& summary, std::string_view what, bool labelled) const;
+  LoadedData load_rows(std::vector<Row> rows, const std::filesystem::path& file, const std::string& summary,
+                       std::string_view what, bool labelled) const;
   void build(const Registries& registries, bool with_gradients);
   /// What the model, as it is in evaluation, says to the probing batch.
   ModelOutput run_probe(LanguageModel& model) const;
@@ -94,15 +97,19 @@ class Session {
 /// The native model of these files, checked against their own forward pass where they hold one. Throws Error when no
 /// family fits or parity fails.
 std::shared_ptr<LanguageModel> build_native(const ModelFiles& files, const ArchiveInterface& interface,
-                                            const ModelOptions& options, const ModelFamilies& families, double* difference);
+                                            const ModelOptions& options, const ModelFamilies& families,
+                                            double* difference);
 
-/// The archive's own code with adapter slots, probed at two sizes and checked against the archive. Throws Error for archives
-/// that it cannot adapt. For a `language_model` task, the output of an archive that does not say what it gives is taken as logits.
-std::shared_ptr<LanguageModel> build_graph(const ModelFiles& files, const ArchiveInterface& interface, const ModelOptions& options,
-                                           double* difference, bool language_model = false);
+/// The archive's own code with adapter slots, probed at two sizes and checked against the archive. Throws Error for
+/// archives that it cannot adapt. For a `language_model` task, the output of an archive that does not say what it gives
+/// is taken as logits.
+std::shared_ptr<LanguageModel> build_graph(const ModelFiles& files, const ArchiveInterface& interface,
+                                           const ModelOptions& options, double* difference,
+                                           bool language_model = false);
 
 /// Tokenizer from a path, or from the model's own files when the path is empty; null when there is none.
-std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path, const ModelFiles& files, const Languages& languages = {});
+std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path, const ModelFiles& files,
+                                          const Languages& languages = {});
 
 /// Tokenizer files from a folder, a file, or the model's own when the path is empty; refers to the model's files.
 TokenizerFiles tokenizer_files(const std::filesystem::path& path, const ModelFiles& files);
@@ -115,10 +122,10 @@ int64_t pad_id_of(const Tokenizer* tokenizer, const ModelFiles& files);
 std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const std::filesystem::path& path, const ModelFiles& files,
                                               const ArchiveInterface& interface);
 
-/// Examples of rows, before check_ids() and Task::arrange(); says how many texts were cut and what the task remarks. Throws Error with every
-/// row that cannot be encoded, the same mistake once; `what` names the rows.
-std::vector<Example> encode_rows(const Task& task, const Tokenizer* tokenizer, const std::vector<Row>& rows, std::string_view what, bool labelled,
-                                 int64_t* truncated = nullptr);
+/// Examples of rows, before check_ids() and Task::arrange(); says how many texts were cut and what the task remarks.
+/// Throws Error with every row that cannot be encoded, the same mistake once; `what` names the rows.
+std::vector<Example> encode_rows(const Task& task, const Tokenizer* tokenizer, const std::vector<Row>& rows,
+                                 std::string_view what, bool labelled, int64_t* truncated = nullptr);
 
 /// The rows of a file; `what` names it in messages, also in the one that tells which rows were left out.
 Table read_rows(const TableOptions& options, const std::filesystem::path& file, std::string_view what);

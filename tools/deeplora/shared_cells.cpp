@@ -8,9 +8,7 @@
 namespace deeplora {
 namespace {
 
-std::string sign_key(int rank) {
-  return cat("sign of ", rank);
-}
+std::string sign_key(int rank) { return cat("sign of ", rank); }
 
 }  // namespace
 
@@ -29,7 +27,8 @@ std::optional<std::string> SharedCells::failure_of(size_t cell) {
   const int owner = owners_.at(cell);
   const double silence = silence_of(owner);
   if (silence <= longest_silence()) return std::nullopt;
-  return cat("process ", owner, " of ", launch().size, " gave no sign of life for ", static_cast<int64_t>(silence), " s");
+  return cat("process ", owner, " of ", launch().size, " gave no sign of life for ", static_cast<int64_t>(silence),
+             " s");
 }
 
 double SharedCells::silence_of(int rank) {
@@ -52,7 +51,8 @@ void SharedCells::leave() {
   meeting_.set(gone(launch().rank), "1");
   if (!launch().leads()) return;
   for (int rank = 1; rank < launch().size; ++rank)
-    while (!meeting_.find(gone(rank)) && silence_of(rank) <= longest_silence()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    while (!meeting_.find(gone(rank)) && silence_of(rank) <= longest_silence())
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
 }
 
 }  // namespace deeplora

@@ -10,8 +10,8 @@
 
 namespace deeplora {
 
-/// Each process takes the next cell that nobody has; results travel by the comparison's folder, which all must see. Every call
-/// throws PeerLost when rank 0 is gone.
+/// Each process takes the next cell that nobody has; results travel by the comparison's folder, which all must see.
+/// Every call throws PeerLost when rank 0 is gone.
 class SharedCells {
  public:
   explicit SharedCells(Rendezvous& meeting) : meeting_(meeting) {}

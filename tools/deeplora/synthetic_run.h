@@ -13,7 +13,8 @@ namespace deeplora {
 
 /// Fits, scores and writes config.yaml, factors, result.json and report.html. Returns result.json. `resolved` is the
 /// configuration as YAML, `identity` what a resumed run must agree with, `label` the first word of the progress lines.
-nlohmann::ordered_json run_synthetic(const CompletionConfig& config, const std::string& resolved, const nlohmann::ordered_json& identity,
-                                     RunFolder& folder, bool resume, const StopSignal* stop, const std::string& label);
+nlohmann::ordered_json run_synthetic(const CompletionConfig& config, const std::string& resolved,
+                                     const nlohmann::ordered_json& identity, RunFolder& folder, bool resume,
+                                     const StopSignal* stop, const std::string& label);
 
 }  // namespace deeplora

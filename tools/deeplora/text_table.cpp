@@ -15,7 +15,8 @@ constexpr size_t kMostColumns = 20;  // of a matrix that fits a terminal
 void print_labels(std::ostream& out, const nlohmann::ordered_json& labels) {
   std::vector<std::vector<std::string>> table{{"label", "precision", "recall", "f1", "rows"}};
   for (const auto& [name, scores] : labels.items())
-    table.push_back({name, score_text(scores["precision"]), score_text(scores["recall"]), score_text(scores["f1"]), scores["support"].dump()});
+    table.push_back({name, score_text(scores["precision"]), score_text(scores["recall"]), score_text(scores["f1"]),
+                     scores["support"].dump()});
   out << "\n";
   print_table(out, table, "  ");
 }
@@ -62,8 +63,8 @@ void print_details(std::ostream& out, const nlohmann::ordered_json& details) {
   if (!details.contains("per_label")) return;
   print_labels(out, details["per_label"]);
   print_confusion(out, details["confusion"]);
-  out << "\n  calibration: the probability of what is predicted is off by " << score_text(details["calibration"]["error"])
-      << " in the mean (expected calibration error, 10 bins)\n";
+  out << "\n  calibration: the probability of what is predicted is off by "
+      << score_text(details["calibration"]["error"]) << " in the mean (expected calibration error, 10 bins)\n";
 }
 
 }  // namespace deeplora

@@ -15,8 +15,8 @@ void print_table(std::ostream& out, const std::vector<std::vector<std::string>>&
 /// "0.8123", or "undefined" for null.
 std::string score_text(const nlohmann::ordered_json& value);
 
-/// What a classification's details say (see label_report()): a row per label, the confusion matrix where its labels are few, the calibration's error.
-/// Nothing for other tasks.
+/// What a classification's details say (see label_report()): a row per label, the confusion matrix where its labels are
+/// few, the calibration's error. Nothing for other tasks.
 void print_details(std::ostream& out, const nlohmann::ordered_json& details);
 
 }  // namespace deeplora

@@ -15,7 +15,8 @@ struct KeyFlag {
 /// Those of finetune.
 const std::vector<KeyFlag>& key_flags();
 
-/// One line for what a failed parse of the command line does not know, with the nearest name; "" where that is not what is wrong.
+/// One line for what a failed parse of the command line does not know, with the nearest name; "" where that is not what
+/// is wrong.
 std::string usage_hint(const CLI::App& app, const std::vector<std::string>& arguments);
 
 }  // namespace deeplora

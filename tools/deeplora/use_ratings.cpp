@@ -78,7 +78,8 @@ class RatingsUser {
       log_warning("--titles ", use_.titles, ": ", without, " of ", titles_.size(), " columns have no title there");
   }
 
-  /// The training run's reader serves other files too, unless those are laid out otherwise: named columns that they lack are then an error.
+  /// The training run's reader serves other files too, unless those are laid out otherwise: named columns that they
+  /// lack are then an error.
   void fold(const RatingsConfig& config) {
     Ratings given = read_ratings(use_.fold_in, config.format, "--fold-in");
     merge_duplicates(given, config.duplicates, "--fold-in");
@@ -89,15 +90,21 @@ class RatingsUser {
     const SparseSide side = SparseSide::make(rows.size(), given.row, given.col, given.value);
     int64_t trained = 0;
     for (int64_t i = 0; i < rows.size(); ++i) {
-      const auto begin = static_cast<size_t>(side.begin[static_cast<size_t>(i)]), count = static_cast<size_t>(side.count(i));
-      RatedRow row{true, {}, {side.other.begin() + static_cast<std::ptrdiff_t>(begin), side.other.begin() + static_cast<std::ptrdiff_t>(begin + count)}};
+      const auto begin = static_cast<size_t>(side.begin[static_cast<size_t>(i)]),
+                 count = static_cast<size_t>(side.count(i));
+      RatedRow row{true,
+                   {},
+                   {side.other.begin() + static_cast<std::ptrdiff_t>(begin),
+                    side.other.begin() + static_cast<std::ptrdiff_t>(begin + count)}};
       row.coordinates = fold_in(named_.model, row.seen, {side.value.data() + begin, count});
       trained += named_.rows.find(rows.name(i)) >= 0;
       folded_.push_back(std::move(row));
     }
     folded_names_ = rows;
     for (const auto& name : rows.names()) known_rows_.add(name);
-    log_info("folded in ", rows.size(), " rows", trained > 0 ? cat("; ", trained, " of them were trained on and are replaced by what --fold-in holds") : "");
+    log_info(
+        "folded in ", rows.size(), " rows",
+        trained > 0 ? cat("; ", trained, " of them were trained on and are replaced by what --fold-in holds") : "");
   }
 
   RatedRow row_of(const std::string& id) const {
@@ -105,8 +112,10 @@ class RatingsUser {
     const int32_t index = named_.rows.find(id);
     if (index < 0) return {false, std::vector<double>(static_cast<size_t>(named_.model.rank) + 1, 0.0), {}};
     const auto& seen = named_.seen;
-    return {true, coordinates_of(named_.model, index),
-            {seen.other.begin() + seen.begin[static_cast<size_t>(index)], seen.other.begin() + seen.begin[static_cast<size_t>(index) + 1]}};
+    return {true,
+            coordinates_of(named_.model, index),
+            {seen.other.begin() + seen.begin[static_cast<size_t>(index)],
+             seen.other.begin() + seen.begin[static_cast<size_t>(index) + 1]}};
   }
 
   std::string predictions() const {
@@ -124,12 +133,14 @@ class RatingsUser {
       const double value = row.known || col >= 0 ? prediction(row, col) : named_.model.predict(-1, -1);
       unknown_rows += !row.known;
       unknown_cols += col < 0;
-      if (example.empty() && (!row.known || col < 0)) example = cat(pairs.source[i], ": ", row.known ? "column '" + pairs.col[i] : "row '" + pairs.row[i], "'");
+      if (example.empty() && (!row.known || col < 0))
+        example = cat(pairs.source[i], ": ", row.known ? "column '" + pairs.col[i] : "row '" + pairs.row[i], "'");
       const char* known = row.known && col >= 0 ? "both" : row.known ? "row" : col >= 0 ? "col" : "none";
       text += id_field(pairs.row[i]) + "," + id_field(pairs.col[i]) + "," + exact_number(value) + "," + known + "\n";
     }
     if (unknown_rows + unknown_cols > 0)
-      log_warning(unknown_rows, " pairs of rows and ", unknown_cols, " of columns that were not trained on (first: ", example,
+      log_warning(unknown_rows, " pairs of rows and ", unknown_cols,
+                  " of columns that were not trained on (first: ", example,
                   "); predicted from what is known of the pair: the column's or row's bias, or the mean alone");
     return text;
   }
@@ -143,8 +154,9 @@ class RatingsUser {
     std::vector<std::string> ids = read_ids(use_.rows, format_), unknown;
     for (const auto& id : ids)
       if (!row_of(id).known) unknown.push_back(id);
-    check(unknown.empty(), "--rows ", use_.rows, ": ", unknown.size(), " rows were not trained on: ", join(unknown, ", ", 8), did_you_mean(unknown.empty() ? "" : unknown[0], named_.rows.names()),
-          "; give their ratings with --fold-in");
+    check(unknown.empty(), "--rows ", use_.rows, ": ", unknown.size(),
+          " rows were not trained on: ", join(unknown, ", ", 8),
+          did_you_mean(unknown.empty() ? "" : unknown[0], named_.rows.names()), "; give their ratings with --fold-in");
     return ids;
   }
 
@@ -176,7 +188,8 @@ class RatingsUser {
 
   void export_factors() const {
     export_ratings_model(use_.export_to, named_);
-    log_info("factors of ", named_.rows.size(), " rows and ", named_.cols.size(), " columns, rank ", named_.model.rank, ", are in ", use_.export_to);
+    log_info("factors of ", named_.rows.size(), " rows and ", named_.cols.size(), " columns, rank ", named_.model.rank,
+             ", are in ", use_.export_to);
   }
 
   const RatingsUse& use_;
@@ -191,19 +204,26 @@ class RatingsUser {
 }  // namespace
 
 void add_ratings_options(CLI::App& command, RatingsUse& use) {
-  command.add_option("--predict", use.predict, "With --run: predicts the pairs of this file (row and column ids, any delimited text) as CSV");
-  command.add_option("--top", use.top, "With --run: this many best columns for every row, those it has rated left out, as CSV")->check(CLI::PositiveNumber);
+  command.add_option("--predict", use.predict,
+                     "With --run: predicts the pairs of this file (row and column ids, any delimited text) as CSV");
+  command
+      .add_option("--top", use.top,
+                  "With --run: this many best columns for every row, those it has rated left out, as CSV")
+      ->check(CLI::PositiveNumber);
   command.add_option("--rows", use.rows, "With --top: only these rows (ids, one a line)");
   command.add_option("--titles", use.titles,
                      "With --top: id and title of columns a line, any delimited text; adds a column of titles");
   command.add_option("--fold-in", use.fold_in,
-                     "With --run: ratings of new rows; their factors are computed without training, and written, or used by --predict and --top");
-  command.add_option("--export", use.export_to, "With --run: writes factors and biases as NPY and CSV into this new folder");
+                     "With --run: ratings of new rows; their factors are computed without training, and written, or "
+                     "used by --predict and --top");
+  command.add_option("--export", use.export_to,
+                     "With --run: writes factors and biases as NPY and CSV into this new folder");
   command.add_option("--output", use.output, "File for --predict, --top and --fold-in instead of standard output");
 }
 
 void use_ratings_run(const fs::path& run, const RatingsUse& use, const std::vector<std::string>& overrides) {
-  check(use.predict.empty() || use.top == 0 || use.output.empty(), "--predict and --top would both write ", use.output, "; ask for one of them");
+  check(use.predict.empty() || use.top == 0 || use.output.empty(), "--predict and --top would both write ", use.output,
+        "; ask for one of them");
   check(use.rows.empty() || use.top > 0, "--rows chooses rows of --top, which is not given");
   check(use.titles.empty() || use.top > 0, "--titles adds titles to --top, which is not given");
   RatingsUser(run, use, overrides).run();

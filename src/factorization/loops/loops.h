@@ -1,5 +1,6 @@
-// Small products, transposition, rounding to bfloat16 and activation functions, compiled once per instruction set and chosen when the program runs. Includes nothing of LibTorch
-// or the standard library's inline functions: code compiled for a newer machine must not reach an older one through a shared inline function.
+// Small products, transposition, rounding to bfloat16 and activation functions, compiled once per instruction set and
+// chosen when the program runs. Includes nothing of LibTorch or the standard library's inline functions: code compiled
+// for a newer machine must not reach an older one through a shared inline function.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +27,8 @@ struct Gate {
   void (*backward)(float* to_gate, float* to_up, const float* g, const float* gate, const float* up, int64_t count);
 };
 
-/// c [rows, columns] = or += a [rows, depth] b [depth, columns], rows of b and c `b_row` and `c_row` apart, a read through both of its strides.
+/// c [rows, columns] = or += a [rows, depth] b [depth, columns], rows of b and c `b_row` and `c_row` apart, a read
+/// through both of its strides.
 struct ProductTask {
   int64_t rows, columns, depth;
   float* c;
@@ -39,7 +41,8 @@ struct ProductTask {
 };
 
 struct Table {
-  /// Every element is one sum over depth from first to last, so the bits do not depend on how a product is cut into tasks.
+  /// Every element is one sum over depth from first to last, so the bits do not depend on how a product is cut into
+  /// tasks.
   void (*product)(const ProductTask& task);
   /// out [words, rows] (rows `out_row` apart) = in [rows, words]^T (rows `in_row` apart).
   void (*transpose)(uint32_t* out, int64_t out_row, const uint32_t* in, int64_t in_row, int64_t rows, int64_t words);

@@ -31,18 +31,20 @@ std::vector<size_t> heaviest(const Assessment& assessment, size_t most,
 
 }  // namespace
 
-double confidence(const RowResult& row) {
-  return row.probabilities.empty() ? std::nan("")
-                                   : *std::max_element(row.probabilities.begin(), row.probabilities.end());
+double confidence(const Assessment& assessment, const RowResult& row) {
+  const auto& names = assessment.classes;
+  const auto place = static_cast<size_t>(std::find(names.begin(), names.end(), row.prediction) - names.begin());
+  return place < row.probabilities.size() ? row.probabilities[place] : std::nan("");
 }
 
 std::vector<size_t> surest_mistakes(const Assessment& assessment, size_t most) {
-  return heaviest(assessment, most,
-                  [](const RowResult& row) { return row.label == row.prediction ? std::nan("") : confidence(row); });
+  return heaviest(assessment, most, [&](const RowResult& row) {
+    return row.label == row.prediction ? std::nan("") : confidence(assessment, row);
+  });
 }
 
 std::vector<size_t> least_certain(const Assessment& assessment, size_t most) {
-  return heaviest(assessment, most, [](const RowResult& row) { return -confidence(row); });
+  return heaviest(assessment, most, [&](const RowResult& row) { return -confidence(assessment, row); });
 }
 
 std::vector<size_t> largest_errors(const Assessment& assessment, size_t most) {

@@ -33,13 +33,12 @@ std::string rows_jsonl(const Assessment& assessment);
 /// The same as CSV (RFC 4180): a header, a column "probability of NAME" for every class.
 std::string rows_csv(const Assessment& assessment);
 
-/// Places in `rows`, at most so many. Wrong with the largest probability, most first; decided by the smallest
-/// probability, least first; predicted numbers that are farthest off, farthest first. Of equals the earlier row comes
-/// first.
+/// Places in `rows`, at most so many. Wrong with the largest confidence, most first; right or wrong with the smallest,
+/// least first; predicted numbers that are farthest off, farthest first. Of equals the earlier row comes first.
 std::vector<size_t> surest_mistakes(const Assessment& assessment, size_t most);
 std::vector<size_t> least_certain(const Assessment& assessment, size_t most);
 std::vector<size_t> largest_errors(const Assessment& assessment, size_t most);
-/// The probability of what was predicted; NaN without classes.
-double confidence(const RowResult& row);
+/// The probability of what was predicted, which a threshold may make the smaller one; NaN without classes.
+double confidence(const Assessment& assessment, const RowResult& row);
 
 }  // namespace deeplora

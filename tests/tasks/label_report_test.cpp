@@ -75,6 +75,20 @@ TEST(AssessmentTest, RowsAreWrittenAsLinesAndAsCsv) {
   EXPECT_EQ(rows_csv(loss_only), "row,source,label,prediction,loss\n1,f:1,,,2.5\n");
 }
 
+TEST(AssessmentTest, ConfidenceIsTheProbabilityOfWhatAThresholdPredicts) {
+  Assessment found;
+  found.classes = {"ham", "spam"};
+  found.rows = {{"f:1", "spam", "ham", {0.3, 0.7}},  // below a threshold of 0.8
+                {"f:2", "ham", "spam", {0.1, 0.9}},
+                {"f:3", "spam", "ham", {0.6, 0.4}},
+                {"f:4", "ham", "ham", {0.25, 0.75}},
+                {"f:5", "ham", nullptr, {0.5, 0.5}}};  // nothing is predicted
+  EXPECT_EQ(confidence(found, found.rows[0]), 0.3);
+  EXPECT_TRUE(std::isnan(confidence(found, found.rows[4])));
+  EXPECT_EQ(surest_mistakes(found, 9), (std::vector<size_t>{1, 2, 0}));
+  EXPECT_EQ(least_certain(found, 9), (std::vector<size_t>{3, 0, 2, 1}));
+}
+
 TEST(AssessmentTest, RowsWorthALookAreFound) {
   const Assessment found = assessed();
   EXPECT_EQ(surest_mistakes(found, 9), (std::vector<size_t>{1, 2}));

@@ -114,8 +114,10 @@ RunRows rows_of(const Session& session, const RunFacts& facts) {
                   .prediction = cell_shown(one.prediction),
                   .number = number};
   };
-  for (const size_t i : surest_mistakes(found, kMostRows)) out.mistakes.push_back(row(i, confidence(found.rows[i])));
-  for (const size_t i : least_certain(found, kMostRows)) out.uncertain.push_back(row(i, confidence(found.rows[i])));
+  for (const size_t i : surest_mistakes(found, kMostRows))
+    out.mistakes.push_back(row(i, confidence(found, found.rows[i])));
+  for (const size_t i : least_certain(found, kMostRows))
+    out.uncertain.push_back(row(i, confidence(found, found.rows[i])));
   for (const size_t i : largest_errors(found, kMostRows))
     out.errors.push_back(row(i, found.rows[i].prediction.get<double>() - found.rows[i].label.get<double>()));
   for (const RowResult& one : found.rows)

@@ -128,12 +128,12 @@ torch::Tensor positions_by_id(const torch::Tensor& ids, int64_t padding) {
 /// The classifier on the first token's state, as transformers has it for the family.
 ClassHeadForm head_form(const std::string& family) {
   if (family == "distilbert")
-    return {.first = "pre_classifier", .last = "classifier", .activation = "relu", .drops_first = false};
+    return {.first = "pre_classifier", .last = "classifier", .activation = "relu", .first_dropout = 0};
   if (family == "bert" || family == "albert")
     return {.first = family == "bert" ? "pooler.dense" : "pooler",
             .last = "classifier",
             .first_in_base = true,
-            .drops_first = false};
+            .first_dropout = 0};
   return {
       .first = "classifier.dense", .last = "classifier.out_proj", .activation = family == "electra" ? "gelu" : "tanh"};
 }
@@ -165,22 +165,15 @@ class EncoderModel : public LanguageModel {
           register_module("widening", weights.projection(c.names.widening, c.width, narrow, DeclaredBias{true}));
     if (!c.names.bias.empty()) bias_ = register_module("bias", weights.embedding(c.names.bias, c.bucket_rows, c.heads));
     add_layers(weights);
-    // "model.bert." -> "model.": a classifier stands beside the encoder.
-    const size_t dot = prefix.empty() ? std::string::npos : prefix.rfind('.', prefix.size() - 2);
-    WeightMap above(archive, dot == std::string::npos ? "" : prefix.substr(0, dot + 1));
-    const ClassHeadForm form = head_form(c.family);
-    const bool has_head = options.head == HeadKind::classes ||
-                          (options.head == HeadKind::as_files && !has_head_of_another_task(archive.config()) &&
-                           holds_class_head(archive, form, above.prefix()));
-    if (has_head)
-      head_ = register_module(
-          "head", std::make_shared<ClassificationHead>(above, weights, form, c.width, c.classifier_dropout, options));
+    EncoderHead found;
+    if (const ClassHeadForm form = head_form(c.family); takes_class_head(archive, form, prefix, options))
+      found = encoder_head(archive, weights, form, c.family, c.width, c.classifier_dropout, options);
+    if (found.head) head_ = register_module("head", found.head);
     weights.finish(c.family,
                    {"pooler.", "lm_head.", "predictions.", "generator_predictions.", "discriminator_predictions.",
                     "embeddings.position_ids", "classifier.", "pre_classifier."});
-    if (has_head) above.finish(c.family, {""});
     base_parameters_ = weights.taken();
-    base_parameters_.insert(base_parameters_.end(), above.taken().begin(), above.taken().end());
+    base_parameters_.insert(base_parameters_.end(), found.weights.begin(), found.weights.end());
   }
 
   ModelOutput forward(const Batch& batch) override {

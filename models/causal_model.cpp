@@ -229,7 +229,7 @@ std::unique_ptr<DecodingState> CausalModel::begin_decoding(const Batch& prompt) 
   return std::make_unique<CausalDecoding>(*this, prompt);
 }
 
-ClassHeadForm score_form() { return {.last = "score", .bias = false}; }
+ClassHeadForm score_form() { return {.last = "score", .last_bias = {false}}; }
 
 void CausalModel::take_head(const ModelFiles& files, WeightMap& above, WeightMap& weights, const std::string& table,
                             int64_t vocabulary, int64_t width, const ModelOptions& options) {

@@ -18,21 +18,24 @@ double start_spread(const JsonFile& config) {
 
 ClassHead describe_class_head(const ClassHeadForm& form, const ModelFiles& files, const std::string& name,
                               const std::string& base, const std::string& prefix, int64_t width, int64_t outputs,
-                              std::optional<double> spread) {
+                              std::optional<ClassHeadStart> start) {
   const std::string above = prefix_above(prefix);
   ClassHead out{.architecture = name + "ForSequenceClassification",
                 .base = base,
                 .prefix = prefix,
                 .above = above,
                 .output = above + form.last};
-  const double start = spread.value_or(start_spread(files.config()));
-  const auto add = [&](const std::string& layer, int64_t rows, bool in_base) {
+  const double spread = start_spread(files.config());
+  const ClassHeadStart from = start.value_or(ClassHeadStart{spread, spread});
+  const auto add = [&](const std::string& layer, int64_t rows, bool in_base, double layer_spread, bool bias) {
     const std::string path = (in_base ? prefix : above) + layer;
-    out.weights.push_back({path + ".weight", {rows, width}, start, in_base});
-    if (form.bias) out.weights.push_back({path + ".bias", {rows}, 0, in_base});
+    out.weights.push_back({path + ".weight", {rows, width}, layer_spread, in_base, 0, from.cut});
+    if (bias) out.weights.push_back({path + ".bias", {rows}, 0, in_base});
   };
-  if (!form.first.empty()) add(form.first, width, form.first_in_base);
-  add(form.last, outputs, false);
+  if (!form.first.empty()) add(form.first, width, form.first_in_base, from.first, form.first_bias.there);
+  if (!form.norm.empty()) out.weights.push_back({above + form.norm + ".weight", {width}, 0, false, /*center=*/1});
+  if (!form.norm.empty() && form.norm_bias) out.weights.push_back({above + form.norm + ".bias", {width}});
+  add(form.last, outputs, false, from.last, form.last_bias.there);
   return out;
 }
 
@@ -64,16 +67,20 @@ ClassificationHead::ClassificationHead(WeightMap& above, WeightMap& base, const 
     : form_(form), dropout_(dropout), shift_(options.shift), scale_(options.scale) {
   if (!form.first.empty()) {
     WeightMap& holder = form.first_in_base ? base : above;
-    first_ = register_module("first", holder.projection(form.first, -1, width));
+    first_ = register_module("first", holder.projection(form.first, -1, width, form.first_bias));
     if (form.first_in_base && !holder.is_started(form.first + ".weight")) first_role_ = "pooler";
   }
-  last_ = register_module("last", above.projection(form.last, -1, -1));
+  if (!form.norm.empty())
+    norm_ = register_module("norm", FrozenLayerNorm(above, form.norm, width, form.norm_eps, form.norm_bias));
+  last_ = register_module("last", above.projection(form.last, -1, -1, form.last_bias));
 }
 
 torch::Tensor ClassificationHead::forward(torch::Tensor x) {
   if (first_) {
-    if (form_.drops_first) x = at::dropout(x, dropout_, is_training());
-    x = at::dropout(activate(first_(x), form_.activation), dropout_, is_training());
+    x = at::dropout(x, form_.first_dropout.value_or(dropout_), is_training());
+    x = activate(first_(x), form_.activation);
+    if (norm_) x = norm_(x);
+    x = at::dropout(x, dropout_, is_training());
   }
   const torch::Tensor raw = last_(x);
   // In float64: float32 would round what was learnt to the step of numbers as large as the shift.
@@ -83,6 +90,21 @@ torch::Tensor ClassificationHead::forward(torch::Tensor x) {
 void ClassificationHead::add_sites(std::vector<AdapterSite>& sites) {
   if (first_) sites.push_back(first_->site(first_role_, SiteKind::linear));
   sites.push_back(last_->site("head", SiteKind::linear));
+}
+
+bool takes_class_head(const ModelFiles& files, const ClassHeadForm& form, const std::string& prefix,
+                      const ModelOptions& options) {
+  if (options.head != HeadKind::as_files) return options.head == HeadKind::classes;
+  return !has_head_of_another_task(files.config()) && holds_class_head(files, form, prefix_above(prefix));
+}
+
+EncoderHead encoder_head(const ModelFiles& files, WeightMap& base, const ClassHeadForm& form, const std::string& family,
+                         int64_t width, double dropout, const ModelOptions& options) {
+  WeightMap above(files, prefix_above(base.prefix()));
+  EncoderHead out{std::make_shared<ClassificationHead>(above, base, form, width, dropout, options)};
+  above.finish(family, {""});
+  out.weights = above.taken();
+  return out;
 }
 
 }  // namespace deeplora

@@ -2,6 +2,7 @@
 // row.
 #pragma once
 
+#include "models/norms.h"
 #include "models/weight_map.h"
 
 namespace deeplora {
@@ -11,16 +12,24 @@ struct ClassHeadForm {
   std::string first{}, last{};  ///< layers by their names; no first: one linear layer
   bool first_in_base = false;   ///< the first is the base model's pooler
   std::string activation{"tanh"};
-  bool drops_first = true;  ///< dropout in front of the first layer too
-  bool bias = true;
+  std::string norm{};  ///< LayerNorm behind the first layer and its activation; empty: none
+  double norm_eps = 1e-5;
+  bool norm_bias = true;
+  std::optional<double> first_dropout{};  ///< in front of the first layer; absent: that in front of the last
+  DeclaredBias first_bias{true}, last_bias{true};
+};
+
+/// What a head starts with: normal(0, spread) within `cut` spreads, 0 for no limit.
+struct ClassHeadStart {
+  double first = 0, last = 0, cut = 0;
 };
 
 /// The head that config.json's model has in transformers: weights, names and start. `name` is the family's in class
 /// names ("Bert"), `base` the base model's in them ("bert."), `prefix` what stands before its weights in the files, D
-/// the width of the states. `spread`: of the start; absent: as config.json says.
+/// the width of the states. `start`: absent: one spread for all, as config.json says.
 ClassHead describe_class_head(const ClassHeadForm& form, const ModelFiles& files, const std::string& name,
                               const std::string& base, const std::string& prefix, int64_t width, int64_t outputs,
-                              std::optional<double> spread = std::nullopt);
+                              std::optional<ClassHeadStart> start = std::nullopt);
 
 /// True when the files hold the head's last layer.
 bool holds_class_head(const ModelFiles& files, const ClassHeadForm& form, const std::string& above);
@@ -51,6 +60,20 @@ class ClassificationHead : public torch::nn::Module {
   double dropout_, shift_, scale_;
   std::string first_role_ = "head";
   Projection first_{nullptr}, last_{nullptr};
+  FrozenLayerNorm norm_{nullptr};
 };
+
+/// True when an encoder below `prefix` is to have its family's head: it is asked for, or the files hold one for texts.
+bool takes_class_head(const ModelFiles& files, const ClassHeadForm& form, const std::string& prefix,
+                      const ModelOptions& options);
+
+/// That head, and the weights beside the base model that it reads. `base` reads the base model, of that width. Throws
+/// Error with what the files lack of it.
+struct EncoderHead {
+  std::shared_ptr<ClassificationHead> head{};
+  std::vector<NamedTensor> weights{};
+};
+EncoderHead encoder_head(const ModelFiles& files, WeightMap& base, const ClassHeadForm& form, const std::string& family,
+                         int64_t width, double dropout, const ModelOptions& options);
 
 }  // namespace deeplora

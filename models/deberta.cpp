@@ -245,9 +245,20 @@ class DebertaLayer : public torch::nn::Module {
   FrozenLayerNorm attention_norm_{nullptr}, mlp_norm_{nullptr};
 };
 
+ClassHeadForm deberta_head_form() { return {.first = "pooler.dense", .last = "classifier"}; }
+
+EncoderHead deberta_head(const ModelFiles& files, WeightMap& weights, int64_t width, const ModelOptions& options) {
+  const auto settings = DebertaHeadSettings::read(files.config(), width);
+  ClassHeadForm form = deberta_head_form();
+  form.activation = settings.activation;
+  form.first_dropout = options.dropout.value_or(settings.first_dropout);
+  return encoder_head(files, weights, form, "deberta-v2", width, options.dropout.value_or(settings.last_dropout),
+                      options);
+}
+
 class DebertaModel : public PackedEncoder<DebertaLayer> {
  public:
-  DebertaModel(const ModelFiles& files, DebertaConfig config, const std::string& prefix)
+  DebertaModel(const ModelFiles& files, DebertaConfig config, const std::string& prefix, const ModelOptions& options)
       : PackedEncoder("deberta-v2"), config_(std::move(config)) {
     WeightMap weights(files, prefix);
     const DebertaConfig& c = config_;
@@ -274,10 +285,14 @@ class DebertaModel : public PackedEncoder<DebertaLayer> {
       distance_norm_ =
           register_module("distance_norm", FrozenLayerNorm(weights, "encoder.LayerNorm", c.width, c.norm_eps));
     for (int64_t i = 0; i < c.layers; ++i) add_layer(std::make_shared<DebertaLayer>(weights, c, i));
+    EncoderHead found;
+    if (takes_class_head(files, deberta_head_form(), prefix, options))
+      found = deberta_head(files, weights, c.width, options);
     // Published files keep tables and heads of their pre-training.
     weights.finish("deberta-v2", {"pooler.", "classifier.", "cls.", "lm_predictions.", "mask_predictions.",
                                   "embeddings.position_embeddings.", "embeddings.position_ids"});
     base_parameters_ = weights.taken();
+    take_head(found, Pooling::cls);
   }
 
  protected:
@@ -364,7 +379,12 @@ void register_deberta_family(ModelFamilies& families) {
   };
   family.build = [](const ModelFiles& files, const ModelOptions& options) -> std::shared_ptr<LanguageModel> {
     const std::string prefix = *WeightMap::prefix_of(files, std::string(kDebertaTable) + ".weight");
-    return std::make_shared<DebertaModel>(files, read_deberta(files, prefix, options), prefix);
+    return std::make_shared<DebertaModel>(files, read_deberta(files, prefix, options), prefix, options);
+  };
+  family.class_head = [](const ModelFiles& files, int64_t outputs) {
+    const std::string prefix = *WeightMap::prefix_of(files, std::string(kDebertaTable) + ".weight");
+    const int64_t width = files.tensor(prefix + "embeddings.LayerNorm.weight").size(0);
+    return describe_class_head(deberta_head_form(), files, "DebertaV2", "deberta.", prefix, width, outputs);
   };
   families.add("deberta-v2", std::move(family));
 }

@@ -7,8 +7,9 @@
 #include <utility>
 #include <vector>
 
-#include "lm/language_model.h"
+#include "lm/head.h"
 #include "models/checkpointing.h"
+#include "models/class_head.h"
 #include "models/packing.h"
 
 namespace deeplora {
@@ -38,6 +39,7 @@ class PackedEncoder : public LanguageModel {
   using Pass = typename Layer::Pass;
 
   ModelOutput forward(const Batch& batch) override {
+    if (head_) return {.hidden = {}, .logits = head_->forward(head_input(batch))};
     const auto pass = begin(batch);
     return {.hidden = pass->packing.unpack(all_states(batch, pass)), .logits = {}};
   }
@@ -65,6 +67,7 @@ class PackedEncoder : public LanguageModel {
     std::vector<AdapterSite> out;
     add_embedding_sites(out);
     for (const auto& layer : layers_) layer->add_sites(out);
+    if (head_) head_->add_sites(out);
     return out;
   }
 
@@ -84,9 +87,23 @@ class PackedEncoder : public LanguageModel {
   void add_layer(std::shared_ptr<Layer> layer) {
     layers_.push_back(register_module("layer" + std::to_string(layers_.size()), std::move(layer)));
   }
+  /// Puts a head on the first token's state, or on the mean of all; its weights join base_parameters_.
+  void take_head(const EncoderHead& found, Pooling pooling) {
+    if (!found.head) return;
+    head_ = register_module("head", found.head);
+    head_pooling_ = pooling;
+    base_parameters_.insert(base_parameters_.end(), found.weights.begin(), found.weights.end());
+  }
   std::vector<NamedTensor> base_parameters_;
 
  private:
+  /// [B, D]
+  torch::Tensor head_input(const Batch& batch) {
+    if (head_pooling_ == Pooling::cls) return first_states(batch);
+    const auto pass = begin(batch);
+    return pool(pass->packing.unpack(all_states(batch, pass)), batch.attention_mask, head_pooling_);
+  }
+
   torch::Tensor all_states(const Batch& batch, const std::shared_ptr<const Pass>& pass) {
     return finish(run(embed(batch, *pass), pass, layers_.size()));
   }
@@ -111,6 +128,8 @@ class PackedEncoder : public LanguageModel {
 
   std::string family_;
   std::vector<std::shared_ptr<Layer>> layers_;
+  std::shared_ptr<ClassificationHead> head_;
+  Pooling head_pooling_ = Pooling::cls;
   bool checkpointing_ = false;
 };
 

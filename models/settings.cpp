@@ -358,6 +358,30 @@ DebertaSettings DebertaSettings::read(const JsonFile& json) {
   return out;
 }
 
+DebertaHeadSettings DebertaHeadSettings::read(const JsonFile& json, int64_t width) {
+  DebertaHeadSettings out;
+  out.activation = deeplora::activation(json, "pooler_hidden_act", "gelu");
+  out.first_dropout = share(json, "pooler_dropout", 0);
+  out.last_dropout = share(json, "cls_dropout", share(json, "hidden_dropout_prob", 0.1));
+  const int64_t pooler = whole(json, "pooler_hidden_size", width, 1);
+  check(pooler == width, json.name, ": pooler_hidden_size: expected the model's width ", width, ", found ", pooler);
+  return out;
+}
+
+ModernBertHeadSettings ModernBertHeadSettings::read(const JsonFile& json) {
+  ModernBertHeadSettings out;
+  out.activation = deeplora::activation(json, "classifier_activation", "gelu");
+  const std::string pooling = json.value("classifier_pooling", std::string("cls"));
+  check(pooling == "cls" || pooling == "mean", json.name, ": classifier_pooling: expected cls or mean, found '",
+        pooling, "'");
+  out.mean = pooling == "mean";
+  out.dropout = share(json, "classifier_dropout", 0);
+  out.spread = epsilon(json, "initializer_range", 0.02);
+  // Silent means 2, null means 3.
+  out.cut = epsilon(json, "initializer_cutoff_factor", json.root.contains("initializer_cutoff_factor") ? 3 : 2);
+  return out;
+}
+
 T5Settings T5Settings::read(const JsonFile& json) {
   T5Settings out;
   out.heads = whole(json, "num_heads", 0, 1);

@@ -110,6 +110,23 @@ struct DebertaSettings {
   static DebertaSettings read(const JsonFile& json);
 };
 
+/// The heads for classifying texts of DeBERTa and of ModernBERT: a layer, an activation, a layer.
+struct DebertaHeadSettings {
+  std::string activation = "gelu";
+  double first_dropout = 0, last_dropout = 0.1;  ///< in front of the layers
+
+  /// `width`: of the model. Throws Error for a pooler of another width.
+  static DebertaHeadSettings read(const JsonFile& json, int64_t width);
+};
+struct ModernBertHeadSettings {
+  std::string activation = "gelu";
+  bool mean = false;  ///< on the mean of the states, not on the first token's
+  double dropout = 0;
+  double spread = 0.02, cut = 2;  ///< of what is started; see ClassHeadStart
+
+  static ModernBertHeadSettings read(const JsonFile& json);
+};
+
 struct T5Settings {
   int64_t heads = 0;  ///< 0: not given
   int64_t buckets = 32, max_distance = 128;

@@ -298,7 +298,7 @@ void register_t5_family(ModelFamilies& families) {
     const int64_t width = files.tensor(prefix + kWordTable).size(1);
     const double spread = files.config().value("initializer_factor", 1.0) / std::sqrt(static_cast<double>(width));
     return describe_class_head(end_state_form(), files, model_type_of(files.config()) == "mt5" ? "MT5" : "T5",
-                               "transformer.", prefix, width, outputs, spread);
+                               "transformer.", prefix, width, outputs, ClassHeadStart{spread, spread});
   };
   families.add("t5", std::move(family));
 }

@@ -15,8 +15,10 @@ std::string ClassHead::name_in_class(const std::string& name) const {
 
 bool has_head_of_another_task(const JsonFile& config) {
   const auto names = config.value("architectures", std::vector<std::string>());
-  return !names.empty() &&
-         (names.front().ends_with("ForTokenClassification") || names.front().ends_with("ForMultipleChoice"));
+  if (names.empty()) return false;
+  for (const char* other : {"ForTokenClassification", "ForMultipleChoice", "ModernBertForQuestionAnswering"})
+    if (names.front().ends_with(other)) return true;
+  return false;
 }
 
 std::optional<std::vector<std::string>> class_names(const JsonFile& config) {

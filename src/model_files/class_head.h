@@ -17,8 +17,10 @@ struct ClassHead {
   struct Weight {
     std::string name;
     std::vector<int64_t> shape;
-    double spread = 0;     ///< starts as normal(0, spread); 0: zeros
+    double spread = 0;     ///< starts as normal(center, spread); 0: the center everywhere
     bool in_base = false;  ///< part of the base model (BERT's pooler)
+    double center = 0;
+    double cut = 0;  ///< so many spreads from the center nothing is drawn any more; 0: no limit
   };
   std::string architecture;  ///< the class: "BertForSequenceClassification"
   std::string base;          ///< what stands before the base model's names in it: "bert."
@@ -32,7 +34,8 @@ struct ClassHead {
   std::string name_in_class(const std::string& name) const;
 };
 
-/// True for classifiers of tokens and of choices: their weights have the names of a text's classifier, and are none.
+/// True for classifiers of tokens and of choices (ModernBERT's spans too): their weights have the names of a text's
+/// classifier, and are none.
 bool has_head_of_another_task(const JsonFile& config);
 
 /// id2label of config.json in the order of its numbers; nothing where there is none. Throws Error unless it names 0, 1,

@@ -30,6 +30,12 @@ HEADS = {
     "electra": ("Electra", dict(SIZES, embedding_size=16), "ForPreTraining"),
     "albert": ("Albert", dict(SIZES, embedding_size=16), "ForMaskedLM"),
     "mpnet": ("MPNet", SIZES, "ForMaskedLM"),
+    "deberta-v2": ("DebertaV2", dict(SIZES, type_vocab_size=0, relative_attention=True, pos_att_type=["c2p", "p2c"], position_buckets=8, share_att_key=True,
+                                     norm_rel_ebd="layer_norm", pooler_hidden_act="tanh"), "ForMaskedLM"),
+    "deberta-v3": ("DebertaV2", dict(SIZES, type_vocab_size=2, relative_attention=True, pos_att_type="p2c|c2p"), "ForMaskedLM"),
+    "modernbert": ("ModernBert", dict(SIZES, local_attention=4, global_attn_every_n_layers=2, cls_token_id=0, sep_token_id=END), "ForMaskedLM"),
+    "modernbert-mean": ("ModernBert", dict(SIZES, local_attention=4, classifier_pooling="mean", classifier_bias=True, norm_bias=True, norm_eps=1e-2,
+                                           classifier_activation="relu", cls_token_id=0, sep_token_id=END), "ForMaskedLM"),
     "gpt2": ("GPT2", dict(vocab_size=WORDS, n_embd=32, n_layer=2, n_head=4, n_positions=40, pad_token_id=PAD, bos_token_id=0, eos_token_id=END,
                           initializer_range=0.2), "LMHeadModel"),
     "llama": ("Llama", DECODER, "ForCausalLM"),
@@ -127,6 +133,9 @@ def test_a_head_in_the_files_scores_as_in_transformers(name, run, tmp_path):
     scores = json.loads(run("evaluate", tmp_path / "run", "--data", data, "--json").stdout)
     assert scores["accuracy"] == pytest.approx(accuracy_score(truth, best))
     assert scores["loss"] == pytest.approx(torch.nn.functional.cross_entropy(expected, torch.tensor(truth)).item(), rel=1e-5)
+    # without a run
+    assert predicted(run, tmp_path / "hf", data) == lines
+    assert json.loads(run("evaluate", tmp_path / "hf", "--data", data, "--json").stdout) == scores
 
 
 def pretrained(name, folder, kind):
@@ -202,9 +211,11 @@ def test_several_rows_at_once_are_classified_as_alone(run, tmp_path):
 
 
 @pytest.mark.parametrize("name, layer, spread", [("roberta", "classifier.dense", 0.2), ("bert", "pooler.dense", 0.2), ("distilbert", "pre_classifier", 0.2),
-                                                 ("bart", "classification_head.dense", 0.2), ("t5", "classification_head.dense", 32 ** -0.5)])
+                                                 ("bart", "classification_head.dense", 0.2), ("t5", "classification_head.dense", 32 ** -0.5),
+                                                 ("deberta-v2", "pooler.dense", 0.2), ("modernbert-mean", "head.dense", 0.2 / 2 * 0.8796)])
 def test_heads_start_as_transformers_starts_them(name, layer, spread, run, tmp_path):
-    pretrained(name, tmp_path / "hf", "pretrained")
+    # ModernBERT's pre-training has this part of the head already; what is started of it is cut at two spreads
+    pretrained(name, tmp_path / "hf", "base" if name == "modernbert-mean" else "pretrained")
     data = write(tmp_path / "rows.jsonl", texts(), ["red", "green", "blue"] * 4)
     finetune(run, tmp_path, tmp_path / "hf", data, "run")
     held = load_file(tmp_path / "run/adapter.safetensors")
@@ -363,6 +374,43 @@ def test_a_regression_learns_in_units_of_its_targets_and_leaves_in_theirs(name, 
     finetune(run, tmp_path, tmp_path / "hf", data, "again", f"path: {tmp_path}/peft", task="regression")
     for again in ("merged", "again"):
         assert (logits(run, tmp_path / again, data) - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_modernberts_whole_head_is_started_cut_and_with_a_norm_of_ones(run, tmp_path):
+    from scipy.stats import ks_2samp
+
+    torch.manual_seed(1)
+    settings = dict(HEADS["modernbert-mean"][1], hidden_size=96)
+    transformers.ModernBertModel(transformers.ModernBertConfig(**settings)).save_pretrained(tmp_path / "hf")
+    data = write(tmp_path / "rows.jsonl", texts(), ["red", "green", "blue"] * 4)
+    finetune(run, tmp_path, tmp_path / "hf", data, "run")
+    held = {name.removeprefix("base/"): value for name, value in load_file(tmp_path / "run/adapter.safetensors").items()}
+    theirs = transformers.ModernBertForSequenceClassification.from_pretrained(tmp_path / "hf", num_labels=3).state_dict()
+    for layer in ("head.dense", "classifier"):
+        ours, other = held[f"{layer}.weight"].flatten(), theirs[f"{layer}.weight"].flatten()
+        assert ours.shape == other.shape and ks_2samp(ours, other).pvalue > 1e-3
+    limit = 2 * 0.2 / 2  # two spreads
+    assert 0.95 * limit < held["head.dense.weight"].abs().max() <= limit * (1 + 1e-6)
+    assert torch.equal(held["head.norm.weight"], torch.ones(96)) and torch.equal(held["head.norm.bias"], torch.zeros(96))
+
+
+def test_heads_of_deberta_and_modernbert_that_no_model_has_are_refused(run, tmp_path):
+    for name, key, value, words in (("deberta-v2", "pooler_hidden_size", 16, ["pooler_hidden_size", "32", "16"]),
+                                    ("deberta-v2", "pooler_hidden_act", "mish", ["pooler_hidden_act", "mish"]),
+                                    ("modernbert", "classifier_pooling", "max", ["classifier_pooling", "cls or mean", "max"]),
+                                    ("modernbert", "classifier_bias", True, ["classifier_bias is true", "head.dense.bias is missing"])):
+        folder = tmp_path / f"{name}-{key}"
+        classifier(name, folder)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, key: value}))
+        data = write(tmp_path / "rows.jsonl", texts(), CLASSES * 4)
+        said = finetune(run, tmp_path, folder, data, key, code=1).stderr
+        assert all(word in said for word in words), said
+    # a head for tokens or spans has the same names and is none for texts
+    for suffix in ("ForTokenClassification", "ForQuestionAnswering"):
+        model_of("modernbert", suffix).save_pretrained(tmp_path / suffix)
+        finetune(run, tmp_path, tmp_path / suffix, data, "linear-" + suffix)
+        assert has_linear_head(tmp_path / ("linear-" + suffix))
 
 
 def test_a_frozen_head_stays_at_its_start_and_travels(run, tmp_path):

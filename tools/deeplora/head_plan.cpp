@@ -2,6 +2,8 @@
 
 #include <torch/torch.h>
 
+#include <cmath>
+
 #include "core/log.h"
 #include "core/random.h"
 #include "lm/head.h"
@@ -15,14 +17,8 @@ bool names_class_head(const ModelFiles& files) {
   return !names.empty() && names.front().ends_with("ForSequenceClassification");
 }
 
-/// True for an archive whose code ends in a head for classifying texts, as far as its files say.
-bool code_gives_classes(const ModelFiles& files) {
-  if (own_head_of(files) || files.export_info().value("task", std::string()) == "classifier") return true;
-  return files.export_info().root.empty() && names_class_head(files);
-}
-
 HeadPlan plan_for_code(const std::string& type, const ModelFiles& files) {
-  const bool in_files = code_gives_classes(files);
+  const bool in_files = gives_classes(files);
   check(type != "huggingface" || (in_files && !own_head_of(files)), "head.type: huggingface: the archive ",
         files.file().string(),
         " is a model without such a head, and its code cannot take one; name the Hugging Face folder it was exported "
@@ -36,6 +32,11 @@ HeadPlan plan_for_code(const std::string& type, const ModelFiles& files) {
 std::string type_of(const ModelFiles& files) { return files.config().value("model_type", std::string("unknown")); }
 
 }  // namespace
+
+bool gives_classes(const ModelFiles& files) {
+  if (own_head_of(files) || files.export_info().value("task", std::string()) == "classifier") return true;
+  return files.export_info().root.empty() && names_class_head(files);  // what made an archive says it better
+}
 
 const ModelFamily* family_of(const ModelFiles& files, const ModelFamilies& families) {
   for (const auto& name : families.names())
@@ -89,6 +90,20 @@ std::vector<std::string> classes_in(const ModelFiles& files, const ModelFamilies
   return out;
 }
 
+namespace {
+
+/// What transformers starts such a weight with: a normal distribution, of which nothing lies beyond the cut.
+torch::Tensor started_weight(const ClassHead::Weight& weight, at::Generator& generator) {
+  torch::Tensor out = torch::full(weight.shape, weight.center, torch::kFloat32);
+  if (weight.spread == 0) return out;
+  if (weight.cut == 0) return out.normal_(weight.center, weight.spread, generator);
+  const double edge = std::erf(weight.cut / std::sqrt(2.0)), limit = weight.cut * weight.spread;
+  out.uniform_(-edge, edge, generator).erfinv_().mul_(std::sqrt(2.0) * weight.spread);
+  return out.clamp_(-limit, limit).add_(weight.center);
+}
+
+}  // namespace
+
 void put_class_head(ModelFiles& files, const ModelFamily& family, int64_t outputs, uint64_t seed,
                     torch::Device device) {
   const torch::NoGradGuard no_grad;
@@ -102,9 +117,7 @@ void put_class_head(ModelFiles& files, const ModelFamily& family, int64_t output
   std::vector<std::string> names;
   for (const auto& weight : head.weights) {
     if (files.has(weight.name)) continue;
-    torch::Tensor start = torch::zeros(weight.shape);
-    if (weight.spread > 0) start.normal_(0, weight.spread, generator);
-    started.push_back({weight.name, start.to(device)});
+    started.push_back({weight.name, started_weight(weight, generator).to(device)});
     names.push_back(weight.name);
   }
   log_info("head: ", head.architecture,

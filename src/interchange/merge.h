@@ -41,14 +41,16 @@ MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveI
 
 /// Writes the merged parameters under their Hugging Face names, tied ones once, in the model files' dtypes. `output`
 /// ending in .safetensors is one file (with head.weight and head.bias of a new head); else a new folder as transformers
-/// opens it: model.safetensors, config.json, the tokenizer files, README.md, and head.safetensors (weight, bias) where
-/// the head is none of transformers'. Throws Error when a weight does not fit its dtype.
+/// opens it: model.safetensors, config.json, the tokenizer files, README.md, head.safetensors (weight, bias) where the
+/// head is none of transformers', and `info` as deeplora.json unless it is empty. Throws Error when a weight does not
+/// fit its dtype.
 MergeReport export_safetensors(const ModelFiles& archive, const AdaptedModel& adapted,
-                               const std::filesystem::path& output, const ModelCard& card = {});
+                               const std::filesystem::path& output, const ModelCard& card = {},
+                               const nlohmann::ordered_json& info = {});
 
 /// Fills an empty folder so. Throws Error as export_safetensors does.
 MergeReport write_merged_folder(const std::filesystem::path& folder, const ModelFiles& archive,
-                                const AdaptedModel& adapted, const ModelCard& card);
+                                const AdaptedModel& adapted, const ModelCard& card, const nlohmann::ordered_json& info);
 
 /// "weight" [C, D] and "bias" [C] of a new head with the targets' mean and spread in them, as files hold them: float32,
 /// of a regression float64.

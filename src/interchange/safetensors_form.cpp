@@ -79,7 +79,7 @@ std::vector<NamedTensor> head_tensors(const ModelWithHead& head) {
 }
 
 MergeReport write_merged_folder(const fs::path& folder, const ModelFiles& archive, const AdaptedModel& adapted,
-                                const ModelCard& card) {
+                                const ModelCard& card, const nlohmann::ordered_json& info) {
   const torch::NoGradGuard no_grad;
   const MergedWeights merged = merged_weights_of(archive, adapted);
   save_tensors(folder / "model.safetensors", merged.weights, {{"format", "pt"}});
@@ -87,12 +87,13 @@ MergeReport write_merged_folder(const fs::path& folder, const ModelFiles& archiv
   for (const auto& [name, content] : archive.extras())
     if (!stays_behind(name)) write_file_atomically(folder / name, content);
   if (archive.extra("config.json")) write_file_atomically(folder / "config.json", transformers_config(archive, card));
+  if (!info.empty()) write_file_atomically(folder / "deeplora.json", info.dump(2) + "\n");
   write_file_atomically(folder / "README.md", weights_readme(archive, card));
   return merged.report;
 }
 
 MergeReport export_safetensors(const ModelFiles& archive, const AdaptedModel& adapted, const fs::path& output,
-                               const ModelCard& card) {
+                               const ModelCard& card, const nlohmann::ordered_json& info) {
   const torch::NoGradGuard no_grad;
   if (output.extension() == ".safetensors") {
     MergedWeights merged = merged_weights_of(archive, adapted);
@@ -102,7 +103,7 @@ MergeReport export_safetensors(const ModelFiles& archive, const AdaptedModel& ad
   }
   MergeReport report;
   write_folder_atomically(
-      output, [&](const fs::path& folder) { report = write_merged_folder(folder, archive, adapted, card); });
+      output, [&](const fs::path& folder) { report = write_merged_folder(folder, archive, adapted, card, info); });
   return report;
 }
 
@@ -111,7 +112,7 @@ ExportForm safetensors_form() {
       "merged weights under Hugging Face names: a folder that transformers opens, or one file where the output ends in "
       ".safetensors",
       [](const ExportSource& s, const fs::path& output) {
-        return said_of_merge(export_safetensors(s.files, s.adapted, output, s.card));
+        return said_of_merge(export_safetensors(s.files, s.adapted, output, s.card, s.info));
       }};
 }
 

@@ -82,7 +82,7 @@ ExportForm sentence_transformers_form() {
             check_is_for_sentence_transformers(s);
             MergeReport report;
             write_folder_atomically(output, [&](const fs::path& folder) {
-              report = write_merged_folder(folder, s.files, s.adapted, s.card);
+              report = write_merged_folder(folder, s.files, s.adapted, s.card, s.info);
               add_modules(folder, s);
             });
             return said_of_merge(report);

@@ -31,7 +31,7 @@ struct RowsToScore {
 /// The file that is named, else the run's test rows, else its dev rows.
 RowsToScore rows_to_score(Predictor& p, const EvaluateOptions& o) {
   if (!o.data.empty()) return {o.data, "", p.load(o.data, "--data")};
-  check(p.session.has_value(), "an exported model has no rows of its own; name labelled rows with --data FILE");
+  check(p.has_rows(), "a model has no rows of its own; name labelled rows with --data FILE");
   const DataConfig& data = p.session->config.data;
   for (const auto& [split, file] : {std::pair("test", data.test), std::pair("dev", data.dev)}) {
     if (!file.empty())
@@ -75,9 +75,9 @@ void evaluate(const EvaluateOptions& o) {
 
 void setup_evaluate(CLI::App& app, Action& action) {
   auto o = std::make_shared<EvaluateOptions>();
-  CLI::App* command =
-      app.add_subcommand("evaluate", "Scores a run's best adapter, or an exported model, on labelled rows");
-  command->add_option("RUN", o->run, "Run folder, or a .pt written by deeplora export")->required();
+  CLI::App* command = app.add_subcommand("evaluate", "Scores a run's best adapter, or a model, on labelled rows");
+  command->add_option("RUN", o->run, "Run folder, or a model: an exported .pt or folder, a Hugging Face folder")
+      ->required();
   command->add_option("--data", o->data, "Labelled rows (default: the run's test, else dev file)");
   command
       ->add_option("--set", o->overrides,

@@ -16,6 +16,9 @@ struct HeadPlan {
 /// Throws Error for a type that the model cannot have, and for a head of type huggingface whose pooling is asked for.
 HeadPlan plan_head(const RunConfig& config, const ModelFiles& files, const ModelFamilies& families);
 
+/// True for models that end in a head for classifying texts, as far as their files say: one of ours, or transformers'.
+bool gives_classes(const ModelFiles& files);
+
 /// Names of the classes of the head in the files, LABEL_0 and so on where config.json has none; nothing where their
 /// number is not known.
 std::vector<std::string> classes_in(const ModelFiles& files, const ModelFamilies& families);

@@ -142,9 +142,9 @@ void predict(PredictOptions o) {
 
 void setup_predict(CLI::App& app, Action& action) {
   auto o = std::make_shared<PredictOptions>();
-  CLI::App* command =
-      app.add_subcommand("predict", "Predicts rows with a run or an exported model, one JSON object a line");
-  command->add_option("RUN", o->run, "Run folder, or a .pt written by deeplora export")->required();
+  CLI::App* command = app.add_subcommand("predict", "Predicts rows with a run or a model, one JSON object a line");
+  command->add_option("RUN", o->run, "Run folder, or a model: an exported .pt or folder, a Hugging Face folder")
+      ->required();
   command->add_option(
       "INPUT", o->source,
       "Rows, as --input; - : standard input, a text or JSON object a line, each answered as it comes (as a pipe is)");

@@ -1,6 +1,8 @@
 #include "predictor.h"
 
 #include "interchange/merge.h"
+#include "model_files/registration.h"
+#include "model_task.h"
 #include "tasks/id_limits.h"
 
 namespace deeplora {
@@ -12,9 +14,6 @@ Predictor open_export(const std::filesystem::path& file, const Registries& regis
   const TorchScriptArchive archive = TorchScriptArchive::load(file);
   archive.check_finite();
   const JsonFile& info = archive.deeplora_info();
-  check(!info.root.empty(), "model ", file.string(),
-        " was not exported by deeplora (it holds no deeplora.json), so its task and labels are unknown; ",
-        "name a run folder");
   const std::string task = info.at<std::string>("task");
   auto settings = info.section("data").root;
   settings["task"] = task;
@@ -42,34 +41,61 @@ Predictor of_session(Session session) {
   return out;
 }
 
-}  // namespace
-
-Predictor Predictor::open(const std::string& path, const RunUse& use) {
-  const Registries registries = make_registries();
+bool is_there(const std::filesystem::path& path) {
   std::error_code ignored;
-  check(std::filesystem::exists(path, ignored), path, " does not exist; expected a run folder or an exported model");
-  if (!std::filesystem::is_directory(path, ignored)) {
-    check(use.model.empty(), "--model says where the model of a run folder lies; ", path,
-          " is a file, which needs no other model");
-    return open_export(path, registries, data_overrides(use.overrides));
-  }
+  return std::filesystem::exists(path, ignored);
+}
+
+Predictor open_run(const std::string& path, const Registries& registries, const RunUse& use) {
   return of_session(
       Session::of_run(RunFolder::open(path), registries,
                       {.last = use.last, .overrides = data_overrides(use.overrides), .model = use.model}));
 }
 
-Predictor Predictor::open_language_model(const std::string& path, const RunUse& use) {
-  std::error_code ignored;
-  const bool folder = std::filesystem::is_directory(path, ignored);
-  const bool run = folder && std::filesystem::exists(std::filesystem::path(path) / "config.yaml", ignored);
-  if (run || !std::filesystem::exists(path, ignored) || (!folder && is_deeplora_export(path))) return open(path, use);
-  Config config =
-      Config::parse("{data: {task: causal-lm}, adapter: {method: none}, train: {steps: 0}}", "deeplora chat");
-  config.set_text("model.path", path, "MODEL");
+/// A model as its own files describe it; `fallback` is its task where they do not.
+Predictor open_model(const std::filesystem::path& path, const Registries& registries, const RunUse& use,
+                     const std::optional<ModelTask>& fallback) {
+  const auto files = open_model_files(path);
+  const auto known = task_of(*files, registries.families);
+  check(known || fallback, "model ", path.string(),
+        " was not exported by deeplora (it holds no deeplora.json) and its config.json names no head for classifying ",
+        "texts and no language model, so its task and labels are unknown; name a run folder");
+  const ModelTask& task = known ? *known : *fallback;
+  nlohmann::ordered_json data = task.data;
+  data["task"] = task.name;
+  Config config = Config::parse(
+      nlohmann::ordered_json{
+          {"data", data}, {"adapter", {{"method", "none"}}}, {"head", {{"train", false}}}, {"train", {{"steps", 0}}}}
+          .dump(),
+      cat("model ", path.string()));
+  config.set_text("model.path", path.string(), "MODEL");
   for (const auto& assignment : data_overrides(use.overrides)) config.set(assignment);
-  Predictor out = of_session(Session::untrained(config, make_registries()));
-  out.trained = false;
+  Predictor out = of_session(Session::untrained(config, registries, task.state));
+  out.trained = !files->deeplora_info().root.empty();
   return out;
+}
+
+Predictor open_any(const std::string& path, const RunUse& use, const std::optional<ModelTask>& fallback) {
+  const Registries registries = make_registries();
+  const std::filesystem::path place(path);
+  check(is_there(place), path, " does not exist; expected a run folder or a model");
+  std::error_code ignored;
+  const bool folder = std::filesystem::is_directory(place, ignored);
+  const bool is_model = !folder || (!is_there(place / "config.yaml") &&
+                                    (is_there(place / "config.json") || is_there(place / "adapter_config.json")));
+  if (!is_model) return open_run(path, registries, use);
+  check(use.model.empty(), "--model says where the model of a run folder lies; ", path,
+        " is a model itself, which needs no other");
+  if (!folder && is_deeplora_export(place)) return open_export(place, registries, data_overrides(use.overrides));
+  return open_model(place, registries, use, fallback);
+}
+
+}  // namespace
+
+Predictor Predictor::open(const std::string& path, const RunUse& use) { return open_any(path, use, std::nullopt); }
+
+Predictor Predictor::open_language_model(const std::string& path, const RunUse& use) {
+  return open_any(path, use, ModelTask{.name = "causal-lm", .state = {.name = path}});
 }
 
 LoadedData Predictor::load(const std::filesystem::path& file, std::string_view what) const {

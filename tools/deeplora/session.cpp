@@ -451,10 +451,17 @@ Session Session::start(const Config& given, const Registries& registries, const 
   return session;
 }
 
-Session Session::untrained(const Config& given, const Registries& registries) {
+Session Session::untrained(const Config& given, const Registries& registries, const OrderedJsonFile& state) {
   Session session(RunConfig::read(given, registries));
   session.load_model_files(registries.families);
+  session.task().restore(state);
+  const auto lacks = [&](const auto&... what) {
+    fail("model ", session.files->file().string(), ": task ", session.task().name(), " needs a trained head, but ",
+         what..., "; train one with deeplora finetune");
+  };
+  if (session.task().takes_class_head() && !session.plan_.in_files) lacks("its files hold none");
   session.build(registries, false);
+  for (const auto& [name, unused] : session.files->started()) lacks("its files lack ", name);
   return session;
 }
 

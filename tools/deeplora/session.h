@@ -33,8 +33,9 @@ class Session {
   /// `train` is arranged. `accept`, if given, is asked as soon as the model's files are open.
   using Accept = std::function<void(const ModelFiles& files)>;
   static Session start(const Config& config, const Registries& registries, const Accept& accept = {});
-  /// A model as it is, without rows: what a language model is asked before it learns anything.
-  static Session untrained(const Config& config, const Registries& registries);
+  /// A model as it is, without rows: its task restored from `state`. Throws Error for a task of classes or numbers
+  /// whose head the model's files do not hold whole.
+  static Session untrained(const Config& config, const Registries& registries, const OrderedJsonFile& state);
   /// A finished or interrupted run: task and adapter from its folder, files from where they lie now. Throws Error when
   /// the model is found nowhere, or its weights are not those the run was trained on.
   static Session of_run(const RunFolder& folder, const Registries& registries, const RunUse& use);

@@ -7,9 +7,11 @@
 #include <set>
 
 #include "core/files.h"
+#include "core/log.h"
 #include "core/safetensors.h"
 #include "model_files/own_head.h"
 #include "model_files/tensor_file.h"
+#include "model_files/wrapper_names.h"
 
 namespace deeplora {
 namespace fs = std::filesystem;
@@ -214,7 +216,7 @@ void HuggingFaceFolder::read_small_files() {
   for (const auto& name : plain_files(file_))
     if (kExtensions.contains(fs::path(name).extension().string()) && !name.ends_with(".index.json"))
       names.push_back(name);
-  for (const char* inner : {"1_Pooling/config.json", "2_Normalize/config.json", "2_Dense/config.json"})
+  for (const char* inner : {"1_Pooling/config.json", "2_Dense/config.json"})
     if (is_there(file_ / inner)) names.emplace_back(inner);
   for (const auto& name : plain_files(file_ / "additional_chat_templates"))
     names.push_back("additional_chat_templates/" + name);
@@ -251,7 +253,6 @@ void HuggingFaceFolder::read_weights(torch::Device device) {
   std::vector<Found> found;
   std::vector<FileOfTensors> files;
   Errors errors;
-  std::set<std::string> names;
   for (const Shard& shard : shards) {
     check_has_content(file_, shard.file);
     const SafeTensorsFile read = SafeTensorsFile::read(file_ / shard.file);
@@ -262,11 +263,18 @@ void HuggingFaceFolder::read_weights(torch::Device device) {
       if (!shard.wanted.empty() && !shard.wanted.contains(name)) continue;
       const uint64_t offset = read.data_begin() + info.begin;
       found.push_back({todays_name(name), files.size(), offset, info});
-      if (!names.insert(found.back().name).second)
-        errors.add("holds ", found.back().name, " under its old and its new name");
       places.places.emplace(info.end - info.begin, offset);
     }
     files.push_back(std::move(places));
+  }
+  std::vector<std::string> names;
+  for (const Found& one : found) names.push_back(one.name);
+  if (const std::string taken = take_off_wrappers(names, config().value("model_type", std::string())); !taken.empty())
+    log_info("model ", file_.string(), ": names of its weights are read without ", taken);
+  std::set<std::string> different;
+  for (size_t i = 0; i < found.size(); ++i) {
+    found[i].name = names[i];
+    if (!different.insert(names[i]).second) errors.add("holds ", names[i], " twice, under two names");
   }
   errors.throw_if_any(cat("model ", file_.string()));
 
@@ -309,7 +317,7 @@ std::vector<NamedTensor> HuggingFaceFolder::read_head_beside(torch::Device devic
             bias.is_floating_point(),
         "model ", file_.string(), ": ", kHeadFile, ": expected weight [C, D] and bias [C], found ", weight.sizes(),
         " and ", bias.sizes());
-  head_beside_ = OwnHead{"head", pooling->second};
+  head_beside_ = OwnHead{"head", pooling->second, read.metadata.contains("normalized")};
   return {{"head.weight", weight.to(device)}, {"head.bias", bias.to(device)}};
 }
 

@@ -271,7 +271,7 @@ ONE_LINE = {
     "weights in 8 bits": (float8, ["F8_E4M3"]),
     "quantized": (lambda f: edit_config(f, lambda c: c.update(quantization_config={"quant_method": "gptq", "bits": 4})), ["quantized", "gptq"]),
     "no tensors": (no_tensors, ["holds no weights"]),
-    "a norm under both names": (both_names, ["embeddings.LayerNorm.weight under its old and its new name"]),
+    "a norm under both names": (both_names, ["embeddings.LayerNorm.weight twice"]),
     "cache of the hub": (cache_of_the_hub, ["hub's cache", "snapshots"]),
     "NaN in config.json": (nan, ["config.json: holds NaN"]),
     "config.json is a list": (raw_config("[1]"), ["config.json: expected a JSON object"]),
@@ -344,3 +344,71 @@ def test_every_command_takes_a_folder_and_needs_no_python(name, run, rows, tmp_p
                       "compare:\n  methods: [{adapter: {method: lora}}, {adapter: {method: deep-lora}}]\n  seeds: [1, 2]\n")
     call("compare", config, "--run", tmp_path / "compare")
     assert len(list((tmp_path / "compare/cells").glob("*/result.json"))) == 4
+
+
+def wrapped(prefix, inside=""):
+    """Names as trainers write them that kept the model inside something of their own."""
+    def change(weights):
+        return {prefix + name.replace("layer.", "layer." + inside).replace("layers.", "layers." + inside) if inside else prefix + name: value
+                for name, value in weights.items()}
+    return change
+
+
+WRAPPED = {"data parallel": ("module.", ""), "compiled": ("_orig_mod.", ""), "both": ("module._orig_mod.", ""), "twice": ("module.module.", ""),
+           "a training module": ("model.", ""), "inside two": ("net.model.", ""), "compiled layers": ("", "_orig_mod."), "sharded": ("_fsdp_wrapped_module.model.", "_fsdp_wrapped_module.")}
+CLASSES = ["BertForMaskedLM", "BertModel", "RobertaForSequenceClassification", "DistilBertForSequenceClassification", "ModernBertModel", "DebertaV2ForSequenceClassification",
+           "GPT2LMHeadModel", "LlamaForCausalLM", "T5ForConditionalGeneration", "BartForConditionalGeneration"]
+KIND_OF = {"BertForMaskedLM": "bert", "BertModel": "bert", "RobertaForSequenceClassification": "roberta", "DistilBertForSequenceClassification": "distilbert",
+           "ModernBertModel": "modernbert", "DebertaV2ForSequenceClassification": "deberta-v2", "GPT2LMHeadModel": "gpt2", "LlamaForCausalLM": "llama",
+           "T5ForConditionalGeneration": "t5", "BartForConditionalGeneration": "bart"}
+
+
+@pytest.mark.parametrize("model_class", CLASSES)
+def test_names_inside_a_trainers_own_module_are_read_as_those_of_transformers(model_class, run, tmp_path, tiny_folder):
+    """The plain folder is the oracle of what is read; transformers itself of the names that are exported."""
+    plain = shutil.copytree(tiny_folder(KIND_OF[model_class]), tmp_path / "plain")
+    as_class(model_class)(plain)
+    data = tmp_path / "rows.jsonl"
+    language = model_class.endswith(("LMHeadModel", "ForCausalLM", "ForConditionalGeneration"))
+    end = [json.loads((plain / "config.json").read_text()).get("eos_token_id") or 2]
+    seq2seq = model_class.endswith("ForConditionalGeneration")
+    lines = [{"input_ids": [5, 6 + i, 7, *end], **({"labels": [4, 5 + i, *end]} if seq2seq else {"labels": [5, 6 + i, 7, *end]} if language else {"label": "LABEL_%d" % (i % 2)})}
+             for i in range(8)]
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    task = "seq2seq" if seq2seq else "causal-lm" if language else "classification"
+
+    def trained(folder, out):
+        path = tmp_path / f"{out}.yaml"
+        path.write_text(f"model: {{path: {folder}, dropout: 0}}\ndata: {{task: {task}, train: {data}, dev: {data}}}\nadapter: {{method: lora, rank: 2}}\n"
+                        "train: {steps: 3, batch_size: 4, seed: 3}\n")
+        said = run("finetune", path, "--run", tmp_path / out).stderr
+        run("export", tmp_path / out, "--to", "safetensors", "--output", tmp_path / f"{out}-merged")
+        return weights_of(tmp_path / f"{out}-merged"), said
+
+    def seen(folder):
+        found = json.loads(run("inspect", folder, "--json").stdout)
+        return {key: found[key] for key in ("family", "parameters", "inputs", "sites", "targets")}
+
+    expected, said = trained(plain, "run")
+    assert "are read without" not in said
+    for name, (prefix, inside) in WRAPPED.items():
+        odd = shutil.copytree(plain, tmp_path / name.replace(" ", "-"))
+        with_weights(wrapped(prefix, inside))(odd)
+        assert set(weights_of(odd)) != set(weights_of(plain))
+        assert "are read without" in run("inspect", odd).stderr and seen(odd) == seen(plain), name
+        if name != "inside two":
+            continue
+        found, _ = trained(odd, "run-" + odd.name)
+        assert found.keys() == expected.keys() and all(torch.equal(value, found[key]) for key, value in expected.items())
+    # what is exported lacks nothing there
+    auto = {"seq2seq": transformers.AutoModelForSeq2SeqLM, "causal-lm": transformers.AutoModelForCausalLM}.get(task, transformers.AutoModelForSequenceClassification)
+    _, report = auto.from_pretrained(tmp_path / "run-inside-two-merged", output_loading_info=True)
+    assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")), report
+
+
+def test_one_weight_under_two_wrapped_names_is_refused(run, rows, tmp_path, tiny_folder):  # noqa: F811
+    odd = shutil.copytree(tiny_folder("bert"), tmp_path / "odd")
+    weights = weights_of(odd)
+    save({**weights, "_orig_mod.embeddings.LayerNorm.weight": weights["embeddings.LayerNorm.weight"]}, odd)
+    said = run("inspect", odd, code=1).stderr
+    assert "embeddings.LayerNorm.weight twice" in said

@@ -204,7 +204,15 @@ void add_rows(Page& page, const RunRows& rows) {
   if (!rows.expected.empty()) add_regression(page, rows);
   if (rows.generated.empty()) return;
   page.heading(cat("Generated on ", rows.split));
-  page.texts({"prompt", "expected", "generated after training"}, cells_of(rows.generated, false));
+  std::vector<std::string> header{"prompt", "expected", "generated after training"};
+  std::vector<std::vector<std::string>> cells = cells_of(rows.generated, false);
+  const auto known = [](const RunRow& row) { return row.before.has_value(); };
+  if (std::any_of(rows.generated.begin(), rows.generated.end(), known)) {
+    header.insert(header.end() - 1, "before training");
+    for (size_t i = 0; i < cells.size(); ++i)
+      cells[i].insert(cells[i].end() - 1, rows.generated[i].before.value_or(""));
+  }
+  page.texts(header, cells);
 }
 
 LineSeries series_of(const RunCurve& curve) { return {.name = curve.name, .x = curve.steps, .y = curve.values}; }

@@ -32,7 +32,8 @@ struct RunSite {
 /// A row of labelled text and what the model made of it.
 struct RunRow {
   std::string text = {}, label = {}, prediction = {};
-  double number = 0;  ///< probability of the prediction, or the error of a predicted number
+  double number = 0;                       ///< probability of the prediction, or the error of a predicted number
+  std::optional<std::string> before = {};  ///< what the model made of it before training, where that is known
 };
 
 /// What became of the rows that were scored: of a classification, a regression or generated text.

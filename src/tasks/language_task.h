@@ -23,6 +23,7 @@ class LanguageTask : public Task {
   double loss_count(const Batch& batch) const override;
   torch::Tensor loss_sum(const ModelOutput& output, const Batch& batch) const override;
   torch::Tensor loss_of(LanguageModel& model, const Batch& batch) const override;
+  bool generates(const EvaluationOptions& options) const override;
   Scores evaluate(LanguageModel& model, std::span<const Example> examples,
                   const EvaluationOptions& options) const override;
   /// Rows hold the texts where the scores ask for some: label is the first reference, prediction what was generated.
@@ -74,7 +75,6 @@ class LanguageTask : public Task {
 
  private:
   void check_metric(const Config& data) const;
-  bool generates(const EvaluationOptions& options) const;
   /// {sum of losses, predicted tokens}.
   std::pair<double, int64_t> total_loss(LanguageModel& model, std::span<const Example> examples,
                                         const EvaluationOptions& options) const;

@@ -132,6 +132,8 @@ class Task {
     out.scores = evaluate(model, examples, options);
     return out;
   }
+  /// Whether scores with these options are of generated texts too.
+  virtual bool generates(const EvaluationOptions& /*options*/) const { return false; }
   /// True for one result of a whole text, which a family's own head for classifying texts can give.
   virtual bool takes_class_head() const { return false; }
   /// Width of the logits, C; 0 when the task takes the model's own output (language modelling).

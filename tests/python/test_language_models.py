@@ -266,3 +266,24 @@ def test_a_prompt_on_a_terminal_is_answered_in_plain_text_as_it_grows(program, r
     assert pty.spawn([str(program), *arguments], read) == 0
     text = shown.decode().replace("\r\n", "\n")
     assert text.endswith(said + "\n") and "{" not in text.replace(said, "")
+
+
+@pytest.mark.parametrize("name", ["llama", "t5"])
+def test_the_report_shows_what_the_model_said_before_training_beside_what_it_says_after(name, run, early_end, prompts, tmp_path):
+    import html
+    import re
+
+    folder, archive, task = early_end(name)
+    test = tmp_path / "test.jsonl"
+    test.write_text("".join(json.dumps({"prompt": p, "completion": " red today"}) + "\n" for p in PROMPTS))
+    data = {"task": task, "train": str(write_rows(tmp_path / "train.jsonl", 40, 1)), "dev": str(write_rows(tmp_path / "dev.jsonl", 5, 2)), "test": str(test),
+            "generate": "test", "generation": {"max_new_tokens": 14}, **({"text": "prompt", "target": "completion"} if task == "seq2seq" else {})}
+    out = finetune(run, tmp_path / "run", archive, data, {"method": "lora", "targets": "attention-mlp"}, {"steps": 12, "batch_size": 8, "lr": 0.02})
+    page = (out / "report.html").read_text()
+    section = page[page.index("Generated on test"):]
+    header = re.findall(r"<th[^>]*>(.*?)</th>", section)[:4]
+    assert header == ["prompt", "expected", "before training", "generated after training"]
+    cells = [html.unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", section[:section.index("</table>")], re.DOTALL)]
+    before, after = generated(folder, task, 14), texts(run, out, prompts, "--max-new-tokens", 14)
+    assert cells[0::4] == PROMPTS and cells[2::4] == before and cells[3::4] == after
+    assert before != after

@@ -102,6 +102,20 @@ ScoredRows score_best(Session& s, const RunFolder& folder, const LoadedData& dev
   return {on_dev ? "dev" : "test", s.task().assess(s.model(), rows.examples, options)};
 }
 
+/// What the model says to the first test rows before it is trained, where the page shows what it says after.
+std::vector<std::string> texts_before(const Session& s, const LoadedData& test, ProcessGroup* group) {
+  EvaluationOptions options = s.evaluation();
+  options.group = group;
+  options.final = true;
+  if (test.examples.empty() || s.config.train.steps == int64_t{0} || !s.task().generates(options)) return {};
+  const torch::NoGradGuard no_grad;
+  s.model().eval();
+  const std::span<const Example> shown(test.examples.data(), std::min(kShownTexts, test.examples.size()));
+  std::vector<std::string> out;
+  for (const auto& said : s.task().predict(s.model(), shown, options)) out.push_back(said.value("text", std::string()));
+  return out;
+}
+
 nlohmann::ordered_json result_json(const Session& s, const TrainResult& result, const ScoredRows& scored,
                                    const LoadedData& dev, const LoadedData& test_data) {
   const Scores* test = scored.split == "test" ? &scored.found.scores : nullptr;
@@ -274,6 +288,7 @@ void train(const FinetuneOptions& o, const Config& config, const Registries& reg
     write_places(folder.path(), session.config.resolved);
     if (searched) folder.write(rate_search_file(folder), searched->json().dump(2) + "\n");
   };
+  const std::vector<std::string> said_before = texts_before(session, test, group);
   const double lr = *session.config.train.lr;
   const HeadRates head = head_rates(session.config);
   Trainer trainer({.model = session.model(),
@@ -311,7 +326,7 @@ void train(const FinetuneOptions& o, const Config& config, const Registries& reg
         {{"processes", group->size()}, {"backend", group->backend()}, {"bytes_per_step", result.bytes_per_step}});
   const auto next = next_commands(session, folder);
   const RunReport report =
-      finetune_report(session, sites, json, folder, {dev, test, scored, command_of("finetune", o), next});
+      finetune_report(session, sites, json, folder, {dev, test, scored, said_before, command_of("finetune", o), next});
   const Page page = run_report(report);
   folder.write(folder.report_file(), page.html());
   folder.write(folder.path() / "curves.csv", curves_csv(report));

@@ -70,7 +70,7 @@ nlohmann::ordered_json flat_counts(const nlohmann::ordered_json& result, const n
   return out;
 }
 
-constexpr size_t kMostRows = 10, kMostGenerated = 8, kLongestText = 400;
+constexpr size_t kMostRows = 10, kLongestText = 400;
 
 std::string cell_shown(const nlohmann::ordered_json& value) {
   if (value.is_string()) return shortened(value.get<std::string>(), kLongestText);
@@ -126,8 +126,11 @@ RunRows rows_of(const Session& session, const RunFacts& facts) {
       out.predicted.push_back(one.prediction.get<double>());
     }
   if (session.task().outputs() == 0)
-    for (size_t i = 0; i < found.rows.size() && out.generated.size() < kMostGenerated; ++i)
-      if (found.rows[i].prediction.is_string()) out.generated.push_back(row(i, 0));
+    for (size_t i = 0; i < std::min(found.rows.size(), kShownTexts); ++i) {
+      if (!found.rows[i].prediction.is_string()) continue;
+      out.generated.push_back(row(i, 0));
+      if (i < facts.texts_before.size()) out.generated.back().before = shortened(facts.texts_before[i], kLongestText);
+    }
   return out;
 }
 

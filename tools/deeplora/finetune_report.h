@@ -18,12 +18,16 @@ struct ScoredRows {
   Assessment found;
 };
 
+/// So many generated texts stand in the page, of the first rows.
+inline constexpr size_t kShownTexts = 8;
+
 /// What a run leaves for its page.
 struct RunFacts {
   const LoadedData &dev, &test;
   const ScoredRows& scored;
-  std::string command;            ///< that made it
-  std::vector<std::string> next;  ///< commands that come next
+  std::vector<std::string> texts_before;  ///< generated for the first test rows before training; may be empty
+  std::string command;                    ///< that made it
+  std::vector<std::string> next;          ///< commands that come next
 };
 
 /// The run's page: scores, labels and rows, curves from metrics.jsonl, adapted weights with their singular values,

@@ -34,6 +34,7 @@ class Classification : public TextTask {
     find_threshold_ = data.text_at("threshold") == "auto";
     if (find_threshold_) data.read("threshold", automatic, kThresholdDoc);
     else data.read("threshold", threshold_, kThresholdDoc);
+    given_threshold_ = data.has("threshold") && !find_threshold_;
     data.require(threshold_ > 0 && threshold_ < 1, "threshold", "auto or a number between 0 and 1");
   }
 
@@ -90,7 +91,7 @@ class Classification : public TextTask {
   void restore(const OrderedJsonFile& state) override {
     labels_ = state.value("of_the_model", false) ? LabelNames::of_model(read_labels(state))
                                                  : LabelNames::in_order(read_labels(state));
-    threshold_ = read_threshold(state);
+    if (!given_threshold_) threshold_ = read_threshold(state);
     check_labels();
   }
   int64_t outputs() const override { return static_cast<int64_t>(labels_.size()); }
@@ -259,8 +260,8 @@ class Classification : public TextTask {
   std::string headline_, positive_, weighting_ = "none";
   std::map<std::string, double> given_weights_;
   double threshold_ = kEven;
-  bool find_threshold_ = false;
-  torch::Tensor weights_;  ///< [C], undefined where all are 1
+  bool find_threshold_ = false, given_threshold_ = false;  ///< auto; a number, which goes before what a run keeps
+  torch::Tensor weights_;                                  ///< [C], undefined where all are 1
   LabelNames labels_;
 };
 

@@ -133,6 +133,12 @@ train: {{steps: 6, batch_size: 5, eval_every: 3, log_every: 1}}
     assert result(tmp_path / "two")["best"] == pytest.approx(result(tmp_path / "one")["best"], rel=1e-5)
 
 
+def test_a_search_for_the_rate_is_refused_where_several_train(program, plain, tmp_path):
+    config, _ = plain
+    said = together(program, 2, "finetune", config, "--run", tmp_path / "run", "--set", "train.lr=auto", code=1)
+    assert any("train.lr: auto is for a process alone" in one for one in said) and not (tmp_path / "run").exists()
+
+
 def wait_for_checkpoint(folder, processes_):
     end = time.monotonic() + 60
     while not list((folder / "checkpoints").glob("step-*")):

@@ -109,6 +109,30 @@ def test_a_threshold_may_be_given(train, run, rare):
     for line in run("predict", folder, rare / "dev.csv").stdout.splitlines():
         one = json.loads(line)
         assert one["prediction"] == ("spam" if one["by_label"]["spam"] >= 0.2 else "ham")
+    shares = [json.loads(line)["by_label"]["spam"] for line in run("predict", folder, rare / "dev.csv").stdout.splitlines()]
+    middle = sorted(shares)[len(shares) // 2]  # one that decides between these rows, set over the run's
+    found = [json.loads(line)["prediction"] for line in run("predict", folder, rare / "dev.csv", "--set", f"data.threshold={middle!r}").stdout.splitlines()]
+    assert found == ["spam" if share >= middle else "ham" for share in shares] and len(set(found)) == 2
+
+
+def test_reports_and_rows_know_how_sure_a_threshold_is(train, run, rare, tmp_path):
+    import html
+    import re
+
+    folder, result = train("data.threshold=0.9")
+    run("evaluate", folder, "--data", rare / "test.csv", "--output", tmp_path / "rows.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    wrong = sorted((one["probabilities"][one["prediction"]] for one in rows if one["prediction"] != one["label"]), reverse=True)
+    assert wrong and any(one["probabilities"][one["prediction"]] < 0.5 for one in rows)
+    page = (folder / "report.html").read_text()
+
+    def shown(heading):
+        part = page[page.index(heading):]
+        return [float(html.unescape(cell)) for cell in re.findall(r"<td class='number'>(.*?)</td>", part[:part.index("</table>")])]
+
+    assert shown("Surest mistakes</h2>") == pytest.approx(wrong[:10], abs=1e-3)
+    least = sorted(one["probabilities"][one["prediction"]] for one in rows)
+    assert shown("Least certain rows</h2>") == pytest.approx(least[:10], abs=1e-3)
 
 
 @pytest.mark.parametrize("setting, words", [

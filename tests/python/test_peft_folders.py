@@ -234,6 +234,92 @@ def test_other_settings_are_refused_by_their_names(key, value, run, case, tmp_pa
     assert key in said and said.startswith("error: ") and not (tmp_path / "run").exists()
 
 
+FOLLOWED_KEYS = {"r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern", "bias",
+                 "lora_bias", "use_rslora", "use_dora", "init_lora_weights", "modules_to_save", "fan_in_fan_out", "peft_type"}
+# Settings of training and of whoever made the folder: the same numbers come out whatever they are.
+PASSED_OVER = {"task_type": "FEATURE_EXTRACTION", "auto_mapping": {"base_model_class": "Other", "parent_library": "nowhere"}, "peft_version": "0.10.0",
+               "base_model_name_or_path": "some/other", "revision": "abc", "inference_mode": False, "megatron_core": "other.core", "loftq_config": {"loftq_bits": 4},
+               "eva_config": {"rho": 2.0}, "corda_config": {"corda_method": "kpm"}, "lora_ga_config": {"direction": "ArB2r"},
+               "runtime_config": {"ephemeral_gpu_offload": False}, "ensure_weight_tying": True, "qalora_group_size": 8}
+
+
+def test_every_setting_of_peft_is_followed_passed_over_or_refused():
+    import dataclasses
+
+    from peft import LoraConfig
+
+    fields = {field.name for field in dataclasses.fields(LoraConfig)}
+    assert fields - FOLLOWED_KEYS - PASSED_OVER.keys() - REFUSED.keys() == set()
+    assert not FOLLOWED_KEYS & PASSED_OVER.keys() and not PASSED_OVER.keys() & REFUSED.keys()
+
+
+@pytest.mark.parametrize("key", PASSED_OVER)
+def test_settings_that_change_no_number_are_passed_over(key, run, case, tmp_path):
+    c = case("llama")
+    expected = peft_folder(c, tmp_path / "peft")
+    file = tmp_path / "peft/adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: PASSED_OVER[key]}))
+    assert_close(merged_logits(run, c, tmp_path / "peft", tmp_path), expected)
+
+
+MODULES = {"bert": ["query", "key", "value", "dense"], "qwen2": ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj"], "llama": ["q_proj", "k_proj", "down_proj", "gate_proj"],
+           "gpt2": ["c_attn", "c_proj", "c_fc"], "t5": ["q", "k", "v", "o", "wi", "wo"]}
+
+
+def drawn_settings(name, rng):
+    """Settings of LoraConfig, several of them at once."""
+    modules = MODULES[name]
+    some = rng.sample(modules, rng.randint(1, len(modules)))
+    ways = {
+        "r": lambda: rng.choice([1, 3, 5]), "lora_alpha": lambda: rng.choice([1, 4, 7.5]), "lora_dropout": lambda: 0.2, "use_rslora": lambda: True, "use_dora": lambda: True,
+        "bias": lambda: rng.choice(["none", "all", "lora_only"]), "lora_bias": lambda: True, "fan_in_fan_out": lambda: name == "gpt2",
+        "rank_pattern": lambda: {rng.choice([m, rf".*\.1\..*{m}", f"({m}|nothing)"]): rng.randint(1, 4) for m in rng.sample(some, rng.randint(1, len(some)))},
+        "alpha_pattern": lambda: {rng.choice(some): rng.choice([2, 6.5])}, "layers_to_transform": lambda: rng.choice([0, [1], [0, 1]]),
+        "exclude_modules": lambda: rng.choice([[rng.choice(modules)], r".*\.0\..*" + rng.choice(modules)]),
+        "init_lora_weights": lambda: rng.choice([True, False, "gaussian", "orthogonal", "pissa", "olora", "eva"]), "trainable_token_indices": lambda: [3],
+        "modules_to_save": lambda: [{"bert": "pooler", "gpt2": "ln_f", "t5": "final_layer_norm"}.get(name, "norm")], "layer_replication": lambda: [[0, 2]],
+    }
+    seldom = {"trainable_token_indices", "layer_replication", "lora_bias", "init_lora_weights"}
+    drawn = {key: way() for key, way in ways.items() if rng.random() < (0.1 if key in seldom else 0.3)}
+    if "layers_to_transform" in drawn:
+        drawn["layers_pattern"] = {"bert": "layer", "gpt2": "h", "t5": "block"}.get(name, "layers")
+    targets = rng.choice([some, some, "all-linear", r".*\.(" + "|".join(some) + ")"])
+    if isinstance(targets, str):  # PEFT has the other choice for lists alone
+        for key in ("layers_to_transform", "layers_pattern"):
+            drawn.pop(key, None)
+    return {"target_modules": targets, **drawn}
+
+
+@pytest.mark.parametrize("model", ATTENTION)
+def test_drawn_settings_give_the_logits_of_peft_or_are_refused_by_name(model, run, case, tmp_path):
+    import random
+
+    c, rng = case(model), random.Random(f"settings of {model}")
+    equal = refused = tried = 0
+    while equal + refused < 7:
+        tried += 1
+        assert tried < 60
+        settings = drawn_settings(model, rng)
+        folder = tmp_path / str(tried)
+        folder.mkdir()
+        try:
+            expected = peft_folder(c, folder / "peft", **settings)
+        except Exception:  # PEFT itself takes no such settings together
+            continue
+        done = run("finetune", c.config(folder / "c.yaml", f"path: {folder / 'peft'}"), "--run", folder / "run", code=None)
+        if done.returncode:
+            assert done.returncode == 1 and done.stderr.count("error: ") == 1, done.stderr
+            named = [key for key in settings if key in done.stderr] or ("tied" in done.stderr and "tied")
+            assert named, (settings, done.stderr)
+            refused += 1
+            continue
+        run("export", folder / "run", "--to", "torchscript", "--output", folder / "merged.pt")
+        found = c.archive_logits(folder / "merged.pt")
+        assert_close(found, expected)
+        equal += 1
+    assert equal >= 3, (equal, refused)
+
+
 def test_a_pickle_is_refused_with_how_to_convert_it(run, case, tmp_path):
     c = case("llama")
     peft_folder(c, tmp_path / "peft")

@@ -12,7 +12,10 @@ namespace {
 class ExportedHead : public LanguageModel {
  public:
   ExportedHead(std::shared_ptr<LanguageModel> base, const ModelFiles& archive, const OwnHead& head)
-      : base_(register_module("base", std::move(base))), name_(head.module), pooling_(parse_pooling(head.pooling)) {
+      : base_(register_module("base", std::move(base))),
+        name_(head.module),
+        pooling_(parse_pooling(head.pooling)),
+        normalize_(head.normalized) {
     head_ = register_module("head", Projection(name_ + ".weight", archive.tensor(name_ + ".weight").detach(),
                                                archive.tensor(name_ + ".bias").detach()));
   }
@@ -25,6 +28,7 @@ class ExportedHead : public LanguageModel {
             " could pool");
       pooled = pool(hidden, batch.attention_mask, pooling_);
     }
+    if (normalize_) pooled = normalized(pooled);
     return {.hidden = {}, .logits = head_->forward(pooled.to(head_->weight().scalar_type()))};
   }
   std::vector<AdapterSite> sites() override {
@@ -49,6 +53,7 @@ class ExportedHead : public LanguageModel {
   std::shared_ptr<LanguageModel> base_;
   std::string name_;
   Pooling pooling_;
+  bool normalize_;
   Projection head_{nullptr};
 };
 

@@ -88,6 +88,9 @@ std::string selector(c10::IValue result, const std::string& output) {
   return code;
 }
 
+constexpr const char* kNormalizingCode =
+    "    head_pooled = head_pooled / head_pooled.norm(2, [1], True).clamp(min=1e-12)\n";
+
 std::string pooling_code(Pooling pooling) {
   switch (pooling) {
     case Pooling::mean: return "    head_pooled = (head_states * head_keep).sum(1) / head_keep.sum(1).clamp(min=1)\n";
@@ -175,13 +178,13 @@ torch::jit::Module module_with_head(const TorchScriptArchive& base, const Archiv
   out.register_module(kHeadModule, linear_module(folded));
   // Half precision counts no more than 256 tokens, and rounds the targets' mean away: pooling and head are wider than
   // the model.
-  const std::string code =
-      cat("def forward(", code_before, ") -> Tensor:\n    head_result = self.", kBaseModule, ".forward(",
-          passed_on(arguments), ")", selector(result, interface.output),
-          "\n    assert head_result is not None\n    head_states = head_result.to(self.", kHeadModule,
-          ".weight.dtype)\n", mask_code(arguments, interface, padding),
-          "    head_keep = (head_mask != 0).to(head_states.dtype).unsqueeze(-1)\n",
-          pooling_code(head.options().pooling), "    return self.", kHeadModule, ".forward(head_pooled)\n");
+  const std::string code = cat("def forward(", code_before, ") -> Tensor:\n    head_result = self.", kBaseModule,
+                               ".forward(", passed_on(arguments), ")", selector(result, interface.output),
+                               "\n    assert head_result is not None\n    head_states = head_result.to(self.",
+                               kHeadModule, ".weight.dtype)\n", mask_code(arguments, interface, padding),
+                               "    head_keep = (head_mask != 0).to(head_states.dtype).unsqueeze(-1)\n",
+                               pooling_code(head.options().pooling), head.options().normalize ? kNormalizingCode : "",
+                               "    return self.", kHeadModule, ".forward(head_pooled)\n");
   try {
     out.define(code);
   } catch (const std::exception& e) {

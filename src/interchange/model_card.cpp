@@ -104,9 +104,10 @@ std::string head_lines(const ModelCard& card) {
   if (card.pooling == "mean") pooled = "(hidden * keep).sum(1) / keep.sum(1).clamp(min=1)";
   if (card.pooling == "max") pooled = "hidden.masked_fill(keep == 0, float(\"-inf\")).amax(1)";
   if (card.pooling == "last") pooled = "hidden[torch.arange(len(hidden)), inputs[\"attention_mask\"].sum(1) - 1]";
+  if (card.normalized) pooled = cat("torch.nn.functional.normalize(", pooled, ")");
   return cat(
-      "\nThe head (", card.pooling,
-      " pooling, then a linear layer) is none of transformers' and lies in head.safetensors:\n\n```python\n",
+      "\nThe head (", card.pooling, card.normalized ? " pooling, normalised," : " pooling,",
+      " then a linear layer) is none of transformers' and lies in head.safetensors:\n\n```python\n",
       "import torch\nfrom safetensors.torch import load_file\n\nhead = load_file(FOLDER + \"/head.safetensors\")\n"
       "hidden = model(**inputs)[0].float()\nkeep = inputs[\"attention_mask\"].unsqueeze(-1).float()\npooled = ",
       pooled,
@@ -159,7 +160,8 @@ std::string sentence_transformers_readme(const ModelFiles& archive, const ModelC
   return cat(
       "---\nlibrary_name: sentence-transformers\n---\n# Merged weights and head of a ", card.task, " run\n\n",
       facts(archive, card), "\nencode() gives the head's outputs (", card.pooling,
-      " pooling, then a linear layer):\n\n```python\nfrom sentence_transformers import SentenceTransformer\n\n",
+      card.normalized ? " pooling, normalised," : " pooling,",
+      " then a linear layer):\n\n```python\nfrom sentence_transformers import SentenceTransformer\n\n",
       "FOLDER = \".\"  # this one\nmodel = SentenceTransformer(FOLDER)\nlogits = model.encode([\"a text\"])\n```\n");
 }
 
@@ -173,7 +175,9 @@ std::string peft_readme(const ModelFiles& archive, const ModelCard& card) {
 }
 
 std::map<std::string, std::string> head_metadata(const ModelCard& card) {
-  return {{"format", "pt"}, {"task", card.task}, {"pooling", card.pooling}};
+  std::map<std::string, std::string> out{{"format", "pt"}, {"task", card.task}, {"pooling", card.pooling}};
+  if (card.normalized) out["normalized"] = "true";
+  return out;
 }
 
 }  // namespace deeplora

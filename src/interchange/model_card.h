@@ -23,8 +23,9 @@ struct ModelCard {
   std::optional<double>
       threshold{};  ///< of two labels: probability from which `positive` is predicted; absent: the likelier one is
   std::string positive{};
-  std::string pooling{};  ///< of a head that is none of transformers'; empty: there is none
-  std::string split{};    ///< what `scores` are of: "test" or "dev"
+  std::string pooling{};    ///< of a head that is none of transformers'; empty: there is none
+  bool normalized = false;  ///< what that head reads has length 1
+  std::string split{};      ///< what `scores` are of: "test" or "dev"
   std::map<std::string, double> scores{};
 };
 

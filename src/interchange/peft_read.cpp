@@ -253,27 +253,48 @@ void check_peft_folder(const fs::path& folder, const ModelFiles& archive, const 
   errors.throw_if_any(folder.string());
 }
 
+namespace {
+
+std::string described(const std::string& pooling, bool normalized) {
+  return cat(pooling, " pooling", normalized ? ", normalised" : "");
+}
+
+/// The folder's head.safetensors, for a head that reads states so; empty where there is none.
+std::map<std::string, torch::Tensor> read_head(const fs::path& folder, const std::string& pooling, bool normalized) {
+  const fs::path file = folder / "head.safetensors";
+  std::error_code ignored;
+  if (!fs::exists(file, ignored)) return {};
+  TensorFile read = load_tensors(file);
+  const auto found = read.metadata.find("pooling");
+  if (found != read.metadata.end()) {
+    const bool file_normalized = read.metadata.contains("normalized");
+    check(found->second == pooling && file_normalized == normalized, file.string(), ": its head was trained behind ",
+          described(found->second, file_normalized), ", the run's stands behind ", described(pooling, normalized),
+          "; set model.pooling and model.normalize to the file's");
+  }
+  return std::move(read.tensors);
+}
+
+}  // namespace
+
 std::map<std::string, torch::Tensor> load_peft_state(const fs::path& folder, const ModelFiles& archive,
                                                      const AdaptedModel& model) {
   const torch::NoGradGuard no_grad;
   StateReader reader(folder, archive, model);
   for (const auto& [name, value] : load_tensors(peft_weights_file(folder)).tensors) reader.add(name, value);
   auto out = reader.finish(folder);
-  std::error_code ignored;
-  const fs::path head = folder / "head.safetensors";
-  if (model.new_head() && fs::exists(head, ignored)) {
+  if (const auto& head = model.new_head()) {
     // The file's head has the targets' mean and spread folded in.
-    const HeadOptions& options = model.new_head()->options();
-    for (const auto& [name, value] : load_tensors(head).tensors) {
+    const HeadOptions& options = head->options();
+    for (const auto& [name, value] : read_head(folder, to_string(options.pooling), options.normalize)) {
       const torch::Tensor wide = value.to(torch::kFloat64);
       out["head/" + name] = (name == "bias" ? wide - options.shift : wide) / options.scale;
     }
-  } else if (model.new_head()) {
-    for (const auto& [name, value] : model.new_head()->head_parameters()) out["head/" + name] = value;
+    for (const auto& [name, value] : head->head_parameters()) out.try_emplace("head/" + name, value);
   }
   // The same of a head that our own export put on the model.
-  if (const auto own = own_head_of(archive); own && fs::exists(head, ignored))
-    for (const auto& [name, value] : load_tensors(head).tensors) {
+  if (const auto own = own_head_of(archive))
+    for (const auto& [name, value] : read_head(folder, own->pooling, own->normalized)) {
       const std::string key = cat("base/", own->module, ".", name);
       for (const auto& [kept, unused] : model.trained_base())
         if ("base/" + kept == key) out[key] = value;

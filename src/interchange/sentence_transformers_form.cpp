@@ -57,20 +57,28 @@ void write_json(const fs::path& file, const ordered_json& content) {
 void add_modules(const fs::path& folder, const ExportSource& s) {
   const auto head = load_tensors(folder / kHeadFile).tensors;
   const torch::Tensor weight = head.at("weight").to(torch::kFloat32), bias = head.at("bias").to(torch::kFloat32);
-  for (const char* name : {"1_Pooling", "2_Dense"}) fs::create_directory(folder / name);
-  write_json(folder / "modules.json", {module_entry(0, "Transformer", ""), module_entry(1, "Pooling", "1_Pooling"),
-                                       module_entry(2, "Dense", "2_Dense")});
+  ordered_json modules = ordered_json::array({module_entry(0, "Transformer", "")});
+  const auto add = [&](const std::string& type) {
+    const auto index = static_cast<int64_t>(modules.size());
+    const std::string path = cat(index, "_", type);
+    fs::create_directory(folder / path);
+    modules.push_back(module_entry(index, type, path));
+    return folder / path;
+  };
+  const fs::path pooling = add("Pooling");
+  if (s.card.normalized) add("Normalize");
+  const fs::path dense = add("Dense");
+  write_json(folder / "modules.json", modules);
   write_json(folder / "config_sentence_transformers.json",
              {{"prompts", ordered_json::object()}, {"default_prompt_name", nullptr}});
   write_json(folder / "sentence_bert_config.json",
              {{"max_seq_length", s.info["data"]["max_length"]}, {"do_lower_case", false}});
-  write_json(folder / "1_Pooling/config.json", pooling_config(s.card.pooling, weight.size(1)));
-  write_json(folder / "2_Dense/config.json", {{"in_features", weight.size(1)},
-                                              {"out_features", weight.size(0)},
-                                              {"bias", true},
-                                              {"activation_function", "torch.nn.modules.linear.Identity"}});
-  save_tensors(folder / "2_Dense/model.safetensors", {{"linear.weight", weight}, {"linear.bias", bias}},
-               {{"format", "pt"}});
+  write_json(pooling / "config.json", pooling_config(s.card.pooling, weight.size(1)));
+  write_json(dense / "config.json", {{"in_features", weight.size(1)},
+                                     {"out_features", weight.size(0)},
+                                     {"bias", true},
+                                     {"activation_function", "torch.nn.modules.linear.Identity"}});
+  save_tensors(dense / "model.safetensors", {{"linear.weight", weight}, {"linear.bias", bias}}, {{"format", "pt"}});
   write_file_atomically(folder / "README.md", sentence_transformers_readme(s.files, s.card));
 }
 

@@ -28,6 +28,7 @@ std::string info_of_wrapped(const TorchScriptArchive& archive, const ModelWithHe
   info["output"] = "logits";
   info["num_labels"] = head.options().outputs;
   info[kHeadInfo] = {{"module", kHeadModule}, {"pooling", to_string(head.options().pooling)}};
+  if (head.options().normalize) info[kHeadInfo]["normalized"] = true;
   return info.dump(2);
 }
 

@@ -58,6 +58,27 @@ std::optional<Pooling> pooling_of(const ModelFiles& files) {
   return chosen.front()->pooling;
 }
 
+std::vector<std::string> modules_behind_pooling(const ModelFiles& files) {
+  const auto text = files.extra("modules.json");
+  if (!text) return {};
+  const std::string where = cat("model ", files.file().string(), ": modules.json");
+  const auto modules = parse_json<nlohmann::json>(where, *text);
+  check(modules.is_array(), where, ": expected a list of modules, found ", shown(modules));
+  std::vector<std::string> out;
+  for (const auto& module : modules) {
+    const std::string type = json_at<std::string>(module, "type", where);
+    out.push_back(type.substr(type.rfind('.') + 1));
+  }
+  check(out.size() >= 2 && out[0] == "Transformer" && out[1] == "Pooling", where,
+        ": expected a Transformer and its Pooling first, found ", join(out),
+        "; choose a pooling with model.pooling: mean, cls, max or last");
+  return {out.begin() + 2, out.end()};
+}
+
+torch::Tensor normalized(const torch::Tensor& pooled) {
+  return torch::nn::functional::normalize(pooled, torch::nn::functional::NormalizeFuncOptions().p(2).dim(1));
+}
+
 torch::Tensor pool(const torch::Tensor& states, const torch::Tensor& mask, Pooling pooling) {
   // bfloat16 counts no more than 256 tokens.
   const torch::Tensor hidden = states.to(c10::promoteTypes(states.scalar_type(), torch::kFloat32));
@@ -86,6 +107,7 @@ ModelWithHead::ModelWithHead(std::shared_ptr<LanguageModel> base, int64_t width,
 ModelOutput ModelWithHead::forward(const Batch& batch) {
   torch::Tensor pooled = options_.pooling == Pooling::cls ? base_->first_states(batch) : torch::Tensor();
   if (!pooled.defined()) pooled = pool(base_->forward(batch).hidden, batch.attention_mask, options_.pooling);
+  if (options_.normalize) pooled = normalized(pooled);
   if (options_.dropout > 0) pooled = at::dropout(pooled, options_.dropout, is_training());
   const torch::Tensor raw = at::linear(pooled.to(weight_.scalar_type()), weight_, bias_);
   if (options_.scale == 1 && options_.shift == 0) return {.hidden = {}, .logits = raw};

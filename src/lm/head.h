@@ -16,12 +16,20 @@ std::string to_string(Pooling pooling);
 /// where it has none. Throws Error for a pooling that this program does not know, and for several at once.
 std::optional<Pooling> pooling_of(const ModelFiles& files);
 
+/// Names of the modules that the model's own modules.json (of sentence-transformers) puts behind the pooling, in their
+/// order: "Normalize", "Dense". Throws Error for a file that begins otherwise.
+std::vector<std::string> modules_behind_pooling(const ModelFiles& files);
+
 /// states [B, T, D], mask [B, T] -> [B, D], float32 or wider.
 torch::Tensor pool(const torch::Tensor& states, const torch::Tensor& mask, Pooling pooling);
+
+/// pooled [B, D] / |pooled|, as torch.nn.functional.normalize has it.
+torch::Tensor normalized(const torch::Tensor& pooled);
 
 struct HeadOptions {
   int64_t outputs = 1;
   Pooling pooling = Pooling::mean;
+  bool normalize = false;  ///< normalized() in front of the linear layer
   double dropout = 0.1;
   double shift = 0, scale = 1;  ///< logits = scale * (W pooled + b) + shift, in float64 unless these are 0 and 1:
                                 ///< regression targets are learnt standardised

@@ -19,8 +19,9 @@ namespace deeplora {
 
 /// A head that lies beside the model's own module: no model of transformers has it.
 struct OwnHead {
-  std::string module;   ///< its weight and bias are "module.weight", "module.bias"
-  std::string pooling;  ///< of the base's states
+  std::string module;       ///< its weight and bias are "module.weight", "module.bias"
+  std::string pooling;      ///< of the base's states
+  bool normalized = false;  ///< what was pooled is divided by its length
 };
 
 /// What every kind of model file has. A kind fills the protected members when it is opened.

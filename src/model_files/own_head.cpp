@@ -6,7 +6,7 @@ std::optional<OwnHead> own_head_of(const ModelFiles& archive) {
   if (archive.head_beside()) return archive.head_beside();
   if (!archive.export_info().has(kHeadInfo)) return std::nullopt;
   const JsonFile info = archive.export_info().section(kHeadInfo);
-  return OwnHead{info.at<std::string>("module"), info.at<std::string>("pooling")};
+  return OwnHead{info.at<std::string>("module"), info.at<std::string>("pooling"), info.value("normalized", false)};
 }
 
 }  // namespace deeplora

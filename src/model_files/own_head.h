@@ -11,7 +11,8 @@ namespace deeplora {
 /// Key of export.json in such archives.
 inline constexpr const char* kHeadInfo = "new_head";
 
-/// The file of such a head in a folder: weight [C, D], bias [C], and the pooling in its metadata.
+/// The file of such a head in a folder: weight [C, D], bias [C], and what is done before it in its metadata (pooling;
+/// normalized where the pooled states are).
 inline constexpr const char* kHeadFile = "head.safetensors";
 
 /// As export.json or the folder's file says; nothing for other models. Throws Error when it says it badly.

@@ -56,6 +56,7 @@ KEYS = {
     "model.inputs.decoder_input_ids": Key("lora", "decoder", names="model.inputs.decoder_input_ids", alone=True),
     "model.output": Key("lora", "logits", names="output", alone=True),
     "model.pooling": Key("lora", "cls"),
+    "model.normalize": Key("lora", "true"),
     "model.dropout": Key("lora", "0.3"),
     "model.device": Key("lora", "cuda:0", alone=True),  # another kind of device; where there is none, the configuration says so
     "model.precision": Key("lora", "bfloat16-always"),

@@ -41,8 +41,13 @@ ModelCard card_of(const Session& s, const RunFolder& folder, const ExportOptions
     card.threshold = json_at<double>(state, "threshold", "task"),
     card.positive = json_at<std::string>(state, "positive", "task");
   card.regression = s.task().outputs() == 1 && card.labels.empty();
-  if (s.adapted->new_head()) card.pooling = to_string(s.adapted->new_head()->options().pooling);
-  else if (const auto own = own_head_of(*s.files)) card.pooling = own->pooling;
+  if (const auto& head = s.adapted->new_head()) {
+    card.pooling = to_string(head->options().pooling);
+    card.normalized = head->options().normalize;
+  } else if (const auto own = own_head_of(*s.files)) {
+    card.pooling = own->pooling;
+    card.normalized = own->normalized;
+  }
   if (s.tokenizer && s.tokenizer->special().pad >= 0) card.pad_id = s.tokenizer->special().pad;
   if (!folder.finished()) return card;
   const JsonFile result =

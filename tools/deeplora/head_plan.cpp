@@ -44,7 +44,9 @@ const ModelFamily* family_of(const ModelFiles& files, const ModelFamilies& famil
   return nullptr;
 }
 
-HeadPlan plan_head(const RunConfig& config, const ModelFiles& files, const ModelFamilies& families) {
+namespace {
+
+HeadPlan plan_kind(const RunConfig& config, const ModelFiles& files, const ModelFamilies& families) {
   if (!config.task->takes_class_head()) return {};
   const std::string &type = config.head.type, &pooling = config.model.pooling;
   const bool asks_pooling = pooling != "auto";
@@ -75,13 +77,27 @@ HeadPlan plan_head(const RunConfig& config, const ModelFiles& files, const Model
   return {HeadKind::none, false};
 }
 
+}  // namespace
+
+HeadPlan plan_head(const RunConfig& config, const ModelFiles& files, const ModelFamilies& families) {
+  const HeadPlan plan = plan_kind(config, files, families);
+  check(
+      !config.model.normalize || (config.task->takes_class_head() && !plan.in_files && plan.kind != HeadKind::classes),
+      "model.normalize: only a new linear head reads normalised states; set head.type: linear, or leave it out");
+  return plan;
+}
+
 std::vector<std::string> classes_in(const ModelFiles& files, const ModelFamilies& families) {
   const auto named = class_names(files.config());
   int64_t count = named ? static_cast<int64_t>(named->size()) : 0;
   if (const auto own = own_head_of(files)) count = files.tensor(own->module + ".weight").size(0);
   else if (const ModelFamily* family = files.holds_code() ? nullptr : family_of(files, families);
-           family && family->class_head)
-    count = files.tensor(family->class_head(files, 1).output + ".weight").size(0);
+           family && family->class_head) {
+    const std::string last = family->class_head(files, 1).output + ".weight";
+    check(files.has(last), "model ", files.file().string(), ": its files hold no trained head for classifying texts (",
+          last, " is not there); train one with deeplora finetune");
+    count = files.tensor(last).size(0);
+  }
   if (named && static_cast<int64_t>(named->size()) == count) return *named;
   check(!named || own_head_of(files), "model ", files.file().string(), ": id2label in config.json names ",
         named ? named->size() : 0, " classes, but its head has ", count, " outputs");

@@ -55,6 +55,9 @@ ModelConfig ModelConfig::read(const Config& model) {
              "part of the model's result: 1, logits, 0.logits; empty: its first tensor");
   model.read_choice("pooling", out.pooling, {"auto", "mean", "cls", "max", "last"},
                     "how an encoder's tokens become one vector; auto: as the model's own pooling file says, else mean");
+  model.read(
+      "normalize", out.normalize,
+      "a new linear head reads pooled states of length 1, as behind a Normalize module of sentence-transformers");
   model.read("dropout", out.dropout, "replaces every dropout probability of the model; absent: as the model says");
   model.require(!out.dropout || (*out.dropout >= 0 && *out.dropout < 1), "dropout", "a number from 0 to below 1");
   model.read("device", out.device, "cpu, cuda or cuda:N");

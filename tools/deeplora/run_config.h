@@ -24,6 +24,7 @@ struct ModelConfig {
   std::filesystem::path tokenizer;
   ArchiveInterface interface;
   std::string pooling = "auto";
+  bool normalize = false;
   std::optional<double> dropout;
   std::string device = "cpu";
   std::string precision = "float32";

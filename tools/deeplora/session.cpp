@@ -320,7 +320,16 @@ ModelOutput Session::run_probe(LanguageModel& model) const {
 Pooling Session::choose_pooling() const {
   if (config.model.pooling != "auto") return parse_pooling(config.model.pooling);
   const auto own = pooling_of(*files);
-  if (own) log_info("pooling: ", to_string(*own), ", as the model's own pooling file says");
+  const auto behind = own_head_of(*files) ? std::vector<std::string>{} : modules_behind_pooling(*files);
+  for (const auto& module : behind)
+    check(module == "Normalize", "model ", files->file().string(), ": modules.json: a ", module,
+          " behind the pooling is not read; model.pooling: ", to_string(own.value_or(Pooling::mean)),
+          " puts the head on the pooled states without it");
+  if (own)
+    log_info("pooling: ", to_string(*own), ", as the model's own pooling file says",
+             behind.empty() || config.model.normalize
+                 ? ""
+                 : "; its Normalize is left out, which model.normalize: true takes in");
   return own.value_or(Pooling::mean);
 }
 
@@ -354,6 +363,7 @@ std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageM
   HeadOptions options;
   options.outputs = outputs;
   options.pooling = choose_pooling();
+  options.normalize = config.model.normalize;
   options.dropout = config.model.dropout.value_or(config.head.dropout);
   options.train = config.head.train;
   std::tie(options.shift, options.scale) = task().output_scale();

@@ -409,6 +409,6 @@ def test_names_inside_a_trainers_own_module_are_read_as_those_of_transformers(mo
 def test_one_weight_under_two_wrapped_names_is_refused(run, rows, tmp_path, tiny_folder):  # noqa: F811
     odd = shutil.copytree(tiny_folder("bert"), tmp_path / "odd")
     weights = weights_of(odd)
-    save({**weights, "_orig_mod.embeddings.LayerNorm.weight": weights["embeddings.LayerNorm.weight"]}, odd)
+    save({**weights, "_orig_mod.embeddings.LayerNorm.weight": weights["embeddings.LayerNorm.weight"].clone()}, odd)
     said = run("inspect", odd, code=1).stderr
     assert "embeddings.LayerNorm.weight twice" in said

@@ -127,10 +127,10 @@ def test_normalised_heads_around_an_archive(run, rows, tiny_archive, tmp_path):
 
 def test_modules_of_the_source_are_followed_said_or_refused_by_name(run, rows, tiny_folder, tmp_path):
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers import models as modules  # as its documentation has it
+    from sentence_transformers.sentence_transformer import modules
 
-    word = modules.Transformer(str(tiny_folder("bert")))
-    pooling = modules.Pooling(word.get_word_embedding_dimension(), pooling_mode="cls")
+    width = json.loads((tiny_folder("bert") / "config.json").read_text())["hidden_size"]
+    word, pooling = modules.Transformer(str(tiny_folder("bert"))), modules.Pooling(width, pooling_mode="cls")
 
     def start(name, *behind, more=""):
         SentenceTransformer(modules=[word, pooling, *behind], device="cpu").save(str(tmp_path / name))
@@ -142,7 +142,7 @@ def test_modules_of_the_source_are_followed_said_or_refused_by_name(run, rows, t
     said = start("normalised", modules.Normalize()).stderr
     assert "Normalize is left out" in said and "model.normalize: true" in said
     assert "left out" not in start("normalised", modules.Normalize(), more="normalize: true, ").stderr
-    dense = modules.Dense(word.get_word_embedding_dimension(), 7)
+    dense = modules.Dense(width, 7)
     refused = start("dense", dense, modules.Normalize())
     assert refused.returncode == 1 and "a Dense behind the pooling is not read" in refused.stderr and "model.pooling: cls" in refused.stderr
     assert start("dense", dense, more="pooling: cls, ").returncode == 0

@@ -281,7 +281,7 @@ def test_the_report_shows_what_the_model_said_before_training_beside_what_it_say
     out = finetune(run, tmp_path / "run", archive, data, {"method": "lora", "targets": "attention-mlp"}, {"steps": 12, "batch_size": 8, "lr": 0.02})
     page = (out / "report.html").read_text()
     section = page[page.index("Generated on test"):]
-    header = re.findall(r"<th[^>]*>(.*?)</th>", section)[:4]
+    header = re.findall(r"<th(?: [^>]*)?>(.*?)</th>", section)[:4]
     assert header == ["prompt", "expected", "before training", "generated after training"]
     cells = [html.unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", section[:section.index("</table>")], re.DOTALL)]
     before, after = generated(folder, task, 14), texts(run, out, prompts, "--max-new-tokens", 14)

@@ -37,11 +37,12 @@ GraphModel::GraphModel(const TorchScriptArchive& archive, const ArchiveInterface
                        const ModelOptions& options)
     : where_(cat("model ", archive.file().string())),
       arguments_(archive, interface),
+      tensors_(interface.tensors),
       lowered_(lower_forward(archive)),
       dropout_(options.dropout),
       chosen_(interface.output) {
   logits_ = gives_logits(archive);
-  takes_padding_ = arguments_.takes("attention_mask") || arguments_.takes("lengths");
+  takes_padding_ = !takes_ids() || arguments_.takes("attention_mask") || arguments_.takes("lengths");
   const GraphSites found = find_sites(lowered_, *lowered_.graph);
   for (const auto& [name, reason] : found.others) others_.emplace_back(name, reason);
   std::map<std::string, size_t> order;
@@ -124,15 +125,14 @@ void GraphModel::take_output_as_logits() {
 void GraphModel::rebuild() {
   const auto graph = lowered_.graph->copy();
   auto plan = std::make_shared<Plan>();
-  const GraphSites here = find_sites(lowered_, *graph);
+  std::vector<GraphSite> sites;  // all of them before the first splice changes the graph
   for (const auto& place : places_) {
     if (!place->adapter) continue;
-    const auto same = std::find_if(here.sites.begin(), here.sites.end(),
-                                   [&](const GraphSite& s) { return s.tensor == place->graph.tensor; });
-    jit::Value* slot = graph->addInput()->setType(c10::AnyType::get());
-    splice_adapter(lowered_, *graph, *same, slot);
+    sites.push_back(site_of(lowered_, *graph, place->graph.tensor));
     plan->slots.push_back(adapter_slot(place->adapter));
   }
+  for (const auto& site : sites)
+    splice_adapter(lowered_, *graph, site, graph->addInput()->setType(c10::AnyType::get()));
   control_dropout(*graph, dropout_, where_);
   plan->executor = jit::GraphExecutor(graph, "adapted", jit::SIMPLE);
   plan_ = std::move(plan);
@@ -191,14 +191,24 @@ std::vector<NamedTensor> GraphModel::base_parameters() {
 
 std::vector<std::pair<std::string, std::string>> GraphModel::other_weights() const { return others_; }
 
+std::string GraphModel::looked_up_argument(const TorchScriptArchive& archive) const {
+  const auto& inputs = archive.inputs();
+  for (size_t i = 0; i < inputs.size() && i < lowered_.arguments; ++i)
+    for (const auto& place : places_)
+      if (looks_up(place->graph, lowered_.graph->inputs().at(i))) return inputs[i];
+  return "";
+}
+
 torch::Tensor GraphModel::check_probe(const TorchScriptArchive& archive, Batch batch, int64_t copies) {
   for (torch::Tensor* t : {&batch.input_ids, &batch.attention_mask, &batch.token_type_ids, &batch.decoder_input_ids})
     if (t->defined()) *t = t->repeat({copies, 1});
+  for (auto& [unused, t] : batch.tensors) t = torch::cat(std::vector<torch::Tensor>(static_cast<size_t>(copies), t));
   const torch::Device device = lowered_.tensors.front().value.device();
   const torch::Tensor out = output(batch.to(device));
-  const bool fits =
-      out.dim() >= 1 && out.size(0) == 2 * copies && (out.dim() < 3 || out.size(1) == output_mask(batch).size(1));
-  check(fits, where_, ": a batch of ", batch.input_ids.sizes(), " gives an output of ", out.sizes(),
+  const torch::Tensor cells = output_mask(batch);
+  const bool fits = out.dim() >= 1 && out.size(0) == 2 * copies &&
+                    (out.dim() < 3 || !cells.defined() || out.size(1) == cells.size(1));
+  check(fits, where_, ": a batch of ", batch.sizes(), " gives an output of ", out.sizes(),
         ": sizes were baked in by tracing; export it again at dynamic shapes (torch.jit.script, or "
         "tools/export_torchscript.py)");
   return out;
@@ -225,7 +235,7 @@ void GraphModel::probe(const TorchScriptArchive& archive) {
   const bool was_training = is_training();
   eval();
   const Batch batch = probe_batch(archive, *this);
-  const int64_t tokens = batch.input_ids.size(1);
+  const int64_t tokens = batch.input_ids.defined() ? batch.input_ids.size(1) : 0;
   const bool every_token = check_probe(archive, batch, 1).dim() == 3;
   if (every_token && logits_) name_output_layer("lm_head");
   for (auto& place : places_)  // what makes hidden states is a layer like others

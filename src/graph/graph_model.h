@@ -34,12 +34,18 @@ class GraphModel : public LanguageModel {
   std::vector<NamedTensor> base_parameters() override;
   std::string family() const override { return "graph"; }
   bool takes_padding() const override { return takes_padding_; }
+  bool takes_ids() const override { return arguments_.takes("input_ids"); }
+  std::vector<TensorInput> tensor_inputs() const override { return tensors_; }
 
   /// Takes a 3-D output as logits of every token [B, T, V], where the archive does not say what it is.
   void take_output_as_logits();
 
   /// Weights without a slot: {path, why}.
   std::vector<std::pair<std::string, std::string>> other_weights() const;
+  /// Fields of rows that it takes.
+  const std::vector<std::string>& row_tensors() const { return arguments_.row_tensors(); }
+  /// The argument of forward whose values are looked up in a table as they come, as ids are; "" for none.
+  std::string looked_up_argument(const TorchScriptArchive& archive) const;
   /// Runs two batches of different sizes and, for a model without attention_mask, one text with and without
   /// padding. Throws Error when sizes were baked in by tracing.
   void probe(const TorchScriptArchive& archive);
@@ -58,6 +64,7 @@ class GraphModel : public LanguageModel {
   torch::Tensor output(const Batch& batch);
   std::string where_;
   ArchiveForward arguments_;
+  std::vector<TensorInput> tensors_;
   LoweredForward lowered_;
   std::optional<double> dropout_;
   std::string chosen_;  ///< model.output

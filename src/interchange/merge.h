@@ -60,16 +60,19 @@ std::vector<NamedTensor> head_tensors(const ModelWithHead& head);
 class ArchiveModel : public LanguageModel {
  public:
   ArchiveModel(const TorchScriptArchive& archive, const ArchiveInterface& interface)
-      : archive_(archive), forward_(archive, interface), logits_(gives_logits(archive)) {}
+      : archive_(archive), forward_(archive, interface), tensors_(interface.tensors), logits_(gives_logits(archive)) {}
   ModelOutput forward(const Batch& batch) override;
   std::vector<AdapterSite> sites() override { return {}; }
   std::vector<NamedTensor> base_parameters() override;
   std::string family() const override { return "archive"; }
-  bool takes_padding() const override { return forward_.takes("attention_mask"); }
+  bool takes_padding() const override { return !takes_ids() || forward_.takes("attention_mask"); }
+  bool takes_ids() const override { return forward_.takes("input_ids"); }
+  std::vector<TensorInput> tensor_inputs() const override { return tensors_; }
 
  private:
   TorchScriptArchive archive_;
   ArchiveForward forward_;
+  std::vector<TensorInput> tensors_;
   bool logits_;
 };
 

@@ -14,7 +14,7 @@ namespace {
 /// and no others.
 Batch rows_of_several_lengths(const TorchScriptArchive& archive, LanguageModel& live, std::optional<int64_t> padding) {
   Batch batch = probe_batch(archive, live, /*tokens=*/0, /*rows=*/9);
-  if (!padding) return batch;
+  if (!padding || !batch.input_ids.defined()) return batch;
   const torch::Tensor other = batch.input_ids.masked_fill(batch.input_ids == *padding, *padding == 1 ? 2 : 1);
   batch.input_ids = torch::where(batch.attention_mask == 0, torch::full_like(other, *padding), other);
   return batch;

@@ -45,7 +45,7 @@ class Classification : public TextTask {
     return out;
   }
 
-  void fit(std::span<const Row> train, std::span<const Row> all) override {
+  void fit_labels(std::span<const Row> train, std::span<const Row> all) override {
     std::set<std::string> found;
     RowErrors errors;
     for (const auto& row : all) {
@@ -81,14 +81,14 @@ class Classification : public TextTask {
   }
 
   void use_classes(const std::vector<std::string>& names) override { classes_ = names; }
-  nlohmann::ordered_json state() const override {
+  nlohmann::ordered_json label_state() const override {
     nlohmann::ordered_json out{{"labels", labels_.names()}};
     if (labels_.are_the_models()) out["of_the_model"] = true;
     if (threshold_ != kEven)
       out.update({{"threshold", threshold_}, {"positive", labels_.names().at(static_cast<size_t>(positive_class()))}});
     return out;
   }
-  void restore(const OrderedJsonFile& state) override {
+  void restore_labels(const OrderedJsonFile& state) override {
     labels_ = state.value("of_the_model", false) ? LabelNames::of_model(read_labels(state))
                                                  : LabelNames::in_order(read_labels(state));
     if (!given_threshold_) threshold_ = read_threshold(state);

@@ -18,7 +18,10 @@ std::string fingerprint(std::span<const Example> examples) {
     print.add(static_cast<int64_t>(example.references.size()));
     for (const std::string& reference : example.references) print.add(std::string_view(reference));
     print.add(example.label);
-    print.add(example.target);
+    print.add(example.targets.empty() ? 0.0 : example.targets.front());
+    for (size_t i = 1; i < example.targets.size(); ++i) print.add(example.targets[i]);
+    for (const auto& values : example.tensors)
+      for (const double value : values) print.add(value);
     print.add(static_cast<int64_t>(example.labelled));
   }
   return print.hex();

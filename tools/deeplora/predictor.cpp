@@ -22,12 +22,13 @@ Predictor open_export(const std::filesystem::path& file, const Registries& regis
   out.data = DataConfig::read(config.section("data"), registries.tasks);
   out.exported_task = registries.tasks.at(task)(config.section("data"));
   config.finish();
-  const ArchiveInterface interface{.inputs = info.at<std::map<std::string, std::string>>("inputs"),
-                                   .forms = parse_forms(info.root.value("input_forms", nlohmann::json::object()),
-                                                        file.string() + ": deeplora.json: input_forms"),
-                                   .output = info.at<std::string>("output")};
+  ArchiveInterface interface{.inputs = info.at<std::map<std::string, std::string>>("inputs"),
+                             .forms = parse_forms(info.root.value("input_forms", nlohmann::json::object()),
+                                                  file.string() + ": deeplora.json: input_forms"),
+                             .output = info.at<std::string>("output")};
   out.tokenizer = load_tokenizer_for(*out.exported_task, {}, archive, interface);
   out.exported_task->restore({info.name + ": task_state", info.section("task_state").root});
+  interface.tensors = out.exported_task->tensor_inputs();
   out.exported = std::make_shared<ArchiveModel>(archive, interface);
   return out;
 }

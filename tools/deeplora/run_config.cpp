@@ -20,26 +20,33 @@ Registries make_registries() {
   return out;
 }
 
-/// model.inputs: a name, or {name, dtype, layout}.
-void read_inputs(const Config& inputs, ArchiveInterface& out) {
-  for (const auto& input : known_inputs()) {
-    std::string argument = input;
-    if (inputs.has(input + ".name") || inputs.has(input + ".dtype") || inputs.has(input + ".layout")) {
-      const Config form = inputs.section(input);
-      std::string dtype = "int64", layout = "batch-first";
-      form.read("name", argument, "name of this input in the model's forward");
-      form.read_choice("dtype", dtype, {"int32", "int64", "bool", "float"}, "what its numbers are there");
-      form.read_choice("layout", layout, {"batch-first", "time-first"}, "[B, T] or [T, B]");
-      const InputForm wanted{dtype == "int64" ? std::nullopt : std::optional(input_dtypes().at(dtype)),
-                             layout == "time-first"};
-      if (!(wanted == InputForm{})) out.forms[input] = wanted;
-    } else {
-      inputs.read(input, argument,
-                  "name of this input in the model's forward; or {name, dtype: int32, int64, bool or float, layout: "
-                  "batch-first or time-first}");
-    }
-    if (argument != input) out.inputs[input] = argument;
+/// model.inputs.INPUT: a name, or {name, dtype, layout}.
+void read_input(const Config& inputs, const std::string& input, bool of_rows, ArchiveInterface& out) {
+  std::string argument = input;
+  if (inputs.has(input + ".name") || inputs.has(input + ".dtype") || inputs.has(input + ".layout")) {
+    const Config form = inputs.section(input);
+    std::string dtype = of_rows ? "auto" : "int64", layout = "batch-first";
+    std::vector<std::string> dtypes{"int32", "int64", "bool", "float"};
+    if (of_rows) dtypes.insert(dtypes.begin(), "auto");
+    form.read("name", argument, "name of this input in the model's forward");
+    form.read_choice("dtype", dtype, dtypes, "what its numbers are there");
+    form.read_choice("layout", layout, {"batch-first", "time-first"}, "[B, T] or [T, B]");
+    const bool usual = dtype == "auto" || (dtype == "int64" && !of_rows);
+    const InputForm wanted{usual ? std::nullopt : std::optional(input_dtypes().at(dtype)), layout == "time-first"};
+    if (!(wanted == InputForm{})) out.forms[input] = wanted;
+  } else {
+    inputs.read(input, argument,
+                "name of this input in the model's forward; or {name, dtype: int32, int64, bool or float, layout: "
+                "batch-first or time-first}");
   }
+  if (argument != input || of_rows) out.inputs[input] = argument;
+}
+
+void read_inputs(const Config& inputs, ArchiveInterface& out) {
+  const auto& known = known_inputs();
+  for (const auto& input : known) read_input(inputs, input, false, out);
+  for (const auto& key : inputs.keys())  // fields of rows
+    if (std::find(known.begin(), known.end(), key) == known.end()) read_input(inputs, key, true, out);
 }
 
 ModelConfig ModelConfig::read(const Config& model) {

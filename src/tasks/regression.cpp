@@ -72,6 +72,7 @@ class Regression : public TextTask {
   nlohmann::ordered_json state() const override { return {{"mean", mean_}, {"spread", spread_}}; }
   void restore(const OrderedJsonFile& state) override { std::tie(mean_, spread_) = read_target_scale(state); }
   int64_t outputs() const override { return 1; }
+  std::string problem_type() const override { return "regression"; }
   std::pair<double, double> output_scale() const override { return {mean_, spread_}; }
 
   std::string label_summary(std::span<const Example> examples) const override {

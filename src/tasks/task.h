@@ -32,12 +32,14 @@ struct Example {
                                    ///< long as input_ids and not shifted; sequence to sequence: the target)
   std::vector<int64_t> prompt_ids;      ///< what a language model is given to continue (causal)
   std::vector<std::string> references;  ///< texts that a generated one is compared with
+  std::vector<int64_t> labels;          ///< classes of a row that may have several
   int64_t label = 0;                    ///< class of a classification
   double target = 0;                    ///< value of a regression, in its own units
   bool labelled = false;
   bool truncated = false;
   int64_t tokens_cut = 0;  ///< of a truncated text, where it is known
   bool joined = false;     ///< language models: may share a block with other rows
+  std::string query{};     ///< of a ranking: rows with the same are judged together
 };
 
 /// How evaluate() runs the model.
@@ -100,8 +102,14 @@ class Task {
   /// Rows that are drawn for dev and test hold each of these as often as the whole: the class; the same for all rows
   /// where there is none.
   virtual std::string stratum(const Row& /*row*/) const { return ""; }
+  /// What a loss is the mean over, in one word or two: "row", "predicted token".
+  virtual std::string loss_unit() const { return "row"; }
+  /// problem_type of transformers' config.json; "" where it has none for this task.
+  virtual std::string problem_type() const { return ""; }
   /// What the model is given of a row: rows that agree in it are the same to it, whatever their labels.
   virtual std::string input_of(const Row& row) const { return row.fields.dump(); }
+  /// Rows that agree in it are dealt out together, all to one of train, dev and test.
+  virtual std::string stays_with(const Row& row) const { return input_of(row); }
   /// Labelled rows as they are encoded: language modelling joins the lines of a document.
   virtual std::vector<Row> documents(std::vector<Row> rows) const { return rows; }
   /// Labelled examples as they are trained on: language modelling packs them. `what` names the rows.

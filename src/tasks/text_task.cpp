@@ -43,8 +43,11 @@ struct Remark {
 
 TextTask::TextTask(std::string name, const Config& data, TextColumns defaults)
     : name_(std::move(name)), columns_(std::move(defaults)) {
-  data.read("text", columns_.text, "column of the text: name, or 0-based index");
-  data.read("text_pair", columns_.text_pair, "column of the second text of a pair; empty: single texts");
+  data.read(columns_.text_key, columns_.text,
+            columns_.text_key == "text" ? "column of the text: name, or 0-based index" : "column of the queries");
+  data.read(columns_.pair_key, columns_.text_pair,
+            columns_.pair_key == "text" ? "column of the text: name, or 0-based index"
+                                        : "column of the second text of a pair; empty: single texts");
   data.read("label", columns_.label, "column of the label");
   data.read("max_length", max_length_,
             "longest input in tokens, special tokens included; longer texts are cut and counted");
@@ -52,8 +55,8 @@ TextTask::TextTask(std::string name, const Config& data, TextColumns defaults)
 }
 
 nlohmann::ordered_json TextTask::settings() const {
-  return {{"text", columns_.text},
-          {"text_pair", columns_.text_pair},
+  return {{columns_.text_key, columns_.text},
+          {columns_.pair_key, columns_.text_pair},
           {"label", columns_.label},
           {"max_length", max_length_}};
 }
@@ -68,8 +71,8 @@ std::vector<std::string> TextTask::columns(bool labelled) const {
 void TextTask::table_options(TableOptions& options, bool labelled) const {
   options.wanted = columns(labelled);
   options.aliases = columns_.also;
-  options.keys = {{columns_.text, "data.text"}, {columns_.label, "data.label"}};
-  if (!columns_.text_pair.empty()) options.keys[columns_.text_pair] = "data.text_pair";
+  options.keys = {{columns_.text, "data." + columns_.text_key}, {columns_.label, "data.label"}};
+  if (!columns_.text_pair.empty()) options.keys[columns_.text_pair] = "data." + columns_.pair_key;
 }
 
 std::string TextTask::cell(const Row& row, const std::string& column) {
@@ -209,6 +212,27 @@ torch::Tensor all_logits(const Task& task, LanguageModel& model, std::span<const
   if (options.group) options.group->sum(sorted);  // zeros for the rows of others
   const torch::Tensor index = torch::tensor(std::vector<int64_t>(order.begin(), order.end()), torch::kInt64);
   return torch::empty_like(sorted).index_copy_(0, index, sorted);
+}
+
+void read_label_weights(const Config& data, std::string& weighting, std::map<std::string, double>& given) {
+  const char* doc =
+      "weights of the labels in the loss: none, {label: weight}, or balanced: rows / (labels x rows of the label)";
+  if (data.is_map("class_weights")) data.read("class_weights", given, doc);
+  else data.read_choice("class_weights", weighting, {"none", "balanced"}, doc);
+  const auto usable = [](const auto& weight) { return weight.second >= 0 && std::isfinite(weight.second); };
+  data.require(std::all_of(given.begin(), given.end(), usable), "class_weights", "numbers of at least 0");
+}
+
+bool read_threshold(const Config& data, double& threshold) {
+  const char* doc =
+      "probability from which the positive one of two labels, or any of several, is predicted; auto: the best on dev, "
+      "chosen after training";
+  const bool find = data.text_at("threshold") == "auto";
+  std::string automatic;
+  if (find) data.read("threshold", automatic, doc);
+  else data.read("threshold", threshold, doc);
+  data.require(threshold > 0 && threshold < 1, "threshold", "auto or a number between 0 and 1");
+  return find;
 }
 
 Scores TextTask::evaluate(LanguageModel& model, std::span<const Example> examples,

@@ -13,6 +13,7 @@ struct TextColumns {
   /// What published files call these columns besides; an index holds for files without a header. Columns that `data`
   /// names have no others.
   std::map<std::string, std::vector<std::string>> also{};
+  std::string text_key = "text", pair_key = "text_pair";  ///< keys of `data` that name them
 };
 
 /// Tokenizing, padding and evaluating, shared by classification and regression.
@@ -61,10 +62,17 @@ class TextTask : public Task {
 torch::Tensor all_logits(const Task& task, LanguageModel& model, std::span<const Example> examples,
                          const EvaluationOptions& options);
 
+/// data.class_weights: none, balanced or weights by label, of which one of the two is filled.
+void read_label_weights(const Config& data, std::string& weighting, std::map<std::string, double>& given);
+/// data.threshold; true for auto: to be chosen on dev.
+bool read_threshold(const Config& data, double& threshold);
+
 /// The metric that decides, and the others that are shown.
 std::unique_ptr<Task> make_classification(const std::string& name, const Config& data, const TextColumns& defaults,
                                           const std::string& headline);
 std::unique_ptr<Task> make_regression(const std::string& name, const Config& data, const TextColumns& defaults,
                                       const std::string& headline);
+std::unique_ptr<Task> make_multi_label(const Config& data);
+std::unique_ptr<Task> make_ranking(const Config& data);
 
 }  // namespace deeplora

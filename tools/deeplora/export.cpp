@@ -37,10 +37,10 @@ ModelCard card_of(const Session& s, const RunFolder& folder, const ExportOptions
   card.base = o.base.empty() ? source : o.base;
   const auto state = s.task().state();
   if (state.contains("labels")) card.labels = json_at<std::vector<std::string>>(state, "labels", "task");
-  if (state.contains("threshold"))
-    card.threshold = json_at<double>(state, "threshold", "task"),
-    card.positive = json_at<std::string>(state, "positive", "task");
-  card.regression = s.task().outputs() == 1 && card.labels.empty();
+  if (state.contains("threshold")) card.threshold = json_at<double>(state, "threshold", "task");
+  if (state.contains("positive")) card.positive = json_at<std::string>(state, "positive", "task");
+  card.one_number = s.task().outputs() == 1 && card.labels.empty();
+  card.problem_type = s.task().problem_type();
   if (const auto& head = s.adapted->new_head()) {
     card.pooling = to_string(head->options().pooling);
     card.normalized = head->options().normalize;

@@ -238,7 +238,7 @@ RunReport finetune_report(const Session& session, std::vector<RunSite> sites, co
                                  with_commas(static_cast<size_t>(session.adapted->trainable_parameters())));
   report.highlights.emplace_back("seconds", text(number(result["seconds"])));
   report.highlights.emplace_back("peak memory", cat(text(number(result["peak_rss_mb"])), " MB"));
-  report.loss_label = session.task().outputs() == 0 ? "loss per predicted token" : "loss per row";
+  report.loss_label = "loss per " + session.task().loss_unit();
   read_curves(folder, report);
   if (!facts.scored.split.empty()) report.rows = rows_of(session, facts);
   report.facts = facts_of(session, facts);

@@ -77,7 +77,7 @@ ModelConfig ModelConfig::read(const Config& model) {
 
 DataConfig DataConfig::read(const Config& data, const Tasks& tasks) {
   DataConfig out;
-  data.read("task", out.task, "classification, regression, causal-lm, seq2seq or a GLUE name");
+  data.read("task", out.task, cat("one of ", join(tasks.names(), ", ", tasks.names().size())));
   if (!tasks.find(out.task)) {
     const auto names = tasks.names();
     data.mistake("task", cat("expected one of ", join(names), ", found ",

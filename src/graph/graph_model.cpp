@@ -11,6 +11,7 @@
 #include "graph/roles.h"
 #include "lm/parity.h"
 #include "model_files/own_head.h"
+#include "model_files/torchscript_file.h"
 
 namespace deeplora {
 
@@ -33,8 +34,7 @@ struct GraphModel::Plan {
   std::vector<c10::IValue> slots;
 };
 
-GraphModel::GraphModel(const TorchScriptArchive& archive, const ArchiveInterface& interface,
-                       const ModelOptions& options)
+GraphModel::GraphModel(const CodeFiles& archive, const ArchiveInterface& interface, const ModelOptions& options)
     : where_(cat("model ", archive.file().string())),
       arguments_(archive, interface),
       lowered_(lower_forward(archive)),
@@ -191,7 +191,7 @@ std::vector<NamedTensor> GraphModel::base_parameters() {
 
 std::vector<std::pair<std::string, std::string>> GraphModel::other_weights() const { return others_; }
 
-torch::Tensor GraphModel::check_probe(const TorchScriptArchive& archive, Batch batch, int64_t copies) {
+torch::Tensor GraphModel::check_probe(const CodeFiles& archive, Batch batch, int64_t copies) {
   for (torch::Tensor* t : {&batch.input_ids, &batch.attention_mask, &batch.token_type_ids, &batch.decoder_input_ids})
     if (t->defined()) *t = t->repeat({copies, 1});
   const torch::Device device = lowered_.tensors.front().value.device();
@@ -199,12 +199,11 @@ torch::Tensor GraphModel::check_probe(const TorchScriptArchive& archive, Batch b
   const bool fits =
       out.dim() >= 1 && out.size(0) == 2 * copies && (out.dim() < 3 || out.size(1) == output_mask(batch).size(1));
   check(fits, where_, ": a batch of ", batch.input_ids.sizes(), " gives an output of ", out.sizes(),
-        ": sizes were baked in by tracing; export it again at dynamic shapes (torch.jit.script, or "
-        "tools/export_torchscript.py)");
+        ": sizes were baked in by tracing; ", archive.how_to_export());
   return out;
 }
 
-bool GraphModel::ignores_padding(const TorchScriptArchive& archive) {
+bool GraphModel::ignores_padding(const CodeFiles& archive) {
   const Batch full = probe_batch(archive, *this).to(lowered_.tensors.front().value.device());
   const int64_t kept = std::max<int64_t>(1, full.input_ids.size(1) * 2 / 3);
   const int64_t pad_id = archive.config().value("pad_token_id", int64_t{0});
@@ -220,7 +219,7 @@ bool GraphModel::ignores_padding(const TorchScriptArchive& archive) {
   return with.sizes() == without.sizes() && (with - without).abs().max().item<double>() <= 1e-4 * scale;
 }
 
-void GraphModel::probe(const TorchScriptArchive& archive) {
+void GraphModel::probe(const CodeFiles& archive) {
   const torch::NoGradGuard no_grad;
   const bool was_training = is_training();
   eval();

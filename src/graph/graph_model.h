@@ -9,7 +9,7 @@
 #include "graph/sites.h"
 #include "graph/torchscript_forward.h"
 #include "lm/language_model.h"
-#include "model_files/torchscript_file.h"
+#include "model_files/code_files.h"
 
 namespace deeplora {
 
@@ -24,7 +24,7 @@ class GraphModel : public LanguageModel {
  public:
   /// Never runs the archive's code. Throws Error when the archive is frozen or quantised, has no weight that
   /// an adapter can change, or was traced in training mode.
-  GraphModel(const TorchScriptArchive& archive, const ArchiveInterface& interface, const ModelOptions& options);
+  GraphModel(const CodeFiles& archive, const ArchiveInterface& interface, const ModelOptions& options);
 
   /// 3-D outputs are hidden states unless export.json says logits; [B] becomes logits [B, 1]. Throws Error
   /// for a batch with padding when the model neither takes an attention_mask nor ignores padding by itself.
@@ -42,7 +42,7 @@ class GraphModel : public LanguageModel {
   std::vector<std::pair<std::string, std::string>> other_weights() const;
   /// Runs two batches of different sizes and, for a model without attention_mask, one text with and without
   /// padding. Throws Error when sizes were baked in by tracing.
-  void probe(const TorchScriptArchive& archive);
+  void probe(const CodeFiles& archive);
 
  private:
   struct Place;  ///< a site with its slot
@@ -52,9 +52,9 @@ class GraphModel : public LanguageModel {
   void name_output_layer(const char* role);
   /// Graph with the attached adapters spliced in; the executor runs no optimisation of its own.
   void rebuild();
-  torch::Tensor check_probe(const TorchScriptArchive& archive, Batch batch, int64_t copies);
+  torch::Tensor check_probe(const CodeFiles& archive, Batch batch, int64_t copies);
   /// Does the model find padding by itself, from its id?
-  bool ignores_padding(const TorchScriptArchive& archive);
+  bool ignores_padding(const CodeFiles& archive);
   torch::Tensor output(const Batch& batch);
   std::string where_;
   ArchiveForward arguments_;

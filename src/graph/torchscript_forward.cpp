@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <array>
 
+#include "model_files/torchscript_file.h"
+
 namespace deeplora {
 namespace {
 
@@ -117,7 +119,7 @@ bool is_dict(const c10::Argument& argument) {
 
 }  // namespace
 
-ArchiveForward::ArchiveForward(const TorchScriptArchive& archive, const ArchiveInterface& interface)
+ArchiveForward::ArchiveForward(const CodeFiles& archive, const ArchiveInterface& interface)
     : module_(archive.module()), forms_(interface.forms), output_(interface.output) {
   std::map<std::string, std::string> role_of;  // argument, or argument.key -> input
   for (const auto& input : known_inputs()) role_of[input] = input;
@@ -155,7 +157,47 @@ ArchiveForward::ArchiveForward(const TorchScriptArchive& archive, const ArchiveI
   if (!takes("input_ids") && errors.empty())
     errors.add("the model takes no input_ids; its inputs are ", join(archive.inputs()),
                "; name one in model.inputs.input_ids");
+  take_limits(archive, errors);
   if (interface.complete) errors.throw_if_any(cat("model ", archive.file().string()));
+}
+
+void ArchiveForward::take_limits(const CodeFiles& archive, Errors& errors) {
+  for (const auto& argument : arguments_) {
+    if (!argument.role.empty()) take_limit(argument.name, argument.role, archive, errors);
+    for (const auto& [key, role] : argument.parts) take_limit(cat(argument.name, ".", key), role, archive, errors);
+  }
+}
+
+void ArchiveForward::take_limit(const std::string& argument, const std::string& role, const CodeFiles& archive,
+                                Errors& errors) {
+  const auto found = archive.limits().find(argument);
+  if (found == archive.limits().end()) return;
+  const InputLimit& limit = limits_[role] = found->second;
+  if (limit.dtype && *limit.dtype != torch::kInt64 && !forms_[role].dtype) forms_[role].dtype = limit.dtype;
+  std::vector<std::string> shape;
+  bool free = true;
+  for (const auto& size : limit.sizes) {
+    shape.push_back(size.fixed ? cat(*size.fixed) : size.expression.empty() ? "any" : size.expression);
+    free &= !size.fixed && size.expression.empty();
+  }
+  if (!free)
+    errors.add("its input '", argument, "' has sizes [", join(shape),
+               "], which were baked in; batches and lengths must be free: ", archive.how_to_export());
+}
+
+void ArchiveForward::check_sizes(const std::string& role, const torch::Tensor& value) const {
+  const auto limit = limits_.find(role);
+  if (limit == limits_.end() || !value.defined()) return;
+  const auto& sizes = limit->second.sizes;
+  check(value.dim() == static_cast<int64_t>(sizes.size()), role, " has ", value.dim(), " dimensions, the model's has ",
+        sizes.size());
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    const int64_t size = value.size(static_cast<int64_t>(i));
+    check(size >= sizes[i].least.value_or(0) && (!sizes[i].most || size <= *sizes[i].most), role, " of sizes ",
+          value.sizes(), ": the model was exported for ", sizes[i].least.value_or(0), " to ",
+          sizes[i].most ? cat(*sizes[i].most) : "any", " in dimension ", i,
+          "; cut texts with data.max_length, or export it for more");
+  }
 }
 
 torch::Tensor ArchiveForward::input(const std::string& role, const Batch& batch) const {
@@ -186,11 +228,13 @@ c10::IValue ArchiveForward::value_of(const Argument& argument, const Batch& batc
       const torch::Tensor part = input(role, batch);
       check(part.defined(), "the model needs ", role, " in its input ", argument.name,
             ", which this task does not give");
+      check_sizes(role, part);
       out.insert(key, part);
     }
     return out;
   }
   const torch::Tensor value = argument.role.empty() ? torch::Tensor() : input(argument.role, batch);
+  check_sizes(argument.role, value);
   if (value.defined()) return value;
   check(argument.role != "decoder_input_ids" || !argument.standard.isNone(),
         "the model needs decoder_input_ids, which this task does not give");
@@ -312,26 +356,26 @@ std::vector<torch::Tensor> ArchiveForward::layer_norms(const Batch& batch) const
   }
 }
 
-ParityResult compare_with_archive(const TorchScriptArchive& archive, const ArchiveInterface& interface,
-                                  LanguageModel& model) {
+ParityResult compare_with_archive(const CodeFiles& archive, const ArchiveInterface& interface, LanguageModel& model) {
   return compare_with_reference(archive, ArchiveForward(archive, interface), model);
 }
 
 std::unique_ptr<ReferenceForward> reference_forward(const ModelFiles& files, const ArchiveInterface& interface) {
-  const auto* archive = dynamic_cast<const TorchScriptArchive*>(&files);
+  const auto* archive = dynamic_cast<const CodeFiles*>(&files);
   return archive == nullptr ? nullptr : std::make_unique<ArchiveForward>(*archive, interface);
 }
 
 bool takes_input(const ModelFiles& files, const ArchiveInterface& interface, const std::string& input) {
-  if (const auto* archive = dynamic_cast<const TorchScriptArchive*>(&files))
+  if (const auto* archive = dynamic_cast<const CodeFiles*>(&files))
     return ArchiveForward(*archive, interface).takes(input);
   return std::find(files.inputs().begin(), files.inputs().end(), input) != files.inputs().end();
 }
 
-const TorchScriptArchive& archive_of(const ModelFiles& files, const std::string& needed_by) {
-  const auto* archive = dynamic_cast<const TorchScriptArchive*>(&files);
+const CodeFiles& archive_of(const ModelFiles& files, const std::string& needed_by) {
+  const auto* archive = dynamic_cast<const CodeFiles*>(&files);
   check(archive != nullptr, "model ", files.file().string(), " is a ", files.kind(), ", which holds no code; ",
-        needed_by, " needs a TorchScript archive (tools/export_torchscript.py makes one from the folder)");
+        needed_by, " needs a TorchScript file or an exported program (tools/export_torchscript.py makes one from the ",
+        "folder)");
   return *archive;
 }
 

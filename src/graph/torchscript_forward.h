@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "lm/parity.h"
-#include "model_files/torchscript_file.h"
+#include "model_files/code_files.h"
 
 namespace deeplora {
 
@@ -45,7 +45,7 @@ std::map<std::string, InputForm> parse_forms(const nlohmann::json& described, co
 class ArchiveForward : public ReferenceForward {
  public:
   /// Throws Error when an argument without default is no known input, or input_ids has no argument.
-  ArchiveForward(const TorchScriptArchive& archive, const ArchiveInterface& interface);
+  ArchiveForward(const CodeFiles& archive, const ArchiveInterface& interface);
 
   /// Runs the module's forward in eval mode; the caller guards gradients. Throws Error when the archive's code fails on
   /// the batch (sizes baked in by tracing, ids beyond the vocabulary), with the reason in one line.
@@ -72,18 +72,23 @@ class ArchiveForward : public ReferenceForward {
     std::map<std::string, std::string> parts;  ///< of a dict: key -> input
     c10::IValue standard;
   };
+  /// Takes the dtypes that the code was made for, and says which sizes it cannot take.
+  void take_limits(const CodeFiles& archive, Errors& errors);
+  void take_limit(const std::string& argument, const std::string& role, const CodeFiles& archive, Errors& errors);
+  /// Throws Error for sizes that the code was not made for.
+  void check_sizes(const std::string& role, const torch::Tensor& value) const;
   torch::Tensor input(const std::string& role, const Batch& batch) const;
   c10::IValue value_of(const Argument& argument, const Batch& batch) const;
   mutable torch::jit::Module module_;
   std::vector<Argument> arguments_;
   std::map<std::string, InputForm> forms_;
+  std::map<std::string, InputLimit> limits_;  ///< by input
   std::string output_;
   mutable std::optional<bool> states_time_first_;  ///< known from the first batch whose sizes tell
 };
 
 /// compare_with_reference() with the archive's own forward.
-ParityResult compare_with_archive(const TorchScriptArchive& archive, const ArchiveInterface& interface,
-                                  LanguageModel& model);
+ParityResult compare_with_archive(const CodeFiles& archive, const ArchiveInterface& interface, LanguageModel& model);
 
 /// The forward pass that these files hold; null where they hold none.
 std::unique_ptr<ReferenceForward> reference_forward(const ModelFiles& files, const ArchiveInterface& interface);
@@ -91,7 +96,7 @@ std::unique_ptr<ReferenceForward> reference_forward(const ModelFiles& files, con
 /// True when the model takes that input of a batch ("decoder_input_ids"). Throws Error as ArchiveForward does.
 bool takes_input(const ModelFiles& files, const ArchiveInterface& interface, const std::string& input);
 
-/// The archive that these files are. Throws Error, saying what needs one, where they are no archive.
-const TorchScriptArchive& archive_of(const ModelFiles& files, const std::string& needed_by);
+/// These files with the code that they hold. Throws Error, saying what needs it, where they hold none.
+const CodeFiles& archive_of(const ModelFiles& files, const std::string& needed_by);
 
 }  // namespace deeplora

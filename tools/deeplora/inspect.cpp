@@ -194,7 +194,8 @@ void inspect(const InspectOptions& o) {
 void setup_inspect(CLI::App& app, Action& action) {
   auto o = std::make_shared<InspectOptions>();
   CLI::App* command = app.add_subcommand("inspect", "Shows what a model file holds and which weights can be adapted");
-  command->add_option("MODEL", o->model, "TorchScript archive (.pt) or Hugging Face folder")->required();
+  command->add_option("MODEL", o->model, "TorchScript archive (.pt), exported program (.pt2) or Hugging Face folder")
+      ->required();
   command->add_flag("--json", o->json, "Print JSON");
   command->add_option("--backend", o->backend, "How to look at it: auto, native or graph")
       ->check(CLI::IsMember({"auto", "native", "graph"}));

@@ -44,9 +44,11 @@ void read_inputs(const Config& inputs, ArchiveInterface& out) {
 
 ModelConfig ModelConfig::read(const Config& model) {
   ModelConfig out;
-  model.read("path", out.path, "TorchScript archive (.pt) or Hugging Face folder");
+  model.read("path", out.path, "TorchScript archive (.pt), exported program (.pt2) or Hugging Face folder");
   if (out.path.empty())
-    model.mistake("path", "expected the path of a TorchScript archive or of a Hugging Face folder, found nothing");
+    model.mistake(
+        "path",
+        "expected the path of a TorchScript archive, an exported program or a Hugging Face folder, found nothing");
   model.read_choice("backend", out.backend, {"auto", "native", "graph"},
                     "native: a hand-written family; graph: the archive's own code; auto: native where a family fits");
   model.read("tokenizer", out.tokenizer, "folder or file of tokenizer files; empty: those of the model itself");

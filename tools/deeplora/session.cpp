@@ -111,7 +111,7 @@ std::shared_ptr<LanguageModel> build_native(const ModelFiles& files, const Archi
 
 std::shared_ptr<LanguageModel> build_graph(const ModelFiles& files, const ArchiveInterface& interface,
                                            const ModelOptions& options, double* difference, bool language_model) {
-  const TorchScriptArchive& archive = archive_of(files, "model.backend: graph");
+  const CodeFiles& archive = archive_of(files, "model.backend: graph");
   auto model = std::make_shared<GraphModel>(archive, interface, options);
   if (language_model && !archive.export_info().has("output")) model->take_output_as_logits();
   model->probe(archive);

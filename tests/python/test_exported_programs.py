@@ -301,7 +301,7 @@ REFUSED = {
     "writes files": (lambda f: with_node(f, "torch.ops.aten.from_file.default"), "from_file"),
     "python": (lambda f: with_node(f, "os.system"), "os.system"),
     "pickled tensor": (lambda f: with_table(f, lambda entry: entry.update(use_pickle=True)), "nothing is unpickled"),
-    "tensor beyond its file": (lambda f: with_table(f, huge), "more than memory holds"),
+    "tensor beyond its file": (lambda f: with_table(f, huge), "the file is damaged"),
     "values of another file": (lambda f: with_table(f, lambda entry: entry.update(path_name="../x")), "not in the file"),
     "PyTorch 2.7": (old_layout, "PyTorch 2.7"),
     "PyTorch 2.8": (pickled_layout, "is a pickle"),

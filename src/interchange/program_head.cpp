@@ -154,10 +154,12 @@ class PoolingWriter {
   /// x [B, D] / |x|, as torch.nn.functional.normalize has it.
   std::string normalized(const std::string& x) {
     const json two = {{"as_float", 2.0}}, yes = {{"as_bool", true}}, least = {{"as_float", 1e-12}};
-    const std::string length = out_.add("linalg_vector_norm.default",
-                                        {{"self", tensor_named(x)}, {"ord", two}, {"dim", {{"as_ints", json::array({1})}}}, {"keepdim", yes}},
-                                        type_, column_);
-    const std::string divisor = out_.add("clamp.default", {{"self", tensor_named(length)}, {"min", least}}, type_, column_);
+    const std::string length =
+        out_.add("linalg_vector_norm.default",
+                 {{"self", tensor_named(x)}, {"ord", two}, {"dim", {{"as_ints", json::array({1})}}}, {"keepdim", yes}},
+                 type_, column_);
+    const std::string divisor =
+        out_.add("clamp.default", {{"self", tensor_named(length)}, {"min", least}}, type_, column_);
     return out_.add("div.Tensor", {{"self", tensor_named(x)}, {"other", tensor_named(divisor)}}, type_, pooled_);
   }
 

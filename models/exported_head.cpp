@@ -25,7 +25,8 @@ class ExportedHead : public LanguageModel {
             " could pool");
       pooled = pool(hidden, batch.attention_mask, pooling_);
     }
-    return {.hidden = {}, .logits = head_->forward(pooled.to(head_->weight().scalar_type()))};
+    return {.hidden = {},
+            .logits = head_->forward(is_half(head_->weight()) ? pooled : pooled.to(head_->weight().scalar_type()))};
   }
   std::vector<AdapterSite> sites() override {
     auto out = base_->sites();

@@ -145,7 +145,8 @@ class ModernBertModel : public PackedEncoder<ModernBertLayer> {
         pass->packing.pack(batch.position_ids.defined() ? batch.position_ids : cell.expand_as(ids));
     for (const size_t i : {0UL, 1UL}) pass->angles[i] = rotary_angles(positions, config_.frequencies[i]);
     pass->no_gaps = pass->packing.has_no_gaps();
-    const torch::Tensor& weight = words_->weight();
+    const torch::Tensor& table = words_->weight();
+    const torch::Tensor weight = is_half(table) ? table.new_empty({1}, torch::kFloat32) : table;
     if (pass->no_gaps && can_attend_packed(weight, weight, weight)) return pass;
     const torch::Tensor hidden = (cell.unsqueeze(1) - cell).abs() >= config_.window;
     pass->window_scores =

@@ -429,7 +429,10 @@ void Session::build(const Registries& registries, bool with_gradients) {
   }
   torch::NoGradGuard no_grad;
   if (with_gradients)
-    for (const auto& [site, unused] : adapted->adapters()) weight_norms.push_back(site.weight.norm().item<double>());
+    for (const auto& [site, unused] : adapted->adapters())
+      weight_norms.push_back(at::linalg_vector_norm(site.weight, 2, at::OptionalIntArrayRef{}, false,
+                                                    at::promote_types(site.weight.scalar_type(), torch::kFloat32))
+                                 .item<double>());
   if (in_bfloat16() && device.is_cpu()) {  // lays the weights out before anything else takes memory
     const Autocast autocast(device, true);
     run_probe(model());

@@ -4,6 +4,7 @@
 #include "adapters/chain_adapter.h"
 #include "adapters/pair_options.h"
 #include "adapters/registration.h"
+#include "factorization/chain_linear.h"
 
 namespace deeplora {
 namespace {
@@ -30,10 +31,9 @@ class DoraAdapter : public Adapter {
   torch::Tensor forward(const torch::Tensor& x) override {
     const torch::Tensor in = dropout_ > 0 && is_training() ? at::dropout(x, dropout_, /*train=*/true) : x;
     const torch::Tensor c = scale();
-    // x may be wider than a half-precision weight.
-    const torch::Tensor weight = weight_.to(x.scalar_type());
-    if (by_row_) return (wide(at::linear(in, weight)) * (c - 1) + wide(chain_->forward(in)) * c).to(x.scalar_type());
-    return at::linear((wide(in) * (c - 1)).to(x.scalar_type()), weight) +
+    if (by_row_)
+      return (wide(frozen_linear(in, weight_, {})) * (c - 1) + wide(chain_->forward(in)) * c).to(x.scalar_type());
+    return frozen_linear((wide(in) * (c - 1)).to(x.scalar_type()), weight_, {}) +
            chain_->forward((wide(in) * c).to(x.scalar_type()));
   }
   torch::Tensor rows(const torch::Tensor& ids) override {
@@ -44,7 +44,7 @@ class DoraAdapter : public Adapter {
   /// Without dropout one product with W serves both parts.
   torch::Tensor linear(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias) override {
     if (!by_row_ || (dropout_ > 0 && is_training())) return Adapter::linear(x, weight, bias);
-    const torch::Tensor base = at::linear(x, weight);
+    const torch::Tensor base = frozen_linear(x, weight, {});
     const torch::Tensor out = ((wide(base) + wide(chain_->forward(x))) * scale()).to(base.scalar_type());
     return bias.defined() ? out + bias : out;
   }

@@ -1,4 +1,4 @@
-// A frozen weight as autocast wants it.
+// A frozen weight as its products want it here and now.
 #pragma once
 
 #include <torch/types.h>
@@ -7,24 +7,19 @@
 #include <utility>
 #include <vector>
 
-#include "factorization/weight_panels.h"
+#include "factorization/frozen_matrix.h"
 
 namespace deeplora {
 
 /// Holds a frozen weight as autocast's products read it, so that it is rounded and laid out once instead of in every
 /// pass (LibTorch's own cache takes trained weights only). As panels it takes as much memory as the weight itself,
-/// otherwise half of it.
+/// otherwise half of it. Weights that are in autocast's dtype already are not copied.
 class AutocastCopy {
  public:
-  struct Operand {
-    torch::Tensor weight;  ///< in autocast's dtype, unless there are panels
-    WeightPanels panels;
-  };
-  /// Called when there are panels: the weights will hardly be read any more, and their memory may be left. May change
-  /// where they lie.
+  /// Called when the weights will hardly be read any more: their memory may be left. May change where they lie.
   using Leave = std::function<void()>;
   /// Made again when the weight has changed; `weight` itself where autocast is off for its device, or when it trains.
-  Operand of(const torch::Tensor& weight, const Leave& leave = {});
+  FrozenMatrix of(const torch::Tensor& weight, const Leave& leave = {});
   /// Panels of weights [m_i, n] one below the other, which need not be joined for it; none where they cannot have any.
   WeightPanels panels_of(const std::vector<torch::Tensor>& weights, const Leave& leave = {});
 
@@ -32,7 +27,7 @@ class AutocastCopy {
   /// What a copy was made of: address and version of each weight.
   using Origin = std::vector<std::pair<const void*, int64_t>>;
   static Origin origin_of(const std::vector<torch::Tensor>& weights);
-  Operand copy_;
+  FrozenMatrix copy_;
   Origin origin_;
 };
 

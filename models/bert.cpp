@@ -4,10 +4,10 @@
 
 #include <map>
 
-#include "models/checkpointing.h"
 #include "models/class_head.h"
 #include "models/dropout.h"
 #include "models/norms.h"
+#include "models/packed_encoder.h"
 #include "models/relative_positions.h"
 
 namespace deeplora {
@@ -50,6 +50,8 @@ constexpr const char* kWordTable = "embeddings.word_embeddings";
 
 class EncoderLayer : public torch::nn::Module {
  public:
+  using Pass = EncoderPass;
+
   EncoderLayer(WeightMap& weights, const EncoderConfig& c, int64_t index) : config_(c) {
     const EncoderNames& n = c.names;
     const std::string at = c.shared_layers > 0 ? n.layers : n.layers + std::to_string(index) + ".";
@@ -66,22 +68,22 @@ class EncoderLayer : public torch::nn::Module {
     mlp_norm_ = register_module("mlp_norm", FrozenLayerNorm(weights, at + n.mlp_norm, c.width, c.norm_eps));
   }
 
-  /// x [N, D] -> [N, D]; bias [1, H, T, T] or undefined; `trace` collects the outputs of both norms when given.
-  torch::Tensor forward(const torch::Tensor& x, const Packing& packing, const torch::Tensor& bias,
-                        std::vector<torch::Tensor>* trace) {
-    const auto qkv = query_key_value_.forward(x);
-    const torch::Tensor mixed = mix(qkv[0], qkv[1], qkv[2], packing, bias, false);
-    const torch::Tensor attended = attend(mixed, x), out = feed_forward(attended);
-    if (trace) trace->insert(trace->end(), {attended, out});
+  torch::Tensor forward(const std::vector<torch::Tensor>& in, const Pass& pass) {
+    const auto qkv = query_key_value_.forward(in[0]);
+    const torch::Tensor mixed = mix(qkv[0], qkv[1], qkv[2], in, pass, false);
+    const torch::Tensor attended = attend(mixed, in[0]), out = feed_forward(attended);
+    if (!pass.trace) return out;
+    const size_t layer = (pass.trace->size() - 1) / 2;  // ALBERT's one layer comes many times
+    pass.note(cat("layer ", layer, ", attention"), attended);
+    pass.note(cat("layer ", layer, ", feed-forward"), out);
     return out;
   }
 
-  /// The same for the first token of every sequence alone: [N, D] -> [B, D]. Of the other tokens only keys and values
-  /// are computed.
-  torch::Tensor first_tokens(const torch::Tensor& x, const Packing& packing, const torch::Tensor& bias) {
-    const torch::Tensor first = packing.first_tokens(x);
-    const auto kv = query_key_value_.without_first(x);
-    return feed_forward(attend(mix(query_(first), kv[0], kv[1], packing, bias, true), first));
+  /// Of the other tokens only keys and values are computed.
+  torch::Tensor first_tokens(const std::vector<torch::Tensor>& in, const Pass& pass) {
+    const torch::Tensor first = pass.packing.first_tokens(in[0]);
+    const auto kv = query_key_value_.without_first(in[0]);
+    return feed_forward(attend(mix(query_(first), kv[0], kv[1], in, pass, true), first));
   }
 
   void add_sites(std::vector<AdapterSite>& sites) {
@@ -95,10 +97,12 @@ class EncoderLayer : public torch::nn::Module {
   }
 
  private:
-  torch::Tensor mix(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const Packing& packing,
-                    const torch::Tensor& bias, bool first_only) const {
-    if (bias.defined()) return biased_attention(q, k, v, config_.heads, packing, bias, attention_dropout(), first_only);
-    return packed_attention(q, k, v, config_.heads, packing, attention_dropout(), first_only);
+  /// in[1], where there is one: what relative positions add to the scores.
+  torch::Tensor mix(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
+                    const std::vector<torch::Tensor>& in, const Pass& pass, bool first_only) const {
+    if (in.size() > 1)
+      return biased_attention(q, k, v, config_.heads, pass.packing, in[1], attention_dropout(), first_only);
+    return packed_attention(q, k, v, config_.heads, pass.packing, attention_dropout(), first_only);
   }
   double attention_dropout() const { return is_training() ? config_.attention_dropout : 0.0; }
   double hidden_dropout() const { return is_training() ? config_.hidden_dropout : 0.0; }
@@ -138,10 +142,10 @@ ClassHeadForm head_form(const std::string& family) {
       .first = "classifier.dense", .last = "classifier.out_proj", .activation = family == "electra" ? "gelu" : "tanh"};
 }
 
-class EncoderModel : public LanguageModel {
+class EncoderModel : public PackedEncoder<EncoderLayer> {
  public:
   EncoderModel(const ModelFiles& archive, EncoderConfig config, const std::string& prefix, const ModelOptions& options)
-      : config_(std::move(config)) {
+      : PackedEncoder(config.family), config_(std::move(config)) {
     WeightMap weights(archive, prefix);
     const EncoderConfig& c = config_;
     const bool distil = c.family == "distilbert";
@@ -164,124 +168,35 @@ class EncoderModel : public LanguageModel {
       widening_ =
           register_module("widening", weights.projection(c.names.widening, c.width, narrow, DeclaredBias{true}));
     if (!c.names.bias.empty()) bias_ = register_module("bias", weights.embedding(c.names.bias, c.bucket_rows, c.heads));
-    add_layers(weights);
+    for (int64_t i = 0; i < c.layers; ++i) {
+      if (c.shared_layers > 0 && i > 0) repeat_layer();  // ALBERT's one layer stands for all of them
+      else add_layer(std::make_shared<EncoderLayer>(weights, c, i));
+    }
     EncoderHead found;
     if (const ClassHeadForm form = head_form(c.family); takes_class_head(archive, form, prefix, options))
       found = encoder_head(archive, weights, form, c.family, c.width, c.classifier_dropout, options);
-    if (found.head) head_ = register_module("head", found.head);
     weights.finish(c.family,
                    {"pooler.", "lm_head.", "predictions.", "generator_predictions.", "discriminator_predictions.",
                     "embeddings.position_ids", "classifier.", "pre_classifier."});
     base_parameters_ = weights.taken();
-    base_parameters_.insert(base_parameters_.end(), found.weights.begin(), found.weights.end());
+    take_head(found, Pooling::cls);
   }
 
-  ModelOutput forward(const Batch& batch) override {
-    if (head_) return {.hidden = {}, .logits = head_->forward(first_states(batch))};
-    const Packing packing = packing_of(batch);
-    return {.hidden = packing.unpack(run(batch, packing, layers_.size())), .logits = {}};
-  }
-
-  torch::Tensor first_states(const Batch& batch) override {
-    const Packing packing = packing_of(batch);
-    // A row that begins with padding has its first cell there, where no state is.
-    if (layers_.empty() || !packing.has_first_tokens())
-      return packing.unpack(run(batch, packing, layers_.size())).select(1, 0);
-    const auto& last = layers_.back();
-    const torch::Tensor x = run(batch, packing, layers_.size() - 1), bias = score_bias(packing);
-    return through(*last, x, bias, [last, packing](const torch::Tensor& in, const torch::Tensor& scores) {
-      return last->first_tokens(in, packing, scores);
-    });
-  }
-
-  std::vector<AdapterSite> sites() override {
-    std::vector<AdapterSite> out;
-    out.push_back(words_->word_site());
-    out.push_back(positions_->site("embedding", SiteKind::embedding));
-    if (segments_) out.push_back(segments_->site("embedding", SiteKind::embedding));
-    if (widening_) out.push_back(widening_->site("other"));
-    for (size_t i = 0; i < (config_.shared_layers > 0 ? std::min<size_t>(1, layers_.size()) : layers_.size()); ++i)
-      layers_[i]->add_sites(out);
-    if (bias_) out.push_back(bias_->site("embedding", SiteKind::embedding));
-    if (head_) head_->add_sites(out);
-    return out;
-  }
-
-  std::vector<NamedTensor> base_parameters() override { return base_parameters_; }
-  std::string family() const override { return config_.family; }
-  void set_gradient_checkpointing(bool on) override { checkpointing_ = on; }
-
-  std::vector<std::pair<std::string, torch::Tensor>> checkpoints(const Batch& batch) override {
-    std::vector<torch::Tensor> trace;
-    const Packing packing = packing_of(batch);
-    run(batch, packing, layers_.size(), &trace);
-    std::vector<std::pair<std::string, torch::Tensor>> out;
-    for (size_t i = 0; i < trace.size(); ++i) {
-      const std::string name =
-          i == 0 ? "the embeddings" : cat("layer ", (i - 1) / 2, i % 2 ? ", attention" : ", feed-forward");
-      out.emplace_back(name, packing.unpack(trace[i]));
-    }
-    return out;
-  }
-
- private:
-  /// Tensors inside are shared, so copies are cheap.
-  Packing packing_of(const Batch& batch) const {
+ protected:
+  std::shared_ptr<EncoderPass> begin(const Batch& batch) override {
     const int64_t size = batch.input_ids.size(0), tokens = batch.input_ids.size(1);
     check(tokens + config_.first_position <= config_.positions, "a text of ", tokens,
           " tokens is longer than the model's ", config_.positions - config_.first_position,
           " positions; lower data.max_length");
-    return Packing(batch.attention_mask, size, tokens, batch.input_ids.device());
-  }
-
-  /// [N, D]: the embeddings through the first `count` layers; `trace` collects the outputs of all norms when given.
-  torch::Tensor run(const Batch& batch, const Packing& packing, size_t count,
-                    std::vector<torch::Tensor>* trace = nullptr) {
-    torch::Tensor x = embed(batch, packing);
-    if (trace) trace->push_back(x);
-    if (is_training()) x = seeded_dropout(x, config_.hidden_dropout);
-    if (widening_) x = widening_(x);
-    const torch::Tensor bias = score_bias(packing);
-    for (size_t i = 0; i < count; ++i) {
-      const auto& layer = layers_[i];
-      x = trace ? layer->forward(x, packing, bias, trace)
-                : through(*layer, x, bias, [layer, packing](const torch::Tensor& in, const torch::Tensor& scores) {
-                    return layer->forward(in, packing, scores, nullptr);
-                  });
-    }
-    return x;
-  }
-
-  /// run(x, bias), keeping nothing but these two for the backward pass where that is asked for.
-  template <class Run>
-  torch::Tensor through(const EncoderLayer& layer, const torch::Tensor& x, const torch::Tensor& bias,
-                        const Run& run) const {
-    if (!checkpointing_) return run(x, bias);
-    if (!bias.defined()) return recomputed(layer, {x}, [run](const auto& in) { return run(in[0], torch::Tensor()); });
-    return recomputed(layer, {x, bias}, [run](const auto& in) { return run(in[0], in[1]); });
-  }
-
-  /// What relative positions add to the scores, [1, H, T, T]; undefined without them.
-  torch::Tensor score_bias(const Packing& packing) {
-    if (bias_.is_empty()) return {};
-    const torch::Tensor cell =
-        torch::arange(packing.tokens(), torch::TensorOptions(torch::kInt64).device(bias_->weight().device()));
-    const torch::Tensor distance = cell.unsqueeze(0) - cell.unsqueeze(1);
-    return bias_(relative_buckets(distance, true, kBuckets, kFarthest)).permute({2, 0, 1}).unsqueeze(0);
-  }
-
-  /// ALBERT's one layer stands for all of them.
-  void add_layers(WeightMap& weights) {
-    const EncoderConfig& c = config_;
-    for (int64_t i = 0; i < c.layers; ++i) {
-      if (c.shared_layers > 0 && i > 0) layers_.push_back(layers_.front());
-      else
-        layers_.push_back(register_module("layer" + std::to_string(i), std::make_shared<EncoderLayer>(weights, c, i)));
-    }
+    auto pass = std::make_shared<EncoderPass>(
+        EncoderPass{Packing(batch.attention_mask, size, tokens, batch.input_ids.device())});
+    if (bias_) pass->shared = {pass->packing.without_padding(score_bias(tokens))};
+    return pass;
   }
 
   /// [N, D]: the sum of the tables, normalised.
-  torch::Tensor embed(const Batch& batch, const Packing& packing) {
+  torch::Tensor embed(const Batch& batch, const EncoderPass& pass) override {
+    const Packing& packing = pass.packing;
     const torch::Tensor ids = packing.pack(batch.input_ids);
     torch::Tensor position;
     if (batch.position_ids.defined()) position = batch.position_ids;
@@ -292,7 +207,29 @@ class EncoderModel : public LanguageModel {
     torch::Tensor x = words_(ids);
     if (segments_)
       x = x + segments_(batch.token_type_ids.defined() ? packing.pack(batch.token_type_ids) : torch::zeros_like(ids));
-    return norm_(x + positions_(packing.pack(position)));
+    x = norm_(x + positions_(packing.pack(position)));
+    pass.note("the embeddings", x);
+    if (is_training()) x = seeded_dropout(x, config_.hidden_dropout);
+    return widening_ ? widening_(x) : x;
+  }
+
+  void add_embedding_sites(std::vector<AdapterSite>& sites) override {
+    sites.push_back(words_->word_site());
+    sites.push_back(positions_->site("embedding", SiteKind::embedding));
+    if (segments_) sites.push_back(segments_->site("embedding", SiteKind::embedding));
+    if (widening_) sites.push_back(widening_->site("other"));
+  }
+  void add_sites_behind(std::vector<AdapterSite>& sites) override {
+    if (bias_) sites.push_back(bias_->site("embedding", SiteKind::embedding));
+  }
+
+ private:
+  /// What relative positions add to the scores, [1, H, T, T].
+  torch::Tensor score_bias(int64_t tokens) {
+    const torch::Tensor cell =
+        torch::arange(tokens, torch::TensorOptions(torch::kInt64).device(bias_->weight().device()));
+    const torch::Tensor distance = cell.unsqueeze(0) - cell.unsqueeze(1);
+    return bias_(relative_buckets(distance, true, kBuckets, kFarthest)).permute({2, 0, 1}).unsqueeze(0);
   }
 
   EncoderConfig config_;
@@ -300,10 +237,6 @@ class EncoderModel : public LanguageModel {
   FrozenLayerNorm norm_{nullptr};
   Projection widening_{nullptr};  ///< [embedding width -> D], where the two differ
   EmbeddingTable bias_{nullptr};  ///< [buckets, H] of relative positions
-  std::vector<std::shared_ptr<EncoderLayer>> layers_;
-  std::shared_ptr<ClassificationHead> head_;
-  std::vector<NamedTensor> base_parameters_;
-  bool checkpointing_ = false;
 };
 
 const EncoderNames& names_of(const std::string& family) {

@@ -18,7 +18,6 @@ namespace {
 
 constexpr const char* kDebertaTable = "embeddings.word_embeddings";
 // Added to the score of a key that must not be seen; exp() of it is 0, and a row without any visible key stays finite.
-constexpr double kUnseen = -1e30;
 
 struct DebertaConfig : DebertaSettings {
   int64_t layers = 0, width = 0, embedding_width = 0, mlp_width = 0, vocabulary = 0;
@@ -87,7 +86,7 @@ class DebertaAttention : public torch::nn::Module {
     torch::Tensor scores = at::matmul(q, k.transpose(-1, -2));
     if (in.size() > 1) scores = scores + position_scores(q, k, in[1], pass, first_only);
     if (packing.attention_mask().defined())
-      scores = scores.masked_fill(packing.attention_mask().squeeze(1).logical_not().unsqueeze(0), kUnseen);
+      scores = scores.masked_fill(packing.attention_mask().squeeze(1).logical_not().unsqueeze(0), kHiddenScore);
     const torch::Tensor weights = dropped(at::softmax(scores, -1), config_.attention_dropout);
     const torch::Tensor out = at::matmul(weights.to(v.scalar_type()), v).permute({1, 2, 0, 3}).flatten(2);  // [B, T, D]
     return first_only ? out.squeeze(1) : packing.pack(out);

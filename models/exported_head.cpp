@@ -21,15 +21,10 @@ class ExportedHead : public LanguageModel {
   }
 
   ModelOutput forward(const Batch& batch) override {
-    torch::Tensor pooled = pooling_ == Pooling::cls ? base_->first_states(batch) : torch::Tensor();
-    if (!pooled.defined()) {
-      const torch::Tensor hidden = base_->forward(batch).hidden;
-      check(hidden.defined(), "the native family ", family(), " gives no hidden states that the head ", name_,
-            " could pool");
-      pooled = pool(hidden, batch.attention_mask, pooling_);
-    }
+    torch::Tensor pooled = pooled_states(*base_, batch, pooling_, "the head " + name_);
     if (normalize_) pooled = normalized(pooled);
-    return {.hidden = {}, .logits = head_->forward(pooled.to(head_->weight().scalar_type()))};
+    return {.hidden = {},
+            .logits = head_->forward(is_half(head_->weight()) ? pooled : pooled.to(head_->weight().scalar_type()))};
   }
   std::vector<AdapterSite> sites() override {
     auto out = base_->sites();

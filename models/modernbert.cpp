@@ -27,7 +27,7 @@ struct ModernBertPass : EncoderPass {
   std::array<RotaryAngles, 2> angles = {};  ///< of the tokens, without and with a window
   bool no_gaps = true;
   torch::Tensor window_scores =
-      {};  ///< [1, 1, T, T] to be added to the scores of layers with a window, where something needs it
+      {};  ///< [1 or B, 1, T, T] to be added to the scores of layers with a window, where something needs it
 };
 
 class ModernBertLayer : public torch::nn::Module {
@@ -168,11 +168,12 @@ class ModernBertModel : public PackedEncoder<ModernBertLayer> {
         pass->packing.pack(batch.position_ids.defined() ? batch.position_ids : cell.expand_as(ids));
     for (const size_t i : {0UL, 1UL}) pass->angles[i] = rotary_angles(positions, config_.frequencies[i]);
     pass->no_gaps = pass->packing.has_no_gaps();
-    const torch::Tensor& weight = words_->weight();
+    const torch::Tensor& table = words_->weight();
+    const torch::Tensor weight = is_half(table) ? table.new_empty({1}, torch::kFloat32) : table;
     if (pass->no_gaps && can_attend_packed(weight, weight, weight)) return pass;
     const torch::Tensor hidden = (cell.unsqueeze(1) - cell).abs() >= config_.window;
-    pass->window_scores =
-        torch::zeros({ids.size(1), ids.size(1)}, weight.options()).masked_fill(hidden, -1e30).unsqueeze(0).unsqueeze(0);
+    const torch::Tensor window = torch::zeros(hidden.sizes(), weight.options()).masked_fill(hidden, kHiddenScore);
+    pass->window_scores = pass->packing.without_padding(window.unsqueeze(0).unsqueeze(0));
     return pass;
   }
 
@@ -181,7 +182,11 @@ class ModernBertModel : public PackedEncoder<ModernBertLayer> {
     pass.note("the embeddings", x);
     return is_training() ? seeded_dropout(x, config_.embedding_dropout) : x;
   }
-  torch::Tensor finish(const torch::Tensor& x) override { return last_norm_(x); }
+  torch::Tensor finish(const torch::Tensor& x, const ModernBertPass& pass) override {
+    const torch::Tensor out = last_norm_(x);
+    pass.note("the last state", out);
+    return out;
+  }
   void add_embedding_sites(std::vector<AdapterSite>& sites) override { sites.push_back(words_->word_site()); }
 
  private:

@@ -38,12 +38,10 @@ double losses_of(torch::Tensor& scores, const torch::Tensor& labels, bool gradie
 
 class OutputLoss : public torch::autograd::Function<OutputLoss> {
  public:
-  static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& states, const AutocastCopy::Operand& operand,
+  static torch::Tensor forward(AutogradContext* ctx, const torch::Tensor& states, const FrozenMatrix& operand,
                                int64_t vocabulary, const torch::Tensor& labels, const ProductTypes& types,
                                bool differentiate) {
     const c10::impl::ExcludeDispatchKeyGuard guard(c10::autocast_dispatch_keyset);  // casts are chosen here
-    const WeightPanels& panels = operand.panels;
-    const torch::Tensor weight = panels.defined() ? torch::Tensor() : types.narrowed(operand.weight);
     torch::Tensor gradient = differentiate ? torch::empty(states.sizes(), states.options()) : torch::Tensor();
     // Whole blocks of the products' kernels.
     const int64_t step = std::max<int64_t>(32, kCells / vocabulary / 32 * 32);
@@ -51,13 +49,11 @@ class OutputLoss : public torch::autograd::Function<OutputLoss> {
     for (int64_t start = 0; start < states.size(0); start += step) {
       const int64_t count = std::min(step, states.size(0) - start);
       const torch::Tensor input = types.narrowed(states.narrow(0, start, count));
-      torch::Tensor scores =
-          panels.defined() ? panel_product(input, panels.forward, {}) : types.product(input, weight.t());
+      torch::Tensor scores = operand.product(types, input);
       sum += losses_of(scores, labels.narrow(0, start, count), differentiate);
       if (!differentiate) continue;
       const torch::Tensor down = types.narrowed(scores);
-      gradient.narrow(0, start, count)
-          .copy_(panels.defined() ? panel_product(down, panels.backward, {}) : types.product(down, weight));
+      gradient.narrow(0, start, count).copy_(operand.product_back(types, down));
     }
     ctx->save_for_backward({gradient});
     return torch::tensor(sum, torch::kFloat32);
@@ -71,11 +67,12 @@ class OutputLoss : public torch::autograd::Function<OutputLoss> {
 }  // namespace
 
 bool can_fuse_output_loss(const torch::Tensor& weight) {
-  return weight.device().is_cpu() && weight.scalar_type() == torch::kFloat32 && !weight.requires_grad() &&
-         ProductTypes::of(weight).result == torch::kFloat32;
+  if (!weight.device().is_cpu() || weight.requires_grad()) return false;
+  if (at::autocast::is_autocast_enabled(torch::kCPU)) return ProductTypes::of(weight).result == torch::kFloat32;
+  return weight.scalar_type() == torch::kFloat32 || is_half(weight);
 }
 
-torch::Tensor output_loss_sum(const torch::Tensor& states, const AutocastCopy::Operand& operand, int64_t vocabulary,
+torch::Tensor output_loss_sum(const torch::Tensor& states, const FrozenMatrix& operand, int64_t vocabulary,
                               const torch::Tensor& labels) {
   check_token_labels(labels, vocabulary);
   const torch::Tensor places = labels.ne(kIgnored).nonzero().squeeze(1), wanted = labels.index_select(0, places);

@@ -3,19 +3,19 @@
 
 #include <torch/types.h>
 
-#include "models/autocast_copy.h"
+#include "factorization/frozen_matrix.h"
 
 namespace deeplora {
 
-/// Whether output_loss_sum() serves this weight here and now: frozen, float32, on the CPU, without autocast or with
-/// that of bfloat16.
+/// Whether output_loss_sum() serves this weight here and now: frozen, float32 or half precision, on the CPU, without
+/// autocast or with that of bfloat16.
 bool can_fuse_output_loss(const torch::Tensor& weight);
 
 /// Sum of -log softmax(W h)[label] over the tokens with a label: states h [N, D] float32, labels [N] in 0 .. V - 1 with
 /// kIgnored among them, W [V, D]; scalar float32. Tokens without a label are not multiplied. Works through the tokens
 /// in stretches: products, losses and the gradient of the states are one visit, so that no [N, V] matrix outlives its
 /// stretch (V is 50 000 and more). `operand` is W as it is, or as autocast reads it. Throws Error for labels beyond V.
-torch::Tensor output_loss_sum(const torch::Tensor& states, const AutocastCopy::Operand& operand, int64_t vocabulary,
+torch::Tensor output_loss_sum(const torch::Tensor& states, const FrozenMatrix& operand, int64_t vocabulary,
                               const torch::Tensor& labels);
 
 }  // namespace deeplora

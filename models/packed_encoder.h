@@ -51,22 +51,24 @@ class PackedEncoder : public LanguageModel {
       return pass->packing.unpack(all_states(batch, pass)).select(1, 0);
     const torch::Tensor x = run(embed(batch, *pass), pass, layers_.size() - 1);
     const auto& last = layers_.back();
-    return finish(through(
-        *last, x, pass, [last, pass](const std::vector<torch::Tensor>& in) { return last->first_tokens(in, *pass); }));
+    const auto first = [last, pass](const std::vector<torch::Tensor>& in) { return last->first_tokens(in, *pass); };
+    return finish(through(*last, x, pass, first), *pass);
   }
 
   NamedStates checkpoints(const Batch& batch) override {
     NamedStates out;
     const auto pass = begin(batch);
     pass->trace = &out;
-    out.emplace_back("the last state", pass->packing.unpack(all_states(batch, pass)));
+    all_states(batch, pass);
     return out;
   }
 
   std::vector<AdapterSite> sites() override {
     std::vector<AdapterSite> out;
     add_embedding_sites(out);
-    for (const auto& layer : layers_) layer->add_sites(out);
+    for (size_t i = 0; i < layers_.size(); ++i)
+      if (i == 0 || layers_[i] != layers_[i - 1]) layers_[i]->add_sites(out);
+    add_sites_behind(out);
     if (head_) head_->add_sites(out);
     return out;
   }
@@ -81,12 +83,15 @@ class PackedEncoder : public LanguageModel {
   /// [N, D]: what the first layer reads.
   virtual torch::Tensor embed(const Batch& batch, const Pass& pass) = 0;
   /// What stands behind the last layer, [..., D] -> [..., D].
-  virtual torch::Tensor finish(const torch::Tensor& x) { return x; }
+  virtual torch::Tensor finish(const torch::Tensor& x, const Pass& /*pass*/) { return x; }
   virtual void add_embedding_sites(std::vector<AdapterSite>& sites) = 0;
+  virtual void add_sites_behind(std::vector<AdapterSite>& /*sites*/) {}
 
   void add_layer(std::shared_ptr<Layer> layer) {
     layers_.push_back(register_module("layer" + std::to_string(layers_.size()), std::move(layer)));
   }
+  /// The last layer stands for one more.
+  void repeat_layer() { layers_.push_back(layers_.back()); }
   /// Puts a head on the first token's state, or on the mean of all; its weights join base_parameters_.
   void take_head(const EncoderHead& found, Pooling pooling) {
     if (!found.head) return;
@@ -105,7 +110,7 @@ class PackedEncoder : public LanguageModel {
   }
 
   torch::Tensor all_states(const Batch& batch, const std::shared_ptr<const Pass>& pass) {
-    return finish(run(embed(batch, *pass), pass, layers_.size()));
+    return finish(run(embed(batch, *pass), pass, layers_.size()), *pass);
   }
 
   /// x [N, D] through the first `count` layers.

@@ -65,6 +65,10 @@ torch::Tensor Packing::first_tokens(const torch::Tensor& packed) const {
   return packed.index_select(0, first.to(packed.device()));
 }
 
+torch::Tensor Packing::without_padding(const torch::Tensor& scores) const {
+  return attention_mask_.defined() ? scores.masked_fill(attention_mask_.logical_not(), kHiddenScore) : scores;
+}
+
 Packing Packing::rows(const torch::Tensor& rows) const {
   Packing out = *this;
   out.batch_ = rows.size(0);
@@ -104,9 +108,7 @@ torch::Tensor packed_attention(const torch::Tensor& q, const torch::Tensor& k, c
 
 torch::Tensor biased_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads,
                                const Packing& packing, const torch::Tensor& bias, double dropout, bool first_only) {
-  torch::Tensor scores = first_only ? bias.slice(2, 0, 1) : bias;
-  // Not -inf: a row without any token stays finite.
-  if (packing.attention_mask().defined()) scores = scores.masked_fill(packing.attention_mask().logical_not(), -1e30);
+  const torch::Tensor scores = first_only ? bias.slice(2, 0, 1) : bias;
   return padded_attention(q, k, v, heads, packing, scores.to(q.scalar_type()), dropout, first_only);
 }
 

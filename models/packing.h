@@ -7,6 +7,9 @@
 
 namespace deeplora {
 
+/// A score of what is not to be seen. Not -inf: a row without any token stays finite.
+inline constexpr double kHiddenScore = -1e30;
+
 /// Which cells of a [B, T] batch hold tokens. Built once per forward, shared by every layer. Under the CPU's autocast N
 /// is rounded up to a multiple of 32, the rows of one block of the matrix units: oneDNN compiles a kernel for every
 /// number of rows that it has not met, milliseconds for each. The spare rows, behind those of the last sequence, repeat
@@ -22,6 +25,8 @@ class Packing {
   torch::Tensor unpack(const torch::Tensor& packed) const;
   /// [B, 1, 1, T] bool for attention (true: attend), undefined when nothing is padded.
   const torch::Tensor& attention_mask() const { return attention_mask_; }
+  /// Scores [1, H, T, T] with those of padding hidden: [B, H, T, T], or as they are when nothing is padded.
+  torch::Tensor without_padding(const torch::Tensor& scores) const;
   /// What attention needs to look at these cells again from other rows, rows [B'] indices into the batch: only its mask
   /// is kept.
   Packing rows(const torch::Tensor& rows) const;
@@ -49,7 +54,8 @@ class Packing {
 torch::Tensor packed_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads,
                                const Packing& packing, double dropout, bool first_only = false);
 
-/// The same with something added to the scores, bias [1, H, T, T]; with `first_only` its first row counts.
+/// The same with something added to the scores: bias [1, H, T, T], or [B, H, T, T], as Packing::without_padding() gives
+/// it; with `first_only` its first row counts.
 torch::Tensor biased_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, int64_t heads,
                                const Packing& packing, const torch::Tensor& bias, double dropout,
                                bool first_only = false);

@@ -3,6 +3,8 @@
 #include <ATen/autocast_mode.h>
 #include <torch/torch.h>
 
+#include <algorithm>
+
 #include "models/activation.h"
 
 namespace deeplora {
@@ -17,7 +19,7 @@ void AdapterSlot::attach(std::shared_ptr<Adapter> adapter) {
   if (adapter_) register_module("adapter", adapter_);
 }
 
-AutocastCopy::Operand AdapterSlot::operand_of(const torch::Tensor& weight) {
+FrozenMatrix AdapterSlot::operand_of(const torch::Tensor& weight) {
   return copy_.of(weight, [&] {
     if (stored_in_) stored_in_->take_over(weight);
   });
@@ -28,11 +30,10 @@ torch::Tensor AdapterSlot::multiply(const torch::Tensor& x, const torch::Tensor&
     // Methods that do more than add a chain (DoRA's norms) look at the weight itself.
     const auto update = adapter_ ? adapter_->chain_update() : ChainUpdate{};
     if (update && can_fuse_chain(x, weight, bias, update->factors)) {
-      const auto operand = operand_of(weight);
-      return linear_with_chain(x, operand.weight, bias, update->factors, update->scale, operand.panels);
+      return linear_with_chain(x, operand_of(weight), bias, update->factors, update->scale);
     }
   }
-  return adapter_ ? adapter_->linear(x, weight, bias) : at::linear(x, weight, bias);
+  return adapter_ ? adapter_->linear(x, weight, bias) : frozen_linear(x, weight, bias);
 }
 
 torch::Tensor AdapterSlot::loss_sum(const torch::Tensor& states, const torch::Tensor& labels) {
@@ -80,8 +81,7 @@ torch::Tensor ProjectionImpl::forward(const torch::Tensor& x) {
 torch::Tensor ProjectionImpl::of_function(const torch::Tensor& x, std::optional<InputFunction> function) {
   const auto update = function ? chain_update() : std::nullopt;
   if (!update || !can_apply(x) || !can_fuse_chain(x, weight_, bias_, update->factors)) return {};
-  const auto operand = operand_of(weight_);
-  return linear_with_chains(x, operand.weight, bias_, {{weight_.size(0), *update}}, *function, operand.panels).front();
+  return linear_with_chains(x, operand(), bias_, {{weight_.size(0), *update}}, *function).front();
 }
 
 torch::Tensor ProjectionImpl::of_activated(const torch::Tensor& x, const std::string& activation) {
@@ -162,6 +162,11 @@ std::optional<JoinedProjections::Joined> JoinedProjections::joined_from(size_t f
   if (biased) out.bias = rows_from(first, biases, bias_);
   if (!can_fuse_chain(x, weights[first], out.bias, factors)) return std::nullopt;
   const std::vector<torch::Tensor> rest(weights.begin() + static_cast<ptrdiff_t>(first), weights.end());
+  if (std::any_of(weights.begin(), weights.end(), is_half)) {
+    for (size_t i = first; i < projections_.size(); ++i)
+      out.operand.parts.push_back(projections_[i]->operand().parts[0]);
+    return out;
+  }
   out.operand = {rest.front(), copy.panels_of(rest, [this] { leave_weights(); })};
   if (!out.operand.panels.defined()) out.operand = copy.of(rows_from(first, weights, weight_));
   return out;
@@ -169,8 +174,7 @@ std::optional<JoinedProjections::Joined> JoinedProjections::joined_from(size_t f
 
 std::vector<torch::Tensor> JoinedProjections::from(size_t first, const torch::Tensor& x, AutocastCopy& copy) {
   if (const auto joined = joined_from(first, x, copy))
-    return linear_with_chains(x, joined->operand.weight, joined->bias, joined->layers, InputFunction::identity,
-                              joined->operand.panels);
+    return linear_with_chains(x, joined->operand, joined->bias, joined->layers);
   std::vector<torch::Tensor> out;
   for (size_t i = first; i < projections_.size(); ++i) out.push_back(projections_[i](x));
   return out;
@@ -178,7 +182,7 @@ std::vector<torch::Tensor> JoinedProjections::from(size_t first, const torch::Te
 
 torch::Tensor JoinedProjections::as_one(const torch::Tensor& x) {
   if (const auto joined = joined_from(0, x, copy_))
-    return linear_with_chains_as_one(x, joined->operand.weight, joined->bias, joined->layers, joined->operand.panels);
+    return linear_with_chains_as_one(x, joined->operand, joined->bias, joined->layers);
   return at::cat(forward(x), -1);
 }
 
@@ -187,7 +191,9 @@ EmbeddingTableImpl::EmbeddingTableImpl(std::string path, torch::Tensor weight, L
 
 torch::Tensor EmbeddingTableImpl::forward(const torch::Tensor& ids) {
   const LookupScope scope(lookups_);
-  return adapter_ ? adapter_->embedding(ids, weight_) : look_up(weight_, ids);
+  if (!is_half(weight_)) return adapter_ ? adapter_->embedding(ids, weight_) : look_up(weight_, ids);
+  const torch::Tensor base = look_up(weight_, ids).to(torch::kFloat32);
+  return adapter_ ? base + adapter_->rows(ids).to(torch::kFloat32) : base;
 }
 
 AdapterSite EmbeddingTableImpl::word_site(int64_t uses) {

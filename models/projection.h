@@ -25,6 +25,8 @@ class AdapterSlot : public torch::nn::Module {
   const std::shared_ptr<const StoredTensors>& stored_in() const { return stored_in_; }
   /// Whether the layer is its frozen weight and nothing else, so that loss_sum() serves it.
   bool can_give_loss() const { return !adapter_ && !has_bias() && can_fuse_output_loss(weight_); }
+  /// The weight as products read it; its memory is left to the file it came from, where a copy serves.
+  FrozenMatrix operand() { return operand_of(weight_); }
   /// output_loss_sum() of states [N, D] and labels [N] with this weight [V, D] as the output layer
   /// (models/output_loss.h).
   torch::Tensor loss_sum(const torch::Tensor& states, const torch::Tensor& labels);
@@ -32,8 +34,7 @@ class AdapterSlot : public torch::nn::Module {
  protected:
   AdapterSlot(std::string path, torch::Tensor weight);
   virtual bool has_bias() const { return false; }
-  /// The weight for autocast; its memory is left to the file it came from, where that serves.
-  AutocastCopy::Operand operand_of(const torch::Tensor& weight);
+  FrozenMatrix operand_of(const torch::Tensor& weight);
   /// The layer [..., in] -> [..., out] with the adapter's change.
   torch::Tensor multiply(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias);
   std::string path_;  ///< archive name of the weight
@@ -76,7 +77,7 @@ class JoinedProjections {
   JoinedProjections() = default;
   /// The first product puts the weights one below the other in one tensor and lets the projections, and whoever shares
   /// their storage in `owners`, look into it, so that nothing is held twice. Panels for bfloat16 stand for the joined
-  /// weight.
+  /// weight. Weights in half precision stay where they are, parts of one product.
   JoinedProjections(std::vector<Projection> projections, std::vector<torch::Tensor> owners)
       : projections_(std::move(projections)), owners_(std::move(owners)) {}
   /// [..., in] -> the projections' outputs.
@@ -89,7 +90,7 @@ class JoinedProjections {
  private:
   /// Projections that are one product.
   struct Joined {
-    AutocastCopy::Operand operand;
+    FrozenMatrix operand;
     torch::Tensor bias;
     std::vector<ChainLayer> layers;
   };

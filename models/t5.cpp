@@ -23,7 +23,6 @@ constexpr const char* kUnusedBias =
     "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight";  // of the first checkpoints; nothing
                                                                                // reads it
 // Added to the score of a key that must not be seen; exp() of it is 0, and a row without any visible key stays finite.
-constexpr double kHidden = -1e30;
 
 struct T5Config : T5Settings {
   int64_t encoder_layers = 0, decoder_layers = 0, width = 0, head_width = 0, mlp_width = 0, vocabulary = 0;
@@ -199,9 +198,8 @@ class T5Stack : public SequenceStack {
     torch::Tensor bias = position_bias_(relative_buckets(distance, !decoder_, config_.buckets, config_.max_distance))
                              .permute({2, 0, 1})
                              .unsqueeze(0);
-    if (decoder_) bias = bias.masked_fill(distance > 0, kHidden);
-    if (packing.attention_mask().defined()) bias = bias.masked_fill(packing.attention_mask().logical_not(), kHidden);
-    return bias;
+    if (decoder_) bias = bias.masked_fill(distance > 0, kHiddenScore);
+    return packing.without_padding(bias);
   }
   torch::Tensor dropped(const torch::Tensor& x) const { return is_training() ? seeded_dropout(x, config_.dropout) : x; }
 

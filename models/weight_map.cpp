@@ -8,7 +8,7 @@
 
 namespace deeplora {
 
-torch::Tensor WeightMap::take(const std::string& name, std::vector<int64_t> shape) {
+torch::Tensor WeightMap::take(const std::string& name, std::vector<int64_t> shape, bool widen) {
   const std::string path = prefix_ + name;
   used_.insert(path);
   if (!archive_.has(path)) {
@@ -20,7 +20,7 @@ torch::Tensor WeightMap::take(const std::string& name, std::vector<int64_t> shap
   for (size_t i = 0; fits && i < shape.size(); ++i)
     fits = shape[i] < 0 || shape[i] == value.size(static_cast<int64_t>(i));
   if (!fits) errors_.add(path, ": expected shape [", join(shape), "], found ", value.sizes());
-  if (value.scalar_type() == torch::kHalf || value.scalar_type() == torch::kBFloat16) value = value.to(torch::kFloat32);
+  if (widen && is_half(value)) value = value.to(torch::kFloat32);
   taken_.push_back({path, value});
   return value;
 }
@@ -33,14 +33,14 @@ Projection WeightMap::stored(Projection projection) const {
 Projection WeightMap::projection(const std::string& name, int64_t out, int64_t in,
                                  std::optional<DeclaredBias> declared) {
   if (declared) check_bias(name, *declared);
-  torch::Tensor weight = take(name + ".weight", {out, in});
+  torch::Tensor weight = take(name + ".weight", {out, in}, /*widen=*/false);
   torch::Tensor bias;
   if (has(name + ".bias")) bias = take(name + ".bias", {out});
   return stored(Projection(prefix_ + name + ".weight", weight, bias));
 }
 
 Projection WeightMap::transposed_projection(const std::string& name, int64_t out, int64_t in) {
-  const torch::Tensor weight = take(name + ".weight", {in, out});
+  const torch::Tensor weight = take(name + ".weight", {in, out}, /*widen=*/false);
   torch::Tensor bias;
   if (has(name + ".bias")) bias = take(name + ".bias", {out});
   return stored(Projection(ProjectionImpl::of_transposed(prefix_ + name + ".weight", weight, bias)));
@@ -92,10 +92,11 @@ bool WeightMap::tied(const std::string& name, const std::string& table) {
 EmbeddingTable WeightMap::embedding(const std::string& name, int64_t rows, int64_t width, int64_t padding) {
   const std::string path = prefix_ + name + ".weight";
   if (!archive_.holds_code())
-    return EmbeddingTable(path, take(name + ".weight", {rows, width}), LookupOptions{.padding = padding});
+    return EmbeddingTable(path, take(name + ".weight", {rows, width}, /*widen=*/false),
+                          LookupOptions{.padding = padding});
   if (!lookups_) lookups_ = table_lookups(archive_of(archive_, "how tables are looked up"));
   const auto lookups = archive_.has(path) ? lookups_->find(archive_.tensor(path).const_data_ptr()) : lookups_->end();
-  return EmbeddingTable(path, take(name + ".weight", {rows, width}),
+  return EmbeddingTable(path, take(name + ".weight", {rows, width}, /*widen=*/false),
                         lookups == lookups_->end() ? LookupOptions{} : lookups->second);
 }
 

@@ -18,7 +18,8 @@ struct DeclaredBias {
 class WeightMap {
  public:
   /// `prefix` stands before every name ("model.bert."). Weights keep the archive's storage when they are float32
-  /// already; half-precision ones are widened, since adapters are trained beside float32 activations.
+  /// already. In half precision matrices and tables stay as they are, since their products and lookups widen what they
+  /// read; the small rest is widened.
   WeightMap(const ModelFiles& archive, std::string prefix) : archive_(archive), prefix_(std::move(prefix)) {}
 
   bool has(const std::string& name) const { return archive_.has(prefix_ + name); }
@@ -26,7 +27,7 @@ class WeightMap {
   /// True for a weight of a head that the files lack.
   bool is_started(const std::string& name) const { return archive_.is_started(prefix_ + name); }
   /// The weight, detached. A missing or misshapen one is recorded and replaced by an empty tensor; -1 fits any size.
-  torch::Tensor take(const std::string& name, std::vector<int64_t> shape);
+  torch::Tensor take(const std::string& name, std::vector<int64_t> shape) { return take(name, std::move(shape), true); }
   /// `bias`: whether the layer has one; files without code that say otherwise are a mistake. Nothing: as the files have
   /// it.
   Projection projection(const std::string& name, int64_t out, int64_t in,
@@ -56,6 +57,7 @@ class WeightMap {
   static std::optional<std::string> prefix_of(const ModelFiles& archive, const std::string& name);
 
  private:
+  torch::Tensor take(const std::string& name, std::vector<int64_t> shape, bool widen);
   void check_bias(const std::string& name, const DeclaredBias& bias);
   Projection stored(Projection projection) const;
   const ModelFiles& archive_;

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Turns a Hugging Face folder into a TorchScript archive that deeplora (and plain torch.jit.load) can run.
+"""Turns a Hugging Face folder into a TorchScript archive that deeplora (and plain torch.jit.load) can run, or, where OUTPUT ends in .pt2, into a program
+of torch.export (for deeplora and torch.export.load; needs torch 2.9+).
 
   export_torchscript.py HF_FOLDER OUTPUT.pt
+  export_torchscript.py HF_FOLDER OUTPUT.pt2
   export_torchscript.py bert-base-uncased/ bert.pt --task classifier --num-labels 3
 
 The archive takes whole numbers [B, T] by name (batch B and length T are free) and returns one tensor:
@@ -13,7 +15,7 @@ The archive takes whole numbers [B, T] by name (batch B and length T are free) a
   seq2seq      input_ids, attention_mask, decoder_input_ids, decoder_attention_mask   logits [B, T, V]
 
 Parameters are named "model." + their Hugging Face name. Dropout stays in the graph, switched off. Inside the archive
-lie config.json, the tokenizer's files and export.json. Before OUTPUT.pt appears, the traced model is compared with the
+lie config.json, the tokenizer's files and export.json. Before OUTPUT appears, the traced model is compared with the
 original at other batch sizes and lengths, with padding; a difference is an error and leaves no file.
 Needs torch 2.6+ and transformers 4.40 to 5.x. Something wrong: one line "error: ..." and exit code 1.
 """
@@ -30,6 +32,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a folder is asked for: never loo
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
+from torch_exporting import export_program, write_program
 from torchscript_tracing import TraceError, Wrapper, difference, first_line, input_names, trace
 
 TASKS = ("encoder", "classifier", "causal-lm", "seq2seq")
@@ -210,6 +213,22 @@ def extra_files(folder: str, wrapper: Wrapper, task: str, dtype: str) -> dict[st
     return files
 
 
+def is_program(output: str) -> bool:
+    return output.endswith(".pt2")
+
+
+def write_archive(traced, path: str, files: dict[str, bytes], wrapper: Wrapper) -> None:
+    try:
+        torch.jit.save(traced, path, _extra_files=files)
+    except RuntimeError as error:  # Python code inside the graph: DeBERTa before transformers 4.48
+        raise ExportError(f"{type(wrapper.model).__name__} cannot be saved as TorchScript: {first_line(error)} "
+                          "(a newer transformers may help)") from error
+
+
+def read_back(path: str):
+    return torch.export.load(path).module() if is_program(path) else torch.jit.load(path)
+
+
 def save(traced, output: str, files: dict[str, bytes], wrapper: Wrapper, check: bool) -> None:
     """Writes beside `output`, checks what was written, then renames: no half-made or wrong file is ever left. A link is followed, a file that is
     there keeps its mode."""
@@ -220,15 +239,14 @@ def save(traced, output: str, files: dict[str, bytes], wrapper: Wrapper, check: 
     mode = os.stat(output).st_mode & 0o7777 if there else 0o644
     folder = os.path.dirname(output)
     os.makedirs(folder, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=folder, prefix=".export-", suffix=".pt")
+    handle, scratch = tempfile.mkstemp(dir=folder, prefix=".export-", suffix=os.path.splitext(output)[1])
     os.close(handle)
     try:
-        try:
-            torch.jit.save(traced, scratch, _extra_files=files)
-        except RuntimeError as error:  # Python code inside the graph: DeBERTa before transformers 4.48
-            raise ExportError(f"{type(wrapper.model).__name__} cannot be saved as TorchScript: {first_line(error)} "
-                              "(a newer transformers may help)") from error
-        wrong = difference(wrapper, torch.jit.load(scratch)) if check else None
+        if is_program(output):
+            write_program(traced, scratch, files)
+        else:
+            write_archive(traced, scratch, files, wrapper)
+        wrong = difference(wrapper, read_back(scratch)) if check else None
         if wrong is not None:
             raise ExportError(f"the saved archive does not compute what the original does: {wrong}")
         os.chmod(scratch, mode)
@@ -256,7 +274,7 @@ def export(folder: str, output: str, task: str | None = None, num_labels: int | 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's guesses about constants: the comparison decides instead
         model = load_model(folder, task, num_labels, dtype, attention)
-        wrapper, traced = trace(model, task)
+        wrapper, traced = (export_program if is_program(output) else trace)(model, task)
         files = extra_files(folder, wrapper, task, dtype)
         save(traced, output, files, wrapper, check)
     return json.loads(files["export.json"])
@@ -265,7 +283,7 @@ def export(folder: str, output: str, task: str | None = None, num_labels: int | 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", metavar="HF_FOLDER")
-    parser.add_argument("output", metavar="OUTPUT.pt")
+    parser.add_argument("output", metavar="OUTPUT", help="a .pt (TorchScript) or a .pt2 (torch.export)")
     parser.add_argument("--task", choices=TASKS, help="default: by the architectures named in config.json")
     parser.add_argument("--num-labels", type=int, metavar="N", help="labels of a new head, for a folder without one")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights (default: %(default)s)")

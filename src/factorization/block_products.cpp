@@ -3,8 +3,10 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <array>
 #include <vector>
 
+#include "core/error.h"
 #include "core/instruction_set.h"
 #include "core/parallel.h"
 #include "core/system.h"
@@ -30,6 +32,8 @@ struct Task {
   float* y;
   int64_t y_row;
   bool add;
+  const StoredLines* lines = nullptr;  ///< of b or, where `transposed`, of b^T; they stand for the pointer
+  bool transposed = false;
 };
 
 /// The left side as rows: where it is, or, of a matrix by columns, copied in slabs of kDepth columns, one behind the
@@ -102,6 +106,56 @@ std::pair<const at::BFloat16*, int64_t> panel_of(const Task<at::BFloat16>& t, in
   return {room, columns};
 }
 
+constexpr int64_t kPiece = 64;  ///< of a line: kPanel pieces in float32 fit the first cache
+
+void to_words(float* to, int64_t to_row, const float* from, int64_t columns, int64_t depth) {
+  elementwise_loops::best().transpose(reinterpret_cast<uint32_t*>(to), to_row, reinterpret_cast<const uint32_t*>(from),
+                                      kPiece, columns, depth);
+}
+/// A word is a pair of rows.
+void to_words(at::BFloat16* to, int64_t to_row, const float* from, int64_t columns, int64_t depth) {
+  alignas(uint32_t) std::array<uint16_t, kPanel * kPiece> narrow;
+  for (int64_t j = 0; j < columns; ++j)
+    elementwise_loops::best().to_bfloat16(narrow.data() + j * kPiece, from + j * kPiece, depth);
+  elementwise_loops::best().transpose(reinterpret_cast<uint32_t*>(to), to_row,
+                                      reinterpret_cast<const uint32_t*>(narrow.data()), kPiece / 2, columns, depth / 2);
+}
+
+void rows_of_lines(const StoredLines& lines, int64_t column, int64_t columns, int64_t first, int64_t depth,
+                   float* room) {
+  for (int64_t k = 0; k < depth; ++k) lines.read(first + k, column, columns, room + k * columns);
+}
+void rows_of_lines(const StoredLines& lines, int64_t column, int64_t columns, int64_t first, int64_t depth,
+                   at::BFloat16* room) {
+  std::array<float, kPanel> wide;
+  std::array<std::array<uint16_t, kPanel>, 2> pair;
+  for (int64_t k = 0; k < depth; k += 2) {
+    for (int64_t i = 0; i < 2; ++i) {
+      lines.read(first + k + i, column, columns, wide.data());
+      elementwise_loops::best().to_bfloat16(pair[static_cast<size_t>(i)].data(), wide.data(), columns);
+    }
+    elementwise_loops::best().interleave(reinterpret_cast<uint16_t*>(room + k * columns), pair[0].data(),
+                                         pair[1].data(), columns);
+  }
+}
+
+/// The same of numbers in a narrower type.
+template <class T>
+std::pair<const T*, int64_t> panel_of_lines(const Task<T>& t, int64_t column, int64_t columns, int64_t first,
+                                            int64_t depth, T* room) {
+  if (!t.transposed) {
+    rows_of_lines(*t.lines, column, columns, first, depth, room);
+    return {room, columns};
+  }
+  std::array<float, kPanel * kPiece> wide;
+  for (int64_t start = 0; start < depth; start += kPiece) {
+    const int64_t count = std::min(kPiece, depth - start);
+    for (int64_t j = 0; j < columns; ++j) t.lines->read(column + j, first + start, count, wide.data() + j * kPiece);
+    to_words(room + start * columns, columns, wide.data(), columns, count);
+  }
+  return {room, columns};
+}
+
 /// Rows [first_row, end_row) of the columns [first, end).
 template <class T>
 void run(const Task<T>& t, int64_t first_row, int64_t end_row, int64_t first, int64_t end) {
@@ -111,7 +165,8 @@ void run(const Task<T>& t, int64_t first_row, int64_t end_row, int64_t first, in
   for (int64_t column = first; column < end; column += kPanel) {
     const int64_t columns = std::min(kPanel, end - column);
     few_sized_pieces(t.depth, kDepth, 64, [&](int64_t start, int64_t depth) {
-      const auto [panel, panel_row] = panel_of(t, column, columns, start, depth, room.data());
+      const auto [panel, panel_row] = t.lines ? panel_of_lines(t, column, columns, start, depth, room.data())
+                                              : panel_of(t, column, columns, start, depth, room.data());
       const T* left = t.a + start / kDepth * t.a_slab + start % kDepth;
       few_sized_pieces(end_row - first_row, kRows, kRows, [&](int64_t row, int64_t rows) {
         row += first_row;
@@ -147,26 +202,42 @@ void run(torch::Tensor& y, const torch::Tensor& a, const torch::Tensor& b, bool 
               by_rows ? b.stride(0) : 1, by_rows ? 1 : b.stride(1), y.mutable_data_ptr<float>(), y.stride(0), add});
 }
 
-bool can_serve(const torch::Tensor& y, const torch::Tensor& a, const torch::Tensor& b) {
+bool can_serve(const torch::Tensor& y, const torch::Tensor& a) {
   const auto type = a.scalar_type();
   const bool kernels = has_block_kernels(type) && at::globalContext().userEnabledMkldnn() &&
                        (type == at::kFloat ? instruction_set() == InstructionSet::avx512
-                                           : type == at::kBFloat16 && prefers_block_products() && has_fast_bfloat16() &&
-                                                 a.size(1) % 2 == 0);
-  return kernels && y.scalar_type() == at::kFloat && b.scalar_type() == type && y.stride(1) == 1 && lies_on_cpu(a) &&
-         lies_on_cpu(b) && y.device().is_cpu() && y.numel() > 0 && a.size(1) > 0;
+                                           : type == at::kBFloat16 && has_fast_bfloat16() && a.size(1) % 2 == 0);
+  return kernels && y.scalar_type() == at::kFloat && y.stride(1) == 1 && lies_on_cpu(a) && y.device().is_cpu() &&
+         y.numel() > 0 && a.size(1) > 0;
+}
+
+template <class T>
+void run(torch::Tensor& y, const torch::Tensor& a, const StoredLines& b, bool transposed, bool add) {
+  const Left<T> left = left_of<T>(a);
+  run(Task<T>{y.size(0), y.size(1), a.size(1), left.data, left.row, left.slab, nullptr, 0, 0,
+              y.mutable_data_ptr<float>(), y.stride(0), add, &b, transposed});
 }
 
 }  // namespace
 
 bool block_product(torch::Tensor& y, const torch::Tensor& a, const torch::Tensor& b, double scale, bool add) {
-  if (!can_serve(y, a, b)) return false;
+  if (!can_serve(y, a) || b.scalar_type() != a.scalar_type() || !lies_on_cpu(b)) return false;
   const torch::NoGradGuard no_grad;
   arranged_product(y, a, b, scale, add,
                    [](torch::Tensor& to, const torch::Tensor& left, const torch::Tensor& right, bool adds) {
                      if (left.scalar_type() == at::kFloat) run<float>(to, left, right, adds);
                      else run<at::BFloat16>(to, left, right, adds);
                    });
+  return true;
+}
+
+bool lines_product(torch::Tensor& y, const torch::Tensor& a, const StoredLines& b, bool transposed, bool add) {
+  check(a.size(1) == (transposed ? b.length() : b.lines()) && y.size(1) == (transposed ? b.lines() : b.length()),
+        "a product with lines of another shape");
+  if (!can_serve(y, a)) return false;
+  const torch::NoGradGuard no_grad;
+  if (a.scalar_type() == at::kFloat) run<float>(y, a, b, transposed, add);
+  else run<at::BFloat16>(y, a, b, transposed, add);
   return true;
 }
 

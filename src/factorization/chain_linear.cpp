@@ -66,25 +66,23 @@ struct Layers {
 /// What a gate makes of its input is half of it: computed again on the way back, it need not be kept.
 bool is_made_again(InputFunction function) { return is_gate(function); }
 
-/// Saved in this order: weight or its panels for the way back, factors, what the layer multiplies (undefined where no
+/// Saved in this order: what the weight needs on the way back, factors, what the layer multiplies (undefined where no
 /// factor needs it, or where it is made again), of every chain its products behind the second factor and beyond, and x
 /// itself where a function stands before the layer.
 class ChainLinear : public torch::autograd::Function<ChainLinear> {
  public:
   static variable_list forward(AutogradContext* ctx, const torch::Tensor& x, at::TensorList factors,
-                               const torch::Tensor& weight, const std::optional<torch::Tensor>& bias,
-                               const Layers& layers, const ProductTypes& types, InputFunction function,
-                               const WeightPanels& panels) {
+                               const FrozenMatrix& weight, const std::optional<torch::Tensor>& bias,
+                               const Layers& layers, const ProductTypes& types, InputFunction function) {
     const NoAutocast guard(c10::autocast_dispatch_keyset);
     // Rounded before the gate, so that what is made again is the same.
     const torch::Tensor before = is_made_again(function) ? rounded_to(flat(x), types.operand) : flat(x);
     const torch::Tensor input = applied(function, before, types.operand), shift = bias ? *bias : torch::Tensor();
-    const torch::Tensor wide = panels.defined() ? panels.backward : types.narrowed(weight);
-    torch::Tensor y =
-        panels.defined() ? panel_product(input, panels.forward, shift) : types.biased_product(shift, input, wide.t());
+    torch::Tensor y = weight.product(types, input, shift);
     const torch::Tensor first = layers.joined_first(factors, types);
     const torch::Tensor narrow = first.defined() ? types.narrowed(types.product(input, first.t())) : torch::Tensor();
-    variable_list saved{wide};
+    variable_list saved = weight.for_way_back();
+    ctx->saved_data["parts"] = static_cast<int64_t>(saved.size());
     saved.insert(saved.end(), factors.begin(), factors.end());
     saved.push_back(factors.empty() || is_made_again(function) ? torch::Tensor() : input);
     layers.each(factors, [&](size_t i, size_t f, int64_t column, int64_t narrow_column) {
@@ -104,30 +102,34 @@ class ChainLinear : public torch::autograd::Function<ChainLinear> {
     ctx->saved_data["rows"] = y.size(0);
     ctx->saved_data["shape"] = x.sizes();
     ctx->saved_data["input_dtype"] = static_cast<int64_t>(x.scalar_type());
+    ctx->saved_data["operand_dtype"] = static_cast<int64_t>(types.operand);
     ctx->saved_data["result_dtype"] = static_cast<int64_t>(types.result);
     return outputs(y, layers, x.sizes().vec());
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list gradients) {
     const NoAutocast guard(c10::autocast_dispatch_keyset);
-    const auto saved = ctx->get_saved_variables();
+    variable_list saved = ctx->get_saved_variables();
     const Layers layers = Layers::kept(ctx);
-    const torch::Tensor& weight = saved[0];
-    const at::TensorList factors(saved.data() + 1, static_cast<size_t>(layers.factors()));
-    const ProductTypes types{weight.scalar_type(),
+    const auto parts = static_cast<ptrdiff_t>(ctx->saved_data["parts"].toInt());
+    const FrozenMatrix weight = FrozenMatrix::of_way_back({saved.begin(), saved.begin() + parts});
+    const auto options_of_weight = saved.front().options();
+    saved.erase(saved.begin(), saved.begin() + parts);
+    const at::TensorList factors(saved.data(), static_cast<size_t>(layers.factors()));
+    const ProductTypes types{static_cast<at::ScalarType>(ctx->saved_data["operand_dtype"].toInt()),
                              static_cast<at::ScalarType>(ctx->saved_data["result_dtype"].toInt())};
     const auto function = static_cast<InputFunction>(ctx->saved_data["function"].toInt());
     const torch::Tensor input = !factors.empty() && is_made_again(function)
                                     ? applied(function, saved.back(), types.operand)
-                                    : saved[1 + factors.size()];
-    const auto options = weight.options().dtype(types.result);
+                                    : saved[factors.size()];
+    const auto options = options_of_weight.dtype(types.result);
     const torch::Tensor g =
         types.narrowed(joined_gradient(gradients, layers, ctx->saved_data["rows"].toInt(), options));
-    variable_list out(1 + factors.size() + 6);  // x, factors, then what is frozen or no tensor
+    variable_list out(1 + factors.size() + 5);  // x, factors, then what is frozen or no tensor
     const torch::Tensor first = layers.joined_first(factors, types);
     torch::Tensor d;  // of x W_1^T
     if (first.defined()) d = torch::empty({g.size(0), first.size(0)}, options);
-    size_t next_hidden = 2 + factors.size();
+    size_t next_hidden = 1 + factors.size();
     bool firsts_train = false;
     layers.each(factors, [&](size_t i, size_t f, int64_t column, int64_t narrow_column) {
       const auto depth = static_cast<size_t>(layers.depths[i]);
@@ -163,7 +165,7 @@ class ChainLinear : public torch::autograd::Function<ChainLinear> {
       });
     }
     if (ctx->needs_input_grad(0)) {
-      torch::Tensor gx = weight.dim() == 2 ? types.product(g, weight) : panel_product(g, weight, {});
+      torch::Tensor gx = weight.product_back(types, g);
       if (first.defined()) types.add_product(gx, narrow, first);
       layers.each(factors, [&](size_t i, size_t f, int64_t column, int64_t) {
         if (layers.depths[i] == 1)
@@ -198,9 +200,8 @@ class ChainLinear : public torch::autograd::Function<ChainLinear> {
   }
 };
 
-variable_list apply_chains(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias,
-                           const std::vector<ChainLayer>& layers, InputFunction function, const WeightPanels& panels,
-                           bool split) {
+variable_list apply_chains(const torch::Tensor& x, const FrozenMatrix& weight, const torch::Tensor& bias,
+                           const std::vector<ChainLayer>& layers, InputFunction function, bool split) {
   Layers sizes;
   sizes.split = split;
   variable_list factors;
@@ -211,7 +212,7 @@ variable_list apply_chains(const torch::Tensor& x, const torch::Tensor& weight, 
     factors.insert(factors.end(), layer.update.factors.begin(), layer.update.factors.end());
   }
   return ChainLinear::apply(x, at::TensorList(factors), weight, bias.defined() ? std::optional(bias) : std::nullopt,
-                            sizes, ProductTypes::of(x), function, panels);
+                            sizes, ProductTypes::of(x), function);
 }
 
 }  // namespace
@@ -236,24 +237,33 @@ bool can_fuse_chain(const torch::Tensor& x, const torch::Tensor& weight, const t
     return x.is_floating_point() && x.scalar_type() != torch::kFloat64;
   for (const auto& factor : factors)
     if (factor.scalar_type() != x.scalar_type()) return false;
-  return weight.scalar_type() == x.scalar_type() && (!bias.defined() || bias.scalar_type() == x.scalar_type());
+  return (weight.scalar_type() == x.scalar_type() || (is_half(weight) && x.scalar_type() == torch::kFloat32)) &&
+         (!bias.defined() || bias.scalar_type() == x.scalar_type());
 }
 
-std::vector<torch::Tensor> linear_with_chains(const torch::Tensor& x, const torch::Tensor& weight,
+std::vector<torch::Tensor> linear_with_chains(const torch::Tensor& x, const FrozenMatrix& weight,
                                               const torch::Tensor& bias, const std::vector<ChainLayer>& layers,
-                                              InputFunction function, const WeightPanels& panels) {
-  return apply_chains(x, weight, bias, layers, function, panels, /*split=*/true);
+                                              InputFunction function) {
+  return apply_chains(x, weight, bias, layers, function, /*split=*/true);
 }
 
-torch::Tensor linear_with_chains_as_one(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias,
-                                        const std::vector<ChainLayer>& layers, const WeightPanels& panels) {
-  return apply_chains(x, weight, bias, layers, InputFunction::identity, panels, /*split=*/false).front();
+torch::Tensor linear_with_chains_as_one(const torch::Tensor& x, const FrozenMatrix& weight, const torch::Tensor& bias,
+                                        const std::vector<ChainLayer>& layers) {
+  return apply_chains(x, weight, bias, layers, InputFunction::identity, /*split=*/false).front();
 }
 
-torch::Tensor linear_with_chain(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias,
-                                const std::vector<torch::Tensor>& factors, double scale, const WeightPanels& panels) {
-  return linear_with_chains(x, weight, bias, {{weight.size(0), {factors, scale}}}, InputFunction::identity, panels)
-      .front();
+torch::Tensor linear_with_chain(const torch::Tensor& x, const FrozenMatrix& weight, const torch::Tensor& bias,
+                                const std::vector<torch::Tensor>& factors, double scale) {
+  int64_t out = 0;
+  for (const auto& part : weight.parts) out += part.size(0);
+  return linear_with_chains(x, weight, bias, {{out, {factors, scale}}}).front();
+}
+
+torch::Tensor frozen_linear(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias) {
+  if (weight.scalar_type() == x.scalar_type() || at::autocast::is_autocast_enabled(x.device().type()))
+    return at::linear(x, weight, bias);
+  if (is_half(weight) && can_fuse_chain(x, weight, bias, {})) return linear_with_chain(x, weight, bias, {}, 1);
+  return at::linear(x, weight.to(x.scalar_type()), bias.defined() ? bias.to(x.scalar_type()) : bias);
 }
 
 }  // namespace deeplora

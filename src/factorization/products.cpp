@@ -111,11 +111,17 @@ void ProductTypes::add_product(torch::Tensor& y, const torch::Tensor& a, const t
   else if (!mkl_product(y, a, b, scale, 1)) y.add_(at::mm(a, b), scale);
 }
 
+torch::Tensor ProductTypes::started(const torch::Tensor& bias, const torch::Tensor& a, int64_t columns) const {
+  if (bias.defined() && a.device().is_cpu() && result == at::kFloat) return repeated(bias.to(result), a.size(0));
+  torch::Tensor y = torch::empty({a.size(0), columns}, a.options().dtype(result));
+  return bias.defined() ? y.copy_(bias.expand_as(y)) : y;
+}
+
 torch::Tensor ProductTypes::biased_product(const torch::Tensor& bias, const torch::Tensor& a,
                                            const torch::Tensor& b) const {
   if (!bias.defined()) return product(a, b);
   if (a.device() != at::kCPU || result != at::kFloat) return at::addmm(narrowed(bias), a, b);
-  torch::Tensor y = repeated(bias.to(result), a.size(0));
+  torch::Tensor y = started(bias, a, b.size(1));
   add_product(y, a, b);
   return y;
 }

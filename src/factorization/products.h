@@ -25,6 +25,8 @@ struct ProductTypes {
   void add_product(torch::Tensor& y, const torch::Tensor& a, const torch::Tensor& b, double scale = 1) const;
   /// a b + bias [N]; an undefined bias is none.
   torch::Tensor biased_product(const torch::Tensor& bias, const torch::Tensor& a, const torch::Tensor& b) const;
+  /// [a's rows, columns] in the results' dtype to add a product to: bias [columns] in every row; not set without one.
+  torch::Tensor started(const torch::Tensor& bias, const torch::Tensor& a, int64_t columns) const;
 
  private:
   bool widens() const { return operand != result; }

@@ -45,7 +45,7 @@ class DropoutControl {
     const double p = probability_.value_or(constant && constant->isDouble() ? constant->toDouble() : 0.0);
     check(!train->toBool() || p == 0.0, where_,
           ": its dropout is always on, as it was traced in training mode; call .eval() on the model before "
-          "torch.jit.trace");
+          "torch.jit.trace or torch.export");
     if (p <= 0.0 && !probability_) return;
     const jit::WithInsertPoint here(node);
     node->replaceInput(1, graph_.insertConstant(p));
@@ -58,7 +58,7 @@ class DropoutControl {
     if (!constant || !constant->isDouble()) return;
     check(constant->toDouble() == 0.0, where_,
           ": its attention dropout is always on, as it was traced in training mode; call .eval() on the "
-          "model before torch.jit.trace");
+          "model before torch.jit.trace or torch.export");
     if (!probability_ || *probability_ <= 0.0) return;
     const jit::WithInsertPoint here(node);
     node->replaceInput(4,

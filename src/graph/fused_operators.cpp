@@ -1,17 +1,12 @@
 #include "graph/fused_operators.h"
 
-#include <torch/csrc/jit/api/compilation_unit.h>
-#include <torch/csrc/jit/frontend/resolver.h>
 #include <torch/csrc/jit/ir/constants.h>
 #include <torch/csrc/jit/ir/ir.h>
 #include <torch/csrc/jit/passes/constant_propagation.h>
 #include <torch/csrc/jit/passes/dead_code_elimination.h>
-#include <torch/csrc/jit/passes/inliner.h>
 #include <torch/csrc/jit/passes/peephole.h>
 
 #include <algorithm>
-#include <set>
-#include <unordered_map>
 #include <unordered_set>
 
 #include "graph/inserted_code.h"
@@ -203,20 +198,21 @@ bool fold_identities(jit::Block* block) {
   return any;
 }
 
-void collect_fused(jit::Block* block, std::vector<jit::Node*>& out) {
+std::vector<jit::Node*> fused_nodes(jit::Block* block) {
+  std::vector<jit::Node*> out;
   for (jit::Node* node : block->nodes()) {
-    for (jit::Block* inner : node->blocks()) collect_fused(inner, out);
+    for (jit::Block* inner : node->blocks())
+      for (jit::Node* found : fused_nodes(inner)) out.push_back(found);
     if (is_for_inference(node)) out.push_back(node);
   }
+  return out;
 }
 
 class FusedReplacement {
  public:
   FusedReplacement(jit::Graph& graph, const std::string& where) : graph_(graph), where_(where), code_(kFusedCode) {}
 
-  void run() {
-    std::vector<jit::Node*> nodes;
-    collect_fused(graph_.block(), nodes);
+  void run(std::vector<jit::Node*> nodes) {
     const auto dense = std::stable_partition(nodes.begin(), nodes.end(),
                                              [](const jit::Node* node) { return has_kind(node, kToNested); });
     for (auto nested = nodes.begin(); nested != dense; ++nested) follow_nested(*nested);  // which ends these nodes
@@ -280,14 +276,11 @@ void tidy_up(jit::Graph& graph) {
 }  // namespace
 
 void lower_fused_operators(jit::Graph& graph, const std::string& where) {
-  std::vector<jit::Node*> found;
-  collect_fused(graph.block(), found);
-  if (found.empty()) return;
+  if (fused_nodes(graph.block()).empty()) return;
   SlowPaths().walk(graph.block());
   tidy_up(graph);
-  found.clear();
-  collect_fused(graph.block(), found);
-  if (!found.empty()) FusedReplacement(graph, where).run();
+  // What is left has no slow path of its own.
+  if (const auto left = fused_nodes(graph.block()); !left.empty()) FusedReplacement(graph, where).run(left);
   for (tidy_up(graph); fold_identities(graph.block());) tidy_up(graph);
 }
 

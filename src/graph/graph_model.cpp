@@ -11,6 +11,7 @@
 #include "graph/roles.h"
 #include "lm/parity.h"
 #include "model_files/own_head.h"
+#include "model_files/torchscript_file.h"
 
 namespace deeplora {
 
@@ -33,15 +34,15 @@ struct GraphModel::Plan {
   std::vector<c10::IValue> slots;
 };
 
-GraphModel::GraphModel(const TorchScriptArchive& archive, const ArchiveInterface& interface,
-                       const ModelOptions& options)
+GraphModel::GraphModel(const CodeFiles& archive, const ArchiveInterface& interface, const ModelOptions& options)
     : where_(cat("model ", archive.file().string())),
       arguments_(archive, interface),
+      tensors_(interface.tensors),
       lowered_(lower_forward(archive)),
       dropout_(options.dropout),
       chosen_(interface.output) {
   logits_ = gives_logits(archive);
-  takes_padding_ = arguments_.takes("attention_mask") || arguments_.takes("lengths");
+  takes_padding_ = !takes_ids() || arguments_.takes("attention_mask") || arguments_.takes("lengths");
   const GraphSites found = find_sites(lowered_, *lowered_.graph);
   for (const auto& [name, reason] : found.others) others_.emplace_back(name, reason);
   std::map<std::string, size_t> order;
@@ -124,15 +125,14 @@ void GraphModel::take_output_as_logits() {
 void GraphModel::rebuild() {
   const auto graph = lowered_.graph->copy();
   auto plan = std::make_shared<Plan>();
-  const GraphSites here = find_sites(lowered_, *graph);
+  std::vector<GraphSite> sites;  // all of them before the first splice changes the graph
   for (const auto& place : places_) {
     if (!place->adapter) continue;
-    const auto same = std::find_if(here.sites.begin(), here.sites.end(),
-                                   [&](const GraphSite& s) { return s.tensor == place->graph.tensor; });
-    jit::Value* slot = graph->addInput()->setType(c10::AnyType::get());
-    splice_adapter(lowered_, *graph, *same, slot);
+    sites.push_back(site_of(lowered_, *graph, place->graph.tensor));
     plan->slots.push_back(adapter_slot(place->adapter));
   }
+  for (const auto& site : sites)
+    splice_adapter(lowered_, *graph, site, graph->addInput()->setType(c10::AnyType::get()));
   control_dropout(*graph, dropout_, where_);
   plan->executor = jit::GraphExecutor(graph, "adapted", jit::SIMPLE);
   plan_ = std::move(plan);
@@ -191,20 +191,29 @@ std::vector<NamedTensor> GraphModel::base_parameters() {
 
 std::vector<std::pair<std::string, std::string>> GraphModel::other_weights() const { return others_; }
 
-torch::Tensor GraphModel::check_probe(const TorchScriptArchive& archive, Batch batch, int64_t copies) {
+std::string GraphModel::looked_up_argument(const CodeFiles& archive) const {
+  const auto& inputs = archive.inputs();
+  for (size_t i = 0; i < inputs.size() && i < lowered_.arguments; ++i)
+    for (const auto& place : places_)
+      if (looks_up(place->graph, lowered_.graph->inputs().at(i))) return inputs[i];
+  return "";
+}
+
+torch::Tensor GraphModel::check_probe(const CodeFiles& archive, Batch batch, int64_t copies) {
   for (torch::Tensor* t : {&batch.input_ids, &batch.attention_mask, &batch.token_type_ids, &batch.decoder_input_ids})
     if (t->defined()) *t = t->repeat({copies, 1});
+  for (auto& [unused, t] : batch.tensors) t = torch::cat(std::vector<torch::Tensor>(static_cast<size_t>(copies), t));
   const torch::Device device = lowered_.tensors.front().value.device();
   const torch::Tensor out = output(batch.to(device));
-  const bool fits =
-      out.dim() >= 1 && out.size(0) == 2 * copies && (out.dim() < 3 || out.size(1) == output_mask(batch).size(1));
-  check(fits, where_, ": a batch of ", batch.input_ids.sizes(), " gives an output of ", out.sizes(),
-        ": sizes were baked in by tracing; export it again at dynamic shapes (torch.jit.script, or "
-        "tools/export_torchscript.py)");
+  const torch::Tensor cells = output_mask(batch);
+  const bool fits = out.dim() >= 1 && out.size(0) == 2 * copies &&
+                    (out.dim() < 3 || !cells.defined() || out.size(1) == cells.size(1));
+  check(fits, where_, ": a batch of ", batch.sizes(), " gives an output of ", out.sizes(),
+        ": sizes were baked in by tracing; ", archive.how_to_export());
   return out;
 }
 
-bool GraphModel::ignores_padding(const TorchScriptArchive& archive) {
+bool GraphModel::ignores_padding(const CodeFiles& archive) {
   const Batch full = probe_batch(archive, *this).to(lowered_.tensors.front().value.device());
   const int64_t kept = std::max<int64_t>(1, full.input_ids.size(1) * 2 / 3);
   const int64_t pad_id = archive.config().value("pad_token_id", int64_t{0});
@@ -220,12 +229,12 @@ bool GraphModel::ignores_padding(const TorchScriptArchive& archive) {
   return with.sizes() == without.sizes() && (with - without).abs().max().item<double>() <= 1e-4 * scale;
 }
 
-void GraphModel::probe(const TorchScriptArchive& archive) {
+void GraphModel::probe(const CodeFiles& archive) {
   const torch::NoGradGuard no_grad;
   const bool was_training = is_training();
   eval();
   const Batch batch = probe_batch(archive, *this);
-  const int64_t tokens = batch.input_ids.size(1);
+  const int64_t tokens = batch.input_ids.defined() ? batch.input_ids.size(1) : 0;
   const bool every_token = check_probe(archive, batch, 1).dim() == 3;
   if (every_token && logits_) name_output_layer("lm_head");
   for (auto& place : places_)  // what makes hidden states is a layer like others

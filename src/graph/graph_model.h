@@ -9,7 +9,7 @@
 #include "graph/sites.h"
 #include "graph/torchscript_forward.h"
 #include "lm/language_model.h"
-#include "model_files/torchscript_file.h"
+#include "model_files/code_files.h"
 
 namespace deeplora {
 
@@ -24,7 +24,7 @@ class GraphModel : public LanguageModel {
  public:
   /// Never runs the archive's code. Throws Error when the archive is frozen or quantised, has no weight that
   /// an adapter can change, or was traced in training mode.
-  GraphModel(const TorchScriptArchive& archive, const ArchiveInterface& interface, const ModelOptions& options);
+  GraphModel(const CodeFiles& archive, const ArchiveInterface& interface, const ModelOptions& options);
 
   /// 3-D outputs are hidden states unless export.json says logits; [B] becomes logits [B, 1]. Throws Error
   /// for a batch with padding when the model neither takes an attention_mask nor ignores padding by itself.
@@ -34,15 +34,21 @@ class GraphModel : public LanguageModel {
   std::vector<NamedTensor> base_parameters() override;
   std::string family() const override { return "graph"; }
   bool takes_padding() const override { return takes_padding_; }
+  bool takes_ids() const override { return arguments_.takes("input_ids"); }
+  std::vector<TensorInput> tensor_inputs() const override { return tensors_; }
 
   /// Takes a 3-D output as logits of every token [B, T, V], where the archive does not say what it is.
   void take_output_as_logits();
 
   /// Weights without a slot: {path, why}.
   std::vector<std::pair<std::string, std::string>> other_weights() const;
+  /// Fields of rows that it takes.
+  const std::vector<std::string>& row_tensors() const { return arguments_.row_tensors(); }
+  /// The argument of forward whose values are looked up in a table as they come, as ids are; "" for none.
+  std::string looked_up_argument(const CodeFiles& archive) const;
   /// Runs two batches of different sizes and, for a model without attention_mask, one text with and without
   /// padding. Throws Error when sizes were baked in by tracing.
-  void probe(const TorchScriptArchive& archive);
+  void probe(const CodeFiles& archive);
 
  private:
   struct Place;  ///< a site with its slot
@@ -52,12 +58,13 @@ class GraphModel : public LanguageModel {
   void name_output_layer(const char* role);
   /// Graph with the attached adapters spliced in; the executor runs no optimisation of its own.
   void rebuild();
-  torch::Tensor check_probe(const TorchScriptArchive& archive, Batch batch, int64_t copies);
+  torch::Tensor check_probe(const CodeFiles& archive, Batch batch, int64_t copies);
   /// Does the model find padding by itself, from its id?
-  bool ignores_padding(const TorchScriptArchive& archive);
+  bool ignores_padding(const CodeFiles& archive);
   torch::Tensor output(const Batch& batch);
   std::string where_;
   ArchiveForward arguments_;
+  std::vector<TensorInput> tensors_;
   LoweredForward lowered_;
   std::optional<double> dropout_;
   std::string chosen_;  ///< model.output

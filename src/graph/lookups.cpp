@@ -31,7 +31,7 @@ void collect(const jit::Block* block, const std::map<const jit::Value*, const vo
 
 }  // namespace
 
-std::map<const void*, LookupOptions> table_lookups(const TorchScriptArchive& archive) {
+std::map<const void*, LookupOptions> table_lookups(const CodeFiles& archive) {
   std::map<const void*, LookupOptions> out;
   try {
     const LoweredForward lowered = lower_forward(archive);

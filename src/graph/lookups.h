@@ -4,12 +4,12 @@
 #include <map>
 
 #include "factorization/lookup.h"
-#include "model_files/torchscript_file.h"
+#include "model_files/code_files.h"
 
 namespace deeplora {
 
 /// Options of the lookups of every table that has any, by the address of its memory: what config.json says of padding
 /// need not be what the exported model does. Never runs the archive's code; empty where its forward cannot be followed.
-std::map<const void*, LookupOptions> table_lookups(const TorchScriptArchive& archive);
+std::map<const void*, LookupOptions> table_lookups(const CodeFiles& archive);
 
 }  // namespace deeplora

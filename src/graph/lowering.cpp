@@ -30,8 +30,7 @@ WeightKey key_of(const torch::Tensor& t) {
 
 class Lowering {
  public:
-  explicit Lowering(const TorchScriptArchive& archive)
-      : archive_(archive), where_(cat("model ", archive.file().string())) {
+  explicit Lowering(const CodeFiles& archive) : archive_(archive), where_(cat("model ", archive.file().string())) {
     for (size_t i = 0; i < archive.parameters(); ++i) parameters_.insert(archive.tensors()[i].name);
     for (const auto& [name, value] : archive.tensors()) names_.try_emplace(key_of(value), name);
   }
@@ -170,7 +169,7 @@ class Lowering {
     }
   }
 
-  const TorchScriptArchive& archive_;
+  const CodeFiles& archive_;
   std::string where_;
   std::set<std::string> parameters_;
   std::map<WeightKey, std::string> names_;
@@ -182,7 +181,7 @@ class Lowering {
 
 }  // namespace
 
-LoweredForward lower_forward(const TorchScriptArchive& archive) {
+LoweredForward lower_forward(const CodeFiles& archive) {
   LoweredForward out = Lowering(archive).run();
   check(archive.parameters() > 0, "model ", archive.file().string(),
         " holds no weights: no parameters, and no constants that its code reads as such");

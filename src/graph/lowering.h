@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "model_files/torchscript_file.h"
+#include "model_files/code_files.h"
 
 namespace deeplora {
 
@@ -28,6 +28,6 @@ struct LoweredForward {
 /// Inlines every call, replaces attributes by inputs (tensors) or constants (everything else, flags as eval()
 /// sets them) and removes what cannot be reached then. The archive's own module stays as it is. Throws Error
 /// for archives without weights, with quantised ones, and for code whose weights cannot be followed.
-LoweredForward lower_forward(const TorchScriptArchive& archive);
+LoweredForward lower_forward(const CodeFiles& archive);
 
 }  // namespace deeplora

@@ -41,47 +41,6 @@ bool has_backward(const jit::Node* node) {
          op->hasKernelForDispatchKey(c10::DispatchKey::CompositeImplicitAutograd);
 }
 
-class GradientSearch {
- public:
-  explicit GradientSearch(const jit::Graph& graph) : graph_(graph) {}
-
-  bool from(const jit::Value* value) {
-    if (!seen_.insert(value).second) return false;
-    for (const auto& use : value->uses())
-      if (through(use)) return true;
-    return false;
-  }
-
- private:
-  bool through(const jit::Use& use) {
-    const jit::Node* node = use.user;
-    if (node == graph_.return_node()) return true;
-    if (node->kind() == c10::prim::Return) return out_of_block(node->owningBlock(), use.offset);
-    if (node->kind() == c10::prim::Loop && use.offset >= 2) {
-      const auto carried = use.offset - 2;
-      return from(node->outputs().at(carried)) || from(node->blocks().at(0)->inputs().at(carried + 1));
-    }
-    if (node->kind() == c10::prim::If || node->kind() == c10::prim::Loop || !has_backward(node))
-      return false;  // a choice, a count
-    // What an operator in place changes is read under other names: that something does is taken for granted.
-    if (use.offset > 0 && name_of_kind(node).ends_with("_") && !name_of_kind(node).ends_with("__")) return true;
-    for (const jit::Value* output : node->outputs())
-      if (from(output)) return true;
-    return false;
-  }
-
-  bool out_of_block(const jit::Block* block, size_t offset) {
-    const jit::Node* owner = block->owningNode();
-    if (!owner) return false;
-    if (owner->kind() != c10::prim::Loop) return from(owner->outputs().at(offset));
-    if (offset == 0) return false;  // whether to go on
-    return from(owner->outputs().at(offset - 1)) || from(block->inputs().at(offset));
-  }
-
-  const jit::Graph& graph_;
-  Values seen_;
-};
-
 /// What leaves a layer's outputs what they are: one value after the other, or in another shape.
 bool keeps_outputs(std::string_view kind) {
   static const std::set<std::string_view> kinds{"aten::view",         "aten::reshape",  "aten::squeeze",
@@ -199,7 +158,50 @@ const jit::Value* element(const jit::Node* node, std::string_view key) {
 
 }  // namespace
 
-bool reaches_output(const jit::Graph& graph, const jit::Value* value) { return GradientSearch(graph).from(value); }
+GradientReach::GradientReach(const jit::Graph& graph) : graph_(graph) {
+  while (walk(graph.block())) {
+  }  // what a loop carries round may reach the output by its next turn alone
+}
+
+bool GradientReach::walk(const jit::Block* block) {
+  bool more = mark(block->return_node());
+  for (const jit::Node* node : block->nodes().reverse()) {
+    for (const jit::Block* inner : node->blocks()) more |= walk(inner);
+    more |= mark(node);
+  }
+  return more;
+}
+
+bool GradientReach::mark(const jit::Node* node) {
+  bool more = false;
+  for (size_t i = 0; i < node->inputs().size(); ++i)
+    if (!reached_.count(node->input(i)) && through(node, i)) more |= reached_.insert(node->input(i)).second;
+  return more;
+}
+
+bool GradientReach::through(const jit::Node* node, size_t offset) const {
+  if (node == graph_.return_node()) return true;
+  if (node->kind() == c10::prim::Return) return out_of_block(node->owningBlock(), offset);
+  if (node->kind() == c10::prim::Loop && offset >= 2)
+    return reaches_output(node->outputs().at(offset - 2)) ||
+           reaches_output(node->blocks().at(0)->inputs().at(offset - 1));
+  if (node->kind() == c10::prim::If || node->kind() == c10::prim::Loop) return false;  // a choice, a count
+  // What an operator in place changes is read under other names: that something does is taken for granted.
+  const std::string_view kind = name_of_kind(node);
+  const bool in_place = offset > 0 && kind.ends_with("_") && !kind.ends_with("__");
+  const auto outputs = node->outputs();
+  const bool on = in_place || std::any_of(outputs.begin(), outputs.end(),
+                                          [&](const jit::Value* output) { return reaches_output(output); });
+  return on && has_backward(node);
+}
+
+bool GradientReach::out_of_block(const jit::Block* block, size_t offset) const {
+  const jit::Node* owner = block->owningNode();
+  if (!owner) return false;
+  if (owner->kind() != c10::prim::Loop) return reaches_output(owner->outputs().at(offset));
+  if (offset == 0) return false;  // whether to go on
+  return reaches_output(owner->outputs().at(offset - 1)) || reaches_output(block->inputs().at(offset));
+}
 
 const jit::Value* chosen_output(const jit::Graph& graph, const std::string& path) {
   const jit::Value* value = graph.outputs().size() == 1 ? graph.outputs()[0] : nullptr;

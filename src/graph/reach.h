@@ -2,15 +2,28 @@
 #pragma once
 
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "model_files/torchscript_file.h"
 
 namespace deeplora {
 
-/// Whether a gradient comes back from the graph's output to this value: some way there has a backward pass at every
-/// operator.
-bool reaches_output(const torch::jit::Graph& graph, const torch::jit::Value* value);
+/// The values that a gradient comes back to from the graph's output: some way there has a backward pass at every
+/// operator. Found once, from the output on; the graph must stay as it is.
+class GradientReach {
+ public:
+  explicit GradientReach(const torch::jit::Graph& graph);
+  bool reaches_output(const torch::jit::Value* value) const { return reached_.count(value) != 0; }
+
+ private:
+  bool walk(const torch::jit::Block* block);
+  bool mark(const torch::jit::Node* node);
+  bool through(const torch::jit::Node* node, size_t offset) const;
+  bool out_of_block(const torch::jit::Block* block, size_t offset) const;
+  const torch::jit::Graph& graph_;
+  std::unordered_set<const torch::jit::Value*> reached_;
+};
 
 /// The value that model.output names ("" the first tensor; "1", "logits", "0.logits"); null where the graph does not
 /// tell.

@@ -179,8 +179,15 @@ bool looks_up(const GraphSite& site, const jit::Value* argument, const std::stri
   return false;
 }
 
+GraphSite site_of(const LoweredForward& lowered, jit::Graph& graph, size_t tensor) {
+  Follower follower(lowered.tensors.at(tensor).value);
+  follower.follow(graph.inputs().at(lowered.arguments + tensor), false);
+  return follower.site(tensor);
+}
+
 GraphSites find_sites(const LoweredForward& lowered, jit::Graph& graph) {
   GraphSites out;
+  const GradientReach reach(graph);
   for (size_t i = 0; i < lowered.tensors.size(); ++i) {
     const auto& [name, value, type, parameter] = lowered.tensors[i];
     if (!could_be_weight(value)) continue;
@@ -191,7 +198,7 @@ GraphSites find_sites(const LoweredForward& lowered, jit::Graph& graph) {
       if (parameter) out.others.push_back({name, "is read by no operator"});
     } else if (!parameter) {
       if (follower.adaptable_uses()) out.others.push_back({name, "is a buffer, not a parameter: it is not trained"});
-    } else if (!reaches_output(graph, weight)) {
+    } else if (!reach.reaches_output(weight)) {
       out.others.push_back({name, cat("is read by ", follower.site(i).op, ", from where no gradient comes back")});
     } else {
       out.sites.push_back(follower.site(i));

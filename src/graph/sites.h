@@ -54,6 +54,9 @@ struct GraphSites {
 /// or a copy of it.
 GraphSites find_sites(const LoweredForward& lowered, torch::jit::Graph& graph);
 
+/// The same of one tensor that is a site, without asking again whether it is.
+GraphSite site_of(const LoweredForward& lowered, torch::jit::Graph& graph, size_t tensor);
+
 /// Does some lookup of `site` take its ids from that argument of forward, or from the entry `key` of that dict, as they
 /// come?
 bool looks_up(const GraphSite& site, const torch::jit::Value* argument, const std::string& key = "");

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <array>
 
+#include "model_files/torchscript_file.h"
+
 namespace deeplora {
 namespace {
 
@@ -63,8 +65,12 @@ const std::map<std::string, torch::ScalarType>& input_dtypes() {
 }
 
 const std::vector<std::string>& known_inputs() {
-  static const std::vector<std::string> names{"input_ids",    "attention_mask",    "token_type_ids",
-                                              "position_ids", "decoder_input_ids", "lengths"};
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> out;
+    for (const auto& input : kInputs) out.emplace_back(input.name);
+    out.emplace_back("lengths");
+    return out;
+  }();
   return names;
 }
 
@@ -92,19 +98,25 @@ std::map<std::string, InputForm> parse_forms(const nlohmann::json& described, co
 
 namespace {
 
-/// Tokens and masks repeated or cut to that size.
+/// The first `size` indices of a dimension, repeated where there are fewer.
+torch::Tensor repeated_to(const torch::Tensor& t, int64_t dim, int64_t size) {
+  return t.index_select(dim, torch::arange(size, t.options().dtype(torch::kInt64)).remainder(t.size(dim)));
+}
+
+/// Tokens, masks and named tensors repeated or cut to that size.
 Batch of_size(const Batch& batch, int64_t rows, int64_t tokens) {
   Batch out = batch;
-  for (torch::Tensor* t :
-       {&out.input_ids, &out.attention_mask, &out.token_type_ids, &out.position_ids, &out.decoder_input_ids}) {
-    if (!t->defined()) continue;
-    *t = t->repeat({(rows + t->size(0) - 1) / t->size(0), (tokens + t->size(1) - 1) / t->size(1)})
-             .slice(0, 0, rows)
-             .slice(1, 0, tokens)
-             .contiguous();
-  }
+  for (const auto& input : kInputs)
+    if (torch::Tensor& t = out.*input.member; t.defined()) t = repeated_to(repeated_to(t, 0, rows), 1, tokens);
+  for (auto& [unused, t] : out.tensors) t = repeated_to(t, 0, rows);
   if (out.position_ids.defined()) out.position_ids = out.position_ids.remainder(tokens);
   return out;
+}
+
+bool is_tensor(const c10::Argument& argument) {
+  c10::TypePtr type = argument.type();
+  if (const auto optional = type->cast<c10::OptionalType>()) type = optional->getElementType();
+  return type->isSubtypeOf(*c10::TensorType::get());
 }
 
 bool is_dict(const c10::Argument& argument) {
@@ -117,7 +129,7 @@ bool is_dict(const c10::Argument& argument) {
 
 }  // namespace
 
-ArchiveForward::ArchiveForward(const TorchScriptArchive& archive, const ArchiveInterface& interface)
+ArchiveForward::ArchiveForward(const CodeFiles& archive, const ArchiveInterface& interface)
     : module_(archive.module()), forms_(interface.forms), output_(interface.output) {
   std::map<std::string, std::string> role_of;  // argument, or argument.key -> input
   for (const auto& input : known_inputs()) role_of[input] = input;
@@ -134,45 +146,127 @@ ArchiveForward::ArchiveForward(const TorchScriptArchive& archive, const ArchiveI
       errors.add("model.inputs.", input, ": the model has no input '", name, "'; it has ", join(names));
   }
   const auto& schema = module_.get_method("forward").function().getSchema().arguments();
-  for (size_t i = 1; i < schema.size(); ++i) {  // the first is the object itself
-    const auto& argument = schema[i];
-    const auto role = role_of.find(argument.name());
-    Argument taken{argument.name(),
-                   role == role_of.end() ? "" : role->second,
-                   {},
-                   argument.default_value().value_or(c10::IValue())};
-    const bool dict = is_dict(argument);
-    for (const auto& [name, input] : role_of)
-      if (dict && name.starts_with(argument.name() + ".")) taken.parts[name.substr(argument.name().size() + 1)] = input;
-    if (taken.role.empty() && taken.parts.empty() && !argument.default_value()) {
-      const std::string as =
-          dict ? cat("\"", argument.name(), ".input_ids\" for the entry input_ids of this dict") : argument.name();
-      errors.add("the model's input '", argument.name(), "' is none of ", join(known_inputs()),
-                 "; name it in model.inputs, e.g. model.inputs.input_ids=", as);
-    }
-    arguments_.push_back(std::move(taken));
-  }
-  if (!takes("input_ids") && errors.empty())
-    errors.add("the model takes no input_ids; its inputs are ", join(archive.inputs()),
-               "; name one in model.inputs.input_ids");
+  for (size_t i = 1; i < schema.size(); ++i)  // the first is the object itself
+    arguments_.push_back(argument_of(schema[i], role_of, errors));
+  find_row_tensors();
+  if (row_tensors_.empty() && !takes("input_ids") && errors.empty())
+    errors.add("the model takes no tensor; its inputs are ", join(archive.inputs()));
+  take_limits(archive, errors);
   if (interface.complete) errors.throw_if_any(cat("model ", archive.file().string()));
 }
 
-torch::Tensor ArchiveForward::input(const std::string& role, const Batch& batch) const {
+ArchiveForward::Argument ArchiveForward::argument_of(const c10::Argument& argument,
+                                                     const std::map<std::string, std::string>& role_of,
+                                                     Errors& errors) {
+  const auto role = role_of.find(argument.name());
+  Argument taken{argument.name(),
+                 role == role_of.end() ? "" : role->second,
+                 {},
+                 argument.default_value().value_or(c10::IValue()),
+                 argument.default_value().has_value()};
+  const bool dict = is_dict(argument);
+  for (const auto& [name, input] : role_of)
+    if (dict && name.starts_with(argument.name() + ".")) taken.parts[name.substr(argument.name().size() + 1)] = input;
+  if (!taken.role.empty() || !taken.parts.empty() || argument.default_value()) return taken;
+  if (is_tensor(argument)) {
+    taken.role = argument.name();
+  } else if (dict) {
+    errors.add("the model's input '", argument.name(), "' is a dict; say in model.inputs what its entries are, e.g. ",
+               "model.inputs.input_ids=\"", argument.name(), ".input_ids\" for the entry input_ids");
+  } else {
+    errors.add("the model's input '", argument.name(), "' is a ", argument.type()->annotation_str(),
+               " without a default; rows give tensors alone, so export the model with a default for it");
+  }
+  return taken;
+}
+
+void ArchiveForward::find_row_tensors() {
+  const bool ids = takes("input_ids");
+  const auto goes_with_ids = [](const std::string& role) {
+    const auto& known = known_inputs();
+    return role == "decoder_attention_mask" || std::find(known.begin(), known.end(), role) != known.end();
+  };
+  const auto add = [&](const std::string& role) {
+    if (!role.empty() && !(ids && goes_with_ids(role)) && !is_row_tensor(role)) row_tensors_.push_back(role);
+  };
+  for (auto& argument : arguments_) {
+    // Without tokens an optional mask has nothing to be made of.
+    if (!ids && argument.has_default && goes_with_ids(argument.role)) argument.role.clear();
+    add(argument.role);
+    for (const auto& [unused, role] : argument.parts) add(role);
+  }
+}
+
+bool ArchiveForward::is_row_tensor(const std::string& role) const {
+  return std::find(row_tensors_.begin(), row_tensors_.end(), role) != row_tensors_.end();
+}
+
+void ArchiveForward::take_limits(const CodeFiles& archive, Errors& errors) {
+  for (const auto& argument : arguments_) {
+    if (!argument.role.empty()) take_limit(argument.name, argument.role, archive, errors);
+    for (const auto& [key, role] : argument.parts) take_limit(cat(argument.name, ".", key), role, archive, errors);
+  }
+}
+
+void ArchiveForward::take_limit(const std::string& argument, const std::string& role, const CodeFiles& archive,
+                                Errors& errors) {
+  const auto found = archive.limits().find(argument);
+  if (found == archive.limits().end()) return;
+  const InputLimit& limit = limits_[role] = found->second;
+  if (limit.dtype && *limit.dtype != torch::kInt64 && !forms_[role].dtype) forms_[role].dtype = limit.dtype;
+  std::vector<std::string> shape;
+  bool free = true;
+  for (const auto& size : limit.sizes) {
+    shape.push_back(size.fixed ? cat(*size.fixed) : size.expression.empty() ? "any" : size.expression);
+    free &= !size.fixed && size.expression.empty();
+  }
+  if (!free)
+    errors.add("its input '", argument, "' has sizes [", join(shape),
+               "], which were baked in; batches and lengths must be free: ", archive.how_to_export());
+}
+
+void ArchiveForward::check_sizes(const std::string& role, const torch::Tensor& value) const {
+  const auto limit = limits_.find(role);
+  if (limit == limits_.end() || !value.defined()) return;
+  const auto& sizes = limit->second.sizes;
+  check(value.dim() == static_cast<int64_t>(sizes.size()), role, " has ", value.dim(), " dimensions, the model's has ",
+        sizes.size());
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    const int64_t size = value.size(static_cast<int64_t>(i));
+    check(size >= sizes[i].least.value_or(0) && (!sizes[i].most || size <= *sizes[i].most), role, " of sizes ",
+          value.sizes(), ": the model was exported for ", sizes[i].least.value_or(0), " to ",
+          sizes[i].most ? cat(*sizes[i].most) : "any", " in dimension ", i,
+          "; cut texts with data.max_length, or export it for more");
+  }
+}
+
+namespace {
+
+/// An input that rows do not carry by name; undefined where the batch has none.
+torch::Tensor known_input(const std::string& role, const Batch& batch) {
   torch::Tensor value;
   for (const auto& input : kInputs)
     if (role == input.name) value = batch.*input.member;
-  if (!value.defined() && role == "token_type_ids") value = torch::zeros_like(batch.input_ids);
-  if (!value.defined() && role == "position_ids")
-    value = torch::arange(batch.input_ids.size(1), batch.input_ids.options()).expand_as(batch.input_ids);
+  if (value.defined() || !batch.input_ids.defined()) return value;
+  if (role == "token_type_ids") return torch::zeros_like(batch.input_ids);
+  if (role == "position_ids")
+    return torch::arange(batch.input_ids.size(1), batch.input_ids.options()).expand_as(batch.input_ids);
   // Decoder ids are padded on the right, where a causal decoder's earlier tokens never look.
   if (role == "decoder_attention_mask" && batch.decoder_input_ids.defined())
-    value = torch::ones_like(batch.decoder_input_ids);
+    return torch::ones_like(batch.decoder_input_ids);
   // On the processor: packed sequences want them there.
   if (role == "lengths")
-    value = (batch.attention_mask.defined() ? batch.attention_mask : torch::ones_like(batch.input_ids))
-                .sum(1)
-                .to(torch::kCPU);
+    return (batch.attention_mask.defined() ? batch.attention_mask : torch::ones_like(batch.input_ids))
+        .sum(1)
+        .to(torch::kCPU);
+  return value;
+}
+
+}  // namespace
+
+torch::Tensor ArchiveForward::input(const std::string& role, const Batch& batch) const {
+  const auto named = batch.tensors.find(role);
+  torch::Tensor value = named != batch.tensors.end() ? named->second : known_input(role, batch);
   const auto form = forms_.find(role);
   if (!value.defined() || form == forms_.end()) return value;
   if (form->second.dtype) value = value.to(*form->second.dtype);
@@ -186,14 +280,16 @@ c10::IValue ArchiveForward::value_of(const Argument& argument, const Batch& batc
       const torch::Tensor part = input(role, batch);
       check(part.defined(), "the model needs ", role, " in its input ", argument.name,
             ", which this task does not give");
+      check_sizes(role, part);
       out.insert(key, part);
     }
     return out;
   }
   const torch::Tensor value = argument.role.empty() ? torch::Tensor() : input(argument.role, batch);
+  check_sizes(argument.role, value);
   if (value.defined()) return value;
-  check(argument.role != "decoder_input_ids" || !argument.standard.isNone(),
-        "the model needs decoder_input_ids, which this task does not give");
+  const bool needed = argument.role == "decoder_input_ids" || is_row_tensor(argument.role);
+  check(!needed || !argument.standard.isNone(), "the model needs ", argument.role, ", which this task does not give");
   return argument.standard;
 }
 
@@ -210,7 +306,7 @@ bool ArchiveForward::takes(const std::string& input) const {
   });
 }
 
-torch::Tensor ArchiveForward::select(const c10::IValue& result, const Batch& batch) const {
+torch::Tensor ArchiveForward::select(const c10::IValue& result, const Batch& batch, bool* turned) const {
   torch::Tensor out;
   if (output_.empty()) {
     out = first_tensor(result);
@@ -227,11 +323,18 @@ torch::Tensor ArchiveForward::select(const c10::IValue& result, const Batch& bat
     check(value.isTensor(), "model.output: '", output_, "' is not a tensor but ", describe(value));
     out = value.toTensor();
   }
+  const bool turns = turns_states(out, batch);
+  if (turned) *turned = turns;
+  return turns ? out.transpose(0, 1) : out;
+}
+
+bool ArchiveForward::turns_states(const torch::Tensor& states, const Batch& batch) const {
   const auto ids = forms_.find("input_ids");
-  if (out.dim() != 3 || ids == forms_.end() || !ids->second.time_first) return out;
+  if (states.dim() != 3 || ids == forms_.end() || !ids->second.time_first || !batch.input_ids.defined()) return false;
   const torch::Tensor& seen = batch.decoder_input_ids.defined() ? batch.decoder_input_ids : batch.input_ids;
-  if (seen.size(0) != seen.size(1)) states_time_first_ = out.size(0) == seen.size(1) && out.size(1) == seen.size(0);
-  return states_time_first_.value_or(true) ? out.transpose(0, 1) : out;
+  if (seen.size(0) != seen.size(1))
+    states_time_first_ = states.size(0) == seen.size(1) && states.size(1) == seen.size(0);
+  return states_time_first_.value_or(true);
 }
 
 bool ArchiveForward::runs(const Batch& batch) const {
@@ -245,11 +348,14 @@ bool ArchiveForward::runs(const Batch& batch) const {
 }
 
 std::string ArchiveForward::remedy(const Batch& batch) const {
-  for (const auto& input : known_inputs()) {
+  std::vector<std::string> inputs = known_inputs();
+  inputs.insert(inputs.end(), row_tensors_.begin(), row_tensors_.end());
+  for (const auto& input : inputs) {
     if (!takes(input) || forms_.count(input) != 0) continue;
     std::vector<std::pair<std::string, InputForm>> tries;
     for (const auto& [name, dtype] : input_dtypes())
-      if (dtype != torch::kInt64) tries.emplace_back(cat("dtype: ", name), InputForm{dtype, false});
+      if (dtype != torch::kInt64 || batch.tensors.count(input) != 0)
+        tries.emplace_back(cat("dtype: ", name), InputForm{dtype, false});
     tries.emplace_back("layout: time-first", InputForm{{}, true});
     for (const auto& [key, form] : tries) {
       ArchiveForward other = *this;
@@ -257,21 +363,44 @@ std::string ArchiveForward::remedy(const Batch& batch) const {
       if (other.runs(batch)) return cat("; it runs with model.inputs.", input, ": {", key, "}");
     }
   }
+  const bool ids = batch.input_ids.defined();
   Batch plain = batch;
-  plain.input_ids = torch::zeros_like(batch.input_ids);
-  if (runs(plain)) return "; with every id 0 it runs: some ids are beyond one of its tables";
+  if (ids) plain.input_ids = torch::zeros_like(batch.input_ids);
+  if (ids && runs(plain)) return "; with every id 0 it runs: some ids are beyond one of its tables";
   for (const int64_t rows : {2, 1, 3, 4})
-    for (int64_t tokens = 16; tokens > 0; --tokens)
+    for (int64_t tokens = ids ? 16 : 1; tokens > 0; --tokens)
       if (const Batch other = of_size(batch, rows, tokens); runs(other))
-        return cat("; on a batch of ", other.input_ids.sizes(),
-                   " it runs: sizes were baked in by tracing, or positions end there; export it again at ",
-                   "dynamic shapes");
+        return cat("; on a batch of ", other.sizes(), " it runs: sizes were baked in by tracing",
+                   ids ? ", or positions end there" : "", "; export it again at dynamic shapes");
   return "";
+}
+
+std::vector<TensorInput> ArchiveForward::tried_dtypes(std::vector<TensorInput> inputs, torch::ScalarType weights,
+                                                      torch::Device device) const {
+  // Ids and numbers look alike in rows: which of them are numbers is told by what runs.
+  std::vector<size_t> open;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const auto form = forms_.find(inputs[i].name);
+    const bool said = form != forms_.end() && form->second.dtype;
+    if (inputs[i].dtype == torch::kInt64 && !said) open.push_back(i);
+  }
+  constexpr size_t kMost = 6;  // inputs that are tried in every combination; more of them all at once
+  const size_t ways = open.size() > kMost ? 2 : size_t{1} << open.size();
+  for (size_t way = 0; way < ways; ++way) {
+    std::vector<TensorInput> tried = inputs;
+    for (size_t i = 0; i < open.size(); ++i)
+      if (((open.size() > kMost ? way : way >> i) & 1) != 0) tried[open[i]].dtype = weights;
+    Batch batch;
+    batch.tensors = probe_tensors(tried, 2);
+    if (takes("input_ids")) batch.input_ids = batch.attention_mask = torch::ones({2, 4}, torch::kInt64);
+    if (runs(batch.to(device))) return tried;
+  }
+  return inputs;  // what the matter is will be said when it is probed
 }
 
 std::string ArchiveForward::failure(const std::exception& error, const Batch& batch) const {
   const std::string out =
-      cat("its forward fails on a batch of ", batch.input_ids.sizes(), source_line(error), ": ", short_reason(error));
+      cat("its forward fails on a batch of ", batch.sizes(), source_line(error), ": ", short_reason(error));
   return runs(batch) ? out : out + remedy(batch);
 }
 
@@ -312,26 +441,48 @@ std::vector<torch::Tensor> ArchiveForward::layer_norms(const Batch& batch) const
   }
 }
 
-ParityResult compare_with_archive(const TorchScriptArchive& archive, const ArchiveInterface& interface,
-                                  LanguageModel& model) {
+ParityResult compare_with_archive(const CodeFiles& archive, const ArchiveInterface& interface, LanguageModel& model) {
   return compare_with_reference(archive, ArchiveForward(archive, interface), model);
 }
 
 std::unique_ptr<ReferenceForward> reference_forward(const ModelFiles& files, const ArchiveInterface& interface) {
-  const auto* archive = dynamic_cast<const TorchScriptArchive*>(&files);
+  const auto* archive = dynamic_cast<const CodeFiles*>(&files);
   return archive == nullptr ? nullptr : std::make_unique<ArchiveForward>(*archive, interface);
 }
 
+RowInputs row_inputs(const ModelFiles& files, const ArchiveInterface& interface) {
+  const auto* archive = dynamic_cast<const CodeFiles*>(&files);
+  if (archive == nullptr) return {};
+  const ArchiveForward forward(*archive, interface);
+  return {forward.takes("input_ids"), forward.row_tensors()};
+}
+
+std::vector<TensorInput> with_dtypes(const CodeFiles& archive, const ArchiveInterface& interface) {
+  std::vector<TensorInput> out = interface.tensors;
+  torch::ScalarType weights = torch::kFloat32;
+  for (size_t i = archive.parameters(); i-- > 0;)
+    if (archive.tensors()[i].value.is_floating_point()) weights = archive.tensors()[i].value.scalar_type();
+  for (auto& input : out) {
+    const auto form = interface.forms.find(input.name);
+    if (form != interface.forms.end() && form->second.dtype) input.dtype = *form->second.dtype;
+    else if (torch::isFloatingType(input.dtype)) input.dtype = weights;
+  }
+  const torch::Device device =
+      archive.tensors().empty() ? torch::Device(torch::kCPU) : archive.tensors().front().value.device();
+  return ArchiveForward(archive, interface).tried_dtypes(out, weights, device);
+}
+
 bool takes_input(const ModelFiles& files, const ArchiveInterface& interface, const std::string& input) {
-  if (const auto* archive = dynamic_cast<const TorchScriptArchive*>(&files))
+  if (const auto* archive = dynamic_cast<const CodeFiles*>(&files))
     return ArchiveForward(*archive, interface).takes(input);
   return std::find(files.inputs().begin(), files.inputs().end(), input) != files.inputs().end();
 }
 
-const TorchScriptArchive& archive_of(const ModelFiles& files, const std::string& needed_by) {
-  const auto* archive = dynamic_cast<const TorchScriptArchive*>(&files);
+const CodeFiles& archive_of(const ModelFiles& files, const std::string& needed_by) {
+  const auto* archive = dynamic_cast<const CodeFiles*>(&files);
   check(archive != nullptr, "model ", files.file().string(), " is a ", files.kind(), ", which holds no code; ",
-        needed_by, " needs a TorchScript archive (tools/export_torchscript.py makes one from the folder)");
+        needed_by, " needs a TorchScript file or an exported program (tools/export_torchscript.py makes one from the ",
+        "folder)");
   return *archive;
 }
 

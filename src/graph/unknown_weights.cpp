@@ -22,7 +22,7 @@ std::string common_module(const std::vector<std::string>& names) {
 
 }  // namespace
 
-void check_reads_nothing_beside(const TorchScriptArchive& archive, LanguageModel& model) {
+void check_reads_nothing_beside(const CodeFiles& archive, LanguageModel& model) {
   LoweredForward lowered;
   try {
     lowered = lower_forward(archive);

@@ -38,5 +38,6 @@ ExportForm safetensors_form();
 ExportForm peft_form();
 ExportForm sentence_transformers_form();
 ExportForm gguf_form();
+ExportForm pt2_form();
 
 }  // namespace deeplora

@@ -104,28 +104,55 @@ std::string pooling_code(Pooling pooling) {
   return {};
 }
 
+/// Where an input stands among forward's arguments, for code of ours. None where the model does not take it.
+struct InputCode {
+  const c10::Argument* argument = nullptr;
+  std::string value;  ///< as [B, ...]: "mask", "batch['mask']", "mask.transpose(0, 1)"
+
+  bool optional() const { return argument->type()->kind() == c10::TypeKind::OptionalType; }
+  std::string is_given() const { return optional() ? cat("assert ", argument->name(), " is not None\n") : ""; }
+};
+
+InputCode code_of(const std::string& input, const std::vector<c10::Argument>& arguments,
+                  const ArchiveInterface& interface) {
+  const auto renamed = interface.inputs.find(input);
+  const std::string& name = renamed == interface.inputs.end() ? input : renamed->second;
+  const size_t dot = std::min(name.find('.'), name.size());
+  InputCode out;
+  for (const auto& argument : arguments)
+    if (argument.name() == name.substr(0, dot)) out.argument = &argument;
+  out.value = name.substr(0, dot);
+  if (dot < name.size()) out.value += "[" + text_literal(name.substr(dot + 1)) + "]";
+  const auto form = interface.forms.find(input);
+  if (form != interface.forms.end() && form->second.time_first && input != "lengths") out.value += ".transpose(0, 1)";
+  return out;
+}
+
+/// The lines, or `otherwise` where the argument that they read may be left out.
+std::string where_given(const InputCode& input, const std::string& lines, const std::string& otherwise) {
+  if (!input.optional()) return cat("    ", lines);
+  return cat("    if ", input.argument->name(), " is None:\n", otherwise, "    else:\n        ", lines);
+}
+
 /// Lines that make head_mask [B, T], not zero for the cells that are pooled.
 std::string mask_code(const std::vector<c10::Argument>& arguments, const ArchiveInterface& interface,
                       std::optional<int64_t> padding) {
-  const auto argument_of = [&](const std::string& input) -> const c10::Argument* {
-    const auto renamed = interface.inputs.find(input);
-    const std::string& name = renamed == interface.inputs.end() ? input : renamed->second;
-    for (const auto& argument : arguments)
-      if (argument.name() == name) return &argument;
-    return nullptr;
+  const InputCode mask = code_of("attention_mask", arguments, interface),
+                  lengths = code_of("lengths", arguments, interface), ids = code_of("input_ids", arguments, interface);
+  if (!ids.argument) return "    head_mask = torch.ones_like(head_states[:, :, 0])\n";
+  const auto every = [&](const std::string& indent) {
+    const std::string given = ids.is_given();
+    return cat(given.empty() ? "" : indent + given, indent, "head_mask = torch.ones_like(", ids.value, ")\n");
   };
-  const auto optional = [](const c10::Argument& argument) {
-    return argument.type()->kind() == c10::TypeKind::OptionalType;
-  };
-  const c10::Argument *mask = argument_of("attention_mask"), *ids = argument_of("input_ids");
-  const std::string refine = optional(*ids) ? cat("assert ", ids->name(), " is not None\n") : "";
-  const std::string all = cat("head_mask = torch.ones_like(", ids->name(), ")\n");
-  if (mask && optional(*mask))
-    return cat("    if ", mask->name(), " is None:\n", refine.empty() ? "" : "        " + refine, "        ", all,
-               "    else:\n        head_mask = ", mask->name(), "\n");
-  if (mask) return cat("    head_mask = ", mask->name(), "\n");
-  return cat(refine.empty() ? "" : "    " + refine, "    ",
-             padding ? cat("head_mask = (", ids->name(), " != ", *padding, ")\n") : all);
+  if (mask.argument) return where_given(mask, cat("head_mask = ", mask.value, "\n"), every("        "));
+  if (lengths.argument)
+    return where_given(lengths,
+                       cat("head_mask = torch.arange(head_states.size(1), device=head_states.device).unsqueeze(0) < ",
+                           lengths.value, ".to(head_states.device).unsqueeze(1)\n"),
+                       every("        "));
+  if (!padding) return every("    ");
+  const std::string given = ids.is_given();
+  return cat(given.empty() ? "" : "    " + given, "    head_mask = (", ids.value, " != ", *padding, ")\n");
 }
 
 torch::jit::Module linear_module(const FoldedHead& folded) {
@@ -173,18 +200,21 @@ torch::jit::Module module_with_head(const TorchScriptArchive& base, const Archiv
   torch::jit::Module inner = base.module(), out("__torch__.deeplora.ModelWithHead");
   const std::vector<c10::Argument> arguments = arguments_of(inner);
   const std::string code_before = signature(arguments);
-  const c10::IValue result = inner.forward(ArchiveForward(base, interface).arguments(probe));
+  const ArchiveForward forward(base, interface);
+  const c10::IValue result = inner.forward(forward.arguments(probe));
+  bool turned = false;
+  forward.select(result, probe, &turned);
   out.register_module(kBaseModule, inner);
   out.register_module(kHeadModule, linear_module(folded));
   // Half precision counts no more than 256 tokens, and rounds the targets' mean away: pooling and head are wider than
   // the model.
-  const std::string code = cat("def forward(", code_before, ") -> Tensor:\n    head_result = self.", kBaseModule,
-                               ".forward(", passed_on(arguments), ")", selector(result, interface.output),
-                               "\n    assert head_result is not None\n    head_states = head_result.to(self.",
-                               kHeadModule, ".weight.dtype)\n", mask_code(arguments, interface, padding),
-                               "    head_keep = (head_mask != 0).to(head_states.dtype).unsqueeze(-1)\n",
-                               pooling_code(head.options().pooling), head.options().normalize ? kNormalizingCode : "",
-                               "    return self.", kHeadModule, ".forward(head_pooled)\n");
+  const std::string code = cat(
+      "def forward(", code_before, ") -> Tensor:\n    head_result = self.", kBaseModule, ".forward(",
+      passed_on(arguments), ")", selector(result, interface.output),
+      "\n    assert head_result is not None\n    head_states = head_result", turned ? ".transpose(0, 1)" : "",
+      ".to(self.", kHeadModule, ".weight.dtype)\n", mask_code(arguments, interface, padding),
+      "    head_keep = (head_mask != 0).to(head_states.dtype).unsqueeze(-1)\n", pooling_code(head.options().pooling),
+      head.options().normalize ? kNormalizingCode : "", "    return self.", kHeadModule, ".forward(head_pooled)\n");
   try {
     out.define(code);
   } catch (const std::exception& e) {

@@ -8,6 +8,7 @@
 
 #include "graph/torchscript_forward.h"
 #include "lm/head.h"
+#include "model_files/torchscript_file.h"
 
 namespace deeplora {
 

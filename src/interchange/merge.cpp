@@ -55,6 +55,6 @@ ModelOutput ArchiveModel::forward(const Batch& batch) {
                                     : ModelOutput{.hidden = {}, .logits = out};
 }
 
-std::vector<NamedTensor> ArchiveModel::base_parameters() { return archive_.tensors(); }
+std::vector<NamedTensor> ArchiveModel::base_parameters() { return files_->tensors(); }
 
 }  // namespace deeplora

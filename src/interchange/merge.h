@@ -56,20 +56,26 @@ MergeReport write_merged_folder(const std::filesystem::path& folder, const Model
 /// of a regression float64.
 std::vector<NamedTensor> head_tensors(const ModelWithHead& head);
 
-/// A TorchScript file used as it is: forward only, no adapter sites. What exported models are predicted with.
+/// A file with code used as it is: forward only, no adapter sites. What exported models are predicted with.
 class ArchiveModel : public LanguageModel {
  public:
-  ArchiveModel(const TorchScriptArchive& archive, const ArchiveInterface& interface)
-      : archive_(archive), forward_(archive, interface), logits_(gives_logits(archive)) {}
+  ArchiveModel(std::shared_ptr<const CodeFiles> files, const ArchiveInterface& interface)
+      : files_(std::move(files)),
+        forward_(*files_, interface),
+        tensors_(interface.tensors),
+        logits_(gives_logits(*files_)) {}
   ModelOutput forward(const Batch& batch) override;
   std::vector<AdapterSite> sites() override { return {}; }
   std::vector<NamedTensor> base_parameters() override;
   std::string family() const override { return "archive"; }
-  bool takes_padding() const override { return forward_.takes("attention_mask"); }
+  bool takes_padding() const override { return !takes_ids() || forward_.takes("attention_mask"); }
+  bool takes_ids() const override { return forward_.takes("input_ids"); }
+  std::vector<TensorInput> tensor_inputs() const override { return tensors_; }
 
  private:
-  TorchScriptArchive archive_;
+  std::shared_ptr<const CodeFiles> files_;
   ArchiveForward forward_;
+  std::vector<TensorInput> tensors_;
   bool logits_;
 };
 

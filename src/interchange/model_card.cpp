@@ -40,7 +40,7 @@ std::string quoted(const std::string& text) {
 
 /// num_labels and the classes' names, as arguments of from_pretrained.
 std::string class_options(const ModelCard& card) {
-  if (card.labels.empty()) return card.regression ? ", num_labels=1" : "";
+  if (card.labels.empty()) return card.one_number ? ", num_labels=1" : "";
   std::vector<std::string> by_id, by_name;
   for (size_t i = 0; i < card.labels.size(); ++i) {
     by_id.push_back(cat(i, ": ", quoted(card.labels[i])));
@@ -89,7 +89,8 @@ std::string facts(const ModelFiles& archive, const ModelCard& card) {
   if (!card.labels.empty())
     out += cat("- labels, in the order of the logits: ", join(card.labels, ", ", card.labels.size()), "\n");
   if (card.threshold)
-    out += cat("- label ", card.positive, " is predicted from a probability of ", *card.threshold, " on\n");
+    out += cat("- ", card.positive.empty() ? "a label" : "label " + card.positive,
+               " is predicted from a probability of ", *card.threshold, " on\n");
   out += cat("- made by deeplora ", card.version);
   const std::string transformers = archive.export_info().value("transformers", std::string()),
                     torch = archive.export_info().value("torch", std::string());
@@ -131,10 +132,11 @@ std::string transformers_config(const ModelFiles& archive, const ModelCard& card
       config[config.contains("dtype") ? "dtype" : "torch_dtype"] = dtype;
       break;
     }
-  if (card.labels.empty() && !card.regression) return config.dump(2) + "\n";
+  if (card.labels.empty() && !card.one_number) return config.dump(2) + "\n";
   if (lacks_padding(archive, card)) config["pad_token_id"] = *card.pad_id;
-  config["problem_type"] = card.regression ? "regression" : "single_label_classification";
-  return with_labels(config.dump(), card.regression ? std::vector<std::string>{"LABEL_0"} : card.labels);
+  if (!card.problem_type.empty()) config["problem_type"] = card.problem_type;
+  else config.erase("problem_type");
+  return with_labels(config.dump(), card.one_number ? std::vector<std::string>{"LABEL_0"} : card.labels);
 }
 
 std::string with_labels(const std::string& text, const std::vector<std::string>& labels) {

@@ -18,11 +18,12 @@ struct ModelCard {
   std::string version{};              ///< of this program
   std::string base{};                 ///< folder or name of the base model; empty: not known
   std::vector<std::string> labels{};  ///< of a classification, in the order of the logits
-  bool regression = false;
-  std::optional<int64_t> pad_id{};  ///< the tokenizer's
+  bool one_number = false;            ///< the head gives one, which has no label
+  std::string problem_type{};         ///< as Task::problem_type() has it
+  std::optional<int64_t> pad_id{};    ///< the tokenizer's
   std::optional<double>
-      threshold{};  ///< of two labels: probability from which `positive` is predicted; absent: the likelier one is
-  std::string positive{};
+      threshold{};  ///< probability from which `positive` of two labels, or any of several, is predicted; absent: 0.5
+  std::string positive{};   ///< empty: any label
   std::string pooling{};    ///< of a head that is none of transformers'; empty: there is none
   bool normalized = false;  ///< what that head reads has length 1
   std::string split{};      ///< what `scores` are of: "test" or "dev"

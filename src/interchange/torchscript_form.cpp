@@ -4,94 +4,36 @@
 #include "interchange/export_form.h"
 #include "interchange/head_module.h"
 #include "interchange/merge.h"
-#include "lm/parity.h"
+#include "interchange/merged_check.h"
 
 namespace deeplora {
 namespace fs = std::filesystem;
-namespace {
-
-/// Rows of several lengths, so that a pooling that reads padding is found out. Cells that are padding hold `padding`,
-/// and no others.
-Batch rows_of_several_lengths(const TorchScriptArchive& archive, LanguageModel& live, std::optional<int64_t> padding) {
-  Batch batch = probe_batch(archive, live, /*tokens=*/0, /*rows=*/9);
-  if (!padding) return batch;
-  const torch::Tensor other = batch.input_ids.masked_fill(batch.input_ids == *padding, *padding == 1 ? 2 : 1);
-  batch.input_ids = torch::where(batch.attention_mask == 0, torch::full_like(other, *padding), other);
-  return batch;
-}
-
-/// In the archive, the archive again with its base one module further in.
-std::string info_of_wrapped(const TorchScriptArchive& archive, const ModelWithHead& head) {
-  nlohmann::json info = archive.export_info().root;
-  info["prefix"] = cat(kBaseModule, ".", archive.export_info().value("prefix", std::string()));
-  info["task"] = "classifier";
-  info["output"] = "logits";
-  info["num_labels"] = head.options().outputs;
-  info[kHeadInfo] = {{"module", kHeadModule}, {"pooling", to_string(head.options().pooling)}};
-  if (head.options().normalize) info[kHeadInfo]["normalized"] = true;
-  return info.dump(2);
-}
-
-/// Largest difference, relative to the largest logit; of a regression, in units of the targets' spread, whatever their
-/// mean is.
-double difference_of(const torch::Tensor& found, const torch::Tensor& expected, const ModelWithHead* head,
-                     const torch::Tensor& mask) {
-  if (!head || (head->options().shift == 0 && head->options().scale == 1))
-    return relative_difference(found, expected, mask);
-  const auto standard = [&](const torch::Tensor& x) {
-    return (x.to(torch::kCPU, torch::kFloat64) - head->options().shift) / head->options().scale;
-  };
-  const torch::Tensor a = standard(found), b = standard(expected);
-  return (a - b).abs().max().item<double>() / std::max(1.0, b.abs().max().item<double>());
-}
-
-}  // namespace
 
 MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveInterface& interface,
                                AdaptedModel& adapted, const nlohmann::ordered_json& info, const fs::path& output,
                                std::optional<int64_t> padding) {
   torch::NoGradGuard no_grad;
-  LanguageModel& live = adapted.model();
   const ModelWithHead* head = adapted.new_head().get();
-  const bool was_training = live.is_training();
-  live.eval();
-  if (!live.takes_padding()) padding.reset();  // its rows have none
-  const Batch probe = rows_of_several_lengths(archive, live, padding);
-  const torch::Device device =
-      archive.tensors().empty() ? torch::Device(torch::kCPU) : archive.tensors().front().value.device();
-  const torch::Tensor expected = output_of(live.forward(probe.to(device)));
-  live.train(was_training);
-
+  const LiveProbe probe = probe_live(archive, adapted, padding);
   MergeReport report;
   // Devices in its code are those of the file, but on a processor, which has no others.
   using CodeDevices = TorchScriptArchive::CodeDevices;
-  const CodeDevices devices = device.is_cpu() ? CodeDevices::follow : CodeDevices::stay;
-  TorchScriptArchive target = TorchScriptArchive::load(archive.file(), torch::kCPU, devices);
+  const bool on_processor = archive.tensors().empty() || archive.tensors().front().value.device().is_cpu();
+  TorchScriptArchive target =
+      TorchScriptArchive::load(archive.file(), torch::kCPU, on_processor ? CodeDevices::follow : CodeDevices::stay);
   merge_into(target, archive, adapted, report);
-  auto extras = archive.extras();
-  extras["deeplora.json"] = info.dump(2);
-  if (const auto state = info.find("task_state");
-      state != info.end() && state->contains("labels") && extras.count("config.json"))
-    extras["config.json"] = with_labels(extras["config.json"], (*state)["labels"].get<std::vector<std::string>>());
   ArchiveInterface merged_interface = interface;
   torch::jit::Module module = target.module();
   if (head) {
-    const FoldedHead folded = fold(*head, expected.scalar_type());
+    const FoldedHead folded = fold(*head, probe.expected.scalar_type());
     report.rounding = std::max(report.rounding, folded.rounding);
-    module = module_with_head(target, interface, *head, folded, padding, probe);
-    extras["export.json"] = info_of_wrapped(archive, *head);
+    module = module_with_head(target, interface, *head, folded, padding, probe.batch);
     merged_interface.output.clear();
   }
+  const auto extras = merged_extras(archive, info, head, kHeadModule, cat(kBaseModule, "."));
   write_file_atomically(output, [&](const fs::path& temporary) {
     TorchScriptArchive::save(module, extras, temporary);
-    const TorchScriptArchive written = TorchScriptArchive::load(temporary);
-    const torch::Tensor found = ArchiveForward(written, merged_interface)(probe);
-    check(found.sizes() == expected.sizes(), "the merged model gives shape ", found.sizes(), ", the live model ",
-          expected.sizes());
-    report.difference = difference_of(found, expected, head, output_mask(probe));
-    check(report.difference <= dtype_tolerance(archive, 3e-2, 2e-1),
-          "the merged model's output differs from the live model's by ", report.difference,
-          " (relative); nothing was written");
+    check_merged(TorchScriptArchive::load(temporary), merged_interface, probe, archive, adapted, report);
   });
   return report;
 }
@@ -102,8 +44,11 @@ ExportForm torchscript_form() {
             const std::string ending = output.extension().string();
             check(ending == ".pt" || ending == ".pth" || ending == ".ts" || ending == ".jit", "--output ",
                   output.string(), ": a TorchScript model is a file; name it with .pt");
-            const MergeReport report = export_torchscript(archive_of(s.files, "export --to torchscript"), s.interface,
-                                                          s.adapted, s.info, output, s.padding);
+            const auto* archive =
+                dynamic_cast<const TorchScriptArchive*>(&archive_of(s.files, "export --to torchscript"));
+            check(archive != nullptr, "export --to torchscript: model ", s.files.file().string(), " is an ",
+                  s.files.kind(), ", whose code is no TorchScript; export --to pt2");
+            const MergeReport report = export_torchscript(*archive, s.interface, s.adapted, s.info, output, s.padding);
             return cat(said_of_merge(report), "; reloaded, equals the adapted model to ", report.difference);
           }};
 }

@@ -2,12 +2,13 @@
 
 #include <torch/torch.h>
 
+#include "factorization/chain_linear.h"
 #include "factorization/lookup.h"
 
 namespace deeplora {
 
 torch::Tensor Adapter::linear(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias) {
-  return at::linear(x, weight, bias) + forward(x);
+  return frozen_linear(x, weight, bias) + forward(x);
 }
 
 torch::Tensor Adapter::embedding(const torch::Tensor& ids, const torch::Tensor& weight) {

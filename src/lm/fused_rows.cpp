@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "factorization/chain_linear.h"
 #include "lm/targets.h"
 
 namespace deeplora {
@@ -34,7 +35,7 @@ class BlockAdapters : public Adapter {
     return together([&](size_t i) {
       const torch::Tensor rows = same ? rows_[i] : blocks_[i].of(weight);
       const torch::Tensor part = bias.defined() ? blocks_[i].of(bias) : bias;
-      return adapters_[i] ? adapters_[i]->linear(x, rows, part) : at::linear(x, rows, part);
+      return adapters_[i] ? adapters_[i]->linear(x, rows, part) : frozen_linear(x, rows, part);
     });
   }
   torch::Tensor forward(const torch::Tensor& x) override {

@@ -79,7 +79,9 @@ torch::Tensor normalized(const torch::Tensor& pooled) {
   return torch::nn::functional::normalize(pooled, torch::nn::functional::NormalizeFuncOptions().p(2).dim(1));
 }
 
-torch::Tensor pool(const torch::Tensor& states, const torch::Tensor& mask, Pooling pooling) {
+torch::Tensor pool(const torch::Tensor& states, const torch::Tensor& given, Pooling pooling) {
+  const torch::Tensor mask =
+      given.defined() ? given : torch::ones({states.size(0), states.size(1)}, states.options().dtype(torch::kInt64));
   // bfloat16 counts no more than 256 tokens.
   const torch::Tensor hidden = states.to(c10::promoteTypes(states.scalar_type(), torch::kFloat32));
   const torch::Tensor keep = (mask != 0).to(hidden.scalar_type()).unsqueeze(-1);
@@ -104,9 +106,16 @@ ModelWithHead::ModelWithHead(std::shared_ptr<LanguageModel> base, int64_t width,
   bias_ = register_parameter("bias", torch::zeros({options_.outputs}, device), options_.train);
 }
 
+torch::Tensor pooled_states(LanguageModel& model, const Batch& batch, Pooling pooling, std::string_view what) {
+  const torch::Tensor first = pooling == Pooling::cls ? model.first_states(batch) : torch::Tensor();
+  if (first.defined()) return first;
+  const torch::Tensor hidden = model.forward(batch).hidden;
+  check(hidden.defined(), "the family ", model.family(), " gives no hidden states that ", what, " could pool");
+  return pool(hidden, batch.attention_mask, pooling);
+}
+
 ModelOutput ModelWithHead::forward(const Batch& batch) {
-  torch::Tensor pooled = options_.pooling == Pooling::cls ? base_->first_states(batch) : torch::Tensor();
-  if (!pooled.defined()) pooled = pool(base_->forward(batch).hidden, batch.attention_mask, options_.pooling);
+  torch::Tensor pooled = pooled_states(*base_, batch, options_.pooling, "a new head");
   if (options_.normalize) pooled = normalized(pooled);
   if (options_.dropout > 0) pooled = at::dropout(pooled, options_.dropout, is_training());
   const torch::Tensor raw = at::linear(pooled.to(weight_.scalar_type()), weight_, bias_);

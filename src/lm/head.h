@@ -20,7 +20,7 @@ std::optional<Pooling> pooling_of(const ModelFiles& files);
 /// order: "Normalize", "Dense". Throws Error for a file that begins otherwise.
 std::vector<std::string> modules_behind_pooling(const ModelFiles& files);
 
-/// states [B, T, D], mask [B, T] -> [B, D], float32 or wider.
+/// states [B, T, D], mask [B, T] or undefined (all cells count) -> [B, D], float32 or wider.
 torch::Tensor pool(const torch::Tensor& states, const torch::Tensor& mask, Pooling pooling);
 
 /// pooled [B, D] / |pooled|, as torch.nn.functional.normalize has it.
@@ -36,6 +36,10 @@ struct HeadOptions {
   bool train = true;
 };
 
+/// The model's states of a batch as its head reads them [B, D]: pooled, or its first_states() where these are asked
+/// for and it has some. `what` names the head in messages.
+torch::Tensor pooled_states(LanguageModel& model, const Batch& batch, Pooling pooling, std::string_view what);
+
 /// Encoder + pooling + linear as one LanguageModel: logits [B, C]. The base's adapter sites stay its own.
 class ModelWithHead : public LanguageModel {
  public:
@@ -47,6 +51,8 @@ class ModelWithHead : public LanguageModel {
   std::vector<AdapterSite> sites() override { return base_->sites(); }
   std::vector<NamedTensor> base_parameters() override { return base_->base_parameters(); }
   bool takes_padding() const override { return base_->takes_padding(); }
+  bool takes_ids() const override { return base_->takes_ids(); }
+  std::vector<TensorInput> tensor_inputs() const override { return base_->tensor_inputs(); }
   void set_gradient_checkpointing(bool on) override { base_->set_gradient_checkpointing(on); }
   std::string family() const override { return base_->family(); }
   std::vector<std::pair<std::string, torch::Tensor>> checkpoints(const Batch& batch) override {

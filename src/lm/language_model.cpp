@@ -17,7 +17,15 @@ Batch Batch::to(torch::Device device) const {
   for (torch::Tensor* tensor : {&out.input_ids, &out.attention_mask, &out.token_type_ids, &out.position_ids,
                                 &out.decoder_input_ids, &out.labels})
     if (tensor->defined()) *tensor = tensor->to(device, /*non_blocking=*/true);
+  for (auto& [unused, tensor] : out.tensors) tensor = tensor.to(device, /*non_blocking=*/true);
   return out;
+}
+
+std::string Batch::sizes() const {
+  std::vector<std::string> out;
+  if (input_ids.defined()) out.push_back(cat(input_ids.sizes()));
+  for (const auto& [name, tensor] : tensors) out.push_back(cat(name, " ", tensor.sizes()));
+  return join(out, " and ", out.size());
 }
 
 void LanguageModel::set_gradient_checkpointing(bool on) {

@@ -5,6 +5,7 @@
 #include <torch/types.h>
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,16 +21,30 @@ namespace deeplora {
 /// Label of a token that is not predicted.
 constexpr int64_t kIgnored = -100;
 
-/// Right-padded token ids and what goes with them. Undefined tensors are absent inputs.
+/// A tensor that rows carry by name, for an input of the model that is neither token ids nor anything beside them.
+struct TensorInput {
+  std::string name;            ///< field of the rows
+  std::vector<int64_t> shape;  ///< of one row; {} for a single number
+  torch::ScalarType dtype = torch::kFloat32;
+  double least = 0, most = 0;  ///< among the rows that were trained on
+
+  bool operator==(const TensorInput&) const = default;
+};
+
+/// Right-padded token ids and what goes with them, and tensors that rows carry. Undefined tensors are absent inputs.
 struct Batch {
   torch::Tensor input_ids;          ///< [B, T] int64
   torch::Tensor attention_mask;     ///< [B, T] int64, 1 for a token, 0 for padding
   torch::Tensor token_type_ids;     ///< [B, T] int64
   torch::Tensor position_ids;       ///< [B, T] int64
   torch::Tensor decoder_input_ids;  ///< [B, T'] int64; logits are [B, T', V] then
-  torch::Tensor labels;  ///< [B] int64 classes, [B] float targets or [B, T] int64 tokens with kIgnored among them
+  torch::Tensor labels;  ///< [B] int64 classes, [B] or [B, C] float targets, or [B, T] int64 tokens with kIgnored
+                         ///< among them
+  std::map<std::string, torch::Tensor> tensors;  ///< by TensorInput::name: [B, TensorInput::shape]
 
-  int64_t size() const { return input_ids.size(0); }
+  int64_t size() const { return input_ids.defined() ? input_ids.size(0) : tensors.begin()->second.size(0); }
+  /// "[2, 12]", "x [2, 3] and y [2]", for messages.
+  std::string sizes() const;
   Batch to(torch::Device device) const;
 };
 
@@ -103,6 +118,10 @@ class LanguageModel : public torch::nn::Module {
   virtual void set_gradient_checkpointing(bool on);
   /// False for a model without attention_mask that would read padding as text.
   virtual bool takes_padding() const { return true; }
+  /// False for a model that has no tokens: its rows carry all that it takes.
+  virtual bool takes_ids() const { return true; }
+  /// What it takes from rows by name.
+  virtual std::vector<TensorInput> tensor_inputs() const { return {}; }
   /// "bert", "roberta", ..., "graph".
   virtual std::string family() const = 0;
   /// Named inner states [B, T, D] of a forward pass, in the order in which the archive's own layer_norm operators

@@ -23,8 +23,22 @@ std::string where_they_part(const ReferenceForward& reference, LanguageModel& mo
   return ours.size() <= theirs.size() ? "they part after the last layer" : "they part in the output";
 }
 
+/// [rows, shape]: between least and most, which are the first two values.
+torch::Tensor drawn_tensor(const TensorInput& input, int64_t rows, at::Generator generator) {
+  std::vector<int64_t> shape{rows};
+  shape.insert(shape.end(), input.shape.begin(), input.shape.end());
+  torch::Tensor out = torch::rand(shape, generator, torch::kFloat64) * (input.most - input.least) + input.least;
+  if (!torch::isFloatingType(input.dtype)) out = out.round();
+  out.view(-1)[0] = input.most;
+  if (out.numel() > 1) out.view(-1)[1] = input.least;
+  return out.to(input.dtype);
+}
+
 /// probe_batch() of exactly so many tokens.
 Batch batch_of(const ModelFiles& archive, LanguageModel& model, int64_t tokens, int64_t rows) {
+  Batch batch;
+  batch.tensors = probe_tensors(model.tensor_inputs(), rows);
+  if (!model.takes_ids()) return batch;
   int64_t vocabulary = 0, known = 0;  // a table of positions may be longer than that of the words
   for (const auto& site : model.sites()) {
     if (site.kind != SiteKind::embedding) continue;
@@ -35,7 +49,6 @@ Batch batch_of(const ModelFiles& archive, LanguageModel& model, int64_t tokens, 
   if (vocabulary == 0) vocabulary = 32;
   const int64_t pad = archive.config().value("pad_token_id", int64_t{0});
   auto generator = make_generator(0, "probe");
-  Batch batch;
   const int64_t lowest = vocabulary > 16 ? 5 : 1;  // special tokens come first in most vocabularies
   batch.input_ids =
       torch::randint(std::min(lowest, vocabulary - 1), vocabulary, {rows, tokens}, generator, torch::kInt64);
@@ -81,10 +94,17 @@ bool runs(LanguageModel& model, const Batch& batch) {
 
 }  // namespace
 
+std::map<std::string, torch::Tensor> probe_tensors(const std::vector<TensorInput>& inputs, int64_t rows) {
+  std::map<std::string, torch::Tensor> out;
+  for (const auto& input : inputs)
+    out[input.name] = drawn_tensor(input, rows, make_generator(0, "probe/" + input.name));
+  return out;
+}
+
 double relative_difference(const torch::Tensor& a, const torch::Tensor& b, const torch::Tensor& mask) {
   torch::Tensor difference = (a.to(torch::kCPU, torch::kFloat64) - b.to(torch::kCPU, torch::kFloat64)).abs();
   torch::Tensor size = b.to(torch::kCPU, torch::kFloat64).abs();
-  if (a.dim() == 3) {
+  if (a.dim() == 3 && mask.defined()) {
     const torch::Tensor keep = mask.to(torch::kCPU, torch::kFloat64).unsqueeze(-1);
     difference = difference * keep;
     size = size * keep;
@@ -105,7 +125,7 @@ Batch probe_batch(const ModelFiles& archive, LanguageModel& model, int64_t token
   constexpr int64_t kTokens = 12;
   if (tokens > 0) return batch_of(archive, model, tokens, rows);
   Batch wanted = batch_of(archive, model, kTokens, rows);
-  if (!may_end_before(archive, kTokens)) return wanted;
+  if (!model.takes_ids() || !may_end_before(archive, kTokens)) return wanted;
   const torch::Device device = archive.tensors().front().value.device();
   for (const int64_t fewer : {kTokens, int64_t{8}, int64_t{6}, int64_t{4}, int64_t{3}, int64_t{2}, int64_t{1}}) {
     Batch batch = fewer == kTokens ? wanted : batch_of(archive, model, fewer, rows);
@@ -116,7 +136,8 @@ Batch probe_batch(const ModelFiles& archive, LanguageModel& model, int64_t token
 
 torch::Tensor output_mask(const Batch& batch) {
   if (batch.decoder_input_ids.defined()) return torch::ones_like(batch.decoder_input_ids);
-  return batch.attention_mask.defined() ? batch.attention_mask : torch::ones_like(batch.input_ids);
+  if (batch.attention_mask.defined()) return batch.attention_mask;
+  return batch.input_ids.defined() ? torch::ones_like(batch.input_ids) : torch::Tensor();
 }
 
 ParityResult compare_with_reference(const ModelFiles& archive, const ReferenceForward& reference,

@@ -2,6 +2,7 @@
 // trained.
 #pragma once
 
+#include <map>
 #include <string>
 
 #include "lm/language_model.h"
@@ -21,17 +22,21 @@ class ReferenceForward {
 
 /// Rows of token ids [rows, T] of several lengths (if the model takes padding), the same for the same archive. An
 /// archive that takes decoder_input_ids gets some too, of another length. `tokens` 0: 12, or as many as a model with
-/// fewer positions takes.
+/// fewer positions takes. What rows carry by name is drawn between its least and its most, both of which occur.
 Batch probe_batch(const ModelFiles& archive, LanguageModel& model, int64_t tokens = 0, int64_t rows = 2);
+
+/// The tensors of such a batch [rows, shape].
+std::map<std::string, torch::Tensor> probe_tensors(const std::vector<TensorInput>& inputs, int64_t rows);
 
 /// The chosen output of a model: hidden or logits.
 inline const torch::Tensor& output_of(const ModelOutput& out) { return out.hidden.defined() ? out.hidden : out.logits; }
 
-/// 1 for the cells [B, T] of a 3-D output that count: the tokens of input_ids, or every decoder cell.
+/// 1 for the cells [B, T] of a 3-D output that count: the tokens of input_ids, or every decoder cell. Undefined where
+/// there are no tokens: all count.
 torch::Tensor output_mask(const Batch& batch);
 
 /// Largest |a - b| over the largest |b|, in float64 on the CPU; cells of [B, T, D] that are padding in mask [B, T] do
-/// not count.
+/// not count. An undefined mask hides none.
 double relative_difference(const torch::Tensor& a, const torch::Tensor& b, const torch::Tensor& mask);
 
 /// The difference that an archive's dtypes allow: 1e-4, or more where it holds half-precision tensors.

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/json_file.h"
@@ -35,6 +36,8 @@ class ModelFiles {
   virtual std::string kind() const = 0;
   /// Whether they hold code that computes the model: then a native family is compared with it.
   virtual bool holds_code() const { return false; }
+  /// The form of `deeplora export` that makes such files again, and how their names end.
+  virtual std::pair<std::string, std::string> merged_form() const { return {"safetensors", ""}; }
   /// Names of the inputs that the model takes.
   const std::vector<std::string>& inputs() const { return inputs_; }
   /// What the model gives, for people.

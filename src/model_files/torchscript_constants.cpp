@@ -9,6 +9,8 @@
 #include <torch/csrc/jit/passes/inliner.h>
 #include <torch/csrc/jit/serialization/import_read.h>
 
+#include <algorithm>
+#include <optional>
 #include <set>
 #include <string_view>
 
@@ -103,6 +105,21 @@ std::vector<c10::IValue> table_of(const std::filesystem::path& file) {
   return table.isTuple() ? table.toTupleRef().elements().vec() : std::vector<c10::IValue>{};
 }
 
+/// Nothing for a table with objects of other libraries, which are not read here.
+std::optional<std::vector<c10::IValue>> readable_table_of(const std::filesystem::path& file) {
+  try {
+    return table_of(file);
+  } catch (const std::exception&) {
+    return std::nullopt;
+  }
+}
+
+bool holds_numbers(const std::vector<c10::IValue>& table) {
+  return std::any_of(table.begin(), table.end(), [](const c10::IValue& value) {
+    return value.isTensor() && value.toTensor().is_floating_point() && value.toTensor().dim() > 0;
+  });
+}
+
 bool same_constant(const c10::IValue& stored, const torch::Tensor& value) {
   if (!stored.isTensor()) return false;
   const torch::Tensor& tensor = stored.toTensor();
@@ -155,6 +172,8 @@ class DeviceChange {
 }  // namespace
 
 std::vector<NamedTensor> weight_constants(const jit::Module& module, const std::filesystem::path& file) {
+  const auto table = readable_table_of(file);
+  if (table && !holds_numbers(*table)) return {};  // the code need not be looked through
   const auto graph = module.get_method("forward").graph()->copy();
   jit::Inline(*graph);
   std::vector<Constant> constants;
@@ -162,10 +181,10 @@ std::vector<NamedTensor> weight_constants(const jit::Module& module, const std::
   std::erase_if(constants, [](const Constant& c) { return !c.uses.weight || c.uses.statistic; });
   std::vector<NamedTensor> out;
   if (constants.empty()) return out;
-  const auto table = table_of(file);
-  for (size_t i = 0; i < table.size(); ++i) {
+  const auto values = table ? *table : table_of(file);
+  for (size_t i = 0; i < values.size(); ++i) {
     const auto found = std::find_if(constants.begin(), constants.end(),
-                                    [&](const Constant& c) { return same_constant(table[i], c.value); });
+                                    [&](const Constant& c) { return same_constant(values[i], c.value); });
     if (found == constants.end()) continue;
     out.push_back({cat("CONSTANTS.c", i), found->value});
     constants.erase(found);

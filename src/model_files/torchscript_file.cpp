@@ -125,7 +125,7 @@ std::string source_line(const std::exception& error) {
              file.empty() ? "" : " (" + file + ")");
 }
 
-bool is_deeplora_export(const fs::path& file) {
+bool TorchScriptArchive::exported_here(const fs::path& file) {
   check_zip(file);
   return read_extras(file).contains("deeplora.json");
 }
@@ -157,10 +157,6 @@ TorchScriptArchive TorchScriptArchive::load(const fs::path& file, torch::Device 
   const auto& arguments = archive.module_.get_method("forward").function().getSchema().arguments();
   for (size_t i = 1; i < arguments.size(); ++i) archive.inputs_.push_back(arguments[i].name());
   return archive;
-}
-
-std::string TorchScriptArchive::output_type() const {
-  return module_.get_method("forward").function().getSchema().returns().front().type()->annotation_str();
 }
 
 void TorchScriptArchive::save(const torch::jit::Module& module, const std::map<std::string, std::string>& extras,

@@ -1,17 +1,15 @@
 // A TorchScript file as users have it: code, weights, and extra files (config.json, tokenizer).
 #pragma once
 
-#include <torch/script.h>
-
 #include <filesystem>
 #include <map>
 #include <string>
 
-#include "model_files/model_files.h"
+#include "model_files/code_files.h"
 
 namespace deeplora {
 
-class TorchScriptArchive : public ModelFiles {
+class TorchScriptArchive : public CodeFiles {
  public:
   /// Reads the file without running its forward. Throws Error when it is missing, truncated, not a zip archive, or a
   /// torch.save checkpoint or torch.export program instead of TorchScript (each with what to do).
@@ -22,21 +20,18 @@ class TorchScriptArchive : public ModelFiles {
                                  CodeDevices devices = CodeDevices::follow);
 
   std::string kind() const override { return "TorchScript archive"; }
-  bool holds_code() const override { return true; }
-  const torch::jit::Module& module() const { return module_; }
-  /// Return type of forward as TorchScript prints it ("Tensor", "Dict[str, Tensor]").
-  std::string output_type() const override;
+  std::pair<std::string, std::string> merged_form() const override { return {"torchscript", ".pt"}; }
+  std::string how_to_export() const override {
+    return "export it again at dynamic shapes (torch.jit.script, or tools/export_torchscript.py)";
+  }
+
+  /// Whether `deeplora export` wrote the file; reads no weights. Throws Error as load() does for what is no archive.
+  static bool exported_here(const std::filesystem::path& file);
 
   /// Writes module and extra files through a temporary file. Throws Error on a full disk or missing permission.
   static void save(const torch::jit::Module& module, const std::map<std::string, std::string>& extras,
                    const std::filesystem::path& file);
-
- private:
-  torch::jit::Module module_;
 };
-
-/// Whether `deeplora export` wrote the file; reads no weights. Throws Error as load() does for what is no archive.
-bool is_deeplora_export(const std::filesystem::path& file);
 
 /// True for outputs that are logits of every token, by export.json or, where that is silent, by config.json's
 /// architecture

@@ -152,8 +152,8 @@ std::vector<std::vector<std::string>> cells_of(const std::vector<RunRow>& rows, 
 void add_labels(Page& page, const RunRows& rows) {
   page.heading(cat("Labels on ", rows.split));
   add_label_table(page, rows);
-  add_confusion(page, rows);
-  add_calibration(page, rows);
+  if (rows.details.contains("confusion")) add_confusion(page, rows);
+  if (rows.details.contains("calibration")) add_calibration(page, rows);
   add_label_counts(page, rows);
   const std::vector<std::string> header = {"text", "label", "prediction", "probability"};
   if (!rows.mistakes.empty()) {

@@ -32,6 +32,7 @@ std::vector<size_t> heaviest(const Assessment& assessment, size_t most,
 }  // namespace
 
 double confidence(const Assessment& assessment, const RowResult& row) {
+  if (row.prediction.is_array()) return std::nan("");
   const auto& names = assessment.classes;
   const auto place = static_cast<size_t>(std::find(names.begin(), names.end(), row.prediction) - names.begin());
   return place < row.probabilities.size() ? row.probabilities[place] : std::nan("");

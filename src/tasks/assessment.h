@@ -38,7 +38,8 @@ std::string rows_csv(const Assessment& assessment);
 std::vector<size_t> surest_mistakes(const Assessment& assessment, size_t most);
 std::vector<size_t> least_certain(const Assessment& assessment, size_t most);
 std::vector<size_t> largest_errors(const Assessment& assessment, size_t most);
-/// The probability of what was predicted, which a threshold may make the smaller one; NaN without classes.
+/// The probability of what was predicted, which a threshold may make the smaller one; NaN without classes, and for rows
+/// that may have several.
 double confidence(const Assessment& assessment, const RowResult& row);
 
 }  // namespace deeplora

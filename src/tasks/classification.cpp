@@ -25,17 +25,9 @@ class Classification : public TextTask {
               "label that f1 is about; empty: the last of two labels, the mean over labels for more");
     data.read_choice("metric", headline_, {"accuracy", "f1", "matthews", "loss"},
                      "chooses the best checkpoint; comparisons judge by it");
-    if (data.is_map("class_weights")) data.read("class_weights", given_weights_, kWeightsDoc);
-    else data.read_choice("class_weights", weighting_, {"none", "balanced"}, kWeightsDoc);
-    const auto usable = [](const auto& weight) { return weight.second >= 0 && std::isfinite(weight.second); };
-    data.require(std::all_of(given_weights_.begin(), given_weights_.end(), usable), "class_weights",
-                 "numbers of at least 0");
-    std::string automatic;
-    find_threshold_ = data.text_at("threshold") == "auto";
-    if (find_threshold_) data.read("threshold", automatic, kThresholdDoc);
-    else data.read("threshold", threshold_, kThresholdDoc);
+    read_label_weights(data, weighting_, given_weights_);
+    find_threshold_ = read_threshold(data, threshold_);
     given_threshold_ = data.has("threshold") && !find_threshold_;
-    data.require(threshold_ > 0 && threshold_ < 1, "threshold", "auto or a number between 0 and 1");
   }
 
   /// What scores and predictions depend on; weights of classes are for training alone.
@@ -45,7 +37,7 @@ class Classification : public TextTask {
     return out;
   }
 
-  void fit(std::span<const Row> train, std::span<const Row> all) override {
+  void fit_labels(std::span<const Row> train, std::span<const Row> all) override {
     std::set<std::string> found;
     RowErrors errors;
     for (const auto& row : all) {
@@ -81,20 +73,21 @@ class Classification : public TextTask {
   }
 
   void use_classes(const std::vector<std::string>& names) override { classes_ = names; }
-  nlohmann::ordered_json state() const override {
+  nlohmann::ordered_json label_state() const override {
     nlohmann::ordered_json out{{"labels", labels_.names()}};
     if (labels_.are_the_models()) out["of_the_model"] = true;
     if (threshold_ != kEven)
       out.update({{"threshold", threshold_}, {"positive", labels_.names().at(static_cast<size_t>(positive_class()))}});
     return out;
   }
-  void restore(const OrderedJsonFile& state) override {
+  void restore_labels(const OrderedJsonFile& state) override {
     labels_ = state.value("of_the_model", false) ? LabelNames::of_model(read_labels(state))
                                                  : LabelNames::in_order(read_labels(state));
     if (!given_threshold_) threshold_ = read_threshold(state);
     check_labels();
   }
   int64_t outputs() const override { return static_cast<int64_t>(labels_.size()); }
+  std::string problem_type() const override { return "single_label_classification"; }
   std::string stratum(const Row& row) const override {
     const std::string label(without_blanks(cell(row, columns_.label)));
     return number_form(label).value_or(label);
@@ -251,11 +244,6 @@ class Classification : public TextTask {
   }
 
   static constexpr double kEven = 0.5;
-  static constexpr const char* kWeightsDoc =
-      "weights of the labels in the loss: none, balanced (rows / (labels x rows of the label)) or {label: weight}";
-  static constexpr const char* kThresholdDoc =
-      "two labels: probability of the positive one from which it is predicted; auto: the best on dev, chosen after "
-      "training";
   std::vector<std::string> classes_;  ///< of the model's own head; empty where that is new
   std::string headline_, positive_, weighting_ = "none";
   std::map<std::string, double> given_weights_;

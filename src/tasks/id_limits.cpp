@@ -46,6 +46,7 @@ using Member = std::vector<int64_t> Example::*;
 Example reduced(const Example& example, Member member, int64_t value) {
   constexpr size_t kTokens = 7;
   Example out;
+  out.tensors = example.tensors;
   out.labelled = !example.label_ids.empty();
   out.input_ids.assign(kTokens, example.input_ids.empty() ? 0 : example.input_ids.front());
   if (!example.token_type_ids.empty()) out.token_type_ids.assign(kTokens, 0);
@@ -86,6 +87,27 @@ void try_largest(const Task& task, LanguageModel& model, std::span<const Example
   fail((*most).source, ": the model cannot read this row's ", column, ", which go up to ", value, ": ", reason);
 }
 
+/// Rows whose whole numbers go beyond those of the training rows must go through the model.
+void try_tensors(const Task& task, LanguageModel& model, std::span<const Example> examples, torch::Device device) {
+  const auto inputs = task.tensor_inputs();
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (torch::isFloatingType(inputs[i].dtype)) continue;
+    const Example *lowest = nullptr, *highest = nullptr;
+    double least = inputs[i].least, most = inputs[i].most;
+    for (const auto& example : examples) {
+      const auto [low, high] = std::minmax_element(example.tensors[i].begin(), example.tensors[i].end());
+      if (*low < least) least = *low, lowest = &example;
+      if (*high > most) most = *high, highest = &example;
+    }
+    for (const auto& [example, value] : {std::pair(lowest, least), std::pair(highest, most)}) {
+      const std::string reason = example ? failure(task, model, *example, nullptr, device) : "";
+      if (!reason.empty())
+        fail(example->source, ": the model cannot read this row's ", inputs[i].name, ", which holds ", value,
+             " (in the training rows: ", inputs[i].least, " to ", inputs[i].most, "): ", reason);
+    }
+  }
+}
+
 }  // namespace
 
 void check_ids(const Task& task, LanguageModel& model, std::span<const Example> examples, torch::Device device,
@@ -104,6 +126,7 @@ void check_ids(const Task& task, LanguageModel& model, std::span<const Example> 
   try {
     if (tables.words == 0) try_largest(task, model, examples, device, "input_ids", &Example::input_ids);
     if (outputs == 0) try_largest(task, model, examples, device, "labels", &Example::label_ids);
+    try_tensors(task, model, examples, device);
     if (tables.types == 0) try_largest(task, model, examples, device, "token_type_ids", &Example::token_type_ids);
   } catch (const Error& e) {
     fail(what, ": ", e.what());

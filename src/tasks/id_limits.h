@@ -10,7 +10,8 @@
 namespace deeplora {
 
 /// Throws Error with every row whose ids, token types or labels are beyond the model's tables; `what` names the rows.
-/// Where the model does not show a table, the largest value is run through it instead.
+/// Where the model does not show a table, the largest value is run through it instead; so are whole numbers that rows
+/// carry as tensors, beyond those that it was trained on.
 void check_ids(const Task& task, LanguageModel& model, std::span<const Example> examples, torch::Device device,
                std::string_view what);
 

@@ -100,17 +100,21 @@ Calibration calibration(std::span<const double> confidence, const std::vector<bo
   return out;
 }
 
+nlohmann::ordered_json per_label_json(const std::vector<std::string>& names, std::span<const LabelScores> scores) {
+  auto out = nlohmann::ordered_json::object();
+  for (size_t c = 0; c < names.size(); ++c)
+    out[names[c]] = {{"precision", known(scores[c].precision)},
+                     {"recall", known(scores[c].recall)},
+                     {"f1", known(scores[c].f1)},
+                     {"support", scores[c].support}};
+  return out;
+}
+
 nlohmann::ordered_json label_report(const std::vector<std::string>& names, std::span<const int64_t> predicted,
                                     std::span<const int64_t> expected, std::span<const double> confidence) {
   const Confusion counts = confusion_matrix(predicted, expected, names.size());
-  const auto scores = label_scores(counts);
   nlohmann::ordered_json out;
-  out["per_label"] = nlohmann::ordered_json::object();
-  for (size_t c = 0; c < names.size(); ++c)
-    out["per_label"][names[c]] = {{"precision", known(scores[c].precision)},
-                                  {"recall", known(scores[c].recall)},
-                                  {"f1", known(scores[c].f1)},
-                                  {"support", scores[c].support}};
+  out["per_label"] = per_label_json(names, label_scores(counts));
   out["confusion"] = confusion_json(names, counts);
   std::vector<bool> correct;
   for (size_t i = 0; i < predicted.size(); ++i) correct.push_back(predicted[i] == expected[i]);

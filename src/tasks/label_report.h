@@ -45,6 +45,9 @@ constexpr size_t kMostConfusion = 100;
 nlohmann::ordered_json label_report(const std::vector<std::string>& names, std::span<const int64_t> predicted,
                                     std::span<const int64_t> expected, std::span<const double> confidence);
 
+/// {name: {precision, recall, f1, support}}; undefined numbers are null.
+nlohmann::ordered_json per_label_json(const std::vector<std::string>& names, std::span<const LabelScores> scores);
+
 /// The most frequent mistakes: {true label, predicted label, rows}, most first, of equals in the order of the labels.
 struct Mistaken {
   size_t expected = 0, predicted = 0;

@@ -100,6 +100,9 @@ nlohmann::ordered_json LanguageTask::settings() const {
 }
 
 void LanguageTask::use_model(const TaskModel& model) {
+  check(model.tensors.empty(), "data.task: ", name_, " reads tokens alone, but the model also takes ",
+        join(model.tensors), "; name inputs that are token ids or a mask in model.inputs, e.g. model.inputs.input_ids=",
+        model.tensors.empty() ? "" : model.tensors.front());
   check(model.has_decoder == takes_decoder(), "data.task: ", name_, " needs a ",
         takes_decoder()
             ? "sequence-to-sequence model (decoder_input_ids); for this causal or encoder model use causal-lm"

@@ -20,6 +20,7 @@ class LanguageTask : public Task {
   /// Leaves out examples without anything to predict, with a warning that names them.
   std::vector<Example> arrange(std::vector<Example> examples, std::string_view what) const override;
   int64_t outputs() const override { return 0; }
+  std::string loss_unit() const override { return "predicted token"; }
   double loss_count(const Batch& batch) const override;
   torch::Tensor loss_sum(const ModelOutput& output, const Batch& batch) const override;
   torch::Tensor loss_of(LanguageModel& model, const Batch& batch) const override;

@@ -30,14 +30,17 @@ struct Example {
   std::vector<int64_t> attention_mask;  ///< empty (all ones) or as long as input_ids, beginning with 1
   std::vector<int64_t> label_ids;  ///< language models: the token to predict at each place, -100 where none (causal: as
                                    ///< long as input_ids and not shifted; sequence to sequence: the target)
-  std::vector<int64_t> prompt_ids;      ///< what a language model is given to continue (causal)
-  std::vector<std::string> references;  ///< texts that a generated one is compared with
-  int64_t label = 0;                    ///< class of a classification
-  double target = 0;                    ///< value of a regression, in its own units
+  std::vector<int64_t> prompt_ids;           ///< what a language model is given to continue (causal)
+  std::vector<std::string> references;       ///< texts that a generated one is compared with
+  std::vector<int64_t> labels;               ///< classes of a row that may have several
+  int64_t label = 0;                         ///< class of a classification
+  std::vector<double> targets;               ///< values of a regression, in their own units
+  std::vector<std::vector<double>> tensors;  ///< values of the task's tensor_inputs(), in row-major order
   bool labelled = false;
   bool truncated = false;
   int64_t tokens_cut = 0;  ///< of a truncated text, where it is known
   bool joined = false;     ///< language models: may share a block with other rows
+  std::string query{};     ///< of a ranking: rows with the same are judged together
 };
 
 /// How evaluate() runs the model.
@@ -62,6 +65,8 @@ struct TaskModel {
   std::shared_ptr<const Tokenizer> tokenizer;  ///< null when there is none
   bool has_decoder = false;                    ///< takes decoder_input_ids
   bool gives_hidden = false;                   ///< is known to give hidden states, no logits
+  std::vector<std::string> tensors{};          ///< fields of rows that it takes as tensors
+  bool takes_ids = true;                       ///< false: it takes nothing else
 };
 
 class Task {
@@ -87,6 +92,11 @@ class Task {
   virtual void use_classes(const std::vector<std::string>& /*names*/) {}
   /// Called before any row is encoded. Throws Error for a model of another kind.
   virtual void use_model(const TaskModel& /*model*/) {}
+  /// What its rows carry by name, as fit() or restore() learnt it; the dtypes are settled by what the model takes.
+  virtual std::vector<TensorInput> tensor_inputs() const { return {}; }
+  virtual void set_tensor_inputs(std::vector<TensorInput> /*inputs*/) {}
+  /// False where rows are tensors alone: there is nothing to tokenize.
+  virtual bool reads_tokens() const { return true; }
   /// How the task's files are read: columns, and what may stand in for them.
   virtual void table_options(TableOptions& options, bool labelled) const { options.wanted = columns(labelled); }
   /// What is to be said once of the rows of a file: empty texts, blanks around labels.
@@ -100,8 +110,14 @@ class Task {
   /// Rows that are drawn for dev and test hold each of these as often as the whole: the class; the same for all rows
   /// where there is none.
   virtual std::string stratum(const Row& /*row*/) const { return ""; }
+  /// What a loss is the mean over, in one word or two: "row", "predicted token".
+  virtual std::string loss_unit() const { return "row"; }
+  /// problem_type of transformers' config.json; "" where it has none for this task.
+  virtual std::string problem_type() const { return ""; }
   /// What the model is given of a row: rows that agree in it are the same to it, whatever their labels.
   virtual std::string input_of(const Row& row) const { return row.fields.dump(); }
+  /// Rows that agree in it are dealt out together, all to one of train, dev and test.
+  virtual std::string stays_with(const Row& row) const { return input_of(row); }
   /// Labelled rows as they are encoded: language modelling joins the lines of a document.
   virtual std::vector<Row> documents(std::vector<Row> rows) const { return rows; }
   /// Labelled examples as they are trained on: language modelling packs them. `what` names the rows.

@@ -4,10 +4,20 @@
 
 namespace deeplora {
 
-std::pair<double, double> read_target_scale(const OrderedJsonFile& state) {
-  const auto mean = state.at<double>("mean"), spread = state.at<double>("spread");
-  check(spread > 0, state.name, ": spread: expected a number above 0, found ", spread);
-  return {mean, spread};
+std::vector<std::pair<double, double>> read_target_scales(const OrderedJsonFile& state) {
+  const auto values = [&](const char* key) {
+    const bool list = state.has(key) && state.root[key].is_array();
+    return list ? state.at<std::vector<double>>(key) : std::vector{state.at<double>(key)};
+  };
+  const auto means = values("mean"), spreads = values("spread");
+  check(!means.empty() && means.size() == spreads.size(), state.name, ": expected as many means as spreads, found ",
+        means.size(), " and ", spreads.size());
+  std::vector<std::pair<double, double>> out;
+  for (size_t i = 0; i < means.size(); ++i) {
+    check(spreads[i] > 0, state.name, ": spread: expected a number above 0, found ", spreads[i]);
+    out.emplace_back(means[i], spreads[i]);
+  }
+  return out;
 }
 
 std::vector<std::string> read_labels(const OrderedJsonFile& state) {

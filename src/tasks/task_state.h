@@ -9,8 +9,9 @@
 
 namespace deeplora {
 
-/// {"mean", "spread"} of a regression's targets. Throws Error unless both are numbers and the spread is above 0.
-std::pair<double, double> read_target_scale(const OrderedJsonFile& state);
+/// {"mean", "spread"} of a regression's target, or of every one of several as two lists. Throws Error unless there are
+/// as many of both, at least one, and the spreads are above 0.
+std::vector<std::pair<double, double>> read_target_scales(const OrderedJsonFile& state);
 
 /// {"labels"} of a classification. Throws Error unless it is a list of at least two different texts.
 std::vector<std::string> read_labels(const OrderedJsonFile& state);

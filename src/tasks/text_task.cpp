@@ -43,8 +43,11 @@ struct Remark {
 
 TextTask::TextTask(std::string name, const Config& data, TextColumns defaults)
     : name_(std::move(name)), columns_(std::move(defaults)) {
-  data.read("text", columns_.text, "column of the text: name, or 0-based index");
-  data.read("text_pair", columns_.text_pair, "column of the second text of a pair; empty: single texts");
+  data.read(columns_.text_key, columns_.text,
+            columns_.text_key == "text" ? "column of the text: name, or 0-based index" : "column of the queries");
+  data.read(columns_.pair_key, columns_.text_pair,
+            columns_.pair_key == "text" ? "column of the text: name, or 0-based index"
+                                        : "column of the second text of a pair; empty: single texts");
   data.read("label", columns_.label, "column of the label");
   data.read("max_length", max_length_,
             "longest input in tokens, special tokens included; longer texts are cut and counted");
@@ -52,24 +55,48 @@ TextTask::TextTask(std::string name, const Config& data, TextColumns defaults)
 }
 
 nlohmann::ordered_json TextTask::settings() const {
-  return {{"text", columns_.text},
-          {"text_pair", columns_.text_pair},
+  return {{columns_.text_key, columns_.text},
+          {columns_.pair_key, columns_.text_pair},
           {"label", columns_.label},
           {"max_length", max_length_}};
+}
+
+void TextTask::fit(std::span<const Row> train, std::span<const Row> all) {
+  tensors_.fit(all);
+  fit_labels(train, all);
+}
+
+nlohmann::ordered_json TextTask::state() const {
+  nlohmann::ordered_json out = label_state();
+  tensors_.add_to(out);
+  return out;
+}
+
+void TextTask::restore(const OrderedJsonFile& state) {
+  tensors_.restore(state);
+  restore_labels(state);
 }
 
 std::vector<std::string> TextTask::columns(bool labelled) const {
   std::vector<std::string> out{columns_.text};
   if (!columns_.text_pair.empty()) out.push_back(columns_.text_pair);
+  if (!reads_tokens()) out = tensors_.fields();
   if (labelled) out.push_back(columns_.label);
   return out;
 }
 
 void TextTask::table_options(TableOptions& options, bool labelled) const {
-  options.wanted = columns(labelled);
+  options.known.insert(options.known.end(), tensors_.fields().begin(), tensors_.fields().end());
   options.aliases = columns_.also;
-  options.keys = {{columns_.text, "data.text"}, {columns_.label, "data.label"}};
-  if (!columns_.text_pair.empty()) options.keys[columns_.text_pair] = "data.text_pair";
+  if (!reads_tokens()) {  // what is said of a missing field is about the model
+    if (labelled) options.wanted = {columns_.label};
+    options.keys = {{columns_.label, "data.label"}};
+    options.stand_ins.clear();
+    return;
+  }
+  options.wanted = columns(labelled);
+  options.keys = {{columns_.text, "data." + columns_.text_key}, {columns_.label, "data.label"}};
+  if (!columns_.text_pair.empty()) options.keys[columns_.text_pair] = "data." + columns_.pair_key;
 }
 
 std::string TextTask::cell(const Row& row, const std::string& column) {
@@ -85,8 +112,7 @@ std::string TextTask::cell(const Row& row, const std::string& column) {
   return found->dump();
 }
 
-Example TextTask::encode(const Row& row, const Tokenizer* tokenizer, bool labelled) const {
-  Example example;
+void TextTask::encode_text(const Row& row, const Tokenizer* tokenizer, Example& example) const {
   if (row.fields.contains("input_ids")) {
     example = from_ids(row, max_length_);
   } else {
@@ -112,6 +138,12 @@ Example TextTask::encode(const Row& row, const Tokenizer* tokenizer, bool labell
           ": an empty text, and the tokenizer adds no token of its own; the model needs at least one token (leave the "
           "row out)");
   }
+}
+
+Example TextTask::encode(const Row& row, const Tokenizer* tokenizer, bool labelled) const {
+  Example example;
+  if (reads_tokens()) encode_text(row, tokenizer, example);
+  if (tensors_.any()) example.tensors = tensors_.read(row);
   example.source = row.source;
   if (labelled) {
     read_label(row, example);
@@ -127,7 +159,7 @@ std::vector<std::string> TextTask::remarks(const std::vector<Row>& rows, bool la
     return found != row.fields.end() && found->is_string() ? &found->get_ref<const std::string&>() : nullptr;
   };
   for (const auto& row : rows) {
-    const bool has_ids = row.fields.contains("input_ids");
+    const bool has_ids = !reads_tokens() || row.fields.contains("input_ids");
     for (const auto& column : {columns_.text, columns_.text_pair})
       if (const std::string* text = has_ids || column.empty() ? nullptr : text_of(row, column);
           text && without_blanks(*text).empty()) {
@@ -150,16 +182,18 @@ std::vector<std::string> TextTask::remarks(const std::vector<Row>& rows, bool la
 }
 
 std::string TextTask::input_of(const Row& row) const {
-  if (row.fields.contains("input_ids")) return row.fields["input_ids"].dump();
-  return columns_.text_pair.empty() ? cell(row, columns_.text)
-                                    : cat(cell(row, columns_.text), '\0', cell(row, columns_.text_pair));
+  if (!reads_tokens()) return tensors_.text_of(row);
+  const std::string text = row.fields.contains("input_ids") ? row.fields["input_ids"].dump()
+                           : columns_.text_pair.empty()
+                               ? cell(row, columns_.text)
+                               : cat(cell(row, columns_.text), '\0', cell(row, columns_.text_pair));
+  return tensors_.any() ? cat(text, '\0', tensors_.text_of(row)) : text;
 }
 
-Batch TextTask::collate(std::span<const Example* const> examples) const {
+void TextTask::add_tokens(std::span<const Example* const> examples, Batch& batch) const {
   size_t tokens = 1;
   for (const Example* example : examples) tokens = std::max(tokens, example->input_ids.size());
   const auto rows = static_cast<int64_t>(examples.size()), width = static_cast<int64_t>(tokens);
-  Batch batch;
   batch.input_ids = torch::full({rows, width}, pad_id_, torch::kInt64);
   batch.attention_mask = torch::zeros({rows, width}, torch::kInt64);
   batch.token_type_ids = torch::zeros({rows, width}, torch::kInt64);
@@ -175,6 +209,12 @@ Batch TextTask::collate(std::span<const Example* const> examples) const {
       types[i][at] = example.token_type_ids.empty() ? 0 : example.token_type_ids[t];
     }
   }
+}
+
+Batch TextTask::collate(std::span<const Example* const> examples) const {
+  Batch batch;
+  if (reads_tokens()) add_tokens(examples, batch);
+  batch.tensors = tensors_.collate(examples);
   if (std::all_of(examples.begin(), examples.end(), [](const Example* e) { return e->labelled; }))
     batch.labels = label_tensor(examples);
   return batch;
@@ -209,6 +249,27 @@ torch::Tensor all_logits(const Task& task, LanguageModel& model, std::span<const
   if (options.group) options.group->sum(sorted);  // zeros for the rows of others
   const torch::Tensor index = torch::tensor(std::vector<int64_t>(order.begin(), order.end()), torch::kInt64);
   return torch::empty_like(sorted).index_copy_(0, index, sorted);
+}
+
+void read_label_weights(const Config& data, std::string& weighting, std::map<std::string, double>& given) {
+  const char* doc =
+      "weights of the labels in the loss: none, {label: weight}, or balanced: rows / (labels x rows of the label)";
+  if (data.is_map("class_weights")) data.read("class_weights", given, doc);
+  else data.read_choice("class_weights", weighting, {"none", "balanced"}, doc);
+  const auto usable = [](const auto& weight) { return weight.second >= 0 && std::isfinite(weight.second); };
+  data.require(std::all_of(given.begin(), given.end(), usable), "class_weights", "numbers of at least 0");
+}
+
+bool read_threshold(const Config& data, double& threshold) {
+  const char* doc =
+      "probability from which the positive one of two labels, or any of several, is predicted; auto: the best on dev, "
+      "chosen after training";
+  const bool find = data.text_at("threshold") == "auto";
+  std::string automatic;
+  if (find) data.read("threshold", automatic, doc);
+  else data.read("threshold", threshold, doc);
+  data.require(threshold > 0 && threshold < 1, "threshold", "auto or a number between 0 and 1");
+  return find;
 }
 
 Scores TextTask::evaluate(LanguageModel& model, std::span<const Example> examples,

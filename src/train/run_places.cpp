@@ -2,8 +2,20 @@
 
 #include <algorithm>
 
+#include "model_files/exported_program.h"
+
 namespace deeplora {
 namespace fs = std::filesystem;
+namespace {
+
+/// Whether two names stand for the same file, and the same of several programs in it.
+bool same_file(const fs::path& a, const fs::path& b) {
+  std::error_code ignored;
+  const ExportedPlace one = exported_place(a), other = exported_place(b);
+  return one.model == other.model && fs::equivalent(one.file, other.file, ignored);
+}
+
+}  // namespace
 
 RunPlaces RunPlaces::of(const fs::path& folder, const std::vector<NamedFile>& files, const RunPlaces& before) {
   RunPlaces out;
@@ -18,9 +30,8 @@ RunPlaces RunPlaces::of(const fs::path& folder, const std::vector<NamedFile>& fi
     if (const auto known = before.places_.find(key); known != before.places_.end() && !known->second.names.empty()) {
       const auto there = before.existing({key, known->second.names.front()}, First::remembered);
       const bool same =
-          there.empty() || std::any_of(there.begin(), there.end(), [&, &file = name](const fs::path& path) {
-            return fs::equivalent(path, file, ignored);
-          });
+          there.empty() || std::any_of(there.begin(), there.end(),
+                                       [&, &file = name](const fs::path& path) { return same_file(path, file); });
       if (same) place.names = known->second.names;
     }
     if (std::find(place.names.begin(), place.names.end(), name.string()) == place.names.end())
@@ -71,9 +82,9 @@ std::vector<fs::path> RunPlaces::existing(const NamedFile& file, First first) co
   std::vector<fs::path> out;
   std::error_code ignored;
   for (const auto& path : candidates(file, first)) {
-    if (!fs::exists(path, ignored)) continue;
-    const auto same = std::find_if(out.begin(), out.end(),
-                                   [&](const fs::path& other) { return fs::equivalent(path, other, ignored); });
+    if (!fs::exists(exported_place(path).file, ignored)) continue;
+    const auto same =
+        std::find_if(out.begin(), out.end(), [&](const fs::path& other) { return same_file(path, other); });
     if (same == out.end()) out.push_back(path);
     else if (path == file.second) *same = path;
   }

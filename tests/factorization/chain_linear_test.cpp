@@ -80,7 +80,8 @@ TEST(ChainLinearTest, FrozenFactorsGetNoGradient) {
 TEST(ChainLinearTest, DoesNotServeTrainedWeightsOrMixedPrecision) {
   Layer layer = make_layer(2, true, true, torch::kFloat32);
   EXPECT_TRUE(can_fuse_chain(layer.x, layer.weight, layer.bias, layer.factors));
-  EXPECT_FALSE(can_fuse_chain(layer.x, layer.weight.to(torch::kBFloat16), layer.bias, layer.factors));
+  EXPECT_TRUE(can_fuse_chain(layer.x, layer.weight.to(torch::kBFloat16), layer.bias, layer.factors));
+  EXPECT_FALSE(can_fuse_chain(layer.x, layer.weight.to(torch::kFloat64), layer.bias, layer.factors));
   EXPECT_FALSE(can_fuse_chain(layer.x, layer.weight.clone().set_requires_grad(true), layer.bias, layer.factors));
 }
 

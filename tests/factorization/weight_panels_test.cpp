@@ -47,7 +47,7 @@ TEST(WeightPanelsTest, ALayerWithThemIsTheLayerWithoutThem) {
   const std::vector<torch::Tensor> factors{torch::randn({4, 32}).set_requires_grad(true),
                                            torch::randn({64, 4}).set_requires_grad(true)};
   const auto run = [&](const WeightPanels& panels) {
-    const torch::Tensor y = linear_with_chain(x, weight, bias, factors, 0.5, panels);
+    const torch::Tensor y = linear_with_chain(x, {weight, panels}, bias, factors, 0.5);
     auto out = torch::autograd::grad({y.sin().sum()}, {x, factors[0], factors[1]});
     out.push_back(y.detach());
     return out;

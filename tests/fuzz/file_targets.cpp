@@ -1,10 +1,11 @@
-// Tensors, adapters' folders, ratings, archives.
+// Tensors, adapters' folders, ratings, archives, exported programs.
 #include <stdexcept>
 
 #include "core/error.h"
 #include "core/safetensors.h"
 #include "core/zip_directory.h"
 #include "interchange/peft_settings.h"
+#include "model_files/exported_program.h"
 #include "ratings/matrix_files.h"
 #include "ratings/ratings_file.h"
 #include "ratings/ratings_reader.h"
@@ -103,6 +104,21 @@ void ratings_model(std::string_view input) {
       for (int64_t i = read.seen.begin[static_cast<size_t>(row)]; i < read.seen.begin[static_cast<size_t>(row) + 1];
            ++i)
         read.cols.name(read.seen.other.at(static_cast<size_t>(i)));
+  } catch (const Error&) {
+  }
+}
+
+void exported_program(std::string_view input) {
+  const auto parts = parts_of(input, 2);
+  try {
+    const ExportedProgram program = ExportedProgram::parse("models/model.json", parts[0]);
+    if (program.arguments.leaves() > parts[0].size()) throw std::logic_error("more arguments than text");
+    for (const auto& [name, tensor] : program.graph.tensors) exported_extent(tensor, 4, name);
+  } catch (const Error&) {
+  }
+  try {
+    for (const auto& [name, payload] : parse_exported_payloads("weights", parts[1]))
+      if (payload.tensor) exported_extent(*payload.tensor, 8, name);
   } catch (const Error&) {
   }
 }

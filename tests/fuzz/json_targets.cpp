@@ -75,7 +75,9 @@ void model_config(std::string_view input) {
 void task_json(std::string_view input) {
   attempt([&] {
     const SavedTask task = SavedTask::parse("task.json", input);
-    attempt([&] { expect(read_target_scale(task.state).second > 0, "a spread of 0"); });
+    attempt([&] {
+      for (const auto& [mean, spread] : read_target_scales(task.state)) expect(spread > 0, "a spread of 0");
+    });
     attempt([&] { expect(read_labels(task.state).size() >= 2, "too few labels"); });
     attempt([&] { read_chat(task.state); });
   });

@@ -61,6 +61,26 @@ TEST(ArchiveTest, AWeightThatIsNotFiniteIsNamedWithThePlaceInIt) {
     EXPECT_NE(said.find(word), std::string::npos) << said;
 }
 
+TEST(ArchiveTest, WhatIsNotFiniteIsFoundInEveryType) {
+  TempFolder folder;
+  const auto archive = TorchScriptArchive::load(write_tiny_archive(folder / "m.pt"));
+  for (const auto type : {torch::kFloat64, torch::kFloat32, torch::kHalf, torch::kBFloat16}) {
+    auto module = archive.module();  // shares the tensors
+    module.to(type);
+    TorchScriptArchive::save(module, archive.extras(), folder / "typed.pt");
+    for (const double bad : {std::nan(""), -std::numeric_limits<double>::infinity(), 65504.0, 1e-7}) {
+      auto typed = TorchScriptArchive::load(folder / "typed.pt");
+      ASSERT_EQ(typed.tensor("dense.weight").scalar_type(), type);
+      torch::Tensor weight = typed.tensor("dense.weight").detach().to(torch::kFloat64);
+      weight[5][5] = bad;
+      typed.set_tensor("dense.weight", weight);
+      const std::string said = error_of([&] { typed.check_finite(); });
+      EXPECT_EQ(said == "no error", std::isfinite(bad)) << bad << " " << type << " " << said;
+      EXPECT_TRUE(std::isfinite(bad) || said.find("at [5, 5] (1 of 36 values") != std::string::npos) << said;
+    }
+  }
+}
+
 TEST(ArchiveTest, AnArchiveThatWasReplacedIsNotTheSame) {
   TempFolder folder;
   const auto before = TorchScriptArchive::load(write_tiny_archive(folder / "m.pt"));

@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "lm/autocast.h"
 #include "lm/language_model.h"
+#include "models/autocast_copy.h"
 #include "support/errors.h"
 
 namespace deeplora {

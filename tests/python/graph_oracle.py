@@ -42,11 +42,22 @@ def assert_near(actual: torch.Tensor, expected: torch.Tensor, tolerance: float, 
     assert (actual - expected).abs().max().item() <= allowed, f"{what}: off by {(actual - expected).abs().max().item():.2e}, allowed {allowed:.2e}"
 
 
+def load_merged(path: Path):
+    """The file's own forward in plain PyTorch, of inputs in their order."""
+    if path.suffix == ".pt":
+        return torch.jit.load(str(path))
+    program = torch.export.load(str(path))
+    names = [spec.arg.name for spec in program.graph_signature.input_specs if spec.kind == torch.export.graph_signature.InputKind.USER_INPUT]
+    by_name = bool(program.example_inputs[1])
+    module = program.module()
+    return lambda *values: module(**dict(zip(names, values))) if by_name else module(*values)
+
+
 class Job:
     """One archive with adapters at `targets`; batch by our names, passed to the module in the order of its arguments."""
 
     def __init__(self, archive: Path, model: torch.nn.Module, batch: dict[str, torch.Tensor], targets: list[str], folder: Path, method: str = "lora",
-                 names: dict[str, str] | None = None, spread: float = 1.0):
+                 names: dict[str, str] | None = None, spread: float = 1.0, tag: str = ""):
         self.archive, self.model, self.batch, self.method = archive, model, batch, method
         self.dtype = next(p.dtype for p in model.parameters() if p.is_floating_point())
         with torch.no_grad():
@@ -54,10 +65,10 @@ class Job:
         generator = torch.Generator().manual_seed(5)
         self.cotangent = torch.randn(self.base.shape, dtype=self.base.dtype, generator=generator) / self.base.numel() ** 0.5
         folder.mkdir(parents=True, exist_ok=True)
-        stem = f"{archive.stem}-{method}"
+        stem = f"{archive.stem}-{method}{tag}"
         save_file({**batch, "cotangent": self.cotangent}, folder / f"{stem}-in.safetensors")
         options, own_spread, self.alpha = METHODS[method]
-        self.output, self.merged = folder / f"{stem}-out.safetensors", folder / f"{stem}-merged.pt"
+        self.output, self.merged = folder / f"{stem}-out.safetensors", folder / f"{stem}-merged{archive.suffix}"
         self.description = {"archive": str(archive), "inputs": str(folder / f"{stem}-in.safetensors"), "method": method, "options": options, "merged": str(self.merged),
                             "spread": spread * own_spread, "targets": targets, "names": names or {}, "output": str(self.output)}
 
@@ -79,7 +90,7 @@ class Job:
         for key, factor in factors.items():
             assert_near(found["gradient/" + key], factor.grad, tolerance, f"{where} {key}")
         with torch.no_grad():
-            merged = first_tensor(torch.jit.load(str(self.merged))(*self.batch.values()))
+            merged = first_tensor(load_merged(self.merged)(*self.batch.values()))
         assert_near(merged, out.detach(), tolerance, f"{where}: merged file")
         return list(deltas)
 

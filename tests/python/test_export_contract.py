@@ -30,8 +30,13 @@ def methods(run):
     return words_behind(run("reference", "config").stdout, r"`adapter.method` \|[^|]*\|[^|]*\| one of ([\w, -]+)")
 
 
-def expected_refusal(model, method, targets, form):
+ENDINGS = {"torchscript": ".pt", "pt2": ".pt2"}
+
+
+def expected_refusal(model, method, targets, form, kind):
     """What a form cannot hold, as docs/exports.md says it."""
+    if form in ENDINGS and ENDINGS[form] != kind:
+        return "no exported program" if form == "pt2" else "is no TorchScript"
     if form == "peft":
         if method in WITHOUT_ADAPTERS:
             return "no adapters"
@@ -69,10 +74,10 @@ class Bench:
             return  # a language model has no head to train
         loss = self.train(name, self.archive, adapter, 3)
         for form in forms:
-            out = self.root / f"{name}-{form}{'.pt' if form == 'torchscript' else ''}"
+            out = self.root / f"{name}-{form}{ENDINGS.get(form, '')}"
             done = self.call("export", self.root / name, "--to", form, "--output", out, "--last")
             what = f"{model} {method} {targets} {form}: {done.stdout}{done.stderr}"
-            refusal = expected_refusal(model, method, targets, form)
+            refusal = expected_refusal(model, method, targets, form, self.archive.suffix)
             errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
             assert done.returncode in ((0, 1) if refusal is None else (1,) if refusal else (0,)), what
             if done.returncode == 1:
@@ -88,10 +93,10 @@ class Bench:
         return self.train(out, written, steps_alone, 0)
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_what_is_written_reads_back_or_is_refused_by_name(model, program, forms, methods, tiny_archive, tmp_path):
+@pytest.mark.parametrize(("model", "kind_of_file"), [*((model, "tiny_archive") for model in MODELS), ("bert", "tiny_program"), ("gpt2", "tiny_program")])
+def test_what_is_written_reads_back_or_is_refused_by_name(model, kind_of_file, program, forms, methods, request, tmp_path):
     task, targets = MODELS[model]
-    assert {"torchscript", "safetensors", "peft", "sentence-transformers"} <= set(forms) and {"none", "full", "lora", "deep-lora", "dora"} <= set(methods)
+    assert {"torchscript", "pt2", "safetensors", "peft", "sentence-transformers"} <= set(forms) and {"none", "full", "lora", "deep-lora", "dora"} <= set(methods)
     rows = texts()
     if task == "causal-lm":
         data = tmp_path / "rows.jsonl"
@@ -99,7 +104,7 @@ def test_what_is_written_reads_back_or_is_refused_by_name(model, program, forms,
     else:
         data = write(tmp_path / "rows.jsonl", rows, ["0", "1", "2"] * 4)
     kind = {"bert": "encoder", "gpt2": "causal-lm", "bert-classifier": "classifier"}[model]
-    bench = Bench(program, tmp_path, tiny_archive(model, kind), task, data)
+    bench = Bench(program, tmp_path, request.getfixturevalue(kind_of_file)(model, kind), task, data)
     cells = [(method, one) for method in methods for one in (targets[:1] if method in WITHOUT_ADAPTERS else targets)]
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda cell: bench.check(model, *cell, forms), cells))

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import json
-from typing import Optional
+from typing import Dict, Optional
 
 import pytest
 import torch
@@ -55,7 +55,65 @@ class Nested(Mixer):
         return (input_ids, {"it's": self.states(input_ids)})
 
 
-SIGNATURES = {"optional mask": OptionalMask, "optional ids": OptionalIds, "defaults": Defaults, "no mask": NoMask, "nested": Nested}
+class DictInput(Mixer):
+    def forward(self, batch: Dict[str, Tensor]) -> Tensor:
+        return self.states(batch["it's ids"]) + batch["mask"].unsqueeze(-1)
+
+
+class OptionalDict(Mixer):
+    def forward(self, batch: Optional[Dict[str, Tensor]] = None) -> Tensor:
+        assert batch is not None
+        return self.states(batch["ids"])
+
+
+class TimeFirst(Mixer):
+    """[T, B] ids, a bool mask [B, T], states [T, B, D]."""
+
+    def forward(self, tokens: Tensor, keep: Tensor) -> Tensor:
+        return self.states(tokens).masked_fill(keep.logical_not().transpose(0, 1).unsqueeze(-1), 5.0)
+
+
+class TimeFirstDict(Mixer):
+    """Everything [T, B] and in a dict, and states [B, T, D]."""
+
+    def forward(self, batch: Dict[str, Tensor]) -> Tensor:
+        return self.states(batch["ids"]).masked_fill(batch["mask"].logical_not().unsqueeze(-1), 5.0).transpose(0, 1)
+
+
+class Lengths(Mixer):
+    def forward(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
+        return self.states(input_ids) / lengths.view(-1, 1, 1)
+
+
+class OptionalLengths(Mixer):
+    def forward(self, input_ids: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
+        return self.states(input_ids)
+
+
+SIGNATURES = {"optional mask": OptionalMask, "optional ids": OptionalIds, "defaults": Defaults, "no mask": NoMask, "nested": Nested, "dict": DictInput,
+              "optional dict": OptionalDict, "time first": TimeFirst, "time-first dict": TimeFirstDict, "lengths": Lengths, "optional lengths": OptionalLengths}
+FORMS = {
+    "nested": ", output: 1.it's",
+    "dict": ", inputs: {input_ids: \"batch.it's ids\", attention_mask: {name: batch.mask, dtype: float}}",
+    "optional dict": ", inputs: {input_ids: batch.ids, attention_mask: batch.mask}",
+    "time first": ", inputs: {input_ids: {name: tokens, dtype: int32, layout: time-first}, attention_mask: {name: keep, dtype: bool}}",
+    "time-first dict": ", inputs: {input_ids: {name: batch.ids, layout: time-first}, attention_mask: {name: batch.mask, dtype: bool, layout: time-first}}",
+}
+
+
+def called_plainly(signature, module, ids, mask):
+    """As its author would call the exported file."""
+    if signature == "dict":
+        return module({"it's ids": ids, "mask": mask.float()})
+    if signature == "optional dict":
+        return module({"ids": ids, "mask": mask})
+    if signature == "time first":
+        return module(ids.t().int(), mask.bool())
+    if signature == "time-first dict":
+        return module({"ids": ids.t(), "mask": mask.t().bool()})
+    if "lengths" in signature:
+        return module(ids, mask.sum(1))
+    return module(ids) if signature == "no mask" else module(ids, mask)
 
 
 def rows(folder, task="classification", lowest=1, targets=None):
@@ -89,11 +147,18 @@ def test_files_give_the_logits_of_the_run_on_rows_of_several_lengths(signature, 
     torch.manual_seed(4)
     torch.jit.save(torch.jit.script(SIGNATURES[signature]().eval()), str(tmp_path / "model.pt"))
     data = rows(tmp_path)
-    run("finetune", config(tmp_path, tmp_path / "model.pt", data, extra=f", pooling: {pooling}" + (", output: 1.it's" if signature == "nested" else "")), "--run", tmp_path / "run")
+    run("finetune", config(tmp_path, tmp_path / "model.pt", data, extra=f", pooling: {pooling}" + FORMS.get(signature, "")), "--run", tmp_path / "run")
     run("export", tmp_path / "run", "--to", "torchscript", "--output", tmp_path / "merged.pt")
     expected = logits(run, tmp_path / "run", data)
     assert expected.std(0).min() > 1e-3
     torch.testing.assert_close(logits(run, tmp_path / "merged.pt", data), expected, rtol=0, atol=1e-5)
+    texts = [json.loads(line)["input_ids"] for line in data.read_text().splitlines()]
+    ids, mask = torch.full((len(texts), 12), PAD), torch.zeros(len(texts), 12, dtype=torch.int64)
+    for i, text in enumerate(texts):
+        ids[i, :len(text)], mask[i, :len(text)] = torch.tensor(text), 1
+    with torch.no_grad():
+        found = called_plainly(signature, torch.jit.load(str(tmp_path / "merged.pt")), ids, mask)
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5)
     if signature == "defaults":  # they are the archive's own
         ids = torch.tensor([[3, 4, 5]])
         module = torch.jit.load(str(tmp_path / "merged.pt"))

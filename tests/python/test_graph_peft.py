@@ -32,6 +32,28 @@ def gpt2(tiny_archive, tiny_folder, folder):
     return folder / "gpt2.pt", model, ["c_attn", "c_proj", "c_fc"]
 
 
+def bert_program(tiny_archive, tiny_folder, folder):
+    """The same as a program of torch.export."""
+    import export_torchscript
+
+    _, model, targets = bert(tiny_archive, tiny_folder, folder)
+    export_torchscript.export(str(tiny_folder("bert")), str(folder / "bert.pt2"), "encoder")
+    return folder / "bert.pt2", model, targets
+
+
+def gpt2_program(tiny_archive, tiny_folder, folder):
+    import torch_exporting
+    import torchscript_tracing
+
+    _, model, targets = gpt2(tiny_archive, tiny_folder, folder)
+    wrapper = torchscript_tracing.CausalWrapper(model, True).eval()
+    inputs = torchscript_tracing.example(wrapper, 2, 7, "right", 0)
+    program = torch.export.export(wrapper, (), inputs, dynamic_shapes=torch_exporting.dynamic_shapes(inputs))
+    files = {"config.json": (tiny_folder("gpt2") / "config.json").read_text(), "export.json": json.dumps({"prefix": "model.", "output": "hidden"})}
+    torch.export.save(program, folder / "gpt2.pt2", extra_files=files)
+    return folder / "gpt2.pt2", model, targets
+
+
 def batch(path, pad: int):
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     ids = torch.full((len(rows), max(len(row["input_ids"]) for row in rows)), pad)
@@ -56,7 +78,7 @@ def train_with_peft(peft, head, ids, mask, labels) -> list[float]:
     return losses
 
 
-@pytest.mark.parametrize("make", [bert, gpt2])
+@pytest.mark.parametrize("make", [bert, gpt2, bert_program, gpt2_program])
 def test_twenty_steps_equal_peft(make, run, tiny_archive, tiny_folder, tmp_path):
     from peft import LoraConfig, get_peft_model
 

@@ -60,20 +60,58 @@ class Attention(nn.Module):
         return self.classifier((y * keep).sum(1))
 
 
+def causal_mask(size: int) -> torch.Tensor:
+    return torch.ones(size, size, dtype=torch.bool).triu(1)
+
+
 class Decoder(nn.Module):
     """Attention over itself and over another sequence, whose weight torch.nn cuts into pieces."""
 
-    def __init__(self, norm_first: bool):
+    def __init__(self, norm_first: bool, batch_first: bool = True, activation: str = "relu", causal: bool = False, norm: bool = False):
         super().__init__()
-        self.embed = nn.Embedding(WORDS, 16)
-        self.decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(16, 4, 32, batch_first=True, norm_first=norm_first), 2)
+        self.causal, self.batch_first = causal, batch_first
+        self.embed, self.memory = nn.Embedding(WORDS, 16), nn.Embedding(WORDS, 16)
+        layer = nn.TransformerDecoderLayer(16, 4, 32, batch_first=batch_first, norm_first=norm_first, activation=activation)
+        self.decoder = nn.TransformerDecoder(layer, 2, nn.LayerNorm(16) if norm else None)
         self.classifier = nn.Linear(16, 2)
 
     def forward(self, input_ids, attention_mask):
-        x = self.embed(input_ids)
-        x = self.decoder(x, torch.tanh(x), tgt_key_padding_mask=attention_mask == 0, memory_key_padding_mask=attention_mask == 0)
+        x, memory, padding = self.embed(input_ids), self.memory(input_ids.flip(1)), attention_mask == 0
+        if not self.batch_first:
+            x, memory = x.transpose(0, 1), memory.transpose(0, 1)
+        if self.causal:
+            x = self.decoder(x, memory, tgt_mask=causal_mask(input_ids.size(1)), tgt_is_causal=True, memory_key_padding_mask=padding.flip(1))
+        else:
+            x = self.decoder(x, memory, tgt_key_padding_mask=padding, memory_key_padding_mask=padding.flip(1))
+        if not self.batch_first:
+            x = x.transpose(0, 1)
         keep = attention_mask.unsqueeze(-1).to(x.dtype)
         return self.classifier((x * keep).sum(1) / keep.sum(1))
+
+
+class Transformer(nn.Module):
+    """nn.Transformer whole: an encoder, a decoder over its states, and every mask that it takes."""
+
+    def __init__(self, norm_first: bool, batch_first: bool, causal: bool):
+        super().__init__()
+        self.causal, self.batch_first = causal, batch_first
+        self.source, self.target = nn.Embedding(WORDS, 16), nn.Embedding(WORDS, 16)
+        self.transformer = nn.Transformer(16, 4, 1, 2, 32, batch_first=batch_first, norm_first=norm_first)
+        self.classifier = nn.Linear(16, 2)
+
+    def forward(self, input_ids, attention_mask):
+        source, target, padding = self.source(input_ids), self.target(input_ids[:, :5]), attention_mask == 0
+        if not self.batch_first:
+            source, target = source.transpose(0, 1), target.transpose(0, 1)
+        if self.causal:
+            words, read = input_ids.size(1), input_ids[:, :5].size(1)
+            x = self.transformer(source, target, src_mask=causal_mask(words), tgt_mask=causal_mask(read), memory_mask=causal_mask(words)[:read],
+                                 src_key_padding_mask=padding, tgt_key_padding_mask=padding[:, :5], memory_key_padding_mask=padding)
+        else:
+            x = self.transformer(source, target, src_key_padding_mask=padding, memory_key_padding_mask=padding)
+        if not self.batch_first:
+            x = x.transpose(0, 1)
+        return self.classifier(x.mean(1))
 
 
 def batch() -> dict[str, torch.Tensor]:
@@ -127,6 +165,25 @@ def test_an_encoder_with_other_masks(nested, causal, tmp_path):
 def test_attention_alone(batch_first, weights, tmp_path):
     found = compare(lambda: Attention(batch_first, weights), tmp_path, ["all-linear"])
     assert set(found) == {"attention.in_proj_weight", "attention.out_proj.weight"}
+
+
+DECODER = [*LAYER, "multihead_attn.in_proj_weight", "multihead_attn.out_proj.weight"]
+
+
+@pytest.mark.parametrize("norm_first, batch_first, activation, causal, norm", [
+    (False, True, "relu", False, False), (True, True, "gelu", True, True), (False, False, "gelu", True, False), (True, False, "relu", False, True)])
+def test_a_decoder_however_it_was_saved(norm_first, batch_first, activation, causal, norm, tmp_path):
+    found = compare(lambda: Decoder(norm_first, batch_first, activation, causal, norm), tmp_path, ["all-weights"])
+    assert set(found) == {"embed.weight", "memory.weight", *(f"decoder.layers.{i}.{name}" for i in range(2) for name in DECODER)}
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_whole_transformer_however_it_was_saved(norm_first, batch_first, causal, tmp_path):
+    found = compare(lambda: Transformer(norm_first, batch_first, causal), tmp_path, ["all-weights"])
+    assert set(found) == {"source.weight", "target.weight", *(f"transformer.encoder.layers.0.{name}" for name in LAYER),
+                          *(f"transformer.decoder.layers.{i}.{name}" for i in range(2) for name in DECODER)}
 
 
 def test_texts_that_are_all_of_one_length(tmp_path):

@@ -228,6 +228,14 @@ def rows(content, words, *sets, name="rows.jsonl"):
     return Case(FINETUNE, words, files={name: content}, sets=list(sets))
 
 
+def several(content, words, *sets):
+    return rows(content, words, "data.task=multi-label", *sets)
+
+
+def ranked(train, dev, words):
+    return Case(FINETUNE, words, sets=["data.task=ranking", "data.dev=" + ("dev.jsonl" if dev else "")], files={"rows.jsonl": jsonl(train * 4), "dev.jsonl": jsonl(dev)})
+
+
 def compare(words, *sets):
     return Case(COMPARE, words, sets=list(sets))
 
@@ -340,6 +348,19 @@ CASES = {
     "infinite label": rows(jsonl(GOOD_ROWS[:5] + [{"text": "x", "label": "inf"}]), ["rows.jsonl:6", "label", "found 'inf'"]),
     "NaN as JSON": rows(jsonl(GOOD_ROWS[:5]) + '{"text": "x", "label": NaN}\n', ["rows.jsonl:6", "JSON"]),
     "one label only": rows(jsonl([{"text": "x", "label": "a"}] * 9), ["only one label, 'a'"], "data.task=classification"),
+    "labels that are a list in one row and a text in another": several(jsonl([{"text": "x", "label": ["a", "b"]}] * 4 + [{"text": "y", "label": "a,b"}]),
+        ['rows.jsonl:5: label: a text ("a,b"), but rows.jsonl:1 has a list', "in one way"]),
+    "a list of labels that is no JSON": several(jsonl([{"text": "x", "label": "['a', 'b']"}] * 4), ["rows.jsonl:1: label: begins with [, but is no list in JSON", "(4 rows"]),
+    "a label within a label": several(jsonl([{"text": "x", "label": [["a"], "b"]}] * 4), ["rows.jsonl:1: label: expected a list of names", '["a"]']),
+    "an empty label among others": several(jsonl([{"text": "x", "label": "a,,b"}] * 4), ["rows.jsonl:1: label: an empty label among others"]),
+    "one label in several": several(jsonl([{"text": "x", "label": ["a"]}, {"text": "x", "label": []}] * 4), ["only one label, 'a'", "data.label_separator: ','"]),
+    "no labels at all": several(jsonl([{"text": "x", "label": []}] * 4), ["no training row has a label (column label)"]),
+    "weights of no label": several(jsonl([{"text": "x", "label": ["a", "b"]}] * 4), ["data.class_weights: 'c' is no label; known: a, b"], "data.class_weights={c: 2}"),
+    "no query with a relevant text": ranked([{"query": "a", "text": "x", "label": 1}], [{"query": "b", "text": "x", "label": 0}, {"query": "b", "text": "y", "label": 0}],
+                                            ["data.dev: no query has a relevant text (label above 0)", "dev.jsonl:1"]),
+    "no relevant row to train on": ranked([{"query": "a", "text": "x", "label": 0}], [], ["none of the 4 training rows is relevant (column label above 0)"]),
+    "a relevance below 0": ranked([{"query": "a", "text": "x", "label": -1}], [], ["rows.jsonl:1: label: expected how relevant the text is, a number from 0, found '-1'"]),
+    "a ranking without queries": ranked([{"question": "a", "text": "x", "label": 1}], [], ["no field 'query'", "set data.query"]),
     "missing column": finetune(["rows.jsonl", "sentense"], "data.text=sentense"),
     "one mistake in every row": rows(jsonl([{"review": "x", "label": i} for i in range(50)]),
                                      ["data.train: rows.jsonl:1: set data.text: ...; no field 'text'; fields there: review, label (50 rows, the last rows.jsonl:50)"]),
@@ -475,7 +496,7 @@ CASES = {
     "resuming nothing": Case("finetune --resume", ["--run"], code=2),
     "a learning rate to be found without dev": finetune(["train.lr: auto chooses on dev rows"], "train.lr=auto", "data.dev=", "data.dev_share=0"),
     "compare: a learning rate to be found": compare(["cannot be auto", "train.lr", "list some"], "train.lr=auto"),
-    "half a command": Case("export x", ["--to"], code=2),
+    "half a command": Case("export x", ["--output"], code=2),
     "unknown option": Case("finetune --frobnicate", ["--frobnicate"], code=2),
     "no configuration": Case("finetune", ["CONFIG"], code=2),
     "unknown export form": Case("export done --to onnx --output m", ["unknown export form 'onnx'", "torchscript"]),

@@ -5,6 +5,7 @@ The oracle of what is read is a plain folder of the same weights; that both are 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import struct
 from pathlib import Path
@@ -349,17 +350,17 @@ def test_every_command_takes_a_folder_and_needs_no_python(name, run, rows, tmp_p
 def wrapped(prefix, inside=""):
     """Names as trainers write them that kept the model inside something of their own."""
     def change(weights):
-        return {prefix + name.replace("layer.", "layer." + inside).replace("layers.", "layers." + inside) if inside else prefix + name: value
+        return {prefix + re.sub(r"(layers?\.|transformer\.h\.)", r"\g<1>" + inside, name) if inside else prefix + name: value
                 for name, value in weights.items()}
     return change
 
 
 WRAPPED = {"data parallel": ("module.", ""), "compiled": ("_orig_mod.", ""), "both": ("module._orig_mod.", ""), "twice": ("module.module.", ""),
            "a training module": ("model.", ""), "inside two": ("net.model.", ""), "compiled layers": ("", "_orig_mod."), "sharded": ("_fsdp_wrapped_module.model.", "_fsdp_wrapped_module.")}
-CLASSES = ["BertForMaskedLM", "BertModel", "RobertaForSequenceClassification", "DistilBertForSequenceClassification", "ModernBertModel", "DebertaV2ForSequenceClassification",
+CLASSES = ["BertForMaskedLM", "BertModel", "RobertaForSequenceClassification", "DistilBertForSequenceClassification", "ModernBertForMaskedLM", "DebertaV2ForSequenceClassification",
            "GPT2LMHeadModel", "LlamaForCausalLM", "T5ForConditionalGeneration", "BartForConditionalGeneration"]
 KIND_OF = {"BertForMaskedLM": "bert", "BertModel": "bert", "RobertaForSequenceClassification": "roberta", "DistilBertForSequenceClassification": "distilbert",
-           "ModernBertModel": "modernbert", "DebertaV2ForSequenceClassification": "deberta-v2", "GPT2LMHeadModel": "gpt2", "LlamaForCausalLM": "llama",
+           "ModernBertForMaskedLM": "modernbert", "DebertaV2ForSequenceClassification": "deberta-v2", "GPT2LMHeadModel": "gpt2", "LlamaForCausalLM": "llama",
            "T5ForConditionalGeneration": "t5", "BartForConditionalGeneration": "bart"}
 
 

@@ -28,6 +28,8 @@ PAIRS = [{"prompt": f"apple {i} is", "completion": " red", "text": "plain words"
 BASES = {
     "lora": "model: {path: bert.pt}\ndata: {task: classification, train: rows.jsonl, dev: rows.jsonl, test: rows.jsonl}\n"
             "adapter: {method: lora, rank: 2}\ntrain: {steps: 4, batch_size: 8, eval_every: 2, log_every: 1}\n",
+    "labels": "model: {path: bert.pt}\ndata: {task: multi-label, train: rows.jsonl}\nadapter: {method: lora, rank: 2}\ntrain: {steps: 1, batch_size: 8}\n",
+    "ranking": "model: {path: bert.pt}\ndata: {task: ranking, train: rows.jsonl, query: other}\nadapter: {method: lora, rank: 2}\ntrain: {steps: 1, batch_size: 8}\n",
     "epochs": "model: {path: bert.pt}\ndata: {task: classification, train: rows.jsonl}\nadapter: {method: none}\ntrain: {epochs: 1, batch_size: 8}\n",
     "gaussian": "model: {path: bert.pt}\ndata: {task: classification, train: rows.jsonl}\nadapter: {method: lora, rank: 2, init: gaussian}\ntrain: {steps: 1, batch_size: 8}\n",
     "deep": "model: {path: bert.pt}\ndata: {task: classification, train: rows.jsonl}\nadapter: {method: deep-lora, rank: 2}\ntrain: {steps: 1, batch_size: 8}\n",
@@ -82,6 +84,8 @@ KEYS = {
     "data.text_pair": Key("lora", "other"),
     "data.label": Key("lora", "second"),
     "data.max_length": Key("lora", "12"),
+    "data.label_separator": Key("labels", "|"),
+    "data.query": Key("ranking", "text"),
     "data.positive": Key("lora", "0"),
     "data.prompt": Key("causal", "question"),
     "data.completion": Key("causal", "text"),

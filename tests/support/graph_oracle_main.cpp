@@ -1,4 +1,4 @@
-// Adapted archives for a reference in Python: deeplora_graph_oracle JOBS.json runs every job
+// Adapted archives and exported programs for a reference in Python: deeplora_graph_oracle JOBS.json runs every job
 //   {"archive", "inputs": safetensors of the batch and the cotangent, "method", "options": YAML, "targets", "spread",
 //   "names": model.inputs, "output",
 //    "merged": where to write the merged archive, if anywhere}
@@ -12,11 +12,12 @@
 
 #include "core/random.h"
 #include "graph/graph_model.h"
-#include "interchange/merge.h"
+#include "interchange/registration.h"
 #include "lm/adapt.h"
 #include "lm/fused_rows.h"
 #include "lm/parity.h"
 #include "lm/targets.h"
+#include "model_files/registration.h"
 #include "model_files/tensor_file.h"
 #include "support/tiny_archive.h"
 
@@ -37,7 +38,8 @@ Batch batch_from(const std::map<std::string, torch::Tensor>& tensors) {
 }
 
 void run_job(const nlohmann::json& job) {
-  const auto archive = TorchScriptArchive::load(job.at("archive").get<std::string>());
+  const auto files = open_model_files(job.at("archive").get<std::string>());
+  const CodeFiles& archive = archive_of(*files, "the oracle");
   const auto inputs = load_tensors(job.at("inputs").get<std::string>()).tensors;
   const ArchiveInterface interface{.inputs = job.at("names").get<std::map<std::string, std::string>>(), .output = ""};
   auto model = std::make_shared<GraphModel>(archive, interface, ModelOptions{});
@@ -67,8 +69,10 @@ void run_job(const nlohmann::json& job) {
     written.push_back({"weight/" + site.path, site.weight.detach().clone().contiguous()});
   save_tensors(job.at("output").get<std::string>(), written, {});
   if (job.contains("merged"))
-    export_torchscript(archive, interface, adapted, nlohmann::ordered_json::object(),
-                       job.at("merged").get<std::string>());
+    make_export_forms()
+        .at(files->merged_form().first)
+        .write({archive, interface, adapted, {}, nlohmann::ordered_json::object(), {}},
+               job.at("merged").get<std::string>());
 }
 
 }  // namespace

@@ -204,10 +204,10 @@ TEST_P(EveryTask, EncodesCollatesTakesLossesAndScores) {
   }
   const Batch batch = task->collate(all);
   EXPECT_EQ(task->loss_count(batch), counted);
-  if (task->outputs() > 0) {
-    EXPECT_EQ(counted, 9);  // a label a row
+  if (task->loss_unit() == "row") {
+    EXPECT_EQ(counted, 9);
   } else {
-    EXPECT_GT(counted, 9);  // a label a token
+    EXPECT_GT(counted, 9);  // a label a token, or several a row
   }
   // A sum over the batch, whatever the padding.
   EXPECT_NEAR(task->loss_sum(model->forward(batch), batch).item<double>(), alone, 1e-3 * std::abs(alone) + 1e-4);
@@ -228,6 +228,46 @@ std::vector<std::string> all_tasks() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Registry, EveryTask, ::testing::ValuesIn(all_tasks()));
+
+TEST(MultiLabelTest, TheLossIsASumOverWeightedCellsAndSoIsItsCount) {
+  std::vector<Row> rows;
+  for (const char* label : {"a,b", "b", "", "c, b", "a"}) {
+    Row row{"rows:" + std::to_string(rows.size() + 1), nlohmann::ordered_json::object()};
+    row.fields = {{"text", std::string(rows.size() + 1, 'b')}, {"label", label}};
+    rows.push_back(std::move(row));
+  }
+  const torch::Tensor labels = torch::tensor({{1, 1, 0}, {0, 1, 0}, {0, 0, 0}, {0, 1, 1}, {1, 0, 0}}, torch::kFloat32);
+  // As scikit-learn balances two classes: rows / (2 x rows of the class).
+  const torch::Tensor with = torch::tensor({5.0 / 4, 5.0 / 6, 5.0 / 2}, torch::kFloat32),
+                      without = torch::tensor({5.0 / 6, 5.0 / 4, 5.0 / 8}, torch::kFloat32);
+  const std::vector<std::pair<std::string, torch::Tensor>> cases{
+      {"{}", torch::ones({5, 3})},
+      {"{class_weights: {a: 3, c: 0.5}}", torch::where(labels > 0, torch::tensor({3.0, 1.0, 0.5}), torch::ones(3))},
+      {"{class_weights: balanced}", torch::where(labels > 0, with, without)}};
+  for (const auto& [yaml, weights] : cases) {
+    auto task = make_task("multi-label", Config::parse(yaml));
+    task->fit(rows, rows);
+    SumModel model(3);
+    std::vector<Example> examples;
+    std::vector<const Example*> all;
+    for (const auto& row : rows) examples.push_back(task->encode(row, std::make_unique<WordTokenizer>().get(), true));
+    for (const auto& example : examples) all.push_back(&example);
+    const Batch batch = task->collate(all);
+    EXPECT_TRUE(torch::equal(batch.labels, labels));
+    torch::Tensor logits = (torch::arange(15, torch::kFloat32).reshape({5, 3}) * 0.37).sin().requires_grad_(true);
+    const torch::Tensor p = torch::sigmoid(logits.to(torch::kFloat64));
+    const torch::Tensor cells = -(labels * p.log() + (1 - labels) * (1 - p).log()) * weights;
+    const torch::Tensor loss = task->loss_sum({.hidden = {}, .logits = logits}, batch);
+    EXPECT_NEAR(loss.item<double>(), cells.sum().item<double>(), 1e-5) << yaml;
+    EXPECT_NEAR(task->loss_count(batch), weights.sum(torch::kFloat64).item<double>(), 1e-5) << yaml;
+    const auto expected = torch::autograd::grad({cells.sum()}, {logits}),
+               found = torch::autograd::grad({loss}, {logits});
+    EXPECT_TRUE(torch::allclose(found[0], expected[0], 1e-5, 1e-6)) << yaml;
+    double count = 0;  // the same, however the rows are cut into batches
+    for (size_t i = 0; i < all.size(); ++i) count += task->loss_count(task->collate(std::span(all).subspan(i, 1)));
+    EXPECT_NEAR(count, task->loss_count(batch), 1e-5);
+  }
+}
 
 TEST(ClassificationTest, LabelsMayBeTextsOrNumbersAndNumbersKeepTheirOrder) {
   auto task = make_classification("classification", Config::parse("{}"), {}, "accuracy");

@@ -3,7 +3,7 @@
 
   .venv/bin/python tools/bench/finetune_vs_peft.py [--pairs 3] [--steps 50] [--rows 800] [--batch 16] [--threads N] [--bf16]
                                  [--data sentiment|stsb] [--order shuffled|grouped] [--pooling mean|cls]
-                                 [--model FOLDER | --random WIDTH,LAYERS [--arch bert|modernbert|deberta-v2] | --causal FOLDER]
+                                 [--model FOLDER | --random WIDTH,LAYERS [--arch bert|modernbert|deberta-v2] | --causal FOLDER | --llama WIDTH,LAYERS]
                                  [--from archive|folder|both] [--curve]
 
 Each side runs as a process of its own, in turn (A B A B ...), on nothing but this machine's processor; a ratio is taken pair by
@@ -11,7 +11,8 @@ pair and the median is printed with the smallest and the largest. Steady state l
 factors and take the same batches in the same order, drawn beforehand: shuffled, as transformers' Trainer does by default, or --order grouped, rows of
 similar length together (its group_by_length). The head reads the mean of a text's tokens, as sentence encoders are used, or --pooling cls, the first
 token alone, as BERT's own classifiers do: deeplora leaves the last layer of the others out then. The peer pads a batch to its longest row, deeplora does not pad. --causal trains a language model on
-the same sentences. --random makes an encoder of these sizes with random weights, --arch says of which architecture. --from says what deeplora reads: the TorchScript archive of the model, or the Hugging Face folder itself, as PEFT does; `both` runs it
+the same sentences. --llama makes a Llama of these sizes with random weights in bfloat16 (2048,22: 1.1 billion parameters); under --bf16 the
+peer holds it in bfloat16 too, as people who are short of memory do. --random makes an encoder of these sizes with random weights, --arch says of which architecture. --from says what deeplora reads: the TorchScript archive of the model, or the Hugging Face folder itself, as PEFT does; `both` runs it
 from either in turn and prints folder against archive too. --curve adds one pair without dropout and prints how far the losses are apart, step by step; under --bf16 the peer of
 this pair stays in float32. On a virtual machine that is given its memory as it touches it, run once for nothing: whoever is first
 would pay for the other (seen: 3 instead of 16 samples/s). The last lines set a step beside the time that its frozen matrix products take alone
@@ -111,7 +112,11 @@ def write_rows(path: Path, folder: str, options) -> None:
     rows = read_rows(options.data, options.rows)
     ids = [tokenizer(row["text"], row.get("text_pair"))["input_ids"] for row in rows]
     if options.causal:
-        rows = [{"input_ids": one[:127] + [tokenizer.eos_token_id]} for one in ids]
+        end = tokenizer.sep_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id
+        if options.llama:  # several sentences a row: 60 to 128 tokens
+            ids = [sum(ids[i:i + 1 + 60 // max(1, len(ids[i]))], []) for i in range(len(ids))]
+        rows = [{"input_ids": one[:127] + [end]} for one in ids]
+        ids = [row["input_ids"] for row in rows]
     lengths, rng = [len(one) for one in ids], random.Random(1)
     order = length_grouped(lengths, options.batch, rng) if options.order == "grouped" else shuffled(lengths, rng)
     path.write_text("".join(json.dumps(rows[k]) + "\n" for k in order), encoding="utf-8")
@@ -182,7 +187,7 @@ class Pair:
         o = self.options
         command = [sys.executable, "tools/bench/peft_worker.py", self.folder, str(self.rows), str(self.start), "--steps", str(o.steps),
                    "--batch", str(o.batch), "--threads", str(o.threads), "--pooling", o.pooling]
-        command += ["--causal"] * bool(o.causal) + ["--bf16"] * (o.bf16 and dropout) + ["--no-dropout"] * (not dropout)
+        command += ["--causal"] * bool(o.causal) + ["--half-weights"] * bool(o.llama and o.bf16 and dropout) + ["--bf16"] * (o.bf16 and dropout) + ["--no-dropout"] * (not dropout)
         wall, out = measured(command, self.environment)
         return {**json.loads(out.splitlines()[-1]), "wall": wall}
 
@@ -193,6 +198,7 @@ def main() -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--model", default=None, help="Hugging Face folder of an encoder (default: all-MiniLM-L6-v2)")
     which.add_argument("--random", metavar="WIDTH,LAYERS", help="an encoder of these sizes with random weights, e.g. 768,12")
+    which.add_argument("--llama", metavar="WIDTH,LAYERS", help="a causal language model of these sizes with random weights in bfloat16")
     which.add_argument("--causal", metavar="FOLDER", help="Hugging Face folder of a causal language model")
     parser.add_argument("--arch", choices=["bert", "modernbert", "deberta-v2"], default="bert", help="of the encoder that --random makes")
     parser.add_argument("--data", choices=["sentiment", "stsb"], default="sentiment")
@@ -214,6 +220,9 @@ def main() -> None:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(options.threads), "TOKENIZERS_PARALLELISM": "false"}
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
+        if options.llama:
+            options.causal = str(place / "llama")
+            measured([sys.executable, "tools/bench/random_llama.py", options.causal, options.llama, "--tokenizer", minilm()], environment)
         folder = options.causal or options.model or (random_encoder(place / "random", options.random, options.arch) if options.random else minilm())
         pair = Pair(place, folder, options, environment)
         rounds = [pair.round(i) for i in range(options.pairs)]
@@ -232,7 +241,7 @@ def main() -> None:
 
 def report(pairs, options, tokens: int, cells: int, roofline: dict, curves) -> dict:
     table = {}
-    print(f"{options.pairs} pairs, {options.steps} steps of {options.batch}, {options.threads} threads, {options.data} {options.order}{'' if options.causal else f', {options.pooling} pooling'}, {'bf16' if options.bf16 else 'float32'}, from the {options.sources[0]}{f', random {options.arch} {options.random}' if options.random else ''}")
+    print(f"{options.pairs} pairs, {options.steps} steps of {options.batch}, {options.threads} threads, {options.data} {options.order}{'' if options.causal else f', {options.pooling} pooling'}, {'bf16' if options.bf16 else 'float32'}, from the {options.sources[0]}{f', random {options.arch} {options.random}' if options.random else f', random Llama {options.llama}' if options.llama else ''}")
     print(f"{'':26}{'deeplora':>10}{'PEFT':>10}   ratio (median, least .. most)")
     for title, key in FIGURES:
         higher = key == "samples_per_second"

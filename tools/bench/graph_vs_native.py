@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""A training step through backend: graph against backend: native, in alternation, on the same rows. Prints the ratio with its spread.
+"""A training step through a TorchScript archive's graph against the native family, or (--against exported) a program of torch.export of the same model
+against that graph, in alternation, on the same rows. Prints the ratio with its spread.
 
-  .venv/bin/python tools/bench/graph_vs_native.py [--pairs 5] [--steps 40] [--batch 16] [--tokens 32 64 128] [--threads N]
+  .venv/bin/python tools/bench/graph_vs_native.py [--against native] [--pairs 5] [--steps 40] [--batch 16] [--tokens 32 64 128] [--threads N]
                                                   [--method lora] [--json]
 
 The native family leaves padding out, the archive's own code does not, so every row has the same number of tokens: nothing is
@@ -22,7 +23,9 @@ from pathlib import Path
 from finetune_vs_peft import ROOT, measured, minilm
 
 ADAPTERS = {"lora": "method: lora, rank: 8, alpha: 16", "deep-lora": "method: deep-lora, rank: 8, depth: 3"}
-BACKENDS = ("graph", "native")
+# What a contender is for the program. A ratio is the first over the second.
+CONTENDERS = {"graph": ("graph", "model.pt"), "native": ("native", "model.pt"), "exported": ("graph", "model.pt2")}
+PAIRS = {"native": ("graph", "native"), "exported": ("exported", "graph")}
 
 
 def write_rows(path: Path, count: int, tokens: int, vocabulary: int) -> None:
@@ -33,8 +36,10 @@ def write_rows(path: Path, count: int, tokens: int, vocabulary: int) -> None:
             out.write(json.dumps({"input_ids": ids, "label": rng.random()}) + "\n")
 
 
-def step_seconds(options, place: Path, backend: str, run: Path, environment: dict) -> float:
-    measured([options.program, "finetune", str(place / "config.yaml"), "--run", str(run), "--set", f"model.backend={backend}"], environment)
+def step_seconds(options, place: Path, contender: str, run: Path, environment: dict) -> float:
+    backend, model = CONTENDERS[contender]
+    measured([options.program, "finetune", str(place / "config.yaml"), "--run", str(run), "--set", f"model.backend={backend}",
+              "--set", f"model.path={place / model}"], environment)
     result = json.loads((run / "result.json").read_text())
     return options.batch / result["samples_per_second"]
 
@@ -46,18 +51,20 @@ def compare(options, place: Path, tokens: int, environment: dict) -> dict:
         f"data: {{task: regression, train: {place}/rows.jsonl, max_length: {tokens}}}\n"
         f"adapter: {{{ADAPTERS[options.method]}, targets: all-linear}}\n"
         f"train: {{steps: {options.steps}, batch_size: {options.batch}, lr: 1e-3, log_every: 1000, threads: {options.threads}}}\n")
-    seconds: dict[str, list[float]] = {backend: [] for backend in BACKENDS}
+    first, second = PAIRS[options.against]
+    seconds: dict[str, list[float]] = {first: [], second: []}
     for pair in range(options.pairs):
-        for backend in BACKENDS[::1 if pair % 2 == 0 else -1]:
-            seconds[backend].append(step_seconds(options, place, backend, place / f"{tokens}-{pair}-{backend}", environment))
-    ratios = [a / b for a, b in zip(seconds["graph"], seconds["native"])]
-    return {"tokens": tokens, "graph_ms": 1e3 * statistics.median(seconds["graph"]), "native_ms": 1e3 * statistics.median(seconds["native"]),
+        for contender in (first, second)[::1 if pair % 2 == 0 else -1]:
+            seconds[contender].append(step_seconds(options, place, contender, place / f"{tokens}-{pair}-{contender}", environment))
+    ratios = [a / b for a, b in zip(seconds[first], seconds[second])]
+    return {"tokens": tokens, f"{first}_ms": 1e3 * statistics.median(seconds[first]), f"{second}_ms": 1e3 * statistics.median(seconds[second]),
             "ratio": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", default=str(ROOT / "build/deeplora"))
+    parser.add_argument("--against", choices=PAIRS, default="native", help="native: graph / native; exported: .pt2 / graph of the .pt")
     parser.add_argument("--model", default=None, help="Hugging Face folder of an encoder (default: all-MiniLM-L6-v2)")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--steps", type=int, default=40)
@@ -73,14 +80,16 @@ def main() -> None:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(options.threads), "TOKENIZERS_PARALLELISM": "false"}
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
-        measured([sys.executable, "tools/export_torchscript.py", str(folder), str(place / "model.pt"), "--attention", options.attention], environment)
+        for model in sorted({CONTENDERS[contender][1] for contender in PAIRS[options.against]}):
+            measured([sys.executable, "tools/export_torchscript.py", str(folder), str(place / model), "--attention", options.attention], environment)
         print(f"{options.pairs} pairs, {options.steps} steps of {options.batch} rows, {options.method}, {options.threads} threads, {options.attention} attention in the archive")
-        print(f"{'tokens a row':>12}{'graph, ms':>12}{'native, ms':>12}   graph / native (median, least .. most)")
+        first, second = PAIRS[options.against]
+        print(f"{'tokens a row':>12}{first + ', ms':>14}{second + ', ms':>14}   {first} / {second} (median, least .. most)")
         table = []
         for tokens in options.tokens:
             row = compare(options, place, tokens, environment)
             table.append(row)
-            print(f"{tokens:>12}{row['graph_ms']:>12.1f}{row['native_ms']:>12.1f}   {row['ratio']:.3f} ({row['least']:.3f} .. {row['most']:.3f})", flush=True)
+            print(f"{tokens:>12}{row[first + '_ms']:>14.1f}{row[second + '_ms']:>14.1f}   {row['ratio']:.3f} ({row['least']:.3f} .. {row['most']:.3f})", flush=True)
     if options.json:
         print(json.dumps(table, indent=2))
 

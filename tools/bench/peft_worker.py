@@ -100,7 +100,7 @@ class Causal:
         from transformers import AutoModelForCausalLM
 
         self.rows = [row["input_ids"][:options.max_length] for row in rows]
-        base = AutoModelForCausalLM.from_pretrained(options.folder, attn_implementation="sdpa", dtype="float32")
+        base = AutoModelForCausalLM.from_pretrained(options.folder, attn_implementation="sdpa", dtype="bfloat16" if options.half_weights else "float32")
         self.model = PeftModel.from_pretrained(base, options.start, is_trainable=True)
 
     def modules(self):
@@ -135,6 +135,7 @@ def main() -> None:
     parser.add_argument("--pooling", choices=["mean", "cls"], default="mean")
     parser.add_argument("--causal", action="store_true")
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--half-weights", action="store_true", help="a language model's weights in bfloat16, without autocast")
     parser.add_argument("--no-dropout", action="store_true")
     options = parser.parse_args()
 
@@ -157,7 +158,7 @@ def main() -> None:
     for batch in batches(len(rows), options.batch, options.steps):
         at = time.perf_counter()
         inputs = peer.inputs(batch)
-        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16 and not options.half_weights):
             loss = peer.loss(inputs, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)

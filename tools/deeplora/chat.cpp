@@ -113,7 +113,8 @@ void setup_chat(CLI::App& app, Action& action) {
   auto o = std::make_shared<ChatOptions>();
   CLI::App* command =
       app.add_subcommand("chat", "Talks with a causal language model: a run, an exported one, or one as it is");
-  command->add_option("MODEL", o->model, "Run folder, TorchScript .pt or Hugging Face folder")->required();
+  command->add_option("MODEL", o->model, "Run folder, TorchScript .pt, exported .pt2 or Hugging Face folder")
+      ->required();
   command->add_option("--system", o->system, "What the conversation begins with");
   command->add_option("--template", o->chat_template,
                       "Chat template: a name (chatml, llama3, ...) or a file (default: the model's own)");

@@ -37,7 +37,7 @@ DrawnRows draw_rows(const RunConfig& run, std::vector<Row> rows) {
     return out;
   }
   std::vector<SplitRow> keys;
-  for (const auto& row : rows) keys.push_back({run.task->input_of(row), run.task->stratum(row)});
+  for (const auto& row : rows) keys.push_back({run.task->stays_with(row), run.task->stratum(row)});
   const auto seed = stream_seed(static_cast<uint64_t>(data.split_seed.value_or(run.train.seed)), "split");
   const SplitRows parts = split_rows(keys, dev_share, test_share, seed);
   for (const auto& [key, share, part] :

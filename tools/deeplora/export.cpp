@@ -37,10 +37,10 @@ ModelCard card_of(const Session& s, const RunFolder& folder, const ExportOptions
   card.base = o.base.empty() ? source : o.base;
   const auto state = s.task().state();
   if (state.contains("labels")) card.labels = json_at<std::vector<std::string>>(state, "labels", "task");
-  if (state.contains("threshold"))
-    card.threshold = json_at<double>(state, "threshold", "task"),
-    card.positive = json_at<std::string>(state, "positive", "task");
-  card.regression = s.task().outputs() == 1 && card.labels.empty();
+  if (state.contains("threshold")) card.threshold = json_at<double>(state, "threshold", "task");
+  if (state.contains("positive")) card.positive = json_at<std::string>(state, "positive", "task");
+  card.one_number = s.task().outputs() == 1 && card.labels.empty();
+  card.problem_type = s.task().problem_type();
   if (const auto& head = s.adapted->new_head()) {
     card.pooling = to_string(head->options().pooling);
     card.normalized = head->options().normalize;
@@ -65,7 +65,7 @@ ModelCard card_of(const Session& s, const RunFolder& folder, const ExportOptions
 
 void export_run(const ExportOptions& o) {
   const ExportForms forms = make_export_forms();
-  const ExportForm& form = forms.at(o.to);
+  if (!o.to.empty()) forms.at(o.to);  // an unknown name is said before anything is read
   const std::filesystem::path output = o.output;
   std::error_code ignored;
   check(!std::filesystem::exists(output, ignored), "output ", o.output,
@@ -78,6 +78,7 @@ void export_run(const ExportOptions& o) {
   const ExportSource source{*session.files,       session.config.model.interface,
                             *session.adapted,     card_of(session, folder, o),
                             export_info(session), pad_id_of(session.tokenizer.get(), *session.files)};
+  const ExportForm& form = forms.at(o.to.empty() ? session.files->merged_form().first : o.to);
   const std::string said = form.write(source, output);
   std::cout << "wrote " << o.output << " (" << said << ")\n";
 }
@@ -98,7 +99,9 @@ void setup_export(CLI::App& app, Action& action) {
   CLI::App* command =
       app.add_subcommand("export", "Writes a run's model or adapter in a form that other programs read");
   command->add_option("RUN", o->run, "Run folder")->required();
-  command->add_option("--to", o->to, "Form: " + join(forms.names(), ", ", forms.names().size()))->required();
+  command->add_option("--to", o->to,
+                      "Default: merged weights in a file of the model's own kind. Form: " +
+                          join(forms.names(), ", ", forms.names().size()));
   command->add_option("--output", o->output, "File or folder to write; must not exist")->required();
   command->add_option("--base", o->base,
                       "Folder or name of the base model, for adapter_config.json and README.md (default: the folder "

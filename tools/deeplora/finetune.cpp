@@ -383,7 +383,8 @@ void finetune(const FinetuneOptions& o) {
 /// Options that are short for keys, with the keys' own defaults.
 void add_key_flags(CLI::App& command, FinetuneOptions& o) {
   const std::map<std::string, const char*> help{
-      {"--model", "Model: a TorchScript .pt or a Hugging Face folder (with --resume: where it lies now)"},
+      {"--model",
+       "Model: a TorchScript .pt, an exported .pt2 or a Hugging Face folder (with --resume: where it lies now)"},
       {"--train", "Training rows: CSV, TSV, JSON, JSONL or text"},
       {"--dev", "Rows that choose the best checkpoint (default: a tenth of the training rows)"},
       {"--test", "Rows that are scored once, at the end (default: none)"},
@@ -409,7 +410,7 @@ void add_key_flags(CLI::App& command, FinetuneOptions& o) {
 
 void setup_finetune(CLI::App& app, Action& action) {
   auto o = std::make_shared<FinetuneOptions>();
-  CLI::App* command = app.add_subcommand("finetune", "Trains adapters on a TorchScript model and writes a run folder");
+  CLI::App* command = app.add_subcommand("finetune", "Trains adapters on a model and writes a run folder");
   command->add_option("CONFIG", o->config,
                       "YAML configuration (default: what the options below say; with --resume the run's own)");
   add_key_flags(*command, *o);

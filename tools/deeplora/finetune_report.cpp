@@ -211,11 +211,10 @@ std::vector<std::string> next_commands(const Session& session, const RunFolder& 
   if (session.task().outputs() == 0) texts = " --prompt \"...\"";
   else
     for (size_t i = 0; i < session.task().columns(false).size(); ++i) texts += " --text \"...\"";
-  const std::string name = shell_word(folder.path().lexically_normal().filename().string() +
-                                      (session.files->holds_code() ? "-merged.pt" : "-merged"));
+  const auto [form, ending] = session.files->merged_form();
+  const std::string name = shell_word(folder.path().lexically_normal().filename().string() + "-merged" + ending);
   return {cat("deeplora evaluate ", run, has_rows ? "" : " --data FILE"), cat("deeplora predict ", run, texts),
-          cat("deeplora export ", run, " --to ", session.files->holds_code() ? "torchscript" : "safetensors",
-              " --output ", name)};
+          cat("deeplora export ", run, " --to ", form, " --output ", name)};
 }
 
 RunReport finetune_report(const Session& session, std::vector<RunSite> sites, const nlohmann::ordered_json& result,
@@ -238,7 +237,7 @@ RunReport finetune_report(const Session& session, std::vector<RunSite> sites, co
                                  with_commas(static_cast<size_t>(session.adapted->trainable_parameters())));
   report.highlights.emplace_back("seconds", text(number(result["seconds"])));
   report.highlights.emplace_back("peak memory", cat(text(number(result["peak_rss_mb"])), " MB"));
-  report.loss_label = session.task().outputs() == 0 ? "loss per predicted token" : "loss per row";
+  report.loss_label = "loss per " + session.task().loss_unit();
   read_curves(folder, report);
   if (!facts.scored.split.empty()) report.rows = rows_of(session, facts);
   report.facts = facts_of(session, facts);

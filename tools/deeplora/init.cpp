@@ -198,7 +198,8 @@ void init(InitOptions o) {
 void setup_init(CLI::App& app, Action& action) {
   auto o = std::make_shared<InitOptions>();
   CLI::App* command = app.add_subcommand("init", "Writes a commented configuration for a model and a file of rows");
-  command->add_option("MODEL", o->model, "TorchScript archive (.pt) or Hugging Face folder")->required();
+  command->add_option("MODEL", o->model, "TorchScript archive (.pt), exported program (.pt2) or Hugging Face folder")
+      ->required();
   command->add_option("DATA", o->data, "Training rows: CSV, TSV, JSON, JSONL or text")->required();
   command->add_option("--text", o->text, "Column of the text (default: as found)");
   command->add_option("--label", o->label, "Column of the label (default: as found)");

@@ -22,6 +22,8 @@ struct Inspection {
   std::string family = "none", backend = "none", reason;
   std::vector<AdapterSite> sites;
   std::vector<std::pair<std::string, std::string>> others;  ///< matrices without a slot, and why
+  std::vector<std::string> row_tensors;                     ///< inputs that rows carry by their names
+  std::string ids;  ///< of these the one that is looked up in a table, as token ids are
 };
 
 /// Native family that fits, into `out`; false when there is none.
@@ -46,12 +48,9 @@ bool look_native(const ModelFiles& archive, const Registries& registries, Inspec
 }
 
 /// Whatever forward's arguments are called: inspect does not know model.inputs and never runs the code.
-ArchiveInterface any_interface(const ModelFiles& archive) {
+ArchiveInterface any_interface() {
   ArchiveInterface out;
   out.complete = false;
-  const auto& names = archive.inputs();
-  if (!names.empty() && std::find(names.begin(), names.end(), "input_ids") == names.end())
-    out.inputs["input_ids"] = names.front();
   return out;
 }
 
@@ -63,8 +62,10 @@ Inspection look_at(const ModelFiles& archive, const std::string& backend, const 
       (look_native(archive, registries, out, keep) || backend == "native" || !archive.holds_code()))
     return out;
   try {
-    auto graph =
-        std::make_shared<GraphModel>(archive_of(archive, "the graph backend"), any_interface(archive), ModelOptions{});
+    const CodeFiles& code = archive_of(archive, "the graph backend");
+    auto graph = std::make_shared<GraphModel>(code, any_interface(), ModelOptions{});
+    out.row_tensors = graph->row_tensors();
+    out.ids = out.row_tensors.empty() ? "" : graph->looked_up_argument(code);
     out.family = graph->family();
     out.backend = "graph";
     out.sites = graph->sites();
@@ -110,6 +111,8 @@ nlohmann::ordered_json describe(const ModelFiles& archive, const Inspection& fou
   out["parameters"] = archive.parameter_count();
   out["fingerprint"] = archive.fingerprint();
   out["inputs"] = archive.inputs();
+  if (!found.row_tensors.empty()) out["row_tensors"] = found.row_tensors;
+  if (!found.ids.empty()) out["looked_up"] = found.ids;
   out["outputs"] = archive.output_type();
   out["tokenizer"] = tokenizer.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(tokenizer);
   std::vector<std::string> extras;
@@ -135,14 +138,28 @@ nlohmann::ordered_json describe(const ModelFiles& archive, const Inspection& fou
   return out;
 }
 
+/// Which inputs rows must carry themselves, and how it is said that one of them is token ids.
+std::string said_of_rows(const nlohmann::ordered_json& d) {
+  if (!d.contains("row_tensors")) return "";
+  const auto names = d["row_tensors"].get<std::vector<std::string>>();
+  std::string out = cat("\n            rows carry ", join(names, " and "), " as lists of numbers: {\"", names.front(),
+                        "\": [0.5, ...]}");
+  if (d.contains("looked_up"))
+    out +=
+        cat("\n            ", d["looked_up"].get<std::string>(),
+            " is looked up in a table: for token ids say model.inputs.input_ids: ", d["looked_up"].get<std::string>());
+  return out;
+}
+
 void print(const nlohmann::ordered_json& d, const std::string& file) {
   std::cout << "model       " << file << " (" << d["kind"].get<std::string>() << ")\nfamily      "
             << d["family"].get<std::string>() << " (backend " << d["backend"].get<std::string>() << ")\n";
   if (d.contains("reason")) std::cout << "            " << d["reason"].get<std::string>() << "\n";
   std::cout << "parameters  " << d["parameters"] << "\ninputs      "
-            << join(d["inputs"].get<std::vector<std::string>>()) << "\noutput      " << d["outputs"].get<std::string>()
-            << "\ntokenizer   " << (d["tokenizer"].is_null() ? "none" : d["tokenizer"].get<std::string>())
-            << "\nextra files " << join(d["extra_files"].get<std::vector<std::string>>()) << "\n\n";
+            << join(d["inputs"].get<std::vector<std::string>>()) << said_of_rows(d) << "\noutput      "
+            << d["outputs"].get<std::string>() << "\ntokenizer   "
+            << (d["tokenizer"].is_null() ? "none" : d["tokenizer"].get<std::string>()) << "\nextra files "
+            << join(d["extra_files"].get<std::vector<std::string>>()) << "\n\n";
   size_t width = 4;
   for (const auto& site : d["sites"]) width = std::max(width, site["path"].get<std::string>().size());
   if (!d["sites"].empty())
@@ -194,7 +211,8 @@ void inspect(const InspectOptions& o) {
 void setup_inspect(CLI::App& app, Action& action) {
   auto o = std::make_shared<InspectOptions>();
   CLI::App* command = app.add_subcommand("inspect", "Shows what a model file holds and which weights can be adapted");
-  command->add_option("MODEL", o->model, "TorchScript archive (.pt) or Hugging Face folder")->required();
+  command->add_option("MODEL", o->model, "TorchScript archive (.pt), exported program (.pt2) or Hugging Face folder")
+      ->required();
   command->add_flag("--json", o->json, "Print JSON");
   command->add_option("--backend", o->backend, "How to look at it: auto, native or graph")
       ->check(CLI::IsMember({"auto", "native", "graph"}));

@@ -46,7 +46,8 @@ int main(int argc, char** argv) {
   deeplora::keep_freed_memory();
   deeplora::use_threads(deeplora::default_threads());
   CLI::App app(
-      "Fine-tunes TorchScript language models with LoRA and Deep LoRA, compares the two, exports merged weights.",
+      "Fine-tunes TorchScript (.pt) and torch.export (.pt2) language models with LoRA and Deep LoRA, compares the two, "
+      "exports merged weights.",
       "deeplora");
   app.set_version_flag("--version", deeplora::cat("deeplora ", deeplora::kVersion, " on LibTorch ", TORCH_VERSION));
   app.require_subcommand(1);

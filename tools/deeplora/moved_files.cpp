@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/files.h"
+#include "model_files/exported_program.h"
 #include "model_files/registration.h"
 
 namespace deeplora {
@@ -84,7 +85,7 @@ void find_moved_files(Config& config, const RunPlaces& places, RunPlaces::First 
 void check_is_there(const RunPlaces& places, const NamedFile& file, const fs::path& run, const std::string& hint) {
   const auto& [key, named] = file;
   std::error_code ignored;
-  if (fs::exists(named, ignored)) return;
+  if (fs::exists(exported_place(named).file, ignored)) return;
   std::vector<std::string> looked;
   for (const auto& path : places.candidates(file, RunPlaces::First::remembered)) looked.push_back(path.string());
   fail(key == "model.path" ? "model" : key, " ", named.string(), " of ", run.string(), " does not exist: looked at ",

@@ -24,6 +24,15 @@ struct PredictOptions {
   int64_t batch_size = 0;
 };
 
+/// {column, text or text_pair}: what rows may call a task's columns besides, unless another column has that name.
+std::vector<std::pair<std::string, std::string>> plain_names(const std::vector<std::string>& columns) {
+  std::vector<std::pair<std::string, std::string>> out;
+  const std::string plain[] = {"text", "text_pair"};
+  for (size_t i = 0; i < columns.size() && i < 2; ++i)
+    if (std::find(columns.begin(), columns.end(), plain[i]) == columns.end()) out.emplace_back(columns[i], plain[i]);
+  return out;
+}
+
 std::vector<Row> input_rows(const PredictOptions& o, const Predictor& p) {
   const auto columns = p.task().columns(false);
   std::vector<Row> rows;
@@ -46,9 +55,7 @@ std::vector<Row> input_rows(const PredictOptions& o, const Predictor& p) {
   options.any_format = true;
   p.task().table_options(options, false);
   // Rows may name their texts as the task does, or simply text and text_pair; a text file is one text a line.
-  const char* plain[] = {"text", "text_pair"};
-  for (size_t i = 0; i < columns.size() && i < 2; ++i)
-    if (columns[i] != plain[i]) options.aliases[columns[i]].push_back(plain[i]);
+  for (const auto& [column, plain] : plain_names(columns)) options.aliases[column].push_back(plain);
   return read_rows(options, file, "--input").rows;
 }
 
@@ -79,10 +86,9 @@ Row row_of_line(const std::string& line, size_t number, const std::vector<std::s
     row.fields = nlohmann::ordered_json::parse(line, nullptr, false);
     check(row.fields.is_object(), row.source,
           ": expected a JSON object, as the line begins with {; a text that does is {\"text\": \"{...\"}");
-    const char* plain[] = {"text", "text_pair"};
-    for (size_t i = 0; i < columns.size() && i < 2; ++i)
-      if (!row.fields.contains(columns[i]) && row.fields.contains(plain[i]))
-        row.fields[columns[i]] = nlohmann::ordered_json(row.fields[plain[i]]);
+    for (const auto& [column, plain] : plain_names(columns))
+      if (!row.fields.contains(column) && row.fields.contains(plain))
+        row.fields[column] = nlohmann::ordered_json(row.fields[plain]);
     return row;
   }
   check(columns.size() == 1, row.source, ": this task takes ", columns.size(), " texts a row; give a JSON object with ",

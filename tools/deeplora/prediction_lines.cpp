@@ -18,10 +18,10 @@ std::vector<std::pair<std::string, std::string>> cells_of(const nlohmann::ordere
   std::vector<std::pair<std::string, std::string>> out;
   size_t place = 0;
   for (const auto& [name, value] : record.items()) {
-    if (place++ >= kept && name == "by_label")
+    if (place++ >= kept && (name == "by_label" || (name == "probabilities" && value.is_object())))
       for (const auto& [label, probability] : value.items())
         out.emplace_back("probability of " + label, cell_text(probability));
-    else if (place <= kept || !value.is_structured()) out.emplace_back(name, cell_text(value));
+    else if (place <= kept || name == "prediction" || !value.is_structured()) out.emplace_back(name, cell_text(value));
   }
   return out;
 }

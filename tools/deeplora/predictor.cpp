@@ -1,6 +1,7 @@
 #include "predictor.h"
 
 #include "interchange/merge.h"
+#include "model_files/exported_program.h"
 #include "model_files/registration.h"
 #include "model_task.h"
 #include "tasks/id_limits.h"
@@ -11,9 +12,10 @@ namespace {
 Predictor open_export(const std::filesystem::path& file, const Registries& registries,
                       const std::vector<std::string>& overrides) {
   Predictor out;
-  const TorchScriptArchive archive = TorchScriptArchive::load(file);
-  archive.check_finite();
-  const JsonFile& info = archive.deeplora_info();
+  const auto archive = std::dynamic_pointer_cast<const CodeFiles>(open_model_files(file));
+  check(archive != nullptr, "model ", file.string(), " holds no code");
+  archive->check_finite();
+  const JsonFile& info = archive->deeplora_info();
   const std::string task = info.at<std::string>("task");
   auto settings = info.section("data").root;
   settings["task"] = task;
@@ -22,12 +24,13 @@ Predictor open_export(const std::filesystem::path& file, const Registries& regis
   out.data = DataConfig::read(config.section("data"), registries.tasks);
   out.exported_task = registries.tasks.at(task)(config.section("data"));
   config.finish();
-  const ArchiveInterface interface{.inputs = info.at<std::map<std::string, std::string>>("inputs"),
-                                   .forms = parse_forms(info.root.value("input_forms", nlohmann::json::object()),
-                                                        file.string() + ": deeplora.json: input_forms"),
-                                   .output = info.at<std::string>("output")};
-  out.tokenizer = load_tokenizer_for(*out.exported_task, {}, archive, interface);
+  ArchiveInterface interface{.inputs = info.at<std::map<std::string, std::string>>("inputs"),
+                             .forms = parse_forms(info.root.value("input_forms", nlohmann::json::object()),
+                                                  file.string() + ": deeplora.json: input_forms"),
+                             .output = info.at<std::string>("output")};
+  out.tokenizer = load_tokenizer_for(*out.exported_task, {}, *archive, interface);
   out.exported_task->restore({info.name + ": task_state", info.section("task_state").root});
+  interface.tensors = out.exported_task->tensor_inputs();
   out.exported = std::make_shared<ArchiveModel>(archive, interface);
   return out;
 }
@@ -43,7 +46,7 @@ Predictor of_session(Session session) {
 
 bool is_there(const std::filesystem::path& path) {
   std::error_code ignored;
-  return std::filesystem::exists(path, ignored);
+  return std::filesystem::exists(exported_place(path).file, ignored);
 }
 
 Predictor open_run(const std::string& path, const Registries& registries, const RunUse& use) {

@@ -20,33 +20,42 @@ Registries make_registries() {
   return out;
 }
 
-/// model.inputs: a name, or {name, dtype, layout}.
-void read_inputs(const Config& inputs, ArchiveInterface& out) {
-  for (const auto& input : known_inputs()) {
-    std::string argument = input;
-    if (inputs.has(input + ".name") || inputs.has(input + ".dtype") || inputs.has(input + ".layout")) {
-      const Config form = inputs.section(input);
-      std::string dtype = "int64", layout = "batch-first";
-      form.read("name", argument, "name of this input in the model's forward");
-      form.read_choice("dtype", dtype, {"int32", "int64", "bool", "float"}, "what its numbers are there");
-      form.read_choice("layout", layout, {"batch-first", "time-first"}, "[B, T] or [T, B]");
-      const InputForm wanted{dtype == "int64" ? std::nullopt : std::optional(input_dtypes().at(dtype)),
-                             layout == "time-first"};
-      if (!(wanted == InputForm{})) out.forms[input] = wanted;
-    } else {
-      inputs.read(input, argument,
-                  "name of this input in the model's forward; or {name, dtype: int32, int64, bool or float, layout: "
-                  "batch-first or time-first}");
-    }
-    if (argument != input) out.inputs[input] = argument;
+/// model.inputs.INPUT: a name, or {name, dtype, layout}.
+void read_input(const Config& inputs, const std::string& input, bool of_rows, ArchiveInterface& out) {
+  std::string argument = input;
+  if (inputs.has(input + ".name") || inputs.has(input + ".dtype") || inputs.has(input + ".layout")) {
+    const Config form = inputs.section(input);
+    std::string dtype = of_rows ? "auto" : "int64", layout = "batch-first";
+    std::vector<std::string> dtypes{"int32", "int64", "bool", "float"};
+    if (of_rows) dtypes.insert(dtypes.begin(), "auto");
+    form.read("name", argument, "name of this input in the model's forward");
+    form.read_choice("dtype", dtype, dtypes, "what its numbers are there");
+    form.read_choice("layout", layout, {"batch-first", "time-first"}, "[B, T] or [T, B]");
+    const bool usual = dtype == "auto" || (dtype == "int64" && !of_rows);
+    const InputForm wanted{usual ? std::nullopt : std::optional(input_dtypes().at(dtype)), layout == "time-first"};
+    if (!(wanted == InputForm{})) out.forms[input] = wanted;
+  } else {
+    inputs.read(input, argument,
+                "name of this input in the model's forward; or {name, dtype: int32, int64, bool or float, layout: "
+                "batch-first or time-first}");
   }
+  if (argument != input || of_rows) out.inputs[input] = argument;
+}
+
+void read_inputs(const Config& inputs, ArchiveInterface& out) {
+  const auto& known = known_inputs();
+  for (const auto& input : known) read_input(inputs, input, false, out);
+  for (const auto& key : inputs.keys())  // fields of rows
+    if (std::find(known.begin(), known.end(), key) == known.end()) read_input(inputs, key, true, out);
 }
 
 ModelConfig ModelConfig::read(const Config& model) {
   ModelConfig out;
-  model.read("path", out.path, "TorchScript archive (.pt) or Hugging Face folder");
+  model.read("path", out.path, "TorchScript archive (.pt), exported program (.pt2) or Hugging Face folder");
   if (out.path.empty())
-    model.mistake("path", "expected the path of a TorchScript archive or of a Hugging Face folder, found nothing");
+    model.mistake(
+        "path",
+        "expected the path of a TorchScript archive, an exported program or a Hugging Face folder, found nothing");
   model.read_choice("backend", out.backend, {"auto", "native", "graph"},
                     "native: a hand-written family; graph: the archive's own code; auto: native where a family fits");
   model.read("tokenizer", out.tokenizer, "folder or file of tokenizer files; empty: those of the model itself");
@@ -77,7 +86,7 @@ ModelConfig ModelConfig::read(const Config& model) {
 
 DataConfig DataConfig::read(const Config& data, const Tasks& tasks) {
   DataConfig out;
-  data.read("task", out.task, "classification, regression, causal-lm, seq2seq or a GLUE name");
+  data.read("task", out.task, cat("one of ", join(tasks.names(), ", ", tasks.names().size())));
   if (!tasks.find(out.task)) {
     const auto names = tasks.names();
     data.mistake("task", cat("expected one of ", join(names), ", found ",

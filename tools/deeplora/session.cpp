@@ -23,6 +23,7 @@
 #include "moved_files.h"
 #include "start_gradients.h"
 #include "tasks/id_limits.h"
+#include "tasks/row_tensors.h"
 #include "tasks/task_state.h"
 #include "text/row_errors.h"
 #include "text/sampling.h"
@@ -72,6 +73,7 @@ std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const fs::path& path, 
   for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
                            "additional_chat_templates/tool_use.jinja", "additional_chat_templates/rag.jinja"})
     if (auto content = from(name)) texts[name] = std::move(*content);
+  const RowInputs inputs = row_inputs(files, interface);
   task.use_model(
       {.config = files.config(),
        .generation_config = files.json("generation_config.json"),
@@ -82,7 +84,9 @@ std::shared_ptr<Tokenizer> load_tokenizer_for(Task& task, const fs::path& path, 
            },
        .tokenizer = tokenizer,
        .has_decoder = takes_input(files, interface, "decoder_input_ids"),
-       .gives_hidden = interface.output.empty() && files.export_info().value("output", std::string()) == "hidden"});
+       .gives_hidden = interface.output.empty() && files.export_info().value("output", std::string()) == "hidden",
+       .tensors = inputs.tensors,
+       .takes_ids = inputs.ids});
   return tokenizer;
 }
 
@@ -111,7 +115,7 @@ std::shared_ptr<LanguageModel> build_native(const ModelFiles& files, const Archi
 
 std::shared_ptr<LanguageModel> build_graph(const ModelFiles& files, const ArchiveInterface& interface,
                                            const ModelOptions& options, double* difference, bool language_model) {
-  const TorchScriptArchive& archive = archive_of(files, "model.backend: graph");
+  const CodeFiles& archive = archive_of(files, "model.backend: graph");
   auto model = std::make_shared<GraphModel>(archive, interface, options);
   if (language_model && !archive.export_info().has("output")) model->take_output_as_logits();
   model->probe(archive);
@@ -150,12 +154,16 @@ std::string percent(int64_t part, int64_t all) {
 void say_what_was_read(const Task& task, const fs::path& file, const std::string& table,
                        std::span<const Example> examples) {
   if (examples.empty()) return;
-  std::vector<size_t> lengths;
-  for (const auto& example : examples) lengths.push_back(example.input_ids.size());
-  std::sort(lengths.begin(), lengths.end());
-  const std::string labels = task.label_summary(examples);
-  log_info("data: ", file.string(), ": ", table, labels.empty() ? "" : "; " + labels, "; lengths median ",
-           lengths[lengths.size() / 2], ", longest ", with_commas(lengths.back()), " tokens");
+  const std::string labels = task.label_summary(examples), tensors = tensors_shown(task.tensor_inputs());
+  std::string said = cat("data: ", file.string(), ": ", table, labels.empty() ? "" : "; " + labels,
+                         tensors.empty() ? "" : "; " + tensors);
+  if (task.reads_tokens()) {
+    std::vector<size_t> lengths;
+    for (const auto& example : examples) lengths.push_back(example.input_ids.size());
+    std::sort(lengths.begin(), lengths.end());
+    said += cat("; lengths median ", lengths[lengths.size() / 2], ", longest ", with_commas(lengths.back()), " tokens");
+  }
+  log_info(said);
 }
 
 }  // namespace
@@ -165,7 +173,7 @@ std::vector<Example> encode_rows(const Task& task, const Tokenizer* tokenizer, c
   std::vector<Example> out;
   RowErrors errors;
   int64_t cut = 0, lost = 0, left = 0;
-  if (!tokenizer)  // said once, not for every row
+  if (!tokenizer && task.reads_tokens())  // said once, not for every row
     for (const auto& row : rows)
       check(row.fields.contains("input_ids"), what, ": ", row.source,
             ": the model has no tokenizer, so rows must carry input_ids; put tokenizer files ",
@@ -350,7 +358,9 @@ std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageM
           probe.size(1), " outputs by a head of its own");
     check(probe.size(1) == outputs, "model ", files->file().string(), " gives ", probe.size(1),
           " outputs, but the task needs ", outputs,
-          files->holds_code()
+          !base->takes_ids() ? std::string("; save the model with as many, or name another part of its result in "
+                                           "model.output")
+          : files->holds_code()
               ? cat("; export it with --num-labels ", outputs, ", or as an encoder (--task encoder) to get a new head")
               : std::string("; name a folder whose head has as many, or its encoder alone (AutoModel's "
                             "save_pretrained) to get a new head"));
@@ -439,7 +449,10 @@ void Session::build(const Registries& registries, bool with_gradients) {
   }
   torch::NoGradGuard no_grad;
   if (with_gradients)
-    for (const auto& [site, unused] : adapted->adapters()) weight_norms.push_back(site.weight.norm().item<double>());
+    for (const auto& [site, unused] : adapted->adapters())
+      weight_norms.push_back(at::linalg_vector_norm(site.weight, 2, at::OptionalIntArrayRef{}, false,
+                                                    at::promote_types(site.weight.scalar_type(), torch::kFloat32))
+                                 .item<double>());
   if (in_bfloat16() && device.is_cpu()) {  // lays the weights out before anything else takes memory
     const Autocast autocast(device, true);
     run_probe(model());
@@ -455,6 +468,12 @@ Session Session::start(const Config& given, const Registries& registries, const 
   if (const fs::path& path = session.config.adapter.path; is_peft_folder(path))
     if (const auto labels = peft_labels(path); !labels.empty()) session.task().use_classes(labels);
   session.load_training_rows();
+  if (!session.task().tensor_inputs().empty()) {
+    ArchiveInterface& interface = session.config.model.interface;
+    interface.tensors = session.task().tensor_inputs();
+    interface.tensors = with_dtypes(archive_of(*session.files, "rows of tensors"), interface);
+    session.task().set_tensor_inputs(interface.tensors);
+  }
   session.train.examples = encode_rows(session.task(), session.tokenizer.get(), session.train.rows, "data.train", true,
                                        &session.train.truncated);
   session.build(registries, true);
@@ -497,6 +516,7 @@ Session Session::of_run(const RunFolder& folder, const Registries& registries, c
   });
   session.known_split = saved_task.split;
   session.task().restore(saved_task.state);
+  session.config.model.interface.tensors = session.task().tensor_inputs();
   session.build(registries, false);
   const fs::path file = use.last ? folder.last_adapter_file() : folder.adapter_file();
   check(fs::exists(file), "run ", folder.path().string(), " holds no ", file.filename().string(),

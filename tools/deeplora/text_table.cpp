@@ -62,6 +62,7 @@ std::string score_text(const nlohmann::ordered_json& value) {
 void print_details(std::ostream& out, const nlohmann::ordered_json& details) {
   if (!details.contains("per_label")) return;
   print_labels(out, details["per_label"]);
+  if (!details.contains("confusion")) return;  // rows with several labels, or several answers
   print_confusion(out, details["confusion"]);
   out << "\n  calibration: the probability of what is predicted is off by "
       << score_text(details["calibration"]["error"]) << " in the mean (expected calibration error, 10 bins)\n";

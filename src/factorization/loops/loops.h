@@ -52,6 +52,8 @@ struct Table {
   void (*to_bfloat16)(uint16_t* out, const float* x, int64_t count);
   /// out[i] = x[i] in float32
   void (*from_bfloat16)(float* out, const uint16_t* x, int64_t count);
+  /// The same for float16, subnormal numbers, infinities and NaN included.
+  void (*from_float16)(float* out, const uint16_t* x, int64_t count);
   Function gelu;       ///< x Phi(x)
   Function gelu_tanh;  ///< its approximation by tanh, as GPT-2 has it
   Gate silu_gate, gelu_gate, gelu_tanh_gate;

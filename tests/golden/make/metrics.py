@@ -75,6 +75,39 @@ def value_scores(predicted, expected):
     }
 
 
+def label_cases(generator):
+    """{name: (probabilities [N, C], expected [N, C])}; a label is predicted from 0.5 on."""
+    def drawn(rows, labels, share, step=0.001):
+        expected = (generator.random((rows, labels)) < share).astype(int)
+        noisy = numpy.clip(0.4 * expected + 0.7 * generator.random((rows, labels)), 0, 1)
+        return numpy.round(numpy.round(noisy / step) * step, 6), expected
+    none, all_of = numpy.zeros((3, 2), int), numpy.ones((3, 2), int)
+    return {
+        "200 rows of 6 labels": drawn(200, 6, 0.3),
+        "ties": drawn(60, 4, 0.4, step=0.25),
+        "rare labels": drawn(40, 8, 0.03),
+        "one row": drawn(1, 3, 0.5),
+        "many labels": drawn(20, 50, 0.1),
+        "a label that no row has": (drawn(30, 2, 0.5)[0], numpy.stack([numpy.zeros(30, int), drawn(30, 1, 0.5)[1][:, 0]], 1)),
+        "no labels at all, none predicted": (0.1 + 0 * none, none),
+        "no labels at all, all predicted": (0.9 + 0 * none, none),
+        "all labels, none predicted": (0.1 + 0 * none, all_of),
+        "perfect": (0.9 * numpy.eye(4), numpy.eye(4, dtype=int)),
+    }
+
+
+def label_scores(probabilities, expected):
+    predicted = (probabilities >= 0.5).astype(int)
+    return {
+        "micro_f1": metrics.f1_score(expected, predicted, average="micro"),
+        "macro_f1": metrics.f1_score(expected, predicted, average="macro"),
+        "subset_accuracy": metrics.accuracy_score(expected, predicted),
+        "map": metrics.average_precision_score(expected, probabilities, average="macro"),
+        "precision": metrics.precision_score(expected, predicted, average=None, zero_division=math.nan),
+        "recall": metrics.recall_score(expected, predicted, average=None, zero_division=math.nan),
+    }
+
+
 def plain(value):
     """JSON has neither NaN nor infinity: strings stand for them."""
     if isinstance(value, (list, tuple, numpy.ndarray)):
@@ -99,7 +132,8 @@ def main():
     values = {name: tuple(numpy.asarray([float(f"{v:.12g}") for v in side]) for side in sides)
               for name, sides in value_cases(generator).items()}
     golden = {"made_with": {"scikit-learn": sklearn.__version__, "scipy": scipy.__version__},
-              "classes": rows(class_cases(generator), class_scores), "values": rows(values, value_scores)}
+              "classes": rows(class_cases(generator), class_scores), "values": rows(values, value_scores),
+              "labels": rows(label_cases(generator), label_scores)}
     for case in golden["values"]:
         if len(case["predicted"]) > 100:
             del case["scores"]["ranks"]

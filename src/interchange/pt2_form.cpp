@@ -1,0 +1,186 @@
+// An exported program again, with merged weights: what torch.export.load opens.
+#include <caffe2/serialize/inline_container.h>
+#include <torch/torch.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+
+#include "core/files.h"
+#include "core/json_file.h"
+#include "interchange/export_form.h"
+#include "interchange/merged_check.h"
+#include "interchange/program_head.h"
+#include "model_files/exported_file.h"
+#include "model_files/torchscript_file.h"
+
+namespace deeplora {
+namespace fs = std::filesystem;
+namespace {
+
+using nlohmann::json;
+
+/// Records of a zip that LibTorch writes, at its alignment.
+class RecordWriter {
+ public:
+  explicit RecordWriter(const fs::path& file)
+      : out_(file, std::ios::binary), writer_([this](const void* data, size_t size) { return take(data, size); }) {
+    check(out_.good(), "cannot write ", file.string(), ": ", std::strerror(errno));
+    writer_.setMinVersion(6);  // as torch.export.save does
+  }
+
+  void add(const std::string& name, const void* data, size_t size) { writer_.writeRecord(name, data, size); }
+  void add(const std::string& name, const std::string& text) { add(name, text.data(), text.size()); }
+
+  void finish(const fs::path& file) {
+    writer_.writeEndOfFile();
+    if (reason_ == 0 && !out_.flush()) reason_ = errno ? errno : EIO;
+    check(reason_ == 0, "cannot write ", file.string(), ": ", std::strerror(reason_));
+  }
+
+ private:
+  /// LibTorch's writer aborts the process when it learns of a full disk while it closes: it is never told.
+  size_t take(const void* data, size_t size) {
+    if (reason_ == 0 && !out_.write(static_cast<const char*>(data), static_cast<std::streamsize>(size)))
+      reason_ = errno ? errno : EIO;
+    return size;
+  }
+
+  int reason_ = 0;
+  std::ofstream out_;
+  caffe2::serialize::PyTorchStreamWriter writer_;
+};
+
+/// Records that the writer makes by itself.
+bool of_the_container(const std::string& name) {
+  return name == "version" || name == "byteorder" || name.starts_with(".data/");
+}
+
+/// The merged program's records: those of its file, some of them changed.
+class MergedProgram {
+ public:
+  MergedProgram(const ExportedFile& target, std::map<std::string, std::string> extras)
+      : target_(target), extras_(std::move(extras)), reader_(exported_place(target.file()).file.string()) {
+    for (const auto& [name, payload] : target.payloads())
+      if (target.tensor(name).numel() > 0) storages_.try_emplace(payload.path, target.tensor(name).storage());
+  }
+
+  /// A head's tensors and its operators.
+  void add_head(const ArchiveInterface& interface, const ModelWithHead& head, const FoldedHead& folded,
+                std::optional<int64_t> padding) {
+    json program = json_of(program_file());
+    append_head(program, target_, interface, head, folded, padding);
+    json weights = json_of(weights_file());
+    const std::string module = head_module_name(target_);
+    size_t free = 0;
+    for (const auto& record : reader_.getAllRecords()) free += record.starts_with(cat(kExportedWeights, "weight_"));
+    for (const auto& [name, value] : {std::pair{"weight", folded.weight}, {"bias", folded.bias}}) {
+      const std::string path = cat("weight_", free++);
+      const std::string graph_name = parameter_value(program, cat(module, ".", name));
+      weights["config"][cat(module, ".", name)] = {
+          {"path_name", path},
+          {"is_param", true},
+          {"use_pickle", false},
+          {"tensor_meta", program["graph_module"]["graph"]["tensor_values"][graph_name]}};
+      new_tensors_.emplace_back(cat(kExportedWeights, path), value.contiguous());
+    }
+    changed_[program_file()] = program.dump();
+    changed_[weights_file()] = weights.dump();
+  }
+
+  void write(const fs::path& file) {
+    RecordWriter out(file);
+    for (const auto& record : reader_.getAllRecords()) {
+      if (of_the_container(record) || record.starts_with("extra/")) continue;
+      if (const auto text = changed_.find(record); text != changed_.end()) out.add(record, text->second);
+      else add_unchanged_or_merged(record, out);
+      if (record.starts_with(kExportedWeights)) add_new(out);
+    }
+    for (const auto& [name, content] : extras_) out.add("extra/" + name, content);
+    out.finish(file);
+  }
+
+ private:
+  std::string program_file() const { return cat("models/", target_.model(), ".json"); }
+  std::string weights_file() const { return cat(kExportedWeights, target_.model(), "_weights_config.json"); }
+
+  std::string text(const std::string& record) {
+    auto [data, size] = reader_.getRecord(record);
+    return {static_cast<const char*>(data.get()), size};
+  }
+  json json_of(const std::string& record) { return parse_json<json>(record, text(record)); }
+
+  static std::string parameter_value(const json& program, const std::string& path) {
+    for (const auto& spec : program["graph_module"]["signature"]["input_specs"])
+      if (spec.contains("parameter") && spec["parameter"]["parameter_name"] == path)
+        return spec["parameter"]["arg"]["name"];
+    return {};
+  }
+
+  void add_unchanged_or_merged(const std::string& record, RecordWriter& out) {
+    const auto storage = storages_.find(record);
+    if (storage != storages_.end() && storage->second.nbytes() == reader_.getRecordSize(record)) {
+      out.add(record, storage->second.data(), storage->second.nbytes());
+      return;
+    }
+    auto [data, size] = reader_.getRecord(record);
+    out.add(record, data.get(), size);
+  }
+
+  void add_new(RecordWriter& out) {
+    for (const auto& [name, value] : new_tensors_) out.add(name, value.const_data_ptr(), value.nbytes());
+    new_tensors_.clear();
+  }
+
+  const ExportedFile& target_;
+  std::map<std::string, std::string> extras_;
+  caffe2::serialize::PyTorchStreamReader reader_;
+  std::map<std::string, c10::Storage> storages_;  ///< merged values by record
+  std::map<std::string, std::string> changed_;
+  std::vector<std::pair<std::string, torch::Tensor>> new_tensors_;
+};
+
+MergeReport export_pt2(const ExportedFile& archive, const ExportSource& s, const fs::path& output) {
+  const torch::NoGradGuard no_grad;
+  const ModelWithHead* head = s.adapted.new_head().get();
+  std::optional<int64_t> padding = s.padding;
+  const LiveProbe probe = probe_live(archive, s.adapted, padding);
+  MergeReport report;
+  ExportedFile target = ExportedFile::load(archive.file());
+  merge_into(target, archive, s.adapted, report);
+  ArchiveInterface interface = s.interface;
+  MergedProgram merged(target, merged_extras(archive, s.info, head, head ? head_module_name(target) : "", ""));
+  if (head) {
+    const FoldedHead folded = fold(*head, probe.expected.scalar_type());
+    report.rounding = std::max(report.rounding, folded.rounding);
+    merged.add_head(s.interface, *head, folded, padding);
+    interface.output.clear();
+  }
+  write_file_atomically(output, [&](const fs::path& temporary) {
+    try {
+      merged.write(temporary);
+    } catch (const c10::Error& e) {
+      fail("cannot write ", output.string(), ": ", short_reason(e));
+    }
+    const fs::path program = temporary.string() + "#" + target.model();
+    check_merged(ExportedFile::load(program), interface, probe, archive, s.adapted, report);
+  });
+  return report;
+}
+
+}  // namespace
+
+ExportForm pt2_form() {
+  return {"the same exported program with the merged weights, names, dtypes and extra files; a new head at its end",
+          [](const ExportSource& s, const fs::path& output) {
+            check(output.extension() == ".pt2", "--output ", output.string(),
+                  ": an exported program is a file; name it with .pt2");
+            const auto* archive = dynamic_cast<const ExportedFile*>(&s.files);
+            check(archive != nullptr, "export --to pt2: model ", s.files.file().string(), " is a ", s.files.kind(),
+                  ", no exported program (.pt2); export --to ", s.files.holds_code() ? "torchscript" : "safetensors");
+            const MergeReport report = export_pt2(*archive, s, output);
+            return cat(said_of_merge(report), "; reloaded, equals the adapted model to ", report.difference);
+          }};
+}
+
+}  // namespace deeplora

@@ -17,7 +17,7 @@ namespace {
 constexpr size_t kMostWithHeader = 20, kMostWithoutHeader = 9;
 
 std::optional<double> number_in(const TableLook& look, size_t r, size_t f) {
-  return look.cell(r, f) == Cell::number ? as_number(look.records[r][f]) : std::nullopt;
+  return look.cell(r, f) == CellKind::number ? as_number(look.records[r][f]) : std::nullopt;
 }
 
 /// Smallest and largest number of the records behind the first, their first field left out.
@@ -64,15 +64,15 @@ class LayoutFinder {
     std::set<std::string> names;
     possible_names_ = first.size() > 1;
     for (size_t f = 1; f < first.size(); ++f) {
-      text_beyond_ |= look.cell(0, f) == Cell::text;
-      possible_names_ &= look.cell(0, f) != Cell::missing && names.insert(first[f]).second;
+      text_beyond_ |= look.cell(0, f) == CellKind::text;
+      possible_names_ &= look.cell(0, f) != CellKind::missing && names.insert(first[f]).second;
     }
     // Names without one above the first column; fewer fields alone are a mistake in the file.
-    short_ = body_ && (text_beyond_ || corner_ == Cell::text || line_of_ids_);
+    short_ = body_ && (text_beyond_ || corner_ == CellKind::text || line_of_ids_);
     for (size_t r = 1; r < look.records.size(); ++r) {
       short_ &= look.records[r].size() == first.size() + 1;
-      names_ |= look.cell(r, 0) == Cell::text;
-      blank_in_column_ |= look.cell(r, 0) == Cell::missing;
+      names_ |= look.cell(r, 0) == CellKind::text;
+      blank_in_column_ |= look.cell(r, 0) == CellKind::missing;
     }
     usual_corner_ = usual_column({first[0]}, usual_row_names()) >= 0;
   }
@@ -116,10 +116,10 @@ class LayoutFinder {
     if (look_.width() > 4 || (short_ && look_.width() > 2)) return false;
     if (format_.header == "no" || !body_) return no_fractional_ids();
     if (text_beyond_) return triplets_under_names();
-    const bool names_over_numbers = corner_ != Cell::number && possible_names_ && look_.width() > 2;
+    const bool names_over_numbers = corner_ != CellKind::number && possible_names_ && look_.width() > 2;
     if (!names_over_numbers || !distinct_first_column()) return no_fractional_ids();
-    if (usual_corner_ || (corner_ == Cell::missing && rest_of_ids_)) return false;
-    if (corner_ == Cell::text && !names_ && rest_of_ids_)
+    if (usual_corner_ || (corner_ == CellKind::missing && rest_of_ids_)) return false;
+    if (corner_ == CellKind::text && !names_ && rest_of_ids_)
       refuse_format("a dense table whose first line and column are names");
     return true;
   }
@@ -130,7 +130,7 @@ class LayoutFinder {
     if (usual_column(names, usual_col_names()) >= 0 || usual_column(names, usual_value_names()) >= 0) return true;
     for (size_t r = 1; r < look_.records.size(); ++r)
       for (size_t f = 1; f < look_.records[r].size(); ++f)
-        if (look_.cell(r, f) == Cell::text) return true;
+        if (look_.cell(r, f) == CellKind::text) return true;
     if (look_.records.size() > 2 && distinct_first_column())
       refuse_format("a dense table whose first line and column are names");
     return true;
@@ -149,7 +149,7 @@ class LayoutFinder {
   bool distinct_first_column() const {
     std::set<std::string> seen;
     for (size_t r = 1; r < look_.records.size(); ++r)
-      if (look_.cell(r, 0) == Cell::missing || !seen.insert(look_.records[r][0]).second) return false;
+      if (look_.cell(r, 0) == CellKind::missing || !seen.insert(look_.records[r][0]).second) return false;
     return true;
   }
 
@@ -157,13 +157,13 @@ class LayoutFinder {
     if (format_.header != "auto") return format_.header == "yes";
     if (!body_) return text_beyond_;
     if (short_ || text_beyond_) return true;
-    if (corner_ == Cell::text) {
+    if (corner_ == CellKind::text) {
       if (!possible_names_) return false;
       if (usual_corner_ || (rest_of_ids_ && (!names_ || rest_beyond_))) return true;
       if (!names_ || rest_of_ids_) refuse_header();
       return false;
     }
-    if (corner_ == Cell::missing) {
+    if (corner_ == CellKind::missing) {
       if (!rest_of_ids_) return false;
       if (!names_ && !column_of_ids_ && !blank_in_column_) refuse_header();
       return names_ || column_of_ids_;
@@ -177,11 +177,11 @@ class LayoutFinder {
     if (layout.short_header || names_) return true;
     if (!layout.header) {
       // Without a header a name in the first line shows as well.
-      if (corner_ == Cell::text) return true;
+      if (corner_ == CellKind::text) return true;
       if (whole_column_of_ids_) refuse_row_names();
       return false;
     }
-    if (corner_ == Cell::missing || usual_corner_ || (corner_ == Cell::text && !text_beyond_)) return true;
+    if (corner_ == CellKind::missing || usual_corner_ || (corner_ == CellKind::text && !text_beyond_)) return true;
     if (column_of_ids_) refuse_row_names();
     return false;
   }
@@ -210,13 +210,13 @@ class LayoutFinder {
     if (look_.width() > (layout.header ? kMostWithHeader : kMostWithoutHeader)) return;
     for (size_t r = layout.header ? 1 : 0; r < look_.records.size(); ++r)
       for (size_t f = 0; f < 3; ++f)
-        if (look_.cell(r, f) != Cell::number) return;
+        if (look_.cell(r, f) != CellKind::number) return;
     refuse_format(cat("a dense table of ", look_.width(), " columns"));
   }
 
   bool all_texts(size_t f) const {
     for (size_t r = 1; r < look_.records.size(); ++r)
-      if (look_.cell(r, f) != Cell::text) return false;
+      if (look_.cell(r, f) != CellKind::text) return false;
     return body_;
   }
 
@@ -241,7 +241,7 @@ class LayoutFinder {
   const fs::path& file_;
   const TableLook& look_;
   const RatingsFormat& format_;
-  Cell corner_ = Cell::missing;
+  CellKind corner_ = CellKind::missing;
   bool body_ = false;            ///< there is a line behind the first
   bool text_beyond_ = false;     ///< there is a text in the first line, its first field apart
   bool possible_names_ = false;  ///< no blank in the first line and nothing twice, its first field apart

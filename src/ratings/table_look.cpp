@@ -9,15 +9,15 @@
 
 namespace deeplora {
 
-Cell cell_of(std::string_view field) {
-  if (is_missing(field)) return Cell::missing;
-  return as_number(field) ? Cell::number : Cell::text;
+CellKind cell_of(std::string_view field) {
+  if (is_missing(field)) return CellKind::missing;
+  return as_number(field) ? CellKind::number : CellKind::text;
 }
 
 size_t TableLook::width() const { return std::max(records[0].size(), records[records.size() > 1 ? 1 : 0].size()); }
 
-Cell TableLook::cell(size_t r, size_t f) const {
-  return f < records[r].size() ? cell_of(records[r][f]) : Cell::missing;
+CellKind TableLook::cell(size_t r, size_t f) const {
+  return f < records[r].size() ? cell_of(records[r][f]) : CellKind::missing;
 }
 
 TableLook look_at(const std::filesystem::path& file, std::string_view text, const std::string& separator,

@@ -9,8 +9,8 @@
 namespace deeplora {
 
 /// What a field holds.
-enum class Cell { missing, number, text };
-Cell cell_of(std::string_view field);
+enum class CellKind { missing, number, text };
+CellKind cell_of(std::string_view field);
 
 /// A text's first lines.
 struct TableLook {
@@ -20,7 +20,7 @@ struct TableLook {
   /// Fields of the widest of the first two lines: a header may be one short.
   size_t width() const;
   /// What record `r` holds in field `f`; missing beyond its end.
-  Cell cell(size_t r, size_t f) const;
+  CellKind cell(size_t r, size_t f) const;
 };
 
 /// `least`: fields that a line has, for the choice of the separator. Throws Error when there is no line, or the first

@@ -57,7 +57,7 @@ class ColumnFinder {
       if (!wanted->empty() && !index_of(*wanted) && holds(first, *wanted)) return true;
     if (!with_values()) return names_pairs();
     const size_t value = index_of(format_.value).value_or(2);
-    return value < first.size() && look_.cell(0, value) == Cell::text;
+    return value < first.size() && look_.cell(0, value) == CellKind::text;
   }
 
   /// Whether the first line of pairs, which has no value to tell it by, holds names.
@@ -76,10 +76,10 @@ class ColumnFinder {
     };
     const auto [row, col] = parts(0);
     if (known_->rows->find(row) >= 0 || known_->cols->find(col) >= 0) return false;
-    bool numbers = cell_of(row) == Cell::text && cell_of(col) == Cell::text, all_known = true;
+    bool numbers = cell_of(row) == CellKind::text && cell_of(col) == CellKind::text, all_known = true;
     for (size_t r = 1; r < look_.records.size(); ++r) {
       const auto [next_row, next_col] = parts(r);
-      numbers &= cell_of(next_row) == Cell::number && cell_of(next_col) == Cell::number;
+      numbers &= cell_of(next_row) == CellKind::number && cell_of(next_col) == CellKind::number;
       all_known &= known_->rows->find(next_row) >= 0 && known_->cols->find(next_col) >= 0;
     }
     check(numbers || !all_known, file_.string(), ":1: '", row, "' and '", col,

@@ -119,7 +119,7 @@ def test_reports_and_rows_know_how_sure_a_threshold_is(train, run, rare, tmp_pat
     import html
     import re
 
-    folder, _ = train("data.threshold=0.2")
+    folder, _ = train("data.threshold=0.15")
     run("evaluate", folder, "--data", rare / "test.csv", "--output", tmp_path / "rows.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     wrong = sorted((one["probabilities"][one["prediction"]] for one in rows if one["prediction"] != one["label"]), reverse=True)

@@ -154,16 +154,12 @@ class Classification : public TextTask {
     const torch::Tensor best = decide(logits);
     const std::span<const int64_t> predicted(best.const_data_ptr<int64_t>(), expected.size());
     const auto labels = torch::tensor(expected, torch::kInt64);
-    std::map<std::string, double> all{{"accuracy", accuracy(predicted, expected)},
-                                      {"f1", f1(predicted, expected)},
-                                      {"matthews", matthews(predicted, expected)},
-                                      {"loss", torch::nn::functional::cross_entropy(logits, labels).item<double>()}};
-    Scores out;
-    out.values.emplace_back(headline_, all.at(headline_));
-    for (const char* name : {"accuracy", "f1", "matthews", "loss"})
-      if (name != headline_) out.values.emplace_back(name, all.at(name));
-    out.higher_is_better = headline_ != "loss";
-    return out;
+    return Scores::led_by(headline_,
+                          {{"accuracy", accuracy(predicted, expected)},
+                           {"f1", f1(predicted, expected)},
+                           {"matthews", matthews(predicted, expected)},
+                           {"loss", torch::nn::functional::cross_entropy(logits, labels).item<double>()}},
+                          headline_ != "loss");
   }
 
   void describe(const torch::Tensor& logits, std::span<const Example> examples, Assessment& out) const override {

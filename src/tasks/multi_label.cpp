@@ -161,17 +161,13 @@ class MultiLabel : public TextTask {
   Scores scores(const torch::Tensor& logits, std::span<const Example> examples) const override {
     const LabelTable expected = expected_of(examples);
     const LabelTally tally(decide(logits), expected);
-    const std::map<std::string, double> all{{"micro_f1", tally.micro_f1()},
-                                            {"macro_f1", tally.macro_f1()},
-                                            {"subset_accuracy", tally.subset_accuracy()},
-                                            {"map", mean_average_precision(rows_of(logits), expected)},
-                                            {"loss", losses_of(logits, examples).mean().item<double>()}};
-    Scores out;
-    out.values.emplace_back(headline_, all.at(headline_));
-    for (const char* name : {"micro_f1", "macro_f1", "subset_accuracy", "map", "loss"})
-      if (name != headline_) out.values.emplace_back(name, all.at(name));
-    out.higher_is_better = headline_ != "loss";
-    return out;
+    return Scores::led_by(headline_,
+                          {{"micro_f1", tally.micro_f1()},
+                           {"macro_f1", tally.macro_f1()},
+                           {"subset_accuracy", tally.subset_accuracy()},
+                           {"map", mean_average_precision(rows_of(logits), expected)},
+                           {"loss", losses_of(logits, examples).mean().item<double>()}},
+                          headline_ != "loss");
   }
 
   void describe(const torch::Tensor& logits, std::span<const Example> examples, Assessment& out) const override {

@@ -109,16 +109,12 @@ class Ranking : public TextTask {
 
   Scores scores(const torch::Tensor& logits, std::span<const Example> examples) const override {
     const RankingScores found = ranking_scores(by_query(logits, examples));
-    const std::map<std::string, double> all{{"mrr@10", found.mrr_at_10},
-                                            {"ndcg@10", found.ndcg_at_10},
-                                            {"map", found.map},
-                                            {"loss", losses_of(logits, examples).mean().item<double>()}};
-    Scores out;
-    out.values.emplace_back(headline_, all.at(headline_));
-    for (const char* name : {"mrr@10", "ndcg@10", "map", "loss"})
-      if (name != headline_) out.values.emplace_back(name, all.at(name));
-    out.higher_is_better = headline_ != "loss";
-    return out;
+    return Scores::led_by(headline_,
+                          {{"mrr@10", found.mrr_at_10},
+                           {"ndcg@10", found.ndcg_at_10},
+                           {"map", found.map},
+                           {"loss", losses_of(logits, examples).mean().item<double>()}},
+                          headline_ != "loss");
   }
 
   void describe(const torch::Tensor& logits, std::span<const Example> examples, Assessment& out) const override {

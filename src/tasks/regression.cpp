@@ -142,12 +142,9 @@ class Regression : public TextTask {
       all["rmse"] += share(root_mean_squared_error(predicted, expected));
       all["mae"] += share(mean_absolute_error(predicted, expected));
     }
-    Scores out;
-    out.values.emplace_back(headline_, all.at(headline_));
-    for (const char* name : {"pearson", "spearman", "mse", "rmse", "mae"})
-      if (name != headline_) out.values.emplace_back(name, all.at(name));
-    out.higher_is_better = headline_ == "pearson" || headline_ == "spearman";
-    return out;
+    std::vector<std::pair<std::string, double>> named;
+    for (const char* name : {"pearson", "spearman", "mse", "rmse", "mae"}) named.emplace_back(name, all.at(name));
+    return Scores::led_by(headline_, std::move(named), headline_ == "pearson" || headline_ == "spearman");
   }
 
   void describe(const torch::Tensor& logits, std::span<const Example> examples, Assessment& out) const override {

@@ -13,6 +13,10 @@ struct Scores {
   std::vector<std::pair<std::string, double>> values;
   bool higher_is_better = true;
 
+  /// `all` in their order, but `headline`, which is one of them, first.
+  static Scores led_by(const std::string& headline, std::vector<std::pair<std::string, double>> all,
+                       bool higher_is_better);
+
   double headline() const { return values.front().second; }
   const std::string& headline_name() const { return values.front().first; }
   nlohmann::ordered_json json() const;  ///< NaN becomes null

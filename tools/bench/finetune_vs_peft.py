@@ -4,7 +4,7 @@
   .venv/bin/python tools/bench/finetune_vs_peft.py [--pairs 3] [--steps 50] [--rows 800] [--batch 16] [--threads N] [--bf16]
                                  [--data sentiment|stsb] [--order shuffled|grouped] [--pooling mean|cls]
                                  [--model FOLDER | --random WIDTH,LAYERS [--arch bert|modernbert|deberta-v2] | --causal FOLDER | --llama WIDTH,LAYERS]
-                                 [--from archive|folder|both] [--curve]
+                                 [--from archive|folder|both] [--peer eager|tuned] [--curve]
 
 Each side runs as a process of its own, in turn (A B A B ...), on nothing but this machine's processor; a ratio is taken pair by
 pair and the median is printed with the smallest and the largest. Steady state leaves the first step out. Both start from the same
@@ -15,12 +15,14 @@ the same sentences. --llama makes a Llama of these sizes with random weights in 
 peer holds it in bfloat16 too, as people who are short of memory do. --random makes an encoder of these sizes with random weights, --arch says of which architecture. --from says what deeplora reads: the TorchScript archive of the model, or the Hugging Face folder itself, as PEFT does; `both` runs it
 from either in turn and prints folder against archive too. --curve adds one pair without dropout and prints how far the losses are apart, step by step; under --bf16 the peer of
 this pair stays in float32. On a virtual machine that is given its memory as it touches it, run once for nothing: whoever is first
-would pay for the other (seen: 3 instead of 16 samples/s). The last lines set a step beside the time that its frozen matrix products take alone
+would pay for the other (seen: 3 instead of 16 samples/s). --peer tuned gives the peer what is known to make stock PyTorch faster: its fused AdamW, and tcmalloc in place of the C library's allocator (Debian's
+libtcmalloc-minimal4, by LD_PRELOAD). The last lines set a step beside the time that its frozen matrix products take alone
 (tools/bench/roofline.py), and say how much faster than PEFT a program would be that did nothing else: no ratio can go beyond it without faster products.
 """
 from __future__ import annotations
 
 import argparse
+import ctypes.util
 import csv
 import importlib.util
 import json
@@ -122,6 +124,14 @@ def write_rows(path: Path, folder: str, options) -> None:
     path.write_text("".join(json.dumps(rows[k]) + "\n" for k in order), encoding="utf-8")
 
 
+def tcmalloc() -> str:
+    """The allocator of Debian's libtcmalloc-minimal4; without it there is no tuned peer."""
+    found = ctypes.util.find_library("tcmalloc_minimal")
+    if not found:
+        sys.exit("error: --peer tuned needs tcmalloc: apt-get install libtcmalloc-minimal4")
+    return found
+
+
 def measured(command: list[str], environment: dict) -> tuple[float, str]:
     began = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
@@ -188,7 +198,8 @@ class Pair:
         command = [sys.executable, "tools/bench/peft_worker.py", self.folder, str(self.rows), str(self.start), "--steps", str(o.steps),
                    "--batch", str(o.batch), "--threads", str(o.threads), "--pooling", o.pooling]
         command += ["--causal"] * bool(o.causal) + ["--half-weights"] * bool(o.llama and o.bf16 and dropout) + ["--bf16"] * (o.bf16 and dropout) + ["--no-dropout"] * (not dropout)
-        wall, out = measured(command, self.environment)
+        command += ["--fused"] * (o.peer == "tuned")
+        wall, out = measured(command, {**self.environment, **({"LD_PRELOAD": tcmalloc()} if o.peer == "tuned" else {})})
         return {**json.loads(out.splitlines()[-1]), "wall": wall}
 
 
@@ -205,6 +216,7 @@ def main() -> None:
     parser.add_argument("--order", choices=["shuffled", "grouped"], default="shuffled")
     parser.add_argument("--pooling", choices=["mean", "cls"], default="mean", help="what the head of an encoder reads")
     parser.add_argument("--from", dest="source", choices=["archive", "folder", "both"], default="archive", help="what deeplora reads")
+    parser.add_argument("--peer", choices=["eager", "tuned"], default="eager", help="tuned: with fused AdamW and tcmalloc")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--rows", type=int, default=800)
@@ -216,6 +228,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.arch != "bert" and not options.random:
         parser.error("--arch says what --random WIDTH,LAYERS makes")
+    if options.peer == "tuned":
+        tcmalloc()
     options.sources = ["archive", "folder"] if options.source == "both" else [options.source]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(options.threads), "TOKENIZERS_PARALLELISM": "false"}
     with tempfile.TemporaryDirectory() as temporary:
@@ -241,7 +255,7 @@ def main() -> None:
 
 def report(pairs, options, tokens: int, cells: int, roofline: dict, curves) -> dict:
     table = {}
-    print(f"{options.pairs} pairs, {options.steps} steps of {options.batch}, {options.threads} threads, {options.data} {options.order}{'' if options.causal else f', {options.pooling} pooling'}, {'bf16' if options.bf16 else 'float32'}, from the {options.sources[0]}{f', random {options.arch} {options.random}' if options.random else f', random Llama {options.llama}' if options.llama else ''}")
+    print(f"{options.pairs} pairs, {options.steps} steps of {options.batch}, {options.threads} threads, {options.data} {options.order}{'' if options.causal else f', {options.pooling} pooling'}, {'bf16' if options.bf16 else 'float32'}, {options.peer} peer, from the {options.sources[0]}{f', random {options.arch} {options.random}' if options.random else f', random Llama {options.llama}' if options.llama else ''}")
     print(f"{'':26}{'deeplora':>10}{'PEFT':>10}   ratio (median, least .. most)")
     for title, key in FIGURES:
         higher = key == "samples_per_second"

@@ -137,6 +137,7 @@ def main() -> None:
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--half-weights", action="store_true", help="a language model's weights in bfloat16, without autocast")
     parser.add_argument("--no-dropout", action="store_true")
+    parser.add_argument("--fused", action="store_true", help="PyTorch's fused AdamW")
     options = parser.parse_args()
 
     import torch
@@ -149,7 +150,7 @@ def main() -> None:
     peer = Causal(options, rows) if options.causal else Encoder(options, rows)
     groups = peer.groups()
     trained = [p for group in groups for p in group["params"]]
-    optimizer = torch.optim.AdamW(groups, lr=options.lr, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(groups, lr=options.lr, weight_decay=0.0, fused=options.fused)
     schedule = get_linear_schedule_with_warmup(optimizer, 0, options.steps)
     for module in peer.modules():
         module.train(not options.no_dropout)

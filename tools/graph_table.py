@@ -4,7 +4,8 @@
   .venv/bin/python tools/graph_table.py [--program build/deeplora] [--output docs/graph-models.md] [MODEL ...]
 
 Each model is trained for 6 steps with LoRA and Deep LoRA on rows of token ids, merged and run with plain torch.jit.load. The text
-around the table is tools/graph_table.md. Models of transformers are also exported by torch.export (.pt2), trained and merged as such.
+around the table is tools/graph_table.md. What torch.export takes is also trained and merged as its program (.pt2). A model saved in
+several ways has a row for each: "lstm (script)".
 """
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
+from inspect import signature
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -29,11 +31,17 @@ import make_tiny_models
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "python"))
 import graph_models
+import weight_models
 
 METHODS = {"LoRA": "method: lora, rank: 3", "Deep LoRA": "method: deep-lora, rank: 3, depth: 3"}
 PLACE = "<!-- table -->"
 FIXED_LENGTH = {"lstm": 6, "torch-encoder": 9}  # no attention_mask; the traced length, which torch.nn.MultiheadAttention bakes in
+LENGTH = 7  # of the rows for models that read their padding (a convolution, a bag)
+PLAIN = {"scripted-transformer": graph_models.LoopedTransformer, "torch-encoder": graph_models.TorchEncoder, "lstm": graph_models.Recurrent,
+         "shared-blocks": graph_models.SharedBlocks}
 INPUTS = {name: ", ".join(f"{ours}: {theirs}" for ours, theirs in names.items()) for name, names in graph_models.INPUTS.items()}
+WEIGHTS = {f"{name} ({how})": (name, how) for name, (_, _, ways) in weight_models.MODELS.items()
+           for how in [*ways, *(["script+freeze", "trace+freeze", "closure", "trace+optimize"] if name == "folded" else [])]}
 KINDS = {"encoder": "classification", "classifier": "classification", "causal-lm": "causal-lm", "seq2seq": "seq2seq"}
 
 
@@ -68,11 +76,11 @@ class Merged:
 
 
 def arguments_of(merged: Merged, name: str, ids, decoder=None) -> dict:
-    """forward()'s arguments for one row."""
-    ids = torch.tensor([ids])
+    """forward()'s arguments for one row, twice: programs of torch.export may ask for two."""
+    ids = torch.tensor([ids, ids])
     values = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
     if decoder is not None:
-        values["decoder_input_ids"] = torch.tensor([decoder])
+        values["decoder_input_ids"] = torch.tensor([decoder, decoder])
         values["decoder_attention_mask"] = torch.ones_like(values["decoder_input_ids"])
     names = {theirs: ours for ours, theirs in graph_models.INPUTS.get(name, {}).items()}
     return {argument: values[names.get(argument, argument)] for argument in merged.names}
@@ -87,7 +95,7 @@ def first_tensor(value):
 @torch.no_grad()
 def merged_logits(merged: Path, name: str, rows: list[dict]) -> torch.Tensor:
     file = Merged(merged)
-    return torch.cat([first_tensor(file.forward(**arguments_of(file, name, row["input_ids"]))) for row in rows])
+    return torch.cat([first_tensor(file.forward(**arguments_of(file, name, row["input_ids"])))[:1] for row in rows])
 
 
 @torch.no_grad()
@@ -132,6 +140,10 @@ train: {{steps: 6, batch_size: 8, lr: 0.01}}
 def make_archive(name: str, folder: Path) -> tuple[Path, str]:
     """(archive, kind)"""
     archive = folder / "model.pt"
+    if name in WEIGHTS:
+        of, how = WEIGHTS[name]
+        weight_models.saved_as(weight_models.make(of, torch.float32), how, archive, tuple(weight_models.batch().values()))
+        return archive, "classifier"
     if name in graph_models.MODELS:
         graph_models.save(name, archive, torch.float32)
         return archive, {"torch-encoder": "encoder", "shared-blocks": "causal-lm"}.get(name, "classifier")
@@ -145,7 +157,7 @@ def row_of(program: Path, name: str, folder: Path) -> str:
     roles = Counter(site["role"] for site in seen["sites"])
     targets = "all-linear" if seen["targets"]["all-linear"] else "all-weights"
     adapted = len(seen["targets"][targets])
-    rows = write_rows(folder / "rows.jsonl", KINDS[kind], FIXED_LENGTH.get(name), 2 if name in graph_models.MODELS else 3)
+    rows = write_rows(folder / "rows.jsonl", KINDS[kind], LENGTH if name in WEIGHTS else FIXED_LENGTH.get(name), 2 if name in {**graph_models.MODELS, **WEIGHTS} else 3)
     cells = [name, kind, len(seen["sites"]), adapted, len(seen["targets"]["query-value"]), ", ".join(f"{k} {v}" for k, v in sorted(roles.items()))]
     for i, adapter in enumerate(METHODS.values()):
         (folder / str(i)).mkdir()
@@ -154,16 +166,29 @@ def row_of(program: Path, name: str, folder: Path) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
+def plain_program(name: str, path: Path) -> None:
+    """torch.export.save of a plain module; rows and tokens are free where its code leaves them so."""
+    if name in WEIGHTS:
+        model, batch = weight_models.make(WEIGHTS[name][0], torch.float32), weight_models.batch()
+    else:
+        torch.manual_seed(0)
+        model, ids = PLAIN[name](), torch.ones(2, FIXED_LENGTH.get(name, 7), dtype=torch.int64)
+        batch = dict(zip(signature(model.forward).parameters, (ids, ids)))
+    shapes = {key: {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO} for key in batch}
+    torch.export.save(torch.export.export(model.eval(), (), batch, dynamic_shapes=shapes), str(path))
+
+
 def exported_cell(program: Path, name: str, folder: Path, task: str, rows: list[dict], targets: str) -> str:
     """The same by torch.export, with LoRA; why not, where it does not take the model."""
-    if name in graph_models.MODELS:
-        return ""
     archive, place = folder / "model.pt2", folder / "exported"
     place.mkdir()
     try:
-        export_torchscript.export(str(folder / "hf"), str(archive))
-    except (export_torchscript.ExportError, export_torchscript.TraceError) as error:
-        return f"torch.export: {error}"
+        if name in graph_models.MODELS or name in WEIGHTS:
+            plain_program(name, archive)
+        else:
+            export_torchscript.export(str(folder / "hf"), str(archive))
+    except Exception as error:  # torch.export has no class of its own for code that it does not take
+        return f"torch.export: {str(error).strip().splitlines()[0][:90]}"
     return difference(program, place, archive, name, task, rows, METHODS["LoRA"], targets)
 
 
@@ -176,7 +201,7 @@ def main() -> int:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     lines = ["| model | kind | sites | adapted | query-value | roles found | LoRA | Deep LoRA | LoRA, .pt2 |", "|---|---|---|---|---|---|---|---|---|"]
-    for name in options.models or [*make_tiny_models.MODELS, *graph_models.MODELS]:
+    for name in options.models or [*make_tiny_models.MODELS, *graph_models.MODELS, *WEIGHTS]:
         with tempfile.TemporaryDirectory() as folder:
             lines.append(row_of(options.program, name, Path(folder)))
         print(lines[-1], flush=True)

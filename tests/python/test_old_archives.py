@@ -1,4 +1,5 @@
-"""Archives that other versions of PyTorch wrote (tests/golden/archives, made by tests/golden/make/old_archives.py with the wheels that PyPI serves).
+"""Archives and programs that other versions of PyTorch wrote (tests/golden/archives, made by old_archives.py and old_programs.py of
+tests/golden/make with the wheels that PyPI serves).
 Oracles: the logits that the version itself computed, and today's torch.jit.load for what is merged."""
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ named = pytest.mark.parametrize("archive", WHOLE, ids=lambda path: path.stem)
 
 
 def written(archive: Path) -> dict:
-    return json.loads((ARCHIVES / f"{archive.stem.rpartition('-')[0]}.json").read_text())
+    version, ending = archive.stem.rpartition("-")[0], "-programs" if archive.suffix == ".pt2" else ""
+    return json.loads((ARCHIVES / f"{version}{ending}.json").read_text())
 
 
 def rows_of(archive: Path, path: Path) -> torch.Tensor:
@@ -77,3 +79,22 @@ train: {{steps: 1}}
 """)
     done = run("finetune", tmp_path / "config.yaml", "--run", tmp_path / "run", code=1)
     assert done.stderr.count("error: ") == 1 and "quantised" in done.stderr and not (tmp_path / "run").exists()
+
+
+PROGRAMS = sorted(ARCHIVES.glob("*.pt2"))
+
+
+@pytest.mark.parametrize("archive", PROGRAMS, ids=lambda path: path.stem)
+def test_a_program_of_another_version_computes_trains_and_is_merged(archive, run, tmp_path):
+    before, rows, seen = rows_of(archive, tmp_path / "rows.jsonl"), tmp_path / "rows.jsonl", written(archive)
+    assert len(PROGRAMS) >= 2
+    torch.testing.assert_close(predicted(run, finetune(run, archive, rows, tmp_path, "method: none", 0), rows), before, rtol=0, atol=1e-5)
+    (tmp_path / "trained").mkdir()
+    folder = finetune(run, archive, rows, tmp_path / "trained", "method: lora, rank: 2, targets: all-weights", 12)
+    after = predicted(run, folder, rows)
+    assert (after - before).abs().max() > 1e-2
+    run("export", folder, "--output", tmp_path / "merged.pt2")
+    merged = torch.export.load(str(tmp_path / "merged.pt2")).module()
+    with torch.no_grad():
+        logits = merged(input_ids=torch.tensor(seen["input_ids"]), attention_mask=torch.tensor(seen["attention_mask"]))
+    torch.testing.assert_close(logits, after, rtol=0, atol=1e-5)

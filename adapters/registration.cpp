@@ -1,18 +1,46 @@
 #include "adapters/registration.h"
 
+/// A line a method: its name, and the function of its file that makes it. Methods without adapters (`none`, `full`)
+/// read no keys and have an empty factory.
+#define DEEPLORA_ADAPTER_METHODS(METHOD) \
+  METHOD("none", head_only_method)       \
+  METHOD("full", full_method)            \
+  METHOD("lora", lora_method)            \
+  METHOD("rslora", rslora_method)        \
+  METHOD("deep-lora", deep_lora_method)  \
+  METHOD("lora-plus", lora_plus_method)  \
+  METHOD("dora", dora_method)            \
+  METHOD("pissa", pissa_method)          \
+  METHOD("lora-one", lora_one_method)    \
+  METHOD("polar", polar_method)
+
 namespace deeplora {
 
+#define DECLARE(name, make) AdapterMethod make();
+DEEPLORA_ADAPTER_METHODS(DECLARE)
+#undef DECLARE
+
+namespace {
+
+AdapterMethods& from_outside() {
+  static AdapterMethods methods("adapter method");
+  return methods;
+}
+
+}  // namespace
+
 void register_adapter_methods(AdapterMethods& methods) {
-  methods.add("none", head_only_method());
-  methods.add("full", full_method());
-  methods.add("lora", lora_method());
-  methods.add("rslora", rslora_method());
-  methods.add("deep-lora", deep_lora_method());
-  methods.add("lora-plus", lora_plus_method());
-  methods.add("dora", dora_method());
-  methods.add("pissa", pissa_method());
-  methods.add("lora-one", lora_one_method());
-  methods.add("polar", polar_method());
+#define ADD(name, make) methods.add(name, make());
+  DEEPLORA_ADAPTER_METHODS(ADD)
+#undef ADD
+  for (const auto& name : from_outside().names()) methods.add(name, from_outside().at(name));
+}
+
+void add_adapter_method(const std::string& name, AdapterMethod method) {
+  AdapterMethods known("adapter method");
+  register_adapter_methods(known);
+  known.add(name, method);  // refuses a name that is taken
+  from_outside().add(name, std::move(method));
 }
 
 }  // namespace deeplora

@@ -1,23 +1,18 @@
-// The list of fine-tuning methods: one file, one declaration and one line in registration.cpp each.
+// The fine-tuning methods.
 #pragma once
+
+#include <string>
 
 #include "lm/adapter.h"
 
 namespace deeplora {
 
-/// Adds every method of this folder under its lower-case name, in the order of the documentation.
+/// Adds every method of this folder under its lower-case name, in the order of the documentation, then those of
+/// add_adapter_method().
 void register_adapter_methods(AdapterMethods& methods);
 
-/// `none` and `full` train no adapter: their configure() reads no keys and returns an empty factory.
-AdapterMethod head_only_method();  // baselines.cpp
-AdapterMethod full_method();       // baselines.cpp
-AdapterMethod lora_method();       // lora.cpp
-AdapterMethod rslora_method();     // lora.cpp
-AdapterMethod deep_lora_method();  // deep_lora.cpp
-AdapterMethod lora_plus_method();  // lora_plus.cpp
-AdapterMethod dora_method();       // dora.cpp
-AdapterMethod pissa_method();      // pissa.cpp
-AdapterMethod lora_one_method();   // lora_one.cpp
-AdapterMethod polar_method();      // polar.cpp
+/// A method from outside of this folder: known from then on to whoever asks for the methods. Throws std::logic_error
+/// where the name is taken. Not for several threads at once.
+void add_adapter_method(const std::string& name, AdapterMethod method);
 
 }  // namespace deeplora

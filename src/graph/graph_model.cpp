@@ -72,6 +72,9 @@ GraphModel::GraphModel(const CodeFiles& archive, const ArchiveInterface& interfa
   check(!places_.empty(), where_, ": no weight can be adapted; ",
         reasons.empty() ? "its code reads no matrix" : join(reasons, "; ", 4),
         ". Adapters fit floating-point parameters of two or more dimensions");
+  const c10::FunctionSchema& whole = archive.module().get_method("forward").function().getSchema();
+  schema_ = std::make_shared<const c10::FunctionSchema>(
+      whole.cloneWithArguments({whole.arguments().begin() + 1, whole.arguments().end()}));
   rebuild();
 }
 
@@ -139,9 +142,8 @@ void GraphModel::rebuild() {
   changed_ = false;
 }
 
-torch::Tensor GraphModel::output(const Batch& batch) {
+c10::IValue GraphModel::execute(jit::Stack stack) {
   if (changed_) rebuild();
-  jit::Stack stack = arguments_.arguments(batch);
   const size_t first = stack.size();
   for (const auto& tensor : lowered_.tensors) stack.emplace_back(tensor.value.to(tensor.type));
   for (const auto& place : places_)
@@ -149,15 +151,31 @@ torch::Tensor GraphModel::output(const Batch& batch) {
   stack.insert(stack.end(), plan_->slots.begin(), plan_->slots.end());
   stack.emplace_back(is_training());
   stack.emplace_back(is_training() ? 1.0 : 0.0);
+  plan_->executor.run(stack);
+  return stack.size() == 1 ? stack.front() : c10::IValue(c10::ivalue::Tuple::create(std::move(stack)));
+}
+
+torch::Tensor GraphModel::output(const Batch& batch) {
+  c10::IValue result;
   try {
-    plan_->executor.run(stack);
+    result = execute(arguments_.arguments(batch));
   } catch (const Error&) {
     throw;
   } catch (const std::exception& e) {
     fail(where_, ": ", arguments_.failure(e, batch));
   }
-  return arguments_.select(
-      stack.size() == 1 ? stack.front() : c10::IValue(c10::ivalue::Tuple::create(std::move(stack))), batch);
+  return arguments_.select(result, batch);
+}
+
+c10::IValue GraphModel::run(std::vector<c10::IValue> arguments) {
+  try {
+    schema_->checkAndNormalizeInputs(arguments, {});
+    return execute(std::move(arguments));
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& e) {
+    fail(where_, ": its forward fails", source_line(e), ": ", short_reason(e));
+  }
 }
 
 ModelOutput GraphModel::forward(const Batch& batch) {

@@ -2,6 +2,8 @@
 // call of the adapter.
 #pragma once
 
+#include <ATen/core/function_schema.h>
+
 #include <memory>
 #include <string>
 #include <vector>
@@ -29,6 +31,9 @@ class GraphModel : public LanguageModel {
   /// 3-D outputs are hidden states unless export.json says logits; [B] becomes logits [B, 1]. Throws Error
   /// for a batch with padding when the model neither takes an attention_mask nor ignores padding by itself.
   ModelOutput forward(const Batch& batch) override;
+  /// The adapted forward on its own arguments, in their order; those at the end that have defaults may be left out.
+  /// Throws Error when the code refuses them.
+  c10::IValue run(std::vector<c10::IValue> arguments);
   /// In the archive's order of names. The model owns the slots: it must outlive the sites.
   std::vector<AdapterSite> sites() override;
   std::vector<NamedTensor> base_parameters() override;
@@ -62,6 +67,8 @@ class GraphModel : public LanguageModel {
   /// Does the model find padding by itself, from its id?
   bool ignores_padding(const CodeFiles& archive);
   torch::Tensor output(const Batch& batch);
+  /// What the graph with its adapters gives on the arguments of forward.
+  c10::IValue execute(std::vector<c10::IValue> stack);
   std::string where_;
   ArchiveForward arguments_;
   std::vector<TensorInput> tensors_;
@@ -74,6 +81,7 @@ class GraphModel : public LanguageModel {
 
   struct Plan;
   std::shared_ptr<Plan> plan_;
+  std::shared_ptr<const c10::FunctionSchema> schema_;  ///< of forward, without self
 };
 
 }  // namespace deeplora

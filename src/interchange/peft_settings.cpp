@@ -249,10 +249,6 @@ std::map<std::string, int64_t> ranks_in(const SafeTensorsFile& file) {
   return out;
 }
 
-void set_unless_given(Config& config, const std::string& key, const std::string& value) {
-  if (!config.section("adapter").has(key)) config.set(cat("adapter.", key, "=", value));
-}
-
 /// Ranks or alphas other than the folder's own, longer names first: a name is a pattern that shorter ones' ends may
 /// match.
 std::string own_values(const PeftFolder& folder, const std::function<std::string(const PeftModule&)>& differing) {
@@ -344,27 +340,32 @@ bool is_peft_folder(const fs::path& folder) {
   return fs::is_directory(folder, ignored) && fs::exists(folder / "adapter_config.json", ignored);
 }
 
+std::vector<std::pair<std::string, std::string>> adapter_settings_of(const fs::path& path) {
+  const PeftFolder folder = PeftFolder::read(path);
+  std::vector<std::pair<std::string, std::string>> out{
+      {"method", folder.method}, {"rank", json(folder.rank).dump()}, {"alpha", json(folder.alpha).dump()}};
+  if (folder.dropout) out.emplace_back("dropout", json(*folder.dropout).dump());
+  const std::string ranks =
+      own_values(folder, [&](const PeftModule& m) { return m.rank == folder.rank ? "" : json(m.rank).dump(); });
+  const std::string alphas =
+      own_values(folder, [&](const PeftModule& m) { return m.alpha == folder.alpha ? "" : json(m.alpha).dump(); });
+  if (ranks != "[]") out.emplace_back("ranks", ranks);
+  if (alphas != "[]") out.emplace_back("alphas", alphas);
+  json targets = json::array();
+  for (const auto& [module, unused] : folder.modules)
+    targets.push_back("*" + module);  // the archive's own prefix stands before it
+  out.emplace_back("targets", targets.dump());
+  if (!folder.trained.empty()) out.emplace_back("train_also", json(folder.trained).dump());
+  return out;
+}
+
 void adopt_peft_settings(Config& config) {
   if (!config.section("adapter").has("path")) return;
   fs::path path;
   config.section("adapter").read("path", path, "");
   if (!is_peft_folder(path)) return;
-  const PeftFolder folder = PeftFolder::read(path);
-  set_unless_given(config, "method", folder.method);
-  set_unless_given(config, "rank", json(folder.rank).dump());
-  set_unless_given(config, "alpha", json(folder.alpha).dump());
-  if (folder.dropout) set_unless_given(config, "dropout", json(*folder.dropout).dump());
-  const std::string ranks =
-      own_values(folder, [&](const PeftModule& m) { return m.rank == folder.rank ? "" : json(m.rank).dump(); });
-  const std::string alphas =
-      own_values(folder, [&](const PeftModule& m) { return m.alpha == folder.alpha ? "" : json(m.alpha).dump(); });
-  if (ranks != "[]") set_unless_given(config, "ranks", ranks);
-  if (alphas != "[]") set_unless_given(config, "alphas", alphas);
-  json targets = json::array();
-  for (const auto& [module, unused] : folder.modules)
-    targets.push_back("*" + module);  // the archive's own prefix stands before it
-  set_unless_given(config, "targets", targets.dump());
-  if (!folder.trained.empty()) set_unless_given(config, "train_also", json(folder.trained).dump());
+  for (const auto& [key, value] : adapter_settings_of(path))
+    if (!config.section("adapter").has(key)) config.set(cat("adapter.", key, "=", value));
 }
 
 std::vector<std::string> peft_labels(const fs::path& folder) {

@@ -43,6 +43,10 @@ struct PeftFolder {
   static PeftFolder read(const std::filesystem::path& folder);
 };
 
+/// A folder as keys of the `adapter` section and their values in YAML: method, rank, alpha, targets, and what else it
+/// says. Throws Error as PeftFolder::read does.
+std::vector<std::pair<std::string, std::string>> adapter_settings_of(const std::filesystem::path& folder);
+
 /// When adapter.path names a PEFT folder, its method, ranks, alphas, dropout, targets and trained weights become the
 /// configuration's (an explicit key that says otherwise is a mistake). Throws Error as PeftFolder::read does.
 void adopt_peft_settings(Config& config);

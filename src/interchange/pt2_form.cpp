@@ -11,6 +11,7 @@
 #include "interchange/export_form.h"
 #include "interchange/merged_check.h"
 #include "interchange/program_head.h"
+#include "interchange/pt2_form.h"
 #include "model_files/exported_file.h"
 #include "model_files/torchscript_file.h"
 
@@ -88,6 +89,16 @@ class MergedProgram {
     changed_[weights_file()] = weights.dump();
   }
 
+  /// Writes `file`, which messages call `named`.
+  void write_for(const fs::path& named, const fs::path& file) {
+    try {
+      write(file);
+    } catch (const c10::Error& e) {
+      fail("cannot write ", named.string(), ": ", short_reason(e));
+    }
+  }
+
+ private:
   void write(const fs::path& file) {
     RecordWriter out(file);
     for (const auto& record : reader_.getAllRecords()) {
@@ -100,7 +111,6 @@ class MergedProgram {
     out.finish(file);
   }
 
- private:
   std::string program_file() const { return cat("models/", target_.model(), ".json"); }
   std::string weights_file() const { return cat(kExportedWeights, target_.model(), "_weights_config.json"); }
 
@@ -157,11 +167,7 @@ MergeReport export_pt2(const ExportedFile& archive, const ExportSource& s, const
     interface.output.clear();
   }
   write_file_atomically(output, [&](const fs::path& temporary) {
-    try {
-      merged.write(temporary);
-    } catch (const c10::Error& e) {
-      fail("cannot write ", output.string(), ": ", short_reason(e));
-    }
+    merged.write_for(output, temporary);
     const fs::path program = temporary.string() + "#" + target.model();
     check_merged(ExportedFile::load(program), interface, probe, archive, s.adapted, report);
   });
@@ -169,6 +175,10 @@ MergeReport export_pt2(const ExportedFile& archive, const ExportSource& s, const
 }
 
 }  // namespace
+
+void save_program(const ExportedFile& changed, const std::map<std::string, std::string>& extras, const fs::path& file) {
+  MergedProgram(changed, extras).write_for(file, file);
+}
 
 ExportForm pt2_form() {
   return {"the same exported program with the merged weights, names, dtypes and extra files; a new head at its end",

@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <array>
+#include <iomanip>
 #include <iostream>
 
 #include "commands.h"
@@ -151,6 +154,23 @@ std::string said_of_rows(const nlohmann::ordered_json& d) {
   return out;
 }
 
+/// A table whose columns are as wide as what stands in them.
+void print_sites(const nlohmann::ordered_json& sites) {
+  if (sites.empty()) return;
+  std::vector<std::array<std::string, 5>> lines{{"path", "role", "shape", "op", "uses"}};
+  for (const auto& site : sites)
+    lines.push_back({site["path"], site["role"], cat(site["shape"][0], "x", site["shape"][1]), site["op"],
+                     std::to_string(site["uses"].get<int64_t>())});
+  std::array<size_t, 4> widths{0, 16, 12, 8};
+  for (const auto& line : lines)
+    for (size_t i = 0; i < widths.size(); ++i) widths[i] = std::max(widths[i], line[i].size());
+  for (const auto& line : lines) {
+    for (size_t i = 0; i < widths.size(); ++i)
+      std::cout << std::left << std::setw(static_cast<int>(widths[i])) << line[i] << "  ";
+    std::cout << line.back() << "\n";
+  }
+}
+
 void print(const nlohmann::ordered_json& d, const std::string& file) {
   std::cout << "model       " << file << " (" << d["kind"].get<std::string>() << ")\nfamily      "
             << d["family"].get<std::string>() << " (backend " << d["backend"].get<std::string>() << ")\n";
@@ -160,16 +180,7 @@ void print(const nlohmann::ordered_json& d, const std::string& file) {
             << d["outputs"].get<std::string>() << "\ntokenizer   "
             << (d["tokenizer"].is_null() ? "none" : d["tokenizer"].get<std::string>()) << "\nextra files "
             << join(d["extra_files"].get<std::vector<std::string>>()) << "\n\n";
-  size_t width = 4;
-  for (const auto& site : d["sites"]) width = std::max(width, site["path"].get<std::string>().size());
-  if (!d["sites"].empty())
-    std::cout << std::left << std::setw(static_cast<int>(width)) << "path" << "  " << std::setw(18) << "role"
-              << std::setw(14) << "shape" << std::setw(10) << "op" << "uses\n";
-  for (const auto& site : d["sites"])
-    std::cout << std::left << std::setw(static_cast<int>(width)) << site["path"].get<std::string>() << "  "
-              << std::setw(18) << site["role"].get<std::string>() << std::setw(14)
-              << cat(site["shape"][0], "x", site["shape"][1]) << std::setw(10) << site["op"].get<std::string>()
-              << site["uses"] << "\n";
+  print_sites(d["sites"]);
   for (const auto& site : d["sites"])
     if (site.contains("rows")) {
       std::cout << "fused: " << site["path"].get<std::string>() << " holds rows of";

@@ -20,15 +20,26 @@ Batch rows_of_several_lengths(const TorchScriptArchive& archive, LanguageModel& 
   return batch;
 }
 
+/// What the run put on the archive's states; nothing where that is their own end.
+std::optional<StatesEnd> end_of(AdaptedModel& adapted, torch::ScalarType outputs) {
+  if (const ModelWithHead* head = adapted.new_head().get())
+    return StatesEnd{.form = {.pooling = head->options().pooling, .normalize = head->options().normalize},
+                     .head = fold(*head, outputs)};
+  if (const PooledModel* pooled = pooled_model(adapted.model()))
+    return StatesEnd{.form = pooled->form(), .head = std::nullopt, .type = outputs};
+  return std::nullopt;
+}
+
 /// In the archive, the archive again with its base one module further in.
-std::string info_of_wrapped(const TorchScriptArchive& archive, const ModelWithHead& head) {
+std::string info_of_wrapped(const TorchScriptArchive& archive, const StatesEnd& end) {
   nlohmann::json info = archive.export_info().root;
   info["prefix"] = cat(kBaseModule, ".", archive.export_info().value("prefix", std::string()));
-  info["task"] = "classifier";
-  info["output"] = "logits";
-  info["num_labels"] = head.options().outputs;
-  info[kHeadInfo] = {{"module", kHeadModule}, {"pooling", to_string(head.options().pooling)}};
-  if (head.options().normalize) info[kHeadInfo]["normalized"] = true;
+  info["task"] = end.head ? "classifier" : "embedding";
+  info["output"] = end.head ? "logits" : "vectors";
+  if (!end.head) return info.dump(2);
+  info["num_labels"] = end.head->weight.size(0);
+  info[kHeadInfo] = {{"module", kHeadModule}, {"pooling", to_string(end.form.pooling)}};
+  if (end.form.normalize) info[kHeadInfo]["normalized"] = true;
   return info.dump(2);
 }
 
@@ -75,11 +86,10 @@ MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveI
     extras["config.json"] = with_labels(extras["config.json"], (*state)["labels"].get<std::vector<std::string>>());
   ArchiveInterface merged_interface = interface;
   torch::jit::Module module = target.module();
-  if (head) {
-    const FoldedHead folded = fold(*head, expected.scalar_type());
-    report.rounding = std::max(report.rounding, folded.rounding);
-    module = module_with_head(target, interface, *head, folded, padding, probe);
-    extras["export.json"] = info_of_wrapped(archive, *head);
+  if (const auto end = end_of(adapted, expected.scalar_type())) {
+    if (end->head) report.rounding = std::max(report.rounding, end->head->rounding);
+    module = module_around(target, interface, *end, padding, probe);
+    extras["export.json"] = info_of_wrapped(archive, *end);
     merged_interface.output.clear();
   }
   write_file_atomically(output, [&](const fs::path& temporary) {

@@ -95,6 +95,12 @@ torch::Tensor pool(const torch::Tensor& states, const torch::Tensor& mask, Pooli
   return {};
 }
 
+torch::Tensor pooled_states(LanguageModel& base, const Batch& batch, Pooling pooling) {
+  if (pooling == Pooling::cls)
+    if (const torch::Tensor first = base.first_states(batch); first.defined()) return first;
+  return pool(base.forward(batch).hidden, batch.attention_mask, pooling);
+}
+
 ModelWithHead::ModelWithHead(std::shared_ptr<LanguageModel> base, int64_t width, HeadOptions options,
                              at::Generator generator, torch::Device device)
     : base_(register_module("base", std::move(base))), options_(options) {
@@ -105,14 +111,19 @@ ModelWithHead::ModelWithHead(std::shared_ptr<LanguageModel> base, int64_t width,
 }
 
 ModelOutput ModelWithHead::forward(const Batch& batch) {
-  torch::Tensor pooled = options_.pooling == Pooling::cls ? base_->first_states(batch) : torch::Tensor();
-  if (!pooled.defined()) pooled = pool(base_->forward(batch).hidden, batch.attention_mask, options_.pooling);
+  torch::Tensor pooled = pooled_states(*base_, batch, options_.pooling);
   if (options_.normalize) pooled = normalized(pooled);
   if (options_.dropout > 0) pooled = at::dropout(pooled, options_.dropout, is_training());
   const torch::Tensor raw = at::linear(pooled.to(weight_.scalar_type()), weight_, bias_);
   if (options_.scale == 1 && options_.shift == 0) return {.hidden = {}, .logits = raw};
   // In float64: float32 would round what was learnt to the step of numbers as large as the shift.
   return {.hidden = {}, .logits = raw.to(torch::kFloat64) * options_.scale + options_.shift};
+}
+
+void ModelWithHead::set_head(const torch::Tensor& weight, const torch::Tensor& bias) {
+  const torch::NoGradGuard no_grad;
+  weight_.copy_(weight);
+  bias_.copy_(bias);
 }
 
 std::pair<torch::Tensor, torch::Tensor> ModelWithHead::folded() const {

@@ -26,6 +26,9 @@ torch::Tensor pool(const torch::Tensor& states, const torch::Tensor& mask, Pooli
 /// pooled [B, D] / |pooled|, as torch.nn.functional.normalize has it.
 torch::Tensor normalized(const torch::Tensor& pooled);
 
+/// The pooled states of a batch [B, D], by the base's own short way where it has one.
+torch::Tensor pooled_states(LanguageModel& base, const Batch& batch, Pooling pooling);
+
 struct HeadOptions {
   int64_t outputs = 1;
   Pooling pooling = Pooling::mean;
@@ -59,6 +62,9 @@ class ModelWithHead : public LanguageModel {
   /// The same head without shift and scale, for exports: {weight [C, D], bias [C]} in float64.
   std::pair<torch::Tensor, torch::Tensor> folded() const;
   LanguageModel& base() { return *base_; }
+  const std::shared_ptr<LanguageModel>& base_model() const { return base_; }
+  /// Takes another weight [C, D] and bias [C] over.
+  void set_head(const torch::Tensor& weight, const torch::Tensor& bias);
 
  private:
   std::shared_ptr<LanguageModel> base_;

@@ -1,7 +1,6 @@
 #include <torch/torch.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <map>
 #include <tuple>
@@ -131,14 +130,7 @@ class Regression : public TextTask {
 
  private:
   double target(const Row& row) const {
-    const std::string whole = cell(row, columns_.label);
-    std::string_view text = without_blanks(whole);
-    if (text.starts_with('+')) text.remove_prefix(1);
-    double value = 0;
-    const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
-    check(failed == std::errc() && end == text.data() + text.size() && std::isfinite(value), row.source, ": ",
-          columns_.label, ": expected a number, found '", whole, "' (for named labels set data.task: classification)");
-    return value;
+    return number_cell(row, columns_.label, " (for named labels set data.task: classification)");
   }
 
   std::string headline_;

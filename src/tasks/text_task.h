@@ -3,7 +3,7 @@
 
 #include <map>
 
-#include "tasks/task.h"
+#include "tasks/text_rows.h"
 
 namespace deeplora {
 
@@ -48,8 +48,7 @@ class TextTask : public Task {
   virtual void describe(const torch::Tensor& logits, std::span<const Example> examples, Assessment& out) const = 0;
   virtual nlohmann::ordered_json prediction(const torch::Tensor& logits /* [C] */) const = 0;
 
-  /// The text of a cell, whatever its JSON type; Error when the column is missing.
-  static std::string cell(const Row& row, const std::string& column);
+  static std::string cell(const Row& row, const std::string& column) { return text_cell(row, column); }
 
   std::string name_;
   TextColumns columns_;

@@ -164,6 +164,8 @@ def tokenizer_files(folder: str) -> dict[str, bytes]:
              if name in TEXT_FILES or name.endswith(SENTENCEPIECE_SUFFIXES)}
     if os.path.isfile(os.path.join(folder, "1_Pooling", "config.json")):
         files["pooling.json"] = read_bytes(folder, "1_Pooling", "config.json")
+        if os.path.isfile(os.path.join(folder, "modules.json")):  # whether vectors are normalised
+            files["modules.json"] = read_bytes(folder, "modules.json")
     further = os.path.join(folder, "additional_chat_templates")
     for name in sorted(os.listdir(further)) if os.path.isdir(further) else []:
         if name.endswith(".jinja"):

@@ -1,6 +1,7 @@
 #include "core/random.h"
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Context.h>
 
 namespace deeplora {
 
@@ -15,6 +16,12 @@ uint64_t stream_seed(uint64_t seed, std::string_view name) {
 
 at::Generator make_generator(uint64_t seed, std::string_view name) {
   return at::detail::createCPUGenerator(stream_seed(seed, name));
+}
+
+std::vector<std::pair<std::string, at::Generator>> default_generators(c10::Device device) {
+  std::vector<std::pair<std::string, at::Generator>> out = {{"cpu", at::globalContext().defaultGenerator(at::kCPU)}};
+  if (!device.is_cpu()) out.emplace_back("device", at::globalContext().defaultGenerator(device));
+  return out;
 }
 
 }  // namespace deeplora

@@ -193,9 +193,17 @@ FoldedHead fold(const ModelWithHead& head, torch::ScalarType outputs) {
   return out;
 }
 
-torch::jit::Module module_with_head(const TorchScriptArchive& base, const ArchiveInterface& interface,
-                                    const ModelWithHead& head, const FoldedHead& folded, std::optional<int64_t> padding,
-                                    const Batch& probe) {
+std::optional<StatesEnd> end_of(AdaptedModel& adapted, torch::ScalarType outputs) {
+  if (const ModelWithHead* head = adapted.new_head().get())
+    return StatesEnd{.form = {.pooling = head->options().pooling, .normalize = head->options().normalize},
+                     .head = fold(*head, outputs)};
+  if (const PooledModel* pooled = pooled_model(adapted.model()))
+    return StatesEnd{.form = pooled->form(), .head = std::nullopt, .type = outputs};
+  return std::nullopt;
+}
+
+torch::jit::Module module_around(const TorchScriptArchive& base, const ArchiveInterface& interface,
+                                 const StatesEnd& end, std::optional<int64_t> padding, const Batch& probe) {
   torch::NoGradGuard no_grad;
   torch::jit::Module inner = base.module(), out("__torch__.deeplora.ModelWithHead");
   const std::vector<c10::Argument> arguments = arguments_of(inner);
@@ -205,20 +213,22 @@ torch::jit::Module module_with_head(const TorchScriptArchive& base, const Archiv
   bool turned = false;
   forward.select(result, probe, &turned);
   out.register_module(kBaseModule, inner);
-  out.register_module(kHeadModule, linear_module(folded));
+  if (end.head) out.register_module(kHeadModule, linear_module(*end.head));
+  const std::string type = end.head ? cat("self.", kHeadModule, ".weight.dtype") : cat(static_cast<int>(end.type));
   // Half precision counts no more than 256 tokens, and rounds the targets' mean away: pooling and head are wider than
   // the model.
-  const std::string code = cat(
-      "def forward(", code_before, ") -> Tensor:\n    head_result = self.", kBaseModule, ".forward(",
-      passed_on(arguments), ")", selector(result, interface.output),
-      "\n    assert head_result is not None\n    head_states = head_result", turned ? ".transpose(0, 1)" : "",
-      ".to(self.", kHeadModule, ".weight.dtype)\n", mask_code(arguments, interface, padding),
-      "    head_keep = (head_mask != 0).to(head_states.dtype).unsqueeze(-1)\n", pooling_code(head.options().pooling),
-      head.options().normalize ? kNormalizingCode : "", "    return self.", kHeadModule, ".forward(head_pooled)\n");
+  const std::string code =
+      cat("def forward(", code_before, ") -> Tensor:\n    head_result = self.", kBaseModule, ".forward(",
+          passed_on(arguments), ")", selector(result, interface.output),
+          "\n    assert head_result is not None\n    head_states = head_result", turned ? ".transpose(0, 1)" : "",
+          ".to(", type, ")\n", mask_code(arguments, interface, padding),
+          "    head_keep = (head_mask != 0).to(head_states.dtype).unsqueeze(-1)\n", pooling_code(end.form.pooling),
+          end.form.normalize ? kNormalizingCode : "", "    return ",
+          end.head ? cat("self.", kHeadModule, ".forward(head_pooled)") : "head_pooled", "\n");
   try {
     out.define(code);
   } catch (const std::exception& e) {
-    fail("cannot compile the new head around the model: ", short_reason(e));
+    fail("cannot compile what stands on the model's states around it: ", short_reason(e));
   }
   out.eval();
   return out;

@@ -58,21 +58,23 @@ void check_merged(const CodeFiles& written, const ArchiveInterface& interface, c
 }
 
 std::map<std::string, std::string> merged_extras(const CodeFiles& archive, const nlohmann::ordered_json& info,
-                                                 const ModelWithHead* head, const std::string& head_module,
+                                                 const std::optional<StatesEnd>& end, const std::string& head_module,
                                                  const std::string& base) {
   auto extras = archive.extras();
   extras["deeplora.json"] = info.dump(2);
   if (const auto state = info.find("task_state");
       state != info.end() && state->contains("labels") && extras.count("config.json"))
     extras["config.json"] = with_labels(extras["config.json"], (*state)["labels"].get<std::vector<std::string>>());
-  if (!head) return extras;
+  if (!end) return extras;
   nlohmann::json about = archive.export_info().root;
   about["prefix"] = base + archive.export_info().value("prefix", std::string());
-  about["task"] = "classifier";
-  about["output"] = "logits";
-  about["num_labels"] = head->options().outputs;
-  about[kHeadInfo] = {{"module", head_module}, {"pooling", to_string(head->options().pooling)}};
-  if (head->options().normalize) about[kHeadInfo]["normalized"] = true;
+  about["task"] = end->head ? "classifier" : "embedding";
+  about["output"] = end->head ? "logits" : "vectors";
+  if (end->head) {
+    about["num_labels"] = end->head->weight.size(0);
+    about[kHeadInfo] = {{"module", head_module}, {"pooling", to_string(end->form.pooling)}};
+    if (end->form.normalize) about[kHeadInfo]["normalized"] = true;
+  }
   extras["export.json"] = about.dump(2);
   return extras;
 }

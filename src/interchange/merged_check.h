@@ -7,6 +7,7 @@
 #include <string>
 
 #include "graph/torchscript_forward.h"
+#include "interchange/head_module.h"
 #include "interchange/merge.h"
 #include "lm/adapt.h"
 #include "model_files/code_files.h"
@@ -27,10 +28,11 @@ LiveProbe probe_live(const CodeFiles& archive, AdaptedModel& adapted, std::optio
 void check_merged(const CodeFiles& written, const ArchiveInterface& interface, const LiveProbe& probe,
                   const CodeFiles& archive, const AdaptedModel& adapted, MergeReport& report);
 
-/// The archive's extra files with deeplora.json and the labels of the task in config.json; with a new head export.json
-/// says where it lies, `base` in front of the names of all other weights ("base.", or "").
+/// The archive's extra files with deeplora.json and the labels of the task in config.json. With an `end` export.json
+/// says what the file gives, where a new head lies, and that `base` ("base.", or "") stands in front of the names of
+/// all other weights.
 std::map<std::string, std::string> merged_extras(const CodeFiles& archive, const nlohmann::ordered_json& info,
-                                                 const ModelWithHead* head, const std::string& head_module,
+                                                 const std::optional<StatesEnd>& end, const std::string& head_module,
                                                  const std::string& base);
 
 }  // namespace deeplora

@@ -101,6 +101,10 @@ std::string facts(const ModelFiles& archive, const ModelCard& card) {
 /// Lines that put the head of head.safetensors on hidden states; `folder` is a Python expression.
 std::string head_lines(const ModelCard& card) {
   if (card.pooling.empty()) return "";
+  if (card.embeds)
+    return cat("\nA text's vector: ", card.pooling, " pooling of the hidden states",
+               card.normalized ? ", then length 1" : "",
+               ". deeplora export --to sentence-transformers writes a folder that does both.\n");
   std::string pooled = "hidden[:, 0]";
   if (card.pooling == "mean") pooled = "(hidden * keep).sum(1) / keep.sum(1).clamp(min=1)";
   if (card.pooling == "max") pooled = "hidden.masked_fill(keep == 0, float(\"-inf\")).amax(1)";
@@ -159,6 +163,13 @@ std::string weights_readme(const ModelFiles& archive, const ModelCard& card) {
 }
 
 std::string sentence_transformers_readme(const ModelFiles& archive, const ModelCard& card) {
+  if (card.embeds)
+    return cat("---\nlibrary_name: sentence-transformers\n---\n# Merged weights of an embedding run\n\n",
+               facts(archive, card), "\nencode() gives the texts' vectors (", card.pooling, " pooling",
+               card.normalized ? ", length 1" : "",
+               "):\n\n```python\nfrom sentence_transformers import SentenceTransformer\n\n",
+               "FOLDER = \".\"  # this one\nmodel = SentenceTransformer(FOLDER)\n",
+               "vectors = model.encode([\"a text\"])\n```\n");
   return cat(
       "---\nlibrary_name: sentence-transformers\n---\n# Merged weights and head of a ", card.task, " run\n\n",
       facts(archive, card), "\nencode() gives the head's outputs (", card.pooling,

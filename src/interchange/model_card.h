@@ -24,8 +24,9 @@ struct ModelCard {
   std::optional<double>
       threshold{};  ///< probability from which `positive` of two labels, or any of several, is predicted; absent: 0.5
   std::string positive{};   ///< empty: any label
-  std::string pooling{};    ///< of a head that is none of transformers'; empty: there is none
-  bool normalized = false;  ///< what that head reads has length 1
+  std::string pooling{};    ///< of a head that is none of transformers', or of vectors; empty: there is none
+  bool normalized = false;  ///< what that head reads, or the vector itself, has length 1
+  bool embeds = false;      ///< the model gives vectors of texts, pooled and without a head
   std::string split{};      ///< what `scores` are of: "test" or "dev"
   std::map<std::string, double> scores{};
 };

@@ -256,10 +256,10 @@ std::string add_parameter(json& module, HeadWriter& writer, const std::string& p
   return name;
 }
 
-/// The logits as the program's only result.
-void set_result(json& module, const std::string& logits) {
-  module["graph"]["outputs"] = json::array({tensor_named(logits)});
-  module["signature"]["output_specs"] = json::array({{{"user_output", {{"arg", tensor_named(logits)}}}}});
+/// A tensor as the program's only result.
+void set_result(json& module, const std::string& result) {
+  module["graph"]["outputs"] = json::array({tensor_named(result)});
+  module["signature"]["output_specs"] = json::array({{{"user_output", {{"arg", tensor_named(result)}}}}});
   for (json& call : module["module_call_graph"])
     if (call["fqn"] == "") {
       call["signature"]["outputs"] = json::array();
@@ -280,26 +280,27 @@ std::string head_module_name(const ExportedFile& base) {
   return out;
 }
 
-void append_head(json& program, const ExportedFile& base, const ArchiveInterface& interface, const ModelWithHead& head,
-                 const FoldedHead& folded, std::optional<int64_t> padding) {
+void append_end(json& program, const ExportedFile& base, const ArchiveInterface& interface, const StatesEnd& end,
+                std::optional<int64_t> padding) {
   json& module = program["graph_module"];
   json& graph = module["graph"];
   const std::string states = base.program().graph.outputs.at(leaf_of(base, interface.output)).items.at(0).name;
   const std::string device = base.tensors().empty() ? "cpu" : base.program().graph.tensors.at(states).device;
   HeadWriter writer(graph, device.substr(0, device.find(':')));
-  const torch::ScalarType type = folded.weight.scalar_type();
-  const std::string name = head_module_name(base);
-  const std::string weight = add_parameter(module, writer, name + ".weight", folded.weight),
-                    bias = add_parameter(module, writer, name + ".bias", folded.bias);
+  const torch::ScalarType type = end.head ? end.head->weight.scalar_type() : end.type;
   PoolingWriter pooling(writer, graph["tensor_values"], states, type);
   const std::string mask = value_of_input(base, interface, "attention_mask"),
                     ids = value_of_input(base, interface, "input_ids");
   std::string truth;
   if (!mask.empty()) truth = pooling.differs(mask, 0);
   else truth = padding ? pooling.differs(ids, *padding) : pooling.differs(pooling.ones_like(ids), 0);
-  std::string pooled = pooling.run(head.options().pooling, truth);
-  if (head.options().normalize) pooled = pooling.normalized(pooled);
-  const json outputs = json::array({pooling.logits_rows(), whole(folded.weight.size(0))});
+  std::string pooled = pooling.run(end.form.pooling, truth);
+  if (end.form.normalize) pooled = pooling.normalized(pooled);
+  if (!end.head) return set_result(module, pooled);
+  const std::string name = head_module_name(base);
+  const std::string weight = add_parameter(module, writer, name + ".weight", end.head->weight),
+                    bias = add_parameter(module, writer, name + ".bias", end.head->bias);
+  const json outputs = json::array({pooling.logits_rows(), whole(end.head->weight.size(0))});
   set_result(
       module,
       writer.add("linear.default",

@@ -1,4 +1,4 @@
-// A new head as operators and weights at the end of an exported program.
+// Pooling and a new head as operators and weights at the end of an exported program.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -16,10 +16,10 @@ namespace deeplora {
 std::string head_module_name(const ExportedFile& base);
 
 /// `program`, the content of models/NAME.json of `base`, with operators behind the states that `interface` chooses
-/// which pool them and multiply with two new parameters; its result is the logits [B, C] alone. Without an attention
-/// mask, `padding` is the id of cells that are none; absent, every cell counts. Throws Error for a result that holds no
-/// states there.
-void append_head(nlohmann::json& program, const ExportedFile& base, const ArchiveInterface& interface,
-                 const ModelWithHead& head, const FoldedHead& folded, std::optional<int64_t> padding);
+/// which pool them and, with a head, multiply with two new parameters; its result is the logits [B, C], or the vectors
+/// [B, D], alone. Without an attention mask, `padding` is the id of cells that are none; absent, every cell counts.
+/// Throws Error for a result that holds no states there.
+void append_end(nlohmann::json& program, const ExportedFile& base, const ArchiveInterface& interface,
+                const StatesEnd& end, std::optional<int64_t> padding);
 
 }  // namespace deeplora

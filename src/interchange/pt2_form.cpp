@@ -66,27 +66,12 @@ class MergedProgram {
       if (target.tensor(name).numel() > 0) storages_.try_emplace(payload.path, target.tensor(name).storage());
   }
 
-  /// A head's tensors and its operators.
-  void add_head(const ArchiveInterface& interface, const ModelWithHead& head, const FoldedHead& folded,
-                std::optional<int64_t> padding) {
+  /// What stands on the states: its operators, and a head's tensors.
+  void add_end(const ArchiveInterface& interface, const StatesEnd& end, std::optional<int64_t> padding) {
     json program = json_of(program_file());
-    append_head(program, target_, interface, head, folded, padding);
-    json weights = json_of(weights_file());
-    const std::string module = head_module_name(target_);
-    size_t free = 0;
-    for (const auto& record : reader_.getAllRecords()) free += record.starts_with(cat(kExportedWeights, "weight_"));
-    for (const auto& [name, value] : {std::pair{"weight", folded.weight}, {"bias", folded.bias}}) {
-      const std::string path = cat("weight_", free++);
-      const std::string graph_name = parameter_value(program, cat(module, ".", name));
-      weights["config"][cat(module, ".", name)] = {
-          {"path_name", path},
-          {"is_param", true},
-          {"use_pickle", false},
-          {"tensor_meta", program["graph_module"]["graph"]["tensor_values"][graph_name]}};
-      new_tensors_.emplace_back(cat(kExportedWeights, path), value.contiguous());
-    }
+    append_end(program, target_, interface, end, padding);
+    if (end.head) add_tensors(program, *end.head);
     changed_[program_file()] = program.dump();
-    changed_[weights_file()] = weights.dump();
   }
 
   /// Writes `file`, which messages call `named`.
@@ -113,6 +98,24 @@ class MergedProgram {
 
   std::string program_file() const { return cat("models/", target_.model(), ".json"); }
   std::string weights_file() const { return cat(kExportedWeights, target_.model(), "_weights_config.json"); }
+
+  void add_tensors(const json& program, const FoldedHead& head) {
+    json weights = json_of(weights_file());
+    const std::string module = head_module_name(target_);
+    size_t free = 0;
+    for (const auto& record : reader_.getAllRecords()) free += record.starts_with(cat(kExportedWeights, "weight_"));
+    for (const auto& [name, value] : {std::pair{"weight", head.weight}, {"bias", head.bias}}) {
+      const std::string path = cat("weight_", free++);
+      const std::string graph_name = parameter_value(program, cat(module, ".", name));
+      weights["config"][cat(module, ".", name)] = {
+          {"path_name", path},
+          {"is_param", true},
+          {"use_pickle", false},
+          {"tensor_meta", program["graph_module"]["graph"]["tensor_values"][graph_name]}};
+      new_tensors_.emplace_back(cat(kExportedWeights, path), value.contiguous());
+    }
+    changed_[weights_file()] = weights.dump();
+  }
 
   std::string text(const std::string& record) {
     auto [data, size] = reader_.getRecord(record);
@@ -152,18 +155,17 @@ class MergedProgram {
 
 MergeReport export_pt2(const ExportedFile& archive, const ExportSource& s, const fs::path& output) {
   const torch::NoGradGuard no_grad;
-  const ModelWithHead* head = s.adapted.new_head().get();
   std::optional<int64_t> padding = s.padding;
   const LiveProbe probe = probe_live(archive, s.adapted, padding);
   MergeReport report;
   ExportedFile target = ExportedFile::load(archive.file());
   merge_into(target, archive, s.adapted, report);
   ArchiveInterface interface = s.interface;
-  MergedProgram merged(target, merged_extras(archive, s.info, head, head ? head_module_name(target) : "", ""));
-  if (head) {
-    const FoldedHead folded = fold(*head, probe.expected.scalar_type());
-    report.rounding = std::max(report.rounding, folded.rounding);
-    merged.add_head(s.interface, *head, folded, padding);
+  const auto end = end_of(s.adapted, probe.expected.scalar_type());
+  MergedProgram merged(target, merged_extras(archive, s.info, end, end ? head_module_name(target) : "", ""));
+  if (end) {
+    if (end->head) report.rounding = std::max(report.rounding, end->head->rounding);
+    merged.add_end(s.interface, *end, padding);
     interface.output.clear();
   }
   write_file_atomically(output, [&](const fs::path& temporary) {

@@ -1,5 +1,5 @@
 // A folder that SentenceTransformer(...) opens: Transformer, Pooling, and the linear head as Dense, so that encode()
-// gives the run's logits.
+// gives the run's logits; of a run that embeds Transformer, Pooling and Normalize, and encode() gives its vectors.
 #include <torch/torch.h>
 
 #include "core/files.h"
@@ -22,7 +22,7 @@ void check_is_for_sentence_transformers(const ExportSource& s) {
                                    "), none of sentence-transformers' modules")
                              : cat("a run of task ", s.card.task, " has no pooling and linear head"),
         instead);
-  check(!s.info["data"].contains("text_pair") || s.info["data"]["text_pair"] == "",
+  check(s.card.embeds || !s.info["data"].contains("text_pair") || s.info["data"]["text_pair"] == "",
         "export --to sentence-transformers: the task reads pairs of texts, encode() single ones", instead);
   check(s.files.extra("config.json").has_value(),
         "export --to sentence-transformers: the model has no config.json, so transformers cannot open it", instead);
@@ -53,39 +53,57 @@ void write_json(const fs::path& file, const ordered_json& content) {
   write_file_atomically(file, content.dump(2) + "\n");
 }
 
-/// The modules around the merged weights, in a folder that holds these.
-void add_modules(const fs::path& folder, const ExportSource& s) {
+/// A module behind those that are there; its folder.
+fs::path add_module(const fs::path& folder, ordered_json& modules, const std::string& type) {
+  const auto index = static_cast<int64_t>(modules.size());
+  const std::string path = cat(index, "_", type);
+  fs::create_directory(folder / path);
+  modules.push_back(module_entry(index, type, path));
+  return folder / path;
+}
+
+/// The head as the last module; returns the width that it takes.
+int64_t add_dense(const fs::path& folder, ordered_json& modules) {
   const auto head = load_tensors(folder / kHeadFile).tensors;
   const torch::Tensor weight = head.at("weight").to(torch::kFloat32), bias = head.at("bias").to(torch::kFloat32);
-  ordered_json modules = ordered_json::array({module_entry(0, "Transformer", "")});
-  const auto add = [&](const std::string& type) {
-    const auto index = static_cast<int64_t>(modules.size());
-    const std::string path = cat(index, "_", type);
-    fs::create_directory(folder / path);
-    modules.push_back(module_entry(index, type, path));
-    return folder / path;
-  };
-  const fs::path pooling = add("Pooling");
-  if (s.card.normalized) add("Normalize");
-  const fs::path dense = add("Dense");
-  write_json(folder / "modules.json", modules);
-  write_json(folder / "config_sentence_transformers.json",
-             {{"prompts", ordered_json::object()}, {"default_prompt_name", nullptr}});
-  write_json(folder / "sentence_bert_config.json",
-             {{"max_seq_length", s.info["data"]["max_length"]}, {"do_lower_case", false}});
-  write_json(pooling / "config.json", pooling_config(s.card.pooling, weight.size(1)));
+  const fs::path dense = add_module(folder, modules, "Dense");
   write_json(dense / "config.json", {{"in_features", weight.size(1)},
                                      {"out_features", weight.size(0)},
                                      {"bias", true},
                                      {"activation_function", "torch.nn.modules.linear.Identity"}});
   save_tensors(dense / "model.safetensors", {{"linear.weight", weight}, {"linear.bias", bias}}, {{"format", "pt"}});
+  return weight.size(1);
+}
+
+/// What encode_query() and encode_document() put before a text.
+ordered_json prompts_of(const ExportSource& s) {
+  ordered_json out = ordered_json::object();
+  if (!s.card.embeds) return out;
+  const auto& prefix = s.info["data"]["prefix"];
+  for (const auto& [name, key] : {std::pair("query", "query"), {"document", "passage"}})
+    if (!prefix[key].get<std::string>().empty()) out[name] = prefix[key];
+  return out;
+}
+
+/// The modules around the merged weights, in a folder that holds these.
+void add_modules(const fs::path& folder, const ExportSource& s) {
+  ordered_json modules = ordered_json::array({module_entry(0, "Transformer", "")});
+  const fs::path pooling = add_module(folder, modules, "Pooling");
+  if (s.card.normalized) add_module(folder, modules, "Normalize");
+  const int64_t width = s.card.embeds ? s.info["task_state"]["width"].get<int64_t>() : add_dense(folder, modules);
+  write_json(folder / "modules.json", modules);
+  write_json(folder / "config_sentence_transformers.json",
+             {{"prompts", prompts_of(s)}, {"default_prompt_name", nullptr}});
+  write_json(folder / "sentence_bert_config.json",
+             {{"max_seq_length", s.info["data"]["max_length"]}, {"do_lower_case", false}});
+  write_json(pooling / "config.json", pooling_config(s.card.pooling, width));
   write_file_atomically(folder / "README.md", sentence_transformers_readme(s.files, s.card));
 }
 
 }  // namespace
 
 ExportForm sentence_transformers_form() {
-  return {"merged weights, pooling and linear head as a folder that SentenceTransformer opens",
+  return {"merged weights, pooling, and linear head or normalisation as a folder that SentenceTransformer opens",
           [](const ExportSource& s, const fs::path& output) {
             check_is_for_sentence_transformers(s);
             MergeReport report;

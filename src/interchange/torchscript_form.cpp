@@ -13,7 +13,6 @@ MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveI
                                AdaptedModel& adapted, const nlohmann::ordered_json& info, const fs::path& output,
                                std::optional<int64_t> padding) {
   torch::NoGradGuard no_grad;
-  const ModelWithHead* head = adapted.new_head().get();
   const LiveProbe probe = probe_live(archive, adapted, padding);
   MergeReport report;
   // Devices in its code are those of the file, but on a processor, which has no others.
@@ -24,13 +23,13 @@ MergeReport export_torchscript(const TorchScriptArchive& archive, const ArchiveI
   merge_into(target, archive, adapted, report);
   ArchiveInterface merged_interface = interface;
   torch::jit::Module module = target.module();
-  if (head) {
-    const FoldedHead folded = fold(*head, probe.expected.scalar_type());
-    report.rounding = std::max(report.rounding, folded.rounding);
-    module = module_with_head(target, interface, *head, folded, padding, probe.batch);
+  const auto end = end_of(adapted, probe.expected.scalar_type());
+  if (end) {
+    if (end->head) report.rounding = std::max(report.rounding, end->head->rounding);
+    module = module_around(target, interface, *end, padding, probe.batch);
     merged_interface.output.clear();
   }
-  const auto extras = merged_extras(archive, info, head, kHeadModule, cat(kBaseModule, "."));
+  const auto extras = merged_extras(archive, info, end, kHeadModule, cat(kBaseModule, "."));
   write_file_atomically(output, [&](const fs::path& temporary) {
     TorchScriptArchive::save(module, extras, temporary);
     check_merged(TorchScriptArchive::load(temporary), merged_interface, probe, archive, adapted, report);

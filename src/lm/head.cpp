@@ -124,6 +124,12 @@ ModelOutput ModelWithHead::forward(const Batch& batch) {
   return {.hidden = {}, .logits = raw.to(torch::kFloat64) * options_.scale + options_.shift};
 }
 
+void ModelWithHead::set_head(const torch::Tensor& weight, const torch::Tensor& bias) {
+  const torch::NoGradGuard no_grad;
+  weight_.copy_(weight);
+  bias_.copy_(bias);
+}
+
 std::pair<torch::Tensor, torch::Tensor> ModelWithHead::folded() const {
   torch::NoGradGuard no_grad;
   const torch::Tensor weight = weight_.to(torch::kFloat64), bias = bias_.to(torch::kFloat64);

@@ -65,6 +65,9 @@ class ModelWithHead : public LanguageModel {
   /// The same head without shift and scale, for exports: {weight [C, D], bias [C]} in float64.
   std::pair<torch::Tensor, torch::Tensor> folded() const;
   LanguageModel& base() { return *base_; }
+  const std::shared_ptr<LanguageModel>& base_model() const { return base_; }
+  /// Takes another weight [C, D] and bias [C] over.
+  void set_head(const torch::Tensor& weight, const torch::Tensor& bias);
 
  private:
   std::shared_ptr<LanguageModel> base_;

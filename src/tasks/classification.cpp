@@ -88,6 +88,7 @@ class Classification : public TextTask {
   }
   int64_t outputs() const override { return static_cast<int64_t>(labels_.size()); }
   std::string problem_type() const override { return "single_label_classification"; }
+  bool classifies() const override { return true; }
   std::string stratum(const Row& row) const override {
     const std::string label(without_blanks(cell(row, columns_.label)));
     return number_form(label).value_or(label);

@@ -115,12 +115,16 @@ void check_ids(const Task& task, LanguageModel& model, std::span<const Example> 
   const Tables tables = tables_of(model);
   RowErrors errors;
   const int64_t outputs = tables.outputs > 0 ? tables.outputs : tables.words;
-  for (const auto& example : examples) {
+  const auto add = [&](const Example& example) {
     const bool prompt = largest(example.prompt_ids) > largest(example.input_ids);  // of a row that was cut
     add_beyond(errors, example, prompt ? example.prompt_ids : example.input_ids, tables.words, "input_ids",
                "vocabulary");
     add_beyond(errors, example, example.token_type_ids, tables.types, "token_type_ids", "token types");
     add_beyond(errors, example, example.label_ids, outputs, "labels", "vocabulary");
+  };
+  for (const auto& example : examples) {
+    add(example);
+    for (const auto& other : example.others) add(other);
   }
   if (!errors.empty()) fail(what, ": ", errors.text(), "; do rows and tokenizer belong to this model?");
   try {

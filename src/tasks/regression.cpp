@@ -1,7 +1,6 @@
 #include <torch/torch.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <map>
 #include <tuple>
@@ -193,7 +192,7 @@ class Regression : public TextTask {
   /// A cell's number, or the numbers of its list.
   std::vector<double> targets_of(const Row& row) const {
     const auto found = row.fields.find(columns_.label);
-    if (found == row.fields.end() || !found->is_array()) return {number_of(row, cell(row, columns_.label))};
+    if (found == row.fields.end() || !found->is_array()) return {number(row)};
     std::vector<double> out;
     for (const auto& item : *found) {
       check(item.is_number(), row.source, ": ", columns_.label, ": expected a list of numbers, found ", shown(item),
@@ -204,14 +203,8 @@ class Regression : public TextTask {
     return out;
   }
 
-  double number_of(const Row& row, const std::string& whole) const {
-    std::string_view text = without_blanks(whole);
-    if (text.starts_with('+')) text.remove_prefix(1);
-    double value = 0;
-    const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
-    check(failed == std::errc() && end == text.data() + text.size() && std::isfinite(value), row.source, ": ",
-          columns_.label, ": expected a number, found '", whole, "' (for named labels set data.task: classification)");
-    return value;
+  double number(const Row& row) const {
+    return number_cell(row, columns_.label, " (for named labels set data.task: classification)");
   }
 
   std::string headline_;

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -41,6 +42,26 @@ struct Example {
   int64_t tokens_cut = 0;  ///< of a truncated text, where it is known
   bool joined = false;     ///< language models: may share a block with other rows
   std::string query{};     ///< of a ranking: rows with the same are judged together
+  /// Further texts of the row, each as the model takes it: the partner of an embedding's pair, its hard negative.
+  std::vector<Example> others{};
+
+  /// Ids of all its texts.
+  int64_t tokens() const {
+    auto count = static_cast<int64_t>(input_ids.size());
+    for (const Example& other : others) count += other.tokens();
+    return count;
+  }
+};
+
+/// A batch of rows whose losses depend on each other, as a step computes it.
+struct JointRows {
+  LanguageModel& model;
+  std::span<const Example* const> rows;  ///< of all processes
+  torch::Device device = torch::kCPU;
+  bool bf16 = false;
+  int64_t batch_size = 1;         ///< most rows of one forward pass
+  double divisor = 1;             ///< gradients are of the loss over this
+  ProcessGroup* group = nullptr;  ///< processes that share the rows; null: this one takes all
 };
 
 /// How evaluate() runs the model.
@@ -137,6 +158,16 @@ class Task {
   virtual torch::Tensor loss_of(LanguageModel& model, const Batch& batch) const {
     return loss_sum(model.forward(batch), batch);
   }
+  /// Rows that a batch of the loop holds where `train.batch_size` are those of one forward pass.
+  virtual int64_t rows_of_batch(int64_t batch_size) const { return batch_size; }
+  /// Whether the loss of a row depends on the other rows of its batch. Such a loss counts rows, and a step takes it
+  /// from backward_jointly() in place of loss_of().
+  virtual bool joint() const { return false; }
+  /// Adds the gradients of the loss sum over `divisor`, with a group those that this process's part of the rows has
+  /// (all processes call it). Returns the sum, the same in every process.
+  virtual double backward_jointly(const JointRows& /*rows*/) const {
+    throw std::logic_error("Task::backward_jointly: not a joint task");
+  }
   /// Scores of the model (in eval mode, without gradients) on labelled examples; with a group, every process has the
   /// same examples and computes its part of the outputs.
   virtual Scores evaluate(LanguageModel& model, std::span<const Example> examples,
@@ -150,10 +181,17 @@ class Task {
   }
   /// Whether scores with these options are of generated texts too.
   virtual bool generates(const EvaluationOptions& /*options*/) const { return false; }
+  /// True where Example::label is one class of several.
+  virtual bool classifies() const { return false; }
   /// True for one result of a whole text, which a family's own head for classifying texts can give.
   virtual bool takes_class_head() const { return false; }
   /// Width of the logits, C; 0 when the task takes the model's own output (language modelling).
   virtual int64_t outputs() const = 0;
+  /// True for a task whose logits are a text's vector: the model's states pooled, without a head. outputs() is the
+  /// vector's width then, which use_width() tells once the model is there.
+  virtual bool embeds() const { return false; }
+  /// Throws Error where the task cannot use vectors of that width.
+  virtual void use_width(int64_t /*width*/) {}
   /// After training: chooses on dev what no gradient reaches (a threshold), with the scores that come of it; nothing
   /// where there is nothing to choose. state() holds it from then on.
   virtual std::optional<Scores> choose_on_dev(LanguageModel& /*model*/, std::span<const Example> /*dev*/,

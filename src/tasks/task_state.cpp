@@ -34,6 +34,12 @@ double read_threshold(const OrderedJsonFile& state) {
   return threshold;
 }
 
+int64_t read_width(const OrderedJsonFile& state) {
+  const auto width = state.at<int64_t>("width");
+  check(width >= 1, state.name, ": width: expected a whole number from 1, found ", width);
+  return width;
+}
+
 bool read_chat(const OrderedJsonFile& state) { return state.value("chat", false); }
 
 SavedTask SavedTask::parse(const std::string& file, std::string_view text) {

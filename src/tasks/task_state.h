@@ -19,6 +19,9 @@ std::vector<std::string> read_labels(const OrderedJsonFile& state);
 /// {"threshold"} of a classification, 0.5 where there is none. Throws Error unless it is a number from 0 to 1.
 double read_threshold(const OrderedJsonFile& state);
 
+/// {"width"} of an embedding. Throws Error unless it is a whole number from 1.
+int64_t read_width(const OrderedJsonFile& state);
+
 /// {"chat"} of a language model: whether it learnt conversations.
 bool read_chat(const OrderedJsonFile& state);
 

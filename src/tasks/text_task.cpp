@@ -9,37 +9,9 @@
 #include "lm/autocast.h"
 #include "tasks/label_names.h"
 #include "tasks/row_ids.h"
-#include "text/row_errors.h"
+#include "tasks/text_rows.h"
 
 namespace deeplora {
-namespace {
-
-/// A row that brings its own ids, cut to max_length.
-Example from_ids(const Row& row, int64_t max_length) {
-  RowIds ids = read_row_ids(row, false);
-  Example example;
-  example.input_ids = std::move(ids.input_ids);
-  example.attention_mask = std::move(ids.attention_mask);
-  example.token_type_ids = std::move(ids.token_type_ids);
-  if (max_length > 0 && static_cast<int64_t>(example.input_ids.size()) > max_length) {
-    example.truncated = true;
-    for (auto* values : {&example.input_ids, &example.attention_mask, &example.token_type_ids})
-      if (!values->empty()) values->resize(static_cast<size_t>(max_length));
-  }
-  return example;
-}
-
-/// Rows of which something is said, by their number and the first of them.
-struct Remark {
-  size_t count = 0;
-  std::string first;
-
-  void add(const Row& row) {
-    if (count++ == 0) first = row.source;
-  }
-};
-
-}  // namespace
 
 TextTask::TextTask(std::string name, const Config& data, TextColumns defaults)
     : name_(std::move(name)), columns_(std::move(defaults)) {
@@ -99,50 +71,16 @@ void TextTask::table_options(TableOptions& options, bool labelled) const {
   if (!columns_.text_pair.empty()) options.keys[columns_.text_pair] = "data." + columns_.pair_key;
 }
 
-std::string TextTask::cell(const Row& row, const std::string& column) {
-  const auto found = row.fields.find(column);
-  if (found == row.fields.end()) {
-    std::vector<std::string> there;
-    for (const auto& item : row.fields.items()) there.push_back(item.key());
-    fail(row.source, ": no column '", column, "'", did_you_mean(column, there), "; columns: ", join(there));
-  }
-  if (found->is_string()) return found->get<std::string>();
-  check(!found->is_null() && !found->is_structured(), row.source, ": ", column, ": expected a text, found ",
-        found->dump());
-  return found->dump();
-}
-
-void TextTask::encode_text(const Row& row, const Tokenizer* tokenizer, Example& example) const {
-  if (row.fields.contains("input_ids")) {
-    example = from_ids(row, max_length_);
-  } else {
-    check(tokenizer != nullptr, row.source, ": the model has no tokenizer, so rows must carry input_ids");
-    const std::string text = cell(row, columns_.text);
-    std::optional<std::string> pair;
-    if (!columns_.text_pair.empty()) pair = cell(row, columns_.text_pair);
-    try {
-      Encoding encoding =
-          tokenizer->encode(text, pair ? std::optional<std::string_view>(*pair) : std::nullopt, max_length_);
-      example.input_ids = std::move(encoding.ids);
-      example.token_type_ids = std::move(encoding.type_ids);
-      example.truncated = encoding.truncated;
-      if (encoding.truncated) {
-        const auto whole =
-            tokenizer->encode(text, pair ? std::optional<std::string_view>(*pair) : std::nullopt, 0).ids.size();
-        example.tokens_cut = static_cast<int64_t>(whole - example.input_ids.size());
-      }
-    } catch (const Error& e) {
-      fail(row.source, ": ", e.what());
-    }
-    check(!example.input_ids.empty(), row.source, ": ", columns_.text,
-          ": an empty text, and the tokenizer adds no token of its own; the model needs at least one token (leave the "
-          "row out)");
-  }
+Example TextTask::encode_words(const Row& row, const Tokenizer* tokenizer) const {
+  if (row.fields.contains("input_ids")) return encode_ids(row, max_length_);
+  const std::string text = cell(row, columns_.text);
+  std::optional<std::string> pair;
+  if (!columns_.text_pair.empty()) pair = cell(row, columns_.text_pair);
+  return encode_text(row, columns_.text, text, pair, tokenizer, max_length_);
 }
 
 Example TextTask::encode(const Row& row, const Tokenizer* tokenizer, bool labelled) const {
-  Example example;
-  if (reads_tokens()) encode_text(row, tokenizer, example);
+  Example example = reads_tokens() ? encode_words(row, tokenizer) : Example();
   if (tensors_.any()) example.tensors = tensors_.read(row);
   example.source = row.source;
   if (labelled) {
@@ -153,31 +91,18 @@ Example TextTask::encode(const Row& row, const Tokenizer* tokenizer, bool labell
 }
 
 std::vector<std::string> TextTask::remarks(const std::vector<Row>& rows, bool labelled) const {
-  Remark empty, blanks;
-  const auto text_of = [](const Row& row, const std::string& column) -> const std::string* {
-    const auto found = row.fields.find(column);
-    return found != row.fields.end() && found->is_string() ? &found->get_ref<const std::string&>() : nullptr;
-  };
+  Remark blanks;
   for (const auto& row : rows) {
-    const bool has_ids = !reads_tokens() || row.fields.contains("input_ids");
-    for (const auto& column : {columns_.text, columns_.text_pair})
-      if (const std::string* text = has_ids || column.empty() ? nullptr : text_of(row, column);
-          text && without_blanks(*text).empty()) {
-        empty.add(row);
-        break;
-      }
-    const std::string* label = labelled ? text_of(row, columns_.label) : nullptr;
+    const std::string* label = labelled ? text_in(row, columns_.label) : nullptr;
     if (label && without_blanks(*label).size() != label->size()) blanks.add(row);
   }
+  const Remark empty = reads_tokens() ? empty_texts(rows, {columns_.text, columns_.text_pair}) : Remark();
   std::vector<std::string> out;
-  const auto say = [&](const Remark& remark, const std::string& what) {
-    if (remark.count > 0)
-      out.push_back(
-          cat(with_commas(remark.count), " of ", with_commas(rows.size()), what, ", the first at ", remark.first));
-  };
-  say(empty, " rows have an empty text");
-  say(blanks, cat(" values of column ", columns_.label, " had blanks at an end, which are not part of them"));
-  if (auto turned = turned_rows(rows); !turned.empty()) out.push_back(std::move(turned));
+  for (std::string said : {empty.said(rows.size(), " rows have an empty text"),
+                           blanks.said(rows.size(), cat(" values of column ", columns_.label,
+                                                        " had blanks at an end, which are not part of them")),
+                           turned_rows(rows)})
+    if (!said.empty()) out.push_back(std::move(said));
   return out;
 }
 
@@ -190,30 +115,8 @@ std::string TextTask::input_of(const Row& row) const {
   return tensors_.any() ? cat(text, '\0', tensors_.text_of(row)) : text;
 }
 
-void TextTask::add_tokens(std::span<const Example* const> examples, Batch& batch) const {
-  size_t tokens = 1;
-  for (const Example* example : examples) tokens = std::max(tokens, example->input_ids.size());
-  const auto rows = static_cast<int64_t>(examples.size()), width = static_cast<int64_t>(tokens);
-  batch.input_ids = torch::full({rows, width}, pad_id_, torch::kInt64);
-  batch.attention_mask = torch::zeros({rows, width}, torch::kInt64);
-  batch.token_type_ids = torch::zeros({rows, width}, torch::kInt64);
-  auto ids = batch.input_ids.accessor<int64_t, 2>();
-  auto mask = batch.attention_mask.accessor<int64_t, 2>();
-  auto types = batch.token_type_ids.accessor<int64_t, 2>();
-  for (int64_t i = 0; i < rows; ++i) {
-    const Example& example = *examples[static_cast<size_t>(i)];
-    for (size_t t = 0; t < example.input_ids.size(); ++t) {
-      const auto at = static_cast<int64_t>(t);
-      ids[i][at] = example.input_ids[t];
-      mask[i][at] = example.attention_mask.empty() ? 1 : example.attention_mask[t];
-      types[i][at] = example.token_type_ids.empty() ? 0 : example.token_type_ids[t];
-    }
-  }
-}
-
 Batch TextTask::collate(std::span<const Example* const> examples) const {
-  Batch batch;
-  if (reads_tokens()) add_tokens(examples, batch);
+  Batch batch = reads_tokens() ? pad_texts(examples, pad_id_) : Batch();
   batch.tensors = tensors_.collate(examples);
   if (std::all_of(examples.begin(), examples.end(), [](const Example* e) { return e->labelled; }))
     batch.labels = label_tensor(examples);

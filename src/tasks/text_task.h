@@ -4,7 +4,7 @@
 #include <map>
 
 #include "tasks/row_tensors.h"
-#include "tasks/task.h"
+#include "tasks/text_rows.h"
 
 namespace deeplora {
 
@@ -62,8 +62,7 @@ class TextTask : public Task {
   virtual void describe(const torch::Tensor& logits, std::span<const Example> examples, Assessment& out) const = 0;
   virtual nlohmann::ordered_json prediction(const torch::Tensor& logits /* [C] */) const = 0;
 
-  /// The text of a cell, whatever its JSON type; Error when the column is missing.
-  static std::string cell(const Row& row, const std::string& column);
+  static std::string cell(const Row& row, const std::string& column) { return text_cell(row, column); }
 
   std::string name_;
   TextColumns columns_;
@@ -72,8 +71,7 @@ class TextTask : public Task {
   int64_t pad_id_ = 0;
 
  private:
-  void encode_text(const Row& row, const Tokenizer* tokenizer, Example& example) const;
-  void add_tokens(std::span<const Example* const> examples, Batch& batch) const;
+  Example encode_words(const Row& row, const Tokenizer* tokenizer) const;
 };
 
 /// Logits [N, C] (float64, CPU) of examples, evaluated in batches of similar length, returned in their order.

@@ -17,11 +17,11 @@ BatchOrder order_of(const TrainConfig& config) {
 
 }  // namespace
 
-DataOrder::DataOrder(const TrainConfig& config, std::span<const Example> train)
-    : batch_size_(config.batch_size), seed_(config.seed), order_(order_of(config)) {
+DataOrder::DataOrder(const TrainConfig& config, std::span<const Example> train, int64_t rows)
+    : batch_size_(rows), seed_(config.seed), order_(order_of(config)) {
   check(!train.empty() || config.steps == int64_t{0},
         "there are no training rows; give data.train, or train.steps: 0 to evaluate only");
-  for (const Example& example : train) lengths_.push_back(static_cast<int64_t>(example.input_ids.size()));
+  for (const Example& example : train) lengths_.push_back(example.tokens());
   const int64_t batches = ceil_divide(static_cast<int64_t>(train.size()), batch_size_);
   steps_per_epoch_ = ceil_divide(batches, config.accumulate);
   const double by_epochs = std::ceil(config.epochs * static_cast<double>(steps_per_epoch_));

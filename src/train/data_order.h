@@ -19,13 +19,14 @@ using MicroBatch = std::vector<size_t>;
 /// same order.
 class DataOrder {
  public:
-  /// Throws Error when there is nothing to train on although steps are asked for.
-  DataOrder(const TrainConfig& config, std::span<const Example> train);
+  /// `rows`: of one micro-batch (Task::rows_of_batch). Throws Error when there is nothing to train on although steps
+  /// are asked for.
+  DataOrder(const TrainConfig& config, std::span<const Example> train, int64_t rows);
 
   int64_t total_steps() const { return total_steps_; }
   /// A step takes `accumulate` micro-batches, the last one of an epoch what is left.
   int64_t steps_per_epoch() const { return steps_per_epoch_; }
-  /// Every row once, in micro-batches of batch_size; the smaller rest is a batch too.
+  /// Every row once, in micro-batches of `rows`; the smaller rest is a batch too.
   std::vector<MicroBatch> epoch(int64_t number) const;
 
  private:

@@ -9,8 +9,9 @@ std::string fingerprint(const torch::Tensor& tensor) {
   return print.hex();
 }
 
-std::string fingerprint(std::span<const Example> examples) {
-  Fingerprint print;
+namespace {
+
+void add(Fingerprint& print, std::span<const Example> examples) {
   for (const Example& example : examples) {
     for (const auto* ids : {&example.input_ids, &example.token_type_ids, &example.attention_mask, &example.label_ids,
                             &example.prompt_ids, &example.labels})
@@ -24,7 +25,15 @@ std::string fingerprint(std::span<const Example> examples) {
       for (const double value : values) print.add(value);
     print.add(static_cast<int64_t>(example.labelled));
     print.add(std::string_view(example.query));
+    add(print, example.others);
   }
+}
+
+}  // namespace
+
+std::string fingerprint(std::span<const Example> examples) {
+  Fingerprint print;
+  add(print, examples);
   return print.hex();
 }
 

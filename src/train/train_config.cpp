@@ -58,6 +58,11 @@ void read_course(const Config& train, TrainConfig& config) {
   train.read("gradient_checkpointing", config.gradient_checkpointing,
              "keep only each layer's input for the backward pass and compute the rest again: less memory for one more "
              "forward pass");
+  train.read(
+      "contrastive", config.contrastive,
+      "few-shot classification: pairs of the rows tune the encoder, then a logistic head is fitted on its pooled "
+      "vectors (SetFit)");
+  train.require(!config.contrastive || !config.search_lr, "lr", "a number, as train.contrastive is on");
   train.read("seed", config.seed, "decides the order of rows, new weights and dropout");
   train.read("threads", config.threads,
              "threads; 0: OMP_NUM_THREADS, else the cores this process may use; the same count gives the same bits");

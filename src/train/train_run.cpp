@@ -42,7 +42,7 @@ TrainRun::TrainRun(const Trainer::Setup& setup, std::span<const Example> train, 
       train_(train),
       dev_(dev),
       folder_(folder),
-      order_(setup.config, train),
+      order_(setup.config, train, setup.task.rows_of_batch(setup.config.batch_size)),
       schedule_{setup.config.schedule, order_.total_steps(), warmup_steps(setup.config.warmup, order_.total_steps())},
       optimizer_(optimizer_options(setup.config), setup.groups) {}
 

@@ -19,13 +19,6 @@ namespace deeplora {
 namespace fs = std::filesystem;
 namespace {
 
-/// Default generators that dropout draws from: the CPU's, and the device's.
-std::vector<std::pair<std::string, at::Generator>> default_generators(torch::Device device) {
-  std::vector<std::pair<std::string, at::Generator>> out = {{"cpu", at::globalContext().defaultGenerator(torch::kCPU)}};
-  if (!device.is_cpu()) out.emplace_back("device", at::globalContext().defaultGenerator(device));
-  return out;
-}
-
 std::vector<NamedTensor> generator_states(torch::Device device) {
   std::vector<NamedTensor> out;
   for (auto& [name, generator] : default_generators(device)) {

@@ -51,10 +51,36 @@ torch::Tensor loss_of(const StepSetup& setup, const Batch& batch) {
   return setup.task.loss_of(setup.model, batch);
 }
 
+/// Every micro-batch of rows that depend on each other is computed by all processes together.
+StepLoss accumulate_jointly(const StepSetup& setup, std::span<const Example> train,
+                            std::span<const MicroBatch> micro_batches) {
+  StepLoss loss;
+  for (const MicroBatch& batch : micro_batches) loss.samples += static_cast<int64_t>(batch.size());
+  loss.count = static_cast<double>(loss.samples);
+  for (const MicroBatch& batch : micro_batches) {
+    if (setup.before_batch) setup.before_batch();
+    const auto rows = rows_of(train, batch);
+    const double value = setup.task.backward_jointly({.model = setup.model,
+                                                      .rows = rows,
+                                                      .device = setup.device,
+                                                      .bf16 = setup.bf16,
+                                                      .batch_size = setup.batch_size,
+                                                      .divisor = loss.count,
+                                                      .group = setup.group});
+    const bool speaks = !setup.group || setup.group->leads();  // StepSum adds up what the processes say
+    if (speaks) loss.sum += value;
+    if (std::isfinite(value)) continue;
+    if (speaks) loss.bad_rows = sources_of(rows);
+    break;
+  }
+  return loss;
+}
+
 }  // namespace
 
 StepLoss accumulate_gradients(const StepSetup& setup, std::span<const Example> train,
                               std::span<const MicroBatch> micro_batches) {
+  if (setup.task.joint()) return accumulate_jointly(setup, train, micro_batches);
   StepLoss loss;
   std::vector<std::vector<const Example*>> rows;
   std::vector<Batch> batches;

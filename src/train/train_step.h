@@ -26,9 +26,9 @@ struct StepSetup {
   const Task& task;
   torch::Device device = torch::kCPU;
   bool bf16 = false;
-  std::function<void()> before_batch;   ///< called before each micro-batch; may be empty
-  const ProcessGroup* group = nullptr;  ///< processes that share the rows; null: this one takes all
-  int64_t batch_size = 0;               ///< with a group: most rows of one forward pass
+  std::function<void()> before_batch;  ///< called before each micro-batch; may be empty
+  ProcessGroup* group = nullptr;       ///< processes that share the rows; null: this one takes all
+  int64_t batch_size = 0;              ///< most rows of one forward pass, where the step cuts its batches anew
 };
 
 /// Adds to the parameters' gradients those of sum(loss_sum) / sum(loss_count) over the micro-batches, so that

@@ -44,6 +44,7 @@ struct TrainConfig {
   bool shuffle = true;          ///< false: rows in the order of the file, every epoch the same
   bool group_by_length = true;  ///< never without shuffle
   bool gradient_checkpointing = false;
+  bool contrastive = false;  ///< a classification's rows tune the encoder in pairs; its head is fitted, not trained
   int64_t seed = 1;
   int64_t threads = 0;               ///< 0: those of default_threads()
   double distributed_timeout = 600;  ///< seconds that processes of one run wait for each other

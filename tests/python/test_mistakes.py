@@ -16,6 +16,7 @@ from conftest import ROOT
 
 GOOD_ROWS = [{"text": f"some words {i}", "label": i % 3 - 1.5 * (i % 2)} for i in range(24)]
 PAIRS = [{"prompt": "apple is", "completion": " red today"}] * 4
+TEXT_PAIRS = [{"text": f"some words {i}", "text_pair": f"other words {i}"} for i in range(24)]
 RATINGS = "user,item,rating\na,x,1\na,y,5\nb,x,3\na,x,2\n"
 
 
@@ -55,6 +56,11 @@ compare:
 """,
     "synthetic.yaml": "completion: {synthetic: {rows: 24, rank: 2, observed: 0.4}, rank: 4, depth: 3, optimizer: gd, steps: 5}\n",
     "ratings.yaml": "completion: {train: ratings.csv}\n",
+    "embedding.yaml": """model: {path: model.pt}
+data: {task: embedding, train: texts.jsonl, dev: texts.jsonl}
+adapter: {method: lora, rank: 2}
+train: {steps: 1, batch_size: 8}
+""",
     "lm.yaml": """model: {path: gpt2.pt}
 data: {task: causal-lm, train: pairs.jsonl}
 adapter: {method: lora, rank: 2}
@@ -67,7 +73,7 @@ train: {steps: 1, batch_size: 4}
 def good(run, tiny_archive, tmp_path_factory):
     """A folder with good models, rows and configurations, and two finished runs."""
     folder = tmp_path_factory.mktemp("good")
-    for name, content in {**CONFIGS, "rows.jsonl": jsonl(GOOD_ROWS), "pairs.jsonl": jsonl(PAIRS), "ratings.csv": RATINGS}.items():
+    for name, content in {**CONFIGS, "rows.jsonl": jsonl(GOOD_ROWS), "pairs.jsonl": jsonl(PAIRS), "texts.jsonl": jsonl(TEXT_PAIRS), "ratings.csv": RATINGS}.items():
         (folder / name).write_text(content)
     for name, archive in {"model": tiny_archive("bert", "encoder"), "gpt2": tiny_archive("gpt2"), "t5": tiny_archive("t5")}.items():
         shutil.copy(archive, folder / f"{name}.pt")
@@ -246,6 +252,12 @@ def synthetic(words, *sets, **more):
 
 def ratings(words, *sets, **files):
     return Case(RATING, words, sets=list(sets), files={f"{name}.csv": content for name, content in files.items()})
+
+
+def embedding(more, words, *sets, spoil=None):
+    """Pairs, each with the further columns of `more`."""
+    return Case("finetune embedding.yaml --run new", words, files={"texts.jsonl": jsonl({**row, **columns} for row, columns in zip(TEXT_PAIRS, more))}, sets=list(sets),
+                spoil=spoil)
 
 
 def language(words, *sets, command="finetune lm.yaml --run run", **more):
@@ -488,6 +500,24 @@ CASES = {
     "no target column": language(["no field 'target'"], "model.path=t5.pt", "data.task=seq2seq", "data.text=prompt"),
     "no completion column": language(["data.completion"], "data.completion=answer"),
     "prompts that leave no room": language(["too_long"], "data.max_length=3"),
+    # vectors of texts
+    "a triplet whose negative is its positive": embedding([{"negative": f"wrong {i}"} for i in range(23)] + [{"negative": "other words 23"}],
+                                                          ["texts.jsonl:24", "negative: is the same text as text_pair"]),
+    "a score that is no number": embedding([{"label": i} for i in range(23)] + [{"label": "high"}], ["texts.jsonl:24", "label: expected a number, found 'high'"]),
+    "a pair without its other text": embedding([{}] * 23 + [{"text_pair": None}], ["texts.jsonl:24", "text_pair: expected a text, found null"]),
+    "no column of partners": embedding([{}] * 24, ["set data.text_pair", "no field 'partner'", "fields there: text, text_pair"], "data.text_pair=partner"),
+    "pairs and triplets in one file": embedding([{}] * 23 + [{"negative": "wrong"}], ["texts.jsonl:24: is a triplet, but texts.jsonl:1 is a pair"]),
+    "scores and negatives": embedding([{"negative": "wrong", "label": 1}] * 24, ["texts.jsonl:1", "has a hard negative", "data.negative or data.label"]),
+    "mnr on scored pairs": embedding([{"label": i} for i in range(24)], ["data.loss: mnr takes pairs or triplets"], "data.loss=mnr"),
+    "cosent without scores": embedding([{}] * 24, ["data.loss: cosent takes scored pairs"], "data.loss=cosent"),
+    "scores that no cosine is": embedding([{"label": i} for i in range(24)], ["from -1 to 1", "data.score_range"], "data.loss=cosine"),
+    "negatives for cosine": embedding([{"label": 0.5}] * 24, ["data.negatives_batch"], "data.loss=cosine", "data.negatives_batch=9"),
+    "a temperature of 0": embedding([{}] * 24, ["data.temperature", "above 0"], "data.temperature=0"),
+    "wider than the vectors": embedding([{}] * 24, ["data.matryoshka: 4096", "entries"], "data.matryoshka=[4096]"),
+    "vectors without a head to train": embedding([{}] * 24, ["trains the head only"], spoil=lambda place: (place / "embedding.yaml").write_text(
+        CONFIGS["embedding.yaml"].replace("method: lora, rank: 2", "method: none"))),
+    "vectors of a language model": embedding([{}] * 24, ["language model", "hidden states"], "model.path=gpt2.pt"),
+    "vectors of a task without": Case("predict done --input rows.jsonl --output x.npy", ["x.npy", "vectors of texts", "regression"]),
     # usage
     "no command": Case("", [], code=2),
     "unknown command": Case("finetun", ["unknown command 'finetun' (did you mean 'finetune'?)"], code=2),

@@ -43,8 +43,14 @@ BASES = {
               "train: {steps: 2, batch_size: 4}\n",
     "sampled": "model: {path: gpt2.pt}\ndata: {task: causal-lm, train: pairs.jsonl, max_length: 32, generation: {temperature: 1, max_new_tokens: 2}}\n"
                "adapter: {method: lora, rank: 2}\ntrain: {steps: 1, batch_size: 4}\n",
+    "texts": "model: {path: bert.pt}\ndata: {task: embedding, train: texts.jsonl, max_length: 32}\nadapter: {method: lora, rank: 2}\ntrain: {steps: 1, batch_size: 4}\n",
+    "scored": "model: {path: bert.pt}\ndata: {task: embedding, train: scored.jsonl, loss: cosine, max_length: 32}\nadapter: {method: lora, rank: 2}\n"
+              "train: {steps: 1, batch_size: 4}\n",
     "seq2seq": "model: {path: t5.pt}\ndata: {task: seq2seq, train: pairs.jsonl, max_length: 32}\nadapter: {method: lora, rank: 2}\ntrain: {steps: 1, batch_size: 4}\n",
 }
+
+TEXTS = [{"text": f"word {i} of some", "text_pair": f"another text {i}", "negative": f"no {i}", "wrong": f"not {i}"} for i in range(12)]
+SCORED = [{"text": f"word {i} of some", "text_pair": f"another text {i}", "label": i / 12} for i in range(12)]
 
 KEYS = {
     "model.path": Key("lora", "moved/bert.pt", free=True),
@@ -113,6 +119,16 @@ KEYS = {
     "data.target_language": Key("seq2seq", "de", alone=True),
     "data.target": Key("seq2seq", "more"),
     "data.max_target_length": Key("seq2seq", "9"),
+    "data.negative": Key("texts", "wrong", names="rows of data.train"),
+    "data.loss": Key("scored", "cosent"),
+    "data.temperature": Key("texts", "0.1"),
+    "data.both_directions": Key("texts", "true"),
+    "data.negatives_batch": Key("texts", "6"),
+    "data.prefix.query": Key("texts", "'ask: '"),
+    "data.prefix.passage": Key("texts", "'say: '"),
+    "data.embed_as": Key("texts", "passage"),
+    "data.matryoshka": Key("texts", "[8]"),
+    "data.score_range": Key("scored", "[0, 2]"),
     "adapter.method": Key("epochs", "full", alone=True),
     "adapter.targets": Key("lora", "query-value"),
     "adapter.fused_layout": Key("lora", "blocks"),
@@ -160,6 +176,7 @@ KEYS = {
     "train.log_every": Key("lora", "2", free=True),
     "train.save_every": Key("lora", "1", free=True),
     "train.keep_checkpoints": Key("lora", "1", free=True),
+    "train.contrastive": Key("lora", "true", alone=True),
     "train.gradient_checkpointing": Key("lora", "yes", free=True),
     "train.distributed_timeout": Key("lora", "60", free=True),
     "report.title": Key("lora", "another title", free=True),
@@ -183,6 +200,8 @@ def place(run, tiny_archive, tiny_folder, tmp_path_factory):
     (folder / "rows.jsonl").write_text(jsonl(ROWS))
     (folder / "other.jsonl").write_text(jsonl({**row, "label": 1 - row["label"]} for row in ROWS[:9]))
     (folder / "pairs.jsonl").write_text(jsonl(PAIRS))
+    (folder / "texts.jsonl").write_text(jsonl(TEXTS))
+    (folder / "scored.jsonl").write_text(jsonl(SCORED))
     (folder / "moved").mkdir()
     for name in ("bert.pt", "rows.jsonl"):
         shutil.copy(folder / name, folder / "moved" / name)

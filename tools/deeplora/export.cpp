@@ -3,6 +3,7 @@
 #include "commands.h"
 #include "deeplora_version.h"
 #include "interchange/registration.h"
+#include "lm/pooled_model.h"
 #include "model_files/own_head.h"
 #include "session.h"
 
@@ -26,7 +27,7 @@ nlohmann::ordered_json export_info(const Session& s) {
           {"input_forms", describe_forms(s.config.model.interface.forms)},
           {"token_logits", s.task().outputs() == 0},
           {"new_head", s.adapted->new_head() != nullptr},
-          {"output", s.adapted->new_head() ? "" : s.config.model.interface.output}};
+          {"output", s.adapted->new_head() || pooled_model(s.model()) ? "" : s.config.model.interface.output}};
 }
 
 /// What the run and its folder say of the model.
@@ -39,7 +40,7 @@ ModelCard card_of(const Session& s, const RunFolder& folder, const ExportOptions
   if (state.contains("labels")) card.labels = json_at<std::vector<std::string>>(state, "labels", "task");
   if (state.contains("threshold")) card.threshold = json_at<double>(state, "threshold", "task");
   if (state.contains("positive")) card.positive = json_at<std::string>(state, "positive", "task");
-  card.one_number = s.task().outputs() == 1 && card.labels.empty();
+  card.one_number = s.task().outputs() == 1 && card.labels.empty() && !s.task().embeds();
   card.problem_type = s.task().problem_type();
   if (const auto& head = s.adapted->new_head()) {
     card.pooling = to_string(head->options().pooling);
@@ -48,6 +49,11 @@ ModelCard card_of(const Session& s, const RunFolder& folder, const ExportOptions
     card.pooling = own->pooling;
     card.normalized = own->normalized;
   }
+  if (const PooledModel* pooled = pooled_model(s.model())) {
+    card.pooling = to_string(pooled->form().pooling);
+    card.normalized = pooled->form().normalize;
+  }
+  card.embeds = s.task().embeds();
   if (s.tokenizer && s.tokenizer->special().pad >= 0) card.pad_id = s.tokenizer->special().pad;
   if (!folder.finished()) return card;
   const JsonFile result =

@@ -20,6 +20,7 @@
 #include "rate_search.h"
 #include "run_options.h"
 #include "session.h"
+#include "tasks/contrastive.h"
 #include "tasks/task_state.h"
 #include "text_table.h"
 #include "train/checkpoint.h"
@@ -261,6 +262,25 @@ std::optional<RateSearch> find_rate(Session& s, const LoadedData& dev, const Run
   return search;
 }
 
+/// train.contrastive: the task as the trainer sees it, and the pairs that it trains on.
+struct ContrastiveRows {
+  Contrastive task;
+  std::vector<Example> pairs;
+
+  explicit ContrastiveRows(const Session& s)
+      : task(s.task(), s.train.examples, head_of(s), s.evaluation()), pairs(contrastive_pairs(s.train.examples)) {
+    log_info("contrastive: ", pairs.size(), " pairs of ", s.train.examples.size(),
+             " rows; the head is fitted on their vectors");
+  }
+
+ private:
+  static ModelWithHead& head_of(const Session& s) {
+    check(s.adapted->new_head() != nullptr, "train.contrastive fits a new linear head, but the model ",
+          s.files->file().string(), " has one of its own; name the encoder alone");
+    return *s.adapted->new_head();
+  }
+};
+
 /// A run, or this process's part of one.
 void train(const FinetuneOptions& o, const Config& config, const Registries& registries, ProcessGroup* group) {
   const bool leads = !group || group->leads();
@@ -291,20 +311,26 @@ void train(const FinetuneOptions& o, const Config& config, const Registries& reg
   const std::vector<std::string> said_before = texts_before(session, test, group);
   const double lr = *session.config.train.lr;
   const HeadRates head = head_rates(session.config);
+  std::optional<ContrastiveRows> contrastive;
+  if (session.config.train.contrastive) contrastive.emplace(session);
+  const auto save_adapter = [&](const fs::path& file) {
+    if (contrastive) contrastive->task.fit_head();  // of the weights as they are now
+    session.save_adapter(file);
+  };
   Trainer trainer({.model = session.model(),
-                   .task = session.task(),
+                   .task = contrastive ? static_cast<const Task&>(contrastive->task) : session.task(),
                    .groups = session.adapted->param_groups(head.made / lr, head.own / lr),
                    .config = session.config.train,
                    .device = session.device,
                    .bf16 = session.in_bfloat16(),
-                   .save_adapter = [&session](const fs::path& file) { session.save_adapter(file); },
+                   .save_adapter = save_adapter,
                    .stop = &stop,
                    .identity = identity_of(session),
                    .accepted = describe,  // what goes on keeps its files until then
                    .group = group});
   TrainResult result;
   try {
-    result = trainer.run(session.train.examples, dev.examples, folder, o.resume);
+    result = trainer.run(contrastive ? contrastive->pairs : session.train.examples, dev.examples, folder, o.resume);
   } catch (const Diverged& e) {
     if (leads) folder.write(folder.diverged_file(), nlohmann::ordered_json{{"message", e.what()}}.dump(2) + "\n");
     throw;
@@ -389,7 +415,9 @@ void add_key_flags(CLI::App& command, FinetuneOptions& o) {
       {"--dev", "Rows that choose the best checkpoint (default: a tenth of the training rows)"},
       {"--test", "Rows that are scored once, at the end (default: none)"},
       {"--task",
-       "classification, regression, causal-lm, seq2seq or a GLUE name (default: as the training rows' columns say)"},
+       "classification, regression, causal-lm, seq2seq, embedding or a GLUE name (default: as the training rows' "
+       "columns "
+       "say)"},
       {"--text", "Column of the text (default: text)"},
       {"--text-pair", "Column of a second text (default: none)"},
       {"--label", "Column of the label (default: label)"},

@@ -96,6 +96,9 @@ TaskGuess guess_task(const Config& config, const Registries& registries) {
   } else if (has(names.label)) {
     out = by_labels(table, names.label);
     if (names.text_pair.empty() && has("text_pair")) out.text_pair = "text_pair";
+  } else if (const std::string pair = names.text_pair.empty() ? "text_pair" : names.text_pair;
+             has(names.text) && has(pair)) {
+    out = {"embedding", cat("columns ", names.text, " and ", pair, " without a label are pairs"), {}, {}};
   } else if (table.format == "text") {
     out = {"causal-lm", "plain text", {}, {}};
   } else {

@@ -47,8 +47,13 @@ const ModelFamily* family_of(const ModelFiles& files, const ModelFamilies& famil
 namespace {
 
 HeadPlan plan_kind(const RunConfig& config, const ModelFiles& files, const ModelFamilies& families) {
+  if (config.task->embeds()) {
+    check(!files.holds_code() || !gives_classes(files), "model ", files.file().string(),
+          ": its code ends in a head for classes, so it gives no vectors of texts; export it with --task encoder");
+    return {files.holds_code() ? HeadKind::as_files : HeadKind::none, false};
+  }
   if (!config.task->takes_class_head()) return {};
-  const std::string &type = config.head.type, &pooling = config.model.pooling;
+  const std::string type = config.train.contrastive ? "linear" : config.head.type, &pooling = config.model.pooling;
   const bool asks_pooling = pooling != "auto";
   check(type != "huggingface" || !asks_pooling, "model.pooling: ", pooling,
         ": a head of type huggingface reads the states as its family does; leave model.pooling ",
@@ -81,9 +86,9 @@ HeadPlan plan_kind(const RunConfig& config, const ModelFiles& files, const Model
 
 HeadPlan plan_head(const RunConfig& config, const ModelFiles& files, const ModelFamilies& families) {
   const HeadPlan plan = plan_kind(config, files, families);
-  check(
-      !config.model.normalize || (config.task->takes_class_head() && !plan.in_files && plan.kind != HeadKind::classes),
-      "model.normalize: only a new linear head reads normalised states; set head.type: linear, or leave it out");
+  check(!config.model.normalize || config.task->embeds() ||
+            (config.task->takes_class_head() && !plan.in_files && plan.kind != HeadKind::classes),
+        "model.normalize: only a new linear head reads normalised states; set head.type: linear, or leave it out");
   return plan;
 }
 

@@ -8,6 +8,7 @@
 
 #include "commands.h"
 #include "core/json_text.h"
+#include "core/npy.h"
 #include "generation_flags.h"
 #include "prediction_lines.h"
 #include "predictor.h"
@@ -115,22 +116,46 @@ void answer_lines(const PredictOptions& o, const Predictor& p, PredictionLines& 
   if (!o.output.empty()) write_file_atomically(o.output, written);
 }
 
+std::vector<Example> encode_input(const Predictor& p, const std::vector<Row>& rows, const char* what) {
+  auto examples = encode_rows(p.task(), p.tokenizer.get(), rows, what, false);
+  check_ids(p.task(), p.model(), examples, p.evaluation.device, what);
+  return examples;
+}
+
+/// The rows' vectors as a NumPy matrix, some thousands at a time: as JSON they take ten times the memory.
+void write_vectors(const PredictOptions& o, const Predictor& p) {
+  constexpr size_t kAtOnce = 4096;
+  check(p.task().embeds(), "--output ", o.output, ": a .npy file holds vectors of texts, which a run of task ",
+        p.task().name(), " does not give; write .jsonl or .csv");
+  check(o.keep.empty(), "--keep: a .npy file has no columns; write .jsonl or .csv");
+  check(o.source != "-", "--output ", o.output, ": lines of a pipe are answered one by one; name a file with --input");
+  const auto examples = encode_input(p, input_rows(o, p), o.texts.empty() ? "--input" : "--text");
+  std::vector<float> values;
+  for (size_t start = 0; start < examples.size(); start += kAtOnce) {
+    const std::span<const Example> some(&examples[start], std::min(kAtOnce, examples.size() - start));
+    for (const auto& one : p.task().predict(p.model(), some, p.evaluation))
+      for (const auto& value : one["embedding"]) values.push_back(value.get<float>());
+  }
+  const auto rows = static_cast<int64_t>(examples.size());
+  write_file_atomically(o.output, npy_bytes(values, rows, static_cast<int64_t>(values.size()) / rows));
+}
+
 void predict(PredictOptions o) {
   if (o.input.empty() && o.source != "-") std::swap(o.input, o.source);
   const bool piped = o.source.empty() && o.input.empty() && o.texts.empty() && is_pipe(STDIN_FILENO);
   if (piped) o.source = "-";
   check((o.source.empty() ? 0 : 1) + (o.input.empty() ? 0 : 1) + (o.texts.empty() ? 0 : 1) == 1,
         "name the rows with a FILE, - for standard input, or --text TEXT (one of these)");
-  check(!o.output.ends_with(".npy"), "--output ", o.output,
-        ": a .npy file holds embeddings, which no task of this version gives; write .jsonl or .csv");
   Predictor p = Predictor::open(o.run, {.last = o.last, .overrides = o.overrides, .model = o.model});
   if (o.batch_size > 0) p.evaluation.batch_size = o.batch_size;
+  check(!p.task().embeds() || !o.output.ends_with(".csv"), "--output ", o.output,
+        ": a table has no column for vectors; write .npy or .jsonl");
+  if (o.output.ends_with(".npy")) return write_vectors(o, p);
   PredictionLines lines(o.output.ends_with(".csv"), names_in(o.keep));
   if (o.source == "-") return answer_lines(o, p, lines);
   const auto rows = input_rows(o, p);
   const char* what = o.texts.empty() ? "--input" : "--text";
-  const auto examples = encode_rows(p.task(), p.tokenizer.get(), rows, what, false);
-  check_ids(p.task(), p.model(), examples, p.evaluation.device, what);
+  const auto examples = encode_input(p, rows, what);
   if (streams(o, p, examples.size())) {
     p.evaluation.on_text = [](std::string_view text) { std::cout << text << std::flush; };
     p.task().predict(p.model(), examples, p.evaluation);
@@ -169,8 +194,10 @@ void setup_predict(CLI::App& app, Action& action) {
       ->expected(1)
       ->allow_extra_args(false);
   add_generation_flags(*command, o->overrides);
-  command->add_option("--output", o->output,
-                      "Write here instead of standard output: JSON lines, or a table where it ends in .csv");
+  command->add_option(
+      "--output", o->output,
+      "Write here instead of standard output: JSON lines, a table where it ends in .csv, or vectors of texts where it "
+      "ends in .npy");
   command->add_option("--batch-size", o->batch_size, "Rows at a time (default: the run's train.eval_batch_size)");
   add_model_option(*command, o->model);
   command->add_flag("--last", o->last, "The last adapter instead of the best");

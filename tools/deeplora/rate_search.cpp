@@ -113,7 +113,9 @@ bool is_better(const RateTrial& a, const RateTrial& b, bool higher_is_better) {
 
 RateSearch search_rate(Session& session, const LoadedData& dev, const StopSignal* stop) {
   const auto start = copy_of(session.adapted->state());
-  const int64_t steps = trial_steps(DataOrder(session.config.train, session.train.examples).total_steps());
+  const int64_t steps = trial_steps(DataOrder(session.config.train, session.train.examples,
+                                              session.task().rows_of_batch(session.config.train.batch_size))
+                                        .total_steps());
   RateSearch out;
   for (const double lr : rates_around(session.config.train.lr.value())) {
     out.trials.push_back(run_trial(session, dev, lr, steps, stop, out));

@@ -191,6 +191,20 @@ ReportConfig ReportConfig::read(const Config& report) {
   return out;
 }
 
+/// train.contrastive: what cannot be beside it, and what follows from it: the head is fitted, so nothing trains it.
+void read_contrastive(const Config& config, RunConfig& run) {
+  if (!run.train.contrastive) return;
+  const Config train = config.section("train"), data = config.section("data");
+  if (run.task && !run.task->classifies())
+    train.mistake("contrastive", cat("is for tasks that tell classes apart, not for ", run.data.task));
+  if (run.head.type == "huggingface")
+    config.section("head").mistake("type", "expected linear, as train.contrastive fits a linear head");
+  if (data.has("class_weights") && data.text_at("class_weights") != "none")
+    data.mistake("class_weights", "have no place in train.contrastive, whose head counts every row the same");
+  run.head.train = false;
+  if (run.adapter.trains == AdapterMethod::Trains::head_only) run.train.steps = 0;  // there is nothing to tune
+}
+
 RunConfig RunConfig::read(const Config& given, const Registries& registries) {
   Config config = given;
   adopt_peft_settings(config);  // a PEFT folder in adapter.path brings its own rank, alpha and targets
@@ -211,6 +225,7 @@ RunConfig RunConfig::read(const Config& given, const Registries& registries) {
       config.section("train").read(
           "lr", out.train.lr, "peak learning rate; auto: short trials choose it on dev; absent: the method's default");
   }
+  read_contrastive(config, out);
   config.finish();
   out.resolved = config.dump();
   return out;

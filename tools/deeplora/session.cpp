@@ -158,8 +158,8 @@ void say_what_was_read(const Task& task, const fs::path& file, const std::string
   std::string said = cat("data: ", file.string(), ": ", table, labels.empty() ? "" : "; " + labels,
                          tensors.empty() ? "" : "; " + tensors);
   if (task.reads_tokens()) {
-    std::vector<size_t> lengths;
-    for (const auto& example : examples) lengths.push_back(example.input_ids.size());
+    std::vector<int64_t> lengths;
+    for (const auto& example : examples) lengths.push_back(example.tokens());
     std::sort(lengths.begin(), lengths.end());
     said += cat("; lengths median ", lengths[lengths.size() / 2], ", longest ", with_commas(lengths.back()), " tokens");
   }
@@ -183,7 +183,7 @@ std::vector<Example> encode_rows(const Task& task, const Tokenizer* tokenizer, c
       out.push_back(task.encode(row, tokenizer, labelled));
       cut += out.back().truncated;
       lost += out.back().tokens_cut;
-      if (out.back().tokens_cut > 0) left += static_cast<int64_t>(out.back().input_ids.size());
+      if (out.back().tokens_cut > 0) left += out.back().tokens();
     } catch (const Error& e) {
       errors.add_what(row.source, e.what());
     }
@@ -341,9 +341,41 @@ Pooling Session::choose_pooling() const {
   return own.value_or(Pooling::mean);
 }
 
+void Session::check_is_hidden(const ModelOutput& probed) const {
+  const torch::Tensor probe = output_of(probed);
+  check(probe.dim() == 3, "model.output: expected hidden states [B, T, D] or one vector a text, found ", probe.sizes());
+  check(probed.hidden.defined(), "model ", files->file().string(),
+        " is a language model: it gives logits of every token ", probe.sizes(),
+        ", no hidden states; name those in model.output, or export an encoder or classifier");
+}
+
+std::shared_ptr<LanguageModel> Session::add_pooling(const std::shared_ptr<LanguageModel>& base) {
+  torch::NoGradGuard no_grad;
+  const ModelOutput probed = run_probe(*base);
+  const torch::Tensor probe = output_of(probed);
+  if (probe.dim() == 2) {
+    log_info("vectors: the model's own, ", probe.size(1), " wide, as they are");
+    task().use_width(probe.size(1));
+    return base;
+  }
+  check_is_hidden(probed);
+  task().use_width(probe.size(2));
+  return std::make_shared<PooledModel>(base, form_of_vectors(probe.size(2)));
+}
+
+VectorForm Session::form_of_vectors(int64_t width) const {
+  VectorForm form = vector_form_of(*files);
+  if (config.model.pooling != "auto") form.pooling = parse_pooling(config.model.pooling);
+  form.normalize |= config.model.normalize;
+  log_info("vectors: ", to_string(form.pooling), " pooling, ", width, " wide, ",
+           form.normalize ? "of length 1" : "not normalised", ", as ",
+           config.model.pooling == "auto" ? "the model's own files say" : "model.pooling says");
+  return form;
+}
+
 std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageModel>& base) {
   torch::NoGradGuard no_grad;
-  if (plan_.kind == HeadKind::classes) return nullptr;
+  if (plan_.kind == HeadKind::classes || task().embeds()) return nullptr;
   const ModelOutput probed = run_probe(*base);
   const torch::Tensor probe = output_of(probed);
   const int64_t outputs = task().outputs();
@@ -366,14 +398,14 @@ std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageM
                             "save_pretrained) to get a new head"));
     return nullptr;
   }
-  check(probe.dim() == 3, "model.output: expected hidden states [B, T, D] or logits [B, C], found ", probe.sizes());
-  check(probed.hidden.defined(), "model ", files->file().string(),
-        " is a language model: it gives logits of every token ", probe.sizes(),
-        ", no hidden states; name those in model.output, or export an encoder or classifier");
+  check_is_hidden(probed);
   HeadOptions options;
   options.outputs = outputs;
-  options.pooling = choose_pooling();
-  options.normalize = config.model.normalize;
+  const VectorForm read = config.train.contrastive  // what pairs tune is what the head stands on
+                              ? form_of_vectors(probe.size(2))
+                              : VectorForm{.pooling = choose_pooling(), .normalize = config.model.normalize};
+  options.pooling = read.pooling;
+  options.normalize = read.normalize;
   options.dropout = config.model.dropout.value_or(config.head.dropout);
   options.train = config.head.train;
   std::tie(options.shift, options.scale) = task().output_scale();
@@ -412,7 +444,8 @@ void Session::build(const Registries& registries, bool with_gradients) {
   if (device.is_cpu()) files->leave_widened(base->base_parameters());
   base->set_gradient_checkpointing(config.train.gradient_checkpointing);
   const auto head = add_head(base);
-  adapted = std::make_unique<AdaptedModel>(head ? std::static_pointer_cast<LanguageModel>(head) : base, head);
+  const auto whole = task().embeds() ? add_pooling(base) : head ? std::static_pointer_cast<LanguageModel>(head) : base;
+  adapted = std::make_unique<AdaptedModel>(whole, head);
   adapted->set_output_units(units_);
   if (with_gradients) {  // of the training rows, before anything reads them
     check_ids(task(), model(), train.examples, device, "data.train");
@@ -429,9 +462,12 @@ void Session::build(const Registries& registries, bool with_gradients) {
   check(!language_model || config.adapter.trains != Trains::head_only || config.train.steps == int64_t{0},
         "adapter.method: none trains the head only, but a language model has none; choose another method, or "
         "train.steps: 0 to score the model as it is");
+  check(!task().embeds() || config.adapter.trains != Trains::head_only || config.train.steps == int64_t{0},
+        "adapter.method: none trains the head only, but vectors of texts have none; choose another method, or "
+        "train.steps: 0 to score the model as it is");
   if (config.adapter.trains == Trains::base) {
     adapted->train_base();
-  } else if (!head && config.head.train && !language_model) {
+  } else if (!head && config.head.train && !language_model && !task().embeds()) {
     const bool found = adapted->train_archive_head(paths);
     check(found || config.adapter.trains != Trains::head_only,
           "adapter.method: none trains the head only, but the model has no head");

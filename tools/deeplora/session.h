@@ -6,6 +6,7 @@
 #include "head_plan.h"
 #include "lm/adapt.h"
 #include "lm/parity.h"
+#include "lm/pooled_model.h"
 #include "drawn_rows.h"
 #include "run_config.h"
 #include "text/table.h"
@@ -91,6 +92,12 @@ class Session {
   /// How the model is built, with the family's own head put on its files where it is to have one.
   ModelOptions prepare_head(const ModelFamilies& families);
   std::shared_ptr<ModelWithHead> add_head(const std::shared_ptr<LanguageModel>& base);
+  /// The base with its states pooled, for a task that embeds; a base that gives vectors itself as it is.
+  std::shared_ptr<LanguageModel> add_pooling(const std::shared_ptr<LanguageModel>& base);
+  /// How texts become vectors, as the model's files and the configuration say; says it.
+  VectorForm form_of_vectors(int64_t width) const;
+  /// Throws Error unless what a model gives is hidden states [B, T, D].
+  void check_is_hidden(const ModelOutput& probed) const;
   HeadPlan plan_;
   OutputUnits units_;
 };

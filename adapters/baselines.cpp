@@ -15,6 +15,7 @@ AdapterMethod head_only_method() {
 AdapterMethod full_method() {
   AdapterMethod method;
   method.trains = AdapterMethod::Trains::base;
+  method.uses_weights = "trains the weights themselves";
   method.configure = [](const Config&) { return AdapterFactory(); };
   method.summary = "full fine-tuning: trains every weight of the model";
   method.default_lr = 5e-5;

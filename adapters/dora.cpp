@@ -107,6 +107,7 @@ AdapterFactory configure_dora(const Config& config) {
 AdapterMethod dora_method() {
   AdapterMethod method;
   method.configure = configure_dora;
+  method.uses_weights = "divides every weight's rows by their norms";
   method.summary = "DoRA: trains a magnitude and, by LoRA, a direction for every output (Liu et al. 2024)";
   method.default_lr = 2e-3;
   return method;

@@ -75,6 +75,7 @@ AdapterFactory configure_pissa(const Config& config) {
 AdapterMethod pissa_method() {
   AdapterMethod method;
   method.configure = configure_pissa;
+  method.uses_weights = "starts at the weights' own singular vectors and takes them out of the weights";
   method.summary = "PiSSA: LoRA that starts at the leading singular pairs of the weight itself (Meng et al. 2024)";
   method.default_lr = 5e-4;
   return method;

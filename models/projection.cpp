@@ -19,13 +19,24 @@ void AdapterSlot::attach(std::shared_ptr<Adapter> adapter) {
   if (adapter_) register_module("adapter", adapter_);
 }
 
+int64_t AdapterSlot::quantize(Quantization kind) {
+  check(weight_.device().is_cpu() && (weight_.scalar_type() == torch::kFloat32 || is_half(weight_)), "weight ", path_,
+        " is ", weight_.scalar_type(), " on ", weight_.device(),
+        "; model.quantize takes float32, bfloat16 and float16 on the CPU");
+  quantized_ = quantized_lines(weight_, kind);
+  if (stored_in_) stored_in_->let_go(weight_);
+  return quantized_->bytes();
+}
+
 FrozenMatrix AdapterSlot::operand_of(const torch::Tensor& weight) {
+  if (quantized_) return FrozenMatrix(FrozenMatrix::Lines{quantized_});
   return copy_.of(weight, [&] {
     if (stored_in_) stored_in_->take_over(weight);
   });
 }
 
 torch::Tensor AdapterSlot::multiply(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias) {
+  if (quantized_) return multiply_quantized(x, bias);
   if (at::autocast::is_autocast_enabled(x.device().type())) {
     // Methods that do more than add a chain (DoRA's norms) look at the weight itself.
     const auto update = adapter_ ? adapter_->chain_update() : ChainUpdate{};
@@ -34,6 +45,15 @@ torch::Tensor AdapterSlot::multiply(const torch::Tensor& x, const torch::Tensor&
     }
   }
   return adapter_ ? adapter_->linear(x, weight, bias) : frozen_linear(x, weight, bias);
+}
+
+torch::Tensor AdapterSlot::multiply_quantized(const torch::Tensor& x, const torch::Tensor& bias) {
+  if (x.numel() == 0) return at::linear(x, weight_.to(x.scalar_type()), bias);
+  const auto update = adapter_ ? adapter_->chain_update() : ChainUpdate{};
+  if (update && can_fuse_chain(x, weight_, bias, update->factors))
+    return linear_with_chain(x, operand(), bias, update->factors, update->scale);
+  const torch::Tensor y = linear_with_chain(x, operand(), bias, {}, 1);
+  return adapter_ ? y + adapter_->forward(x) : y;
 }
 
 torch::Tensor AdapterSlot::loss_sum(const torch::Tensor& states, const torch::Tensor& labels) {
@@ -49,6 +69,7 @@ AdapterSite AdapterSlot::site(const std::string& role, SiteKind kind, int64_t us
   site.weight = weight_;
   site.uses = uses;
   site.attach = [this](std::shared_ptr<Adapter> adapter) { attach(std::move(adapter)); };
+  if (kind == SiteKind::linear) site.quantize = [this](Quantization bits) { return quantize(bits); };
   return site;
 }
 
@@ -161,6 +182,13 @@ std::optional<JoinedProjections::Joined> JoinedProjections::joined_from(size_t f
   }
   if (biased) out.bias = rows_from(first, biases, bias_);
   if (!can_fuse_chain(x, weights[first], out.bias, factors)) return std::nullopt;
+  const auto is_quantized = [](const Projection& projection) { return projection->is_quantized(); };
+  if (std::any_of(projections_.begin(), projections_.end(), is_quantized)) {
+    if (!std::all_of(projections_.begin(), projections_.end(), is_quantized)) return std::nullopt;
+    for (size_t i = first; i < projections_.size(); ++i)
+      out.operand.quantized.push_back(projections_[i]->operand().quantized.front());
+    return out;
+  }
   const std::vector<torch::Tensor> rest(weights.begin() + static_cast<ptrdiff_t>(first), weights.end());
   if (std::any_of(weights.begin(), weights.end(), is_half)) {
     for (size_t i = first; i < projections_.size(); ++i)

@@ -5,6 +5,7 @@
 #include <torch/nn/pimpl.h>
 
 #include "factorization/lookup.h"
+#include "factorization/quantized_lines.h"
 #include "lm/language_model.h"
 #include "model_files/stored_tensors.h"
 #include "models/autocast_copy.h"
@@ -27,6 +28,10 @@ class AdapterSlot : public torch::nn::Module {
   bool can_give_loss() const { return !adapter_ && !has_bias() && can_fuse_output_loss(weight_); }
   /// The weight as products read it; its memory is left to the file it came from, where a copy serves.
   FrozenMatrix operand() { return operand_of(weight_); }
+  /// Products read the weight in 8 or 4 bits from here on. weight() stays what the file holds, and lies there alone
+  /// where it is mapped. How many bytes that takes. Throws Error for a weight that has no such form.
+  int64_t quantize(Quantization kind);
+  bool is_quantized() const { return quantized_ != nullptr; }
   /// output_loss_sum() of states [N, D] and labels [N] with this weight [V, D] as the output layer
   /// (models/output_loss.h).
   torch::Tensor loss_sum(const torch::Tensor& states, const torch::Tensor& labels);
@@ -37,11 +42,13 @@ class AdapterSlot : public torch::nn::Module {
   FrozenMatrix operand_of(const torch::Tensor& weight);
   /// The layer [..., in] -> [..., out] with the adapter's change.
   torch::Tensor multiply(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias);
+  torch::Tensor multiply_quantized(const torch::Tensor& x, const torch::Tensor& bias);
   std::string path_;  ///< archive name of the weight
   torch::Tensor weight_;
   std::shared_ptr<Adapter> adapter_;
   AutocastCopy copy_;
   std::shared_ptr<const StoredTensors> stored_in_;
+  std::shared_ptr<const StoredLines> quantized_;
 };
 
 /// y = x W^T + b (+ the adapter's change). weight [out, in], bias [out] or undefined.

@@ -5,6 +5,7 @@
 
 #include <numeric>
 
+#include "factorization/few_rows.h"
 #include "factorization/products.h"
 
 namespace deeplora {
@@ -63,6 +64,22 @@ struct Layers {
   }
 };
 
+/// Parts of a weight that are no tensors, kept between the passes.
+struct KeptLines : torch::CustomClassHolder {
+  explicit KeptLines(FrozenMatrix::Lines all) : lines(std::move(all)) {}
+  FrozenMatrix::Lines lines;
+};
+
+void keep_lines(AutogradContext* ctx, const FrozenMatrix& weight) {
+  if (!weight.quantized.empty())
+    ctx->saved_data["lines"] = c10::IValue::make_capsule(c10::make_intrusive<KeptLines>(weight.quantized));
+}
+FrozenMatrix::Lines kept_lines(AutogradContext* ctx) {
+  const auto found = ctx->saved_data.find("lines");
+  if (found == ctx->saved_data.end()) return {};
+  return c10::static_intrusive_pointer_cast<KeptLines>(found->second.toCapsule())->lines;
+}
+
 /// What a gate makes of its input is half of it: computed again on the way back, it need not be kept.
 bool is_made_again(InputFunction function) { return is_gate(function); }
 
@@ -82,6 +99,7 @@ class ChainLinear : public torch::autograd::Function<ChainLinear> {
     const torch::Tensor first = layers.joined_first(factors, types);
     const torch::Tensor narrow = first.defined() ? types.narrowed(types.product(input, first.t())) : torch::Tensor();
     variable_list saved = weight.for_way_back();
+    keep_lines(ctx, weight);
     ctx->saved_data["parts"] = static_cast<int64_t>(saved.size());
     saved.insert(saved.end(), factors.begin(), factors.end());
     saved.push_back(factors.empty() || is_made_again(function) ? torch::Tensor() : input);
@@ -112,8 +130,8 @@ class ChainLinear : public torch::autograd::Function<ChainLinear> {
     variable_list saved = ctx->get_saved_variables();
     const Layers layers = Layers::kept(ctx);
     const auto parts = static_cast<ptrdiff_t>(ctx->saved_data["parts"].toInt());
-    const FrozenMatrix weight = FrozenMatrix::of_way_back({saved.begin(), saved.begin() + parts});
-    const auto options_of_weight = saved.front().options();
+    const FrozenMatrix weight = FrozenMatrix::of_way_back({saved.begin(), saved.begin() + parts}, kept_lines(ctx));
+    const auto device = parts > 0 ? saved.front().device() : torch::Device(torch::kCPU);
     saved.erase(saved.begin(), saved.begin() + parts);
     const at::TensorList factors(saved.data(), static_cast<size_t>(layers.factors()));
     const ProductTypes types{static_cast<at::ScalarType>(ctx->saved_data["operand_dtype"].toInt()),
@@ -122,7 +140,7 @@ class ChainLinear : public torch::autograd::Function<ChainLinear> {
     const torch::Tensor input = !factors.empty() && is_made_again(function)
                                     ? applied(function, saved.back(), types.operand)
                                     : saved[factors.size()];
-    const auto options = options_of_weight.dtype(types.result);
+    const auto options = torch::TensorOptions(device).dtype(types.result);
     const torch::Tensor g =
         types.narrowed(joined_gradient(gradients, layers, ctx->saved_data["rows"].toInt(), options));
     variable_list out(1 + factors.size() + 5);  // x, factors, then what is frozen or no tensor
@@ -254,15 +272,17 @@ torch::Tensor linear_with_chains_as_one(const torch::Tensor& x, const FrozenMatr
 
 torch::Tensor linear_with_chain(const torch::Tensor& x, const FrozenMatrix& weight, const torch::Tensor& bias,
                                 const std::vector<torch::Tensor>& factors, double scale) {
-  int64_t out = 0;
-  for (const auto& part : weight.parts) out += part.size(0);
-  return linear_with_chains(x, weight, bias, {{out, {factors, scale}}}).front();
+  return linear_with_chains(x, weight, bias, {{weight.rows(), {factors, scale}}}).front();
 }
 
 torch::Tensor frozen_linear(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias) {
-  if (weight.scalar_type() == x.scalar_type() || at::autocast::is_autocast_enabled(x.device().type()))
-    return at::linear(x, weight, bias);
-  if (is_half(weight) && can_fuse_chain(x, weight, bias, {})) return linear_with_chain(x, weight, bias, {}, 1);
+  const bool autocast = at::autocast::is_autocast_enabled(x.device().type());
+  // Of a row or a few, reading the weight is all the work, and LibTorch's product may do it twice.
+  const bool few = x.dim() > 1 && x.device().is_cpu() && x.numel() <= kFewRows * x.size(-1);
+  if (!autocast && x.scalar_type() == torch::kFloat32 && (few || is_half(weight)) &&
+      can_fuse_chain(x, weight, bias, {}))
+    return linear_with_chain(x, weight, bias, {}, 1);
+  if (autocast || weight.scalar_type() == x.scalar_type()) return at::linear(x, weight, bias);
   return at::linear(x, weight.to(x.scalar_type()), bias.defined() ? bias.to(x.scalar_type()) : bias);
 }
 

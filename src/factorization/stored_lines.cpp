@@ -2,6 +2,8 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
+
 #include "factorization/layout.h"
 #include "factorization/loops/loops.h"
 
@@ -9,6 +11,25 @@ namespace deeplora {
 namespace {
 
 using Widen = void (*)(float*, const uint16_t*, int64_t);
+
+class FloatLines : public StoredLines {
+ public:
+  explicit FloatLines(const torch::Tensor& matrix)
+      : StoredLines(matrix.size(0), matrix.size(1)),
+        kept_(matrix),
+        data_(matrix.const_data_ptr<float>()),
+        row_(matrix.stride(0)) {}
+  void read(int64_t line, int64_t first, int64_t count, float* to) const override {
+    std::copy_n(data_ + line * row_ + first, count, to);
+  }
+  const float* in_place(int64_t line) const override { return data_ + line * row_; }
+  int64_t bytes() const override { return static_cast<int64_t>(kept_.nbytes()); }
+
+ private:
+  torch::Tensor kept_;
+  const float* data_;
+  int64_t row_;
+};
 
 class HalfLines : public StoredLines {
  public:
@@ -21,6 +42,8 @@ class HalfLines : public StoredLines {
   void read(int64_t line, int64_t first, int64_t count, float* to) const override {
     widen_(to, data_ + line * row_ + first, count);
   }
+  bool in_bfloat16() const override { return kept_.scalar_type() == at::kBFloat16; }
+  int64_t bytes() const override { return static_cast<int64_t>(kept_.nbytes()); }
 
  private:
   torch::Tensor kept_;
@@ -32,12 +55,13 @@ class HalfLines : public StoredLines {
 }  // namespace
 
 std::unique_ptr<StoredLines> StoredLines::of(const torch::Tensor& matrix) {
-  const bool brain = matrix.scalar_type() == at::kBFloat16;
-  if (matrix.dim() != 2 || !matrix.device().is_cpu() || !lies_by_rows(matrix) ||
-      (!brain && matrix.scalar_type() != at::kHalf))
-    return nullptr;
+  const auto type = matrix.scalar_type();
+  if (matrix.dim() != 2 || !matrix.device().is_cpu() || !lies_by_rows(matrix)) return nullptr;
   const auto& loops = elementwise_loops::best();
-  return std::make_unique<HalfLines>(matrix, brain ? loops.from_bfloat16 : loops.from_float16);
+  if (type == at::kFloat) return std::make_unique<FloatLines>(matrix);
+  if (type == at::kBFloat16) return std::make_unique<HalfLines>(matrix, loops.from_bfloat16);
+  if (type == at::kHalf) return std::make_unique<HalfLines>(matrix, loops.from_float16);
+  return nullptr;
 }
 
 }  // namespace deeplora

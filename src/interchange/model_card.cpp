@@ -86,6 +86,9 @@ std::string scores_line(const ModelCard& card) {
 std::string facts(const ModelFiles& archive, const ModelCard& card) {
   std::string out = cat("- task ", card.task, ", method ", card.method, "\n", scores_line(card));
   if (!card.base.empty()) out += cat("- base model: ", card.base, "\n");
+  if (card.quantize != "none")
+    out += cat("- trained on weights in ", card.quantize,
+               "; what is here belongs to the weights as the base model has them\n");
   if (!card.labels.empty())
     out += cat("- labels, in the order of the logits: ", join(card.labels, ", ", card.labels.size()), "\n");
   if (card.threshold)

@@ -16,6 +16,7 @@ struct ModelCard {
   std::string task{};                 ///< data.task
   std::string method{};               ///< adapter.method
   std::string version{};              ///< of this program
+  std::string quantize = "none";      ///< model.quantize of the run
   std::string base{};                 ///< folder or name of the base model; empty: not known
   std::vector<std::string> labels{};  ///< of a classification, in the order of the logits
   bool one_number = false;            ///< the head gives one, which has no label

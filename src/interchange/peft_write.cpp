@@ -294,6 +294,7 @@ void save_peft_folder(const fs::path& folder, const ModelFiles& archive, const A
   write_folder_atomically(folder, [&](const fs::path& temporary) {
     std::map<std::string, std::string> metadata{{"format", "pt"}};
     if (!writer.tied().empty()) metadata["tied"] = nlohmann::json(writer.tied()).dump();
+    if (card.quantize != "none") metadata["quantize"] = card.quantize;
     if (!card.labels.empty()) metadata[kPeftLabels] = nlohmann::json(card.labels).dump();
     save_tensors(temporary / "adapter_model.safetensors", writer.tensors(), metadata);
     write_file_atomically(temporary / "adapter_config.json", settings.dump(2) + "\n");

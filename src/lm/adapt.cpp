@@ -110,6 +110,13 @@ torch::Tensor AdaptedModel::in_training(const std::string& name, const torch::Te
   return name == units_.bias ? (value.to(torch::kFloat64) - units_.shift) / units_.scale : value;
 }
 
+int64_t AdaptedModel::model_bytes() const {
+  int64_t out = quantized_.bytes;
+  for (const auto& [name, value] : model_->base_parameters())
+    if (!quantized_.names.count(name)) out += static_cast<int64_t>(value.nbytes());
+  return out;
+}
+
 std::vector<NamedTensor> AdaptedModel::trained_base_in_files() const {
   std::vector<NamedTensor> out;
   for (const auto& [name, value] : trained_base_) out.push_back({name, in_files(name, value.detach())});
@@ -154,6 +161,9 @@ void AdaptedModel::train_also(const std::vector<std::string>& patterns, const st
     for (const auto& [name, unused] : parameters) names.push_back(name);
     if (!any) errors.add("'", pattern, "' matches no weight", did_you_mean(pattern, names));
   }
+  for (const auto& name : chosen)
+    if (quantized_.names.count(name) && !adapted.count(name))
+      errors.add(name, " is kept in 8 or 4 bits (model.quantize), which cannot be trained; leave it out");
   errors.throw_if_any("adapter.train_also");
   for (const auto& parameter : parameters)
     if (chosen.count(parameter.name) && !adapted.count(parameter.name))

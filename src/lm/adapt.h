@@ -11,6 +11,7 @@
 #include "lm/adapter.h"
 #include "lm/head.h"
 #include "lm/language_model.h"
+#include "lm/quantized_model.h"
 
 namespace deeplora {
 
@@ -43,6 +44,10 @@ class AdaptedModel {
   /// Throws Error with every site that the method cannot adapt.
   void add_adapters(const std::vector<AdapterSite>& sites, const AdapterFactory& factory, uint64_t seed,
                     torch::Device device, const LeadingGradient& leading_gradient);
+  /// What the model keeps in 8 or 4 bits; said before anything is trained.
+  void set_quantized(QuantizedWeights weights) { quantized_ = std::move(weights); }
+  /// Memory of the base model's weights as they are kept.
+  int64_t model_bytes() const;
   /// Trains every weight of the base.
   void train_base();
   /// Trains the archive's own head (sites with role "head"), but for the weights at the paths `adapted`: what has an
@@ -50,7 +55,7 @@ class AdaptedModel {
   bool train_archive_head(const std::set<std::string>& adapted = {});
   /// Takes base weights whose archive names match a glob to what is trained and kept in files, but for those at the
   /// paths `adapted`. A head's are only kept where `heads` is false. Throws Error with every pattern that matches
-  /// nothing.
+  /// nothing, or a weight in 8 or 4 bits.
   void train_also(const std::vector<std::string>& patterns, const std::set<std::string>& adapted, bool heads);
 
   /// Takes weights that no file holds yet to what files of the run hold, whether they are trained or not.
@@ -95,6 +100,7 @@ class AdaptedModel {
   std::vector<AttachedAdapter> adapters_;
   std::vector<NamedTensor> trained_base_;
   OutputUnits units_;
+  QuantizedWeights quantized_;
 };
 
 }  // namespace deeplora

@@ -90,6 +90,9 @@ struct AdapterMethod {
   /// Reads keys and records mistakes on the configuration; the factory throws Error for a site it cannot adapt
   /// (rank above the matrix), naming path, shape and a hint.
   std::function<AdapterFactory(const Config& adapter)> configure;
+  /// What it does with the weights themselves ("trains the weights themselves"), which must be whole then; empty for
+  /// methods that only add to a layer.
+  std::string uses_weights;
   std::string summary;       ///< one line for --help and the docs
   double default_lr = 1e-3;  ///< used when train.lr is absent; from a grid on the shipped sentiment data
 };

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "factorization/quantized_lines.h"
 #include "lm/adapter.h"
 #include "lm/decoding_state.h"
 #include "model_files/class_head.h"
@@ -87,6 +88,8 @@ struct AdapterSite {
   torch::Tensor fused_weight;
   RowBlock block;
   std::function<void(std::shared_ptr<Adapter>)> attach;  ///< puts the adapter into the slot (nullptr empties it)
+  /// Lets its products read it in fewer bits and says how many bytes that takes; empty where they cannot.
+  std::function<int64_t(Quantization)> quantize;
 
   /// The name in the archive of the weight that merging changes.
   const std::string& archive_path() const { return fused_path.empty() ? path : fused_path; }

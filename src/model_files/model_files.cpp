@@ -98,7 +98,9 @@ void ModelFiles::check_finite() const {
   torch::NoGradGuard no_grad;
   for (size_t i = 0; i < parameters_; ++i) {
     const auto& [name, value] = tensors_[i];
-    if (!value.is_floating_point() || is_finite(value)) continue;
+    const bool finite = !value.is_floating_point() || is_finite(value);
+    checked(value);
+    if (finite) continue;
     const torch::Tensor bad = torch::isfinite(value).logical_not().nonzero();
     std::vector<int64_t> place;
     torch::Tensor entry = value;
@@ -165,6 +167,7 @@ const std::string& ModelFiles::fingerprint() const {
     print.add(std::span<const int64_t>(bytes.sizes().data(), bytes.sizes().size()));
     print.add(static_cast<int64_t>(bytes.scalar_type()));
     print.add(bytes.const_data_ptr(), bytes.nbytes());
+    checked(value);
   }
   return fingerprint_ = print.hex();
 }

@@ -54,6 +54,9 @@ class ModelFiles {
   /// Overwrites the values in place (cast to the file's dtype); Error unless the shape is the same. The file itself
   /// stays as it is.
   void set_tensor(const std::string& name, const torch::Tensor& value);
+  /// From here on, memory of mapped files that a check reads is given back behind it: for a model of which nothing is
+  /// changed, and that will hardly be read again.
+  void leave_what_is_checked() { leaves_checked_ = true; }
   /// Throws Error, naming the weight and the place in it, when a parameter holds a NaN or an infinity (buffers may:
   /// masks do).
   void check_finite() const;
@@ -111,6 +114,10 @@ class ModelFiles {
   std::optional<ClassHead> class_head_;
   std::vector<NamedTensor> started_;
   mutable std::string fingerprint_;
+  bool leaves_checked_ = false;
+  void checked(const torch::Tensor& value) const {
+    if (leaves_checked_ && stored_) stored_->let_go(value);
+  }
 };
 
 }  // namespace deeplora

@@ -2,6 +2,7 @@
 
 #include <ATen/MapAllocator.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -130,6 +131,20 @@ torch::Tensor StoredTensors::find(const torch::Tensor& x) const {
   const auto [pages, here] = place_of(x.const_data_ptr(), x.nbytes());
   if (here == nullptr) return {};
   return torch::from_blob(here, x.sizes(), [pages = pages](void*) {}, x.options().requires_grad(false));
+}
+
+void StoredTensors::let_go(const torch::Tensor& x) const {
+  if (!x.device().is_cpu() || x.numel() == 0) return;
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<uintptr_t>(x.storage().data());
+  const auto end = begin + x.storage().nbytes();
+  for (const auto& pages : pages_) {
+    const auto first = reinterpret_cast<uintptr_t>(pages->begin()), last = first + pages->size();
+    if (begin < first || end > last) continue;
+    // Whole pages: others at the edges hold a neighbour's numbers too.
+    const uintptr_t from = (begin + page - 1) / page * page, to = end / page * page;
+    if (from < to) ::madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED);
+  }
 }
 
 bool StoredTensors::take_over(const torch::Tensor& x) const {

@@ -36,6 +36,9 @@ class StoredTensors {
   /// find() for x's whole storage: whoever shares it reads it from the file from now on, and its memory is freed.
   /// False, and nothing happens, where the files do not hold it.
   bool take_over(const torch::Tensor& x) const;
+  /// Gives back the memory of pages that x, unchanged since, was read from; they are read again when they are touched.
+  /// Nothing happens where x does not lie in a mapped file.
+  void let_go(const torch::Tensor& x) const;
 
  private:
   class Pages;

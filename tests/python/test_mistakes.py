@@ -282,6 +282,10 @@ CASES = {
     "no such device": finetune(["model.device", "expected cpu, cuda or cuda:N"], "model.device=gpu"),
     "two rates of the only head": finetune(["train.lr is 0.1", "train.head_lr 0.2", "give train.lr alone"], "adapter={method: none}", "train.lr=0.1", "train.head_lr=0.2"),
     "unknown precision": finetune(["model.precision", "bfloat16", "float16"], "model.precision=float16"),
+    "unknown bits": finetune(["model.quantize", "none", "int8", "nf4"], "model.quantize=int4"),
+    "fewer bits of weights that train": finetune(["model.quantize", "adapter.method: full", "trains the weights themselves", "quantize: none"],
+                                                 "model.quantize=nf4", "adapter={method: full}"),
+    "fewer bits by the graph backend": finetune(["model.quantize: nf4 needs a native model family", "bfloat16"], "model.quantize=nf4", "model.backend=graph"),
     "unknown output": finetune(["model.output", "nonsense"], "model.output=nonsense"),
     # values of another type in what an archive brings along
     "config.json: a word for a number": finetune(['model.pt: config.json: num_attention_heads: expected a whole number, found "four"'],

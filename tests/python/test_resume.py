@@ -68,6 +68,7 @@ KEYS = {
     "model.dropout": Key("lora", "0.3"),
     "model.device": Key("lora", "cuda:0", alone=True),  # another kind of device; where there is none, the configuration says so
     "model.precision": Key("lora", "bfloat16-always"),
+    "model.quantize": Key("lora", "int8"),
     "model.deterministic": Key("lora", "no"),
     "data.task": Key("lora", "sst2", alone=True),
     "data.train": Key("lora", "moved/rows.jsonl", free=True),

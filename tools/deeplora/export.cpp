@@ -33,6 +33,7 @@ nlohmann::ordered_json export_info(const Session& s) {
 /// What the run and its folder say of the model.
 ModelCard card_of(const Session& s, const RunFolder& folder, const ExportOptions& o) {
   ModelCard card{.task = s.config.data.task, .method = s.config.adapter.method, .version = kVersion};
+  Config::load(folder.config_file()).section("model").read("quantize", card.quantize, "what the run was trained on");
   const std::string source =
       s.files->holds_code() ? s.files->export_info().value("source", std::string()) : s.files->file().string();
   card.base = o.base.empty() ? source : o.base;
@@ -80,7 +81,9 @@ void export_run(const ExportOptions& o) {
         output.parent_path().string(), " does not exist");
   const Registries registries = make_registries();
   const RunFolder folder = RunFolder::open(o.run);
-  const Session session = Session::of_run(folder, registries, {.last = o.last, .overrides = {}, .model = o.model});
+  // What is exported stands on the weights of the files, whatever the adapter was trained on.
+  const RunUse use{.last = o.last, .overrides = {"model.quantize=none"}, .model = o.model};
+  const Session session = Session::of_run(folder, registries, use);
   const ExportSource source{*session.files,       session.config.model.interface,
                             *session.adapted,     card_of(session, folder, o),
                             export_info(session), pad_id_of(session.tokenizer.get(), *session.files)};

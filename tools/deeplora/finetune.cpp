@@ -150,6 +150,7 @@ nlohmann::ordered_json result_json(const Session& s, const TrainResult& result, 
   out["samples_per_second"] = result.samples_per_second;
   out["seconds_to_first_step"] = result.seconds_to_first_step;
   out["peak_rss_mb"] = peak_memory_mb();
+  out["model_bytes"] = s.adapted->model_bytes();
   out["family"] = s.model().family();
   out["parity_difference"] = s.parity_difference;
   out["rows"] = {{"train", s.train.rows.size()},

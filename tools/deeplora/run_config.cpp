@@ -78,6 +78,12 @@ ModelConfig ModelConfig::read(const Config& model) {
   model.read_choice("precision", out.precision, {"float32", "bfloat16", "bfloat16-always"},
                     "bfloat16: matrix products in bfloat16 by autocast, on processors without bfloat16 matrix units in "
                     "float32; factors stay float32");
+  std::string bits = "none";
+  model.read_choice(
+      "quantize", bits, quantization_names(),
+      "int8, nf4: the frozen matrices of linear layers in 8 or 4 bits, as bitsandbytes has them, in native "
+      "families on the CPU; heads, tables and norms stay as they are");
+  out.quantize = parse_quantization(bits);
   model.read_choice("deterministic", out.deterministic, {"auto", "yes", "no"},
                     "only operators whose sums have a fixed order, for the same bits in every run; auto: yes on the "
                     "CPU, no on CUDA, where they cost time");
@@ -150,6 +156,7 @@ AdapterConfig AdapterConfig::read(const Config& adapter, const AdapterMethods& m
     return out;
   }
   out.trains = method->trains;
+  out.uses_weights = method->uses_weights;
   out.default_lr = method->default_lr;
   if (method->trains == AdapterMethod::Trains::adapters) {
     adapter.read("targets", out.targets,
@@ -205,6 +212,17 @@ void read_contrastive(const Config& config, RunConfig& run) {
   if (run.adapter.trains == AdapterMethod::Trains::head_only) run.train.steps = 0;  // there is nothing to tune
 }
 
+/// Records a mistake where model.quantize meets what it has no form for.
+void check_quantize(const Config& model, const RunConfig& run) {
+  if (run.model.quantize == Quantization::none) return;
+  const std::string& name = to_string(run.model.quantize);
+  if (!run.adapter.uses_weights.empty())
+    model.mistake("quantize", cat(name, " keeps the weights in fewer bits, but adapter.method: ", run.adapter.method,
+                                  " ", run.adapter.uses_weights,
+                                  "; take lora, rslora, lora-plus, lora-one, polar or deep-lora, or quantize: none"));
+  if (run.model.device != "cpu") model.mistake("quantize", cat(name, " is for device: cpu, found ", run.model.device));
+}
+
 RunConfig RunConfig::read(const Config& given, const Registries& registries) {
   Config config = given;
   adopt_peft_settings(config);  // a PEFT folder in adapter.path brings its own rank, alpha and targets
@@ -226,6 +244,7 @@ RunConfig RunConfig::read(const Config& given, const Registries& registries) {
           "lr", out.train.lr, "peak learning rate; auto: short trials choose it on dev; absent: the method's default");
   }
   read_contrastive(config, out);
+  check_quantize(config.section("model"), out);
   config.finish();
   out.resolved = config.dump();
   return out;

@@ -28,6 +28,7 @@ struct ModelConfig {
   std::optional<double> dropout;
   std::string device = "cpu";
   std::string precision = "float32";
+  Quantization quantize = Quantization::none;
   std::string deterministic = "auto";
 
   static ModelConfig read(const Config& model);
@@ -63,6 +64,7 @@ struct AdapterConfig {
   std::vector<std::string> own_values;  ///< patterns of weights with a rank or alpha of their own
   std::vector<std::string> train_also;  ///< globs over names of base weights that are trained themselves
   AdapterMethod::Trains trains = AdapterMethod::Trains::adapters;
+  std::string uses_weights;  ///< see AdapterMethod
   AdapterFactory factory;
   double default_lr = 1e-3;
 

@@ -211,6 +211,7 @@ Session::Session(RunConfig read) : config(std::move(read)), device(config.model.
 
 void Session::load_model_files(const ModelFamilies& families, const Accept& accept) {
   files = open_model_files(config.model.path, device);
+  if (config.model.quantize != Quantization::none) files->leave_what_is_checked();
   if (accept) accept(*files);
   if (!config.model.interface.inputs.empty() || !config.model.interface.output.empty())
     archive_of(*files, "what model.inputs and model.output name");
@@ -442,11 +443,14 @@ std::vector<AdapterSite> Session::sites_to_adapt(bool starts) const {
 void Session::build(const Registries& registries, bool with_gradients) {
   const auto base = build_base(registries, prepare_head(registries.families));
   if (device.is_cpu()) files->leave_widened(base->base_parameters());
+  QuantizedWeights quantized;
+  if (config.model.quantize != Quantization::none) quantized = quantize_linear_layers(*base, config.model.quantize);
   base->set_gradient_checkpointing(config.train.gradient_checkpointing);
   const auto head = add_head(base);
   const auto whole = task().embeds() ? add_pooling(base) : head ? std::static_pointer_cast<LanguageModel>(head) : base;
   adapted = std::make_unique<AdaptedModel>(whole, head);
   adapted->set_output_units(units_);
+  adapted->set_quantized(std::move(quantized));
   if (with_gradients) {  // of the training rows, before anything reads them
     check_ids(task(), model(), train.examples, device, "data.train");
     say_what_was_read(task(), config.data.train, train_table, train.examples);
@@ -484,11 +488,12 @@ void Session::build(const Registries& registries, bool with_gradients) {
     if (!config.adapter.path.empty() && with_gradients) load_adapter(config.adapter.path);
   }
   torch::NoGradGuard no_grad;
-  if (with_gradients)
-    for (const auto& [site, unused] : adapted->adapters())
-      weight_norms.push_back(at::linalg_vector_norm(site.weight, 2, at::OptionalIntArrayRef{}, false,
-                                                    at::promote_types(site.weight.scalar_type(), torch::kFloat32))
-                                 .item<double>());
+  for (const auto& [site, unused] : with_gradients ? adapted->adapters() : std::vector<AttachedAdapter>{}) {
+    weight_norms.push_back(at::linalg_vector_norm(site.weight, 2, at::OptionalIntArrayRef{}, false,
+                                                  at::promote_types(site.weight.scalar_type(), torch::kFloat32))
+                               .item<double>());
+    if (config.model.quantize != Quantization::none) files->stored()->let_go(site.weight);
+  }
   if (in_bfloat16() && device.is_cpu()) {  // lays the weights out before anything else takes memory
     const Autocast autocast(device, true);
     run_probe(model());
@@ -569,11 +574,13 @@ bool Session::in_bfloat16() const {
 }
 
 std::map<std::string, std::string> Session::adapter_metadata() const {
-  return {{"format", "pt"},
-          {"deeplora", kVersion},
-          {"method", config.adapter.method},
-          {"task", config.data.task},
-          {"base_fingerprint", files->fingerprint()}};
+  std::map<std::string, std::string> out{{"format", "pt"},
+                                         {"deeplora", kVersion},
+                                         {"method", config.adapter.method},
+                                         {"task", config.data.task},
+                                         {"base_fingerprint", files->fingerprint()}};
+  if (config.model.quantize != Quantization::none) out["quantize"] = to_string(config.model.quantize);
+  return out;
 }
 
 void Session::save_adapter(const fs::path& file) const { save_tensors(file, adapted->state(), adapter_metadata()); }

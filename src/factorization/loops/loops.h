@@ -40,6 +40,16 @@ struct ProductTask {
   bool add;
 };
 
+/// sums[r * kMost + l] += a_r . w_l for a few rows of both, over `count` numbers.
+struct DotTask {
+  static constexpr int64_t kMost = 4;  ///< rows of either side
+  int64_t rows, lines, count;
+  const float* a;
+  int64_t a_row;
+  const float* w[kMost];
+  float* sums;
+};
+
 struct Table {
   /// Every element is one sum over depth from first to last, so the bits do not depend on how a product is cut into
   /// tasks.
@@ -54,6 +64,17 @@ struct Table {
   void (*from_bfloat16)(float* out, const uint16_t* x, int64_t count);
   /// The same for float16, subnormal numbers, infinities and NaN included.
   void (*from_float16)(float* out, const uint16_t* x, int64_t count);
+  /// Every sum is the same whatever other rows and lines are in the task.
+  void (*dots)(const DotTask& task);
+  /// out[i] = x[i] steps, to the nearest whole number of -127 ... 127, ties to even.
+  void (*to_int8)(int8_t* out, const float* x, float steps, int64_t count);
+  /// out[i] = x[i] largest / 127
+  void (*from_int8)(float* out, const int8_t* x, float largest, int64_t count);
+  /// out[i]: how many of the 15 rising numbers `middles` lie below x[i] scale.
+  void (*to_nf4)(uint8_t* out, const float* x, const float* middles, float scale, int64_t count);
+  /// out[i] = book[code i] scale; two codes are in a byte, the first one in its upper half, or, where the first byte
+  /// gives its `second` alone, one number later.
+  void (*from_nf4)(float* out, const uint8_t* codes, bool second, const float* book, float scale, int64_t count);
   Function gelu;       ///< x Phi(x)
   Function gelu_tanh;  ///< its approximation by tanh, as GPT-2 has it
   Gate silu_gate, gelu_gate, gelu_tanh_gate;

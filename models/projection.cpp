@@ -36,8 +36,8 @@ torch::Tensor AdapterSlot::multiply(const torch::Tensor& x, const torch::Tensor&
   return adapter_ ? adapter_->linear(x, weight, bias) : frozen_linear(x, weight, bias);
 }
 
-torch::Tensor AdapterSlot::loss_sum(const torch::Tensor& states, const torch::Tensor& labels) {
-  return output_loss_sum(states.to(torch::kFloat32), operand_of(weight_), weight_.size(0), labels);
+torch::Tensor AdapterSlot::token_losses(const torch::Tensor& states, const torch::Tensor& labels) {
+  return output_losses(states.to(torch::kFloat32), operand_of(weight_), weight_.size(0), labels);
 }
 
 AdapterSite AdapterSlot::site(const std::string& role, SiteKind kind, int64_t uses) {

@@ -28,6 +28,9 @@ struct ModelCard {
   bool normalized = false;  ///< what that head reads has length 1
   std::string split{};      ///< what `scores` are of: "test" or "dev"
   std::map<std::string, double> scores{};
+  std::string model_kind{};  ///< as Task::model_kind() has it; empty: `task`
+
+  const std::string& kind() const { return model_kind.empty() ? task : model_kind; }
 };
 
 /// config.json of the archive for the model as it is now: architectures, labels, problem_type, dtype.

@@ -24,6 +24,7 @@ std::string fingerprint(std::span<const Example> examples) {
       for (const double value : values) print.add(value);
     print.add(static_cast<int64_t>(example.labelled));
     print.add(std::string_view(example.query));
+    if (example.second > 0) print.add(static_cast<int64_t>(example.second));
   }
   return print.hex();
 }

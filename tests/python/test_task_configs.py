@@ -28,6 +28,7 @@ ROWS = {
     "ranking": (("bert", "encoder"), lines(lambda i: {"query": f"day {i}", "text": "good day", "label": 1})),
     "prompts": (("gpt2",), lines(lambda i: {"prompt": f"apple {i} is", "completion": " red"})),
     "chat": (("qwen2",), lines(lambda i: {"messages": [{"role": "user", "content": f"apple {i}"}, {"role": "assistant", "content": "red"}]})),
+    "preference": (("gpt2",), lines(lambda i: {"prompt": f"apple {i} is", "chosen": " red", "rejected": " blue"})),
     "seq2seq": (("t5",), lines(lambda i: {"source": f"apple {i} is", "target": "red"})),
 }
 

@@ -185,15 +185,15 @@ torch::Tensor CausalModel::last_states(const Batch& batch, const torch::Tensor& 
   return last_chosen(states, counts);
 }
 
-torch::Tensor CausalModel::token_loss_sum(const Batch& batch) {
+torch::Tensor CausalModel::token_losses(const Batch& batch) {
   AdapterSlot& output = lm_head_ ? static_cast<AdapterSlot&>(*lm_head_) : *words_;
   if (logits_cap_ > 0 || !output.can_give_loss()) return {};
   check_labels_fit(batch.labels, batch.input_ids);
   const auto pass = std::make_shared<const CausalPass>(batch);
   // Rows behind the last sequence stand for no token.
   const int64_t tokens = pass->packing().offsets().back();
-  return output.loss_sum(run(pass->packing().pack(batch.input_ids), pass, nullptr).narrow(0, 0, tokens),
-                         pass->packing().pack(batch.labels).narrow(0, 0, tokens));
+  return output.token_losses(run(pass->packing().pack(batch.input_ids), pass, nullptr).narrow(0, 0, tokens),
+                             pass->packing().pack(batch.labels).narrow(0, 0, tokens));
 }
 
 torch::Tensor CausalModel::logits_of(const torch::Tensor& hidden) {

@@ -74,7 +74,7 @@ class CausalModel : public LanguageModel {
  public:
   /// Logits [B, T, V], zero at padding; by what stands on the model hidden states [B, T, D] or logits [B, C] instead.
   ModelOutput forward(const Batch& batch) override;
-  torch::Tensor token_loss_sum(const Batch& batch) override;
+  torch::Tensor token_losses(const Batch& batch) override;
   std::vector<AdapterSite> sites() override;
   std::vector<NamedTensor> base_parameters() override { return base_parameters_; }
   std::string family() const override { return family_; }

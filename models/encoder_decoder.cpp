@@ -66,13 +66,13 @@ ModelOutput EncoderDecoder::forward(const Batch& batch) {
   return {.hidden = {}, .logits = packing->unpack(logits_of(states))};
 }
 
-torch::Tensor EncoderDecoder::token_loss_sum(const Batch& batch) {
+torch::Tensor EncoderDecoder::token_losses(const Batch& batch) {
   AdapterSlot& output = lm_head_ ? static_cast<AdapterSlot&>(*lm_head_) : *words_;
   if (logits_bias().defined() || !output.can_give_loss()) return {};
   const auto [states, packing] = decode(batch);
   check_labels_fit(batch.labels, batch.decoder_input_ids);
   const int64_t tokens = batch.labels.numel();  // rows behind them stand for no token
-  return output.loss_sum(before_output(states.narrow(0, 0, tokens)), batch.labels.flatten());
+  return output.token_losses(before_output(states.narrow(0, 0, tokens)), batch.labels.flatten());
 }
 
 std::vector<AdapterSite> EncoderDecoder::sites() {

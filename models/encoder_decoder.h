@@ -45,7 +45,7 @@ class EncoderDecoder : public LanguageModel {
  public:
   /// Logits [B, T', V] of decoder_input_ids [B, T']; of a classifier [B, C].
   ModelOutput forward(const Batch& batch) override;
-  torch::Tensor token_loss_sum(const Batch& batch) override;
+  torch::Tensor token_losses(const Batch& batch) override;
   std::vector<AdapterSite> sites() override;
   std::vector<NamedTensor> base_parameters() override { return base_parameters_; }
   std::string family() const override { return family_; }

@@ -56,8 +56,8 @@ torch::Tensor AdapterSlot::multiply_quantized(const torch::Tensor& x, const torc
   return adapter_ ? y + adapter_->forward(x) : y;
 }
 
-torch::Tensor AdapterSlot::loss_sum(const torch::Tensor& states, const torch::Tensor& labels) {
-  return output_loss_sum(states.to(torch::kFloat32), operand_of(weight_), weight_.size(0), labels);
+torch::Tensor AdapterSlot::token_losses(const torch::Tensor& states, const torch::Tensor& labels) {
+  return output_losses(states.to(torch::kFloat32), operand_of(weight_), weight_.size(0), labels);
 }
 
 AdapterSite AdapterSlot::site(const std::string& role, SiteKind kind, int64_t uses) {

@@ -24,7 +24,7 @@ class AdapterSlot : public torch::nn::Module {
   /// Where the weight's memory is left once there is a copy that serves its products.
   void may_stay_in(std::shared_ptr<const StoredTensors> stored) { stored_in_ = std::move(stored); }
   const std::shared_ptr<const StoredTensors>& stored_in() const { return stored_in_; }
-  /// Whether the layer is its frozen weight and nothing else, so that loss_sum() serves it.
+  /// Whether the layer is its frozen weight and nothing else, so that token_losses() serves it.
   bool can_give_loss() const { return !adapter_ && !has_bias() && can_fuse_output_loss(weight_); }
   /// The weight as products read it; its memory is left to the file it came from, where a copy serves.
   FrozenMatrix operand() { return operand_of(weight_); }
@@ -32,9 +32,9 @@ class AdapterSlot : public torch::nn::Module {
   /// where it is mapped. How many bytes that takes. Throws Error for a weight that has no such form.
   int64_t quantize(Quantization kind);
   bool is_quantized() const { return quantized_ != nullptr; }
-  /// output_loss_sum() of states [N, D] and labels [N] with this weight [V, D] as the output layer
+  /// output_losses() of states [N, D] and labels [N] with this weight [V, D] as the output layer
   /// (models/output_loss.h).
-  torch::Tensor loss_sum(const torch::Tensor& states, const torch::Tensor& labels);
+  torch::Tensor token_losses(const torch::Tensor& states, const torch::Tensor& labels);
 
  protected:
   AdapterSlot(std::string path, torch::Tensor weight);

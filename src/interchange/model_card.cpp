@@ -26,8 +26,8 @@ std::string architecture_of(const ModelFiles& files, const ModelCard& card) {
 /// The Auto class that opens the archive's own architecture.
 std::string auto_class(const ModelFiles& archive, const ModelCard& card) {
   const std::string architecture = architecture_of(archive, card);
-  if (card.task == "causal-lm") return "AutoModelForCausalLM";
-  if (card.task == "seq2seq") return "AutoModelForSeq2SeqLM";
+  if (card.kind() == "causal-lm") return "AutoModelForCausalLM";
+  if (card.kind() == "seq2seq") return "AutoModelForSeq2SeqLM";
   const bool classifier =
       architecture.empty() ? card.pooling.empty() : architecture.ends_with("ForSequenceClassification");
   return classifier ? "AutoModelForSequenceClassification" : "AutoModel";

@@ -30,6 +30,9 @@ struct ModelCard {
   bool embeds = false;      ///< the model gives vectors of texts, pooled and without a head
   std::string split{};      ///< what `scores` are of: "test" or "dev"
   std::map<std::string, double> scores{};
+  std::string model_kind{};  ///< as Task::model_kind() has it; empty: `task`
+
+  const std::string& kind() const { return model_kind.empty() ? task : model_kind; }
 };
 
 /// config.json of the archive for the model as it is now: architectures, labels, problem_type, dtype.

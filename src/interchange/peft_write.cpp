@@ -167,7 +167,7 @@ class FolderWriter {
     for (const auto& [module, alpha] : alphas_) alphas[module] = number(alpha);
     return {
         {"peft_type", "LORA"},
-        {"task_type", task_type(card.task, has_head)},
+        {"task_type", task_type(card.kind(), has_head)},
         {"base_model_name_or_path", card.base.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(card.base)},
         {"r", rank_},
         {"lora_alpha", number(alpha_)},

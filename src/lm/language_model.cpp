@@ -17,7 +17,8 @@ Batch Batch::to(torch::Device device) const {
   for (torch::Tensor* tensor : {&out.input_ids, &out.attention_mask, &out.token_type_ids, &out.position_ids,
                                 &out.decoder_input_ids, &out.labels})
     if (tensor->defined()) *tensor = tensor->to(device, /*non_blocking=*/true);
-  for (auto& [unused, tensor] : out.tensors) tensor = tensor.to(device, /*non_blocking=*/true);
+  for (auto* named : {&out.tensors, &out.beside})
+    for (auto& [unused, tensor] : *named) tensor = tensor.to(device, /*non_blocking=*/true);
   return out;
 }
 

@@ -41,7 +41,10 @@ struct Batch {
   torch::Tensor decoder_input_ids;  ///< [B, T'] int64; logits are [B, T', V] then
   torch::Tensor labels;  ///< [B] int64 classes, [B] or [B, C] float targets, or [B, T] int64 tokens with kIgnored
                          ///< among them
-  std::map<std::string, torch::Tensor> tensors;  ///< by TensorInput::name: [B, TensorInput::shape]
+  std::map<std::string, torch::Tensor> tensors;   ///< by TensorInput::name: [B, TensorInput::shape]
+  std::map<std::string, torch::Tensor> beside{};  ///< what a task's loss reads beside labels, by names of its own
+  /// Task::loss_count() over Task::second_count() of the whole step that the batch is part of; 0: of the batch alone.
+  double balance = 0;
 
   int64_t size() const { return input_ids.defined() ? input_ids.size(0) : tensors.begin()->second.size(0); }
   /// "[2, 12]", "x [2, 3] and y [2]", for messages.
@@ -106,9 +109,10 @@ struct AdapterSite {
 class LanguageModel : public torch::nn::Module {
  public:
   virtual ModelOutput forward(const Batch& batch) = 0;
-  /// Sum of -log p(label) over the batch's labels [B, T] that are not kIgnored, scalar float32, for a language model
-  /// that need not hold all its logits for it. Undefined where it does: then the loss is to be taken from forward()'s.
-  virtual torch::Tensor token_loss_sum(const Batch& /*batch*/) { return {}; }
+  /// -log p(label) of the batch's labels [B, T] that are not kIgnored, in the order of their cells: [n] float32, for a
+  /// language model that need not hold all its logits for it. Undefined where it does: then they are to be taken from
+  /// forward()'s.
+  virtual torch::Tensor token_losses(const Batch& /*batch*/) { return {}; }
   /// Last hidden state of every row's first cell [B, D], for an encoder that need not compute the last layer of the
   /// others for it. Undefined where it does: then it is to be taken from forward()'s.
   virtual torch::Tensor first_states(const Batch& /*batch*/) { return {}; }

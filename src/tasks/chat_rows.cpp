@@ -94,6 +94,33 @@ Ids prompt_of(Conversation conversation, const ChatTemplate& chat, const Tokeniz
   }
 }
 
+Conversation continued(Conversation conversation, const std::vector<ChatMessage>& messages) {
+  conversation.messages.insert(conversation.messages.end(), messages.begin(), messages.end());
+  return conversation;
+}
+
+/// Tokens of a conversation whose answers are learnt, but for the first skip(their number); without its prompt.
+ChatTokens learnt_tokens(const Conversation& kept, const ChatTemplate& chat, const Tokenizer& tokenizer,
+                         const std::function<size_t(size_t)>& skip) {
+  ChatTokens out;
+  const ChatText whole = chat.whole(kept);
+  check_parts(kept, whole.text);
+  out.ids = tokenizer.tokenize(whole.text);
+  out.learnt.assign(out.ids.size(), false);
+  out.last_answer = out.ids.size();
+  for (size_t i = skip(whole.answers.size()); i < whole.answers.size(); ++i) {
+    const auto& [begin, end] = whole.answers[i];
+    bool complete = true;
+    const size_t first = tokens_before(tokenizer, whole.text, begin, out.ids, complete);
+    size_t after = tokens_before(tokenizer, whole.text, end, out.ids, complete);
+    if (!complete) after = std::min(after + 1, out.ids.size());
+    for (size_t t = first; t < after; ++t) out.learnt[t] = true;
+    out.last_answer = first;
+  }
+  out.fixed = fixed_tokens(tokenizer, out.ids);
+  return out;
+}
+
 }  // namespace
 
 bool is_conversation(const Row& row, const std::string& messages_column) {
@@ -132,25 +159,38 @@ ChatTokens tokens_of_answers(const Conversation& conversation, const ChatTemplat
                              size_t most) {
   const size_t last = answered_part(conversation);
   check(last > 0, "messages: no message of the assistant, which is learnt");
-  ChatTokens out;
+  bool shortened = false;
   const auto size = [&](const Conversation& one) { return tokenizer.tokenize(chat.text(one)).size(); };
-  const Conversation kept = fitted(conversation, last, most, size, out.shortened);
-  const ChatText whole = chat.whole(kept);
-  check_parts(kept, whole.text);
-  out.ids = tokenizer.tokenize(whole.text);
-  out.learnt.assign(out.ids.size(), false);
-  out.last_answer = out.ids.size();
-  for (const auto& [begin, end] : whole.answers) {
-    bool complete = true;
-    const size_t first = tokens_before(tokenizer, whole.text, begin, out.ids, complete);
-    size_t after = tokens_before(tokenizer, whole.text, end, out.ids, complete);
-    if (!complete) after = std::min(after + 1, out.ids.size());
-    for (size_t t = first; t < after; ++t) out.learnt[t] = true;
-    out.last_answer = first;
-  }
+  const Conversation kept = fitted(conversation, last, most, size, shortened);
+  ChatTokens out = learnt_tokens(kept, chat, tokenizer, [](size_t) { return size_t{0}; });
   out.prompt = prompt_of(kept, chat, tokenizer);
-  out.fixed = fixed_tokens(tokenizer, out.ids);
+  out.shortened = shortened;
   return out;
+}
+
+std::pair<ChatTokens, ChatTokens> tokens_of_pair(const Conversation& question, const std::vector<ChatMessage>& first,
+                                                 const std::vector<ChatMessage>& second, const ChatTemplate& chat,
+                                                 const Tokenizer& tokenizer, size_t most) {
+  const auto size_of = [&](const Conversation& one) { return tokenizer.tokenize(chat.text(one)).size(); };
+  const auto size = [&](const Conversation& one) {
+    return std::max(size_of(continued(one, first)), size_of(continued(one, second)));
+  };
+  bool shortened = false;
+  const Conversation kept = fitted(question, question.messages.size(), most, size, shortened);
+  const auto tokens_of = [&](const std::vector<ChatMessage>& answer) {
+    const auto said = static_cast<size_t>(std::count_if(
+        answer.begin(), answer.end(), [](const ChatMessage& message) { return message.role == "assistant"; }));
+    const Conversation whole = continued(kept, answer);
+    ChatTokens out = learnt_tokens(whole, chat, tokenizer, [&](size_t answers) {
+      check(answers >= said, "messages: the chat template marks ", answers, " answers where there are ", said);
+      return answers - said;
+    });
+    out.last_answer = static_cast<size_t>(std::find(out.learnt.begin(), out.learnt.end(), true) - out.learnt.begin());
+    out.prompt = prompt_of(whole, chat, tokenizer);
+    out.shortened = shortened;
+    return out;
+  };
+  return {tokens_of(first), tokens_of(second)};
 }
 
 ChatTokens tokens_of_question(Conversation conversation, const ChatTemplate& chat, const Tokenizer& tokenizer,

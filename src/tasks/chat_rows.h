@@ -30,7 +30,7 @@ Conversation alpaca_conversation(const Row& row);
 struct ChatTokens {
   std::vector<int64_t> ids;    ///< [T], those of the whole text
   std::vector<bool> learnt{};  ///< [T]; empty for a question
-  size_t last_answer = 0;      ///< where the last learnt stretch begins
+  size_t last_answer = 0;      ///< where the last learnt stretch begins; of a pair's answer, the first
   std::vector<int64_t>
       prompt{};            ///< what generation of the last answer starts from; empty where there is nothing before it
   size_t fixed = 0;        ///< tokens in front that stay whatever is cut: the one that begins every text
@@ -46,5 +46,11 @@ ChatTokens tokens_of_answers(const Conversation& conversation, const ChatTemplat
 /// A conversation to be answered (without its own last answer).
 ChatTokens tokens_of_question(Conversation conversation, const ChatTemplate& chat, const Tokenizer& tokenizer,
                               size_t most);
+
+/// Two continuations of one conversation, `question`, each with its own messages learnt and nothing before. Oldest
+/// turns go for both alike, as few as make the longer one fit; `most` and the rest as in tokens_of_answers().
+std::pair<ChatTokens, ChatTokens> tokens_of_pair(const Conversation& question, const std::vector<ChatMessage>& first,
+                                                 const std::vector<ChatMessage>& second, const ChatTemplate& chat,
+                                                 const Tokenizer& tokenizer, size_t most);
 
 }  // namespace deeplora

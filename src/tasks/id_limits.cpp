@@ -52,6 +52,10 @@ Example reduced(const Example& example, Member member, int64_t value) {
   if (!example.token_type_ids.empty()) out.token_type_ids.assign(kTokens, 0);
   if (out.labelled) out.label_ids.assign(kTokens, kIgnored);
   (out.*member).assign(kTokens, value);
+  if (example.second > 0) {  // a pair of sequences
+    out.second = kTokens / 2;
+    out.reference.assign(2, 0.0);
+  }
   return out;
 }
 

@@ -15,6 +15,9 @@
 namespace deeplora {
 namespace {
 
+/// Of losses [n], scalar float32.
+torch::Tensor sum_of(const torch::Tensor& losses) { return losses.sum(torch::kFloat64).to(torch::kFloat32); }
+
 const std::vector<std::string> kMetrics{"loss",   "perplexity", "exact_match", "bleu",
                                         "rouge1", "rouge2",     "rougeL",      "chrf"};
 
@@ -77,26 +80,36 @@ size_t placeholder(const std::string& text, size_t from, std::string& column) {
 
 }  // namespace
 
-LanguageTask::LanguageTask(std::string name, const Config& data) : name_(std::move(name)) {
+LanguageTask::Scoring LanguageTask::text_scoring() {
+  return {kMetrics, "what chooses the best checkpoint; other than loss and perplexity it generates texts"};
+}
+
+LanguageTask::LanguageTask(std::string name, const Config& data, const Scoring& scoring)
+    : name_(std::move(name)), metric_(scoring.metrics.front()), scores_texts_(scoring.texts) {
   data.read("max_length", max_length_, "longest input in tokens, special tokens included");
   data.require(max_length_ >= 2, "max_length", "a whole number from 2");
   data.read_choice("too_long", too_long_, {"error", "drop", "cut"},
                    "an answer that does not fit: stop, leave its row out, or cut it (said and counted)");
   data.read("prompt_template", prompt_template_,
             "prompt from several columns or with words around: 'Summarise: {text}'; empty: the column alone");
-  data.read("references", references_column_, "column of further correct answers, a list of texts; rows may lack it");
-  data.read_choice("metric", metric_, kMetrics,
-                   "what chooses the best checkpoint; other than loss and perplexity it generates texts");
-  data.read_choice("generate", generate_, {"false", "test", "true"},
-                   "score generated texts: never, for test and evaluate, at every evaluation");
+  data.read_choice("metric", metric_, scoring.metrics, scoring.metric_doc);
+  if (scores_texts_) {
+    data.read("references", references_column_, "column of further correct answers, a list of texts; rows may lack it");
+    data.read_choice("generate", generate_, {"false", "test", "true"},
+                     "score generated texts: never, for test and evaluate, at every evaluation");
+  }
   const Config generation = data.section("generation");
   generation_ = GenerationConfig::read(generation);
 }
 
 nlohmann::ordered_json LanguageTask::settings() const {
-  return {{"max_length", max_length_},           {"too_long", too_long_}, {"prompt_template", prompt_template_},
-          {"references", references_column_},    {"metric", metric_},     {"generate", generate_},
-          {"generation", generation_.settings()}};
+  nlohmann::ordered_json out{{"max_length", max_length_},
+                             {"too_long", too_long_},
+                             {"prompt_template", prompt_template_},
+                             {"metric", metric_},
+                             {"generation", generation_.settings()}};
+  if (scores_texts_) out.update({{"references", references_column_}, {"generate", generate_}});
+  return out;
 }
 
 void LanguageTask::use_model(const TaskModel& model) {
@@ -108,7 +121,7 @@ void LanguageTask::use_model(const TaskModel& model) {
             ? "sequence-to-sequence model (decoder_input_ids); for this causal or encoder model use causal-lm"
             : "causal language model; this one takes decoder_input_ids: use seq2seq");
   check(!model.gives_hidden, "data.task: ", name_,
-        " needs logits of every token, but the model gives hidden states; export it with --task ", name_);
+        " needs logits of every token, but the model gives hidden states; export it with --task ", model_kind());
   model_ = model;
   generation_.use_model(model);
   eos_id_ = -1;
@@ -237,26 +250,39 @@ double LanguageTask::loss_count(const Batch& batch) const {
   return static_cast<double>((batch.labels != kIgnored).sum().item<int64_t>());
 }
 
-torch::Tensor LanguageTask::loss_sum(const ModelOutput& output, const Batch& batch) const {
+torch::Tensor LanguageTask::token_losses_of(const ModelOutput& output, const Batch& batch) const {
   check(output.logits.defined() && output.logits.dim() == 3, "task ", name_,
         " needs logits of every token [B, T, V] from the model");
-  return token_loss_sum(output.logits, batch.labels);
+  return token_losses(output.logits, batch.labels);
+}
+
+torch::Tensor LanguageTask::token_losses_of(LanguageModel& model, const Batch& batch) const {
+  const torch::Tensor losses = model.token_losses(batch);
+  return losses.defined() ? losses : token_losses_of(model.forward(batch), batch);
+}
+
+torch::Tensor LanguageTask::loss_sum(const ModelOutput& output, const Batch& batch) const {
+  return sum_of(token_losses_of(output, batch));
 }
 
 torch::Tensor LanguageTask::loss_of(LanguageModel& model, const Batch& batch) const {
-  const torch::Tensor sum = model.token_loss_sum(batch);
-  return sum.defined() ? sum : loss_sum(model.forward(batch), batch);
+  return sum_of(token_losses_of(model, batch));
+}
+
+std::vector<std::vector<size_t>> LanguageTask::evaluation_batches(const std::vector<size_t>& lengths,
+                                                                  const EvaluationOptions& options) const {
+  constexpr int64_t kLogits = 1 << 27;  // half a GiB in float32
+  const int64_t vocabulary = model_.tokenizer ? model_.tokenizer->vocabulary_size() : 1 << 15;
+  return groups_by_length(lengths, rows_at_once(options, lengths.size()), kLogits / vocabulary);
 }
 
 std::pair<double, int64_t> LanguageTask::total_loss(LanguageModel& model, std::span<const Example> examples,
                                                     const EvaluationOptions& o) const {
-  constexpr int64_t kLogits = 1 << 27;  // half a GiB in float32
-  const int64_t vocabulary = model_.tokenizer ? model_.tokenizer->vocabulary_size() : 1 << 15;
   std::vector<size_t> lengths;
   for (const auto& example : examples) lengths.push_back(std::max(example.input_ids.size(), example.label_ids.size()));
   double sum = 0;
   int64_t count = 0;
-  const auto groups = groups_by_length(lengths, rows_at_once(o, examples.size()), kLogits / vocabulary);
+  const auto groups = evaluation_batches(lengths, o);
   for (size_t g = 0; g < groups.size(); ++g) {
     if (!is_mine(o.group, g)) continue;
     const auto& group = groups[g];
@@ -276,6 +302,7 @@ std::pair<double, int64_t> LanguageTask::total_loss(LanguageModel& model, std::s
 }
 
 bool LanguageTask::generates(const EvaluationOptions& o) const {
+  if (!scores_texts_) return false;
   return !is_loss(metric_) || generate_ == "true" || (generate_ == "test" && o.final);
 }
 

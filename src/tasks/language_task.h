@@ -20,6 +20,7 @@ class LanguageTask : public Task {
   /// Leaves out examples without anything to predict, with a warning that names them.
   std::vector<Example> arrange(std::vector<Example> examples, std::string_view what) const override;
   int64_t outputs() const override { return 0; }
+  std::string model_kind() const override { return takes_decoder() ? "seq2seq" : "causal-lm"; }
   std::string loss_unit() const override { return "predicted token"; }
   double loss_count(const Batch& batch) const override;
   torch::Tensor loss_sum(const ModelOutput& output, const Batch& batch) const override;
@@ -35,8 +36,17 @@ class LanguageTask : public Task {
                                               const EvaluationOptions& options) const override;
 
  protected:
-  /// Reads max_length, too_long, prompt_template, references, generate, metric and generation of the `data` section.
-  LanguageTask(std::string name, const Config& data);
+  /// What a task is scored by.
+  struct Scoring {
+    std::vector<std::string> metrics;  ///< one of them chooses the checkpoint: the first, unless data.metric says other
+    std::string metric_doc;
+    bool texts = true;  ///< generated texts may be scored: data.references and data.generate
+  };
+  /// Loss, perplexity, and scores of generated texts.
+  static Scoring text_scoring();
+  /// Reads max_length, too_long, prompt_template, metric and generation of the `data` section, and where texts are
+  /// scored references and generate.
+  LanguageTask(std::string name, const Config& data, const Scoring& scoring);
   /// What generation starts from.
   virtual const std::vector<int64_t>& prompt_of(const Example& example) const = 0;
   /// True when a model with decoder_input_ids is wanted.
@@ -64,8 +74,16 @@ class LanguageTask : public Task {
   /// Tokens of a row that brings its own ids: read_row_ids() for models that take neither gaps in the mask nor token
   /// types.
   static RowIds read_model_ids(const Row& row, bool with_labels);
+  /// -log p of every label of the batch [n] float32, in the order of their cells, by whichever way takes less memory.
+  torch::Tensor token_losses_of(LanguageModel& model, const Batch& batch) const;
+  /// The same of logits of every token [B, T, V]; throws Error for others.
+  torch::Tensor token_losses_of(const ModelOutput& output, const Batch& batch) const;
+  /// Places of rows with these lengths in the batches that evaluate them, longest first: as many rows at once as the
+  /// options and the size of the logits allow, and a part for every process.
+  std::vector<std::vector<size_t>> evaluation_batches(const std::vector<size_t>& lengths,
+                                                      const EvaluationOptions& options) const;
 
-  std::string name_, prompt_template_, references_column_ = "references", too_long_ = "error", metric_ = "loss",
+  std::string name_, prompt_template_, references_column_ = "references", too_long_ = "error", metric_,
                                        generate_ = "false";
   static constexpr int64_t kDefaultLength = 512;
   int64_t max_length_ = kDefaultLength, pad_id_ = 0;
@@ -75,7 +93,7 @@ class LanguageTask : public Task {
   TaskModel model_;
 
  private:
-  void check_metric(const Config& data) const;
+  bool scores_texts_ = true;
   /// {sum of losses, predicted tokens}.
   std::pair<double, int64_t> total_loss(LanguageModel& model, std::span<const Example> examples,
                                         const EvaluationOptions& options) const;
@@ -89,7 +107,6 @@ class LanguageTask : public Task {
                       EvaluationOptions options) const;
 };
 
-std::unique_ptr<Task> make_causal_lm(const Config& data);
 std::unique_ptr<Task> make_seq2seq(const Config& data);
 
 }  // namespace deeplora

@@ -1,5 +1,6 @@
 #include "tasks/registration.h"
 
+#include "tasks/decoder_task.h"
 #include "tasks/embedding.h"
 #include "tasks/language_task.h"
 #include "tasks/text_task.h"
@@ -49,6 +50,7 @@ void register_tasks(Tasks& tasks) {
   tasks.add("multi-label", make_multi_label);
   tasks.add("ranking", make_ranking);
   tasks.add("causal-lm", make_causal_lm);
+  tasks.add("preference", make_preference);
   tasks.add("seq2seq", make_seq2seq);
   tasks.add("embedding", make_embedding);
   for (const GlueTask& row : glue_tasks())

@@ -12,7 +12,7 @@ namespace {
 /// A source text in, a target text out.
 class Seq2Seq : public LanguageTask {
  public:
-  explicit Seq2Seq(const Config& data) : LanguageTask("seq2seq", data) {
+  explicit Seq2Seq(const Config& data) : LanguageTask("seq2seq", data, text_scoring()) {
     data.read("text", text_, "column of the source text");
     data.read("target", target_, "column of the target text");
     data.read("max_target_length", max_target_length_,

@@ -42,6 +42,8 @@ struct Example {
   int64_t tokens_cut = 0;  ///< of a truncated text, where it is known
   bool joined = false;     ///< language models: may share a block with other rows
   std::string query{};     ///< of a ranking: rows with the same are judged together
+  size_t second = 0;  ///< of a preference: where the rejected sequence begins, behind the chosen one; 0: there is none
+  std::vector<double> reference{};  ///< what Task::refer() found
   /// Further texts of the row, each as the model takes it: the partner of an embedding's pair, its hard negative.
   std::vector<Example> others{};
 
@@ -133,6 +135,8 @@ class Task {
   virtual std::string stratum(const Row& /*row*/) const { return ""; }
   /// What a loss is the mean over, in one word or two: "row", "predicted token".
   virtual std::string loss_unit() const { return "row"; }
+  /// The task by which other programs know the kind of model that it trains: causal-lm, seq2seq, or its own name.
+  virtual std::string model_kind() const { return name(); }
   /// problem_type of transformers' config.json; "" where it has none for this task.
   virtual std::string problem_type() const { return ""; }
   /// What the model is given of a row: rows that agree in it are the same to it, whatever their labels.
@@ -152,6 +156,9 @@ class Task {
   virtual Batch collate(std::span<const Example* const> examples) const = 0;
   /// What a loss is divided by: samples (where classes have weights, the sum of theirs), or tokens that are predicted.
   virtual double loss_count(const Batch& batch) const = 0;
+  /// What the second of two means is divided by (tokens beside pairs), where the loss is the sum of two; 0: it is one.
+  /// Such a loss takes its second sum times Batch::balance, so that a step is the same however it is cut.
+  virtual double second_count(const Batch& /*batch*/) const { return 0; }
   /// Scalar: the SUM over loss_count(batch) items.
   virtual torch::Tensor loss_sum(const ModelOutput& output, const Batch& batch) const = 0;
   /// The same of what the model makes of the batch.
@@ -179,6 +186,12 @@ class Task {
     out.scores = evaluate(model, examples, options);
     return out;
   }
+  /// Whether loss and scores compare the model with what it was before it was trained.
+  virtual bool needs_reference() const { return false; }
+  /// Gives examples what loss and scores need of the model as its files have it (Example::reference); it is in that
+  /// state now. With a group, as evaluate().
+  virtual void refer(LanguageModel& /*model*/, std::span<Example> /*examples*/,
+                     const EvaluationOptions& /*options*/) const {}
   /// Whether scores with these options are of generated texts too.
   virtual bool generates(const EvaluationOptions& /*options*/) const { return false; }
   /// True where Example::label is one class of several.

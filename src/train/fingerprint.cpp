@@ -25,6 +25,7 @@ void add(Fingerprint& print, std::span<const Example> examples) {
       for (const double value : values) print.add(value);
     print.add(static_cast<int64_t>(example.labelled));
     print.add(std::string_view(example.query));
+    if (example.second > 0) print.add(static_cast<int64_t>(example.second));
     add(print, example.others);
   }
 }

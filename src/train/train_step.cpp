@@ -84,10 +84,12 @@ StepLoss accumulate_gradients(const StepSetup& setup, std::span<const Example> t
   StepLoss loss;
   std::vector<std::vector<const Example*>> rows;
   std::vector<Batch> batches;
+  double second_count = 0;
   for (const MicroBatch& micro_batch : micro_batches) {
     rows.push_back(rows_of(train, micro_batch));
     batches.push_back(setup.task.collate(rows.back()));
     loss.count += setup.task.loss_count(batches.back());
+    second_count += setup.task.second_count(batches.back());
     loss.samples += static_cast<int64_t>(rows.back().size());
   }
   if (setup.group) take_share(setup, train, micro_batches, rows, batches);
@@ -97,6 +99,7 @@ StepLoss accumulate_gradients(const StepSetup& setup, std::span<const Example> t
   const double divisor = loss.count > 0 ? loss.count : 1.0;
   for (size_t i = 0; i < batches.size(); ++i) {
     if (setup.before_batch) setup.before_batch();
+    if (second_count > 0) batches[i].balance = loss.count / second_count;
     const torch::Tensor sum = loss_of(setup, batches[i].to(setup.device));
     check(sum.requires_grad(),
           "the loss does not depend on any trained tensor; check adapter.targets and model.output");

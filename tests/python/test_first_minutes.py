@@ -122,6 +122,7 @@ TASKS = {
     "numbers and a word": (["text", "label"], lambda i, rng: [text(rng), i if i else "none"], "classification"),
     "a label column of another name": (["text", "stars"], lambda i, rng: [text(rng), i % 2], "classification"),
     "prompt and completion": (["prompt", "completion"], lambda i, rng: [text(rng), " red"], "causal-lm"),
+    "pairs of answers": (["prompt", "chosen", "rejected"], lambda i, rng: [text(rng), " red", " blue"], "preference"),
     "instructions": (["instruction", "input", "output"], lambda i, rng: [text(rng), "", " red"], "causal-lm"),
 }
 

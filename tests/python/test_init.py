@@ -31,6 +31,7 @@ CASES = {
     "columns of other names": (("bert", "encoder"), labelled(["body", "stars"], lambda i, rng: i % 3), {"task": "classification", "text": "body", "label": "stars"}),
     "numbers": (("bert", "encoder"), labelled(["text", "score"], lambda i, rng: rng.random()), {"task": "regression", "text": "text", "label": "score"}),
     "prompts": (("gpt2",), rows_of(lambda i: {"prompt": f"apple {i} is", "completion": " red"}), {"task": "causal-lm"}),
+    "pairs": (("gpt2",), rows_of(lambda i: {"prompt": f"apple {i} is", "chosen": " red", "rejected": " blue"}), {"task": "preference"}),
     "sources and targets": (("t5",), rows_of(lambda i: {"prompt": f"apple {i} is", "completion": "red"}), {"task": "seq2seq", "text": "prompt", "target": "completion"}),
 }
 

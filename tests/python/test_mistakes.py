@@ -264,6 +264,17 @@ def language(words, *sets, command="finetune lm.yaml --run run", **more):
     return Case(command, words, sets=list(sets), **more)
 
 
+def pairs(words, row, *sets, **more):
+    """A second row of pairs that is wrong."""
+    good = {"prompt": "apple is", "chosen": " red", "rejected": " blue"}
+    rows = [good, {key: value for key, value in {**good, **row}.items() if value is not None}, good]
+    return language(words, "data.task=preference", "data.train=two.jsonl", "data.dev_share=0", *sets, files={"two.jsonl": jsonl(rows)}, **more)
+
+
+def talk(*texts):
+    return [{"role": role, "content": text} for role, text in zip(["user", "assistant"] * len(texts), texts)]
+
+
 NO_RANKS = [f"compare.methods.{i}.adapter.rank=null" for i in (0, 1)]
 TSV = ["data.train=data.tsv", "data.dev="]
 
@@ -522,6 +533,27 @@ CASES = {
         CONFIGS["embedding.yaml"].replace("method: lora, rank: 2", "method: none"))),
     "vectors of a language model": embedding([{}] * 24, ["language model", "hidden states"], "model.path=gpt2.pt"),
     "vectors of a task without": Case("predict done --input rows.jsonl --output x.npy", ["x.npy", "vectors of texts", "regression"]),
+    # pairs of answers
+    "pairs: equal answers": pairs(["two.jsonl:2: chosen and rejected are the same", "leave the row out"], {"rejected": " red"}),
+    "pairs: an empty answer": pairs(["two.jsonl:2: rejected: an empty answer"], {"rejected": ""}),
+    "pairs: no rejected column": pairs(["two.jsonl:2", "rejected", "data.rejected"], {"rejected": None}),
+    "pairs: a column of another name": pairs(["two.jsonl:1", "'worse'", "data.rejected"], {}, "data.rejected=worse"),
+    "pairs: a prompt of another name": pairs(["two.jsonl:2: no column 'prompt' and no messages; found question", "data.prompt"],
+                                             {"prompt": None, "question": "apple is", "chosen": "it is red", "rejected": "it is blue"}),
+    "pairs: answers that leave no room": pairs(["two.jsonl:2: the answer has", "data.too_long"], {"chosen": " red" * 40}, "data.max_length=24"),
+    "pairs: a user's last word": pairs(["two.jsonl:2: rejected: the last message is of the user", "expected an answer of the assistant"],
+                                       {"prompt": None, "chosen": talk("a", "b"), "rejected": talk("a", "c", "d")}, "data.chat_template=chatml"),
+    "pairs: two questions": pairs(["two.jsonl:2: chosen and rejected begin with different messages"],
+                                  {"prompt": None, "chosen": talk("a", "b"), "rejected": talk("c", "d")}, "data.chat_template=chatml"),
+    "pairs: a text and messages": pairs(["two.jsonl:2: chosen and rejected: expected two texts or two lists of messages"], {"chosen": talk("a", "b")}),
+    "pairs: no message": pairs(["two.jsonl:2: chosen", "expected a list of"], {"chosen": [], "rejected": talk("a", "b")}),
+    "pairs: no template": pairs(["two.jsonl:2", "chat template", "data.chat_template"], {"chosen": talk("a", "b"), "rejected": talk("a", "c")}),
+    "pairs: an encoder": pairs(["data.task: preference needs", "causal"], {}, "model.path=model.pt"),
+    "pairs: a sequence-to-sequence model": pairs(["data.task: preference needs a causal language model"], {}, "model.path=t5.pt"),
+    "pairs: unknown loss": pairs(["data.loss", "dpo", "orpo"], {}, "data.loss=ipo"),
+    "pairs: beta 0": pairs(["data.beta", "above 0"], {}, "data.beta=0"),
+    "pairs: a metric of texts": pairs(["data.metric", "accuracy"], {}, "data.metric=rouge1"),
+    "pairs: references": pairs(["data.references"], {}, "data.references=more"),
     # usage
     "no command": Case("", [], code=2),
     "unknown command": Case("finetun", ["unknown command 'finetun' (did you mean 'finetune'?)"], code=2),

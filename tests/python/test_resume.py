@@ -41,6 +41,8 @@ BASES = {
                "train: {steps: 1, batch_size: 8}\n",
     "causal": "model: {path: gpt2.pt}\ndata: {task: causal-lm, train: pairs.jsonl, dev: pairs.jsonl, max_length: 32}\nadapter: {method: lora, rank: 2}\n"
               "train: {steps: 2, batch_size: 4}\n",
+    "pairs": "model: {path: gpt2.pt}\ndata: {task: preference, train: pairs.jsonl, prompt: question, chosen: text, rejected: target, max_length: 64}\n"
+             "adapter: {method: lora, rank: 2}\ntrain: {steps: 1, batch_size: 4}\n",
     "sampled": "model: {path: gpt2.pt}\ndata: {task: causal-lm, train: pairs.jsonl, max_length: 32, generation: {temperature: 1, max_new_tokens: 2}}\n"
                "adapter: {method: lora, rank: 2}\ntrain: {steps: 1, batch_size: 4}\n",
     "texts": "model: {path: bert.pt}\ndata: {task: embedding, train: texts.jsonl, max_length: 32}\nadapter: {method: lora, rank: 2}\ntrain: {steps: 1, batch_size: 4}\n",
@@ -116,6 +118,10 @@ KEYS = {
     "data.generation.repetition_penalty": Key("causal", "1.5"),
     "data.generation.seed": Key("causal", "2"),
     "data.generation.stop": Key("causal", "[x]"),
+    "data.chosen": Key("pairs", "completion"),
+    "data.rejected": Key("pairs", "more"),
+    "data.loss": Key("pairs", "orpo"),
+    "data.beta": Key("pairs", "0.2"),
     "data.source_language": Key("seq2seq", "en", alone=True),
     "data.target_language": Key("seq2seq", "de", alone=True),
     "data.target": Key("seq2seq", "more"),

@@ -29,6 +29,7 @@ ROWS = {
     "prompts": (("gpt2",), lines(lambda i: {"prompt": f"apple {i} is", "completion": " red"})),
     "chat": (("qwen2",), lines(lambda i: {"messages": [{"role": "user", "content": f"apple {i}"}, {"role": "assistant", "content": "red"}]})),
     "embedding": (("bert", "encoder"), table(["text", "text_pair"], lambda i: [f"good day {i}", f"day {i}"])),
+    "preference": (("gpt2",), lines(lambda i: {"prompt": f"apple {i} is", "chosen": " red", "rejected": " blue"})),
     "seq2seq": (("t5",), lines(lambda i: {"source": f"apple {i} is", "target": "red"})),
 }
 

@@ -237,8 +237,8 @@ double checkpointing_difference(const TorchScriptArchive& archive, const std::st
   return largest(factor_gradients(*both, batch, 11), plain);
 }
 
-/// The model's own loss of tokens, and what it gives factors in the middle, against LibTorch's cross-entropy of all its
-/// logits; -1: it has none.
+/// The model's own losses of tokens, and what a weighted sum of them gives factors in the middle, against LibTorch's
+/// cross-entropy of all its logits; -1: it has none.
 double token_loss_difference(const TorchScriptArchive& archive) {
   const Model model = native(archive);
   const auto with = adapted(model, "lora", "rank: 2", {"attention_output"});
@@ -246,11 +246,13 @@ double token_loss_difference(const TorchScriptArchive& archive) {
   const torch::Tensor& ids = batch.decoder_input_ids.defined() ? batch.decoder_input_ids : batch.input_ids;
   batch.labels = ids.roll(-1, 1).masked_fill(torch::rand(ids.sizes(), make_generator(3, "labels")) < 0.4, kIgnored);
   if (!batch.decoder_input_ids.defined()) batch.labels.masked_fill_(batch.attention_mask == 0, kIgnored);
-  const torch::Tensor ours = model->token_loss_sum(batch);
-  if (!ours.defined()) return -1;
+  const torch::Tensor each = model->token_losses(batch);
+  if (!each.defined()) return -1;
+  const torch::Tensor weights = torch::rand(each.sizes(), make_generator(4, "weights")), ours = (each * weights).sum();
   const torch::Tensor logits = model->forward(batch).logits;
-  const torch::Tensor theirs =
-      at::cross_entropy_loss(logits.flatten(0, 1), batch.labels.flatten(), {}, at::Reduction::Sum, kIgnored);
+  const torch::Tensor flat = batch.labels.flatten(),
+                      all = at::cross_entropy_loss(logits.flatten(0, 1), flat, {}, at::Reduction::None, kIgnored);
+  const torch::Tensor theirs = (all.index({flat != kIgnored}) * weights).sum();
   const double value = std::abs(ours.item<double>() / theirs.item<double>() - 1);
   const auto a = factor_gradients(*with, ours), b = factor_gradients(*with, theirs);
   return std::max(value, largest(a, b));

@@ -102,7 +102,8 @@ std::vector<Row> rows_for(const Task& task, int count) {
   for (int i = 0; i < count; ++i) {
     Row row{cat("rows.jsonl:", i + 1), {}};
     for (const auto& column : columns)
-      row.fields[column] = std::string(static_cast<size_t>(i % 5 + 1), static_cast<char>('a' + i % 4));
+      row.fields[column] =  // no two columns alike
+          std::string(static_cast<size_t>(i % 5 + 1), static_cast<char>('a' + i % 4)) + column.front();
     row.fields["label"] = i % 2;
     rows.push_back(row);
   }
@@ -150,6 +151,7 @@ class EveryTask : public ::testing::TestWithParam<std::string> {
     task->fit(rows, rows);
     for (const auto& row : rows) examples.push_back(task->encode(row, &tokenizer, true));
     model = model_for(*task);
+    if (task->needs_reference()) task->refer(*model, examples, {});
   }
 
   const std::unique_ptr<Task> task = make_task(GetParam(), Config::parse("{max_length: 16}"));

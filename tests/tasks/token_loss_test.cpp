@@ -36,7 +36,7 @@ TEST(TokenLossTest, EqualsCrossEntropyForwardAndBackwardAlsoOverSeveralStretches
     const Case c = make_case(rows, tokens, vocabulary);
     const auto [loss, gradient] = expected(c, 0.25);
     torch::Tensor logits = c.logits.clone().requires_grad_();
-    const torch::Tensor got = token_loss_sum(logits, c.labels);
+    const torch::Tensor got = token_losses(logits, c.labels).sum(torch::kFloat64).to(torch::kFloat32);
     (got * 0.25).backward();
     EXPECT_NEAR(got.item<double>(), loss.item<double>(), 1e-5 * loss.item<double>());
     // LibTorch's float32 softmax over 60000 tokens is off by up to 2e-6, depending on the processor's vectors.
@@ -44,10 +44,24 @@ TEST(TokenLossTest, EqualsCrossEntropyForwardAndBackwardAlsoOverSeveralStretches
   }
 }
 
+TEST(TokenLossTest, EveryTokenHasALossAndAGradientOfItsOwn) {
+  const Case c = make_case(3, 40, 60000);
+  torch::Tensor logits = c.logits.clone().requires_grad_(), wide = c.logits.to(torch::kFloat64).requires_grad_();
+  const torch::Tensor each = token_losses(logits, c.labels), flat = c.labels.flatten();
+  const torch::Tensor expected =
+      torch::cross_entropy_loss(wide.flatten(0, 1), flat, {}, at::Reduction::None, kIgnored).index({flat != kIgnored});
+  ASSERT_EQ(each.sizes(), expected.sizes());
+  EXPECT_LT((each - expected).abs().max().item<double>(), 1e-5 * expected.abs().max().item<double>());
+  const torch::Tensor weights = torch::randn(each.sizes());
+  (each * weights).sum().backward();
+  (expected * weights).sum().backward();
+  EXPECT_LT((logits.grad() - wide.grad()).abs().max().item<double>(), 4e-6);
+}
+
 TEST(TokenLossTest, CellsWithoutLabelHaveNoGradient) {
   const Case c = make_case(4, 6, 9);
   torch::Tensor logits = c.logits.clone().requires_grad_();
-  token_loss_sum(logits, c.labels).backward();
+  token_losses(logits, c.labels).sum().backward();
   const torch::Tensor ignored = c.labels == kIgnored;
   ASSERT_GT(ignored.sum().item<int64_t>(), 0);
   EXPECT_EQ(logits.grad().index({ignored}).abs().max().item<float>(), 0.0F);
@@ -59,7 +73,7 @@ TEST(TokenLossTest, HalfPrecisionLogitsAreSummedInFloat32) {
   c.logits = c.logits.to(torch::kBFloat16);
   const auto [loss, gradient] = expected(c, 1);
   torch::Tensor logits = c.logits.clone().requires_grad_();
-  const torch::Tensor got = token_loss_sum(logits, c.labels);
+  const torch::Tensor got = token_losses(logits, c.labels).sum(torch::kFloat64).to(torch::kFloat32);
   got.backward();
   EXPECT_EQ(got.scalar_type(), torch::kFloat32);
   EXPECT_NEAR(got.item<double>(), loss.item<double>(), 1e-5 * loss.item<double>());
@@ -69,7 +83,7 @@ TEST(TokenLossTest, HalfPrecisionLogitsAreSummedInFloat32) {
 
 TEST(TokenLossTest, WithoutLabelsTheLossIsZero) {
   torch::Tensor logits = torch::randn({1, 2, 3}).requires_grad_();
-  const torch::Tensor loss = token_loss_sum(logits, torch::full({1, 2}, kIgnored, torch::kInt64));
+  const torch::Tensor loss = token_losses(logits, torch::full({1, 2}, kIgnored, torch::kInt64)).sum();
   loss.backward();
   EXPECT_EQ(loss.item<float>(), 0.0F);
   EXPECT_EQ(logits.grad().abs().max().item<float>(), 0.0F);
@@ -78,7 +92,7 @@ TEST(TokenLossTest, WithoutLabelsTheLossIsZero) {
 TEST(TokenLossTest, ALabelBeyondTheVocabularyIsAnError) {
   const torch::Tensor labels = torch::full({1, 2}, 3, torch::kInt64);
   EXPECT_NE(testing::error_of([&] {
-              token_loss_sum(torch::randn({1, 2, 3}), labels);
+              token_losses(torch::randn({1, 2, 3}), labels);
             }).find("token 3 is beyond the model's vocabulary of 3"),
             std::string::npos);
 }

@@ -78,7 +78,7 @@ std::string no_turns(Talk& talk, const Predictor& p, const std::vector<std::stri
 void chat(ChatOptions o) {
   if (!o.chat_template.empty()) o.overrides.push_back("data.chat_template=" + o.chat_template);
   Predictor p = Predictor::open_language_model(o.model, {.last = o.last, .overrides = o.overrides, .model = {}});
-  check(p.task().name() == "causal-lm", o.model, " was trained for ", p.task().name(),
+  check(p.task().model_kind() == "causal-lm", o.model, " was trained for ", p.task().name(),
         "; deeplora chat is for causal language models, predict for all");
   Talk talk(p, o.system);
   if (const std::string reason = no_turns(talk, p, o.overrides); !reason.empty()) {

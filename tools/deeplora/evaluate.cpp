@@ -25,19 +25,21 @@ void write_rows(const std::filesystem::path& file, const Assessment& found) {
 struct RowsToScore {
   std::filesystem::path file;
   std::string drawn;  ///< "dev" or "test" where they are a part of the training file
+  std::string split;  ///< "dev" or "test" of the run's own
   LoadedData data;
 };
 
 /// The file that is named, else the run's test rows, else its dev rows.
 RowsToScore rows_to_score(Predictor& p, const EvaluateOptions& o) {
-  if (!o.data.empty()) return {o.data, "", p.load(o.data, "--data")};
+  if (!o.data.empty()) return {o.data, "", "", p.load(o.data, "--data")};
   check(p.has_rows(), "a model has no rows of its own; name labelled rows with --data FILE");
   const DataConfig& data = p.session->config.data;
   for (const auto& [split, file] : {std::pair("test", data.test), std::pair("dev", data.dev)}) {
     if (!file.empty())
       check_is_there(read_places(o.run), {cat("data.", split), file}, o.run, "name a file with --data");
     LoadedData rows = p.session->load_split(split);
-    if (!rows.rows.empty()) return {file.empty() ? data.train : file, file.empty() ? split : "", std::move(rows)};
+    if (!rows.rows.empty())
+      return {file.empty() ? data.train : file, file.empty() ? split : "", split, std::move(rows)};
   }
   fail(
       "the run has no test and no dev rows to score; name labelled rows with --data FILE (a run keeps some apart with "
@@ -46,7 +48,8 @@ RowsToScore rows_to_score(Predictor& p, const EvaluateOptions& o) {
 
 void evaluate(const EvaluateOptions& o) {
   Predictor p = Predictor::open(o.run, {.last = o.last, .overrides = o.overrides, .model = o.model});
-  const RowsToScore rows = rows_to_score(p, o);
+  RowsToScore rows = rows_to_score(p, o);
+  p.refer(rows.split, rows.data);
   const LoadedData& data = rows.data;
   EvaluationOptions options = p.evaluation;
   options.final = true;

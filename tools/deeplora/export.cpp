@@ -43,6 +43,7 @@ ModelCard card_of(const Session& s, const RunFolder& folder, const ExportOptions
   if (state.contains("positive")) card.positive = json_at<std::string>(state, "positive", "task");
   card.one_number = s.task().outputs() == 1 && card.labels.empty() && !s.task().embeds();
   card.problem_type = s.task().problem_type();
+  card.model_kind = s.task().model_kind();
   if (const auto& head = s.adapted->new_head()) {
     card.pooling = to_string(head->options().pooling);
     card.normalized = head->options().normalize;

@@ -282,6 +282,16 @@ struct ContrastiveRows {
   }
 };
 
+/// What the loss compares with, while the model is as its files have it. A run that goes on has it from its folder.
+void find_references(Session& s, LoadedData& dev, LoadedData& test, const fs::path& run, ProcessGroup* group,
+                     bool resume) {
+  if (!s.task().needs_reference()) return;
+  if (resume && (!group || group->leads())) s.reference = ReferenceValues::read(run, s.files->fingerprint());
+  s.refer("train", s.train, group);
+  s.refer("dev", dev, group);
+  s.refer("test", test, group);
+}
+
 /// A run, or this process's part of one.
 void train(const FinetuneOptions& o, const Config& config, const Registries& registries, ProcessGroup* group) {
   const bool leads = !group || group->leads();
@@ -294,19 +304,21 @@ void train(const FinetuneOptions& o, const Config& config, const Registries& reg
     if (!expected.empty()) check_recognised(path, expected, files.file(), files.fingerprint());
   };
   Session session = Session::start(config, registries, accept);
-  const LoadedData dev = session.load_split("dev"), test = session.load_split("test");
+  LoadedData dev = session.load_split("dev"), test = session.load_split("test");
   announce(session);
   announce_data(session, dev, test);
   if (group) {
     check_same_run(*group, session.task_state());
     share_state(session, *group);
   }
+  find_references(session, dev, test, path, group, o.resume);
   const std::optional<RateSearch> searched = find_rate(session, dev, folder, o.resume, group, &stop);
   const auto describe = [&] {
     if (!leads) return;
     folder.write(folder.config_file(), session.config.resolved);
     folder.write(folder.task_file(), session.task_state().dump(2) + "\n");
     write_places(folder.path(), session.config.resolved);
+    session.reference.write(folder.path(), session.files->fingerprint());
     if (searched) folder.write(rate_search_file(folder), searched->json().dump(2) + "\n");
   };
   const std::vector<std::string> said_before = texts_before(session, test, group);

@@ -18,20 +18,21 @@ constexpr size_t kManyValues = 20;
 /// Columns by which each kind of language rows is known; the keys of `data` may rename some.
 struct ColumnNames {
   std::string text = "text", label = "label", text_pair, prompt = "prompt", completion = "completion",
-              messages = "messages", target = "target";
+              messages = "messages", target = "target", chosen = "chosen", rejected = "rejected";
 
   explicit ColumnNames(const Config& data) {
     for (const auto& [key, name] :
          {std::pair("text", &text), std::pair("label", &label), std::pair("text_pair", &text_pair),
           std::pair("prompt", &prompt), std::pair("completion", &completion), std::pair("messages", &messages),
-          std::pair("target", &target)})
+          std::pair("target", &target), std::pair("chosen", &chosen), std::pair("rejected", &rejected)})
       if (const auto given = data.text_at(key)) *name = *given;
   }
   std::vector<std::string> all() const {
     return {text,     label,           text_pair.empty() ? "text_pair" : text_pair,
             prompt,   completion,      messages,
             target,   "conversations", "instruction",
-            "output", "input_ids"};
+            "output", "input_ids",     chosen,
+            rejected};
   }
 };
 
@@ -84,7 +85,9 @@ TaskGuess guess_task(const Config& config, const Registries& registries) {
     return !table.rows.empty() && table.rows.front().fields.contains(name);
   };
   TaskGuess out;
-  if (has(names.messages) || has("conversations")) {
+  if (has(names.chosen) && has(names.rejected)) {
+    out = {"preference", cat("columns ", names.chosen, " and ", names.rejected), {}, {}};
+  } else if (has(names.messages) || has("conversations")) {
     out = {"causal-lm",
            cat("column ", has(names.messages) ? names.messages : "conversations", " holds conversations"),
            {},

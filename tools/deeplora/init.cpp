@@ -45,14 +45,15 @@ void guess_columns(InitOptions& o, const Registries& registries) {
   const std::vector<std::string> usual{"label", "labels",    "class",        "category",   "target", "score", "rating",
                                        "stars", "sentiment", "is_duplicate", "gold_label", "intent", "topic"};
   options.known = usual;
-  for (const char* name : {"text", "text_pair", "sentence", "prompt", "completion", "messages", "conversations",
-                           "instruction", "output", "review", "body", "content", "comment", "message"})
+  for (const char* name :
+       {"text", "text_pair", "sentence", "prompt", "completion", "messages", "conversations", "chosen", "rejected",
+        "instruction", "output", "review", "body", "content", "comment", "message"})
     options.known.push_back(name);
   const Table table = read_rows(options, o.data, "DATA");
   const auto has = [&](const std::string& name) {
     return std::find(table.columns.begin(), table.columns.end(), name) != table.columns.end();
   };
-  for (const char* language : {"prompt", "completion", "messages", "conversations", "instruction"})
+  for (const char* language : {"prompt", "completion", "messages", "conversations", "instruction", "rejected"})
     if (has(language)) return;
   if (table.columns.size() < 2) return;
   if (o.label.empty() && !has("label"))
@@ -137,7 +138,7 @@ std::vector<Line> data_lines(const InitOptions& o, const TaskGuess& guess, const
     out.push_back({"target", has("completion") ? "completion" : "target", "column of what is learnt"});
     columns = {out[2].value};
   } else {
-    for (const char* name : {"prompt", "completion", "instruction", "input", "output", "text"})
+    for (const char* name : {"prompt", "completion", "instruction", "input", "output", "chosen", "text"})
       if (has(name)) columns.push_back(name);
   }
   out.push_back({"dev_share", "0.1", "drawn from train; a file of its own: dev: dev.csv"});

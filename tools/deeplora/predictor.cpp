@@ -101,6 +101,14 @@ Predictor Predictor::open_language_model(const std::string& path, const RunUse& 
   return open_any(path, use, ModelTask{.name = "causal-lm", .state = {.name = path}});
 }
 
+void Predictor::refer(const std::string& split, LoadedData& data) {
+  if (!task().needs_reference()) return;
+  check(has_rows(), "task ", task().name(),
+        " is scored against the model as it was before training, which an exported model does not hold; score the run "
+        "folder");
+  session->refer(split, data);
+}
+
 LoadedData Predictor::load(const std::filesystem::path& file, std::string_view what) const {
   if (session) return session->load(file, what, true);
   TableOptions options = data.table_options();

@@ -26,6 +26,9 @@ struct Predictor {
 
   Task& task() const { return session ? session->task() : *exported_task; }
   LanguageModel& model() const { return session ? session->model() : *exported; }
+  /// Gives labelled rows what the task's scores compare with; `split` where they are the run's own. Throws Error for a
+  /// model, which is not what it was before it was trained.
+  void refer(const std::string& split, LoadedData& data);
   /// Labelled rows of a file.
   LoadedData load(const std::filesystem::path& file, std::string_view what) const;
 };

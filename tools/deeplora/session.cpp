@@ -383,7 +383,7 @@ std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageM
   if (outputs == 0) {
     check(probe.dim() == 3 && probed.logits.defined(), "model ", files->file().string(), " gives ", probe.sizes(),
           ", but task ", task().name(), " needs logits of every token [B, T, V]; export it with --task ",
-          task().name());
+          task().model_kind());
     return nullptr;
   }
   if (probe.dim() == 2) {
@@ -563,6 +563,8 @@ Session Session::of_run(const RunFolder& folder, const Registries& registries, c
   check(fs::exists(file), "run ", folder.path().string(), " holds no ", file.filename().string(),
         " yet; let it finish with: deeplora finetune --run ", folder.path().string(), " --resume");
   session.load_adapter(file);
+  if (session.task().needs_reference())
+    session.reference = ReferenceValues::read(folder.path(), session.files->fingerprint());
   return session;
 }
 
@@ -585,7 +587,32 @@ std::map<std::string, std::string> Session::adapter_metadata() const {
 
 void Session::save_adapter(const fs::path& file) const { save_tensors(file, adapted->state(), adapter_metadata()); }
 
+std::vector<NamedTensor> Session::put_base_back() const {
+  if (!base_replaced_) return {};
+  const torch::NoGradGuard no_grad;
+  const auto original = open_model_files(config.model.path, device);  // this session's files share the trained memory
+  std::vector<NamedTensor> before;
+  for (auto [name, value] : adapted->trained_base()) {
+    before.push_back({name, value.detach().clone()});
+    value.copy_(original->tensor(name));
+  }
+  return before;
+}
+
+void Session::as_loaded(const std::function<void()>& use) const {
+  adapted->detach();
+  const std::vector<NamedTensor> before = put_base_back();
+  use();
+  const torch::NoGradGuard no_grad;
+  for (size_t i = 0; i < before.size(); ++i) {
+    torch::Tensor value = adapted->trained_base()[i].value;
+    value.copy_(before[i].value);
+  }
+  adapted->attach();
+}
+
 void Session::load_adapter(const fs::path& file) {
+  base_replaced_ = !adapted->trained_base().empty();
   if (is_peft_folder(file)) {
     adapted->load_state(load_peft_state(file, *files, *adapted), file.string());
     return;

@@ -8,6 +8,7 @@
 #include "lm/parity.h"
 #include "lm/pooled_model.h"
 #include "drawn_rows.h"
+#include "reference_values.h"
 #include "run_config.h"
 #include "text/table.h"
 #include "train/run_folder.h"
@@ -54,6 +55,13 @@ class Session {
   std::map<std::string, std::string> adapter_metadata() const;
   void save_adapter(const std::filesystem::path& file) const;
   void load_adapter(const std::filesystem::path& file);
+  /// Calls use() with the model as its files have it: adapters off, weights that are trained themselves as they were
+  /// before. Afterwards it is what it was.
+  void as_loaded(const std::function<void()>& use) const;
+  /// Gives examples of a split ("train", "dev", "test") what the task's loss compares with.
+  void refer(const std::string& split, LoadedData& data, ProcessGroup* group = nullptr) {
+    reference.give(*this, split, data.examples, group);
+  }
   /// task.json: what restores the task and recognises the model.
   nlohmann::ordered_json task_state() const;
 
@@ -64,7 +72,8 @@ class Session {
   torch::Device device = torch::kCPU;
   LoadedData train;         ///< rows drawn, of a new run
   std::string train_table;  ///< what the training file was read as
-  DrawnRows drawn;          ///< dev and test of the training file; its train part becomes `train`
+  ReferenceValues reference;
+  DrawnRows drawn;  ///< dev and test of the training file; its train part becomes `train`
   int64_t train_rows_in_file = 0;
   std::string split_fingerprint,
       known_split;  ///< of the rows drawn here, and of those that a finished run drew; "" for none
@@ -98,6 +107,9 @@ class Session {
   VectorForm form_of_vectors(int64_t width) const;
   /// Throws Error unless what a model gives is hidden states [B, T, D].
   void check_is_hidden(const ModelOutput& probed) const;
+  /// Puts the files' values into the base weights that are trained, and says what was there.
+  std::vector<NamedTensor> put_base_back() const;
+  bool base_replaced_ = false;  ///< values of trained base weights came from an adapter's file
   HeadPlan plan_;
   OutputUnits units_;
 };

@@ -15,12 +15,15 @@ SingularPairs StartGradients::at(const AdapterSite& site, int64_t k) {
 
 void StartGradients::compute(int64_t k) {
   constexpr size_t kRows = 64;  // a few batches: the leading directions settle quickly
-  const auto& examples = session_.train.examples;
-  check(!examples.empty(), "compressed starts need training rows");
+  const auto& all = session_.train.examples;
+  check(!all.empty(), "compressed starts need training rows");
+  const size_t rows = std::min(kRows, all.size());
+  std::vector<Example> examples(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(rows));
   LanguageModel& model = session_.model();
   const bool was_training = model.is_training();
   model.eval();
-  const size_t rows = std::min(kRows, examples.size());
+  if (session_.task().needs_reference())  // nothing is adapted yet
+    session_.task().refer(model, examples, session_.evaluation());
   const auto batch_size = static_cast<size_t>(session_.config.train.batch_size);
   const auto losses = [&](const std::function<void(const torch::Tensor&)>& take) {
     for (size_t start = 0; start < rows; start += batch_size) {

@@ -68,7 +68,7 @@ std::map<std::string, std::string> merged_extras(const CodeFiles& archive, const
   if (!head) return extras;
   nlohmann::json about = archive.export_info().root;
   about["prefix"] = base + archive.export_info().value("prefix", std::string());
-  about["task"] = "classifier";
+  about["task"] = head->options().pooling == Pooling::none ? kTokenClassifier : kClassifier;
   about["output"] = "logits";
   about["num_labels"] = head->options().outputs;
   about[kHeadInfo] = {{"module", head_module}, {"pooling", to_string(head->options().pooling)}};

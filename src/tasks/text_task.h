@@ -73,8 +73,10 @@ class TextTask : public Task {
 
  private:
   void encode_text(const Row& row, const Tokenizer* tokenizer, Example& example) const;
-  void add_tokens(std::span<const Example* const> examples, Batch& batch) const;
 };
+
+/// Ids, mask and types [B, T] of examples into a batch; cells beyond an example hold pad_id.
+void add_tokens(std::span<const Example* const> examples, int64_t pad_id, Batch& batch);
 
 /// Logits [N, C] (float64, CPU) of examples, evaluated in batches of similar length, returned in their order.
 torch::Tensor all_logits(const Task& task, LanguageModel& model, std::span<const Example> examples,
@@ -92,5 +94,6 @@ std::unique_ptr<Task> make_regression(const std::string& name, const Config& dat
                                       const std::string& headline);
 std::unique_ptr<Task> make_multi_label(const Config& data);
 std::unique_ptr<Task> make_ranking(const Config& data);
+std::unique_ptr<Task> make_token_classification(const Config& data);
 
 }  // namespace deeplora

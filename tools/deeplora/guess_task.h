@@ -12,7 +12,8 @@ struct TaskGuess {
   Table table;               ///< the file
 };
 
-/// Reads the training file. Columns `prompt` and `completion`, `messages`, or plain text: causal-lm. Else the label
+/// Reads the training file. Columns `prompt` and `completion`, `messages`, or plain text: causal-lm. Lists of `tokens`
+/// beside `tags`: token-classification. Else the label
 /// column decides: numbers with many values (more than 20 different ones, or one of its own for more than half of the
 /// rows): regression; anything else: classification. Throws Error where there is no label column (with the columns
 /// there are).

@@ -32,6 +32,8 @@ Fields cut_at_blanks(std::string_view line) {
   return out;
 }
 
+constexpr std::string_view kDocument = "-DOCSTART-";
+
 /// A range of words ("1-2") or a node without one ("1.1") among CoNLL-U's numbers.
 bool is_no_word_of_its_own(const std::string& id) {
   const size_t between = id.find_first_not_of("0123456789");
@@ -49,7 +51,7 @@ class ConllReader {
   std::vector<Row> read(std::string_view text) {
     Lines lines(text);
     for (std::string_view line; lines.next(line);) {
-      if (is_blank(line)) {
+      if (is_blank(line) || line.starts_with(kDocument)) {
         end_sentence();
         continue;
       }
@@ -71,7 +73,7 @@ class ConllReader {
     Lines lines(text);
     for (std::string_view line; width_ == 0 && lines.next(line);) {
       if (line.starts_with(kNames)) names = cut_at_blanks(line.substr(kNames.size()));
-      if (is_blank(line) || line.starts_with("# ")) continue;
+      if (is_blank(line) || line.starts_with("# ") || line.starts_with(kDocument)) continue;
       tabs_ = line.find('\t') != std::string_view::npos;
       width_ = fields_of(line).size();
       first_line_ = lines.number();
@@ -112,10 +114,9 @@ class ConllReader {
   }
 
   void end_sentence() {
-    const bool document = !words_.empty() && words_.front() == "-DOCSTART-";
     if (!mistake_.empty()) {
       errors_.add(at_line(file_, line_), mistake_);
-    } else if (!words_.empty() && !document) {
+    } else if (!words_.empty()) {
       Row row{at_line(file_, line_), nlohmann::ordered_json::object()};
       row.fields[columns_.words] = std::move(words_);
       if (has_tags_) row.fields[columns_.tags] = std::move(tags_);

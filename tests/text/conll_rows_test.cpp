@@ -33,11 +33,10 @@ std::string shown_rows(const std::vector<Row>& rows) {
 }
 
 TEST_F(ConllRows, DocumentsSentencesAndTheLastColumn) {
-  EXPECT_EQ(
-      shown_rows(read("a.conll",
-                      "-DOCSTART- -X- -X- O\n\nEU NNP B-NP B-ORG\r\nrejects VBZ B-VP O\n\n\n-DOCSTART- -X- O O\n\n"
-                      "Peter NNP B-NP B-PER\n")),
-      R"(:3{"tokens":["EU","rejects"],"tags":["B-ORG","O"]}:9{"tokens":["Peter"],"tags":["B-PER"]})");
+  EXPECT_EQ(shown_rows(read("a.conll",
+                            "-DOCSTART- O\n\nEU NNP B-NP B-ORG\r\nrejects VBZ B-VP O\n\n\n-DOCSTART- -X- O O\n\n"
+                            "Peter NNP B-NP B-PER\n")),
+            R"(:3{"tokens":["EU","rejects"],"tags":["B-ORG","O"]}:9{"tokens":["Peter"],"tags":["B-PER"]})");
 }
 
 TEST_F(ConllRows, TabsMayStandBetweenAndThenBlanksArePartsOfWords) {

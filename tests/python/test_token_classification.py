@@ -64,11 +64,11 @@ def trained(train):
 
 
 def read(path):
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
 
 
 def predictions(run, place, file, *more):
-    return [json.loads(line) for line in run("predict", place, "--input", file, *more).stdout.splitlines()]
+    return [json.loads(line) for line in run("predict", place, "--input", file, *more).stdout.split("\n") if line]
 
 
 def logits_of(model, tokenizer, tokens):
@@ -241,11 +241,12 @@ def test_columns_and_lists_give_the_same_run(train, files, tmp_path):
     assert json.loads((lists / "result.json").read_text())["test"] == json.loads((cut / "result.json").read_text())["test"]
 
 
-def test_texts_are_cut_as_bert_cuts_them_and_places_point_at_the_text_as_it_was_given(trained, run, tmp_path):
+def test_texts_are_cut_as_bert_cuts_them_and_places_point_at_the_text_as_it_was_given(tagger, run, tmp_path):
+    place = tagger("bert")  # whose random head finds many
     texts = [text for text in HARD_TEXTS + random_texts(120) + mark_texts(60) if text.split() and "\x00" not in text] + ["Ｚｏë  met Ａnna\u3000in SÃO PAULO\u200b, on 3 May."]
     path = tmp_path / "texts.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
-    found = predictions(run, trained, path)
+    found = predictions(run, place, path)
     entities = 0
     for text, one in zip(texts, found, strict=True):
         cut = BertPreTokenizer().pre_tokenize_str(text)
@@ -259,9 +260,9 @@ def test_texts_are_cut_as_bert_cuts_them_and_places_point_at_the_text_as_it_was_
     assert entities > 20
     words = tmp_path / "words.jsonl"
     words.write_text("".join(json.dumps({"tokens": one["tokens"]}) + "\n" for one in found), "utf-8")
-    assert [one["tags"] for one in predictions(run, trained, words)] == [one["tags"] for one in found]
-    assert json.loads(run("predict", trained, "--text", texts[-1]).stdout) == found[-1]
-    assert json.loads(run("predict", trained, "-", input=texts[-1] + "\n").stdout) == found[-1]
+    assert [one["tags"] for one in predictions(run, place, words)] == [one["tags"] for one in found]
+    assert json.loads(run("predict", place, "--text", texts[-1]).stdout) == found[-1]
+    assert json.loads(run("predict", place, "-", input=texts[-1] + "\n").stdout) == found[-1]
 
 
 def windows_by_hand(pieces, room):

@@ -173,8 +173,10 @@ class EncoderModel : public PackedEncoder<EncoderLayer> {
       else add_layer(std::make_shared<EncoderLayer>(weights, c, i));
     }
     EncoderHead found;
-    if (const ClassHeadForm form = head_form(c.family); takes_class_head(archive, form, prefix, options))
-      found = encoder_head(archive, weights, form, c.family, c.width, c.classifier_dropout, options);
+    for (const ClassHeadForm& form : {head_form(c.family), token_form()})
+      if (takes_class_head(archive, form, prefix, options))
+        found = encoder_head(archive, weights, form, c.family, c.width,
+                             form.of_tokens && distil ? c.hidden_dropout : c.classifier_dropout, options);
     weights.finish(c.family,
                    {"pooler.", "lm_head.", "predictions.", "generator_predictions.", "discriminator_predictions.",
                     "embeddings.position_ids", "classifier.", "pre_classifier."});
@@ -286,7 +288,7 @@ ModelFamily encoder_family(std::string family, std::vector<std::string> model_ty
       config.hidden_dropout = config.attention_dropout = config.classifier_dropout = *options.dropout;
     return std::make_shared<EncoderModel>(archive, std::move(config), prefix, options);
   };
-  out.class_head = [family](const ModelFiles& files, int64_t outputs) {
+  const auto described = [family](const ClassHeadForm& form, const ModelFiles& files, int64_t outputs) {
     const std::string prefix = *WeightMap::prefix_of(files, std::string(kWordTable) + ".weight"),
                       type = model_type_of(files.config());
     static const std::map<std::string, std::string> kClasses{{"bert", "Bert"},
@@ -297,8 +299,14 @@ ModelFamily encoder_family(std::string family, std::vector<std::string> model_ty
                                                              {"electra", "Electra"},
                                                              {"albert", "Albert"},
                                                              {"mpnet", "MPNet"}};
-    return describe_class_head(head_form(family), files, kClasses.at(type), family + ".", prefix,
+    return describe_class_head(form, files, kClasses.at(type), family + ".", prefix,
                                read_config(files, family, prefix).width, outputs);
+  };
+  out.class_head = [family, described](const ModelFiles& files, int64_t outputs) {
+    return described(head_form(family), files, outputs);
+  };
+  out.token_head = [described](const ModelFiles& files, int64_t outputs) {
+    return described(token_form(), files, outputs);
   };
   return out;
 }

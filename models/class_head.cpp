@@ -20,7 +20,7 @@ ClassHead describe_class_head(const ClassHeadForm& form, const ModelFiles& files
                               const std::string& base, const std::string& prefix, int64_t width, int64_t outputs,
                               std::optional<ClassHeadStart> start) {
   const std::string above = prefix_above(prefix);
-  ClassHead out{.architecture = name + "ForSequenceClassification",
+  ClassHead out{.architecture = name + (form.of_tokens ? "ForTokenClassification" : "ForSequenceClassification"),
                 .base = base,
                 .prefix = prefix,
                 .above = above,
@@ -52,6 +52,8 @@ torch::Tensor last_chosen(const torch::Tensor& states, const torch::Tensor& chos
 ClassHeadForm end_state_form() {
   return {.first = "classification_head.dense", .last = "classification_head.out_proj"};
 }
+
+ClassHeadForm token_form() { return {.last = "classifier", .of_tokens = true}; }
 
 torch::Tensor end_states(const torch::Tensor& states, const torch::Tensor& ids, const torch::Tensor& mask,
                          int64_t end) {
@@ -94,8 +96,10 @@ void ClassificationHead::add_sites(std::vector<AdapterSite>& sites) {
 
 bool takes_class_head(const ModelFiles& files, const ClassHeadForm& form, const std::string& prefix,
                       const ModelOptions& options) {
-  if (options.head != HeadKind::as_files) return options.head == HeadKind::classes;
-  return !has_head_of_another_task(files.config()) && holds_class_head(files, form, prefix_above(prefix));
+  if (options.head != HeadKind::as_files)
+    return options.head == (form.of_tokens ? HeadKind::tokens : HeadKind::classes);
+  const bool fits = form.of_tokens ? has_token_head(files.config()) : !has_head_of_another_task(files.config());
+  return fits && holds_class_head(files, form, prefix_above(prefix));
 }
 
 EncoderHead encoder_head(const ModelFiles& files, WeightMap& base, const ClassHeadForm& form, const std::string& family,
@@ -104,6 +108,7 @@ EncoderHead encoder_head(const ModelFiles& files, WeightMap& base, const ClassHe
   EncoderHead out{std::make_shared<ClassificationHead>(above, base, form, width, dropout, options)};
   above.finish(family, {""});
   out.weights = above.taken();
+  out.of_tokens = form.of_tokens;
   return out;
 }
 

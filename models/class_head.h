@@ -1,5 +1,5 @@
 // Heads for classifying texts as transformers' ...ForSequenceClassification classes have them, on one state of every
-// row.
+// row, and those of its ...ForTokenClassification classes, on every state.
 #pragma once
 
 #include "models/norms.h"
@@ -17,6 +17,7 @@ struct ClassHeadForm {
   bool norm_bias = true;
   std::optional<double> first_dropout{};  ///< in front of the first layer; absent: that in front of the last
   DeclaredBias first_bias{true}, last_bias{true};
+  bool of_tokens = false;  ///< on every state
 };
 
 /// What a head starts with: normal(0, spread) within `cut` spreads, 0 for no limit.
@@ -37,6 +38,9 @@ bool holds_class_head(const ModelFiles& files, const ClassHeadForm& form, const 
 /// The head of BART's and T5's kind, on the decoder's state at the end of the text.
 ClassHeadForm end_state_form();
 
+/// The head that encoders have for tokens: dropout and one linear layer.
+ClassHeadForm token_form();
+
 /// The decoder's states [B, T, D] at the last end token of every row of ids [B, T]: [B, D]. Throws Error for a row
 /// without one.
 torch::Tensor end_states(const torch::Tensor& states, const torch::Tensor& ids, const torch::Tensor& mask, int64_t end);
@@ -45,7 +49,7 @@ torch::Tensor end_states(const torch::Tensor& states, const torch::Tensor& ids, 
 /// any give their first.
 torch::Tensor last_chosen(const torch::Tensor& states, const torch::Tensor& chosen);
 
-/// [B, D] -> logits [B, C].
+/// [..., D] -> logits [..., C].
 class ClassificationHead : public torch::nn::Module {
  public:
   /// `above` reads the weights beside the base model, `base` those of the base model. A pooler that the files hold is a
@@ -63,7 +67,8 @@ class ClassificationHead : public torch::nn::Module {
   FrozenLayerNorm norm_{nullptr};
 };
 
-/// True when an encoder below `prefix` is to have its family's head: it is asked for, or the files hold one for texts.
+/// True when an encoder below `prefix` is to have its family's head of that form: it is asked for, or the files hold
+/// one, for texts or for tokens.
 bool takes_class_head(const ModelFiles& files, const ClassHeadForm& form, const std::string& prefix,
                       const ModelOptions& options);
 
@@ -72,6 +77,7 @@ bool takes_class_head(const ModelFiles& files, const ClassHeadForm& form, const 
 struct EncoderHead {
   std::shared_ptr<ClassificationHead> head{};
   std::vector<NamedTensor> weights{};
+  bool of_tokens = false;
 };
 EncoderHead encoder_head(const ModelFiles& files, WeightMap& base, const ClassHeadForm& form, const std::string& family,
                          int64_t width, double dropout, const ModelOptions& options);

@@ -287,6 +287,8 @@ class DebertaModel : public PackedEncoder<DebertaLayer> {
     EncoderHead found;
     if (takes_class_head(files, deberta_head_form(), prefix, options))
       found = deberta_head(files, weights, c.width, options);
+    if (takes_class_head(files, token_form(), prefix, options))
+      found = encoder_head(files, weights, token_form(), "deberta-v2", c.width, c.hidden_dropout, options);
     // Published files keep tables and heads of their pre-training.
     weights.finish("deberta-v2", {"pooler.", "classifier.", "cls.", "lm_predictions.", "mask_predictions.",
                                   "embeddings.position_embeddings.", "embeddings.position_ids"});
@@ -380,10 +382,16 @@ void register_deberta_family(ModelFamilies& families) {
     const std::string prefix = *WeightMap::prefix_of(files, std::string(kDebertaTable) + ".weight");
     return std::make_shared<DebertaModel>(files, read_deberta(files, prefix, options), prefix, options);
   };
-  family.class_head = [](const ModelFiles& files, int64_t outputs) {
+  const auto described = [](const ClassHeadForm& form, const ModelFiles& files, int64_t outputs) {
     const std::string prefix = *WeightMap::prefix_of(files, std::string(kDebertaTable) + ".weight");
     const int64_t width = files.tensor(prefix + "embeddings.LayerNorm.weight").size(0);
-    return describe_class_head(deberta_head_form(), files, "DebertaV2", "deberta.", prefix, width, outputs);
+    return describe_class_head(form, files, "DebertaV2", "deberta.", prefix, width, outputs);
+  };
+  family.class_head = [described](const ModelFiles& files, int64_t outputs) {
+    return described(deberta_head_form(), files, outputs);
+  };
+  family.token_head = [described](const ModelFiles& files, int64_t outputs) {
+    return described(token_form(), files, outputs);
   };
   families.add("deberta-v2", std::move(family));
 }

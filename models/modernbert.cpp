@@ -117,18 +117,18 @@ class ModernBertLayer : public torch::nn::Module {
   Projection query_key_value_{nullptr}, output_{nullptr}, mlp_in_{nullptr}, mlp_out_{nullptr};
 };
 
-ClassHeadForm modernbert_head_form(const ModelFiles& files) {
+ClassHeadForm modernbert_head_form(const ModelFiles& files, bool of_tokens) {
   return {.first = "head.dense",
           .last = "classifier",
           .norm = "head.norm",
           .norm_bias = files.config().value("norm_bias", false),
           .first_dropout = 0,
-          .first_bias = {files.config().value("classifier_bias", false), "classifier_bias"}};
+          .first_bias = {files.config().value("classifier_bias", false), "classifier_bias"},
+          .of_tokens = of_tokens};
 }
 
-EncoderHead modernbert_head(const ModelFiles& files, WeightMap& weights, const ModernBertConfig& c,
+EncoderHead modernbert_head(const ModelFiles& files, WeightMap& weights, ClassHeadForm form, const ModernBertConfig& c,
                             const ModernBertHeadSettings& settings, const ModelOptions& options) {
-  ClassHeadForm form = modernbert_head_form(files);
   form.activation = settings.activation;
   form.norm_eps = c.norm_eps;
   return encoder_head(files, weights, form, "modernbert", c.width, options.dropout.value_or(settings.dropout), options);
@@ -150,9 +150,14 @@ class ModernBertModel : public PackedEncoder<ModernBertLayer> {
         register_module("first_norm", FrozenLayerNorm(weights, "embeddings.norm", c.width, c.norm_eps, c.norm_bias));
     for (int64_t i = 0; i < c.layers; ++i) add_layer(std::make_shared<ModernBertLayer>(weights, c, i));
     last_norm_ = register_module("last_norm", FrozenLayerNorm(weights, "final_norm", c.width, c.norm_eps, c.norm_bias));
-    const bool takes_head = takes_class_head(files, modernbert_head_form(files), prefix, options);
-    const auto settings = takes_head ? ModernBertHeadSettings::read(files.config()) : ModernBertHeadSettings{};
-    const EncoderHead found = takes_head ? modernbert_head(files, weights, c, settings, options) : EncoderHead{};
+    EncoderHead found;
+    ModernBertHeadSettings settings;
+    for (const bool of_tokens : {false, true}) {
+      const ClassHeadForm form = modernbert_head_form(files, of_tokens);
+      if (!takes_class_head(files, form, prefix, options)) continue;
+      settings = ModernBertHeadSettings::read(files.config());
+      found = modernbert_head(files, weights, form, c, settings, options);
+    }
     weights.finish("modernbert", {"head.", "decoder.", "classifier.", "rotary_emb."});
     base_parameters_ = weights.taken();
     take_head(found, settings.mean ? Pooling::mean : Pooling::cls);
@@ -227,16 +232,20 @@ void register_modernbert_family(ModelFamilies& families) {
     const std::string prefix = *WeightMap::prefix_of(files, std::string(kModernBertTable) + ".weight");
     return std::make_shared<ModernBertModel>(files, read_modernbert(files, prefix, options), prefix, options);
   };
-  family.class_head = [](const ModelFiles& files, int64_t outputs) {
+  const auto described = [](bool of_tokens, const ModelFiles& files, int64_t outputs) {
     const std::string prefix = *WeightMap::prefix_of(files, std::string(kModernBertTable) + ".weight");
     const auto settings = ModernBertHeadSettings::read(files.config());
     const ModernBertConfig c = read_modernbert(files, prefix, {});
     const ClassHeadStart start{.first = settings.spread / std::sqrt(2.0 * static_cast<double>(c.layers)),
                                .last = 1 / std::sqrt(static_cast<double>(c.width)),
                                .cut = settings.cut};
-    return describe_class_head(modernbert_head_form(files), files, "ModernBert", "model.", prefix, c.width, outputs,
-                               start);
+    return describe_class_head(modernbert_head_form(files, of_tokens), files, "ModernBert", "model.", prefix, c.width,
+                               outputs, start);
   };
+  family.class_head = [described](const ModelFiles& files, int64_t outputs) {
+    return described(false, files, outputs);
+  };
+  family.token_head = [described](const ModelFiles& files, int64_t outputs) { return described(true, files, outputs); };
   families.add("modernbert", std::move(family));
 }
 

@@ -39,8 +39,9 @@ class PackedEncoder : public LanguageModel {
   using Pass = typename Layer::Pass;
 
   ModelOutput forward(const Batch& batch) override {
-    if (head_) return {.hidden = {}, .logits = head_->forward(head_input(batch))};
+    if (head_ && !of_tokens_) return {.hidden = {}, .logits = head_->forward(head_input(batch))};
     const auto pass = begin(batch);
+    if (head_) return {.hidden = {}, .logits = pass->packing.unpack(head_->forward(all_states(batch, pass)))};
     return {.hidden = pass->packing.unpack(all_states(batch, pass)), .logits = {}};
   }
 
@@ -92,11 +93,12 @@ class PackedEncoder : public LanguageModel {
   }
   /// The last layer stands for one more.
   void repeat_layer() { layers_.push_back(layers_.back()); }
-  /// Puts a head on the first token's state, or on the mean of all; its weights join base_parameters_.
+  /// Puts a head on the first token's state, on the mean of all, or on every one; its weights join base_parameters_.
   void take_head(const EncoderHead& found, Pooling pooling) {
     if (!found.head) return;
     head_ = register_module("head", found.head);
     head_pooling_ = pooling;
+    of_tokens_ = found.of_tokens;
     base_parameters_.insert(base_parameters_.end(), found.weights.begin(), found.weights.end());
   }
   std::vector<NamedTensor> base_parameters_;
@@ -135,7 +137,7 @@ class PackedEncoder : public LanguageModel {
   std::vector<std::shared_ptr<Layer>> layers_;
   std::shared_ptr<ClassificationHead> head_;
   Pooling head_pooling_ = Pooling::cls;
-  bool checkpointing_ = false;
+  bool of_tokens_ = false, checkpointing_ = false;
 };
 
 }  // namespace deeplora

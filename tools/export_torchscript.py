@@ -8,11 +8,12 @@ of torch.export (for deeplora and torch.export.load; needs torch 2.9+).
 
 The archive takes whole numbers [B, T] by name (batch B and length T are free) and returns one tensor:
 
-  task         inputs                                                                 output
-  encoder      input_ids, attention_mask, token_type_ids (where there are segments)   hidden states [B, T, D]
-  classifier   the same                                                               logits [B, C]
-  causal-lm    input_ids, attention_mask                                              logits [B, T, V]
-  seq2seq      input_ids, attention_mask, decoder_input_ids, decoder_attention_mask   logits [B, T, V]
+  task               inputs                                                                 output
+  encoder            input_ids, attention_mask, token_type_ids (where there are segments)   hidden states [B, T, D]
+  classifier         the same                                                               logits [B, C]
+  token-classifier   the same                                                               logits [B, T, C]
+  causal-lm          input_ids, attention_mask                                              logits [B, T, V]
+  seq2seq            input_ids, attention_mask, decoder_input_ids, decoder_attention_mask   logits [B, T, V]
 
 Parameters are named "model." + their Hugging Face name. Dropout stays in the graph, switched off. Inside the archive
 lie config.json, the tokenizer's files and export.json. Before OUTPUT appears, the traced model is compared with the
@@ -35,7 +36,8 @@ import torch
 from torch_exporting import export_program, write_program
 from torchscript_tracing import TraceError, Wrapper, difference, first_line, input_names, trace
 
-TASKS = ("encoder", "classifier", "causal-lm", "seq2seq")
+TASKS = ("encoder", "classifier", "token-classifier", "causal-lm", "seq2seq")
+HEADS = {"classifier": "ForSequenceClassification", "token-classifier": "ForTokenClassification"}  # of classes
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 HEAD_SEED = 0
 TEXT_FILES = (
@@ -69,16 +71,18 @@ def kind_of(config) -> str:
         f"unsupported architecture: model type '{family}' (expected a text encoder, causal or seq2seq model)")
 
 
-def has_classifier(config) -> bool:
-    return "ForSequenceClassification" in " ".join(getattr(config, "architectures", None) or ())
+def head_in(config) -> str | None:
+    """classifier or token-classifier, where the folder holds such a head."""
+    architectures = " ".join(getattr(config, "architectures", None) or ())
+    return next((task for task, name in HEADS.items() if name in architectures), None)
 
 
 def choose_task(config, task: str | None) -> str:
     """`task`, or the one that the folder's architecture suggests; throws when it does not fit the family."""
     kind = kind_of(config)
-    fitting = ("encoder", "classifier") if kind == "encoder" else (kind,)
+    fitting = ("encoder", *HEADS) if kind == "encoder" else (kind,)
     if task is None:
-        return "classifier" if kind == "encoder" and has_classifier(config) else kind
+        return (kind == "encoder" and head_in(config)) or kind
     if task not in fitting:
         raise ExportError(f"task '{task}' does not fit model type '{config.model_type}' "
                           f"(expected --task {' or '.join(fitting)})")
@@ -101,13 +105,14 @@ def load_config(folder: str):
 
 def check_num_labels(config, task: str, num_labels: int | None) -> None:
     if num_labels is None:
-        if task == "classifier" and not has_classifier(config):
-            raise ExportError("the folder holds no classification head: pass --num-labels N for a new random one")
-    elif task != "classifier":
-        raise ExportError(f"--num-labels {num_labels} needs --task classifier (the task is {task})")
+        if task in HEADS and head_in(config) != task:
+            what = "classification head" if task == "classifier" else "head for tokens"
+            raise ExportError(f"the folder holds no {what}: pass --num-labels N for a new random one")
+    elif task not in HEADS:
+        raise ExportError(f"--num-labels {num_labels} needs --task {' or '.join(HEADS)} (the task is {task})")
     elif num_labels < 1:
         raise ExportError(f"--num-labels {num_labels}: expected 1 or more")
-    elif has_classifier(config) and num_labels != config.num_labels:
+    elif head_in(config) == task and num_labels != config.num_labels:
         raise ExportError(
             f"--num-labels {num_labels}: the folder's head has {config.num_labels} labels; leave --num-labels out")
 
@@ -117,6 +122,7 @@ def load_model(folder: str, task: str, num_labels: int | None, dtype: str, atten
     import transformers
 
     classes = {"encoder": transformers.AutoModel, "classifier": transformers.AutoModelForSequenceClassification,
+               "token-classifier": transformers.AutoModelForTokenClassification,
                "causal-lm": transformers.AutoModelForCausalLM, "seq2seq": transformers.AutoModelForSeq2SeqLM}
     options = {"attn_implementation": attention, "local_files_only": True, "output_loading_info": True}
     # transformers 4 knows only torch_dtype, 5 prefers dtype
@@ -141,7 +147,7 @@ def load_model(folder: str, task: str, num_labels: int | None, dtype: str, atten
 
 def report_missing(folder: str, model: torch.nn.Module, missing: list[str], task: str) -> None:
     backbone = model.base_model_prefix + "."
-    head = [k for k in missing if task == "classifier" and (not k.startswith(backbone) or ".pooler." in k)]
+    head = [k for k in missing if task in HEADS and (not k.startswith(backbone) or ".pooler." in k)]
     lost = [k for k in missing if k not in head]
     if lost:
         shown = ", ".join(lost[:6]) + (f", ... ({len(lost) - 6} more)" if len(lost) > 6 else "")
@@ -204,12 +210,14 @@ def extra_files(folder: str, wrapper: Wrapper, task: str, dtype: str) -> dict[st
         "source": os.path.abspath(folder), "prefix": "model.", "task": task, "architecture": type(wrapper.model).__name__,
         "transformers": transformers.__version__, "torch": torch.__version__, "dtype": dtype,
         "inputs": input_names(wrapper), "output": "hidden" if task == "encoder" else "logits",
-        "num_labels": config.num_labels if task == "classifier" else None}
+        "num_labels": config.num_labels if task in HEADS else None}
     files = {**tokenizer_files(folder), "config.json": read_bytes(folder, "config.json")}
-    if task == "classifier":  # a new head has labels that the folder's file does not know
+    if task in HEADS:  # a new head has labels that the folder's file does not know
         settings = json.loads(files["config.json"])
         settings["id2label"] = {str(i): name for i, name in config.id2label.items()}
         settings["label2id"] = config.label2id
+        if task == "token-classifier":  # whose weights may have the names of a text's head
+            settings["architectures"] = [type(wrapper.model).__name__]
         files["config.json"] = json.dumps(settings, ensure_ascii=False, indent=2).encode()
     files["export.json"] = json.dumps(about, indent=2).encode()
     return files

@@ -42,6 +42,7 @@ GraphModel::GraphModel(const CodeFiles& archive, const ArchiveInterface& interfa
       dropout_(options.dropout),
       chosen_(interface.output) {
   logits_ = gives_logits(archive);
+  of_tokens_ = ends_in_token_head(archive);
   takes_padding_ = !takes_ids() || arguments_.takes("attention_mask") || arguments_.takes("lengths");
   const GraphSites found = find_sites(lowered_, *lowered_.graph);
   for (const auto& [name, reason] : found.others) others_.emplace_back(name, reason);
@@ -254,7 +255,7 @@ void GraphModel::probe(const CodeFiles& archive) {
   const Batch batch = probe_batch(archive, *this);
   const int64_t tokens = batch.input_ids.defined() ? batch.input_ids.size(1) : 0;
   const bool every_token = check_probe(archive, batch, 1).dim() == 3;
-  if (every_token && logits_) name_output_layer("lm_head");
+  if (every_token && logits_) name_output_layer(of_tokens_ ? "head" : "lm_head");
   for (auto& place : places_)  // what makes hidden states is a layer like others
     if (every_token && !logits_ && !place->guessed.empty()) place->site.role = place->guessed;
   check_probe(archive, probe_batch(archive, *this, tokens > 7 ? 7 : std::max<int64_t>(1, tokens - 1)), 2);

@@ -78,6 +78,7 @@ class GraphModel : public LanguageModel {
   std::vector<std::shared_ptr<Place>> places_;
   std::vector<std::pair<std::string, std::string>> others_;
   bool logits_ = false, takes_padding_ = true, changed_ = true;
+  bool of_tokens_ = false;  ///< logits [B, T, C] of a head that classifies tokens
 
   struct Plan;
   std::shared_ptr<Plan> plan_;

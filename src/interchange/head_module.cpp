@@ -100,6 +100,7 @@ std::string pooling_code(Pooling pooling) {
       return "    head_last = ((head_mask != 0) * torch.arange(1, head_mask.size(1) + 1, "
              "device=head_mask.device)).argmax(1)\n"
              "    head_pooled = head_states[torch.arange(head_states.size(0), device=head_states.device), head_last]\n";
+    case Pooling::none: return "    head_pooled = head_states\n";
   }
   return {};
 }
@@ -153,6 +154,13 @@ std::string mask_code(const std::vector<c10::Argument>& arguments, const Archive
   if (!padding) return every("    ");
   const std::string given = ids.is_given();
   return cat(given.empty() ? "" : "    " + given, "    head_mask = (", ids.value, " != ", *padding, ")\n");
+}
+
+/// Lines that make head_keep [B, T, 1] as well: 1 for these cells, else 0.
+std::string keep_code(const std::vector<c10::Argument>& arguments, const ArchiveInterface& interface,
+                      std::optional<int64_t> padding) {
+  return mask_code(arguments, interface, padding) +
+         "    head_keep = (head_mask != 0).to(head_states.dtype).unsqueeze(-1)\n";
 }
 
 torch::jit::Module linear_module(const FoldedHead& folded) {
@@ -221,9 +229,8 @@ torch::jit::Module module_around(const TorchScriptArchive& base, const ArchiveIn
       cat("def forward(", code_before, ") -> Tensor:\n    head_result = self.", kBaseModule, ".forward(",
           passed_on(arguments), ")", selector(result, interface.output),
           "\n    assert head_result is not None\n    head_states = head_result", turned ? ".transpose(0, 1)" : "",
-          ".to(", type, ")\n", mask_code(arguments, interface, padding),
-          "    head_keep = (head_mask != 0).to(head_states.dtype).unsqueeze(-1)\n", pooling_code(end.form.pooling),
-          end.form.normalize ? kNormalizingCode : "", "    return ",
+          ".to(", type, ")\n", end.form.pooling == Pooling::none ? "" : keep_code(arguments, interface, padding),
+          pooling_code(end.form.pooling), end.form.normalize ? kNormalizingCode : "", "    return ",
           end.head ? cat("self.", kHeadModule, ".forward(head_pooled)") : "head_pooled", "\n");
   try {
     out.define(code);

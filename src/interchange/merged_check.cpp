@@ -68,7 +68,7 @@ std::map<std::string, std::string> merged_extras(const CodeFiles& archive, const
   if (!end) return extras;
   nlohmann::json about = archive.export_info().root;
   about["prefix"] = base + archive.export_info().value("prefix", std::string());
-  about["task"] = end->head ? "classifier" : "embedding";
+  about["task"] = !end->head ? "embedding" : end->form.pooling == Pooling::none ? kTokenClassifier : kClassifier;
   about["output"] = end->head ? "logits" : "vectors";
   if (end->head) {
     about["num_labels"] = end->head->weight.size(0);

@@ -2,6 +2,8 @@
 
 #include <sstream>
 
+#include "model_files/own_head.h"
+
 namespace deeplora {
 namespace {
 
@@ -28,6 +30,7 @@ std::string auto_class(const ModelFiles& archive, const ModelCard& card) {
   const std::string architecture = architecture_of(archive, card);
   if (card.kind() == "causal-lm") return "AutoModelForCausalLM";
   if (card.kind() == "seq2seq") return "AutoModelForSeq2SeqLM";
+  if (architecture.ends_with("ForTokenClassification")) return "AutoModelForTokenClassification";
   const bool classifier =
       architecture.empty() ? card.pooling.empty() : architecture.ends_with("ForSequenceClassification");
   return classifier ? "AutoModelForSequenceClassification" : "AutoModel";
@@ -62,7 +65,7 @@ std::string pad_option(const ModelFiles& files, const ModelCard& card) {
 /// themselves.
 std::string loading_options(const ModelFiles& archive, const ModelCard& card) {
   const std::string name = auto_class(archive, card), type = archive.config().value("model_type", std::string());
-  if (name == "AutoModelForSequenceClassification") return class_options(card) + pad_option(archive, card);
+  if (name.ends_with("Classification")) return class_options(card) + pad_option(archive, card);
   bool pooler = false;
   for (const char* family : {"bert", "roberta", "xlm-roberta", "camembert", "albert", "mpnet", "ernie", "data2vec-text",
                              "big_bird", "nezha", "mobilebert"})
@@ -108,14 +111,18 @@ std::string head_lines(const ModelCard& card) {
     return cat("\nA text's vector: ", card.pooling, " pooling of the hidden states",
                card.normalized ? ", then length 1" : "",
                ". deeplora export --to sentence-transformers writes a folder that does both.\n");
-  std::string pooled = "hidden[:, 0]";
+  const bool every_token = card.pooling == kNoPooling;
+  std::string pooled = every_token ? "hidden" : "hidden[:, 0]";
   if (card.pooling == "mean") pooled = "(hidden * keep).sum(1) / keep.sum(1).clamp(min=1)";
   if (card.pooling == "max") pooled = "hidden.masked_fill(keep == 0, float(\"-inf\")).amax(1)";
   if (card.pooling == "last") pooled = "hidden[torch.arange(len(hidden)), inputs[\"attention_mask\"].sum(1) - 1]";
   if (card.normalized) pooled = cat("torch.nn.functional.normalize(", pooled, ")");
   return cat(
-      "\nThe head (", card.pooling, card.normalized ? " pooling, normalised," : " pooling,",
-      " then a linear layer) is none of transformers' and lies in head.safetensors:\n\n```python\n",
+      "\nThe head (", every_token ? "on every token: " : card.pooling,
+      every_token       ? ""
+      : card.normalized ? " pooling, normalised, then "
+                        : " pooling, then ",
+      "a linear layer) is none of transformers' and lies in head.safetensors:\n\n```python\n",
       "import torch\nfrom safetensors.torch import load_file\n\nhead = load_file(FOLDER + \"/head.safetensors\")\n"
       "hidden = model(**inputs)[0].float()\nkeep = inputs[\"attention_mask\"].unsqueeze(-1).float()\npooled = ",
       pooled,

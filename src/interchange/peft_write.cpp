@@ -33,6 +33,7 @@ void add_factors(std::vector<NamedTensor>& tensors, const std::string& module, c
 std::string task_type(const std::string& task, bool has_head) {
   if (task == "causal-lm") return "CAUSAL_LM";
   if (task == "seq2seq") return "SEQ_2_SEQ_LM";
+  if (task == "token-classification") return "TOKEN_CLS";
   return has_head ? "SEQ_CLS" : "FEATURE_EXTRACTION";
 }
 

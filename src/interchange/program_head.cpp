@@ -147,6 +147,7 @@ class PoolingWriter {
                         pooled_);
       case Pooling::max: return most(kept(truth));
       case Pooling::last: return last(truth);
+      case Pooling::none: return states_;
     }
     return {};
   }
@@ -174,7 +175,12 @@ class PoolingWriter {
                      {"dtype", {{"as_scalar_type", number_of_type(torch::kInt64)}}, true}},
                     torch::kInt64, rows_);
   }
-  const json& logits_rows() const { return sizes_[0]; }
+  /// Sizes of the head's result, with C outputs.
+  json logits_sizes(Pooling pooling, int64_t outputs) const {
+    json out = pooling == Pooling::none ? rows_ : json::array({sizes_[0]});
+    out.push_back(whole(outputs));
+    return out;
+  }
 
  private:
   std::string convert(const std::string& x, const json& sizes) {
@@ -291,16 +297,18 @@ void append_end(json& program, const ExportedFile& base, const ArchiveInterface&
   PoolingWriter pooling(writer, graph["tensor_values"], states, type);
   const std::string mask = value_of_input(base, interface, "attention_mask"),
                     ids = value_of_input(base, interface, "input_ids");
-  std::string truth;
-  if (!mask.empty()) truth = pooling.differs(mask, 0);
-  else truth = padding ? pooling.differs(ids, *padding) : pooling.differs(pooling.ones_like(ids), 0);
-  std::string pooled = pooling.run(end.form.pooling, truth);
+  const Pooling kind = end.form.pooling;
+  std::string truth;  // of cells that count; without pooling nobody asks
+  if (kind != Pooling::none && !mask.empty()) truth = pooling.differs(mask, 0);
+  else if (kind != Pooling::none)
+    truth = padding ? pooling.differs(ids, *padding) : pooling.differs(pooling.ones_like(ids), 0);
+  std::string pooled = pooling.run(kind, truth);
   if (end.form.normalize) pooled = pooling.normalized(pooled);
   if (!end.head) return set_result(module, pooled);
   const std::string name = head_module_name(base);
   const std::string weight = add_parameter(module, writer, name + ".weight", end.head->weight),
                     bias = add_parameter(module, writer, name + ".bias", end.head->bias);
-  const json outputs = json::array({pooling.logits_rows(), whole(end.head->weight.size(0))});
+  const json outputs = pooling.logits_sizes(kind, end.head->weight.size(0));
   set_result(
       module,
       writer.add("linear.default",

@@ -22,6 +22,8 @@ void check_is_for_sentence_transformers(const ExportSource& s) {
                                    "), none of sentence-transformers' modules")
                              : cat("a run of task ", s.card.task, " has no pooling and linear head"),
         instead);
+  check(s.card.pooling != kNoPooling, "export --to sentence-transformers: a run of task ", s.card.task,
+        " has a head on every token, none on pooled states", instead);
   check(s.card.embeds || !s.info["data"].contains("text_pair") || s.info["data"]["text_pair"] == "",
         "export --to sentence-transformers: the task reads pairs of texts, encode() single ones", instead);
   check(s.files.extra("config.json").has_value(),

@@ -13,6 +13,7 @@ Pooling parse_pooling(const std::string& name) {
   if (name == "cls") return Pooling::cls;
   if (name == "max") return Pooling::max;
   if (name == "last") return Pooling::last;
+  if (name == "none") return Pooling::none;
   fail("unknown pooling '", name, "'; known: mean, cls, max, last");
 }
 
@@ -22,6 +23,7 @@ std::string to_string(Pooling pooling) {
     case Pooling::cls: return "cls";
     case Pooling::max: return "max";
     case Pooling::last: return "last";
+    case Pooling::none: return "none";
   }
   return "mean";
 }
@@ -93,6 +95,7 @@ torch::Tensor pool(const torch::Tensor& states, const torch::Tensor& given, Pool
       const torch::Tensor last = ((mask != 0) * torch::arange(1, mask.size(1) + 1, mask.options())).argmax(1);
       return hidden.index({torch::arange(hidden.size(0), last.options()), last});
     }
+    case Pooling::none: return hidden;
   }
   return {};
 }

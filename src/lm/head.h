@@ -8,7 +8,13 @@
 namespace deeplora {
 
 /// How [B, T, D] becomes [B, D].
-enum class Pooling { mean /* over tokens that are not padding */, cls /* first cell */, max, last /* last token */ };
+enum class Pooling {
+  mean /* over tokens that are not padding */,
+  cls /* first cell */,
+  max,
+  last /* last token */,
+  none /* [B, T, D] stays as it is: a head for every token */
+};
 Pooling parse_pooling(const std::string& name);
 std::string to_string(Pooling pooling);
 
@@ -20,7 +26,8 @@ std::optional<Pooling> pooling_of(const ModelFiles& files);
 /// order: "Normalize", "Dense". Throws Error for a file that begins otherwise.
 std::vector<std::string> modules_behind_pooling(const ModelFiles& files);
 
-/// states [B, T, D], mask [B, T] or undefined (all cells count) -> [B, D], float32 or wider.
+/// states [B, T, D], mask [B, T] or undefined (all cells count) -> [B, D] ([B, T, D] without pooling), float32 or
+/// wider.
 torch::Tensor pool(const torch::Tensor& states, const torch::Tensor& mask, Pooling pooling);
 
 /// pooled [B, D] / |pooled|, as torch.nn.functional.normalize has it.
@@ -36,11 +43,12 @@ struct HeadOptions {
   bool train = true;
 };
 
-/// The model's states of a batch as its head reads them [B, D]: pooled, or its first_states() where these are asked
-/// for and it has some. `what` names the head in messages.
+/// The model's states of a batch as its head reads them [B, D] ([B, T, D] without pooling): pooled, or its
+/// first_states() where these are asked for and it has some. `what` names the head in messages.
 torch::Tensor pooled_states(LanguageModel& model, const Batch& batch, Pooling pooling, std::string_view what);
 
-/// Encoder + pooling + linear as one LanguageModel: logits [B, C]. The base's adapter sites stay its own.
+/// Encoder + pooling + linear as one LanguageModel: logits [B, C], or [B, T, C] without pooling. The base's adapter
+/// sites stay its own.
 class ModelWithHead : public LanguageModel {
  public:
   /// `width` is D. The head starts at uniform(-1/sqrt D, 1/sqrt D) with bias 0.

@@ -146,7 +146,8 @@ class ModelFiles;
 enum class HeadKind {
   as_files,  ///< what the files hold
   none,      ///< nothing: the model gives its hidden states
-  classes    ///< the family's own head for classifying texts, logits [B, C]
+  classes,   ///< the family's own head for classifying texts, logits [B, C]
+  tokens     ///< its own head for classifying tokens, logits [B, T, C]
 };
 struct ModelOptions {
   std::optional<double> dropout;  ///< replaces every dropout probability of the archive's configuration
@@ -159,6 +160,7 @@ struct ModelFamily {
   std::function<std::shared_ptr<LanguageModel>(const ModelFiles&, const ModelOptions&)> build;
   /// The head of so many outputs that transformers puts on these files' model; empty for families that have none.
   std::function<ClassHead(const ModelFiles&, int64_t outputs)> class_head;
+  std::function<ClassHead(const ModelFiles&, int64_t outputs)> token_head{};  ///< the same for tokens
 };
 using ModelFamilies = Registry<ModelFamily>;
 

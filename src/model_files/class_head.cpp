@@ -21,6 +21,11 @@ bool has_head_of_another_task(const JsonFile& config) {
   return false;
 }
 
+bool has_token_head(const JsonFile& config) {
+  const auto names = config.value("architectures", std::vector<std::string>());
+  return !names.empty() && names.front().ends_with("ForTokenClassification");
+}
+
 std::optional<std::vector<std::string>> class_names(const JsonFile& config) {
   if (!config.has("id2label")) return std::nullopt;
   const JsonFile names = config.section("id2label");

@@ -1,5 +1,5 @@
-// The head that transformers' ...ForSequenceClassification classes put on a model: its weights' names, shapes and
-// start.
+// The head that transformers' ...ForSequenceClassification and ...ForTokenClassification classes put on a model: its
+// weights' names, shapes and start.
 #pragma once
 
 #include <cstdint>
@@ -37,6 +37,9 @@ struct ClassHead {
 /// True for classifiers of tokens and of choices (ModernBERT's spans too): their weights have the names of a text's
 /// classifier, and are none.
 bool has_head_of_another_task(const JsonFile& config);
+
+/// True for classifiers of tokens, as config.json names its class.
+bool has_token_head(const JsonFile& config);
 
 /// id2label of config.json in the order of its numbers; nothing where there is none. Throws Error unless it names 0, 1,
 /// 2, ... once each.

@@ -11,6 +11,7 @@
 
 #include "core/files.h"
 #include "core/zip_directory.h"
+#include "model_files/own_head.h"
 #include "model_files/torchscript_code.h"
 #include "model_files/torchscript_constants.h"
 
@@ -186,6 +187,7 @@ bool gives_logits(const ModelFiles& archive) {
   if (archive.deeplora_info().value("token_logits", false)) return true;
   const JsonFile& info = archive.export_info();
   if (info.has("output")) return info.at<std::string>("output") == "logits";
+  if (ends_in_token_head(archive)) return true;
   const auto names = archive.config().value("architectures", std::vector<std::string>());
   if (names.empty()) return false;
   const std::string& name = names.front();

@@ -60,6 +60,12 @@ void add_other_results(Page& page, const nlohmann::ordered_json& result) {
 
 std::string share_text(double value) { return number_text(std::round(value * 1e4) / 1e4, 4); }
 
+/// What was trained on is counted by the labels that are scored: tags of words are not, whose entities are.
+bool counts_labels(const RunRows& rows) {
+  return std::all_of(rows.trained.begin(), rows.trained.end(),
+                     [&](const auto& one) { return rows.details["per_label"].contains(one.first); });
+}
+
 void add_label_table(Page& page, const RunRows& rows) {
   const std::map<std::string, size_t> trained(rows.trained.begin(), rows.trained.end());
   std::vector<std::vector<std::string>> table;
@@ -69,9 +75,12 @@ void add_label_table(Page& page, const RunRows& rows) {
       table.back().push_back(scores[key].is_number() ? share_text(scores[key].get<double>()) : "undefined");
     table.back().push_back(scores["support"].dump());
     const auto found = trained.find(name);
-    table.back().push_back(found == trained.end() ? "" : cat(found->second));
+    if (counts_labels(rows)) table.back().push_back(found == trained.end() ? "" : cat(found->second));
   }
-  page.table({"label", "precision", "recall", "f1", cat("rows in ", rows.split), "training rows"}, table);
+  std::vector<std::string> header{"label", "precision", "recall", "f1"};
+  header.push_back(cat(counts_labels(rows) ? "rows in " : "entities in ", rows.split));
+  if (counts_labels(rows)) header.emplace_back("training rows");
+  page.table(header, table);
 }
 
 /// The matrix as a drawing where it is small, else its most frequent mistakes.
@@ -126,7 +135,7 @@ void add_calibration(Page& page, const RunRows& rows) {
 
 void add_label_counts(Page& page, const RunRows& rows) {
   constexpr size_t kMostBars = 20;
-  if (rows.trained.empty() || rows.trained.size() > kMostBars) return;
+  if (rows.trained.empty() || rows.trained.size() > kMostBars || !counts_labels(rows)) return;
   CategoryChart chart{.title = "Rows of every label",
                       .value_label = "rows",
                       .series = {{.name = "train"}, {.name = rows.split}},

@@ -49,6 +49,7 @@ void register_tasks(Tasks& tasks) {
   tasks.add("regression", [](const Config& data) { return make_regression("regression", data, {}, "pearson"); });
   tasks.add("multi-label", make_multi_label);
   tasks.add("ranking", make_ranking);
+  tasks.add("token-classification", make_token_classification);
   tasks.add("causal-lm", make_causal_lm);
   tasks.add("preference", make_preference);
   tasks.add("seq2seq", make_seq2seq);

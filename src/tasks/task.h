@@ -23,6 +23,13 @@
 
 namespace deeplora {
 
+struct RowWords;
+
+/// A word that a window decides, and the cell of its first piece.
+struct WordCell {
+  int64_t word = 0, cell = 0;
+};
+
 /// One row as the model takes it.
 struct Example {
   std::string source;                   ///< file:line, for messages
@@ -39,9 +46,12 @@ struct Example {
   std::vector<std::vector<double>> tensors;  ///< values of the task's tensor_inputs(), in row-major order
   bool labelled = false;
   bool truncated = false;
-  int64_t tokens_cut = 0;  ///< of a truncated text, where it is known
-  bool joined = false;     ///< language models: may share a block with other rows
-  std::string query{};     ///< of a ranking: rows with the same are judged together
+  int64_t tokens_cut = 0;                   ///< of a truncated text, where it is known
+  bool joined = false;                      ///< language models: may share a block with other rows
+  std::string query{};                      ///< of a ranking: rows with the same are judged together
+  std::shared_ptr<const RowWords> words{};  ///< tags of words: the row's words, the same for all of its windows
+  std::vector<WordCell> cells{};            ///< of the words that are decided here
+  std::vector<Example> windows{};           ///< of a row that is too long for one: those behind the first
   size_t second = 0;  ///< of a preference: where the rejected sequence begins, behind the chosen one; 0: there is none
   std::vector<double> reference{};  ///< what Task::refer() found
   /// Further texts of the row, each as the model takes it: the partner of an embedding's pair, its hard negative.
@@ -196,8 +206,10 @@ class Task {
   virtual bool generates(const EvaluationOptions& /*options*/) const { return false; }
   /// True where Example::label is one class of several.
   virtual bool classifies() const { return false; }
-  /// True for one result of a whole text, which a family's own head for classifying texts can give.
+  /// True for results that a family's own head can give: one of a whole text, or of each token.
   virtual bool takes_class_head() const { return false; }
+  /// True for a result of each token: logits are [B, T, C].
+  virtual bool tags_tokens() const { return false; }
   /// Width of the logits, C; 0 when the task takes the model's own output (language modelling).
   virtual int64_t outputs() const = 0;
   /// True for a task whose logits are a text's vector: the model's states pooled, without a head. outputs() is the

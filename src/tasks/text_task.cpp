@@ -4,9 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
-#include "lm/autocast.h"
+#include "tasks/batches.h"
 #include "tasks/label_names.h"
 #include "tasks/row_ids.h"
 #include "tasks/text_rows.h"
@@ -125,33 +124,14 @@ Batch TextTask::collate(std::span<const Example* const> examples) const {
 
 torch::Tensor all_logits(const Task& task, LanguageModel& model, std::span<const Example> examples,
                          const EvaluationOptions& options) {
-  torch::NoGradGuard no_grad;
-  const Autocast autocast(options.device, options.bf16);
-  const bool was_training = model.is_training();
-  model.eval();
-  std::vector<size_t> order(examples.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return examples[a].input_ids.size() > examples[b].input_ids.size(); });
-  const auto rows = static_cast<size_t>(
-      options.group ? std::min(options.batch_size, options.group->share(static_cast<int64_t>(order.size())))
-                    : options.batch_size);
-  std::vector<torch::Tensor> parts;
-  for (size_t start = 0; start < order.size(); start += rows) {
-    std::vector<const Example*> chosen;
-    for (size_t i = start; i < std::min(order.size(), start + rows); ++i) chosen.push_back(&examples[order[i]]);
-    if (!is_mine(options.group, start / rows)) {
-      parts.push_back(torch::zeros({static_cast<int64_t>(chosen.size()), task.outputs()}, torch::kFloat64));
-      continue;
-    }
-    const ModelOutput out = model.forward(task.collate(chosen).to(options.device));
-    parts.push_back(out.logits.to(torch::kCPU, torch::kFloat64));
-  }
-  model.train(was_training);
-  const torch::Tensor sorted = torch::cat(parts);
-  if (options.group) options.group->sum(sorted);  // zeros for the rows of others
-  const torch::Tensor index = torch::tensor(std::vector<int64_t>(order.begin(), order.end()), torch::kInt64);
-  return torch::empty_like(sorted).index_copy_(0, index, sorted);
+  std::vector<const Example*> all;
+  for (const auto& example : examples) all.push_back(&example);
+  torch::Tensor out = torch::zeros({static_cast<int64_t>(all.size()), task.outputs()}, torch::kFloat64);
+  each_batch(task, model, all, options, [&](std::span<const size_t> places, const torch::Tensor& logits) {
+    out.index_copy_(0, torch::tensor(std::vector<int64_t>(places.begin(), places.end()), torch::kInt64), logits);
+  });
+  if (options.group) options.group->sum(out);  // zeros for the rows of others
+  return out;
 }
 
 void read_label_weights(const Config& data, std::string& weighting, std::map<std::string, double>& given) {

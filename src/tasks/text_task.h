@@ -90,5 +90,6 @@ std::unique_ptr<Task> make_regression(const std::string& name, const Config& dat
                                       const std::string& headline);
 std::unique_ptr<Task> make_multi_label(const Config& data);
 std::unique_ptr<Task> make_ranking(const Config& data);
+std::unique_ptr<Task> make_token_classification(const Config& data);
 
 }  // namespace deeplora

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "text/conll_rows.h"
 #include "text/encoding.h"
 #include "text/json_rows.h"
 #include "text/records.h"
@@ -157,6 +158,17 @@ void read_records(Table& table, const fs::path& file, std::string_view text, con
   } while (reader.next(record));
 }
 
+// ---- words in columns ----
+
+void read_conll(Table& table, const fs::path& file, std::string_view text, const TableOptions& options,
+                RowErrors& errors) {
+  table.rows = read_conll_rows(file, text, options.conll, errors);
+  table.columns = {options.conll.words, options.conll.tags};
+  for (const auto& name : options.wanted)
+    check(std::find(table.columns.begin(), table.columns.end(), name) != table.columns.end(), file.string(),
+          ": no column '", name, "'; a file of words in columns gives ", join(table.columns));
+}
+
 // ---- plain text ----
 
 void read_lines(Table& table, const fs::path& file, std::string_view text, const TableOptions& options) {
@@ -224,6 +236,7 @@ Table read_table(const fs::path& file, const TableOptions& options) {
   RowErrors errors;
   if (table.format == "jsonl" || table.format == "json") read_json(table, file, text, options, errors);
   else if (table.format == "text") read_lines(table, file, text, options);
+  else if (table.format == "conll") read_conll(table, file, text, options, errors);
   else read_records(table, file, text, options, errors);
   settle(table, file, options, errors);
   check(!table.rows.empty(), "data file ", file.string(), " has no rows");

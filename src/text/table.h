@@ -15,8 +15,16 @@ struct Row {
   bool is_line = false;           ///< a line of plain text
 };
 
+/// Files of words in columns (text/conll_rows.h), and the fields that their rows get.
+struct ConllColumns {
+  std::string words = "tokens", tags = "tags";
+  std::string word_column, tag_column;  ///< by number from 0, or by the name that the file gives; empty: first and last
+  bool needs_tags = false;              ///< a file of words alone is a mistake
+  bool usual = false;                   ///< files that neither extension nor content tells are such
+};
+
 struct TableOptions {
-  std::string format = "auto";       ///< auto (by extension, else by content), jsonl, json, tsv, csv or text
+  std::string format = "auto";       ///< auto (by extension, else by content), jsonl, json, tsv, csv, conll or text
   std::string header = "auto";       ///< TSV and CSV: auto (the first line holds a wanted name), yes or no
   std::vector<std::string> wanted;   ///< columns that every row must have, by name or by index from 0
   std::vector<std::string> known{};  ///< further names that tell a header; rows may lack them
@@ -31,12 +39,13 @@ struct TableOptions {
   /// error, or skip: rows that cannot be read are left out, as long as they are at most this share of all.
   std::string bad_rows = "error";
   double bad_rows_share = 0.01;
+  ConllColumns conll{};
   bool any_format = false;  ///< header, separator and quoting are for the files that have them; others are no mistake
 };
 
 struct Table {
   std::vector<Row> rows;  ///< in the order of the file
-  std::string format;     ///< jsonl, json, tsv, csv or text
+  std::string format;     ///< jsonl, json, tsv, csv, conll or text
   std::vector<std::string>
       columns;  ///< names in the order of the file, of JSON in that of their first use; "0", "1", ... without a header
   bool header = false;       ///< TSV and CSV: the first line gave the names

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "text/conll_rows.h"
 #include "text/row_errors.h"
 
 namespace deeplora {
@@ -259,7 +260,7 @@ std::optional<size_t> as_index(const std::string& name) {
 std::string shown_separator(char separator) { return separator == '\t' ? "tab" : std::string(1, separator); }
 
 std::string choose_format(const fs::path& file, std::string_view text, const TableOptions& options) {
-  const Names known{"jsonl", "json", "tsv", "csv", "text"};
+  const Names known{"jsonl", "json", "tsv", "csv", "conll", "text"};
   const size_t begin = std::min(text.find_first_not_of(" \t\r\n"), text.size());
   const std::string_view content = text.substr(begin);
   const size_t inner = content.size() > 1 ? std::min(content.find_first_not_of(" \t\r\n", 1), content.size() - 1) : 0;
@@ -273,9 +274,11 @@ std::string choose_format(const fs::path& file, std::string_view text, const Tab
   if (extension == ".jsonl" || extension == ".ndjson" || extension == ".json") return list ? "json" : "jsonl";
   if (extension == ".tsv") return "tsv";
   if (extension == ".csv") return "csv";
+  if (is_conll_extension(extension)) return "conll";
   if (extension == ".txt" && wants_text_alone(options)) return "text";
   if (list) return "json";
   if (content.starts_with('{') && (content[inner] == '"' || content[inner] == '}')) return "jsonl";
+  if (options.conll.usual) return "conll";
   const auto readings = read_samples(text, ",;\t|", options);
   const Reading* named = best_named(readings);
   const bool one_name = known_among({std::string(first_line_of(text))}, names_of(options)) == 1;

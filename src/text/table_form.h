@@ -17,7 +17,8 @@ std::string at_line(const std::filesystem::path& file, size_t line);
 /// Index from 0, or nothing for a name.
 std::optional<size_t> as_index(const std::string& name);
 
-/// jsonl, json, tsv, csv or text. Throws Error for an unknown format and where neither extension nor content tells it.
+/// jsonl, json, tsv, csv, conll or text. Throws Error for an unknown format and where neither extension nor content
+/// tells it.
 std::string choose_format(const std::filesystem::path& file, std::string_view text, const TableOptions& options);
 
 /// Where the records of a delimited text begin, and how they are read.

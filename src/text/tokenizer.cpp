@@ -17,6 +17,10 @@ std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerFiles& files, const Lan
   }
 }
 
+Encoding Tokenizer::surround(std::vector<int64_t> /*ids*/, size_t& /*begin*/) const {
+  fail("a tokenizer of kind ", kind(), " encodes whole texts alone, no words one by one");
+}
+
 std::vector<std::string> tokenizer_file_names() {
   std::vector<std::string> names{"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"};
   for (auto& name : layout_file_names()) names.push_back(std::move(name));

@@ -46,6 +46,12 @@ class Tokenizer {
   virtual Encoding encode_target(std::string_view text) const { return encode(text, std::nullopt, 0); }
   /// Ids of `text` alone, without special tokens.
   virtual std::vector<int64_t> tokenize(std::string_view text) const = 0;
+  /// Ids of one word of a text that is cut into words already, without special tokens: as transformers encodes it with
+  /// is_split_into_words=True, and add_prefix_space=True where the tokenizer is byte-level.
+  virtual std::vector<int64_t> tokenize_word(std::string_view word) const { return tokenize(word); }
+  /// The special tokens around the ids of one text, which begin at `begin`. Throws Error for a tokenizer that knows
+  /// whole texts alone.
+  virtual Encoding surround(std::vector<int64_t> ids, size_t& begin) const;
   /// Text of ids; skip_special leaves special tokens out.
   virtual std::string decode(std::span<const int64_t> ids, bool skip_special) const = 0;
 

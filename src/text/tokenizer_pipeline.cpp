@@ -50,6 +50,10 @@ class PipelineTokenizer final : public Tokenizer {
           ": has no \"model\"; was it written by the tokenizers library?");
     normalizers_ = read_normalizers(component(file.root, "normalizer"), where("normalizer"));
     pre_tokenizers_ = read_pre_tokenizers(component(file.root, "pre_tokenizer"), where("pre_tokenizer"));
+    if (json before = component(file.root, "pre_tokenizer"); before.is_object() && before["type"] == "ByteLevel") {
+      before["add_prefix_space"] = true;
+      of_words_ = read_pre_tokenizers(before, where("pre_tokenizer"));
+    }
     model_ = read_token_model(file.root["model"], where("model"));
     decoders_ = read_decoders(component(file.root, "decoder"), where("decoder"));
     has_decoder_ = !component(file.root, "decoder").is_null();
@@ -90,6 +94,16 @@ class PipelineTokenizer final : public Tokenizer {
   }
 
   std::vector<int64_t> tokenize(std::string_view text) const override { return sequence(text, 0, false).ids; }
+  std::vector<int64_t> tokenize_word(std::string_view word) const override {
+    return sequence(word, 0, false, of_words_.empty() ? pre_tokenizers_ : of_words_).ids;
+  }
+  Encoding surround(std::vector<int64_t> ids, size_t& begin) const override {
+    begin = 0;
+    while (begin < layout_.single.size() && layout_.single[begin].kind == LayoutPiece::Kind::special) ++begin;
+    TokenSequence text;
+    text.ids = std::move(ids);
+    return layout_.assemble(std::move(text), std::nullopt, 0);
+  }
 
   /// Ids without a piece are left out, as in Hugging Face: models have more rows than tokenizers have pieces.
   std::string decode(std::span<const int64_t> ids, bool skip_special) const override {
@@ -183,9 +197,13 @@ class PipelineTokenizer final : public Tokenizer {
 
   /// Tokens of a text, the first `enough` of them at least (0: all).
   TokenSequence sequence(std::string_view text, int64_t enough, bool with_offsets) const {
+    return sequence(text, enough, with_offsets, pre_tokenizers_);
+  }
+  TokenSequence sequence(std::string_view text, int64_t enough, bool with_offsets,
+                         const std::vector<std::unique_ptr<PreTokenizer>>& pre_tokenizers) const {
     check_utf8(text);
     Pieces pieces = added_.split(text, with_offsets || needs_spans_);
-    for (const auto& one : pre_tokenizers_) one->apply(pieces);
+    for (const auto& one : pre_tokenizers) one->apply(pieces);
     if (with_offsets) return sequence_with_offsets(text, pieces);
     TokenSequence out;
     for (size_t i = 0; i < pieces.list.size(); ++i) {
@@ -229,6 +247,7 @@ class PipelineTokenizer final : public Tokenizer {
 
   std::vector<std::unique_ptr<Normalizer>> normalizers_;
   std::vector<std::unique_ptr<PreTokenizer>> pre_tokenizers_;
+  std::vector<std::unique_ptr<PreTokenizer>> of_words_;  ///< of single words, where that is another; else empty
   std::unique_ptr<TokenModel> model_;
   std::vector<std::unique_ptr<Decoder>> decoders_;
   AddedTokens added_;

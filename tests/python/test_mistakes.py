@@ -242,6 +242,12 @@ def ranked(train, dev, words):
     return Case(FINETUNE, words, sets=["data.task=ranking", "data.dev=" + ("dev.jsonl" if dev else "")], files={"rows.jsonl": jsonl(train * 4), "dev.jsonl": jsonl(dev)})
 
 
+def tagged(pairs, words, *sets, name="rows.jsonl"):
+    """Rows of words and their tags, or the content of a file."""
+    content = pairs if isinstance(pairs, str) else jsonl([{"tokens": tokens, "tags": tags} for tokens, tags in pairs])
+    return Case(FINETUNE, words, files={name: content}, sets=["data.task=token-classification", f"data.train={name}", "data.dev=", *sets])
+
+
 def compare(words, *sets):
     return Case(COMPARE, words, sets=list(sets))
 
@@ -382,6 +388,21 @@ CASES = {
     "an empty label among others": several(jsonl([{"text": "x", "label": "a,,b"}] * 4), ["rows.jsonl:1: label: an empty label among others"]),
     "one label in several": several(jsonl([{"text": "x", "label": ["a"]}, {"text": "x", "label": []}] * 4), ["only one label, 'a'", "data.label_separator: ','"]),
     "no labels at all": several(jsonl([{"text": "x", "label": []}] * 4), ["no training row has a label (column label)"]),
+    "tags of too few words": tagged([(["Anna", "left"], ["B-PER"])] * 4, ["rows.jsonl:1: tags: 1 tag for 2 words in tokens; expected a tag for every word (4 rows, the last rows.jsonl:4)"]),
+    "tags that are a list in one row and a text in another": tagged([(["Anna", "left"], ["B-PER", "O"])] * 4 + [(["Anna", "left"], "B-PER O")],
+                                                                    ["rows.jsonl:5: tags: expected a list of tags, found a text", '"B-PER O"']),
+    "words that are a text": tagged([("Anna left", ["B-PER", "O"])] * 4, ["rows.jsonl:1: tokens: expected a list of words, found a text", '"Anna left"']),
+    "no words": tagged([(["Anna"], ["B-PER"]), ([], [])], ["rows.jsonl:2: tokens: an empty list; expected at least one word"]),
+    "an empty tag": tagged([(["Anna"], [" "])] * 4, ["rows.jsonl:1: tags: tag 1 is empty"]),
+    "an inner tag without its first": tagged([(["Anna", "left"], ["B-PER", "O"])] * 4 + [(["Anna", "left"], ["I-PER", "O"])],
+                                             ["rows.jsonl:5: tags: tag 1, 'I-PER', follows nothing", "data.tag_scheme: iob2"], "data.tag_scheme=iob2"),
+    "tags of two schemes": tagged([(["Anna", "left"], ["B-PER", "O"]), (["Oslo", "Anna"], ["LOC", "O"])], ["column tags: tags of mixed schemes: 'B-PER' (rows.jsonl:1)", "'LOC' (rows.jsonl:2)", "data.tag_scheme: plain"]),
+    "one tag alone": tagged([(["Anna"], ["O"])] * 4, ["only one tag, 'O' (column tags)"]),
+    "a score of entities for plain tags": tagged([(["Anna", "left"], ["NOUN", "VERB"])] * 4, ["data.metric: f1: it is one of entities"], "data.metric=f1"),
+    "a pooling for tags": tagged([(["Anna", "left"], ["B-PER", "O"])] * 4, ["model.pooling: cls: a head for tokens reads every state"], "model.pooling=cls"),
+    "a column of words alone": tagged("Anna\nleft\n", ["rows.conll:1: one column; expected a word and its tag"], name="rows.conll"),
+    "columns of several lengths": tagged("Anna B-PER\nleft O x\n\nOslo B-LOC\n", ["rows.conll:1: line 2 has 3 columns, expected 2 as in line 1"], name="rows.conll"),
+    "a column of tags that is not there": tagged("Anna B-PER\n", ["data.label_column: 4 is beyond the 2 columns of rows.conll:1"], "data.label_column=4", name="rows.conll"),
     "weights of no label": several(jsonl([{"text": "x", "label": ["a", "b"]}] * 4), ["data.class_weights: 'c' is no label; known: a, b"], "data.class_weights={c: 2}"),
     "no query with a relevant text": ranked([{"query": "a", "text": "x", "label": 1}], [{"query": "b", "text": "x", "label": 0}, {"query": "b", "text": "y", "label": 0}],
                                             ["data.dev: no query has a relevant text (label above 0)", "dev.jsonl:1"]),

@@ -24,12 +24,14 @@ class Key(NamedTuple):
 ROWS = [{"text": f"word {i} of some", "other": f"another text {i}", "label": i % 2, "second": (i // 2) % 2} for i in range(24)]
 PAIRS = [{"prompt": f"apple {i} is", "completion": " red", "text": "plain words", "question": f"is {i} red", "references": ["blue"],
           "target": "red", "more": "yes"} for i in range(8)]
+WORDS = [{"tokens": ["word", str(i), "here"], "tags": ["O", "B-NUM", "O"]} for i in range(8)]
 
 BASES = {
     "lora": "model: {path: bert.pt}\ndata: {task: classification, train: rows.jsonl, dev: rows.jsonl, test: rows.jsonl}\n"
             "adapter: {method: lora, rank: 2}\ntrain: {steps: 4, batch_size: 8, eval_every: 2, log_every: 1}\n",
     "labels": "model: {path: bert.pt}\ndata: {task: multi-label, train: rows.jsonl}\nadapter: {method: lora, rank: 2}\ntrain: {steps: 1, batch_size: 8}\n",
     "ranking": "model: {path: bert.pt}\ndata: {task: ranking, train: rows.jsonl, query: other}\nadapter: {method: lora, rank: 2}\ntrain: {steps: 1, batch_size: 8}\n",
+    "tags": "model: {path: bert.pt}\ndata: {task: token-classification, train: words.jsonl}\nadapter: {method: lora, rank: 2}\ntrain: {steps: 1, batch_size: 8}\n",
     "epochs": "model: {path: bert.pt}\ndata: {task: classification, train: rows.jsonl}\nadapter: {method: none}\ntrain: {epochs: 1, batch_size: 8}\n",
     "gaussian": "model: {path: bert.pt}\ndata: {task: classification, train: rows.jsonl}\nadapter: {method: lora, rank: 2, init: gaussian}\ntrain: {steps: 1, batch_size: 8}\n",
     "deep": "model: {path: bert.pt}\ndata: {task: classification, train: rows.jsonl}\nadapter: {method: deep-lora, rank: 2}\ntrain: {steps: 1, batch_size: 8}\n",
@@ -94,6 +96,9 @@ KEYS = {
     "data.label": Key("lora", "second"),
     "data.max_length": Key("lora", "12"),
     "data.label_separator": Key("labels", "|"),
+    "data.label_column": Key("tags", "1"),
+    "data.word_column": Key("tags", "0"),
+    "data.tag_scheme": Key("tags", "iob2"),
     "data.query": Key("ranking", "text"),
     "data.positive": Key("lora", "0"),
     "data.prompt": Key("causal", "question"),
@@ -209,6 +214,7 @@ def place(run, tiny_archive, tiny_folder, tmp_path_factory):
     (folder / "pairs.jsonl").write_text(jsonl(PAIRS))
     (folder / "texts.jsonl").write_text(jsonl(TEXTS))
     (folder / "scored.jsonl").write_text(jsonl(SCORED))
+    (folder / "words.jsonl").write_text(jsonl(WORDS))
     (folder / "moved").mkdir()
     for name in ("bert.pt", "rows.jsonl"):
         shutil.copy(folder / name, folder / "moved" / name)

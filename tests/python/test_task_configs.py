@@ -26,6 +26,7 @@ ROWS = {
     "regression": (("bert", "encoder"), table(["text", "score"], lambda i: [f"good day {i}", i / 7])),
     "multi_label": (("bert", "encoder"), lines(lambda i: {"text": f"good day {i}", "label": [["late"], ["late", "rude"], []][i % 3]})),
     "ranking": (("bert", "encoder"), lines(lambda i: {"query": f"day {i}", "text": "good day", "label": 1})),
+    "token_classification": (("bert", "encoder"), lines(lambda i: {"tokens": ["good", "day", str(i)], "tags": ["O", "B-DAY", "I-DAY"]})),
     "prompts": (("gpt2",), lines(lambda i: {"prompt": f"apple {i} is", "completion": " red"})),
     "chat": (("qwen2",), lines(lambda i: {"messages": [{"role": "user", "content": f"apple {i}"}, {"role": "assistant", "content": "red"}]})),
     "embedding": (("bert", "encoder"), table(["text", "text_pair"], lambda i: [f"good day {i}", f"day {i}"])),

@@ -5,7 +5,8 @@
 //                              the tokenizer of the lines that follow ({} or {"error"} out); {"text", "pair"?,
 //                              "max_length"?, "offsets"?} is encoded
 //                              ({"ids", "type_ids", "offsets"?, "truncated", "decoded", "decoded_all"} out), {"target"}
-//                              and {"raw"} give {"ids"}
+//                              and {"raw"} give {"ids"}; {"words": [...]} is encoded word by word ({"ids", "words":
+//                              the word of each, null for special tokens} out)
 //   deeplora_tokenize FOLDER THREADS
 //                              encodes every {"text"} line without a limit; {"seconds", "tokens"} out
 #include <atomic>
@@ -36,9 +37,26 @@ std::unique_ptr<Tokenizer> make(const json& row) {
   return made;
 }
 
+/// Words cut apart, with the special tokens around them.
+json answer_words(const Tokenizer& tokenizer, const std::vector<std::string>& words) {
+  std::vector<int64_t> ids;
+  json of_word = json::array();
+  for (size_t i = 0; i < words.size(); ++i)
+    for (const int64_t id : tokenizer.tokenize_word(words[i])) {
+      ids.push_back(id);
+      of_word.push_back(i);
+    }
+  size_t begin = 0;
+  const auto encoding = tokenizer.surround(std::move(ids), begin);
+  of_word.insert(of_word.begin(), begin, json());
+  while (of_word.size() < encoding.ids.size()) of_word.push_back(nullptr);
+  return {{"ids", encoding.ids}, {"words", of_word}};
+}
+
 json answer(const Tokenizer& tokenizer, const json& row) {
   if (row.contains("target")) return {{"ids", tokenizer.encode_target(row["target"].get<std::string>()).ids}};
   if (row.contains("raw")) return {{"ids", tokenizer.tokenize(row["raw"].get<std::string>())}};
+  if (row.contains("words")) return answer_words(tokenizer, row["words"].get<std::vector<std::string>>());
   std::optional<std::string> pair;
   if (row.contains("pair") && !row["pair"].is_null()) pair = row["pair"].get<std::string>();
   const bool offsets = row.value("offsets", false);

@@ -35,6 +35,13 @@ class WordTokenizer : public Tokenizer {
     return out;
   }
   std::vector<int64_t> tokenize(std::string_view text) const override { return encode(text, std::nullopt, 0).ids; }
+  Encoding surround(std::vector<int64_t> ids, size_t& begin) const override {
+    begin = 0;
+    Encoding out;
+    out.type_ids.assign(ids.size(), 0);
+    out.ids = std::move(ids);
+    return out;
+  }
   std::string decode(std::span<const int64_t>, bool) const override { return ""; }
   int64_t vocabulary_size() const override { return 8; }
   SpecialIds special() const override { return {.pad = 0}; }
@@ -60,9 +67,11 @@ class SumModel : public LanguageModel {
   int64_t outputs_;
 };
 
-/// Logits [B, T, V] of language models: a row of a fixed table for the token that is read.
+/// Logits [B, T, V] of language models, or of so many classes: a row of a fixed table for the token that is read.
 class TableModel : public LanguageModel {
  public:
+  explicit TableModel(int64_t outputs = 8)
+      : table_(torch::arange(64, torch::kFloat32).reshape({8, 8}).sin().narrow(1, 0, outputs)) {}
   ModelOutput forward(const Batch& batch) override {
     const torch::Tensor& ids = batch.decoder_input_ids.defined() ? batch.decoder_input_ids : batch.input_ids;
     return {.hidden = {}, .logits = at::embedding(table_, ids)};
@@ -72,12 +81,20 @@ class TableModel : public LanguageModel {
   std::string family() const override { return "table"; }
 
  private:
-  torch::Tensor table_ = torch::arange(64, torch::kFloat32).reshape({8, 8}).sin();
+  torch::Tensor table_;
 };
 
 std::unique_ptr<LanguageModel> model_for(const Task& task) {
   if (task.outputs() == 0) return std::make_unique<TableModel>();
+  if (task.tags_tokens()) return std::make_unique<TableModel>(task.outputs());
   return std::make_unique<SumModel>(task.outputs());
+}
+
+/// An example and the windows behind it.
+std::vector<const Example*> with_windows(const Example& example) {
+  std::vector<const Example*> out{&example};
+  for (const auto& window : example.windows) out.push_back(&window);
+  return out;
 }
 
 /// The task under test, knowing a model's files as a run does.
@@ -105,6 +122,13 @@ std::vector<Row> rows_for(const Task& task, int count) {
       row.fields[column] =  // no two columns alike
           std::string(static_cast<size_t>(i % 5 + 1), static_cast<char>('a' + i % 4)) + column.front();
     row.fields["label"] = i % 2;
+    if (task.tags_tokens()) {  // of one to five words, of which four do not fit into one window
+      row.fields = nlohmann::ordered_json::object();
+      for (int word = 0; word <= i % 5; ++word) {
+        row.fields[columns[0]].push_back(std::string(5, static_cast<char>('a' + (i + word) % 4)));
+        row.fields[columns[1]].push_back((i + word) % 2 == 0 ? "NOUN" : "VERB");
+      }
+    }
     rows.push_back(row);
   }
   return rows;
@@ -175,7 +199,7 @@ TEST_P(EveryTask, AssessesRowsAsItScoresAndPredictsThem) {
   double sum = 0, weights = 0;
   for (size_t i = 0; i < examples.size(); ++i) {
     EXPECT_EQ(found.rows[i].source, rows[i].source);
-    const auto batch = task->collate(std::vector<const Example*>{&examples[i]});
+    const auto batch = task->collate(with_windows(examples[i]));
     const auto weight = static_cast<double>(task->loss_count(batch));
     if (!std::isfinite(found.rows[i].loss)) continue;
     sum += weight * found.rows[i].loss;
@@ -184,11 +208,12 @@ TEST_P(EveryTask, AssessesRowsAsItScoresAndPredictsThem) {
   EXPECT_NEAR(sum / weights, named.count("loss") ? named["loss"] : named.at("mse"), 1e-5);
   if (task->outputs() == 0) return;
   const auto predictions = task->predict(*model, examples, options);
-  for (size_t i = 0; i < examples.size(); ++i) EXPECT_EQ(found.rows[i].prediction, predictions[i]["prediction"]);
+  for (size_t i = 0; i < examples.size(); ++i)
+    EXPECT_EQ(found.rows[i].prediction, predictions[i][task->tags_tokens() ? "tags" : "prediction"]);
   const auto counts = task->label_counts(examples);
   size_t counted = 0;
   for (const auto& [unused, count] : counts) counted += count;
-  EXPECT_EQ(counted, counts.empty() ? 0 : examples.size());
+  EXPECT_EQ(counted, counts.empty() ? 0 : task->tags_tokens() ? static_cast<size_t>(weights) : examples.size());
   if (!found.details.contains("per_label")) return;
   for (const auto& [name, count] : counts) EXPECT_EQ(found.details["per_label"][name]["support"], count);
 }
@@ -223,6 +248,22 @@ TEST_P(EveryTask, EncodesCollatesTakesLossesAndScores) {
   const auto again = make_task(GetParam(), Config::parse(task->settings().dump()));
   again->restore({"task.json", task->state()});
   EXPECT_EQ(again->predict(*model, examples, {}), task->predict(*model, examples, {}));
+}
+
+// What a row is cut into is trained on as rows of their own, and scored as the row.
+TEST_P(EveryTask, ArrangedExamplesScoreAsTheRowsDo) {
+  if (task->outputs() == 0) return;  // language models pack theirs
+  const auto arranged = task->arrange(examples, "rows");
+  double count = 0, of_rows = 0;
+  for (const auto& example : arranged) {
+    EXPECT_TRUE(example.windows.empty());
+    EXPECT_LE(example.input_ids.size(), 16u);
+    count += task->loss_count(task->collate(std::vector<const Example*>{&example}));
+  }
+  for (const auto& example : examples) of_rows += task->loss_count(task->collate(with_windows(example)));
+  EXPECT_EQ(count, of_rows);
+  EXPECT_EQ(task->tags_tokens(), arranged.size() > examples.size());
+  EXPECT_EQ(task->evaluate(*model, arranged, {.batch_size = 4}).json(), task->evaluate(*model, examples, {}).json());
 }
 
 std::vector<std::string> all_tasks() {

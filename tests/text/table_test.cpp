@@ -138,9 +138,9 @@ TEST_F(TableTest, UnreadableFilesAreErrors) {
   EXPECT_CONTAINS(error("a.tsv", std::string("a\nb\0c\n", 6)), "a.tsv:2: a NUL byte");
   EXPECT_CONTAINS(error("a.csv", "a,b\nc,\"d\ne\n"), "a.csv:2: a quote is opened and never closed");
   EXPECT_CONTAINS(error("a.csv", "a,\"b\"c\n"), "a.csv:1: text after the closing quote");
-  EXPECT_CONTAINS(
-      error("a.parquet", "PAR1"),
-      "set data.format to one of jsonl, json, tsv, csv, text: neither its extension '.parquet' nor its content tells");
+  EXPECT_CONTAINS(error("a.parquet", "PAR1"),
+                  "set data.format to one of jsonl, json, tsv, csv, conll, text: neither its extension '.parquet' nor "
+                  "its content tells");
   EXPECT_CONTAINS(error("a.tsv", "a", {"csw", "auto", {}}), "found 'csw' (did you mean 'csv'?)");
   EXPECT_CONTAINS(error("a.jsonl", "{}", {"auto", "yes", {}}), "applies to TSV and CSV only");
   EXPECT_CONTAINS(error("a.tsv", "a", {"auto", "maybe", {}}),

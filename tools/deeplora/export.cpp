@@ -25,7 +25,7 @@ nlohmann::ordered_json export_info(const Session& s) {
           {"base_fingerprint", s.files->fingerprint()},
           {"inputs", s.config.model.interface.inputs},
           {"input_forms", describe_forms(s.config.model.interface.forms)},
-          {"token_logits", s.task().outputs() == 0},
+          {"token_logits", s.task().outputs() == 0 || (s.task().tags_tokens() && !s.adapted->new_head())},
           {"new_head", s.adapted->new_head() != nullptr},
           {"output", s.adapted->new_head() || pooled_model(s.model()) ? "" : s.config.model.interface.output}};
 }

@@ -31,8 +31,8 @@ struct ColumnNames {
     return {text,     label,           text_pair.empty() ? "text_pair" : text_pair,
             prompt,   completion,      messages,
             target,   "conversations", "instruction",
-            "output", "input_ids",     chosen,
-            rejected};
+            "output", "input_ids",     "tokens",
+            "tags",   chosen,          rejected};
   }
 };
 
@@ -62,6 +62,11 @@ std::vector<std::string> values_of(const Table& table, const std::string& column
     out.emplace_back(without_blanks(found->is_string() ? found->get_ref<const std::string&>() : found->dump()));
   }
   return out;
+}
+
+/// A list, or one in JSON as a table's cell holds it.
+bool is_list(const nlohmann::ordered_json& cell) {
+  return cell.is_array() || (cell.is_string() && without_blanks(cell.get_ref<const std::string&>()).starts_with('['));
 }
 
 TaskGuess by_labels(const Table& table, const std::string& column) {
@@ -94,6 +99,11 @@ TaskGuess guess_task(const Config& config, const Registries& registries) {
            {}};
   } else if (has(names.prompt) && has(names.completion)) {
     out = {"causal-lm", cat("columns ", names.prompt, " and ", names.completion), {}, {}};
+  } else if (const std::string words = names.text == "text" ? "tokens" : names.text,
+             tags = names.label == "label" ? "tags" : names.label;
+             has(words) && has(tags) && is_list(table.rows.front().fields[words])) {
+    out = {
+        "token-classification", cat("column ", words, " holds lists of words, column ", tags, " their tags"), {}, {}};
   } else if (has("instruction") && has("output")) {
     out = {"causal-lm", "columns instruction and output", {}, {}};
   } else if (has(names.label)) {

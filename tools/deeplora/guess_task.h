@@ -13,9 +13,9 @@ struct TaskGuess {
 };
 
 /// Reads the training file. Columns `chosen` and `rejected`: preference. `prompt` and `completion`, `messages`, or
-/// plain text: causal-lm. Else the label column decides: numbers with many values (more than 20 different ones, or one
-/// of its own for more than half of the rows): regression; anything else: classification. Throws Error where there is
-/// no label column (with the columns there are).
+/// plain text: causal-lm. Lists of `tokens` beside `tags`: token-classification. Else the label column decides: numbers
+/// with many values (more than 20 different ones, or one of its own for more than half of the rows): regression;
+/// anything else: classification. Throws Error where there is no label column (with the columns there are).
 TaskGuess guess_task(const Config& config, const Registries& registries);
 
 /// Puts the task into a configuration that names none, and says so.

@@ -47,14 +47,14 @@ void guess_columns(InitOptions& o, const Registries& registries) {
   options.known = usual;
   for (const char* name :
        {"text", "text_pair", "sentence", "prompt", "completion", "messages", "conversations", "chosen", "rejected",
-        "instruction", "output", "review", "body", "content", "comment", "message"})
+        "instruction", "output", "review", "body", "content", "comment", "message", "tokens", "tags"})
     options.known.push_back(name);
   const Table table = read_rows(options, o.data, "DATA");
   const auto has = [&](const std::string& name) {
     return std::find(table.columns.begin(), table.columns.end(), name) != table.columns.end();
   };
-  for (const char* language : {"prompt", "completion", "messages", "conversations", "instruction", "rejected"})
-    if (has(language)) return;
+  for (const char* own : {"prompt", "completion", "messages", "conversations", "instruction", "tokens", "rejected"})
+    if (has(own)) return;  // its columns have names of their own
   if (table.columns.size() < 2) return;
   if (o.label.empty() && !has("label"))
     for (const auto& name : usual)
@@ -73,10 +73,18 @@ std::vector<size_t> lengths_of(const Table& table, const std::vector<std::string
   const auto tokenizer = load_tokenizer({}, files);
   if (!tokenizer) return out;
   for (const auto& row : table.rows) {
-    size_t tokens = 0;
-    for (const auto& column : columns)
-      if (const auto found = row.fields.find(column); found != row.fields.end() && found->is_string())
+    size_t tokens = 0, begin = 0;
+    for (const auto& column : columns) {
+      const auto found = row.fields.find(column);
+      if (found == row.fields.end()) continue;
+      if (found->is_string())
         tokens += tokenizer->encode(found->get_ref<const std::string&>(), std::nullopt, 0).ids.size();
+      else if (found->is_array()) {
+        tokens += tokenizer->surround({}, begin).ids.size();
+        for (const auto& word : *found)
+          if (word.is_string()) tokens += tokenizer->tokenize_word(word.get_ref<const std::string&>()).size();
+      }
+    }
     if (tokens > 0) out.push_back(tokens);
   }
   std::sort(out.begin(), out.end());
@@ -133,6 +141,10 @@ std::vector<Line> data_lines(const InitOptions& o, const TaskGuess& guess, const
       out.push_back({"text_pair", guess.text_pair, "column of the second text of a pair"}),
           columns.push_back(guess.text_pair);
     out.push_back({"label", yaml_text(label), task == "classification" ? counts_of(table, label) : "numbers"});
+  } else if (task == "token-classification") {
+    out.push_back({"text", yaml_text(o.text.empty() ? "tokens" : o.text), "column of the words"});
+    out.push_back({"label", yaml_text(o.label.empty() ? "tags" : o.label), "column of their tags"});
+    columns = {out[2].value};
   } else if (task == "seq2seq") {
     out.push_back({"text", has("prompt") ? "prompt" : "text", "column of the source"});
     out.push_back({"target", has("completion") ? "completion" : "target", "column of what is learnt"});

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "tasks/tag_scheme.h"
 #include "tasks/task_state.h"
 
 namespace deeplora {
@@ -45,6 +46,15 @@ ModelTask of_classes(const ModelFiles& files, const ModelFamilies& families) {
   return {"classification", nlohmann::ordered_json::object(), {state, {{"labels", classes}, {"of_the_model", true}}}};
 }
 
+ModelTask of_token_classes(const ModelFiles& files, const ModelFamilies& families) {
+  const std::vector<std::string> classes = classes_in(files, families);
+  const std::string state = "model " + files.file().string() + ": its head";
+  return {
+      "token-classification",
+      nlohmann::ordered_json::object(),
+      {state, {{"labels", classes}, {"of_the_model", true}, {"tag_scheme", to_string(scheme_of_classes(classes))}}}};
+}
+
 /// "causal-lm", "seq2seq" or "".
 std::string language_task(const ModelFiles& files) {
   const auto names = files.config().value("architectures", std::vector<std::string>());
@@ -60,8 +70,8 @@ std::string language_task(const ModelFiles& files) {
 
 std::optional<ModelTask> task_of(const ModelFiles& files, const ModelFamilies& families) {
   if (!files.deeplora_info().root.empty()) return as_exported(files);
-  if (gives_classes(files)) {
-    ModelTask out = of_classes(files, families);
+  if (gives_classes(files) || gives_token_classes(files)) {
+    ModelTask out = gives_classes(files) ? of_classes(files, families) : of_token_classes(files, families);
     if (const auto longest = longest_text(files)) out.data["max_length"] = *longest;
     return out;
   }

@@ -13,6 +13,9 @@ std::string cell_text(const nlohmann::ordered_json& value) {
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
 
+/// A field that stands in the table although it is a list.
+bool is_answer(const std::string& name) { return name == "prediction" || name == "tags" || name == "entities"; }
+
 /// Names and cells of a line.
 std::vector<std::pair<std::string, std::string>> cells_of(const nlohmann::ordered_json& record, size_t kept) {
   std::vector<std::pair<std::string, std::string>> out;
@@ -21,7 +24,7 @@ std::vector<std::pair<std::string, std::string>> cells_of(const nlohmann::ordere
     if (place++ >= kept && (name == "by_label" || (name == "probabilities" && value.is_object())))
       for (const auto& [label, probability] : value.items())
         out.emplace_back("probability of " + label, cell_text(probability));
-    else if (place <= kept || name == "prediction" || !value.is_structured()) out.emplace_back(name, cell_text(value));
+    else if (place <= kept || is_answer(name) || !value.is_structured()) out.emplace_back(name, cell_text(value));
   }
   return out;
 }

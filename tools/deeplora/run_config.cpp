@@ -102,8 +102,9 @@ DataConfig DataConfig::read(const Config& data, const Tasks& tasks) {
   data.read("train", out.train, "training rows");
   data.read("dev", out.dev, "rows that choose the best checkpoint");
   data.read("test", out.test, "rows that are scored once, at the end");
-  data.read_choice("format", out.format, {"auto", "jsonl", "json", "tsv", "csv", "text"},
-                   "auto: by the file's extension, else by its content; json: one list of rows");
+  data.read_choice("format", out.format, {"auto", "jsonl", "json", "tsv", "csv", "conll", "text"},
+                   "auto: by the file's extension, else by its content; json: one list of rows; conll: words in "
+                   "columns, an empty line between sentences");
   data.read_choice("header", out.header, {"auto", "true", "false", "yes", "no"},
                    "whether TSV and CSV files begin with column names; auto: when a wanted name is there");
   data.read("separator", out.separator,

@@ -258,12 +258,15 @@ LoadedData Session::load_rows(std::vector<Row> rows, const fs::path& file, const
   return out;
 }
 
+/// A head of the family's own, not one of ours.
+static bool is_of_family(HeadKind kind) { return kind == HeadKind::classes || kind == HeadKind::tokens; }
+
 ModelOptions Session::prepare_head(const ModelFamilies& families) {
   ModelOptions options{.dropout = config.model.dropout};
   options.head = plan_.kind;
-  if (plan_.kind != HeadKind::classes) return options;
-  put_class_head(*files, *family_of(*files, families), task().outputs(), static_cast<uint64_t>(config.train.seed),
-                 device);
+  if (!is_of_family(plan_.kind)) return options;
+  put_class_head(*files, *family_of(*files, families), plan_.kind, task().outputs(),
+                 static_cast<uint64_t>(config.train.seed), device);
   const std::string weight = files->class_head()->output + ".weight", bias = files->class_head()->output + ".bias";
   if (!files->is_started(weight)) return options;
   // A new output layer learns standardised targets. Without a bias the mean has no place in the file.
@@ -376,7 +379,7 @@ VectorForm Session::form_of_vectors(int64_t width) const {
 
 std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageModel>& base) {
   torch::NoGradGuard no_grad;
-  if (plan_.kind == HeadKind::classes || task().embeds()) return nullptr;
+  if (is_of_family(plan_.kind) || task().embeds()) return nullptr;
   const ModelOutput probed = run_probe(*base);
   const torch::Tensor probe = output_of(probed);
   const int64_t outputs = task().outputs();
@@ -386,6 +389,15 @@ std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageM
           task().model_kind());
     return nullptr;
   }
+  if (task().tags_tokens() && probe.dim() == 3 && probed.logits.defined() && plan_.in_files) {
+    check(probe.size(2) == outputs, "model ", files->file().string(), " gives ", probe.size(2),
+          " outputs for every token, but the task needs ", outputs,
+          "; export it as an encoder (--task encoder) to get a new head");
+    return nullptr;
+  }
+  check(!task().tags_tokens() || probe.dim() == 3, "model ", files->file().string(), " gives ", probe.sizes(),
+        ", one result for a text, but the task needs the states of every token [B, T, D]; export it as an encoder "
+        "(--task encoder), or name those in model.output");
   if (probe.dim() == 2) {
     check(config.head.type == "auto", "head.type: ", config.head.type, ": model ", files->file().string(), " gives ",
           probe.size(1), " outputs by a head of its own");
@@ -405,7 +417,7 @@ std::shared_ptr<ModelWithHead> Session::add_head(const std::shared_ptr<LanguageM
   const VectorForm read = config.train.contrastive  // what pairs tune is what the head stands on
                               ? form_of_vectors(probe.size(2))
                               : VectorForm{.pooling = choose_pooling(), .normalize = config.model.normalize};
-  options.pooling = read.pooling;
+  options.pooling = task().tags_tokens() ? Pooling::none : read.pooling;
   options.normalize = read.normalize;
   options.dropout = config.model.dropout.value_or(config.head.dropout);
   options.train = config.head.train;

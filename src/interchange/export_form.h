@@ -31,6 +31,10 @@ struct ExportForm {
   std::function<std::string(const ExportSource& source, const std::filesystem::path& output)> write;
 };
 
+/// modules.json, the modules that it names and a README.md, in a folder that write_merged_folder() wrote:
+/// SentenceTransformer then opens it.
+void add_sentence_modules(const std::filesystem::path& folder, const ExportSource& source);
+
 using ExportForms = Registry<ExportForm>;
 
 ExportForm torchscript_form();

@@ -112,7 +112,14 @@ ExportForm safetensors_form() {
       "merged weights under Hugging Face names: a folder that transformers opens, or one file where the output ends in "
       ".safetensors",
       [](const ExportSource& s, const fs::path& output) {
-        return said_of_merge(export_safetensors(s.files, s.adapted, output, s.card, s.info));
+        if (!s.card.embeds || s.card.pooling.empty() || output.extension() == ".safetensors")
+          return said_of_merge(export_safetensors(s.files, s.adapted, output, s.card, s.info));
+        MergeReport report;  // without its pooling and normalisation the folder's vectors would be others
+        write_folder_atomically(output, [&](const fs::path& folder) {
+          report = write_merged_folder(folder, s.files, s.adapted, s.card, s.info);
+          add_sentence_modules(folder, s);
+        });
+        return said_of_merge(report);
       }};
 }
 

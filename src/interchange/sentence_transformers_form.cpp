@@ -87,8 +87,9 @@ ordered_json prompts_of(const ExportSource& s) {
   return out;
 }
 
-/// The modules around the merged weights, in a folder that holds these.
-void add_modules(const fs::path& folder, const ExportSource& s) {
+}  // namespace
+
+void add_sentence_modules(const fs::path& folder, const ExportSource& s) {
   ordered_json modules = ordered_json::array({module_entry(0, "Transformer", "")});
   const fs::path pooling = add_module(folder, modules, "Pooling");
   if (s.card.normalized) add_module(folder, modules, "Normalize");
@@ -102,8 +103,6 @@ void add_modules(const fs::path& folder, const ExportSource& s) {
   write_file_atomically(folder / "README.md", sentence_transformers_readme(s.files, s.card));
 }
 
-}  // namespace
-
 ExportForm sentence_transformers_form() {
   return {"merged weights, pooling, and linear head or normalisation as a folder that SentenceTransformer opens",
           [](const ExportSource& s, const fs::path& output) {
@@ -111,7 +110,7 @@ ExportForm sentence_transformers_form() {
             MergeReport report;
             write_folder_atomically(output, [&](const fs::path& folder) {
               report = write_merged_folder(folder, s.files, s.adapted, s.card, s.info);
-              add_modules(folder, s);
+              add_sentence_modules(folder, s);
             });
             return said_of_merge(report);
           }};

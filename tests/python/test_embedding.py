@@ -316,15 +316,14 @@ def test_the_task_is_guessed_from_pairs(run, model, files, tmp_path):
     assert "task: embedding" in said
 
 
-def read_back(run, form, out, folder, archive, files, tmp_path):
+def read_back(run, form, out, archive, files):
     """Vectors of what a form wrote, read by this program again."""
-    if form == "peft":
-        run("finetune", config(folder, archive, files, "pairs", adapter=f"path: {out}", train="steps: 0"), "--run", folder / "again")
-    elif form == "safetensors" and out.is_dir():
-        run("finetune", config(folder, out, files, "pairs", train="steps: 0"), "--run", folder / "again")
-    else:
-        return vectors(run, out, files["pairs", "dev"])
-    return vectors(run, folder / "again", files["pairs", "dev"])
+    if form == "peft" or (form == "safetensors" and out.is_dir()):
+        model, adapter = (archive, f"path: {out}") if form == "peft" else (out, "method: lora, rank: 1")
+        again = out.parent / f"again-{form}"
+        run("finetune", config(out.parent, model, files, "pairs", adapter=adapter, train="steps: 0"), "--run", again)
+        out = again
+    return vectors(run, out, files["pairs", "dev"])
 
 
 @pytest.mark.parametrize("kind", ["pt", "pt2"])
@@ -347,7 +346,7 @@ def test_every_method_trains_and_every_form_reads_back_or_is_refused(kind, run, 
             said = run("export", folder / "run", "--to", form, "--output", folder / name, code=1 if refusal else 0).stderr
             assert refusal in said and (folder / name).exists() == (not refusal), (method, form, said)
             if not refusal:
-                again = read_back(run, form, folder / name, folder, archive, files, tmp_path)
+                again = read_back(run, form, folder / name, archive, files)
                 assert (again - found).abs().max() < 1e-5, (method, form)
         said = run("export", folder / "run", "--to", "gguf", "--output", folder / "x.gguf", code=1).stderr
         assert "error: " in said and not (folder / "x.gguf").exists()

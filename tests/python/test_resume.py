@@ -125,7 +125,6 @@ KEYS = {
     "data.generation.stop": Key("causal", "[x]"),
     "data.chosen": Key("pairs", "completion"),
     "data.rejected": Key("pairs", "more"),
-    "data.loss": Key("pairs", "orpo"),
     "data.beta": Key("pairs", "0.2"),
     "data.source_language": Key("seq2seq", "en", alone=True),
     "data.target_language": Key("seq2seq", "de", alone=True),

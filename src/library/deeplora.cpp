@@ -207,6 +207,7 @@ struct Model::State {
   /// was.
   void put(const std::string& name, const Adaptation& a, const std::function<void(AdaptedModel&)>& fill) {
     check(!name.empty(), "a set of adapters needs a name");
+    files->fingerprint();  // while the base weights are the file's: some may be trained
     const std::string before = used;
     put_away();
     Adapters made{nullptr, a, {}};

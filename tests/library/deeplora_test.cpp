@@ -88,7 +88,7 @@ TEST(Library, EveryMethodTrainsAndMerges) {
 TEST(Library, TorchOptimTakesTheParameters) {
   Model model = Model::of(network());
   model.adapt(kBoth);
-  torch::optim::SGD optimizer(model.parameters(), 0.1);
+  torch::optim::SGD optimizer(model.parameters(), 0.01);
   const torch::Tensor x = torch::randn({32, 6}), target = of_module(network(1), {x});
   double first = 0, last = 0;
   for (int step = 0; step < 100; ++step) {

@@ -118,6 +118,15 @@ def close(found, expected, tolerance=1e-5):
     assert (found - expected).abs().max() <= tolerance * max(1.0, expected.abs().max().item()), (found - expected).abs().max()
 
 
+def alike(found, expected) -> bool:
+    """Equal but for rounding: with adapters and without, a layer's products are summed in another order."""
+    if isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(alike(found[key], value) for key, value in expected.items())
+    if isinstance(expected, list):
+        return len(found) == len(expected) and all(map(alike, found, expected))
+    return found == (pytest.approx(expected, rel=1e-5, abs=1e-6) if isinstance(expected, float) else expected)
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_a_head_in_the_files_scores_as_in_transformers(name, run, tmp_path):
     model = classifier(name, tmp_path / "hf")
@@ -134,8 +143,8 @@ def test_a_head_in_the_files_scores_as_in_transformers(name, run, tmp_path):
     assert scores["accuracy"] == pytest.approx(accuracy_score(truth, best))
     assert scores["loss"] == pytest.approx(torch.nn.functional.cross_entropy(expected, torch.tensor(truth)).item(), rel=1e-5)
     # without a run
-    assert predicted(run, tmp_path / "hf", data) == lines
-    assert json.loads(run("evaluate", tmp_path / "hf", "--data", data, "--json").stdout) == scores
+    assert alike(predicted(run, tmp_path / "hf", data), lines)
+    assert alike(json.loads(run("evaluate", tmp_path / "hf", "--data", data, "--json").stdout), scores)
 
 
 def pretrained(name, folder, kind):

@@ -13,7 +13,7 @@ int main() {
   module.define("def forward(self, x):\n    return torch.linear(torch.relu(torch.linear(x, self.up)), self.out)\n");
 
   deeplora::Model model = deeplora::Model::of(module);
-  model.adapt({.method = "lora", .options = {{"rank", "4"}}, .targets = {"up", "out"}});
+  model.adapt({.method = "lora", .options = {{"rank", "3"}}, .targets = {"up", "out"}});
   torch::optim::AdamW optimizer(model.parameters(), torch::optim::AdamWOptions(1e-2));
 
   const torch::Tensor x = torch::randn({128, 16}), labels = x.slice(1, 0, 3).argmax(1);

@@ -107,7 +107,7 @@ def test_help_shows_the_shortest_call_and_the_defaults_that_hold(run):
         if re.fullmatch(r"`[a-z0-9.-]+`", row[1]):
             assert f"(default: {row[1].strip('`')})" in part, part
             checked += 1
-    assert checked >= 5
+    assert checked >= 3  # those of a task differ from task to task
     for flag in ("--model", "--train", "--dev", "--test", "--task", "--method", "--rank", "--lr", "--steps", "--epochs", "--run"):
         assert flag + " " in said, flag
 

@@ -428,7 +428,8 @@ void add_key_flags(CLI::App& command, FinetuneOptions& o) {
       {"--dev", "Rows that choose the best checkpoint (default: a tenth of the training rows)"},
       {"--test", "Rows that are scored once, at the end (default: none)"},
       {"--task",
-       "classification, regression, causal-lm, seq2seq, embedding or a GLUE name (default: as the training rows' "
+       "classification, regression, multi-label, token-classification, ranking, embedding, causal-lm, preference, "
+       "seq2seq or a GLUE name (default: as the training rows' "
        "columns "
        "say)"},
       {"--text", "Column of the text (default: text)"},

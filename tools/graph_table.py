@@ -134,7 +134,7 @@ train: {{steps: 6, batch_size: 8, lr: 0.01}}
         found = merged_loss(merged, name, task, start, rows)
         return f"{abs(found - live) / abs(live):.0e}"
     except RuntimeError as error:
-        return str(error)
+        return str(error).replace(f"{archive.parent}/", "").removeprefix("error: ").partition(";")[0]
 
 
 def make_archive(name: str, folder: Path) -> tuple[Path, str]:

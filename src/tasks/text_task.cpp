@@ -126,10 +126,13 @@ torch::Tensor all_logits(const Task& task, LanguageModel& model, std::span<const
                          const EvaluationOptions& options) {
   std::vector<const Example*> all;
   for (const auto& example : examples) all.push_back(&example);
-  torch::Tensor out = torch::zeros({static_cast<int64_t>(all.size()), task.outputs()}, torch::kFloat64);
+  const auto rows = static_cast<int64_t>(all.size());
+  torch::Tensor out;  // as wide as what the model gives: vectors are none of task.outputs()
   each_batch(task, model, all, options, [&](std::span<const size_t> places, const torch::Tensor& logits) {
+    if (!out.defined()) out = torch::zeros({rows, logits.size(1)}, torch::kFloat64);
     out.index_copy_(0, torch::tensor(std::vector<int64_t>(places.begin(), places.end()), torch::kInt64), logits);
   });
+  if (!out.defined()) out = torch::zeros({rows, task.outputs()}, torch::kFloat64);  // a process without a batch
   if (options.group) options.group->sum(out);  // zeros for the rows of others
   return out;
 }

@@ -97,7 +97,7 @@ def test_an_exported_model_scores_as_its_run(name, run, place):
 @pytest.mark.parametrize("arguments, words", {
     "an unknown column": (["rows.csv", "--keep", "idd"], ["--keep idd: no such column (did you mean 'id'?)", "rows.csv:2", "columns: id, text"]),
     "a field of that name": (["named.csv", "--keep", "prediction"], ["--keep prediction", "rename the column"]),
-    "npy": (["rows.csv", "--output", "x.npy"], ["x.npy", "embeddings"]),
+    "npy": (["rows.csv", "--output", "x.npy"], ["x.npy", "vectors of texts"]),
     "two sources": (["rows.csv", "--text", "x"], ["one of these"]),
     "none": ([], ["name the rows"]),
 }.items(), ids=lambda value: value if isinstance(value, str) else "")

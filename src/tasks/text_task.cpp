@@ -133,7 +133,7 @@ torch::Tensor all_logits(const Task& task, LanguageModel& model, std::span<const
     out.index_copy_(0, torch::tensor(std::vector<int64_t>(places.begin(), places.end()), torch::kInt64), logits);
   });
   if (!out.defined()) out = torch::zeros({rows, task.outputs()}, torch::kFloat64);  // a process without a batch
-  if (options.group) options.group->sum(out);  // zeros for the rows of others
+  if (options.group) options.group->sum(out);                                       // zeros for the rows of others
   return out;
 }
 

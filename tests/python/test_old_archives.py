@@ -34,7 +34,8 @@ def predicted(run, model: Path, rows: Path) -> torch.Tensor:
 
 
 def finetune(run, archive: Path, rows: Path, folder: Path, adapter: str, steps: int) -> Path:
-    (folder / "config.yaml").write_text(f"""model: {{path: {archive}}}
+    renamed = ", inputs: {input_ids: input}" if archive.stem == "1.8.1-traced" else ""  # as tracing called it then
+    (folder / "config.yaml").write_text(f"""model: {{path: {archive}{renamed}}}
 data: {{task: classification, train: {rows}, dev: {rows}}}
 head: {{train: false}}
 adapter: {{{adapter}}}
@@ -46,7 +47,7 @@ train: {{steps: {steps}, batch_size: 3, lr: 0.05}}
 
 def test_the_archives_are_there():
     versions = {path.stem.split("-")[0] for path in FILES}
-    assert len(versions) >= 5 and min(int(v.split(".")[0]) for v in versions) == 1 and len(WHOLE) >= 15
+    assert len(versions) >= 5 and "1.8.1" in versions and len(WHOLE) >= 15
 
 
 @named

@@ -49,8 +49,8 @@ def table(results: dict) -> str:
 
 def figure(results: dict) -> str:
     """Bars of the ratios; a picture that needs nothing beside it and can be read without colours."""
-    left, bar, gap, scale, most = 190, 16, 30, 90, 6
-    width, height = left + scale * most + 20, 30 + len(results) * (3 * bar + gap) + 20
+    left, bar, gap, scale, most = 190, 16, 30, 66, 8
+    width, height = left + scale * most + 90, 30 + len(results) * (3 * bar + gap) + 20
     shades = {"samples_per_second": ("#1f5f8b", "speed"), "peak_rss_mb": ("#e0a030", "memory"), "seconds_to_first_step": ("#8a8f98", "start")}
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
            'font-family="system-ui, sans-serif" font-size="12">', f'<rect width="{width}" height="{height}" fill="#ffffff"/>']

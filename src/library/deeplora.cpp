@@ -188,6 +188,13 @@ struct Model::State {
     return *out;
   }
 
+  /// With the blocks of fused weights, where their layout is known.
+  std::vector<AdapterSite> sites_with_blocks() const {
+    auto out = model->sites();
+    find_row_blocks(out, files->config(), FusedLayout::automatic);
+    return out;
+  }
+
   void put_away() {
     if (AdaptedModel* old = current()) {
       old->detach();
@@ -235,8 +242,7 @@ struct Model::State {
           "' has no adapters: train the model's parameters with torch::optim, or choose one of ",
           join(known.names(), ", ", 64));
     const AdapterFactory factory = factory_of(method, a.options, a.method);
-    auto all = model->sites();
-    find_row_blocks(all, files->config(), FusedLayout::automatic);
+    const std::vector<AdapterSite> all = sites_with_blocks();
     const std::vector<AdapterSite> sites = choose_sites(all, at_tied_sites(a.targets, *files, all));
     std::set<std::string> paths;
     for (const auto& site : sites) paths.insert(site.archive_path());
@@ -355,9 +361,7 @@ void Model::save_adapter(const fs::path& file) const {
 
 void Model::load_adapter(const fs::path& file, const std::string& name) {
   if (is_peft_folder(file)) {
-    auto all = state_->model->sites();
-    find_row_blocks(all, state_->files->config(), FusedLayout::automatic);
-    check_peft_folder(file, *state_->files, all);
+    check_peft_folder(file, *state_->files, state_->sites_with_blocks());
     state_->put(name, peft_adaptation(file), [&](AdaptedModel& made) {
       made.load_state(load_peft_state(file, *state_->files, made), file.string());
     });

@@ -1,5 +1,3 @@
-#include <algorithm>
-#include <array>
 #include <iomanip>
 #include <iostream>
 
@@ -12,6 +10,7 @@
 #include "model_files/registration.h"
 #include "model_files/torchscript_code.h"
 #include "session.h"
+#include "text_table.h"
 
 namespace deeplora {
 namespace {
@@ -154,21 +153,13 @@ std::string said_of_rows(const nlohmann::ordered_json& d) {
   return out;
 }
 
-/// A table whose columns are as wide as what stands in them.
 void print_sites(const nlohmann::ordered_json& sites) {
   if (sites.empty()) return;
-  std::vector<std::array<std::string, 5>> lines{{"path", "role", "shape", "op", "uses"}};
+  std::vector<std::vector<std::string>> lines{{"path", "role", "shape", "op", "uses"}};
   for (const auto& site : sites)
-    lines.push_back({site["path"], site["role"], cat(site["shape"][0], "x", site["shape"][1]), site["op"],
-                     std::to_string(site["uses"].get<int64_t>())});
-  std::array<size_t, 4> widths{0, 16, 12, 8};
-  for (const auto& line : lines)
-    for (size_t i = 0; i < widths.size(); ++i) widths[i] = std::max(widths[i], line[i].size());
-  for (const auto& line : lines) {
-    for (size_t i = 0; i < widths.size(); ++i)
-      std::cout << std::left << std::setw(static_cast<int>(widths[i])) << line[i] << "  ";
-    std::cout << line.back() << "\n";
-  }
+    lines.push_back(
+        {site["path"], site["role"], cat(site["shape"][0], "x", site["shape"][1]), site["op"], site["uses"].dump()});
+  print_table(std::cout, lines);
 }
 
 void print(const nlohmann::ordered_json& d, const std::string& file) {

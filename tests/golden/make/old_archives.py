@@ -32,22 +32,30 @@ class Classifier(nn.Module):
         return self.out((x * keep).sum(1) / keep.sum(1))
 
 
-def main() -> int:
-    warnings.simplefilter("ignore")
-    folder, version = Path(sys.argv[1]), torch.__version__.partition("+")[0]
+def computed(model_class) -> tuple[str, nn.Module, dict[str, torch.Tensor], str]:
+    """This version, a model of it, a batch, and the content of the JSON file that says what it computes there."""
+    version = torch.__version__.partition("+")[0]
     torch.manual_seed(int(version.replace(".", "")))
-    model = Classifier().eval()
+    model = model_class().eval()
     ids, mask = torch.randint(1, WORDS, (3, 5)), torch.ones(3, 5, dtype=torch.int64)
     mask[1, 3:] = 0
     with torch.no_grad():
         logits = model(ids, mask)
+    batch = {"input_ids": ids, "attention_mask": mask}
+    return version, model, batch, json.dumps({key: value.tolist() for key, value in {**batch, "logits": logits}.items()}) + "\n"
+
+
+def main() -> int:
+    warnings.simplefilter("ignore")
+    folder = Path(sys.argv[1])
+    version, model, batch, expected = computed(Classifier)
     scripted = torch.jit.script(model)
     quantised = torch.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
-    modules = {"scripted": scripted, "traced": torch.jit.trace(model, (ids, mask), check_trace=False), "frozen": torch.jit.freeze(scripted),
+    modules = {"scripted": scripted, "traced": torch.jit.trace(model, tuple(batch.values()), check_trace=False), "frozen": torch.jit.freeze(scripted),
                "quantised": torch.jit.script(quantised)}
     for how, module in modules.items():
         torch.jit.save(module, str(folder / f"{version}-{how}.pt"))
-    (folder / f"{version}.json").write_text(json.dumps({"input_ids": ids.tolist(), "attention_mask": mask.tolist(), "logits": logits.tolist()}) + "\n")
+    (folder / f"{version}.json").write_text(expected)
     return 0
 
 

@@ -8,7 +8,6 @@ VERSION-exported.json beside them has ids, mask and the logits that this version
 """
 from __future__ import annotations
 
-import json
 import sys
 import warnings
 from pathlib import Path
@@ -17,7 +16,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-WORDS, WIDTH = 20, 8
+from old_archives import WORDS, computed
+
+WIDTH = 8
 
 
 class Classifier(nn.Module):
@@ -41,20 +42,13 @@ class Classifier(nn.Module):
 
 def main() -> int:
     warnings.simplefilter("ignore")
-    folder, version = Path(sys.argv[1]), torch.__version__.partition("+")[0]
-    torch.manual_seed(int(version.replace(".", "")))
-    model = Classifier().eval()
-    ids, mask = torch.randint(1, WORDS, (3, 5)), torch.ones(3, 5, dtype=torch.int64)
-    mask[1, 3:] = 0
-    with torch.no_grad():
-        logits = model(ids, mask)
-    batch, length = torch.export.Dim("batch", max=64), torch.export.Dim("length", max=64)
-    program = torch.export.export(model, (), {"input_ids": ids, "attention_mask": mask},
-                                  dynamic_shapes={name: {0: batch, 1: length} for name in ("input_ids", "attention_mask")})
+    folder = Path(sys.argv[1])
+    version, model, batch, expected = computed(Classifier)
+    rows, length = torch.export.Dim("batch", max=64), torch.export.Dim("length", max=64)
+    program = torch.export.export(model, (), batch, dynamic_shapes={name: {0: rows, 1: length} for name in batch})
     torch.export.save(program, str(folder / f"{version}-exported.pt2"))
     torch.export.save(program.run_decompositions(), str(folder / f"{version}-decomposed.pt2"))
-    (folder / f"{version}-programs.json").write_text(
-        json.dumps({"input_ids": ids.tolist(), "attention_mask": mask.tolist(), "logits": logits.tolist()}) + "\n")
+    (folder / f"{version}-programs.json").write_text(expected)
     return 0
 
 

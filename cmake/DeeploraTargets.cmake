@@ -15,6 +15,7 @@ if(DEEPLORA_FUZZ)
   target_compile_options(deeplora_options INTERFACE -fsanitize=fuzzer-no-link -fsanitize=float-cast-overflow -fno-sanitize-recover=all)
 endif()
 if(DEEPLORA_SANITIZE)
+  target_compile_definitions(deeplora_options INTERFACE DEEPLORA_SANITIZED)
   target_compile_options(deeplora_options INTERFACE -fsanitize=${DEEPLORA_SANITIZE} -fno-omit-frame-pointer -g1)
   if(DEEPLORA_SANITIZE MATCHES "undefined")
     # Checks an object's type by its typeinfo, which LibTorch hides for some of its classes.

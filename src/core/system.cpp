@@ -11,8 +11,11 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
 #include <ctime>
 #include <fstream>
+#include <iostream>
 #include <limits>
 #include <sstream>
 #include <stdexcept>
@@ -49,6 +52,17 @@ std::string first_line(const char* file) {
 }
 
 }  // namespace
+
+void end_process(int code) {
+#if defined(DEEPLORA_SANITIZED)
+  std::exit(code);
+#else
+  std::cout.flush();
+  std::cerr.flush();
+  std::fflush(nullptr);
+  ::_exit(code);
+#endif
+}
 
 double peak_memory_mb() {
   std::ifstream status("/proc/self/status");

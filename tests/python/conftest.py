@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fork_server import started
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -41,7 +42,8 @@ def run(program):
 
     def call(*arguments, code: int | None = 0, timeout: float = 300, **options) -> subprocess.CompletedProcess:
         options.setdefault("cwd", ROOT)
-        done = subprocess.run([str(program), *map(str, arguments)], capture_output=True, text=True, timeout=timeout, **options)
+        command = [str(program)] if {"env", "preexec_fn"} & options.keys() else started(program)
+        done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, **options)
         assert code is None or done.returncode == code, (
             f"exit code {done.returncode}, expected {code}\n{' '.join(map(str, arguments))}\n{done.stdout}{done.stderr}")
         return done

@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.func import functional_call
 
+from fork_server import started
+
 ROOT = Path(__file__).resolve().parents[2]
 ORACLE = Path(os.environ.get("DEEPLORA_GRAPH_ORACLE", ROOT / "build" / "tests" / "deeplora_graph_oracle"))
 METHODS = {"lora": ("{rank: 2, alpha: 6}", 0.15, 6.0), "deep-lora": ("{rank: 2, depth: 3}", 0.4, None)}  # options, spread, alpha
@@ -109,6 +111,6 @@ class Job:
 def run(jobs: list[Job], folder: Path) -> list[list[str]]:
     assert os.access(ORACLE, os.X_OK), f"{ORACLE} is not built (cmake --build build), or DEEPLORA_GRAPH_ORACLE names another place"
     (folder / "jobs.json").write_text(json.dumps([job.description for job in jobs]))
-    done = subprocess.run([ORACLE, folder / "jobs.json"], capture_output=True, text=True)
+    done = subprocess.run([*started(ORACLE), folder / "jobs.json"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return [job.check() for job in jobs]

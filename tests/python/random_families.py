@@ -27,6 +27,8 @@ import torch
 import transformers
 from torch.overrides import TorchFunctionMode
 
+from fork_server import started
+
 ROOT = Path(__file__).resolve().parents[2]
 ACTIVATIONS = ["gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "quick_gelu", "relu", "silu", "swish", "tanh"]
 OTHER_ACTIVATIONS = ["mish", "relu2", "sigmoid", "gelu_10", "leaky_relu", "laplace", "linear", "gelu_python"]
@@ -447,7 +449,7 @@ def seen_cells(kind: str, inputs: dict) -> torch.Tensor:
 
 def program_outputs(program: Path, folder: Path, inputs: Path, out: Path) -> dict | str:
     """Tensors, or the message of a refusal."""
-    done = subprocess.run([str(program), "outputs", str(folder), str(inputs), str(out)], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*started(program), "outputs", str(folder), str(inputs), str(out)], capture_output=True, text=True, timeout=300)
     if done.returncode == 0:
         return safetensors.torch.load_file(out)
     assert done.returncode == 1 and done.stderr.startswith("error: "), (done.returncode, done.stdout, done.stderr)

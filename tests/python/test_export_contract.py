@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from fork_server import started
 from test_class_heads import texts, write
 
 UNREADABLE = {"gguf"}  # forms that are for other programs alone: their own tests read them there
@@ -57,7 +58,7 @@ class Bench:
         self.program, self.root, self.archive, self.task, self.data = program, root, archive, task, data
 
     def call(self, *arguments):
-        return subprocess.run([str(self.program), *map(str, arguments)], capture_output=True, text=True, timeout=300)
+        return subprocess.run([*started(self.program), *map(str, arguments)], capture_output=True, text=True, timeout=300)
 
     def train(self, out, model, adapter, steps, head=""):
         path = self.root / f"{out}.yaml"

@@ -12,6 +12,7 @@ import torch
 import export_torchscript
 import make_tiny_models
 from conftest import ROOT
+from fork_server import started
 
 T5 = dict(vocab_size=320, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_decoder_layers=3, num_heads=4, pad_token_id=0, eos_token_id=1,
           decoder_start_token_id=0, relative_attention_num_buckets=8, relative_attention_max_distance=16)
@@ -76,7 +77,7 @@ def families():
         pytest.fail(f"{path} is not built, or DEEPLORA_FAMILIES names another place")
 
     def call(*arguments, code: int = 0):
-        done = subprocess.run([str(path), *map(str, arguments)], capture_output=True, text=True, timeout=300)
+        done = subprocess.run([*started(path), *map(str, arguments)], capture_output=True, text=True, timeout=300)
         assert done.returncode == code, done.stdout + done.stderr
         if code:
             return done.stderr

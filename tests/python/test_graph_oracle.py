@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import graph_models
 import make_tiny_models
+from fork_server import started
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = [*make_tiny_models.MODELS, *graph_models.MODELS]
@@ -185,7 +186,7 @@ def check(name: str, job: dict) -> None:
 def compare(oracle: Path, name: str, archive_of, folder: Path, wanted: dict[str, list[tuple[str, list[str]]]]) -> None:
     jobs = [job for dtype, list_of in wanted.items() for job in jobs_for(name, archive_of(name, dtype), folder, dtype, list_of)]
     (folder / "jobs.json").write_text(json.dumps(jobs))
-    done = subprocess.run([oracle, folder / "jobs.json"], capture_output=True, text=True)
+    done = subprocess.run([*started(oracle), folder / "jobs.json"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for job in jobs:
         check(name, job)

@@ -88,18 +88,19 @@ def test_setup_lists_what_is_missing_and_installs_nothing(tmp_path):
     assert not (tmp_path / ".venv").exists()
 
 
-def test_sections_of_a_results_page_are_replaced_added_and_left_alone(tmp_path):
-    page = tmp_path / "results.md"
-    page.write_text("# Results\n\nHello.\n\n## Old\n\n```\nbuild/deeplora compare a\n```\n\nold\n\n## By hand\n\nkept\n")
-    for name, title in (("a", "Old"), ("b", "New")):
-        (tmp_path / f"{name}.yaml").write_text(f"# Run: build/deeplora compare {name}\n")
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "report.md").write_text(f"# {title}\n\nnumbers of {name}\n\n## Learned updates\n\n## Configuration\n\nleft out\n")
-    subprocess.run([sys.executable, ROOT / "tools/collect_results.py", page, f"{tmp_path / 'a'}.yaml={tmp_path / 'a'}",
-                    f"{tmp_path / 'b'}.yaml={tmp_path / 'b'}=--set 'x=[1,2]'"], check=True)
-    assert page.read_text() == (
-        "# Results\n\nHello.\n\n## Old\n\n```\nbuild/deeplora compare a\n```\n\nnumbers of a\n\n### Learned updates\n\n"
-        "## New\n\n```\nbuild/deeplora compare b --set 'x=[1,2]'\n```\n\nnumbers of b\n\n### Learned updates\n\n## By hand\n\nkept\n")
+def test_pages_of_results_hold_the_command_the_plots_and_the_report(tmp_path):
+    config, run = tmp_path / "a.yaml", tmp_path / "a"
+    config.write_text("# Run: build/deeplora compare a\n")
+    (run / "figures").mkdir(parents=True)
+    (run / "report.md").write_text("# Title\n\nnumbers\n\n## Learned updates\n\n## Configuration\n\nleft out\n")
+    for name in ("test-score", "spectrum"):
+        (run / "figures" / f"{name}.svg").write_text("<svg/>")
+    pages = tmp_path / "pages"
+    subprocess.run([sys.executable, ROOT / "tools/collect_results.py", pages, f"{config}={run}=--set 'x=[1,2]'"], check=True)
+    assert (pages / "a.md").read_text() == (
+        "# Title\n\n```\nbuild/deeplora compare a --set 'x=[1,2]'\n```\n\n![test score](a/test-score.svg)\n\n"
+        "numbers\n\n## Learned updates\n")
+    assert [path.name for path in (pages / "a").iterdir()] == ["test-score.svg"]
 
 
 def test_the_exporter_writes_through_links_keeps_modes_and_refuses_what_is_no_file(tiny_archive, tiny_folder, tmp_path):

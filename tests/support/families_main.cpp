@@ -425,7 +425,7 @@ int run(const std::vector<std::string>& a) {
 
 int main(int count, char** arguments) {
   try {
-    return deeplora::run({arguments + 1, arguments + count});
+    deeplora::end_process(deeplora::run({arguments + 1, arguments + count}));
   } catch (const std::exception& e) {
     std::cerr << "error: " << deeplora::short_reason(e) << "\n";
     return 1;

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/random.h"
+#include "core/system.h"
 #include "graph/graph_model.h"
 #include "interchange/registration.h"
 #include "lm/adapt.h"
@@ -89,5 +90,5 @@ int main(int argc, char** argv) {
       return 1;
     }
   }
-  return 0;
+  deeplora::end_process(0);
 }

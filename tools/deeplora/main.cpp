@@ -40,9 +40,7 @@ int run(const deeplora::Action& action, bool verbose) {
   }
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int parse_and_run(int argc, char** argv) {
   deeplora::keep_freed_memory();
   deeplora::use_threads(deeplora::default_threads());
   CLI::App app(
@@ -79,3 +77,7 @@ int main(int argc, char** argv) {
   deeplora::set_log_level(verbose ? deeplora::LogLevel::debug : deeplora::LogLevel::info);
   return run(action, verbose);
 }
+
+}  // namespace
+
+int main(int argc, char** argv) { deeplora::end_process(parse_and_run(argc, argv)); }

@@ -46,7 +46,7 @@ TEST(OutputLossTest, ValueAndGradientAreThoseOfAllLogits) {
     EXPECT_NEAR(loss.item<double>(), expected.item<double>(), 1e-6 * expected.item<double>());
     const torch::Tensor ours = torch::autograd::grad({3 * loss}, {states})[0],
                         theirs = torch::autograd::grad({3 * expected}, {wide})[0];
-    EXPECT_LT((ours - theirs).abs().max().item<double>(), 1e-5 * theirs.abs().max().item<double>());
+    EXPECT_LT((ours - theirs).abs().max().item<double>(), 3e-5 * theirs.abs().max().item<double>());
     const torch::NoGradGuard no_grad;
     EXPECT_LT((output_losses(states, {weight, {}}, vocabulary, labels) - each).abs().max().item<double>(),
               1e-6 * each.abs().max().item<double>());

@@ -14,6 +14,7 @@ import transformers
 
 import random_families
 from conftest import ROOT
+from test_class_heads import model_of
 
 DRAWS = int(os.environ.get("DEEPLORA_DRAWS", 5))
 PROGRAM = Path(os.environ.get("DEEPLORA_FAMILIES", ROOT / "build" / "tests" / "deeplora_families"))
@@ -84,3 +85,15 @@ def test_outputs_in_training_mode_are_distributed_as_those_of_transformers(kind,
     model = getattr(transformers, random_families.KINDS[kind][0]).from_pretrained(tmp_path, attn_implementation="eager")
     # DeBERTa's table of distances is shared by a batch's rows, and so is its dropout.
     expect_one_distribution(tmp_path, model, settings["hidden_size"], 1 if kind == "deberta-v2" and settings["hidden_dropout_prob"] > 0 else 50)
+
+
+NO_DROPOUT = {"bert": ["hidden_dropout_prob", "attention_probs_dropout_prob"], "mpnet": ["attention_probs_dropout_prob"],
+              "gpt2": ["resid_pdrop", "embd_pdrop", "attn_pdrop"], "llama": []}
+
+
+@pytest.mark.parametrize("kind", NO_DROPOUT)
+def test_heads_for_tokens_drop_as_those_of_transformers(kind, tmp_path):
+    settings = {**dict.fromkeys(NO_DROPOUT[kind], 0.0), "hidden_dropout_prob" if kind == "mpnet" else "classifier_dropout": 0.3}
+    model = model_of(kind, "ForTokenClassification", num_labels=3, **settings)
+    model.save_pretrained(tmp_path)
+    expect_one_distribution(tmp_path, model, 3, 50)

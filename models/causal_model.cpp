@@ -173,6 +173,8 @@ ModelOutput CausalModel::forward(const Batch& batch) {
   const auto pass = std::make_shared<const CausalPass>(batch);
   const torch::Tensor hidden = run(pass->packing().pack(batch.input_ids), pass, nullptr);
   if (head_kind_ == HeadKind::none) return {.hidden = pass->packing().unpack(hidden), .logits = {}};
+  if (head_kind_ == HeadKind::tokens)
+    return {.hidden = {}, .logits = pass->packing().unpack(classifier_->forward(hidden))};
   if (classifier_)
     return {.hidden = {}, .logits = classifier_->forward(last_states(batch, pass->packing().unpack(hidden)))};
   return {.hidden = {}, .logits = pass->packing().unpack(logits_of(hidden))};
@@ -234,16 +236,24 @@ ClassHeadForm score_form() { return {.last = "score", .last_bias = {false}}; }
 void CausalModel::take_head(const ModelFiles& files, WeightMap& above, WeightMap& weights, const std::string& table,
                             int64_t vocabulary, int64_t width, const ModelOptions& options) {
   head_kind_ = options.head;
-  if (head_kind_ == HeadKind::as_files && !files.holds_code() && !above.has("lm_head.weight") &&
-      holds_class_head(files, score_form(), above.prefix()))
-    head_kind_ = HeadKind::classes;
-  if (head_kind_ == HeadKind::classes) {
-    padding_ = files.config().value("pad_token_id", int64_t{-1});
-    classifier_ = register_module(
-        "classifier", std::make_shared<ClassificationHead>(above, weights, score_form(), width, 0.0, options));
-  } else if (head_kind_ == HeadKind::as_files && !above.tied("lm_head.weight", table)) {
-    lm_head_ = register_module("lm_head", above.projection("lm_head", vocabulary, width, DeclaredBias{false}));
+  if (head_kind_ == HeadKind::as_files && !files.holds_code() && !above.has("lm_head.weight")) {
+    const bool of_tokens = has_token_head(files.config()) && !token_head_.last.empty();
+    if (holds_class_head(files, of_tokens ? token_head_ : score_form(), above.prefix()))
+      head_kind_ = of_tokens ? HeadKind::tokens : HeadKind::classes;
   }
+  if (head_kind_ == HeadKind::classes || head_kind_ == HeadKind::tokens)
+    take_classifier(files, above, weights, width, options);
+  else if (head_kind_ == HeadKind::as_files && !above.tied("lm_head.weight", table))
+    lm_head_ = register_module("lm_head", above.projection("lm_head", vocabulary, width, DeclaredBias{false}));
+}
+
+void CausalModel::take_classifier(const ModelFiles& files, WeightMap& above, WeightMap& weights, int64_t width,
+                                  const ModelOptions& options) {
+  const bool of_tokens = head_kind_ == HeadKind::tokens;
+  padding_ = files.config().value("pad_token_id", int64_t{-1});
+  classifier_ = register_module("classifier", std::make_shared<ClassificationHead>(
+                                                  above, weights, of_tokens ? token_head_ : score_form(), width,
+                                                  of_tokens ? token_dropout(files.config(), options) : 0.0, options));
 }
 
 void CausalModel::add_layer(std::shared_ptr<CausalLayer> layer) {

@@ -104,11 +104,14 @@ class CausalModel : public LanguageModel {
 
   EmbeddingTable words_{nullptr};
   std::vector<NamedTensor> base_parameters_;
-  double logits_cap_ = 0;  ///< logits z become cap tanh(z / cap); 0: they stay
+  double logits_cap_ = 0;          ///< logits z become cap tanh(z / cap); 0: they stay
+  ClassHeadForm token_head_ = {};  ///< the family's own for tokens; without a last layer: it has none
 
  private:
   std::string family_;
-  /// Of the classifier: the last token that is not padding, which transformers tells by its id [B, D].
+  void take_classifier(const ModelFiles& files, WeightMap& above, WeightMap& weights, int64_t width,
+                       const ModelOptions& options);
+  /// Of the classifier of texts: the last token that is not padding, which transformers tells by its id [B, D].
   torch::Tensor last_states(const Batch& batch, const torch::Tensor& states) const;
   HeadKind head_kind_ = HeadKind::as_files;  ///< as_files: of a language model
   std::shared_ptr<ClassificationHead> classifier_;

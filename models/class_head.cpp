@@ -53,7 +53,16 @@ ClassHeadForm end_state_form() {
   return {.first = "classification_head.dense", .last = "classification_head.out_proj"};
 }
 
-ClassHeadForm token_form() { return {.last = "classifier", .of_tokens = true}; }
+ClassHeadForm token_form(const std::string& layer) { return {.last = layer, .of_tokens = true}; }
+
+double token_dropout(const JsonFile& config, const ModelOptions& options) {
+  if (options.dropout) return *options.dropout;
+  for (const char* key : {"classifier_dropout", "hidden_dropout"}) {
+    const auto found = config.root.find(key);
+    if (found != config.root.end() && !found->is_null()) return config.at<double>(key);
+  }
+  return 0.1;
+}
 
 torch::Tensor end_states(const torch::Tensor& states, const torch::Tensor& ids, const torch::Tensor& mask,
                          int64_t end) {
@@ -82,8 +91,8 @@ torch::Tensor ClassificationHead::forward(torch::Tensor x) {
     x = at::dropout(x, form_.first_dropout.value_or(dropout_), is_training());
     x = activate(first_(x), form_.activation);
     if (norm_) x = norm_(x);
-    x = at::dropout(x, dropout_, is_training());
   }
+  x = at::dropout(x, dropout_, is_training());
   const torch::Tensor raw = last_(x);
   // In float64: float32 would round what was learnt to the step of numbers as large as the shift.
   return scale_ == 1 && shift_ == 0 ? raw : raw.to(torch::kFloat64) * scale_ + shift_;

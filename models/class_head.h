@@ -38,8 +38,11 @@ bool holds_class_head(const ModelFiles& files, const ClassHeadForm& form, const 
 /// The head of BART's and T5's kind, on the decoder's state at the end of the text.
 ClassHeadForm end_state_form();
 
-/// The head that encoders have for tokens: dropout and one linear layer.
-ClassHeadForm token_form();
+/// The head for tokens: dropout and one linear layer of that name.
+ClassHeadForm token_form(const std::string& layer = "classifier");
+
+/// The probability of that dropout in decoders, which have no key of their own for it.
+double token_dropout(const JsonFile& config, const ModelOptions& options);
 
 /// The decoder's states [B, T, D] at the last end token of every row of ids [B, T]: [B, D]. Throws Error for a row
 /// without one.

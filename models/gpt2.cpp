@@ -75,8 +75,9 @@ class Gpt2Model : public CausalModel {
     positions_ = register_module("positions", weights.embedding("wpe", c.positions, c.width));
     for (int64_t i = 0; i < c.layers; ++i) add_layer(std::make_shared<Gpt2Layer>(weights, c, i));
     norm_ = register_module("norm", FrozenLayerNorm(weights, "ln_f", c.width, c.norm_eps));
+    token_head_ = token_form();
     take_head(archive, above, weights, prefix.substr(outside.size()) + kWordTable, c.vocabulary, c.width, options);
-    weights.finish("gpt2", {"lm_head.", "score.", "*.attn.bias", "*.attn.masked_bias"});
+    weights.finish("gpt2", {"lm_head.", "score.", "classifier.", "*.attn.bias", "*.attn.masked_bias"});
     above.finish("gpt2", {""});
     base_parameters_ = weights.taken();
     base_parameters_.insert(base_parameters_.end(), above.taken().begin(), above.taken().end());
@@ -129,10 +130,16 @@ void register_gpt2_family(ModelFamilies& families) {
     const std::string prefix = *WeightMap::prefix_of(archive, kWordTable);
     return std::make_shared<Gpt2Model>(archive, read_config(archive, prefix, options), prefix, options);
   };
-  family.class_head = [](const ModelFiles& files, int64_t outputs) {
+  const auto described = [](const ClassHeadForm& form, const ModelFiles& files, int64_t outputs) {
     const std::string prefix = *WeightMap::prefix_of(files, kWordTable);
-    return describe_class_head(score_form(), files, "GPT2", "transformer.", prefix,
-                               files.tensor(prefix + kWordTable).size(1), outputs);
+    return describe_class_head(form, files, "GPT2", "transformer.", prefix, files.tensor(prefix + kWordTable).size(1),
+                               outputs);
+  };
+  family.class_head = [described](const ModelFiles& files, int64_t outputs) {
+    return described(score_form(), files, outputs);
+  };
+  family.token_head = [described](const ModelFiles& files, int64_t outputs) {
+    return described(token_form(), files, outputs);
   };
   families.add("gpt2", std::move(family));
 }

@@ -24,6 +24,14 @@ const std::map<std::string, std::string> kModelTypes{
     {"llama", "Llama"}, {"mistral", "Mistral"}, {"qwen2", "Qwen2"},   {"qwen3", "Qwen3"},
     {"phi3", "Phi3"},   {"gemma", "Gemma"},     {"gemma2", "Gemma2"}, {"gemma3_text", "Gemma3Text"}};
 
+/// The head for tokens: a linear layer on every state; transformers has none for Gemma 3.
+ClassHeadForm score_of_tokens(const JsonFile& config) {
+  if (model_type_of(config) == "gemma3_text") return {};
+  ClassHeadForm out = token_form("score");
+  out.last_bias = {config.value("token_classification_bias", true)};
+  return out;
+}
+
 struct LlamaConfig : LlamaSettings {
   std::string family = "llama";
   int64_t layers = 0, width = 0, mlp_width = 0, vocabulary = 0;
@@ -200,6 +208,7 @@ class LlamaModel : public CausalModel {
     for (int64_t i = 0; i < c.layers; ++i) add_layer(std::make_shared<LlamaLayer>(weights, c, i));
     norm_ = register_module("norm", FrozenRmsNorm(weights, "norm", c.width, c.norm_eps, c.norm_offset()));
     logits_cap_ = c.logits_cap;
+    token_head_ = score_of_tokens(archive.config());
     take_head(archive, above, weights, prefix.substr(outside.size()) + kWordTable, c.vocabulary, c.width, options);
     weights.finish(c.family,
                    {"lm_head.", "score.", "rotary_emb.", "*.rotary_emb.inv_freq", "embed_tokens.embed_scale"});
@@ -259,10 +268,17 @@ void register_llama_family(ModelFamilies& families) {
     const std::string prefix = *WeightMap::prefix_of(archive, kWordTable);
     return std::make_shared<LlamaModel>(archive, read_config(archive, prefix, options), prefix, options);
   };
-  family.class_head = [](const ModelFiles& files, int64_t outputs) {
+  const auto described = [](const ClassHeadForm& form, const ModelFiles& files, int64_t outputs) {
     const std::string prefix = *WeightMap::prefix_of(files, kWordTable);
-    return describe_class_head(score_form(), files, kModelTypes.at(model_type_of(files.config())), "model.", prefix,
+    return describe_class_head(form, files, kModelTypes.at(model_type_of(files.config())), "model.", prefix,
                                files.tensor(prefix + kWordTable).size(1), outputs);
+  };
+  family.class_head = [described](const ModelFiles& files, int64_t outputs) {
+    return described(score_form(), files, outputs);
+  };
+  family.token_head = [described](const ModelFiles& files, int64_t outputs) {
+    const ClassHeadForm form = score_of_tokens(files.config());
+    return form.last.empty() ? ClassHead() : described(form, files, outputs);
   };
   families.add("llama", std::move(family));
 }

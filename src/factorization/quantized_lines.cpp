@@ -42,15 +42,21 @@ std::array<float, N - 1> middles_of(const std::array<float, N>& book) {
 
 /// The 8-bit numbers of "8-bit Optimizers via Block-wise Quantization" (Dettmers et al. 2022, section 1.3), rising: for
 /// each of seven powers of ten the middles between evenly spaced numbers of 0.1 to 1, with both signs, then 0 and 1.
-/// The same operators in the same precision as the reference, so that the bits are the same.
+/// Rounded as the reference's operators round on processors with fused products, whatever this one has.
 std::array<float, 256> make_dynamic_book() {
   std::vector<float> values{0.0F, 1.0F};
-  for (int64_t power = 0; power < 7; ++power) {
-    const torch::Tensor edges = torch::linspace(0.1, 1, (int64_t{1} << power) + 1, torch::kFloat32);
-    const torch::Tensor middles = (edges.slice(0, 0, -1) + edges.slice(0, 1)) / 2.0;
-    const torch::Tensor scaled = middles * std::pow(10.0, static_cast<double>(power - 6));
-    for (int64_t i = 0; i < scaled.numel(); ++i)
-      for (const float sign : {1.0F, -1.0F}) values.push_back(sign * scaled[i].item<float>());
+  for (int power = 0; power < 7; ++power) {
+    const int parts = 1 << power;
+    const float least = 0.1F, step = (1.0F - least) / static_cast<float>(parts);
+    const auto edge = [&](int i) {  // counted from the nearer end
+      return i < (parts + 1) / 2 ? std::fma(step, static_cast<float>(i), least)
+                                 : std::fma(-step, static_cast<float>(parts - i), 1.0F);
+    };
+    const auto scale = static_cast<float>(std::pow(10.0, power - 6));
+    for (int i = 0; i < parts; ++i) {
+      const float middle = (edge(i) + edge(i + 1)) / 2.0F;
+      for (const float sign : {1.0F, -1.0F}) values.push_back(sign * middle * scale);
+    }
   }
   std::sort(values.begin(), values.end());
   std::array<float, 256> out;

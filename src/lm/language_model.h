@@ -160,7 +160,8 @@ struct ModelFamily {
   std::function<std::shared_ptr<LanguageModel>(const ModelFiles&, const ModelOptions&)> build;
   /// The head of so many outputs that transformers puts on these files' model; empty for families that have none.
   std::function<ClassHead(const ModelFiles&, int64_t outputs)> class_head;
-  std::function<ClassHead(const ModelFiles&, int64_t outputs)> token_head{};  ///< the same for tokens
+  /// The same for tokens; one without a name for models that have none.
+  std::function<ClassHead(const ModelFiles&, int64_t outputs)> token_head{};
 };
 using ModelFamilies = Registry<ModelFamily>;
 

@@ -190,6 +190,7 @@ class Embedding : public Task {
  private:
   void read_loss(const Config& data);
   RowForm form_of_row(const Row& row) const;
+  void check_negative(const Row& row) const;
   std::optional<std::string> score_column(const Row& row) const;
   double score(const Row& row) const;
   void choose_loss(RowForm form);
@@ -242,6 +243,7 @@ void Embedding::table_options(TableOptions& options, bool labelled) const {
   options.keys.insert({{pair_, "data.text_pair"}, {negative_, "data.negative"}, {label_, "data.label"}});
   if (pair_ == "text_pair") options.aliases[pair_] = {"positive", "passage", "answer", "sentence2"};
   options.known = {kNegative, kLabel, "score"};
+  options.check_row = [this](const Row& row) { check_negative(row); };
 }
 
 std::optional<std::string> Embedding::score_column(const Row& row) const {
@@ -261,6 +263,12 @@ RowForm Embedding::form_of_row(const Row& row) const {
   check(!triplet || !scored, row.source, ": has a hard negative (column ", negative_, ") and a score (column ",
         scored.value_or(""), "); take one of them out, or set data.negative or data.label to ''");
   return triplet ? RowForm::triplets : scored ? RowForm::scored : RowForm::pairs;
+}
+
+/// Throws Error for a triplet whose wrong partner is the right one.
+void Embedding::check_negative(const Row& row) const {
+  check(form_of_row(row) != RowForm::triplets || text_cell(row, negative_) != text_cell(row, pair_), row.source, ": ",
+        negative_, ": is the same text as ", pair_, "; a hard negative must be a wrong partner");
 }
 
 std::vector<Row> Embedding::documents(std::vector<Row> rows) const {
@@ -343,8 +351,7 @@ Example Embedding::encode(const Row& row, const Tokenizer* tokenizer, bool label
   switch (form_of_row(row)) {
     case RowForm::pairs: break;
     case RowForm::triplets:
-      check(text_cell(row, negative_) != text_cell(row, pair_), row.source, ": ", negative_, ": is the same text as ",
-            pair_, "; a hard negative must be a wrong partner");
+      check_negative(row);
       out.others.push_back(text_of(row, negative_, passage_, tokenizer));
       break;
     case RowForm::scored: out.targets = {score(row)}; out.labelled = true;

@@ -40,6 +40,29 @@ void add_beyond(RowErrors& errors, const Example& example, const std::vector<int
     errors.add(example.source, cat(column, ": ", most, " is beyond the model's ", table, " of ", rows));
 }
 
+/// The example, its further texts and its further windows: all that the model is given of it.
+void add_inputs(const Example& example, std::vector<const Example*>& out) {
+  out.push_back(&example);
+  for (const auto* more : {&example.others, &example.windows})
+    for (const Example& one : *more) add_inputs(one, out);
+}
+
+/// Every input that is beyond a table, one a row.
+void add_row(RowErrors& errors, const Example& row, const Tables& tables) {
+  std::vector<const Example*> inputs;
+  add_inputs(row, inputs);
+  const size_t before = errors.rows();
+  for (const Example* example : inputs) {
+    const bool prompt = largest(example->prompt_ids) > largest(example->input_ids);  // of a row that was cut
+    add_beyond(errors, *example, prompt ? example->prompt_ids : example->input_ids, tables.words, "input_ids",
+               "vocabulary");
+    add_beyond(errors, *example, example->token_type_ids, tables.types, "token_type_ids", "token types");
+    const bool of_vocabulary = example->words == nullptr;  // else they are tags
+    if (of_vocabulary) add_beyond(errors, *example, example->label_ids, tables.outputs, "labels", "vocabulary");
+    if (errors.rows() > before) return;
+  }
+}
+
 using Member = std::vector<int64_t> Example::*;
 
 /// A few tokens of the example, all with one value: a whole one may be longer than the model's positions.
@@ -81,14 +104,17 @@ std::string failure(const Task& task, LanguageModel& model, const Example& examp
 /// The largest value of a member must go through the model where the smallest does.
 void try_largest(const Task& task, LanguageModel& model, std::span<const Example> examples, torch::Device device,
                  const char* column, Member member) {
-  const auto most = std::max_element(examples.begin(), examples.end(), [&](const Example& a, const Example& b) {
-    return largest(a.*member) < largest(b.*member);
+  std::vector<const Example*> inputs;
+  for (const Example& example : examples) add_inputs(example, inputs);
+  const auto found = std::max_element(inputs.begin(), inputs.end(), [&](const Example* a, const Example* b) {
+    return largest(a->*member) < largest(b->*member);
   });
-  const int64_t value = most == examples.end() ? 0 : largest((*most).*member);
+  const Example* most = found == inputs.end() ? nullptr : *found;
+  const int64_t value = most ? largest(most->*member) : 0;
   if (value <= 0) return;
   const std::string reason = failure(task, model, reduced(*most, member, value), member, device);
   if (reason.empty() || !failure(task, model, reduced(*most, member, 0), member, device).empty()) return;
-  fail((*most).source, ": the model cannot read this row's ", column, ", which go up to ", value, ": ", reason);
+  fail(most->source, ": the model cannot read this row's ", column, ", which go up to ", value, ": ", reason);
 }
 
 /// Rows whose whole numbers go beyond those of the training rows must go through the model.
@@ -116,24 +142,15 @@ void try_tensors(const Task& task, LanguageModel& model, std::span<const Example
 
 void check_ids(const Task& task, LanguageModel& model, std::span<const Example> examples, torch::Device device,
                std::string_view what) {
-  const Tables tables = tables_of(model);
+  Tables tables = tables_of(model);
+  if (tables.outputs == 0) tables.outputs = tables.words;
   RowErrors errors;
-  const int64_t outputs = tables.outputs > 0 ? tables.outputs : tables.words;
-  const auto add = [&](const Example& example) {
-    const bool prompt = largest(example.prompt_ids) > largest(example.input_ids);  // of a row that was cut
-    add_beyond(errors, example, prompt ? example.prompt_ids : example.input_ids, tables.words, "input_ids",
-               "vocabulary");
-    add_beyond(errors, example, example.token_type_ids, tables.types, "token_type_ids", "token types");
-    add_beyond(errors, example, example.label_ids, outputs, "labels", "vocabulary");
-  };
-  for (const auto& example : examples) {
-    add(example);
-    for (const auto& other : example.others) add(other);
-  }
+  for (const auto& example : examples) add_row(errors, example, tables);
   if (!errors.empty()) fail(what, ": ", errors.text(), "; do rows and tokenizer belong to this model?");
   try {
     if (tables.words == 0) try_largest(task, model, examples, device, "input_ids", &Example::input_ids);
-    if (outputs == 0) try_largest(task, model, examples, device, "labels", &Example::label_ids);
+    if (tables.outputs == 0 && !task.tags_tokens())
+      try_largest(task, model, examples, device, "labels", &Example::label_ids);
     try_tensors(task, model, examples, device);
     if (tables.types == 0) try_largest(task, model, examples, device, "token_type_ids", &Example::token_type_ids);
   } catch (const Error& e) {

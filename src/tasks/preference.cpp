@@ -75,6 +75,7 @@ class Preference : public DecoderTask {
     options.wanted = columns(labelled);
     options.known = {prompt_, chosen_, rejected_, messages_, kShareGptColumn, "instruction"};
     options.keys = {{prompt_, "data.prompt"}, {chosen_, "data.chosen"}, {rejected_, "data.rejected"}};
+    if (labelled) options.check_row = [this](const Row& row) { check_pair(row); };
     if (labelled) options.stand_ins.clear();
     else options.stand_ins = {"input_ids", messages_, kShareGptColumn, "instruction", chosen_};
   }
@@ -208,12 +209,22 @@ class Preference : public DecoderTask {
     return *found;
   }
 
+  /// Throws Error for a row whose answers are none to choose between.
+  void check_pair(const Row& row) const {
+    if (row.fields.contains("input_ids")) check_differ(row);
+    else read_pair(row);
+  }
+
+  void check_differ(const Row& row) const {
+    check(cell(row, chosen_, "chosen") != cell(row, rejected_, "rejected"), row.source, ": ", chosen_, " and ",
+          rejected_, " are the same, so that neither is preferred; leave the row out");
+  }
+
   Pair read_pair(const Row& row) const {
     const Json &chosen = cell(row, chosen_, "chosen"), &rejected = cell(row, rejected_, "rejected");
     check(chosen.is_structured() == rejected.is_structured(), row.source, ": ", chosen_, " and ", rejected_,
           ": expected two texts or two lists of messages, found ", shown(chosen), " and ", shown(rejected));
-    check(chosen != rejected, row.source, ": ", chosen_, " and ", rejected_,
-          " are the same, so that neither is preferred; leave the row out");
+    check_differ(row);
     Pair out = chosen.is_structured() ? pair_of_messages(row, chosen, rejected) : pair_of_texts(row);
     for (const size_t side : {0, 1}) check_answer(row, out, side);
     return out;

@@ -81,6 +81,7 @@ class TokenClassification : public Task {
     options.wanted = columns(labelled);
     options.keys = {{words_column_, "data.text"}, {tags_column_, "data.label"}};
     options.stand_ins.clear();
+    if (labelled) options.check_row = [this](const Row& row) { tags_of(row); };
     options.conll = {.words = words_column_,
                      .tags = tags_column_,
                      .word_column = word_column_,
@@ -113,6 +114,9 @@ class TokenClassification : public Task {
   void use_classes(const std::vector<std::string>& names) override { classes_ = names; }
   void use_model(const TaskModel& model) override {
     check(model.takes_ids, "a model without input_ids has no tokens that could be tagged");
+    check(!model.has_decoder,
+          "an encoder with a decoder gives no state of every word that could be tagged; take an encoder or a decoder "
+          "alone");
   }
   nlohmann::ordered_json state() const override {
     nlohmann::ordered_json out{{"labels", labels_.names()}, {"tag_scheme", to_string(scheme_)}};

@@ -197,6 +197,20 @@ void check_keys(const fs::path& file, const std::string& format, const TableOpti
           " is read as ", format);
 }
 
+/// Takes out rows that can be read, but are of no use.
+void leave_useless(Table& table, const TableOptions& options, RowErrors& errors) {
+  if (options.bad_rows != "skip" || !options.check_row) return;
+  std::erase_if(table.rows, [&](const Row& row) {
+    try {
+      options.check_row(row);
+      return false;
+    } catch (const Error& e) {
+      errors.add_what(row.source, e.what());
+      return true;
+    }
+  });
+}
+
 /// Rows that could not be read: an error, or said to be skipped.
 void settle(Table& table, const fs::path& file, const TableOptions& options, const RowErrors& errors) {
   if (errors.empty()) return;
@@ -204,8 +218,8 @@ void settle(Table& table, const fs::path& file, const TableOptions& options, con
   const bool few = errors.rows() * 10 <= all;
   check(options.bad_rows == "skip", errors.text(), few ? "; or leave such rows out with data.bad_rows: skip" : "");
   check(static_cast<double>(errors.rows()) <= options.bad_rows_share * static_cast<double>(all), file.string(), ": ",
-        with_commas(errors.rows()), " of ", with_commas(all),
-        " rows cannot be read, more than data.bad_rows_share: ", options.bad_rows_share, "; ", errors.text());
+        with_commas(errors.rows()), " of ", with_commas(all), " rows cannot be ", options.check_row ? "used" : "read",
+        ", more than data.bad_rows_share: ", options.bad_rows_share, "; ", errors.text());
   table.skipped = errors.rows();
   table.skipped_rows = cat(with_commas(errors.rows()), " of ", with_commas(all), " rows were skipped: ", errors.text());
 }
@@ -238,6 +252,7 @@ Table read_table(const fs::path& file, const TableOptions& options) {
   else if (table.format == "text") read_lines(table, file, text, options);
   else if (table.format == "conll") read_conll(table, file, text, options, errors);
   else read_records(table, file, text, options, errors);
+  leave_useless(table, options, errors);
   settle(table, file, options, errors);
   check(!table.rows.empty(), "data file ", file.string(), " has no rows");
   return table;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -39,6 +40,8 @@ struct TableOptions {
   /// error, or skip: rows that cannot be read are left out, as long as they are at most this share of all.
   std::string bad_rows = "error";
   double bad_rows_share = 0.01;
+  /// skip: throws Error for a row that can be read, but that its task cannot use: it is left out as well. May be empty.
+  std::function<void(const Row&)> check_row{};
   ConllColumns conll{};
   bool any_format = false;  ///< header, separator and quoting are for the files that have them; others are no mistake
 };

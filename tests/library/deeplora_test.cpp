@@ -37,6 +37,9 @@ void expect_error(const std::function<void()>& action, const std::string& part) 
   EXPECT_EQ(said.find("Exception raised"), std::string::npos) << said;
 }
 
+/// Equal but for the rounding of products that two code paths order in their own ways.
+bool nearly_equal(const torch::Tensor& a, const torch::Tensor& b) { return torch::allclose(a, b, 1e-5, 1e-6); }
+
 double train(Model& model, const torch::Tensor& x, const torch::Tensor& target, int steps) {
   Optimizer optimizer = model.optimizer(2e-2);
   double loss = 0;
@@ -60,8 +63,8 @@ TEST(Library, AModuleInMemoryIsCopiedAndComputesTheSame) {
   EXPECT_EQ(model.weights()[0].path, "first");
   EXPECT_EQ(model.weights()[0].shape, (std::vector<int64_t>{16, 6}));
   const torch::Tensor x = torch::randn({5, 6});
-  EXPECT_TRUE(torch::equal(y_of(model, {x}), of_module(module, {x})));
-  EXPECT_TRUE(torch::equal(y_of(model, {x, 0.5}), of_module(module, {x, 0.5})));
+  EXPECT_TRUE(nearly_equal(y_of(model, {x}), of_module(module, {x})));
+  EXPECT_TRUE(nearly_equal(y_of(model, {x, 0.5}), of_module(module, {x, 0.5})));
   EXPECT_TRUE(model.parameters().empty());
 }
 
@@ -81,7 +84,7 @@ TEST(Library, EveryMethodTrainsAndMerges) {
     const torch::NoGradGuard no_grad;
     EXPECT_TRUE(torch::allclose(of_module(model.merged(), {x}), y_of(model, {x}), 1e-4, 1e-5));
     model.use("");
-    EXPECT_TRUE(torch::equal(y_of(model, {x}), of_module(module, {x})));
+    EXPECT_TRUE(nearly_equal(y_of(model, {x}), of_module(module, {x})));
   }
 }
 
@@ -121,7 +124,7 @@ TEST(Library, SetsOfAdaptersAreKeptSwitchedAndReadBack) {
   const torch::Tensor a = y_of(model, {x}).detach();
   model.save_adapter(folder / "a.safetensors");
   model.adapt(kBoth, "b");
-  EXPECT_TRUE(torch::equal(y_of(model, {x}).detach(), base)) << "the first set's bias must not stay behind";
+  EXPECT_TRUE(nearly_equal(y_of(model, {x}).detach(), base)) << "the first set's bias must not stay behind";
   train(model, x, base - 1, 30);
   const torch::Tensor b = y_of(model, {x}).detach();
   for (const auto& [name, expected] : {std::pair{"a", a}, {"b", b}, {"", base}, {"a", a}}) {
@@ -134,7 +137,7 @@ TEST(Library, SetsOfAdaptersAreKeptSwitchedAndReadBack) {
   again.load_adapter(folder / "a.safetensors", "loaded");
   EXPECT_EQ(again.in_use(), "loaded");
   EXPECT_TRUE(torch::equal(y_of(again, {x}).detach(), a));
-  EXPECT_FALSE(torch::equal(a, base));
+  EXPECT_FALSE(torch::allclose(a, base, 0, 0.1));
 }
 
 TEST(Library, AFileIsMergedWhenItGivesTheSame) {

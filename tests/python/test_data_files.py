@@ -79,3 +79,22 @@ def test_skipped_rows_are_counted_and_named(run, tiny_archive, tmp_path):
     said = dry_run(run, tmp_path, tiny_archive("bert", "encoder"), task="classification", train=str(tmp_path / "rows.tsv"), bad_rows="skip", dev_share=0)
     assert f"data.train: 1 of 200 rows were skipped: {tmp_path}/rows.tsv:11: 1 columns, expected 2 as in line 1" in said
     assert "199 rows, columns text, label; separator tab; 1 skipped; labels a 100, b 99" in said
+
+
+USELESS = {
+    "preference": ("gpt2", "causal-lm", {"prompt": "red", "chosen": " house", "rejected": " car"}, {"rejected": " house"}, "chosen and rejected are the same"),
+    "embedding": ("bert", "encoder", {"text": "red", "text_pair": "house", "negative": "car"}, {"negative": "house"}, "negative: is the same text as text_pair"),
+    "token-classification": ("bert", "encoder", {"tokens": ["red", "house"], "tags": ["O", "B-X"]}, {"tags": ["O"]}, "tags"),
+}
+
+
+@pytest.mark.parametrize("task", USELESS)
+def test_rows_that_say_nothing_are_skipped_as_well(task, run, tiny_archive, tmp_path):
+    name, kind, row, useless, said = USELESS[task]
+    rows = [{**row, **(useless if i == 9 else {})} for i in range(200)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    call = ("finetune", "--model", tiny_archive(name, kind), "--task", task, "--train", tmp_path / "rows.jsonl", "--dry-run", "--set", "data.dev_share=0")
+    assert f"rows.jsonl:10: {said}" in run(*call, code=1).stderr
+    done = run(*call, "--set", "data.bad_rows=skip").stderr
+    assert f"data.train: 1 of 200 rows were skipped: {tmp_path}/rows.jsonl:10: {said}" in done and "199 of 199 training rows" in done
+    assert "1 of 200 rows cannot be used, more than data.bad_rows_share: 0.001" in run(*call, "--set", "data.bad_rows=skip", "--set", "data.bad_rows_share=0.001", code=1).stderr

@@ -16,13 +16,15 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 import make_entity_rows
-from test_class_heads import HEADS, model_of
+from test_class_heads import HEADS, model_of, pretrained
 from test_distributed import together
 
 sys.path.insert(0, str(make_entity_rows.Path(__file__).resolve().parents[1] / "support"))
 from hard_texts import HARD_TEXTS, mark_texts, random_texts  # noqa: E402
 
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-DATE", "I-DATE"]  # not in the order of the alphabet
+ENCODERS = ["bert", "roberta", "distilbert", "electra", "albert", "mpnet", "deberta-v2", "modernbert"]
+DECODERS = ["gpt2", "llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "gemma2"]
 SIZES = {"train": 64, "dev": 24, "test": 24}
 
 
@@ -43,6 +45,9 @@ def tagger(minilm_folder, tmp_path_factory):
             model_of(name, suffix, vocab_size=30522, pad_token_id=0, max_position_embeddings=80, **names).save_pretrained(path)
             for file in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
                 shutil.copy(minilm_folder / file, path / file)
+            if name in DECODERS:  # GPT-2 adds words for token types
+                settings = json.loads((path / "tokenizer_config.json").read_text())
+                (path / "tokenizer_config.json").write_text(json.dumps({**settings, "model_input_names": ["input_ids", "attention_mask"]}))
         return path
     return folder
 
@@ -69,6 +74,11 @@ def read(path):
 
 def predictions(run, place, file, *more):
     return [json.loads(line) for line in run("predict", place, "--input", file, *more).stdout.split("\n") if line]
+
+
+def tokenizer_of(name, folder):
+    """WordPiece whatever the model: AutoTokenizer would read Qwen 2's own from the file."""
+    return (transformers.BertTokenizerFast if name in DECODERS else AutoTokenizer).from_pretrained(folder)
 
 
 def logits_of(model, tokenizer, tokens):
@@ -108,17 +118,14 @@ def same(run, place, model, tokenizer, file, labels, tmp_path, tolerance=1e-5):
             place_of = begin + words
 
 
-ENCODERS = ["bert", "roberta", "distilbert", "electra", "albert", "mpnet", "deberta-v2", "modernbert"]
-
-
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", ENCODERS + DECODERS)
 def test_a_trained_folder_scores_as_transformers_scores_it(name, run, tagger, files, tmp_path):
     folder = tagger(name)
     model = AutoModelForTokenClassification.from_pretrained(folder).eval()
-    same(run, folder, model, AutoTokenizer.from_pretrained(folder), files["test"], TAGS, tmp_path)
+    same(run, folder, model, tokenizer_of(name, folder), files["test"], TAGS, tmp_path)
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", ENCODERS + ["gpt2", "llama", "qwen2"])
 def test_a_run_with_the_familys_head_opens_in_transformers_and_peft(name, run, train, tagger, files, tmp_path):
     base = tagger(name, suffix=HEADS[name][2])
     folder = train("adapter.rank=2", "head.type=huggingface", model=base)
@@ -127,7 +134,7 @@ def test_a_run_with_the_familys_head_opens_in_transformers_and_peft(name, run, t
     model, report = AutoModelForTokenClassification.from_pretrained(tmp_path / "merged", output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"], report
     assert [model.config.id2label[i] for i in range(len(labels))] == labels == sorted(TAGS)
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
+    tokenizer = tokenizer_of(name, tmp_path / "merged")
     same(run, folder, model.eval(), tokenizer, files["test"], labels, tmp_path)
     same(run, tmp_path / "merged", model.eval(), tokenizer, files["test"], labels, tmp_path)
     run("export", folder, "--to", "peft", "--output", tmp_path / "peft")
@@ -136,6 +143,33 @@ def test_a_run_with_the_familys_head_opens_in_transformers_and_peft(name, run, t
     from peft import PeftModel
     plain = AutoModelForTokenClassification.from_pretrained(base, num_labels=len(labels))
     same(run, folder, PeftModel.from_pretrained(plain, tmp_path / "peft").eval(), tokenizer, files["test"], labels, tmp_path)
+
+
+def test_models_without_a_head_for_tokens_say_so(train, tagger, tmp_path):
+    pretrained("gemma3_text", tmp_path / "gemma", "base")
+    pretrained("t5", tmp_path / "t5", "pretrained")
+    for name in ("gemma", "t5"):
+        for file in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+            shutil.copy(tagger("bert") / file, tmp_path / name / file)
+    assert "a model of type gemma3_text has no head for classifying tokens here; set head.type: linear" in train("head.type=huggingface", model=tmp_path / "gemma", code=1)
+    assert "an encoder with a decoder gives no state of every word" in train(model=tmp_path / "t5", code=1)
+
+
+def test_ids_of_later_windows_have_places_in_the_models_table(run, train, tagger, tmp_path):
+    small = tmp_path / "small"
+    model_of("bert", "ForTokenClassification", vocab_size=5000, pad_token_id=0, max_position_embeddings=80, id2label=dict(enumerate(TAGS))).save_pretrained(small)
+    for file in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+        shutil.copy(tagger("bert") / file, small / file)
+    path = tmp_path / "rows.jsonl"
+    rows = [{"tokens": ["the"] * 40, "tags": ["O"] * 40} for _ in range(4)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folder = train("data.max_length=16", model=small, data={"train": path, "dev": path}, steps=1)
+    rows[2]["tokens"][37] = "zebra"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = [train("data.max_length=16", model=small, data={"train": path, "dev": path}, code=1), run("predict", folder, "--input", path, code=1).stderr,
+            run("evaluate", folder, "--data", path, code=1).stderr]
+    for one in said:
+        assert "rows.jsonl:3: input_ids: 29145 is beyond the model's vocabulary of 5000" in one, one
 
 
 @pytest.mark.parametrize("kind", ["encoder", "token-classifier"])

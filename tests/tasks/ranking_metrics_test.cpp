@@ -1,12 +1,34 @@
-// Oracle: the definitions by hand, on cases that can be checked with a pencil; scikit-learn's are in test_ranking.py.
+// Oracles: tests/golden/ranking.json, scores of trec_eval (tests/golden/make/ranking.py); the definitions by hand, on
+// cases that can be checked with a pencil. scikit-learn's are in test_ranking.py.
 #include "tasks/ranking_metrics.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "core/files.h"
 
 namespace deeplora {
 namespace {
+
+TEST(RankingMetrics, ScoresAreTrecEvals) {
+  const auto golden = nlohmann::json::parse(read_file(DEEPLORA_TEST_DATA "/golden/ranking.json"));
+  EXPECT_EQ(golden.at("cases").size(), 36u);
+  for (const auto& one : golden.at("cases")) {
+    std::vector<std::vector<RankedText>> queries;
+    for (const auto& texts : one.at("queries")) {
+      queries.emplace_back();
+      for (const auto& text : texts) queries.back().push_back({text[0].get<double>(), text[1].get<double>()});
+    }
+    const RankingScores found = ranking_scores(queries);
+    EXPECT_NEAR(found.mrr_at_10, one.at("mrr@10").get<double>(), 1e-12) << one;
+    EXPECT_NEAR(found.ndcg_at_10, one.at("ndcg@10").get<double>(), 1e-12) << one;
+    EXPECT_NEAR(found.map, one.at("map").get<double>(), 1e-12) << one;
+    EXPECT_EQ(found.without_relevant, one.at("without_relevant").get<size_t>()) << one;
+    EXPECT_EQ(found.queries, queries.size());
+  }
+}
 
 TEST(RankingMetrics, OneQueryByHand) {
   // In order of the scores: relevance 0, 2, 0, 1.

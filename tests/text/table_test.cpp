@@ -252,6 +252,22 @@ TEST_F(TableTest, BadRowsMayBeSkippedUpToAShare) {
   EXPECT_CONTAINS(error("a.csv", rows, options), "2 of 200 rows cannot be read, more than data.bad_rows_share: 0.005");
 }
 
+TEST_F(TableTest, RowsOfNoUseMayBeSkippedToo) {
+  std::string rows = "text,n\n";
+  for (int i = 0; i < 200; ++i) rows += i == 7 ? "a\n" : i == 9 ? ",1\n" : "a,1\n";
+  TableOptions options{"auto", "auto", {"text"}};
+  options.check_row = [](const Row& row) { check(row.fields["text"] != "", row.source, ": no text"); };
+  options.bad_rows = "skip";
+  const Table table = read_table(write("a.csv", rows), options);
+  EXPECT_EQ(table.rows.size(), 198u);
+  EXPECT_EQ(table.skipped, 2u);
+  EXPECT_CONTAINS(table.skipped_rows, "a.csv:11: no text");
+  options.bad_rows_share = 0.005;
+  EXPECT_CONTAINS(error("a.csv", rows, options), "2 of 200 rows cannot be used, more than data.bad_rows_share: 0.005");
+  options.bad_rows = "error";  // the task says it with its other mistakes
+  EXPECT_EQ(read_table(write("b.csv", "text,n\n,1\n"), options).rows.size(), 1u);
+}
+
 TEST_F(TableTest, ColumnsMayGoByTheirPublishedNames) {
   TableOptions options{"auto", "auto", {"sentence", "label"}};
   options.aliases = {{"sentence", {"3", "#1 String"}}, {"label", {"1", "Quality"}}};

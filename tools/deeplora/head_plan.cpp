@@ -65,10 +65,12 @@ const ModelFamily* family_of(const ModelFiles& files, const ModelFamilies& famil
 
 namespace {
 
-/// The family's own head for texts or tokens; empty where it has none.
-std::function<ClassHead(const ModelFiles&, int64_t)> own_head(const ModelFamily* family, bool of_tokens) {
+/// The family's own head for texts or tokens; empty where it has none for these files.
+std::function<ClassHead(const ModelFiles&, int64_t)> own_head(const ModelFamily* family, const ModelFiles& files,
+                                                              bool of_tokens) {
   if (!family) return {};
-  return of_tokens ? family->token_head : family->class_head;
+  const auto& head = of_tokens ? family->token_head : family->class_head;
+  return head && head(files, 1).architecture.empty() ? nullptr : head;
 }
 
 /// The files hold a head whose weights have the names of the one that is asked for, and is another.
@@ -92,7 +94,7 @@ HeadPlan plan_kind(const RunConfig& config, const ModelFiles& files, const Model
         "out, or set head.type: linear");
   if (files.holds_code()) return plan_for_code(type, files, of_tokens);
   const ModelFamily* family = family_of(files, families);
-  const auto head = own_head(family, of_tokens);
+  const auto head = own_head(family, files, of_tokens);
   const bool of_another_task = holds_head_of_another_task(files, of_tokens);
   const bool in_files = head && !of_another_task && (!of_tokens || has_token_head(files.config())) &&
                         files.has(head(files, 1).output + ".weight");
@@ -132,8 +134,8 @@ std::vector<std::string> classes_in(const ModelFiles& files, const ModelFamilies
   const auto named = class_names(files.config());
   int64_t count = named ? static_cast<int64_t>(named->size()) : 0;
   if (const auto own = own_head_of(files)) count = files.tensor(own->module + ".weight").size(0);
-  else if (const auto head =
-               own_head(files.holds_code() ? nullptr : family_of(files, families), has_token_head(files.config()));
+  else if (const auto head = own_head(files.holds_code() ? nullptr : family_of(files, families), files,
+                                      has_token_head(files.config()));
            head) {
     const std::string last = head(files, 1).output + ".weight";
     check(files.has(last), "model ", files.file().string(), ": its files hold no trained head for classifying ",
@@ -165,7 +167,7 @@ torch::Tensor started_weight(const ClassHead::Weight& weight, at::Generator& gen
 void put_class_head(ModelFiles& files, const ModelFamily& family, HeadKind kind, int64_t outputs, uint64_t seed,
                     torch::Device device) {
   const torch::NoGradGuard no_grad;
-  ClassHead head = own_head(&family, kind == HeadKind::tokens)(files, outputs);
+  ClassHead head = own_head(&family, files, kind == HeadKind::tokens)(files, outputs);
   const std::string last = head.output + ".weight";
   const int64_t found = files.has(last) ? files.tensor(last).size(0) : outputs;
   check(found == outputs, "model ", files.file().string(), ": its head (", last, ") has ", found,

@@ -114,7 +114,7 @@ DataConfig DataConfig::read(const Config& data, const Tasks& tasks) {
       "of TSV and CSV: double: fields in \"\" as in RFC 4180; auto: CSV, and TSV whose quotes balance in every row");
   data.read_choice("encoding", out.encoding, encoding_names(), "of data files; a byte order mark goes before it");
   data.read_choice("bad_rows", out.bad_rows, {"error", "skip"},
-                   "rows that cannot be read: stop, or leave them out (counted and named)");
+                   "rows that cannot be read or used: stop, or leave them out (counted and named)");
   data.read("bad_rows_share", out.bad_rows_share,
             "largest share of a file's rows that data.bad_rows: skip may leave out");
   data.require(out.bad_rows_share >= 0 && out.bad_rows_share < 1, "bad_rows_share", "a number from 0 to below 1");

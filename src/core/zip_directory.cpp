@@ -25,10 +25,13 @@ uint64_t number(std::string_view bytes, size_t at, size_t width) {
 
 class DirectoryReader {
  public:
-  DirectoryReader(const fs::path& file, std::string_view what)
+  DirectoryReader(const fs::path& file, std::string_view what, const std::optional<FilePart>& archive)
       : where_(cat(what, " ", file.string())), in_(file, std::ios::binary | std::ios::ate) {
     check(in_.good(), where_, " cannot be read");
-    file_size_ = static_cast<uint64_t>(in_.tellg());
+    const auto whole = static_cast<uint64_t>(in_.tellg());
+    if (archive) base_ = archive->begin;
+    file_size_ = archive ? archive->size : whole;
+    sound(base_ <= whole && file_size_ <= whole - base_, "an archive in it ends beyond its end");
   }
 
   std::vector<ZipEntry> read() {
@@ -50,7 +53,7 @@ class DirectoryReader {
   std::string part(uint64_t begin, uint64_t size) {
     sound(begin <= file_size_ && size <= file_size_ - begin, "its zip directory points beyond its end");
     std::string out(size, '\0');
-    in_.seekg(static_cast<std::streamoff>(begin));
+    in_.seekg(static_cast<std::streamoff>(base_ + begin));
     in_.read(out.data(), static_cast<std::streamsize>(size));
     sound(static_cast<uint64_t>(in_.gcount()) == size, "it cannot be read to its end");
     return out;
@@ -151,7 +154,7 @@ class DirectoryReader {
 
   std::string where_;
   std::ifstream in_;
-  uint64_t file_size_ = 0, begin_ = 0, size_ = 0, end_ = 0, count_ = 0;
+  uint64_t base_ = 0, file_size_ = 0, begin_ = 0, size_ = 0, end_ = 0, count_ = 0;
   std::set<std::string> names_;
   std::vector<ZipEntry> entries_;
 };
@@ -159,7 +162,11 @@ class DirectoryReader {
 }  // namespace
 
 std::vector<ZipEntry> read_zip_directory(const fs::path& file, std::string_view what) {
-  return DirectoryReader(file, what).read();
+  return DirectoryReader(file, what, std::nullopt).read();
+}
+
+std::vector<ZipEntry> read_zip_directory(const fs::path& file, std::string_view what, const FilePart& part) {
+  return DirectoryReader(file, what, part).read();
 }
 
 uint64_t data_begin(const ZipEntry& entry, std::string_view local_header) {

@@ -5,6 +5,8 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <optional>
+#include <set>
 
 #include "core/files.h"
 #include "core/json_file.h"
@@ -57,13 +59,50 @@ bool of_the_container(const std::string& name) {
   return name == "version" || name == "byteorder" || name.starts_with(".data/");
 }
 
-/// The merged program's records: those of its file, some of them changed.
+json described(const ExportedTensor& tensor, bool trained) {
+  const auto numbers = [](const std::vector<ExportedSize>& sizes) {
+    json out = json::array();
+    for (const auto& size : sizes) out.push_back({{"as_int", *size.fixed}});
+    return out;
+  };
+  const size_t colon = tensor.device.find(':');
+  const json index =
+      colon == std::string::npos ? json(nullptr) : json::parse(tensor.device.substr(colon + 1), nullptr, false);
+  return {{"dtype", tensor.dtype},
+          {"sizes", numbers(tensor.sizes)},
+          {"requires_grad", trained},
+          {"device", {{"type", tensor.device.substr(0, colon)}, {"index", index.is_number() ? index : json(nullptr)}}},
+          {"strides", numbers(tensor.strides)},
+          {"storage_offset", {{"as_int", *tensor.offset.fixed}}},
+          {"layout", 7}};
+}
+
+/// Where the tensors of a folder lie, as torch.export.save of today lists them.
+std::string table_of(const ExportedFile& file, const std::string& folder) {
+  json config = json::object();
+  for (const auto& [name, payload] : file.payloads())
+    if (payload.path.starts_with(folder))
+      config[name] = {{"path_name", payload.path.substr(folder.size())},
+                      {"is_param", payload.parameter},
+                      {"use_pickle", false},
+                      {"tensor_meta", described(*payload.tensor, payload.parameter)}};
+  return json{{"config", config}}.dump();
+}
+
+/// The merged program's records: those of its file, some of them changed. A file of PyTorch 2.8 or 2.7 becomes one of
+/// today's layout.
 class MergedProgram {
  public:
   MergedProgram(const ExportedFile& target, std::map<std::string, std::string> extras)
-      : target_(target), extras_(std::move(extras)), reader_(exported_place(target.file()).file.string()) {
+      : target_(target), extras_(std::move(extras)) {
     for (const auto& [name, payload] : target.payloads())
       if (target.tensor(name).numel() > 0) storages_.try_emplace(payload.path, target.tensor(name).storage());
+    const auto& older = target.older_layout();
+    if (!older || !older->flat) reader_.emplace(exported_place(target.file()).file.string());
+    if (!older) return;
+    changed_ = older->records;
+    changed_[weights_file()] = table_of(target, kExportedWeights);
+    changed_[cat(kExportedConstants, target.model(), "_constants_config.json")] = table_of(target, kExportedConstants);
   }
 
   /// What stands on the states: its operators, and a head's tensors.
@@ -86,15 +125,31 @@ class MergedProgram {
  private:
   void write(const fs::path& file) {
     RecordWriter out(file);
-    for (const auto& record : reader_.getAllRecords()) {
-      if (of_the_container(record) || record.starts_with("extra/")) continue;
-      if (const auto text = changed_.find(record); text != changed_.end()) out.add(record, text->second);
-      else add_unchanged_or_merged(record, out);
+    for (const auto& record : records_of_file()) {
+      if (changed_.count(record) == 0) add_unchanged_or_merged(record, out);
+      else add_changed(record, out);
       if (record.starts_with(kExportedWeights)) add_new(out);
     }
+    if (target_.older_layout())
+      for (const auto& [path, storage] : storages_) out.add(path, storage.data(), storage.nbytes());
+    add_new(out);
+    while (!changed_.empty()) add_changed(changed_.begin()->first, out);
     for (const auto& [name, content] : extras_) out.add("extra/" + name, content);
     out.finish(file);
   }
+
+  /// Those that stay in their order, whatever their content becomes.
+  std::vector<std::string> records_of_file() {
+    std::vector<std::string> out;
+    if (!reader_) return out;
+    for (const auto& record : reader_->getAllRecords()) {
+      const bool pickle = target_.older_layout() && target_.older_layout()->pickles.count(record) != 0;
+      if (!of_the_container(record) && !record.starts_with("extra/") && !pickle) out.push_back(record);
+    }
+    return out;
+  }
+
+  void add_changed(const std::string& record, RecordWriter& out) { out.add(record, changed_.extract(record).mapped()); }
 
   std::string program_file() const { return cat("models/", target_.model(), ".json"); }
   std::string weights_file() const { return cat(kExportedWeights, target_.model(), "_weights_config.json"); }
@@ -102,8 +157,11 @@ class MergedProgram {
   void add_tensors(const json& program, const FoldedHead& head) {
     json weights = json_of(weights_file());
     const std::string module = head_module_name(target_);
+    std::set<std::string> taken;
+    for (const auto& record : records_of_file()) taken.insert(record);
+    for (const auto& [path, unused] : storages_) taken.insert(path);
     size_t free = 0;
-    for (const auto& record : reader_.getAllRecords()) free += record.starts_with(cat(kExportedWeights, "weight_"));
+    for (const auto& path : taken) free += path.starts_with(cat(kExportedWeights, "weight_"));
     for (const auto& [name, value] : {std::pair{"weight", head.weight}, {"bias", head.bias}}) {
       const std::string path = cat("weight_", free++);
       const std::string graph_name = parameter_value(program, cat(module, ".", name));
@@ -118,7 +176,8 @@ class MergedProgram {
   }
 
   std::string text(const std::string& record) {
-    auto [data, size] = reader_.getRecord(record);
+    if (const auto changed = changed_.find(record); changed != changed_.end()) return changed->second;
+    auto [data, size] = reader_->getRecord(record);
     return {static_cast<const char*>(data.get()), size};
   }
   json json_of(const std::string& record) { return parse_json<json>(record, text(record)); }
@@ -132,11 +191,11 @@ class MergedProgram {
 
   void add_unchanged_or_merged(const std::string& record, RecordWriter& out) {
     const auto storage = storages_.find(record);
-    if (storage != storages_.end() && storage->second.nbytes() == reader_.getRecordSize(record)) {
+    if (storage != storages_.end() && storage->second.nbytes() == reader_->getRecordSize(record)) {
       out.add(record, storage->second.data(), storage->second.nbytes());
       return;
     }
-    auto [data, size] = reader_.getRecord(record);
+    auto [data, size] = reader_->getRecord(record);
     out.add(record, data.get(), size);
   }
 
@@ -147,9 +206,9 @@ class MergedProgram {
 
   const ExportedFile& target_;
   std::map<std::string, std::string> extras_;
-  caffe2::serialize::PyTorchStreamReader reader_;
+  std::optional<caffe2::serialize::PyTorchStreamReader> reader_;
   std::map<std::string, c10::Storage> storages_;  ///< merged values by record
-  std::map<std::string, std::string> changed_;
+  std::map<std::string, std::string> changed_;    ///< those that were written are gone
   std::vector<std::pair<std::string, torch::Tensor>> new_tensors_;
 };
 

@@ -9,6 +9,7 @@
 #include "core/files.h"
 #include "core/zip_directory.h"
 #include "model_files/exported_module.h"
+#include "model_files/tensor_pickle.h"
 #include "model_files/torchscript_file.h"
 
 namespace deeplora {
@@ -20,17 +21,36 @@ constexpr uint64_t kMostExtras = uint64_t{256} << 20;
 constexpr size_t kLongestTensorName = 1024, kMostPrograms = 64;
 constexpr uint64_t kMostSpread = uint64_t{64} << 20;  // bytes that an expanded tensor may stand for beyond its own
 
-/// Entries by their names without the archive's own folder. Throws Error where read_zip_directory does.
-std::map<std::string, ZipEntry> entries_of(const fs::path& file) {
-  std::map<std::string, ZipEntry> out;
-  for (const ZipEntry& entry : read_zip_directory(file, "model"))
-    out.emplace(entry.name.substr(entry.name.find('/') == std::string::npos ? 0 : entry.name.find('/') + 1), entry);
+// PyTorch 2.7's layout: no folders, the tensors as two archives of torch.save.
+constexpr const char *kFlatProgram = "serialized_exported_program.json", *kFlatWeights = "serialized_state_dict.pt",
+                     *kFlatConstants = "serialized_constants.pt", *kFlatInputs = "serialized_example_inputs.pt";
+constexpr const char* kSaveAgain =
+    "; load it in the PyTorch that wrote it and save it by torch.export.save of PyTorch 2.9 or later";
+
+using ZipEntries = std::map<std::string, ZipEntry>;
+
+ZipEntries without_folder(const std::vector<ZipEntry>& entries) {
+  ZipEntries out;
+  for (const ZipEntry& entry : entries) {
+    const size_t slash = entry.name.find('/');
+    out.emplace(slash == std::string::npos ? entry.name : entry.name.substr(slash + 1), entry);
+  }
   return out;
 }
 
+/// Entries by their names without the archive's own folder, which PyTorch 2.7 did not give it. Throws Error where
+/// read_zip_directory does.
+ZipEntries entries_of(const fs::path& file) {
+  const std::vector<ZipEntry> entries = read_zip_directory(file, "model");
+  ZipEntries flat;
+  for (const ZipEntry& entry : entries) flat.emplace(entry.name, entry);
+  return flat.count(kFlatProgram) != 0 ? flat : without_folder(entries);
+}
+
 /// "decoder" of "models/decoder.json".
-std::vector<std::string> programs_in(const std::map<std::string, ZipEntry>& entries) {
+std::vector<std::string> programs_in(const ZipEntries& entries) {
   constexpr std::string_view kFolder = "models/", kEnd = ".json";
+  if (entries.count(kFlatProgram) != 0) return {"model"};
   std::vector<std::string> out;
   for (const auto& [name, unused] : entries)
     if (name.starts_with(kFolder) && name.ends_with(kEnd) && name.size() > kFolder.size() + kEnd.size())
@@ -48,6 +68,7 @@ class ExportedReader {
     std::string model;
     ExportedProgram program;
     std::map<std::string, ExportedPayload> payloads;
+    std::optional<OlderLayout> older;
     ExportedTensors tensors;
     std::map<std::string, std::string> extras;
     std::shared_ptr<const StoredTensors> stored;
@@ -57,19 +78,29 @@ class ExportedReader {
     check_there();
     const UnchangedFile same(place_.file);
     entries_ = entries_of(place_.file);
+    flat_ = has(kFlatProgram);
     refuse_other_kinds();
     out_.model = choose_program();
-    out_.program = ExportedProgram::parse(cat(where_, ": models/", out_.model, ".json"),
-                                          text(cat("models/", out_.model, ".json"), kMostProgram));
-    map_files();
-    read_table(kExportedWeights, cat(out_.model, "_weights_config.json"));
-    read_table(kExportedConstants, cat(out_.model, "_constants_config.json"));
+    const std::string program = flat_ ? kFlatProgram : cat("models/", out_.model, ".json");
+    const std::string source = text(program, kMostProgram);
+    out_.program = ExportedProgram::parse(cat(where_, ": ", program), source);
+    const std::string weights = flat_ ? kFlatWeights : cat(kExportedWeights, out_.model, ".pt");
+    const std::string constants = flat_ ? kFlatConstants : cat(kExportedConstants, out_.model, ".pt");
+    map_files({weights, constants});
+    read_tensors(kExportedWeights, "_weights_config.json", weights);
+    read_tensors(kExportedConstants, "_constants_config.json", constants);
+    if (out_.older) note_records_of_today(source);
     read_extras();
     same.verify("model");
     return std::move(out_);
   }
 
  private:
+  /// Where the bytes of a record lie that is not packed.
+  struct Place {
+    uint64_t begin = 0, size = 0;
+  };
+
   void check_there() const {
     std::error_code ignored;
     check(fs::exists(place_.file, ignored), "model ", place_.file.string(), " does not exist");
@@ -78,10 +109,7 @@ class ExportedReader {
   bool has(const std::string& name) const { return entries_.count(name) != 0; }
 
   void refuse_other_kinds() const {
-    const char* again =
-        "; load it in the PyTorch that wrote it and save it by torch.export.save of PyTorch 2.9 or later";
-    check(!has("serialized_exported_program.json"), where_, " is an exported program in the form of PyTorch 2.7 or ",
-          "before, whose weights are pickled", again);
+    if (flat_) return;
     bool compiled = false;
     for (const auto& [name, unused] : entries_) compiled |= name.starts_with("data/aotinductor/");
     check(!compiled || !programs_in(entries_).empty(), where_, " is a package compiled by AOTInductor: machine code ",
@@ -113,66 +141,143 @@ class ExportedReader {
     check(entry != entries_.end(), where_, " holds no ", name, "; expected a file of torch.export.save");
     check(entry->second.size <= most, where_, ": ", name, " unpacks to ", entry->second.size, " bytes; at most ", most,
           " are read");
+    if (flat_) return unpacked(entry->second);
     try {
       caffe2::serialize::PyTorchStreamReader reader(place_.file.string());
       auto [data, size] = reader.getRecord(name);
       return {static_cast<const char*>(data.get()), size};
     } catch (const c10::Error&) {
-      fail(where_, " is truncated or damaged: ", name, " cannot be read; copy or export it again");
+      damaged(name);
     }
   }
 
-  /// Where the raw tensors begin: entries that are not packed.
-  void map_files() {
+  [[noreturn]] void damaged(const std::string& name) const {
+    fail(where_, " is truncated or damaged: ", name, " cannot be read; copy or export it again");
+  }
+
+  std::string unpacked(const ZipEntry& entry) const {
+    check(entry.size == entry.stored, where_, ": ", entry.name, " is packed; expected it as it is", kSaveAgain);
+    return bytes_of(place_of(entry, 0), entry.name);
+  }
+
+  std::string bytes_of(const Place& place, const std::string& name) const {
+    std::string out(place.size, '\0');
     std::ifstream in(place_.file, std::ios::binary);
-    FileOfTensors places{place_.file, {}};
+    in.seekg(static_cast<std::streamoff>(place.begin));
+    if (!in.read(out.data(), static_cast<std::streamsize>(out.size()))) damaged(name);
+    return out;
+  }
+
+  /// Of an entry of the archive that begins at byte `base` of the file.
+  Place place_of(const ZipEntry& entry, uint64_t base) const {
+    char header[kZipLocalHeader];
+    std::ifstream in(place_.file, std::ios::binary);
+    in.seekg(static_cast<std::streamoff>(base + entry.offset));
+    if (!in.read(header, sizeof header)) damaged(entry.name);
+    const uint64_t begin = base + data_begin(entry, {header, sizeof header}), all = fs::file_size(place_.file);
+    check(begin <= all && entry.size <= all - begin, where_, " is truncated or damaged: ", entry.name,
+          " ends beyond the file");
+    return {begin, entry.size};
+  }
+
+  /// Where the raw tensors begin: entries that are not packed, also those of the archives that hold an older file's.
+  void map_files(const std::set<std::string>& archives) {
+    FileOfTensors files{place_.file, {}};
     for (const auto& [name, entry] : entries_) {
-      if (!name.starts_with(kExportedWeights) && !name.starts_with(kExportedConstants)) continue;
+      if (!flat_ && !name.starts_with(kExportedWeights) && !name.starts_with(kExportedConstants)) continue;
       if (entry.size != entry.stored) continue;
-      char header[kZipLocalHeader];
-      in.seekg(static_cast<std::streamoff>(entry.offset));
-      check(in.read(header, sizeof header).good(), where_, " is truncated or damaged: ", name, " cannot be read");
-      const uint64_t begin = data_begin(entry, {header, sizeof header});
-      check(begin + entry.size <= fs::file_size(place_.file), where_, " is truncated or damaged: ", name,
-            " ends beyond the file");
-      begins_[name] = begin;
-      if (entry.size > 0) places.places.emplace(entry.size, begin);
+      const Place place = places_[name] = place_of(entry, 0);
+      if (entry.size > 0) files.places.emplace(place.size, place.begin);
+      if (archives.count(name) != 0) map_archive(name, place, files);
     }
-    out_.stored = std::make_shared<const StoredTensors>(std::vector<FileOfTensors>{std::move(places)});
+    out_.stored = std::make_shared<const StoredTensors>(std::vector<FileOfTensors>{std::move(files)});
   }
 
-  void read_table(const std::string& folder, const std::string& table) {
-    const bool pickled = has(cat(folder, out_.model, ".pt"));
-    check(!pickled || has(folder + table), where_, ": ", folder, out_.model, ".pt is a pickle, as PyTorch ",
-          out_.program.torch_version,
-          " wrote weights; nothing is unpickled here: save it again by torch.export.save of "
-          "PyTorch 2.9 or later");
-    for (auto& [name, payload] :
-         parse_exported_payloads(cat(where_, ": ", folder, table), text(folder + table, kMostProgram))) {
-      check(!name.empty() && name.size() <= kLongestTensorName, where_, ": ", folder, table, ": a name of ",
-            name.size(), " bytes");
-      const torch::Tensor value = tensor(folder, name, payload);
-      (payload.parameter ? out_.tensors.parameters : out_.tensors.others)[name] = value;
+  void map_archive(const std::string& name, const Place& archive, FileOfTensors& files) {
+    for (const auto& [inner, entry] :
+         without_folder(read_zip_directory(place_.file, "model", FilePart{archive.begin, archive.size}))) {
+      if (entry.size != entry.stored) continue;
+      const Place place = places_[cat(name, "/", inner)] = place_of(entry, archive.begin);
+      if (entry.size > 0) files.places.emplace(place.size, place.begin);
+    }
+  }
+
+  void read_tensors(const std::string& folder, const char* table, const std::string& pickle) {
+    if (has(pickle)) return read_pickle(folder, pickle);
+    const std::string name = cat(folder, out_.model, table);
+    for (auto& [tensor, payload] : parse_exported_payloads(cat(where_, ": ", name), text(name, kMostProgram))) {
       payload.path = folder + payload.path;
-      check(out_.payloads.emplace(name, std::move(payload)).second, where_, ": ", name,
-            " is among its weights and its constants");
+      take_tensor(tensor, std::move(payload), name);
     }
   }
 
-  torch::Tensor tensor(const std::string& folder, const std::string& name, const ExportedPayload& payload) {
+  /// The tensors of a file of PyTorch 2.8 or 2.7, under the paths that they have in a file of today.
+  void read_pickle(const std::string& folder, const std::string& pickle) {
+    check(places_.count(pickle + "/data.pkl") != 0, where_, ": ", pickle, " is no archive of torch.save",
+          told_version(), kSaveAgain);
+    const auto order = places_.find(pickle + "/byteorder");
+    check(order == places_.end() || bytes_of(order->second, pickle) == "little", where_, ": ", pickle,
+          ": its numbers have their high bytes first; save it on a processor like this one");
+    if (!out_.older) out_.older.emplace();
+    out_.older->pickles.insert(pickle);
+    const char* kind = folder == kExportedWeights ? "weight_" : "tensor_";
+    std::map<std::string, std::string> names;
+    for (auto& [tensor, payload] : pickled_tensors(pickle)) {
+      const auto [name, fresh] = names.try_emplace(payload.path, cat(folder, kind, names.size()));
+      const auto place = places_.find(cat(pickle, "/", payload.path));
+      if (fresh && place != places_.end()) places_[name->second] = place->second;
+      payload.path = name->second;
+      take_tensor(tensor, std::move(payload), pickle);
+    }
+  }
+
+  std::map<std::string, ExportedPayload> pickled_tensors(const std::string& pickle) const {
+    const Place& place = places_.at(pickle + "/data.pkl");
+    check(place.size <= kMostProgram, where_, ": ", pickle, " lists ", place.size, " bytes; at most ", kMostProgram,
+          " are read");
+    std::set<std::string> parameters;
+    for (const auto& spec : out_.program.inputs)
+      if (spec.kind == "parameter") parameters.insert(spec.target);
+    try {
+      auto out = parse_pickled_tensors(cat(where_, ": ", pickle), bytes_of(place, pickle));
+      for (auto& [name, payload] : out) payload.parameter = parameters.count(name) != 0;
+      return out;
+    } catch (const Error& e) {
+      fail(e.what(), told_version(), kSaveAgain);
+    }
+  }
+
+  std::string told_version() const { return cat(" (PyTorch ", out_.program.torch_version, ")"); }
+
+  void take_tensor(const std::string& name, ExportedPayload payload, const std::string& table) {
+    check(!name.empty() && name.size() <= kLongestTensorName, where_, ": ", table, ": a name of ", name.size(),
+          " bytes");
+    const torch::Tensor value = tensor(name, payload);
+    (payload.parameter ? out_.tensors.parameters : out_.tensors.others)[name] = value;
+    check(out_.payloads.emplace(name, std::move(payload)).second, where_, ": ", name,
+          " is among its weights and its constants");
+  }
+
+  /// What a file of today has and this one lacks, its tensors and their tables apart.
+  void note_records_of_today(const std::string& program) {
+    out_.older->flat = flat_;
+    if (!flat_) return;
+    out_.older->records = {{"archive_format", "pt2"}, {"archive_version", "0"}, {"models/model.json", program}};
+    if (has(kFlatInputs)) out_.older->records["data/sample_inputs/model.pt"] = text(kFlatInputs, kMostExtras);
+  }
+
+  torch::Tensor tensor(const std::string& name, const ExportedPayload& payload) {
     const std::string here = cat(where_, ": ", name);
     check(!payload.pickled && payload.tensor, here,
           payload.tensor ? " is a tensor of a class of its own" : " is an object of a class of its own",
           ", which is pickled; nothing is unpickled here: export the model without it");
     const torch::ScalarType type = exported_dtype(payload.tensor->dtype, here);
-    const auto entry = entries_.find(folder + payload.path);
-    const auto begin = begins_.find(folder + payload.path);
-    check(entry != entries_.end(), here, ": its values lie in ", folder, payload.path, ", which is not in the file");
-    check(begin != begins_.end(), here, ": its values in ", folder, payload.path,
-          " are packed; expected them as they are");
-    const uint64_t element = c10::elementSize(type), bytes = entry->second.size;
+    const auto place = places_.find(payload.path);
+    check(place != places_.end(), here, ": its values lie in ", payload.path,
+          has(payload.path) ? ", which is packed; expected it as it is" : ", which is not in the file");
+    const uint64_t element = c10::elementSize(type), bytes = place->second.size;
     const uint64_t extent = exported_extent(*payload.tensor, element, here);
-    check(extent <= bytes, here, ": takes ", extent, " bytes, ", folder, payload.path, " has ", bytes,
+    check(extent <= bytes, here, ": takes ", extent, " bytes, ", payload.path, " has ", bytes,
           bytes == 0 ? ": it was saved without its values" : "; the file is damaged");
     std::vector<int64_t> sizes, strides;
     double count = 1;
@@ -182,7 +287,7 @@ class ExportedReader {
     check(count * static_cast<double>(element) <= static_cast<double>(bytes + kMostSpread), here, ": ", count,
           " values in ", bytes, " bytes");
     if (extent == 0) return torch::empty(sizes, torch::TensorOptions(type).device(device_));
-    return storage(folder + payload.path, begin->second, bytes, type)
+    return storage(payload.path, place->second.begin, bytes, type)
         .as_strided(sizes, strides, *payload.tensor->offset.fixed)
         .variable_data();  // no view: training the whole model would ask its base for gradients
   }
@@ -197,21 +302,22 @@ class ExportedReader {
   }
 
   void read_extras() {
-    constexpr std::string_view kFolder = "extra/";
-    uint64_t unpacked = 0;
+    const std::string_view folder = flat_ ? "extra_files/" : "extra/";
+    uint64_t bytes = 0;
     for (const auto& [name, entry] : entries_) {
-      if (!name.starts_with(kFolder)) continue;
-      unpacked += entry.size;
-      check(unpacked <= kMostExtras, where_, ": its extra files unpack to more than ", kMostExtras, " bytes");
-      out_.extras.emplace(name.substr(kFolder.size()), text(name, kMostExtras));
+      if (!name.starts_with(folder)) continue;
+      bytes += entry.size;
+      check(bytes <= kMostExtras, where_, ": its extra files unpack to more than ", kMostExtras, " bytes");
+      out_.extras.emplace(name.substr(folder.size()), text(name, kMostExtras));
     }
   }
 
   ExportedPlace place_;
   std::string where_;
   torch::Device device_;
-  std::map<std::string, ZipEntry> entries_;
-  std::map<std::string, uint64_t> begins_;
+  bool flat_ = false;
+  ZipEntries entries_;
+  std::map<std::string, Place> places_;
   std::map<std::pair<std::string, torch::ScalarType>, torch::Tensor> storages_;
   Content out_;
 };
@@ -255,6 +361,7 @@ ExportedFile ExportedFile::load(const fs::path& path, torch::Device device) {
   out.read_settings();
   out.model_ = content.model;
   out.payloads_ = std::move(content.payloads);
+  out.older_ = std::move(content.older);
   for (const auto& name : in_order(content.program, content.tensors.parameters))
     out.add_tensor(name, content.tensors.parameters.at(name));
   out.parameters_ = out.tensors().size();

@@ -8,6 +8,7 @@
 #include <array>
 #include <set>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "core/error.h"
 #include "model_files/torchscript_file.h"
@@ -183,6 +184,8 @@ class GraphWriter {
     } else if (node.target == "torch.sym_sum" && !inputs.empty()) {
       out = inputs[0];
       for (size_t i = 1; i < inputs.size(); ++i) out = graph_.insert(c10::aten::add, {out, inputs[i]});
+    } else if (node.target == "torch.sym_ite" && inputs.size() == 3) {
+      out = one_of(inputs[0], inputs[1], inputs[2]);
     } else {
       const auto known = number_operators().find(node.target);
       check(known != number_operators().end(), here, ": the program calls this function, which has no counterpart",
@@ -190,8 +193,20 @@ class GraphWriter {
       std::vector<jit::NamedValue> given(inputs.begin(), inputs.end());
       out = graph_.insert(c10::Symbol::fromQualString(known->second), given);
     }
-    const bool whole = node.outputs[0].type == "as_sym_int" && out->type()->kind() != c10::TypeKind::IntType;
-    bind(node.outputs[0].items[0], whole ? graph_.insert(c10::aten::Int, {out}) : out, scope, here);
+    const std::string& type = node.outputs[0].type;
+    if (type == "as_sym_int" && out->type()->kind() != c10::TypeKind::IntType)
+      out = graph_.insert(c10::aten::Int, {out});
+    if (type == "as_sym_float" && out->type()->kind() == c10::TypeKind::IntType) out = as_float(out);
+    bind(node.outputs[0].items[0], out, scope, here);
+  }
+
+  jit::Value* as_float(jit::Value* number) { return graph_.insert(c10::aten::Float, {number}); }
+
+  /// `yes` where the condition holds, else `no`; both are numbers that are there already.
+  jit::Value* one_of(jit::Value* condition, jit::Value* yes, jit::Value* no) {
+    if (yes->type()->kind() != no->type()->kind()) yes = as_float(yes), no = as_float(no);
+    jit::Value* both = graph_.insertNode(graph_.createList(yes->type(), {no, yes}))->output();
+    return graph_.insert(c10::aten::__getitem__, {both, graph_.insert(c10::aten::Int, {condition})});
   }
 
   // ---- graphs in graphs ----
@@ -209,8 +224,10 @@ class GraphWriter {
     const bool on = std::get<bool>(flag[0].literal);
     check(gradients || !on, here, ": part of the program runs under autocast; export the model in one precision");
     const ExportedGraph& inner = *node.inputs[place].graph;
+    const bool outside = gradients_;
+    if (gradients) gradients_ = on;
     const std::vector<jit::Value*> given =
-        values_of({node.inputs.begin() + static_cast<std::ptrdiff_t>(place) + 1, node.inputs.end()}, scope, here);
+        seen(values_of({node.inputs.begin() + static_cast<std::ptrdiff_t>(place) + 1, node.inputs.end()}, scope, here));
     Scope inside;
     size_t taken = 0;
     for (const auto& input : inner.inputs)
@@ -219,16 +236,23 @@ class GraphWriter {
         bind(item, given[taken++], inside, here);
       }
     add(inner, inside);
-    std::vector<jit::Value*> results = values_of(inner.outputs, inside, here);
-    if (gradients && !on)
-      for (jit::Value*& result : results)
-        if (result->type()->kind() == c10::TypeKind::TensorType) result = graph_.insert(c10::aten::detach, {result});
+    gradients_ = outside;
+    const std::vector<jit::Value*> results = seen(values_of(inner.outputs, inside, here));
     size_t made = 0;
     for (const auto& output : node.outputs)
       for (const auto& item : output.items) {
         check(made < results.size(), here, ": its graph makes no more than ", results.size(), " results");
         bind(item, results[made++], scope, here);
       }
+  }
+
+  /// As gradients are seen to come from them here: what was made where none are kept is cut off where they are.
+  std::vector<jit::Value*> seen(std::vector<jit::Value*> values) {
+    if (!gradients_) return values;
+    for (jit::Value*& value : values)
+      if (without_gradient_.count(value) != 0 && value->type()->kind() == c10::TypeKind::TensorType)
+        value = graph_.insert(c10::aten::detach, {value});
+    return values;
   }
 
   std::vector<jit::Value*> values_of(const std::vector<ExportedArgument>& arguments, const Scope& scope,
@@ -330,13 +354,18 @@ class GraphWriter {
       const ExportedArgument& output = node.outputs[i];
       if (!output.list) {
         check(output.items.size() == 1, here, ": expected one result");
-        bind(output.items[0], made.outputs()[i], scope, here);
+        take_result(output.items[0], made.outputs()[i], scope, here);
         continue;
       }
       check(made.outputs()[i]->type()->kind() == c10::TypeKind::ListType, here, ": its result is no list");
       jit::Node* parts = graph_.insertNode(graph_.createListUnpack(made.outputs()[i], output.items.size()));
-      for (size_t k = 0; k < output.items.size(); ++k) bind(output.items[k], parts->outputs()[k], scope, here);
+      for (size_t k = 0; k < output.items.size(); ++k) take_result(output.items[k], parts->outputs()[k], scope, here);
     }
+  }
+
+  void take_result(const ExportedItem& item, jit::Value* value, Scope& scope, const std::string& here) {
+    if (!gradients_) without_gradient_.insert(value);
+    bind(item, value, scope, here);
   }
 
   // ---- arguments ----
@@ -411,7 +440,9 @@ class GraphWriter {
   jit::Graph& graph_;
   torch::Device device_;
   const std::string& where_;
+  bool gradients_ = true;  ///< false inside of torch.no_grad()
   std::unordered_map<const jit::Value*, std::string> weights_;
+  std::unordered_set<const jit::Value*> without_gradient_;  ///< made inside of it
 };
 
 /// The whole program: inputs, weights, operators, result.

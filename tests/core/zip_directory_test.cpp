@@ -82,6 +82,23 @@ TEST_F(ZipDirectoryTest, ListsEveryEntry) {
   }
 }
 
+TEST_F(ZipDirectoryTest, AnArchiveInAnArchive) {
+  for (const bool wide : {false, true}) {
+    const std::string inner =
+        zip_of({{.name = "m/data.pkl", .data = "abc"}, {.name = "m/data/0", .data = "pack"}}, wide);
+    const std::string outer = zip_of({{.name = "m/a", .data = "aa"}, {.name = "m/x.pt", .data = inner}}, wide);
+    const auto file = folder_.write("b.zip", outer);
+    const uint64_t begin = outer.find(inner);
+    const auto entries = read_zip_directory(file, "model", {begin, inner.size()});
+    ASSERT_EQ(entries.size(), 2u);
+    EXPECT_EQ(entries[1].name, "m/data/0");
+    const uint64_t data = begin + data_begin(entries[1], std::string_view(outer).substr(begin + entries[1].offset, 30));
+    EXPECT_EQ(outer.substr(data, 4), "pack");
+    EXPECT_THROW(read_zip_directory(file, "model", {begin, inner.size() - 1}), Error);
+    EXPECT_THROW(read_zip_directory(file, "model", {begin, outer.size()}), Error);
+  }
+}
+
 TEST_F(ZipDirectoryTest, NamesThatLeaveTheirFolderAreErrors) {
   for (const char* name : {"../x", "m/../../x", "m/..", "/etc/x", "m\\..\\x", ""})
     EXPECT_NE(error(zip_of({{.name = name, .data = "x"}})).find("could leave its folder"), std::string::npos) << name;

@@ -6,6 +6,7 @@
 #include "core/zip_directory.h"
 #include "interchange/peft_settings.h"
 #include "model_files/exported_program.h"
+#include "model_files/tensor_pickle.h"
 #include "ratings/matrix_files.h"
 #include "ratings/ratings_file.h"
 #include "ratings/ratings_reader.h"
@@ -123,11 +124,24 @@ void exported_program(std::string_view input) {
   }
 }
 
+void tensor_pickle(std::string_view input) {
+  try {
+    for (const auto& [name, payload] : parse_pickled_tensors("weights", input)) {
+      if (!payload.tensor) throw std::logic_error("a tensor without sizes");
+      exported_extent(*payload.tensor, 8, name);
+    }
+  } catch (const Error&) {
+  }
+}
+
 void zip_directory(std::string_view input) {
   const MemoryFile file(input);
-  try {
-    read_zip_directory(file.path(), "model");
-  } catch (const Error&) {
+  for (const uint64_t begin : {0, 7}) {
+    try {
+      if (begin == 0) read_zip_directory(file.path(), "model");
+      else read_zip_directory(file.path(), "model", {begin, input.size()});
+    } catch (const Error&) {
+    }
   }
 }
 

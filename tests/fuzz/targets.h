@@ -24,6 +24,7 @@ void npy(std::string_view input);            ///< a .npy file
 void ratings_model(std::string_view input);  ///< adapter.safetensors ---- seen.safetensors ---- rows.txt ---- cols.txt
 void zip_directory(std::string_view input);  ///< an archive's list of files
 void exported_program(std::string_view input);  ///< models/model.json ---- model_weights_config.json of a .pt2
+void tensor_pickle(std::string_view input);     ///< data.pkl of a dictionary of tensors that torch.save wrote
 void model_config(
     std::string_view input);  ///< config.json ---- tokenizer_config.json, as model families and tasks read them
 void task_json(std::string_view input);           ///< a run's task.json
@@ -48,6 +49,7 @@ inline constexpr Target kTargets[] = {{"config", config},
                                       {"ratings_model", ratings_model},
                                       {"zip_directory", zip_directory},
                                       {"exported_program", exported_program},
+                                      {"tensor_pickle", tensor_pickle},
                                       {"model_config", model_config},
                                       {"task_json", task_json},
                                       {"checkpoint_numbers", checkpoint_numbers},

@@ -1,6 +1,7 @@
 """Programs of torch.export: inspected, trained, merged and loaded again in PyTorch; forms of arguments and results; what is refused, in one line."""
 from __future__ import annotations
 
+import io
 import json
 import random
 import zipfile
@@ -205,6 +206,63 @@ def test_a_native_family_is_taken_and_compared(run, tiny_program, tmp_path):
     torch.testing.assert_close(predictions(run, tmp_path / "merged.pt2", data), predictions(run, tmp_path / "run", data), rtol=0, atol=1e-5)
 
 
+class Buffered(Encoder):
+    """Two names of one weight, a buffer, and one that is no part of the state."""
+
+    def __init__(self):
+        super().__init__()
+        self.again = self.value
+        self.register_buffer("scale", torch.full((WIDTH,), 0.5))
+        self.register_buffer("shift", torch.full((WIDTH,), 0.25), persistent=False)
+
+    def forward(self, input_ids, attention_mask):
+        return self.again(self.states(input_ids, attention_mask)) * self.scale + self.shift
+
+
+def saved_bytes(value) -> bytes:
+    content = io.BytesIO()
+    torch.save(value, content)
+    return content.getvalue()
+
+
+def as_pytorch_28_wrote(program, path, target):
+    """Weights and constants in a pickle each."""
+    rewritten(path, target, lambda name, content: None if name.startswith(("data/weights/", "data/constants/")) else content)
+    with zipfile.ZipFile(target, "a") as archive:
+        archive.writestr("model/data/weights/model.pt", saved_bytes(program.state_dict))
+        archive.writestr("model/data/constants/model.pt", saved_bytes(program.constants))
+
+
+def as_pytorch_27_wrote(program, path, target):
+    """Files without a folder, under other names."""
+    with zipfile.ZipFile(path) as before, zipfile.ZipFile(target, "w") as after:
+        held = {name.partition("/")[2]: before.read(name) for name in before.namelist()}
+        after.writestr("version", "8.8")
+        after.writestr("serialized_exported_program.json", held["models/model.json"])
+        after.writestr("serialized_example_inputs.pt", held["data/sample_inputs/model.pt"])
+        after.writestr("serialized_state_dict.pt", saved_bytes(program.state_dict))
+        after.writestr("serialized_constants.pt", saved_bytes(program.constants))
+        after.writestr("extra_files/notes.txt", "kept")
+
+
+@pytest.mark.parametrize("write", [as_pytorch_28_wrote, as_pytorch_27_wrote])
+def test_older_layouts_are_read_and_written_as_todays(write, run, rows, tmp_path):
+    program = program_of(Buffered())
+    path = saved(tmp_path, program, extra_files={"notes.txt": "kept"})
+    write(program, path, tmp_path / "old.pt2")
+    train(run, tmp_path / "old.pt2", rows, tmp_path / "run")
+    train(run, path, rows, tmp_path / "today")
+    ours = predictions(run, tmp_path / "run", rows)
+    torch.testing.assert_close(ours, predictions(run, tmp_path / "today", rows), rtol=0, atol=1e-6)
+    run("export", tmp_path / "run", "--output", tmp_path / "merged.pt2")
+    torch.testing.assert_close(in_python(tmp_path / "merged.pt2", rows), ours, rtol=0, atol=1e-5)
+    torch.testing.assert_close(predictions(run, tmp_path / "merged.pt2", rows), ours, rtol=0, atol=1e-5)
+    files = {"notes.txt": ""}
+    state = torch.export.load(tmp_path / "merged.pt2", extra_files=files).state_dict
+    assert files["notes.txt"] == "kept" and state["again.weight"].data_ptr() == state["value.weight"].data_ptr()
+    assert isinstance(state["fc.weight"], nn.Parameter) and not isinstance(state["scale"], nn.Parameter)
+
+
 # ---- refused ----
 
 
@@ -264,19 +322,36 @@ def with_table(folder, change):
 
 def old_layout(folder):
     with zipfile.ZipFile(folder / "old.pt2", "w") as archive:
-        archive.writestr("serialized_exported_program.json", "{}")
+        archive.writestr("serialized_exported_program.json", json.dumps({"schema_version": {"major": 5, "minor": 1}, "torch_version": "2.4.0"}))
         archive.writestr("serialized_state_dict.pt", b"x")
     return folder / "old.pt2"
 
 
-def pickled_layout(folder):
-    def change(name, content):
-        return None if name.endswith("_weights_config.json") else content
+class OwnTensor(torch.Tensor):
+    """A class that a file's pickle would have to be run for."""
 
-    path = rewritten(saved(folder, program_of(Encoder())), folder / "cut.pt2", change)
+
+def pickled(folder, change):
+    """The layout of PyTorch 2.8: one pickle of all weights, after `change`."""
+    program = program_of(Encoder())
+    state = change(dict(program.state_dict))
+
+    def without_weights(name, content):
+        return None if name.startswith("data/weights/") else content
+
+    path = rewritten(saved(folder, program), folder / "cut.pt2", without_weights)
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("model/data/weights/model.pt", b"pickle")
+        archive.writestr("model/data/weights/model.pt", saved_bytes(state))
     return path
+
+
+def of_own_class(state):
+    return {**state, "fc.weight": state["fc.weight"].detach().as_subclass(OwnTensor)}
+
+
+def cut_off(folder):
+    path = pickled(folder, lambda state: state)
+    return rewritten(path, folder / "short.pt2", lambda name, content: content[:len(content) // 2] if name.endswith("weights/model.pt") else content)
 
 
 def compiled(folder):
@@ -303,8 +378,12 @@ REFUSED = {
     "pickled tensor": (lambda f: with_table(f, lambda entry: entry.update(use_pickle=True)), "nothing is unpickled"),
     "tensor beyond its file": (lambda f: with_table(f, huge), "the file is damaged"),
     "values of another file": (lambda f: with_table(f, lambda entry: entry.update(path_name="../x")), "not in the file"),
-    "PyTorch 2.7": (old_layout, "PyTorch 2.7"),
-    "PyTorch 2.8": (pickled_layout, "is a pickle"),
+    "PyTorch 2.4": (old_layout, "in form 5.1, written by PyTorch 2.4.0; expected form 8: save it again"),
+    "a pickle with a class": (lambda f: pickled(f, of_own_class), "its pickle asks for torch._tensor._rebuild_from_type_v2, which is no part of a plain tensor (PyTorch 2.1"),
+    "a pickle with a function": (lambda f: pickled(f, lambda state: {**state, "x": print}), "its pickle asks for __builtin__.print"),
+    "a pickle of numbers": (lambda f: pickled(f, lambda state: {**state, "x": 5}), "'x' in its pickle is no tensor"),
+    "a pickle without a tensor": (lambda f: pickled(f, lambda state: {k: v for k, v in state.items() if k != "fc.weight"}), "holds no parameter 'fc.weight'"),
+    "a pickle that is cut off": (cut_off, "is truncated or damaged"),
     "AOTInductor": (compiled, "AOTInductor"),
 }
 

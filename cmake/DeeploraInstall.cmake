@@ -2,6 +2,7 @@
 # reads (development); LibTorch beside the program for packages that stand alone (torch, only when asked for).
 include(CMakePackageConfigHelpers)
 include(GNUInstallDirs)
+set(CMAKE_SKIP_INSTALL_ALL_DEPENDENCY ON)  # cpack packs what is built, which need not be the tests
 
 set(deeplora_package_folder ${CMAKE_INSTALL_LIBDIR}/cmake/deeplora)
 set(deeplora_installed_libraries)

@@ -3,6 +3,8 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include "core/long_work.h"
+
 namespace deeplora {
 namespace {
 
@@ -31,6 +33,9 @@ spdlog::level::level_enum to_spdlog(LogLevel level) {
 
 void set_log_level(LogLevel level) { logger().set_level(to_spdlog(level)); }
 
-void log_message(LogLevel level, const std::string& text) { logger().log(to_spdlog(level), "{}", text); }
+void log_message(LogLevel level, const std::string& text) {
+  const ClearLine line;
+  logger().log(to_spdlog(level), "{}", text);
+}
 
 }  // namespace deeplora

@@ -1,20 +1,16 @@
 #include "core/progress.h"
 
 #include <fcntl.h>
-#include <signal.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
-#include <ctime>
 #include <limits>
 #include <vector>
 
 #include "core/error.h"
+#include "core/long_work.h"
+#include "core/terminal.h"
 
 namespace deeplora {
 namespace {
@@ -56,6 +52,8 @@ int width_of(const std::string& text) {
   return static_cast<int>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
 }
 
+}  // namespace
+
 std::string cut_to(std::string text, int width) {
   while (width_of(text) > std::max(width, 0)) {
     while (!text.empty() && (text.back() & 0xC0) == 0x80) text.pop_back();
@@ -63,44 +61,6 @@ std::string cut_to(std::string text, int width) {
   }
   return text;
 }
-
-int terminal_width(int descriptor) {
-  struct winsize size = {};
-  if (::ioctl(descriptor, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
-  return 80;
-}
-
-bool is_terminal(int descriptor) {
-  const char* kind = std::getenv("TERM");
-  return ::isatty(descriptor) == 1 && kind != nullptr && std::string(kind) != "dumb";
-}
-
-/// Writes all of `text`; false when nobody can read it. A broken pipe must not end the program: SIGPIPE is
-/// held back in this thread, and taken from the queue if this write raised it.
-bool write_quietly(int descriptor, std::string_view text) {
-  sigset_t pipe_signal, old, pending;
-  sigemptyset(&pipe_signal);
-  sigaddset(&pipe_signal, SIGPIPE);
-  sigpending(&pending);
-  const bool pending_before = sigismember(&pending, SIGPIPE) == 1;
-  ::pthread_sigmask(SIG_BLOCK, &pipe_signal, &old);
-  bool ok = true;
-  while (ok && !text.empty()) {
-    const ssize_t written = ::write(descriptor, text.data(), text.size());
-    if (written < 0 && errno == EINTR) continue;
-    ok = written > 0;
-    if (!ok && written < 0 && errno == EPIPE && !pending_before) {
-      const struct timespec now = {};
-      while (::sigtimedwait(&pipe_signal, nullptr, &now) < 0 && errno == EINTR) {
-      }
-    }
-    if (ok) text.remove_prefix(static_cast<size_t>(written));
-  }
-  ::pthread_sigmask(SIG_SETMASK, &old, nullptr);
-  return ok;
-}
-
-}  // namespace
 
 std::string duration_text(double seconds) {
   if (!std::isfinite(seconds) || seconds < 0 || seconds > 1e9) return "?";
@@ -138,6 +98,7 @@ Progress::Progress(Setup setup) : setup_(std::move(setup)) {
   silent_ = ::fcntl(setup_.descriptor, F_GETFD) < 0;
   terminal_ = setup_.terminal.value_or(!silent_ && is_terminal(setup_.descriptor));
   setup_.percent_per_line = std::clamp<int64_t>(setup_.percent_per_line, 1, 100);
+  if (terminal_) show_long_work(false);  // one line at a time
   started_ = setup_.clock();
   last_shown_ = terminal_ ? -std::numeric_limits<double>::infinity() : started_;  // a bar is drawn at once
   next_percent_ = (percent(setup_, setup_.first) / setup_.percent_per_line + 1) * setup_.percent_per_line;
@@ -177,6 +138,7 @@ void Progress::finish() {
   } else if (!terminal_ && last_.step != last_printed_ && last_.step > setup_.first) {
     print_line(last_);
   }
+  if (terminal_) show_long_work(true);
   finished_ = true;
 }
 

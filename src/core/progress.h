@@ -71,4 +71,7 @@ std::string progress_line(const Progress::Setup& setup, const ProgressState& sta
 /// The bar, at most `width` characters: fields that do not fit are left out from the right.
 std::string progress_bar(const Progress::Setup& setup, const ProgressState& state, double elapsed_seconds, int width);
 
+/// The first `width` characters (of UTF-8) of a text.
+std::string cut_to(std::string text, int width);
+
 }  // namespace deeplora

@@ -2,6 +2,8 @@
 
 #include <torch/torch.h>
 
+#include "core/long_work.h"
+
 namespace deeplora {
 namespace {
 
@@ -9,7 +11,9 @@ namespace {
 double put_merged_weights(ModelFiles& target, const std::vector<NamedTensor>& merged) {
   double rounding = 0;
   Errors errors;
+  LongWork work("writing weights", static_cast<int64_t>(merged.size()));
   for (const auto& [name, value] : merged) {
+    work.advance();
     target.set_tensor(name, value);
     const torch::Tensor stored = target.tensor(name).to(value.device(), value.scalar_type());
     const torch::Tensor lost = at::isfinite(value).logical_and(at::isfinite(stored).logical_not());

@@ -2,6 +2,7 @@
 
 #include <torch/torch.h>
 
+#include "core/long_work.h"
 #include "lm/parity.h"
 #include "model_files/own_head.h"
 
@@ -48,6 +49,7 @@ LiveProbe probe_live(const CodeFiles& archive, AdaptedModel& adapted, std::optio
 
 void check_merged(const CodeFiles& written, const ArchiveInterface& interface, const LiveProbe& probe,
                   const CodeFiles& archive, const AdaptedModel& adapted, MergeReport& report) {
+  const LongWork work("comparing the written model with the run");
   const torch::Tensor found = ArchiveForward(written, interface)(probe.batch);
   check(found.sizes() == probe.expected.sizes(), "the merged model gives shape ", found.sizes(), ", the live model ",
         probe.expected.sizes());

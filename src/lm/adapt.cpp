@@ -4,6 +4,7 @@
 #include <numeric>
 #include <set>
 
+#include "core/long_work.h"
 #include "core/random.h"
 #include "lm/targets.h"
 
@@ -51,7 +52,9 @@ void AdaptedModel::add_adapters(const std::vector<AdapterSite>& sites, const Ada
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return smaller_side(a) > smaller_side(b); });
   std::vector<std::shared_ptr<Adapter>> built(sites.size());
   std::map<size_t, std::string> refused;
+  LongWork work("starting adapters", static_cast<int64_t>(sites.size()));
   for (const size_t i : order) {
+    work.advance();
     const AdapterSite& site = sites[i];
     AdapterContext context;
     context.path = site.path;
@@ -237,7 +240,9 @@ std::vector<NamedTensor> AdaptedModel::merged_weights() const {
   std::map<std::string, torch::Tensor> fused;  // several adapters may change rows of one weight
   std::map<std::string, torch::Tensor> trained;
   for (const auto& [name, value] : trained_base_) trained.emplace(name, value.detach());
+  LongWork work("merging weights", static_cast<int64_t>(adapters_.size()));
   for (const auto& [site, adapter] : adapters_) {
+    work.advance();
     const torch::Tensor delta = adapter->delta();
     const bool first = adapted.insert(site.archive_path()).second;
     if (site.fused_path.empty()) {

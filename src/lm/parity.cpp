@@ -2,6 +2,7 @@
 
 #include <torch/torch.h>
 
+#include "core/long_work.h"
 #include "core/random.h"
 
 namespace deeplora {
@@ -143,6 +144,7 @@ torch::Tensor output_mask(const Batch& batch) {
 ParityResult compare_with_reference(const ModelFiles& archive, const ReferenceForward& reference,
                                     LanguageModel& model) {
   torch::NoGradGuard no_grad;
+  const LongWork work("comparing the model with its file's own code");
   const bool was_training = model.is_training();
   model.eval();
   const double tolerance = dtype_tolerance(archive, 2e-2, 1e-1);

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "core/fingerprint.h"
+#include "core/long_work.h"
 #include "core/parallel.h"
 
 namespace deeplora {
@@ -96,7 +97,9 @@ bool ModelFiles::is_started(const std::string& name) const {
 
 void ModelFiles::check_finite() const {
   torch::NoGradGuard no_grad;
+  LongWork work("checking the weights", static_cast<int64_t>(parameters_));
   for (size_t i = 0; i < parameters_; ++i) {
+    work.advance();
     const auto& [name, value] = tensors_[i];
     const bool finite = !value.is_floating_point() || is_finite(value);
     checked(value);
@@ -161,7 +164,9 @@ void ModelFiles::read_settings() {
 const std::string& ModelFiles::fingerprint() const {
   if (!fingerprint_.empty()) return fingerprint_;
   Fingerprint print;
+  LongWork work("reading the weights", static_cast<int64_t>(tensors_.size()));
   for (const auto& [name, value] : tensors_) {
+    work.advance();
     const torch::Tensor bytes = value.detach().to(torch::kCPU).contiguous();
     print.add(std::string_view(name));
     print.add(std::span<const int64_t>(bytes.sizes().data(), bytes.sizes().size()));

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstring>
 
+#include "core/long_work.h"
 #include "core/safetensors.h"
 
 namespace deeplora {
@@ -37,6 +38,7 @@ void save_tensors(const std::filesystem::path& file, const std::vector<NamedTens
                   const std::map<std::string, std::string>& metadata) {
   std::vector<torch::Tensor> kept;  // contiguous copies must live until the file is written
   std::vector<SafeTensorView> views;
+  const LongWork work(cat("writing ", file.filename().string()));
   for (const auto& [name, value] : tensors) {
     kept.push_back(value.detach().to(torch::kCPU).contiguous());
     const torch::Tensor& bytes = kept.back();

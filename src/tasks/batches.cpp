@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "core/long_work.h"
 #include "lm/autocast.h"
 
 namespace deeplora {
@@ -23,9 +24,11 @@ void each_batch(const Task& task, LanguageModel& model, std::span<const Example*
   const auto rows = static_cast<size_t>(
       options.group ? std::min(options.batch_size, options.group->share(static_cast<int64_t>(order.size())))
                     : options.batch_size);
+  LongWork work("rows through the model", static_cast<int64_t>(order.size()));
   for (size_t start = 0; start < order.size(); start += rows) {
-    if (!is_mine(options.group, start / rows)) continue;
     const std::span<const size_t> places = std::span(order).subspan(start, std::min(rows, order.size() - start));
+    work.advance(static_cast<int64_t>(places.size()));
+    if (!is_mine(options.group, start / rows)) continue;
     std::vector<const Example*> chosen;
     for (const size_t place : places) chosen.push_back(examples[place]);
     const ModelOutput out = model.forward(task.collate(chosen).to(options.device));

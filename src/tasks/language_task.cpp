@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 
 #include "core/log.h"
+#include "core/long_work.h"
 #include "lm/autocast.h"
 #include "tasks/text_scores.h"
 #include "tasks/text_stream.h"
@@ -283,9 +285,11 @@ std::pair<double, int64_t> LanguageTask::total_loss(LanguageModel& model, std::s
   double sum = 0;
   int64_t count = 0;
   const auto groups = evaluation_batches(lengths, o);
+  LongWork work("rows through the model", static_cast<int64_t>(examples.size()));
   for (size_t g = 0; g < groups.size(); ++g) {
-    if (!is_mine(o.group, g)) continue;
     const auto& group = groups[g];
+    work.advance(static_cast<int64_t>(group.size()));
+    if (!is_mine(o.group, g)) continue;
     std::vector<const Example*> rows;
     for (const size_t i : group) rows.push_back(&examples[i]);
     const Batch batch = collate(rows);
@@ -405,13 +409,16 @@ std::vector<std::vector<int64_t>> LanguageTask::generate_ids(LanguageModel& mode
   std::vector<std::vector<int64_t>> out(prompts.size());
   const auto groups = groups_by_length(
       lengths, std::max<int64_t>(1, rows_at_once(o, prompts.size()) / generation_.options.beams), int64_t{1} << 16);
+  std::optional<LongWork> work;
+  if (!stream) work.emplace("generating texts", static_cast<int64_t>(prompts.size()));
   for (size_t g = 0; g < groups.size(); ++g) {
-    if (!is_mine(o.group, g)) continue;
     const auto& group = groups[g];
+    if (!is_mine(o.group, g)) continue;
     std::vector<Prompt> batch;
     for (const size_t i : group) batch.push_back({*prompts[i], new_token_limit(*prompts[i]), i});
     auto texts = generate(model, batch, generation_.options, setup);
     for (size_t k = 0; k < group.size(); ++k) out[group[k]] = std::move(texts[k]);
+    if (work) work->advance(static_cast<int64_t>(group.size()));
   }
   if (o.group) exchange(*o.group, out);
   if (stream) stream->finish(out.front());

@@ -73,7 +73,7 @@ def test_unknown_option_is_a_usage_error(tool):
 def test_setup_lists_what_is_missing_and_installs_nothing(tmp_path):
     # A copy of the project without .venv, and a Python without torch: LibTorch is missing there, and stays so.
     (tmp_path / "tools").mkdir()
-    for name in ("setup", "missing_packages.py", "requirements.txt", "requirements-no-deps.txt"):
+    for name in ("setup", "missing_packages.py", "requirements.txt", "requirements-quickstart.txt", "requirements-no-deps.txt"):
         (tmp_path / "tools" / name).write_bytes((ROOT / "tools" / name).read_bytes())
     blind = tmp_path / "python-without-torch"
     blind.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -E "$@"\n')
@@ -136,3 +136,39 @@ def test_quickstart_asks_the_peers_the_same_question(run, tiny_folder, tiny_arch
     jit, peft = (float(line.split(": ")[1]) for line in capsys.readouterr().out.splitlines())
     assert jit == pytest.approx(said["archive"], abs=2e-5) and peft == pytest.approx(said["folder"], abs=2e-5)
     assert quickstart_peers.main([]) == 2
+
+
+def test_scores_become_classes(tmp_path):
+    """Oracle: the scores counted with pandas."""
+    import make_sentiment_classes
+    import pandas
+
+    rows = pandas.read_csv(ROOT / "data/sentiment-amazon/train.tsv", sep="\t", header=None, quoting=3)
+    for neutral in (0, 0.5):
+        make_sentiment_classes.main([str(tmp_path), "--rows", "16", "all", "--neutral", str(neutral)])
+        expected = {"negative": (rows[1] < -neutral).sum(), "neutral": (rows[1].abs() <= neutral).sum(),
+                    "positive": (rows[1] > neutral).sum()}
+        written = pandas.read_csv(tmp_path / "train-all.csv")
+        assert written["label"].value_counts().to_dict() == expected
+        assert sorted(written["text"]) == sorted(rows[2])
+        assert set(pandas.read_csv(tmp_path / "train-16.csv")["label"].value_counts()) == {16}
+
+
+def test_quickstart_takes_the_median_seed_and_shows_probabilities(tmp_path):
+    """Its two functions on files written down by hand, with a program that answers as deeplora predict does."""
+    source = (ROOT / "tools/quickstart").read_text()
+    functions = source[source.index("# A line for each sentence"):source.index('step "1.')]
+    (tmp_path / "compare").mkdir()
+    (tmp_path / "compare/cells.csv").write_text(
+        "cell,method,rank,samples,lr,seed,state,dev,test\n"
+        "lora-s1,lora,8,,0.1,1,done,.7,.71\nlora-s2,lora,8,,0.1,2,done,.9,.65\nlora-s3,lora,8,,0.1,3,done,.6,.8\n"
+        "other-s1,other,8,,0.1,1,done,.6,.7\nother-s2,other,8,,0.1,2,diverged,,\n")
+    (tmp_path / "sentences.txt").write_text("it works, mostly\nbroken\n")
+    (tmp_path / "program").write_text(
+        '#!/bin/sh\nprintf "prediction,probability of bad,probability of good\\ngood,0.25,0.75\\nbad,0.9,0.1\\n" > "$5"\n')
+    (tmp_path / "program").chmod(0o755)
+    script = f'runs={tmp_path} program={tmp_path}/program\n{functions}\nmedian_run lora; median_run other; says model name\n'
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["lora-s1", "other-s1", "  name:", "    bad 0.250    good 0.750\tit works, mostly",
+                                        "    bad 0.900    good 0.100\tbroken"]

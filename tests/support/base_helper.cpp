@@ -1,15 +1,20 @@
 // Lets the Python tests drive the library: one command, its arguments, exit code 1 with "error: ..." on a
 // mistake.
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <exception>
 #include <iostream>
 #include <map>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/files.h"
+#include "core/log.h"
+#include "core/long_work.h"
+#include "core/progress.h"
 #include "core/safetensors.h"
 #include "tests/support/config_cases.h"
 #include "tasks/label_report.h"
@@ -42,6 +47,24 @@ void write_events(const std::vector<std::string>& words) {
                   std::stoll(words[i].substr(step + 1)));
   }
   writer.flush();
+}
+
+/// Work of three seconds inside other work, with a line of the log in between, then a bar of its own.
+void work_long() {
+  const auto wait = [](int64_t milliseconds) { std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds)); };
+  const LongWork outer("reading the model");
+  {
+    LongWork inner("tokenizing rows", 100);
+    inner.advance(40);
+    wait(2600);
+    log_info("a line of the log");
+    inner.advance(50);
+    wait(500);
+  }
+  wait(300);
+  Progress bar({.label = "train", .total = 10});
+  bar.update({.step = 10});
+  wait(500);
 }
 
 /// Prints a table as JSON: FILE, then KEY=VALUE for each option (wanted may be repeated).
@@ -146,6 +169,10 @@ int run(const std::vector<std::string>& words) {
     print_label_reports();
     return 0;
   }
+  if (words.size() == 1 && words[0] == "long-work") {
+    work_long();
+    return 0;
+  }
   if (words.size() == 1 && words[0] == "config") {
     read_config_cases(std::cin, std::cout);
     return 0;
@@ -157,7 +184,7 @@ int run(const std::vector<std::string>& words) {
   std::fprintf(stderr,
                "usage: copy-safetensors IN OUT | events FOLDER FIRST_STEP TEXT [TAG=STEP=VALUE...] | "
                "sample-report OUT [FIGURES] | hard-charts OUT [FIGURES] | label-report < LINES | tables LIST | splits "
-               "< LIST | config < CASES | write OUT < CONTENT\n");
+               "< LIST | long-work | config < CASES | write OUT < CONTENT\n");
   return 2;
 }
 

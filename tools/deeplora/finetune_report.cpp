@@ -4,6 +4,7 @@
 #include <map>
 #include <sstream>
 
+#include "core/long_work.h"
 #include "factorization/diagnostics.h"
 #include "report/run_report.h"
 #include "run_options.h"
@@ -171,8 +172,10 @@ std::string rates_tried(const nlohmann::ordered_json& search) {
 std::vector<RunSite> describe_sites(const Session& session) {
   torch::NoGradGuard no_grad;
   std::vector<RunSite> out;
+  LongWork work("singular values of the learned updates", static_cast<int64_t>(session.adapted->adapters().size()));
   for (size_t i = 0; i < session.adapted->adapters().size(); ++i) {
     const auto& [site, adapter] = session.adapted->adapters()[i];
+    work.advance();
     const torch::Tensor values = adapter->singular_values().to(torch::kCPU, torch::kFloat64).contiguous();
     RunSite row{.path = site.path, .role = site.role, .out = site.weight.size(0), .in = site.weight.size(1)};
     for (const auto& group : adapter->param_groups())

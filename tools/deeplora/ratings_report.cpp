@@ -11,7 +11,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::string cell_text(const Json& value) {
+std::string shown_cell(const Json& value) {
   if (!value.is_number()) return value.is_string() ? value.get<std::string>() : value.is_null() ? "" : value.dump();
   std::ostringstream out;
   out.precision(5);
@@ -27,7 +27,7 @@ void add_errors(Page& page, const Json& result) {
                    : "Errors on the dev ratings");
   page.paragraph(result["verdict"].get<std::string>());
   const auto row = [](const std::string& name, const Json& e) {
-    return std::vector<std::string>{name, cell_text(e["rmse"]), cell_text(e["mae"])};
+    return std::vector<std::string>{name, shown_cell(e["rmse"]), shown_cell(e["mae"])};
   };
   page.table({"model", "rmse", "mae"},
              {row("mean", result["baselines"]["mean"]), row("mean and biases", result["baselines"]["bias"]),
@@ -46,7 +46,8 @@ void add_grid(Page& page, const Json& candidates) {
   std::vector<std::vector<std::string>> rows;
   LineChart chart{.title = "Dev error while fitting", .x_label = "sweep (chain: evaluation)", .y_label = "rmse"};
   for (const auto& c : candidates) {
-    rows.push_back({c["name"].get<std::string>(), cell_text(c["rmse"]), cell_text(c["mae"]), cell_text(c["sweeps"])});
+    rows.push_back(
+        {c["name"].get<std::string>(), shown_cell(c["rmse"]), shown_cell(c["mae"]), shown_cell(c["sweeps"])});
     LineSeries line{.name = c["name"].get<std::string>()};
     for (const auto& value : c["curve"]) {
       line.x.push_back(static_cast<double>(line.x.size() + 1));
@@ -62,23 +63,24 @@ void add_folds(Page& page, const Json& cross) {
   page.heading("Cross-validation");
   std::vector<std::vector<std::string>> rows;
   for (const auto& fold : cross["folds"])
-    rows.push_back({std::to_string(rows.size() + 1), cell_text(fold["chosen"]["solver"]),
-                    cell_text(fold["chosen"]["rank"]), cell_text(fold["test"]["rmse"]), cell_text(fold["test"]["mae"]),
-                    cell_text(fold["baselines"]["bias"]["rmse"]), cell_text(fold["baselines"]["mean"]["rmse"])});
+    rows.push_back({std::to_string(rows.size() + 1), shown_cell(fold["chosen"]["solver"]),
+                    shown_cell(fold["chosen"]["rank"]), shown_cell(fold["test"]["rmse"]),
+                    shown_cell(fold["test"]["mae"]), shown_cell(fold["baselines"]["bias"]["rmse"]),
+                    shown_cell(fold["baselines"]["mean"]["rmse"])});
   page.table({"fold", "solver", "rank", "rmse", "mae", "rmse of biases", "rmse of the mean"}, rows);
-  page.paragraph(cat("rmse ", cell_text(cross["model"]["rmse"]["mean"]), " with standard deviation ",
-                     cell_text(cross["model"]["rmse"]["sd"]), " over folds"));
+  page.paragraph(cat("rmse ", shown_cell(cross["model"]["rmse"]["mean"]), " with standard deviation ",
+                     shown_cell(cross["model"]["rmse"]["sd"]), " over folds"));
 }
 
 }  // namespace
 
 Page ratings_report(const Json& result, const Json& candidates, const std::string& title, const std::string& resolved) {
-  Page page(title, cat(cell_text(result["ratings"]["train"]), " ratings of ", cell_text(result["rows"]), " rows and ",
-                       cell_text(result["cols"]), " columns"));
+  Page page(title, cat(shown_cell(result["ratings"]["train"]), " ratings of ", shown_cell(result["rows"]), " rows and ",
+                       shown_cell(result["cols"]), " columns"));
   const Json& model = result["test"].empty() ? result["best"] : result["test"];
-  page.highlights({{"rmse", cell_text(model["rmse"])},
-                   {"rmse of the biases", cell_text(result["baselines"]["bias"]["rmse"])},
-                   {"seconds", cell_text(result["seconds"])}});
+  page.highlights({{"rmse", shown_cell(model["rmse"])},
+                   {"rmse of the biases", shown_cell(result["baselines"]["bias"]["rmse"])},
+                   {"seconds", shown_cell(result["seconds"])}});
   add_errors(page, result);
   if (result.contains("cross_validation")) add_folds(page, result["cross_validation"]);
   add_grid(page, candidates);

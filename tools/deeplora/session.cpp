@@ -8,6 +8,7 @@
 #include <set>
 
 #include "core/log.h"
+#include "core/long_work.h"
 #include "core/parallel.h"
 #include "core/random.h"
 #include "core/system.h"
@@ -116,6 +117,7 @@ std::shared_ptr<LanguageModel> build_native(const ModelFiles& files, const Archi
 std::shared_ptr<LanguageModel> build_graph(const ModelFiles& files, const ArchiveInterface& interface,
                                            const ModelOptions& options, double* difference, bool language_model) {
   const CodeFiles& archive = archive_of(files, "model.backend: graph");
+  const LongWork work("finding the weights in the model's graph");
   auto model = std::make_shared<GraphModel>(archive, interface, options);
   if (language_model && !archive.export_info().has("output")) model->take_output_as_logits();
   model->probe(archive);
@@ -128,6 +130,7 @@ std::shared_ptr<LanguageModel> build_graph(const ModelFiles& files, const Archiv
 
 Table read_rows(const TableOptions& options, const fs::path& file, std::string_view what) {
   try {
+    const LongWork work(cat("reading ", file.string()));
     Table table = read_table(file, options);
     if (table.skipped > 0) log_warning(what, ": ", table.skipped_rows);
     return table;
@@ -178,7 +181,9 @@ std::vector<Example> encode_rows(const Task& task, const Tokenizer* tokenizer, c
       check(row.fields.contains("input_ids"), what, ": ", row.source,
             ": the model has no tokenizer, so rows must carry input_ids; put tokenizer files ",
             "into the archive (tools/export_torchscript.py does) or name them in model.tokenizer");
+  LongWork work(cat("tokenizing ", what), static_cast<int64_t>(rows.size()));
   for (const auto& row : rows) {
+    work.advance();
     try {
       out.push_back(task.encode(row, tokenizer, labelled));
       cut += out.back().truncated;
@@ -210,6 +215,7 @@ Session::Session(RunConfig read) : config(std::move(read)), device(config.model.
 }
 
 void Session::load_model_files(const ModelFamilies& families, const Accept& accept) {
+  const LongWork work(cat("reading ", config.model.path.string()));
   files = open_model_files(config.model.path, device);
   if (config.model.quantize != Quantization::none) files->leave_what_is_checked();
   if (accept) accept(*files);
@@ -466,6 +472,7 @@ void Session::build(const Registries& registries, bool with_gradients) {
   if (with_gradients) {  // of the training rows, before anything reads them
     check_ids(task(), model(), train.examples, device, "data.train");
     say_what_was_read(task(), config.data.train, train_table, train.examples);
+    const LongWork work("laying data.train out");
     train.examples = task().arrange(std::move(train.examples), "data.train");
   }
   using Trains = AdapterMethod::Trains;
@@ -500,7 +507,9 @@ void Session::build(const Registries& registries, bool with_gradients) {
     if (!config.adapter.path.empty() && with_gradients) load_adapter(config.adapter.path);
   }
   torch::NoGradGuard no_grad;
+  LongWork work("measuring the adapted weights", static_cast<int64_t>(adapted->adapters().size()));
   for (const auto& [site, unused] : with_gradients ? adapted->adapters() : std::vector<AttachedAdapter>{}) {
+    work.advance();
     weight_norms.push_back(at::linalg_vector_norm(site.weight, 2, at::OptionalIntArrayRef{}, false,
                                                   at::promote_types(site.weight.scalar_type(), torch::kFloat32))
                                .item<double>());

@@ -2,6 +2,7 @@
 
 #include <torch/torch.h>
 
+#include "core/long_work.h"
 #include "session.h"
 
 namespace deeplora {
@@ -25,12 +26,14 @@ void StartGradients::compute(int64_t k) {
   if (session_.task().needs_reference())  // nothing is adapted yet
     session_.task().refer(model, examples, session_.evaluation());
   const auto batch_size = static_cast<size_t>(session_.config.train.batch_size);
+  LongWork work("gradients for the start, rows");  // in several passes, how many is seen on the way
   const auto losses = [&](const std::function<void(const torch::Tensor&)>& take) {
     for (size_t start = 0; start < rows; start += batch_size) {
       std::vector<const Example*> chosen;
       for (size_t i = start; i < std::min(rows, start + batch_size); ++i) chosen.push_back(&examples[i]);
       const Batch batch = session_.task().collate(chosen).to(session_.device);
       take(session_.task().loss_of(model, batch) / static_cast<double>(rows));
+      work.advance(static_cast<int64_t>(chosen.size()));
     }
   };
   pairs_ = leading_gradients(sites_, k, losses, static_cast<uint64_t>(session_.config.train.seed));

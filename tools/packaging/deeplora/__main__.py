@@ -1,0 +1,3 @@
+from deeplora import main
+
+main()

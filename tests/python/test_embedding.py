@@ -68,6 +68,22 @@ def model(tiny_folder, tmp_path_factory):
     return make
 
 
+@pytest.fixture(scope="module")
+def archive(model, tmp_path_factory):
+    """archive("pt", "mean", normalize): that BERT as an archive or a program."""
+    import export_torchscript
+
+    root = tmp_path_factory.mktemp("archives")
+
+    def make(ending, pooling="mean", normalize=True):
+        path = root / f"{pooling}-{normalize}.{ending}"
+        if not path.exists():
+            export_torchscript.export(str(model("bert", pooling, normalize)), str(path), "encoder", None)
+        return path
+
+    return make
+
+
 def config(tmp_path, model, files, form, adapter="method: lora, rank: 2", train="", data="", extra="", more=""):
     text = f"""model: {{path: {model}{extra}}}
 data: {{task: embedding, train: {files[form, 'train']}, dev: {files[form, 'dev']}, max_length: 24{', ' + data if data else ''}}}
@@ -138,13 +154,10 @@ def test_prefixes_are_the_exported_prompts(run, model, files, tmp_path):
 
 
 @pytest.mark.parametrize("normalize", [True, False])
-def test_a_merged_archive_gives_the_vectors(normalize, run, model, files, tmp_path):
-    import export_torchscript
+def test_a_merged_archive_gives_the_vectors(normalize, run, model, archive, files, tmp_path):
     from transformers import AutoTokenizer
 
-    archive = tmp_path / "model.pt"
-    export_torchscript.export(str(model("bert", "mean", normalize)), str(archive), "encoder", None)
-    run("finetune", config(tmp_path, archive, files, "triplets"), "--run", tmp_path / "run")
+    run("finetune", config(tmp_path, archive("pt", "mean", normalize), files, "triplets"), "--run", tmp_path / "run")
     run("export", tmp_path / "run", "--to", "torchscript", "--output", tmp_path / "merged.pt")
     found = vectors(run, tmp_path / "run", files["triplets", "dev"])
     assert (vectors(run, tmp_path / "merged.pt", files["triplets", "dev"]) - found).abs().max() < 1e-5 * max(1, found.abs().max().item())
@@ -249,14 +262,10 @@ def test_scores_are_those_of_sentence_transformers_evaluators(run, model, files,
 
 
 @pytest.mark.parametrize("adapter", ["method: lora, rank: 2", "method: deep-lora, rank: 2", "method: deep-lora, rank: 2, compress: true", "method: full", "method: lora-one, rank: 2", "method: dora, rank: 2"])
-def test_both_backends_and_several_methods_learn_the_same(adapter, run, model, files, tmp_path):
-    import export_torchscript
-
-    archive = tmp_path / "model.pt"
-    export_torchscript.export(str(model()), str(archive), "encoder", None)
+def test_both_backends_and_several_methods_learn_the_same(adapter, run, archive, files, tmp_path):
     found = {}
     for backend in ("native", "graph"):
-        path = config(tmp_path, archive, files, "pairs", adapter=adapter, extra=f", backend: {backend}, dropout: 0", train="steps: 4, eval_every: 2, lr: 1e-3")
+        path = config(tmp_path, archive("pt"), files, "pairs", adapter=adapter, extra=f", backend: {backend}, dropout: 0", train="steps: 4, eval_every: 2, lr: 1e-3")
         run("finetune", path, "--run", tmp_path / backend)
         losses = [json.loads(line)["loss"] for line in (tmp_path / backend / "metrics.jsonl").read_text().splitlines() if "loss" in json.loads(line)]
         assert len(losses) >= 4
@@ -327,11 +336,7 @@ def read_back(run, form, out, archive, files):
 
 
 @pytest.mark.parametrize("kind", ["pt", "pt2"])
-def test_every_method_trains_and_every_form_reads_back_or_is_refused(kind, run, model, files, tmp_path):
-    import export_torchscript
-
-    archive = tmp_path / f"model.{kind}"
-    export_torchscript.export(str(model()), str(archive), "encoder", None)
+def test_every_method_trains_and_every_form_reads_back_or_is_refused(kind, run, archive, files, tmp_path):
     methods = words_behind(run("reference", "config").stdout, r"`adapter.method` \|[^|]*\|[^|]*\| one of ([\w, -]+)")
     assert {"none", "full", "lora", "deep-lora", "dora"} <= set(methods)
     other = {"pt": ("pt2", "no exported program"), "pt2": ("torchscript", "is no TorchScript")}[kind]
@@ -339,27 +344,25 @@ def test_every_method_trains_and_every_form_reads_back_or_is_refused(kind, run, 
         folder = tmp_path / method
         folder.mkdir()
         adapter = f"method: {method}" + ("" if method in ("none", "full") else ", rank: 2")
-        run("finetune", config(folder, archive, files, "pairs", adapter=adapter, train="steps: 0" if method == "none" else "steps: 3, lr: 1e-2"), "--run", folder / "run")
+        run("finetune", config(folder, archive(kind), files, "pairs", adapter=adapter, train="steps: 0" if method == "none" else "steps: 3, lr: 1e-2"), "--run", folder / "run")
         found = vectors(run, folder / "run", files["pairs", "dev"])
         for form, name in (("torchscript", "merged.pt"), ("pt2", "merged.pt2"), ("safetensors", "folder"), ("peft", "peft"), ("sentence-transformers", "sentences")):
             refusal = other[1] if form == other[0] else "no adapters" if form == "peft" and method in ("none", "full") else ""
             said = run("export", folder / "run", "--to", form, "--output", folder / name, code=1 if refusal else 0).stderr
             assert refusal in said and (folder / name).exists() == (not refusal), (method, form, said)
             if not refusal:
-                again = read_back(run, form, folder / name, archive, files)
+                again = read_back(run, form, folder / name, archive(kind), files)
                 assert (again - found).abs().max() < 1e-5, (method, form)
         said = run("export", folder / "run", "--to", "gguf", "--output", folder / "x.gguf", code=1).stderr
         assert "error: " in said and not (folder / "x.gguf").exists()
 
 
 @pytest.mark.parametrize("pooling, normalize", [("mean", True), ("cls", False), ("max", True), ("last", False)])
-def test_a_merged_program_gives_the_vectors(pooling, normalize, run, model, files, tmp_path):
-    import export_torchscript
+def test_a_merged_program_gives_the_vectors(pooling, normalize, run, model, archive, files, tmp_path):
     from transformers import AutoTokenizer
 
-    archive, folder = tmp_path / "model.pt2", model("bert", pooling, normalize)
-    export_torchscript.export(str(folder), str(archive), "encoder", None)
-    run("finetune", config(tmp_path, archive, files, "triplets"), "--run", tmp_path / "run")
+    folder = model("bert", pooling, normalize)
+    run("finetune", config(tmp_path, archive("pt2", pooling, normalize), files, "triplets"), "--run", tmp_path / "run")
     run("export", tmp_path / "run", "--to", "pt2", "--output", tmp_path / "merged.pt2")
     found = vectors(run, tmp_path / "run", files["triplets", "dev"])
     (texts,) = texts_of(files["triplets", "dev"])

@@ -76,9 +76,13 @@ def test_the_values_computed_here_are_those_of_bitsandbytes(kind):
         assert torch.equal(VALUES[kind](weight), of(case[kind]["values"], torch.float32)), case["shape"]
 
 
+sites_of = {}
+
+
 def quantized_names(run, folder):
-    sites = json.loads(run("inspect", folder, "--json").stdout)["sites"]
-    return {site["path"]: site["op"] for site in sites if site["op"] in ("linear", "addmm") and site["role"] not in ("head", "lm_head")}
+    if folder not in sites_of:
+        sites_of[folder] = json.loads(run("inspect", folder, "--json").stdout)["sites"]
+    return {site["path"]: site["op"] for site in sites_of[folder] if site["op"] in ("linear", "addmm") and site["role"] not in ("head", "lm_head")}
 
 
 def with_values(run, folder, out, kind, dtype=None):
@@ -101,21 +105,33 @@ def losses(metrics):
     return [value for line in metrics for key, value in line.items() if key == "loss" or key.startswith("dev")]
 
 
+@pytest.fixture(scope="module")
+def plain_run(run, rows, tiny_folder, tmp_path_factory):
+    """plain_run(name, options): the losses of the same run without a quantisation, whose kind it does not depend on."""
+    found = {}
+
+    def losses_of(name, options):
+        if (name, *options) not in found:
+            place = tmp_path_factory.mktemp("plain")
+            found[name, *options] = losses(finetune(run, place, tiny_folder(name), task_of(name, rows, place)[0], "plain", *options, method="lora"))
+        return found[name, *options]
+    return losses_of
+
+
 @pytest.mark.parametrize("kind", VALUES)
 @pytest.mark.parametrize("name, settings", [
     ("llama", ()), ("bert", ()), ("gpt2", ()), ("t5", ()), ("deberta-v2", ()), ("modernbert", ()), ("distilbert", ()),
     ("llama", ("adapter.dropout=0.25",)), ("gpt2", ("adapter.targets=[query]",)), ("llama", ("train.gradient_checkpointing=true",)),
     ("llama", ("adapter.method=deep-lora",)), ("bert", ("model.precision=bfloat16-always",)), ("llama", ("model.precision=bfloat16-always",))])
-def test_a_run_is_that_on_the_values_the_codes_stand_for(kind, name, settings, run, rows, tmp_path, tiny_folder):
+def test_a_run_is_that_on_the_values_the_codes_stand_for(kind, name, settings, run, rows, tmp_path, tiny_folder, plain_run):
     data, _ = task_of(name, rows, tmp_path)
     options = [word for setting in (*settings, "adapter.rank=3") for word in ("--set", setting)]
     expected = finetune(run, tmp_path, with_values(run, tiny_folder(name), tmp_path / "values", kind), data, "of-values", *options, method="lora")
     found = finetune(run, tmp_path, tiny_folder(name), data, "quantized", *options, "--set", f"model.quantize={kind}", method="lora")
-    plain = finetune(run, tmp_path, tiny_folder(name), data, "plain", *options, method="lora")
     bound = 2e-2 if any("bfloat16" in setting for setting in settings) else 1e-5
     assert len(losses(found)) >= 6
     assert losses(found) == pytest.approx(losses(expected), rel=bound, abs=bound)
-    assert losses(found) != pytest.approx(losses(plain), rel=1e-5, abs=1e-6)
+    assert losses(found) != pytest.approx(plain_run(name, options), rel=1e-5, abs=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +207,7 @@ def test_an_adapter_that_was_trained_on_four_bits_scores_without_them(quantized_
 @pytest.mark.parametrize("kind", VALUES)
 def test_a_killed_run_ends_as_one_that_was_not(kind, run, program, rows, tmp_path, tiny_folder):
     data, _ = task_of("llama", rows, tmp_path)
-    settings = ["--set", f"model.quantize={kind}", "--set", "adapter.rank=3", "--set", "train.steps=400", "--set", "train.save_every=5"]
+    settings = ["--set", f"model.quantize={kind}", "--set", "adapter.rank=3", "--set", "train.steps=150", "--set", "train.save_every=5"]
     whole = finetune(run, tmp_path, tiny_folder("llama"), data, "whole", *settings, method="lora")
     process = subprocess.Popen([str(program), "finetune", str(tmp_path / "whole.yaml"), *settings, "--run", str(tmp_path / "cut")],
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)

@@ -53,6 +53,20 @@ def tagger(minilm_folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def archive(tagger, tmp_path_factory):
+    """archive("encoder", "pt"): the tagger BERT as an archive or a program."""
+    import export_torchscript
+    root = tmp_path_factory.mktemp("archives")
+
+    def make(kind, ending):
+        path = root / f"{kind}.{ending}"
+        if not path.exists():
+            export_torchscript.export(str(tagger("bert")), str(path), kind)
+        return path
+    return make
+
+
+@pytest.fixture(scope="module")
 def train(run, files, tagger, tmp_path_factory):
     def call(*sets, model=None, folder=None, code=0, data=None, steps=6):
         folder = folder or tmp_path_factory.mktemp("run") / "run"
@@ -174,11 +188,8 @@ def test_ids_of_later_windows_have_places_in_the_models_table(run, train, tagger
 
 @pytest.mark.parametrize("kind", ["encoder", "token-classifier"])
 @pytest.mark.parametrize("backend", ["native", "graph"])
-def test_archives_train_by_both_backends_and_their_exports_give_logits_of_every_token(backend, kind, run, train, tagger, files, tmp_path):
-    import export_torchscript
-    archive = tmp_path / "model.pt"
-    export_torchscript.export(str(tagger("bert")), str(archive), kind)
-    folder = train("adapter.rank=2", f"model.backend={backend}", model=archive)
+def test_archives_train_by_both_backends_and_their_exports_give_logits_of_every_token(backend, kind, run, train, tagger, archive, files, tmp_path):
+    folder = train("adapter.rank=2", f"model.backend={backend}", model=archive(kind, "pt"))
     labels = json.loads((folder / "task.json").read_text())["state"]["labels"]
     assert labels == (sorted(TAGS) if kind == "encoder" else TAGS)
     run("export", folder, "--to", "torchscript", "--output", tmp_path / "merged.pt")
@@ -190,10 +201,8 @@ def test_archives_train_by_both_backends_and_their_exports_give_logits_of_every_
     same(run, again, merged, tokenizer, files["test"], labels, tmp_path, tolerance=1e-4)
 
 
-def test_a_program_keeps_its_form(run, train, tagger, files, tmp_path):
-    import export_torchscript
-    export_torchscript.export(str(tagger("bert")), str(tmp_path / "model.pt2"), "encoder")
-    folder = train("adapter.rank=2", model=tmp_path / "model.pt2")
+def test_a_program_keeps_its_form(run, train, tagger, archive, files, tmp_path):
+    folder = train("adapter.rank=2", model=archive("encoder", "pt2"))
     labels = json.loads((folder / "task.json").read_text())["state"]["labels"]
     run("export", folder, "--to", "pt2", "--output", tmp_path / "merged.pt2")
     program = torch.export.load(str(tmp_path / "merged.pt2")).module()

@@ -31,6 +31,8 @@ spdlog::level::level_enum to_spdlog(LogLevel level) {
 
 void set_log_level(LogLevel level) { logger().set_level(to_spdlog(level)); }
 
+bool says_debug() { return logger().should_log(spdlog::level::debug); }
+
 void log_message(LogLevel level, const std::string& text) { logger().log(to_spdlog(level), "{}", text); }
 
 }  // namespace deeplora

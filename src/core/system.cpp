@@ -14,6 +14,7 @@
 #include <ctime>
 #include <fstream>
 #include <limits>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <thread>
@@ -48,12 +49,20 @@ std::string first_line(const char* file) {
   return line;
 }
 
-}  // namespace
-
-double peak_memory_mb() {
+/// A line of the process's status that is given in kB, in MB; nothing where the system has none.
+std::optional<double> status_mb(std::string_view name) {
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);)
-    if (line.starts_with("VmHWM:")) return std::stod(line.substr(6)) / 1024.0;
+    if (line.starts_with(name)) return std::stod(line.substr(name.size())) / 1024.0;
+  return std::nullopt;
+}
+
+}  // namespace
+
+double memory_mb() { return status_mb("VmRSS:").value_or(0); }
+
+double peak_memory_mb() {
+  if (const auto most = status_mb("VmHWM:")) return *most;
   struct rusage usage = {};
   ::getrusage(RUSAGE_SELF, &usage);
   return static_cast<double>(usage.ru_maxrss) / 1024.0;

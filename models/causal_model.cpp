@@ -2,6 +2,8 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
+
 #include "lm/token_labels.h"
 #include "models/checkpointing.h"
 #include "models/rotary.h"
@@ -37,16 +39,13 @@ class CausalDecoding : public DecodingState {
     const torch::Tensor& ids = prompt.input_ids;
     const torch::Tensor mask = prompt.attention_mask.defined() ? prompt.attention_mask : torch::ones_like(ids);
     check(mask.ne(0).any(1).all().item<bool>(), "a prompt without any token cannot be continued");
-    const auto pass = std::make_shared<const CausalPass>(prompt);
-    const torch::Tensor hidden = pass->packing().unpack(model_.run(pass->packing().pack(ids), pass, &caches_));
     const torch::Tensor last =
         ((mask != 0).to(torch::kInt64) * torch::arange(1, ids.size(1) + 1, ids.options())).argmax(1);
-    logits_ = model_.logits_of(hidden.index({torch::arange(ids.size(0), ids.options()), last}));
     seen_ = mask != 0;
-    positions_ = (prompt.position_ids.defined() ? prompt.position_ids : token_positions(mask))
-                     .gather(1, last.unsqueeze(1))
-                     .squeeze(1) +
-                 1;
+    positions_ = prompt.position_ids.defined() ? prompt.position_ids : token_positions(mask);
+    const int64_t stretch = std::max<int64_t>(1, model.prompt_cells() / ids.size(0));
+    logits_ = model_.logits_of(ids.size(1) <= stretch ? read_whole(prompt, last) : read_by(stretch, ids, last));
+    positions_ = positions_.gather(1, last.unsqueeze(1)).squeeze(1) + 1;
   }
 
   torch::Tensor logits() const override { return logits_; }
@@ -54,7 +53,7 @@ class CausalDecoding : public DecodingState {
   void advance(const torch::Tensor& ids) override {
     const torch::NoGradGuard no_grad;
     seen_ = torch::cat({seen_, torch::ones({seen_.size(0), 1}, seen_.options())}, 1);
-    const auto pass = std::make_shared<const CausalPass>(seen_, positions_);
+    const auto pass = std::make_shared<const CausalPass>(seen_, positions_.unsqueeze(1));
     logits_ = model_.logits_of(model_.run(ids, pass, &caches_));
     positions_ = positions_ + 1;
   }
@@ -66,6 +65,30 @@ class CausalDecoding : public DecodingState {
   }
 
  private:
+  /// States [B, D] of the rows' last tokens, which stand in the cells `last` [B].
+  torch::Tensor read_whole(const Batch& prompt, const torch::Tensor& last) {
+    const auto pass = std::make_shared<const CausalPass>(prompt);
+    const torch::Tensor hidden =
+        pass->packing().unpack(model_.run(pass->packing().pack(prompt.input_ids), pass, &caches_));
+    return hidden.index({torch::arange(last.size(0), last.options()), last});
+  }
+  /// The same, so many cells of every row at a time.
+  torch::Tensor read_by(int64_t stretch, const torch::Tensor& ids, const torch::Tensor& last) {
+    torch::Tensor out;
+    for (int64_t first = 0; first < ids.size(1); first += stretch) {
+      const int64_t count = std::min(stretch, ids.size(1) - first);
+      const auto pass =
+          std::make_shared<const CausalPass>(seen_.narrow(1, 0, first + count), positions_.narrow(1, first, count));
+      const torch::Tensor hidden =
+          pass->packing().unpack(model_.run(pass->packing().pack(ids.narrow(1, first, count)), pass, &caches_));
+      const torch::Tensor here = last - first, row = torch::arange(last.size(0), last.options()),
+                          states = hidden.index({row, here.clamp(0, count - 1)});
+      // A row whose last token stood before has its state; one whose last token is to come gets another.
+      out = out.defined() ? torch::where(here.unsqueeze(1) >= 0, states, out) : states;
+    }
+    return out;
+  }
+
   CausalModel& model_;
   std::vector<KeyValues> caches_;
   torch::Tensor seen_;       ///< [B, S] bool
@@ -96,14 +119,18 @@ CausalPass::CausalPass(const Batch& batch)
   if (packing_.attention_mask().defined() && pads_before_tokens(mask)) seen_ = mask != 0;
 }
 
-CausalPass::CausalPass(torch::Tensor seen, torch::Tensor positions)
-    : tokens_(1), cells_(seen.size(1)), packing_({}, seen.size(0), 1, seen.device()), positions_(std::move(positions)) {
+CausalPass::CausalPass(torch::Tensor seen, const torch::Tensor& positions)
+    : tokens_(positions.size(1)),
+      cells_(seen.size(1)),
+      packing_({}, seen.size(0), tokens_, seen.device()),
+      positions_(packing_.pack(positions)) {
   if (!seen.all().item<bool>()) seen_ = std::move(seen);
 }
 
 torch::Tensor CausalPass::mask(int64_t window) const {
   const bool hides_far = window > 0 && window < cells_;
-  if (!seen_.defined() && !hides_far) return {};
+  const bool behind = tokens_ > 1 && tokens_ < cells_;  // LibTorch's own causal order begins at the first cell
+  if (!seen_.defined() && !hides_far && !behind) return {};
   const auto found = masks_.find(hides_far ? window : 0);
   if (found != masks_.end()) return found->second;
   const auto options = positions_.options();

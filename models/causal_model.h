@@ -36,8 +36,9 @@ class CausalPass {
  public:
   /// A batch read from its first token on: S = T.
   explicit CausalPass(const Batch& batch);
-  /// One more token for every row. seen [B, S] bool: cells that hold tokens, the new last one included; positions [B].
-  CausalPass(torch::Tensor seen, torch::Tensor positions);
+  /// T more cells for every row. seen [B, S] bool: cells that hold tokens, the new last ones included; positions [B, T]
+  /// of these.
+  CausalPass(torch::Tensor seen, const torch::Tensor& positions);
 
   const Packing& packing() const { return packing_; }
   const torch::Tensor& positions() const { return positions_; }  ///< [N] int64
@@ -87,6 +88,10 @@ class CausalModel : public LanguageModel {
   /// [..., D] -> logits [..., V]
   torch::Tensor logits_of(const torch::Tensor& hidden);
   size_t layer_count() const { return layers_.size(); }
+  /// How many cells of prompts, all rows together, are read at once: what a longer prompt takes beside its keys and
+  /// values does not grow with it.
+  void read_prompts_by(int64_t cells) { prompt_cells_ = cells; }
+  int64_t prompt_cells() const { return prompt_cells_; }
 
  protected:
   CausalModel(std::string family) : family_(std::move(family)) {}
@@ -119,6 +124,7 @@ class CausalModel : public LanguageModel {
   Projection lm_head_{nullptr};  ///< empty: tied to words_
   std::vector<std::shared_ptr<CausalLayer>> layers_;
   bool checkpointing_ = false;
+  int64_t prompt_cells_ = 4096;
 };
 
 /// The classifier of decoders: a linear layer on the last token.

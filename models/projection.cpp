@@ -150,7 +150,9 @@ void JoinedProjections::leave_weights() {
   for (const auto& projection : projections_) {
     const torch::Tensor place =
         projection->stored_in() ? projection->stored_in()->find(projection->weight()) : torch::Tensor();
-    if (place.defined()) move_to(projection->weight(), place, owners_);
+    if (!place.defined()) continue;
+    move_to(projection->weight(), place, owners_);
+    projection->stored_in()->let_go(place);
   }
   weight_ = torch::Tensor();
 }
@@ -158,7 +160,14 @@ void JoinedProjections::leave_weights() {
 torch::Tensor JoinedProjections::rows_from(size_t first, const std::vector<torch::Tensor>& parts,
                                            torch::Tensor& joined) const {
   // Moving the model to a device gives every part a tensor of its own again.
-  if (!joined.defined() || joined.data_ptr() != parts.front().data_ptr()) joined = join_in_place(parts, owners_);
+  if (!joined.defined() || joined.data_ptr() != parts.front().data_ptr()) {
+    std::vector<torch::Tensor> before;
+    for (const torch::Tensor& part : parts) before.push_back(part.detach());
+    joined = join_in_place(parts, owners_);
+    for (size_t i = 0; i < before.size(); ++i)  // nobody reads these again
+      if (const auto& stored = projections_[i]->stored_in(); stored && before[i].dim() == 2)
+        stored->take_over(before[i]);
+  }
   int64_t row = 0;
   for (size_t i = 0; i < first; ++i) row += parts[i].size(0);
   return row == 0 ? joined : joined.narrow(0, row, joined.size(0) - row);

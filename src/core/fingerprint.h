@@ -17,6 +17,7 @@ class Fingerprint {
   void add(int64_t value) { add(&value, sizeof(value)); }
   void add(double value) { add(&value, sizeof(value)); }
   void add(std::span<const int64_t> values);
+  uint64_t value() const { return hash_; }
   /// 16 hexadecimal digits.
   std::string hex() const;
 

@@ -33,6 +33,8 @@ spdlog::level::level_enum to_spdlog(LogLevel level) {
 
 void set_log_level(LogLevel level) { logger().set_level(to_spdlog(level)); }
 
+bool says_debug() { return logger().should_log(spdlog::level::debug); }
+
 void log_message(LogLevel level, const std::string& text) {
   const ClearLine line;
   logger().log(to_spdlog(level), "{}", text);

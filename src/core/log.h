@@ -10,6 +10,8 @@ namespace deeplora {
 enum class LogLevel { debug, info, warning };
 
 void set_log_level(LogLevel level);
+/// Whether debug messages are shown.
+bool says_debug();
 void log_message(LogLevel level, const std::string& text);
 
 template <class... Parts>

@@ -283,7 +283,7 @@ std::string header_bytes(std::span<const SafeTensorView* const> tensors,
 }  // namespace
 
 void write_safetensors(const fs::path& file, std::span<const SafeTensorView> tensors,
-                       const std::map<std::string, std::string>& metadata) {
+                       const std::map<std::string, std::string>& metadata, const BytesOfTurn& bytes_of) {
   check_views(tensors, metadata, file.string());
   std::vector<const SafeTensorView*> order;
   for (const SafeTensorView& tensor : tensors) order.push_back(&tensor);
@@ -295,9 +295,11 @@ void write_safetensors(const fs::path& file, std::span<const SafeTensorView> ten
   write_file_atomically(file, [&](const fs::path& temporary) {
     std::ofstream out(temporary, std::ios::binary | std::ios::trunc);
     out.write(header.data(), static_cast<std::streamsize>(header.size()));
-    for (const SafeTensorView* tensor : order)
-      out.write(reinterpret_cast<const char*>(tensor->bytes.data()),
-                static_cast<std::streamsize>(tensor->bytes.size()));
+    for (const SafeTensorView* tensor : order) {
+      const auto bytes = bytes_of ? bytes_of(static_cast<size_t>(tensor - tensors.data())) : tensor->bytes;
+      check(bytes.size() == tensor->bytes.size(), file.string(), ": ", tensor->name, " changed its size");
+      out.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+    }
     out.close();
     check(!out.fail(), "cannot write ", file.string(), ": ", std::strerror(errno != 0 ? errno : EIO));
   });

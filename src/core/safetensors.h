@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -65,10 +66,13 @@ struct SafeTensorView {
   std::span<const std::byte> bytes;
 };
 
+/// The bytes of tensors[i] when its turn comes, in place of those of the view and as many; valid until the next call.
+using BytesOfTurn = std::function<std::span<const std::byte>(size_t i)>;
+
 /// Writes atomically, byte for byte as the reference does: widest dtype first, then by name, header padded to
 /// 8 bytes. Throws Error when the disk refuses, a name comes twice, is reserved or not UTF-8, or bytes do not
 /// fit dtype and shape.
 void write_safetensors(const std::filesystem::path& file, std::span<const SafeTensorView> tensors,
-                       const std::map<std::string, std::string>& metadata = {});
+                       const std::map<std::string, std::string>& metadata = {}, const BytesOfTurn& bytes_of = {});
 
 }  // namespace deeplora

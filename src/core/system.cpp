@@ -17,6 +17,7 @@
 #include <fstream>
 #include <iostream>
 #include <limits>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <thread>
@@ -51,6 +52,14 @@ std::string first_line(const char* file) {
   return line;
 }
 
+/// A line of the process's status that is given in kB, in MB; nothing where the system has none.
+std::optional<double> status_mb(std::string_view name) {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with(name)) return std::stod(line.substr(name.size())) / 1024.0;
+  return std::nullopt;
+}
+
 }  // namespace
 
 void end_process(int code) {
@@ -64,10 +73,10 @@ void end_process(int code) {
 #endif
 }
 
+double memory_mb() { return status_mb("VmRSS:").value_or(0); }
+
 double peak_memory_mb() {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);)
-    if (line.starts_with("VmHWM:")) return std::stod(line.substr(6)) / 1024.0;
+  if (const auto most = status_mb("VmHWM:")) return *most;
   struct rusage usage = {};
   ::getrusage(RUSAGE_SELF, &usage);
   return static_cast<double>(usage.ru_maxrss) / 1024.0;

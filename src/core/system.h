@@ -9,6 +9,9 @@
 
 namespace deeplora {
 
+/// Resident memory of this process in MB (2^20 bytes).
+double memory_mb();
+
 /// Largest resident memory of this process so far in MB (2^20 bytes).
 double peak_memory_mb();
 

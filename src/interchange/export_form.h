@@ -29,6 +29,8 @@ struct ExportForm {
   /// Writes `output`, which does not exist, whole or not at all, and says what was written ("12 weights merged").
   /// Throws Error, naming them, for methods, weights and models that the form cannot hold.
   std::function<std::string(const ExportSource& source, const std::filesystem::path& output)> write;
+  /// Whether what is written is compared with the live model, which then must read the files' own weights.
+  bool compares_live = false;
 };
 
 /// modules.json, the modules that it names and a README.md, in a folder that write_merged_folder() wrote:

@@ -2,31 +2,10 @@
 
 #include <torch/torch.h>
 
-#include "core/long_work.h"
+#include <algorithm>
 
 namespace deeplora {
 namespace {
-
-/// Writes W + delta into the files' tensors. Throws Error with every weight that its dtype cannot hold.
-double put_merged_weights(ModelFiles& target, const std::vector<NamedTensor>& merged) {
-  double rounding = 0;
-  Errors errors;
-  LongWork work("writing weights", static_cast<int64_t>(merged.size()));
-  for (const auto& [name, value] : merged) {
-    work.advance();
-    target.set_tensor(name, value);
-    const torch::Tensor stored = target.tensor(name).to(value.device(), value.scalar_type());
-    const torch::Tensor lost = at::isfinite(value).logical_and(at::isfinite(stored).logical_not());
-    if (lost.any().item<bool>())
-      errors.add(name, ": W and the update sum to ", value.abs().max().item<double>(), ", more than the model's ",
-                 c10::toString(target.tensor(name).scalar_type()), " holds (", lost.sum().item<int64_t>(), " of ",
-                 value.numel(), " values)");
-    else rounding = std::max(rounding, (stored - value).abs().max().item<double>());
-  }
-  errors.throw_if_any(
-      "the merged weights cannot be written; export a float32 or bfloat16 archive of the model and train on that");
-  return rounding;
-}
 
 /// The head that the run put on the model, for `target` too: in its dtype, and no tensor of the live model's.
 void put_same_head(ModelFiles& target, const ModelFiles& files) {
@@ -41,12 +20,40 @@ void put_same_head(ModelFiles& target, const ModelFiles& files) {
 
 }  // namespace
 
-void merge_into(ModelFiles& target, const ModelFiles& files, const AdaptedModel& adapted, MergeReport& report) {
-  const auto merged = adapted.merged_weights();
-  report.merged_weights = static_cast<int64_t>(merged.size());
+MergedValues::MergedValues(const ModelFiles& target, const AdaptedModel& adapted)
+    : target_(target), adapted_(adapted), names_(adapted.merged_names()), work_("merging weights", std::ssize(names_)) {}
+
+torch::Tensor MergedValues::of(const std::string& name) {
+  const torch::NoGradGuard no_grad;
+  work_.advance();
+  const torch::Tensor value = adapted_.merged_weight(name);
+  const torch::ScalarType type = target_.tensor(name).scalar_type();
+  const torch::Tensor out = value.to(type), stored = out.to(value.scalar_type());
+  const torch::Tensor lost = at::isfinite(value).logical_and(at::isfinite(stored).logical_not());
+  if (lost.any().item<bool>())
+    errors_.add(name, ": W and the update sum to ", value.abs().max().item<double>(), ", more than the model's ",
+                c10::toString(type), " holds (", lost.sum().item<int64_t>(), " of ", value.numel(), " values)");
+  else rounding_ = std::max(rounding_, (stored - value).abs().max().item<double>());
+  return out;
+}
+
+double MergedValues::rounding() const {
+  errors_.throw_if_any(
+      "the merged weights cannot be written; export a float32 or bfloat16 archive of the model and train on that");
+  return rounding_;
+}
+
+void prepare_target(ModelFiles& target, const ModelFiles& files) {
   target.check_same(files);
   if (files.class_head()) put_same_head(target, files);
-  report.rounding = put_merged_weights(target, merged);
+}
+
+void merge_into(ModelFiles& target, const ModelFiles& files, const AdaptedModel& adapted, MergeReport& report) {
+  prepare_target(target, files);
+  MergedValues merged(target, adapted);
+  for (const auto& name : merged.names()) target.set_tensor(name, merged.of(name));
+  report.merged_weights = std::ssize(merged.names());
+  report.rounding = merged.rounding();
 }
 
 std::string said_of_merge(const MergeReport& report) {

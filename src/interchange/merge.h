@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "core/long_work.h"
 #include "graph/torchscript_forward.h"
 #include "interchange/model_card.h"
 #include "lm/adapt.h"
@@ -21,6 +22,28 @@ struct MergeReport {
   double rounding =
       0;  ///< largest |cast(W + delta) - (W + delta)| over all weights and a new head: what the file's dtypes lose
 };
+
+/// W + delta of every adapted weight and what was trained itself, one weight at a time, in the dtypes of a target.
+class MergedValues {
+ public:
+  MergedValues(const ModelFiles& target, const AdaptedModel& adapted);
+  const std::vector<std::string>& names() const { return names_; }
+  torch::Tensor of(const std::string& name);
+  /// What the weights asked for so far lost by rounding. Throws Error with all of them that their dtype cannot hold.
+  double rounding() const;
+
+ private:
+  const ModelFiles& target_;
+  const AdaptedModel& adapted_;
+  std::vector<std::string> names_;
+  LongWork work_;
+  double rounding_ = 0;
+  Errors errors_;
+};
+
+/// Throws Error unless `target` is `files` opened once more, unchanged; puts the head that a run put on those on it
+/// too.
+void prepare_target(ModelFiles& target, const ModelFiles& files);
 
 /// Puts W + delta of every adapted weight, and what was trained itself, into `target`: the same files opened once more.
 /// Throws Error when they changed, and with every weight that its dtype cannot hold.

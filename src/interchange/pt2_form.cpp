@@ -251,7 +251,8 @@ ExportForm pt2_form() {
                   ", no exported program (.pt2); export --to ", s.files.holds_code() ? "torchscript" : "safetensors");
             const MergeReport report = export_pt2(*archive, s, output);
             return cat(said_of_merge(report), "; reloaded, equals the adapted model to ", report.difference);
-          }};
+          },
+          /*compares_live=*/true};
 }
 
 }  // namespace deeplora

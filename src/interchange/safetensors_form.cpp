@@ -1,5 +1,6 @@
 #include <torch/torch.h>
 
+#include <map>
 #include <set>
 
 #include "core/files.h"
@@ -22,10 +23,17 @@ bool is_derived(const std::string& name) {
   return false;
 }
 
+/// A weight of a merged file: what the files hold, and their name of it.
+struct FileWeight {
+  std::string name;  ///< transformers'
+  torch::Tensor value;
+  std::string of;
+};
+
 /// Weights under their Hugging Face names, tied ones once; a head that no model of transformers has goes to `head`. Of
 /// a folder under a head for texts only what `read` names: its own output layer or pooler has no place in the class.
-void collect_weights(const ModelFiles& archive, const std::set<std::string>& read, std::vector<NamedTensor>& weights,
-                     std::vector<NamedTensor>& head) {
+void collect_weights(const ModelFiles& archive, const std::set<std::string>& read, std::vector<FileWeight>& weights,
+                     std::vector<FileWeight>& head) {
   std::set<std::string> names;
   const std::set<std::string> parameters = parameter_names(archive);
   std::set<std::pair<const void*, std::vector<int64_t>>> places;
@@ -35,31 +43,89 @@ void collect_weights(const ModelFiles& archive, const std::set<std::string>& rea
     if (buffer && (is_derived(name) || !value.is_floating_point())) continue;
     if (!read.empty() && read.count(name) == 0) continue;
     if (own && (name == own->module + ".weight" || name == own->module + ".bias")) {
-      head.push_back({name.substr(own->module.size() + 1), value});
+      head.push_back({name.substr(own->module.size() + 1), value, name});
       continue;
     }
     const std::string hf = hugging_face_name(archive, name);
     if (value.numel() > 0 && !places.insert({value.const_data_ptr(), value.sizes().vec()}).second) continue;
-    if (names.insert(hf).second) weights.push_back({hf, value});
+    if (names.insert(hf).second) weights.push_back({hf, value, name});
   }
 }
 
-/// The merged weights, and a head that no model of transformers has.
-struct MergedWeights {
-  std::vector<NamedTensor> weights, head;
-  MergeReport report;
-};
+/// The merged weights, and a head that no model of transformers has. A weight is merged when it is written, so that one
+/// of them is in memory, not all.
+class MergedFiles {
+ public:
+  MergedFiles(const ModelFiles& archive, const AdaptedModel& adapted)
+      : source_(archive), target_(open_model_files(archive.file())), values_(*target_, adapted) {
+    target_->leave_what_is_checked();
+    prepare_target(*target_, archive);
+    const bool heads_texts = archive.class_head() || adapted.new_head() || own_head_of(archive);
+    collect_weights(*target_, heads_texts && !archive.holds_code() ? adapted.base_names() : std::set<std::string>{},
+                    weights_, head_);
+    merge_what_is_shared();
+    if (!adapted.new_head()) return;
+    head_.clear();
+    for (const auto& [name, value] : head_tensors(*adapted.new_head())) head_.push_back({name, value, ""});
+  }
 
-MergedWeights merged_weights_of(const ModelFiles& archive, const AdaptedModel& adapted) {
-  MergedWeights out;
-  const auto target = open_model_files(archive.file());
-  merge_into(*target, archive, adapted, out.report);
-  const bool heads_texts = archive.class_head() || adapted.new_head() || own_head_of(archive);
-  collect_weights(*target, heads_texts && !archive.holds_code() ? adapted.base_names() : std::set<std::string>{},
-                  out.weights, out.head);
-  if (adapted.new_head()) out.head = head_tensors(*adapted.new_head());
-  return out;
-}
+  /// In folders a head's file stands beside the weights'.
+  void write(const fs::path& folder, const std::map<std::string, std::string>& about_head) {
+    save(folder / "model.safetensors", weights_, {{"format", "pt"}});
+    if (!head_.empty()) save(folder / kHeadFile, head_, about_head);
+  }
+  void write_one(const fs::path& file) {
+    std::vector<FileWeight> all = weights_;
+    for (const auto& [name, value, of] : head_) all.push_back({cat("head.", name), value, of});
+    save(file, all, {{"format", "pt"}});
+  }
+
+  /// Behind the last file. Throws Error with every weight that its dtype cannot hold.
+  MergeReport report() const {
+    MergeReport out;
+    out.merged_weights = std::ssize(values_.names());
+    out.rounding = values_.rounding();
+    return out;
+  }
+
+ private:
+  /// Weights whose memory several names share are merged there, at once: any of the names may be the file's.
+  void merge_what_is_shared() {
+    for (const auto& [unused, value] : target_->tensors()) ++names_at_[value.storage().data()];
+    for (const auto& name : values_.names())
+      if (names_at_[target_->tensor(name).storage().data()] > 1) target_->set_tensor(name, values_.of(name));
+      else one_by_one_.insert(name);
+  }
+
+  void save(const fs::path& file, const std::vector<FileWeight>& weights,
+            const std::map<std::string, std::string>& metadata) {
+    std::vector<NamedTensor> forms;
+    for (const auto& [name, value, unused] : weights) forms.push_back({name, value});
+    size_t turns = 0;
+    torch::Tensor before;
+    save_tensors(file, forms, metadata, [&](size_t i) {
+      const std::string& name = weights[i].of;
+      if (before.defined()) let_go(before);
+      before = forms[i].value;
+      const bool merged = one_by_one_.count(name) != 0;
+      const torch::Tensor value = merged ? values_.of(name) : before;
+      if (merged && source_.stored()) source_.stored()->take_over(source_.tensor(name));  // or gives back its pages
+      if (++turns == weights.size()) values_.rounding();  // throws while the file has no name yet
+      return value;
+    });
+  }
+  void let_go(const torch::Tensor& value) const {
+    const auto names = names_at_.find(value.storage().data());
+    if (target_->stored() && names != names_at_.end() && names->second == 1) target_->stored()->let_go(value);
+  }
+
+  const ModelFiles& source_;
+  std::shared_ptr<ModelFiles> target_;
+  MergedValues values_;
+  std::map<const void*, int> names_at_;  ///< how many tensors of the target share a memory
+  std::set<std::string> one_by_one_;
+  std::vector<FileWeight> weights_, head_;
+};
 
 /// Files of the model that say nothing of the merged one: what wrote them, and modules of sentence-transformers that
 /// are no part of it.
@@ -81,25 +147,24 @@ std::vector<NamedTensor> head_tensors(const ModelWithHead& head) {
 MergeReport write_merged_folder(const fs::path& folder, const ModelFiles& archive, const AdaptedModel& adapted,
                                 const ModelCard& card, const nlohmann::ordered_json& info) {
   const torch::NoGradGuard no_grad;
-  const MergedWeights merged = merged_weights_of(archive, adapted);
-  save_tensors(folder / "model.safetensors", merged.weights, {{"format", "pt"}});
-  if (!merged.head.empty()) save_tensors(folder / kHeadFile, merged.head, head_metadata(card));
+  MergedFiles merged(archive, adapted);
+  merged.write(folder, head_metadata(card));
+  const MergeReport report = merged.report();
   for (const auto& [name, content] : archive.extras())
     if (!stays_behind(name)) write_file_atomically(folder / name, content);
   if (archive.extra("config.json")) write_file_atomically(folder / "config.json", transformers_config(archive, card));
   if (!info.empty()) write_file_atomically(folder / "deeplora.json", info.dump(2) + "\n");
   write_file_atomically(folder / "README.md", weights_readme(archive, card));
-  return merged.report;
+  return report;
 }
 
 MergeReport export_safetensors(const ModelFiles& archive, const AdaptedModel& adapted, const fs::path& output,
                                const ModelCard& card, const nlohmann::ordered_json& info) {
   const torch::NoGradGuard no_grad;
   if (output.extension() == ".safetensors") {
-    MergedWeights merged = merged_weights_of(archive, adapted);
-    for (const auto& [name, value] : merged.head) merged.weights.push_back({cat("head.", name), value});
-    save_tensors(output, merged.weights, {{"format", "pt"}});
-    return merged.report;
+    MergedFiles merged(archive, adapted);
+    merged.write_one(output);
+    return merged.report();
   }
   MergeReport report;
   write_folder_atomically(

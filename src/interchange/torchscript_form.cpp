@@ -49,7 +49,8 @@ ExportForm torchscript_form() {
                   s.files.kind(), ", whose code is no TorchScript; export --to pt2");
             const MergeReport report = export_torchscript(*archive, s.interface, s.adapted, s.info, output, s.padding);
             return cat(said_of_merge(report), "; reloaded, equals the adapted model to ", report.difference);
-          }};
+          },
+          /*compares_live=*/true};
 }
 
 }  // namespace deeplora

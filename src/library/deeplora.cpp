@@ -370,7 +370,7 @@ void Model::load_adapter(const fs::path& file, const std::string& name) {
   const TensorFile read = load_tensors(file);
   check(read.metadata.count("adaptation") && read.metadata.count("base_fingerprint"), file.string(),
         " was not written by save_adapter: it does not say how the model was adapted");
-  check(read.metadata.at("base_fingerprint") == state_->files->fingerprint(), file.string(),
+  check(state_->files->is(read.metadata.at("base_fingerprint")), file.string(),
         " belongs to a base model with fingerprint ", read.metadata.at("base_fingerprint"), ", but ",
         state_->files->file().string(), " has ", state_->files->fingerprint());
   state_->put(

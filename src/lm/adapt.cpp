@@ -234,34 +234,44 @@ void AdaptedModel::load_state(const std::map<std::string, torch::Tensor>& values
 }
 
 std::vector<NamedTensor> AdaptedModel::merged_weights() const {
-  torch::NoGradGuard no_grad;
   std::vector<NamedTensor> out;
-  std::set<std::string> adapted;
-  std::map<std::string, torch::Tensor> fused;  // several adapters may change rows of one weight
-  std::map<std::string, torch::Tensor> trained;
-  for (const auto& [name, value] : trained_base_) trained.emplace(name, value.detach());
-  LongWork work("merging weights", static_cast<int64_t>(adapters_.size()));
+  for (const auto& name : merged_names()) out.push_back({name, merged_weight(name)});
+  return out;
+}
+
+std::vector<std::string> AdaptedModel::merged_names() const {
+  std::vector<std::string> out;
+  std::set<std::string> met;
+  for (const auto& [site, unused] : adapters_)
+    if (met.insert(site.archive_path()).second) out.push_back(site.archive_path());
+  for (const auto& [name, unused] : trained_base_)
+    if (met.insert(name).second) out.push_back(name);
+  return out;
+}
+
+torch::Tensor AdaptedModel::merged_weight(const std::string& name) const {
+  const torch::NoGradGuard no_grad;
+  const auto trained = std::find_if(trained_base_.begin(), trained_base_.end(),
+                                    [&](const NamedTensor& parameter) { return parameter.name == name; });
+  torch::Tensor whole, in_file;  // several adapters may change rows of one weight
   for (const auto& [site, adapter] : adapters_) {
-    work.advance();
+    if (site.archive_path() != name) continue;
     const torch::Tensor delta = adapter->delta();
-    const bool first = adapted.insert(site.archive_path()).second;
     if (site.fused_path.empty()) {
-      const auto own = trained.find(site.path);  // may be wider than the site's view of it
-      const torch::Tensor base = own == trained.end() ? site.as_stored(site.weight) : own->second;
-      out.push_back({site.path, base.to(delta.scalar_type()) + site.as_stored(delta)});
-      continue;
+      // What is trained itself may be wider than the site's view of it.
+      const torch::Tensor base = trained == trained_base_.end() ? site.as_stored(site.weight) : trained->value.detach();
+      in_file = base.to(delta.scalar_type()) + site.as_stored(delta);
+      break;
     }
-    torch::Tensor& whole = fused[site.fused_path];
-    if (first) {
+    if (!whole.defined()) {
       whole = site.fused_weight.to(delta.scalar_type(), false, /*copy=*/true).contiguous();
-      out.push_back({site.fused_path, site.as_stored(whole)});
+      in_file = site.as_stored(whole);
     }
     site.block.add_to(whole, delta);
   }
-  for (const auto& [name, value] : trained_base_)
-    if (!adapted.count(name)) out.push_back({name, value.detach()});
-  for (auto& [name, value] : out) value = in_files(name, value);
-  return out;
+  if (in_file.defined()) return in_files(name, in_file);
+  check(trained != trained_base_.end(), "no adapter changes ", name);
+  return in_files(name, trained->value.detach());
 }
 
 }  // namespace deeplora

@@ -88,6 +88,9 @@ class AdaptedModel {
   /// Merged weights by archive name: W + delta (computed in float32 or wider) for every adapted weight, and trained
   /// base weights.
   std::vector<NamedTensor> merged_weights() const;
+  /// The names of these, and one of them: whoever takes them one by one needs memory for one.
+  std::vector<std::string> merged_names() const;
+  torch::Tensor merged_weight(const std::string& name) const;
   /// Empties every slot: the base model as it was loaded (trained base weights stay).
   void detach();
   /// Puts the adapters back after detach().

@@ -353,8 +353,10 @@ bool ExportedFile::exported_here(const fs::path& path) {
 }
 
 ExportedFile ExportedFile::load(const fs::path& path, torch::Device device) {
-  auto content = ExportedReader(path, device).run();
   ExportedFile out;
+  const ExportedPlace place = exported_place(path);
+  out.findings_.emplace(cat(kFingerprintFindings, " ", place.model), std::vector<fs::path>{place.file});
+  auto content = ExportedReader(path, device).run();
   out.file_ = path;
   out.stored_ = content.stored;
   out.extras_ = std::move(content.extras);

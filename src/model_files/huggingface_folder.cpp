@@ -244,6 +244,12 @@ void HuggingFaceFolder::read_weights(torch::Device device) {
   else if (is_there(file_ / kIndex)) shards = read_index(file_);
   else fail_without_weights(file_);
 
+  std::vector<fs::path> deciding{file_ / "config.json"};
+  for (const char* file : {kIndex, kHeadFile})
+    if (is_there(file_ / file)) deciding.push_back(file_ / file);
+  for (const Shard& shard : shards) deciding.push_back(file_ / shard.file);
+  findings_.emplace(kFingerprintFindings, std::move(deciding));
+
   struct Found {
     std::string name;
     size_t file;

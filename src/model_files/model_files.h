@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/findings.h"
 #include "core/json_file.h"
 #include "core/optimizer.h"
 #include "model_files/class_head.h"
@@ -24,6 +25,9 @@ struct OwnHead {
   std::string pooling;      ///< of the base's states
   bool normalized = false;  ///< what was pooled is divided by its length
 };
+
+/// Kind of Findings: how fingerprint() is computed, and that all numbers are finite.
+inline constexpr const char* kFingerprintFindings = "fingerprint of megabytes, finite, 1";
 
 /// What every kind of model file has. A kind fills the protected members when it is opened.
 class ModelFiles {
@@ -63,6 +67,8 @@ class ModelFiles {
   /// Throws Error unless the weights are those of `other`: an export reads its model again, and somebody may have
   /// replaced the file.
   void check_same(const ModelFiles& other) const;
+  /// Throws Error when a file whose weights are read where they lie was written to since it was opened.
+  void check_untouched() const;
   /// The file, for weights that are to be left in it.
   const std::shared_ptr<const StoredTensors>& stored() const { return stored_; }
   /// A head in a file of its own; see own_head_of().
@@ -79,6 +85,8 @@ class ModelFiles {
   void leave_widened(const std::vector<NamedTensor>& taken) const;
   /// Floating-point and other parameters together (buffers not counted, weights with several names once).
   int64_t parameter_count() const;
+  /// Of all tensors.
+  int64_t bytes() const;
 
   /// Content of the extra file ("tokenizer.json"), if it is there.
   std::optional<std::string> extra(const std::string& name) const;
@@ -92,8 +100,13 @@ class ModelFiles {
   /// deeplora.json: what our own export wrote (task, labels), or an empty object.
   const JsonFile& deeplora_info() const { return deeplora_info_; }
 
-  /// 16 hexadecimal digits over names, shapes, dtypes and bytes of all tensors: the identity of the weights.
+  /// 16 hexadecimal digits over names, shapes, dtypes and bytes of all tensors: the identity of the weights. Of bytes
+  /// the checksums of their megabytes count, which threads compute. Remembered for files that do not change
+  /// (core/findings.h).
   const std::string& fingerprint() const;
+  /// Whether that is the fingerprint of these weights. One that an earlier version made, of the bytes in one row,
+  /// becomes the files' own: what is compared with it later was written by that version too.
+  bool is(const std::string& fingerprint) const;
 
  protected:
   /// Reads the three JSON files that the project itself asks for out of extras_.
@@ -106,6 +119,7 @@ class ModelFiles {
   std::vector<std::string> inputs_;
   std::map<std::string, std::string> extras_;
   std::optional<OwnHead> head_beside_;
+  std::optional<Findings> findings_;  ///< about the files that decide names and values of the tensors
 
  private:
   std::vector<NamedTensor> tensors_;
@@ -113,7 +127,13 @@ class ModelFiles {
   JsonFile config_, export_info_, deeplora_info_;
   std::optional<ClassHead> class_head_;
   std::vector<NamedTensor> started_;
+  /// Reads every byte once, for the fingerprint and for numbers that are not finite; or remembers what was found.
+  void look() const;
+  std::string serial_fingerprint() const;
   mutable std::string fingerprint_;
+  mutable bool looked_ = false;
+  mutable std::optional<size_t> not_finite_;  ///< the first parameter that holds such a number
+  bool changed_ = false;                      ///< the values are no longer the files'
   bool leaves_checked_ = false;
   void checked(const torch::Tensor& value) const {
     if (leaves_checked_ && stored_) stored_->let_go(value);

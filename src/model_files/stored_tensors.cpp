@@ -3,11 +3,14 @@
 #include <ATen/MapAllocator.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <tuple>
 
 #include "core/error.h"
 #include "core/system.h"
@@ -19,25 +22,34 @@ namespace {
 
 constexpr uint64_t kAlignment = 64;  // LibTorch's writer starts every tensor at a multiple
 
-/// Of a zip archive that LibTorch wrote: whole, unpacked entries at aligned places. Throws where it is none.
-FileOfTensors places_in_archive(const fs::path& archive) {
+/// Files beside the tensors, which may be as long as one of them.
+bool is_no_tensor(const std::string& name) {
+  return name.find("/extra/") != std::string::npos || name.find("/code/") != std::string::npos ||
+         name.ends_with(".pkl");
+}
+
+}  // namespace
+
+FileOfTensors tensors_in_archive(const fs::path& archive) {
   FileOfTensors out{archive, {}};
   const int descriptor = ::open(archive.c_str(), O_RDONLY | O_CLOEXEC);
   check(descriptor >= 0, "file ", archive.string(), " cannot be read: ", std::strerror(errno));
   const std::shared_ptr<const void> closing(&out, [descriptor](const void*) { ::close(descriptor); });
   const uint64_t all = fs::file_size(archive);
-  for (const ZipEntry& entry : read_zip_directory(archive, "model")) {
+  std::vector<ZipEntry> entries = read_zip_directory(archive, "model");
+  // The code's constants are read before the weights, and lie behind them.
+  std::stable_partition(entries.begin(), entries.end(),
+                        [](const ZipEntry& entry) { return entry.name.find("/constants/") != std::string::npos; });
+  for (const ZipEntry& entry : entries) {
     char header[kZipLocalHeader];
     const auto from = static_cast<off_t>(entry.offset);
-    if (entry.size == 0 || entry.size != entry.stored) continue;
+    if (entry.size == 0 || entry.size != entry.stored || is_no_tensor(entry.name)) continue;
     if (::pread(descriptor, header, sizeof header, from) != static_cast<ssize_t>(sizeof header)) continue;
     const uint64_t begin = data_begin(entry, {header, sizeof header});
     if (begin % kAlignment == 0 && begin <= all && entry.size <= all - begin) out.places.emplace(entry.size, begin);
   }
   return out;
 }
-
-}  // namespace
 
 /// The file, open and mapped as long as any storage looks into it. Private pages: whoever changes a weight changes his
 /// own copy of them.
@@ -46,9 +58,16 @@ class StoredTensors::Pages {
   /// Throws where the file cannot be opened or mapped.
   explicit Pages(FileOfTensors file)
       : file_(file.path.string(), at::ALLOCATOR_MAPPED_KEEPFD, fs::file_size(file.path)),
-        places_(std::move(file.places)) {
+        name_(std::move(file.path)),
+        places_(std::move(file.places)),
+        written_(last_written()) {
     explain_lost_pages();
   }
+
+  const fs::path& name() const { return name_; }
+  /// A tensor looks into the file from here on.
+  void use() const { used_ = true; }
+  bool was_written_over() const { return used_ && last_written() != written_; }
 
   char* begin() const { return static_cast<char*>(file_.data()); }
   uint64_t size() const { return static_cast<uint64_t>(file_.size()); }
@@ -83,13 +102,21 @@ class StoredTensors::Pages {
     return true;
   }
 
+  /// Size and time of the open file.
+  std::tuple<off_t, time_t, int64_t> last_written() const {
+    struct stat s = {};
+    if (::fstat(file_.fd(), &s) != 0) return {};
+    return {s.st_size, s.st_mtim.tv_sec, s.st_mtim.tv_nsec};
+  }
+
   at::MapAllocator file_;
+  fs::path name_;
   std::multimap<uint64_t, uint64_t> places_;  ///< bytes -> where they begin
+  std::tuple<off_t, time_t, int64_t> written_;
+  mutable std::atomic<bool> used_{false};
 };
 
-StoredTensors::StoredTensors(fs::path archive) : archive_(std::move(archive)) {}
-
-StoredTensors::StoredTensors(std::vector<FileOfTensors> files) : opened_(true) {
+StoredTensors::StoredTensors(std::vector<FileOfTensors> files) {
   for (auto& file : files) {
     const std::string name = file.path.string();
     try {
@@ -102,13 +129,6 @@ StoredTensors::StoredTensors(std::vector<FileOfTensors> files) : opened_(true) {
 
 std::pair<std::shared_ptr<const StoredTensors::Pages>, char*> StoredTensors::place_of(const void* bytes,
                                                                                       uint64_t count) const {
-  if (!opened_) {
-    opened_ = true;
-    try {
-      pages_.push_back(std::make_shared<const Pages>(places_in_archive(archive_)));
-    } catch (const std::exception&) {  // the archive is gone, or was replaced by something else, since it was read
-    }
-  }
   for (const auto& pages : pages_)
     if (char* here = pages->find(static_cast<const char*>(bytes), count)) return {pages, here};
   return {nullptr, nullptr};
@@ -120,7 +140,10 @@ torch::Tensor StoredTensors::at(size_t file, uint64_t offset, const std::vector<
   const auto options = torch::TensorOptions(type);
   const torch::Tensor here =
       torch::from_blob(pages->begin() + offset, sizes, [pages](void*) {}, options.requires_grad(false));
-  if (offset % here.element_size() == 0) return here;
+  if (offset % here.element_size() == 0) {
+    pages->use();
+    return here;
+  }
   torch::Tensor copy = torch::empty(sizes, options);
   std::memcpy(copy.mutable_data_ptr(), pages->begin() + offset, copy.nbytes());
   return copy;
@@ -130,7 +153,16 @@ torch::Tensor StoredTensors::find(const torch::Tensor& x) const {
   if (!x.device().is_cpu() || !x.is_contiguous()) return {};
   const auto [pages, here] = place_of(x.const_data_ptr(), x.nbytes());
   if (here == nullptr) return {};
+  pages->use();
   return torch::from_blob(here, x.sizes(), [pages = pages](void*) {}, x.options().requires_grad(false));
+}
+
+const char* StoredTensors::begin(size_t file) const { return pages_.at(file)->begin(); }
+
+fs::path StoredTensors::written_over() const {
+  for (const auto& pages : pages_)
+    if (pages->was_written_over()) return pages->name();
+  return {};
 }
 
 void StoredTensors::let_go(const torch::Tensor& x) const {
@@ -152,7 +184,9 @@ bool StoredTensors::take_over(const torch::Tensor& x) const {
   if (!x.device().is_cpu()) return false;
   const c10::Storage& storage = x.storage();
   const auto [pages, here] = place_of(storage.data(), storage.nbytes());
+  if (here == storage.data()) let_go(x);
   if (here == nullptr || here == storage.data()) return false;
+  pages->use();
   storage.unsafeGetStorageImpl()->set_data_ptr_noswap(at::DataPtr(
       here, new Owner(pages), [](void* owner) { delete static_cast<Owner*>(owner); }, at::Device(at::kCPU)));
   return true;

@@ -35,19 +35,25 @@ torch::ScalarType safetensors_type(const std::string& name) {
 }
 
 void save_tensors(const std::filesystem::path& file, const std::vector<NamedTensor>& tensors,
-                  const std::map<std::string, std::string>& metadata) {
+                  const std::map<std::string, std::string>& metadata, const TensorOfTurn& value_of) {
+  const auto bytes_of = [](const torch::Tensor& x) {
+    return std::span<const std::byte>{static_cast<const std::byte*>(x.const_data_ptr()), x.nbytes()};
+  };
   std::vector<torch::Tensor> kept;  // contiguous copies must live until the file is written
   std::vector<SafeTensorView> views;
   const LongWork work(cat("writing ", file.filename().string()));
   for (const auto& [name, value] : tensors) {
     kept.push_back(value.detach().to(torch::kCPU).contiguous());
     const torch::Tensor& bytes = kept.back();
-    views.push_back({name,
-                     name_of(bytes.scalar_type()),
-                     bytes.sizes().vec(),
-                     {static_cast<const std::byte*>(bytes.const_data_ptr()), bytes.nbytes()}});
+    views.push_back({name, name_of(bytes.scalar_type()), bytes.sizes().vec(), bytes_of(bytes)});
   }
-  write_safetensors(file, views, metadata);
+  if (!value_of) return write_safetensors(file, views, metadata);
+  torch::Tensor now;
+  write_safetensors(file, views, metadata, [&](size_t i) {
+    now = torch::Tensor();
+    now = value_of(i).detach().to(torch::kCPU).contiguous();
+    return bytes_of(now);
+  });
 }
 
 TensorFile load_tensors(const std::filesystem::path& file) {

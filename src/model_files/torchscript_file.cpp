@@ -11,6 +11,7 @@
 
 #include "core/files.h"
 #include "core/zip_directory.h"
+#include "model_files/archive_in_place.h"
 #include "model_files/own_head.h"
 #include "model_files/torchscript_code.h"
 #include "model_files/torchscript_constants.h"
@@ -136,12 +137,12 @@ TorchScriptArchive TorchScriptArchive::load(const fs::path& file, torch::Device 
   const UnchangedFile same(file);
   TorchScriptArchive archive;
   archive.file_ = file;
-  archive.stored_ = std::make_shared<const StoredTensors>(file);
+  archive.findings_.emplace(kFingerprintFindings, std::vector<fs::path>{file});
   archive.extras_ = read_extras(file);
   archive.read_settings();
   check_weights_are_there(file);
   try {
-    archive.module_ = torch::jit::load(file.string(), device);
+    archive.read_module(device);
   } catch (const c10::Error& e) {
     same.verify("model");  // says more than what half a file made LibTorch say
     fail("model ", file.string(), " cannot be loaded as TorchScript: ", short_reason(e));
@@ -158,6 +159,17 @@ TorchScriptArchive TorchScriptArchive::load(const fs::path& file, torch::Device 
   const auto& arguments = archive.module_.get_method("forward").function().getSchema().arguments();
   for (size_t i = 1; i < arguments.size(); ++i) archive.inputs_.push_back(arguments[i].name());
   return archive;
+}
+
+void TorchScriptArchive::read_module(torch::Device device) {
+  if (device.is_cpu()) {
+    auto [module, stored] = load_in_place(file_);
+    module_ = std::move(module);
+    stored_ = std::move(stored);
+    return;
+  }
+  module_ = torch::jit::load(file_.string(), device);
+  stored_ = std::make_shared<const StoredTensors>(std::vector<FileOfTensors>{tensors_in_archive(file_)});
 }
 
 void TorchScriptArchive::save(const torch::jit::Module& module, const std::map<std::string, std::string>& extras,

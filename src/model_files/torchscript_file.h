@@ -31,6 +31,9 @@ class TorchScriptArchive : public CodeFiles {
   /// Writes module and extra files through a temporary file. Throws Error on a full disk or missing permission.
   static void save(const torch::jit::Module& module, const std::map<std::string, std::string>& extras,
                    const std::filesystem::path& file);
+
+ private:
+  void read_module(torch::Device device);
 };
 
 /// True for outputs that are logits of every token, by export.json or, where that is silent, by config.json's

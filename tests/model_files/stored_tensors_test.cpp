@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <chrono>
 #include <fstream>
+#include <thread>
 
 #include "model_files/torchscript_file.h"
 #include "support/tiny_archive.h"
@@ -112,15 +114,33 @@ TEST(StoredTensorsDeathTest, AFileThatIsCutOffIsAnErrorInOneLine) {
               ::testing::ExitedWithCode(1), "^error: a model file was cut off");
 }
 
-TEST(StoredTensorsTest, AFileThatIsGoneOrAnotherHoldsNothing) {
+TEST(StoredTensorsTest, AFileThatIsWrittenOverIsNoticed) {
   TempFolder folder;
   const fs::path file = write_tiny_archive(folder / "m.pt");
-  const auto gone = TorchScriptArchive::load(file), replaced = TorchScriptArchive::load(file);
+  const auto archive = TorchScriptArchive::load(file);
+  const auto in_memory = TorchScriptArchive::load(file);
+  ASSERT_TRUE(archive.stored()->take_over(archive.tensor("dense.weight")));
+  fs::rename(file, folder / "moved.pt");
+  archive.check_untouched();
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));  // the system's clock of files ticks
+  {
+    std::fstream out(folder / "moved.pt", std::ios::in | std::ios::out | std::ios::binary);
+    out << 'P';
+  }
+  in_memory.check_untouched();  // its weights are copies
+  const std::string said = testing::error_of([&] { archive.check_untouched(); });
+  EXPECT_NE(said.find("m.pt was written over while it was in use"), std::string::npos) << said;
+}
+
+TEST(StoredTensorsTest, AFileThatIsRemovedOrReplacedIsStillThere) {
+  TempFolder folder;
+  const fs::path file = write_tiny_archive(folder / "m.pt");
+  const auto gone = TorchScriptArchive::load(file);
+  const torch::Tensor weight = gone.tensor("dense.weight").detach(), before = weight.clone();
   fs::remove(file);
-  EXPECT_FALSE(gone.stored()->take_over(gone.tensor("dense.weight")));
   std::ofstream(file) << "no archive at all";
-  EXPECT_FALSE(replaced.stored()->take_over(replaced.tensor("dense.weight")));
-  EXPECT_GT(replaced.tensor("dense.weight").abs().sum().item<double>(), 0);
+  EXPECT_TRUE(gone.stored()->take_over(weight));
+  EXPECT_TRUE(torch::equal(weight, before));
 }
 
 }  // namespace

@@ -1,10 +1,13 @@
 """What the Python tests share: the program, a way to run it, and tiny models exported to TorchScript once a session."""
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,8 @@ import torch
 from fork_server import started
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="deeplora-tests-cache-")  # what is remembered of models' files is no one else's
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as below; and rounding, which differs between one thread and two, is not what most tests are about
 

@@ -4,7 +4,7 @@
   .venv/bin/python tools/bench/finetune_vs_peft.py [--pairs 3] [--steps 50] [--rows 800] [--batch 16] [--threads N] [--bf16]
                                  [--data sentiment|stsb] [--order shuffled|grouped] [--pooling mean|cls]
                                  [--model FOLDER | --random WIDTH,LAYERS [--arch bert|modernbert|deberta-v2] | --causal FOLDER | --llama WIDTH,LAYERS]
-                                 [--from archive|folder|both] [--peer eager|tuned] [--curve]
+                                 [--from archive|folder|both] [--peer eager|tuned] [--curve] [--tokens N] [--checkpointing]
 
 Each side runs as a process of its own, in turn (A B A B ...), on nothing but this machine's processor; a ratio is taken pair by
 pair and the median is printed with the smallest and the largest. Steady state leaves the first step out. Both start from the same
@@ -16,7 +16,7 @@ peer holds it in bfloat16 too, as people who are short of memory do. --random ma
 from either in turn and prints folder against archive too. --curve adds one pair without dropout and prints how far the losses are apart, step by step; under --bf16 the peer of
 this pair stays in float32. On a virtual machine that is given its memory as it touches it, run once for nothing: whoever is first
 would pay for the other (seen: 3 instead of 16 samples/s). --peer tuned gives the peer what is known to make stock PyTorch faster: its fused AdamW, and tcmalloc in place of the C library's allocator (Debian's
-libtcmalloc-minimal4, by LD_PRELOAD). The last lines set a step beside the time that its frozen matrix products take alone
+libtcmalloc-minimal4, by LD_PRELOAD). --tokens makes every row of a language model that long (tools/bench/long_inputs.py sets several lengths side by side). The last lines set a step beside the time that its frozen matrix products take alone
 (tools/bench/roofline.py), and say how much faster than PEFT a program would be that did nothing else: no ratio can go beyond it without faster products.
 """
 from __future__ import annotations
@@ -106,6 +106,15 @@ def read_rows(data: str, count: int) -> list[dict]:
     return [{"text": row[2], "text_pair": row[3], "label": float(row[1])} for row in rows]
 
 
+def long_row(ids: list[list[int]], first: int, tokens: int) -> list[int]:
+    """So many tokens of the sentences from `first` on, over and over."""
+    out = []
+    while len(out) < tokens:
+        out += ids[first % len(ids)]
+        first += 1
+    return out[:tokens]
+
+
 def write_rows(path: Path, folder: str, options) -> None:
     """The rows in the order in which both sides train on them; for a language model as token ids with an end token."""
     from transformers import AutoTokenizer
@@ -115,9 +124,11 @@ def write_rows(path: Path, folder: str, options) -> None:
     ids = [tokenizer(row["text"], row.get("text_pair"))["input_ids"] for row in rows]
     if options.causal:
         end = tokenizer.sep_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id
-        if options.llama:  # several sentences a row: 60 to 128 tokens
+        if options.tokens:
+            ids = [long_row(ids, 7 * i, options.tokens - 1) for i in range(len(ids))]
+        elif options.llama:  # several sentences a row: 60 to 128 tokens
             ids = [sum(ids[i:i + 1 + 60 // max(1, len(ids[i]))], []) for i in range(len(ids))]
-        rows = [{"input_ids": one[:127] + [end]} for one in ids]
+        rows = [{"input_ids": one[:(options.tokens or 128) - 1] + [end]} for one in ids]
         ids = [row["input_ids"] for row in rows]
     lengths, rng = [len(one) for one in ids], random.Random(1)
     order = length_grouped(lengths, options.batch, rng) if options.order == "grouped" else shuffled(lengths, rng)
@@ -142,15 +153,15 @@ def measured(command: list[str], environment: dict) -> tuple[float, str]:
 
 def write_config(path: Path, model: Path, rows: Path, start: Path | None, options, dropout: bool, steps: int) -> Path:
     task = "causal-lm" if options.causal else "regression"
-    more = ", pack: false" if options.causal else ", text_pair: text_pair" if options.data == "stsb" else ""
+    more = ", pack: false, dev_share: 0" if options.causal else ", dev_share: 0" + (", text_pair: text_pair" if options.data == "stsb" else "")
     head = "" if options.causal else f"head: {{dropout: {0.1 if dropout else 0}}}\n"
     pooling = "" if options.causal else f", pooling: {options.pooling}"
     path.write_text(
         f"model: {{path: {model}, precision: {'bfloat16' if options.bf16 else 'float32'}{'' if dropout else ', dropout: 0'}{pooling}}}\n"
-        f"data: {{task: {task}, train: {rows}, max_length: 128{more}}}\n"
+        f"data: {{task: {task}, train: {rows}, max_length: {options.tokens or 128}{more}}}\n"
         + (f"adapter: {{path: {start}}}\n" if start else "adapter: {method: lora, rank: 8, alpha: 16, targets: all-linear}\n") + head +
         f"train: {{steps: {steps}, batch_size: {options.batch}, lr: 1e-3, shuffle: false, log_every: {1000 if dropout else 1}, "
-        f"threads: {options.threads}}}\n")
+        f"threads: {options.threads}, gradient_checkpointing: {'true' if options.checkpointing else 'false'}}}\n")
     return path
 
 
@@ -174,6 +185,7 @@ class Pair:
         self.models, self.rows, self.start = {"archive": place / "model.pt", "folder": Path(folder)}, place / "rows.jsonl", place / "start"
         write_rows(self.rows, folder, options)
         task = ["--task", "causal-lm"] if options.causal else []
+        task += ["--dtype", "bfloat16"] * bool(options.llama)  # as the folder has them
         if "archive" in options.sources:
             measured([sys.executable, "tools/export_torchscript.py", folder, str(self.models["archive"]), *task], environment)
         fresh = place / "fresh"
@@ -198,7 +210,7 @@ class Pair:
         command = [sys.executable, "tools/bench/peft_worker.py", self.folder, str(self.rows), str(self.start), "--steps", str(o.steps),
                    "--batch", str(o.batch), "--threads", str(o.threads), "--pooling", o.pooling]
         command += ["--causal"] * bool(o.causal) + ["--half-weights"] * bool(o.llama and o.bf16 and dropout) + ["--bf16"] * (o.bf16 and dropout) + ["--no-dropout"] * (not dropout)
-        command += ["--fused"] * (o.peer == "tuned")
+        command += ["--fused"] * (o.peer == "tuned") + ["--checkpointing"] * o.checkpointing + ["--max-length", str(o.tokens or 128)]
         wall, out = measured(command, {**self.environment, **({"LD_PRELOAD": tcmalloc()} if o.peer == "tuned" else {})})
         return {**json.loads(out.splitlines()[-1]), "wall": wall}
 
@@ -222,10 +234,14 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=800)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--tokens", type=int, default=0, help="of every row of a language model (default: its sentence's own, up to 128)")
+    parser.add_argument("--checkpointing", action="store_true", help="both keep only each layer's input for the way back")
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--curve", action="store_true", help="compare the losses step by step, without dropout")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if options.tokens and not (options.causal or options.llama):
+        parser.error("--tokens is for language models (--causal, --llama)")
     if options.arch != "bert" and not options.random:
         parser.error("--arch says what --random WIDTH,LAYERS makes")
     if options.peer == "tuned":

@@ -101,6 +101,9 @@ class Causal:
 
         self.rows = [row["input_ids"][:options.max_length] for row in rows]
         base = AutoModelForCausalLM.from_pretrained(options.folder, attn_implementation="sdpa", dtype="bfloat16" if options.half_weights else "float32")
+        if options.checkpointing:
+            base.config.use_cache = False
+            base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.model = PeftModel.from_pretrained(base, options.start, is_trainable=True)
 
     def modules(self):
@@ -137,6 +140,7 @@ def main() -> None:
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--half-weights", action="store_true", help="a language model's weights in bfloat16, without autocast")
     parser.add_argument("--no-dropout", action="store_true")
+    parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing of a language model")
     parser.add_argument("--fused", action="store_true", help="PyTorch's fused AdamW")
     options = parser.parse_args()
 

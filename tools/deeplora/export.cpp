@@ -82,8 +82,10 @@ void export_run(const ExportOptions& o) {
         output.parent_path().string(), " does not exist");
   const Registries registries = make_registries();
   const RunFolder folder = RunFolder::open(o.run);
-  // What is exported stands on the weights of the files, whatever the adapter was trained on.
-  const RunUse use{.last = o.last, .overrides = {"model.quantize=none"}, .model = o.model};
+  // What is exported stands on the weights of the files, whatever the adapter was trained on; where the two are not
+  // compared, a quantised model takes less memory beside it.
+  RunUse use{.last = o.last, .model = o.model};
+  if (o.to.empty() || forms.at(o.to).compares_live) use.overrides = {"model.quantize=none"};
   const Session session = Session::of_run(folder, registries, use);
   const ExportSource source{*session.files,       session.config.model.interface,
                             *session.adapted,     card_of(session, folder, o),

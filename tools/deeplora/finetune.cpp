@@ -300,8 +300,10 @@ void train(const FinetuneOptions& o, const Config& config, const Registries& reg
   if (leads && o.resume) folder.lock();  // a new folder is made when nothing can be wrong any more
   StopSignal stop;
   const Session::Accept accept = [&](const ModelFiles& files) {
-    const std::string expected = o.resume && !given_model(o).empty() ? fingerprint_of_run(path) : "";
-    if (!expected.empty()) check_recognised(path, expected, files.file(), files.fingerprint());
+    const std::string expected = o.resume ? fingerprint_of_run(path) : "";
+    if (expected.empty()) return;
+    if (given_model(o).empty()) static_cast<void>(files.is(expected));  // the checkpoint says what differs
+    else check_recognised(path, expected, files.file(), files);
   };
   Session session = Session::start(config, registries, accept);
   LoadedData dev = session.load_split("dev"), test = session.load_split("test");

@@ -7,6 +7,7 @@
 
 #include "commands.h"
 #include "core/error.h"
+#include "core/findings.h"
 #include "core/log.h"
 #include "core/parallel.h"
 #include "core/system.h"
@@ -52,6 +53,8 @@ int parse_and_run(int argc, char** argv) {
   app.set_help_all_flag("--help-all", "Help of every subcommand");
   bool verbose = false;
   app.add_flag("--verbose", verbose, "More messages, and where an internal fault came from");
+  bool verify = false;
+  app.add_flag("--verify", verify, "Compute fingerprints of models again, also of files that have not changed");
   app.footer("Example:\n  deeplora finetune configs/sentiment_lora.yaml --set train.steps=100 --run runs/first");
   deeplora::Action action;
   deeplora::setup_inspect(app, action);
@@ -75,6 +78,7 @@ int parse_and_run(int argc, char** argv) {
     return asked ? kDone : kUsageError;
   }
   deeplora::set_log_level(verbose ? deeplora::LogLevel::debug : deeplora::LogLevel::info);
+  deeplora::keep_findings(deeplora::user_cache_folder(), verify);
   return run(action, verbose);
 }
 

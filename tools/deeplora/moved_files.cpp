@@ -21,7 +21,7 @@ fs::path recognised(const std::vector<fs::path>& models, const std::string& fing
   if (models.size() == 1 || fingerprint.empty()) return models.front();
   const auto is_it = [&](const fs::path& path) {
     try {
-      return open_model_files(path)->fingerprint() == fingerprint;
+      return open_model_files(path)->is(fingerprint);
     } catch (const Error&) {
       return false;
     }
@@ -93,9 +93,10 @@ void check_is_there(const RunPlaces& places, const NamedFile& file, const fs::pa
 }
 
 void check_recognised(const fs::path& run, const std::string& expected, const fs::path& model,
-                      const std::string& found) {
-  check(expected == found, "run ", run.string(), " was trained on a model with fingerprint ", expected, ", but ",
-        model.string(), " has ", found, "; put the original model back, or say with --model PATH where it lies now");
+                      const ModelFiles& found) {
+  check(found.is(expected), "run ", run.string(), " was trained on a model with fingerprint ", expected, ", but ",
+        model.string(), " has ", found.fingerprint(),
+        "; put the original model back, or say with --model PATH where it lies now");
 }
 
 }  // namespace deeplora

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/config.h"
+#include "model_files/model_files.h"
 #include "train/run_places.h"
 
 namespace deeplora {
@@ -30,9 +31,9 @@ void find_moved_files(Config& config, const RunPlaces& places, RunPlaces::First 
 void check_is_there(const RunPlaces& places, const NamedFile& file, const std::filesystem::path& run,
                     const std::string& hint);
 
-/// Throws Error unless these are the same: the fingerprint of the model that the run was trained on, and that of
-/// `model`.
+/// Throws Error unless these are the same: the fingerprint of the model that the run was trained on, and that of the
+/// files `found` at `model`.
 void check_recognised(const std::filesystem::path& run, const std::string& expected, const std::filesystem::path& model,
-                      const std::string& found);
+                      const ModelFiles& found);
 
 }  // namespace deeplora

@@ -11,6 +11,7 @@
 #include "core/long_work.h"
 #include "core/parallel.h"
 #include "core/random.h"
+#include "core/stage.h"
 #include "core/system.h"
 #include "deeplora_version.h"
 #include "graph/graph_model.h"
@@ -98,6 +99,7 @@ std::shared_ptr<LanguageModel> build_native(const ModelFiles& files, const Archi
   if (const ModelFamily* family = family_of(files, families)) {
     auto model = family->build(files, options);
     if (!reference) return model;
+    const Stage stage("comparison with the archive's own forward", files.bytes());
     check_reads_nothing_beside(archive_of(files, "a native family's check"), *model);
     const ParityResult parity = compare_with_reference(files, *reference, *model);
     check(parity.equal, "model ", files.file().string(), ": the native family ", model->family(),
@@ -120,6 +122,7 @@ std::shared_ptr<LanguageModel> build_graph(const ModelFiles& files, const Archiv
   const LongWork work("finding the weights in the model's graph");
   auto model = std::make_shared<GraphModel>(archive, interface, options);
   if (language_model && !archive.export_info().has("output")) model->take_output_as_logits();
+  const Stage stage("probes and comparison with the archive's own forward", files.bytes());
   model->probe(archive);
   const ParityResult parity = compare_with_archive(archive, interface, *model);
   check(parity.equal, "model ", archive.file().string(),
@@ -215,8 +218,11 @@ Session::Session(RunConfig read) : config(std::move(read)), device(config.model.
 }
 
 void Session::load_model_files(const ModelFamilies& families, const Accept& accept) {
-  const LongWork work(cat("reading ", config.model.path.string()));
-  files = open_model_files(config.model.path, device);
+  {
+    const Stage stage("model files opened");
+    const LongWork work(cat("reading ", config.model.path.string()));
+    files = open_model_files(config.model.path, device);
+  }
   if (config.model.quantize != Quantization::none) files->leave_what_is_checked();
   if (accept) accept(*files);
   if (!config.model.interface.inputs.empty() || !config.model.interface.output.empty())
@@ -458,11 +464,27 @@ std::vector<AdapterSite> Session::sites_to_adapt(bool starts) const {
   return sites;
 }
 
+void Session::measure_weights() {
+  const Stage stage("norms of the adapted weights");
+  LongWork work("measuring the adapted weights", std::ssize(adapted->adapters()));
+  const torch::NoGradGuard no_grad;
+  for (const auto& [site, unused] : adapted->adapters()) {
+    work.advance();
+    weight_norms.push_back(at::linalg_vector_norm(site.weight, 2, at::OptionalIntArrayRef{}, false,
+                                                  at::promote_types(site.weight.scalar_type(), torch::kFloat32))
+                               .item<double>());
+    if (config.model.quantize != Quantization::none) files->stored()->let_go(site.weight);
+  }
+}
+
 void Session::build(const Registries& registries, bool with_gradients) {
   const auto base = build_base(registries, prepare_head(registries.families));
   if (device.is_cpu()) files->leave_widened(base->base_parameters());
   QuantizedWeights quantized;
-  if (config.model.quantize != Quantization::none) quantized = quantize_linear_layers(*base, config.model.quantize);
+  if (config.model.quantize != Quantization::none) {
+    const Stage stage("quantising", files->bytes());
+    quantized = quantize_linear_layers(*base, config.model.quantize);
+  }
   base->set_gradient_checkpointing(config.train.gradient_checkpointing);
   const auto head = add_head(base);
   const auto whole = task().embeds() ? add_pooling(base) : head ? std::static_pointer_cast<LanguageModel>(head) : base;
@@ -506,16 +528,10 @@ void Session::build(const Registries& registries, bool with_gradients) {
                        : nullptr);
     if (!config.adapter.path.empty() && with_gradients) load_adapter(config.adapter.path);
   }
-  torch::NoGradGuard no_grad;
-  LongWork work("measuring the adapted weights", static_cast<int64_t>(adapted->adapters().size()));
-  for (const auto& [site, unused] : with_gradients ? adapted->adapters() : std::vector<AttachedAdapter>{}) {
-    work.advance();
-    weight_norms.push_back(at::linalg_vector_norm(site.weight, 2, at::OptionalIntArrayRef{}, false,
-                                                  at::promote_types(site.weight.scalar_type(), torch::kFloat32))
-                               .item<double>());
-    if (config.model.quantize != Quantization::none) files->stored()->let_go(site.weight);
-  }
+  if (with_gradients) measure_weights();
   if (in_bfloat16() && device.is_cpu()) {  // lays the weights out before anything else takes memory
+    const Stage stage("first pass in bfloat16", files->bytes());
+    const torch::NoGradGuard no_grad;
     const Autocast autocast(device, true);
     run_probe(model());
   }
@@ -574,7 +590,7 @@ Session Session::of_run(const RunFolder& folder, const Registries& registries, c
     check_is_there(places, {"model.tokenizer", session.config.model.tokenizer}, folder.path(),
                    "put the tokenizer files back");
   session.load_model_files(registries.families, [&](const ModelFiles& files) {
-    check_recognised(folder.path(), saved_task.fingerprint, model, files.fingerprint());
+    check_recognised(folder.path(), saved_task.fingerprint, model, files);
   });
   session.known_split = saved_task.split;
   session.task().restore(saved_task.state);
@@ -606,7 +622,10 @@ std::map<std::string, std::string> Session::adapter_metadata() const {
   return out;
 }
 
-void Session::save_adapter(const fs::path& file) const { save_tensors(file, adapted->state(), adapter_metadata()); }
+void Session::save_adapter(const fs::path& file) const {
+  files->check_untouched();
+  save_tensors(file, adapted->state(), adapter_metadata());
+}
 
 std::vector<NamedTensor> Session::put_base_back() const {
   if (!base_replaced_) return {};
@@ -642,8 +661,8 @@ void Session::load_adapter(const fs::path& file) {
   const auto found = read.metadata.find("base_fingerprint");
   check(found != read.metadata.end(), file.string(),
         " was not written by deeplora (no base_fingerprint in its metadata)");
-  check(found->second == files->fingerprint(), file.string(), " belongs to a base model with fingerprint ",
-        found->second, ", but ", files->file().string(), " has ", files->fingerprint());
+  check(files->is(found->second), file.string(), " belongs to a base model with fingerprint ", found->second, ", but ",
+        files->file().string(), " has ", files->fingerprint());
   adapted->load_state(read.tensors, file.string());
 }
 

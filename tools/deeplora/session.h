@@ -92,6 +92,7 @@ class Session {
   LoadedData load_rows(std::vector<Row> rows, const std::filesystem::path& file, const std::string& summary,
                        std::string_view what, bool labelled) const;
   void build(const Registries& registries, bool with_gradients);
+  void measure_weights();
   /// What the model, as it is in evaluation, says to the probing batch.
   ModelOutput run_probe(LanguageModel& model) const;
   std::shared_ptr<LanguageModel> build_base(const Registries& registries, const ModelOptions& options);

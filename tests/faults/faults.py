@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Kills runs at random moments and takes their disk, files and clock away, and checks that nothing half-written is taken for whole.
+"""Kills runs at random moments and takes their disk, files and clock away, and checks that nothing half-written is
+taken for whole.
 
   faults.py                          every trial, 100 kills (some minutes)
   faults.py --kills 20 --only kill   one trial
   faults.py --program build/deeplora --folder /tmp/faults --seed 3
 
-Trials: kill (finetune, compare, complete on a synthetic target and on ratings, kill -9, resumed until they end: the results must have the
-bits of runs that were let alone), export (killed: no file or the whole file), disk (a small tmpfs; needs root), readonly (needs root),
-replaced (data and model rewritten while they are read), two (two runs in one folder), clock (the wall clock jumps). Prints a line per
-trial with its counts; exit code 1 at the first thing that is wrong.
+Trials: kill (finetune, compare, complete on a synthetic target and on ratings, kill -9, resumed until they end: the
+results must have the bits of runs that were let alone), export (killed: no file or the whole file), disk (a small
+tmpfs; needs root), readonly (needs root), replaced (data and model rewritten while they are read), two (two runs in one
+folder), clock (the wall clock jumps). Prints a line per trial with its counts; exit code 1 at the first thing that is
+wrong.
 """
 from __future__ import annotations
 
@@ -52,7 +54,8 @@ def write_rows(path: Path, count: int, seed: int) -> Path:
 def write_ratings(path: Path, seed: int) -> Path:
     rng = random.Random(seed)
     side = [rng.gauss(0, 1) for _ in range(140)]
-    lines = [f"u{i},m{j},{3 + side[i] * side[80 + j] + 0.3 * rng.gauss(0, 1):.3f}" for i in range(80) for j in range(60) if rng.random() < 0.4]
+    lines = [f"u{i},m{j},{3 + side[i] * side[80 + j] + 0.3 * rng.gauss(0, 1):.3f}" for i in range(80) for j in range(60)
+             if rng.random() < 0.4]
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -67,18 +70,23 @@ class Bench:
         self.archive = self.folder / "model.pt"
         for split, count in (("train", 64), ("dev", 24), ("test", 24)):
             write_rows(self.folder / f"{split}.jsonl", count, count)
-        data = f"task: regression, train: {folder}/train.jsonl, dev: {folder}/dev.jsonl, test: {folder}/test.jsonl, max_length: 24"
+        data = ((f"task: regression, train: {folder}/train.jsonl, dev: {folder}/dev.jsonl, test: {folder}/test.jsonl, "
+                 f"max_length: 24"))
         common = f"model: {{path: {self.archive}}}\ndata: {{{data}}}\n"
         self.write("finetune.yaml", common + "adapter: {method: rslora, rank: 4, targets: query-value, dropout: 0.1}\n"
                    f"train: {{steps: {steps}, batch_size: 8, eval_every: 5, log_every: 1, save_every: 3, seed: 5}}\n")
         self.write("compare.yaml", common + "adapter: {targets: query-value, rank: 2}\n"
                    "train: {steps: 8, batch_size: 8, eval_every: 4, log_every: 1, save_every: 2}\n"
-                   "compare: {baseline: LoRA, seeds: [1, 2], workers: 2, methods: [{name: LoRA, adapter: {method: lora}, lr: 1e-2}, "
+                   "compare: {baseline: LoRA, seeds: [1, 2], workers: 2, methods: [{name: LoRA, adapter: {method: "
+                   "lora}, lr: 1e-2}, "
                    "{name: Deep LoRA, adapter: {method: deep-lora}, lr: 1e-2}]}\n")
-        self.write("synthetic.yaml", "completion: {synthetic: {rows: 60, rank: 3, observed: 0.3}, rank: 6, depth: 3, optimizer: adam, steps: 1500, "
+        self.write("synthetic.yaml",
+                   "completion: {synthetic: {rows: 60, rank: 3, observed: 0.3}, rank: 6, depth: 3, optimizer: adam, "
+                   "steps: 1500, "
                    "save_every: 50, log_every: 50, eval_every: 100}\n")
         write_ratings(self.folder / "ratings.csv", 4)
-        self.write("ratings.yaml", f"completion: {{train: {folder}/ratings.csv, grid: {{rank: [2, 4, 8]}}, test_share: 0.2}}\n")
+        self.write("ratings.yaml",
+                   f"completion: {{train: {folder}/ratings.csv, grid: {{rank: [2, 4, 8]}}, test_share: 0.2}}\n")
 
     def write(self, name: str, text: str) -> Path:
         (self.folder / name).write_text(text)
@@ -91,8 +99,10 @@ class Bench:
         return {**os.environ, "OMP_NUM_THREADS": "1", **more}
 
     def run(self, *arguments, code: int | None = 0, **environment) -> subprocess.CompletedProcess:
-        done = subprocess.run(self.arguments(*arguments), capture_output=True, text=True, timeout=300, env=self.environment(**environment))
-        expect(code is None or done.returncode == code, f"exit code {done.returncode}, expected {code}:", *arguments, done.stdout, done.stderr)
+        done = subprocess.run(self.arguments(*arguments), capture_output=True, text=True, timeout=300,
+                              env=self.environment(**environment))
+        expect(code is None or done.returncode == code, f"exit code {done.returncode}, expected {code}:", *arguments,
+               done.stdout, done.stderr)
         return done
 
     def refused(self, *arguments, words=(), **environment) -> str:
@@ -123,7 +133,8 @@ def tensors(file: Path) -> dict[str, bytes]:
     return out
 
 
-CHANGING = ("seconds", "samples_per_second", "peak_rss_mb", "seconds_per_iteration", "seconds_to_first_step", "training_seconds", "start_seconds")
+CHANGING = ("seconds", "samples_per_second", "peak_rss_mb", "seconds_per_iteration", "seconds_to_first_step",
+            "training_seconds", "start_seconds")
 
 
 def without_times(value):
@@ -140,7 +151,8 @@ def check_whole(folder: Path) -> None:
             try:
                 check_file(file)
             except FileNotFoundError:
-                pass  # the cells of a killed comparison save and stop by themselves, and remove old checkpoints meanwhile
+                # the cells of a killed comparison save and stop by themselves, and remove old checkpoints meanwhile
+                pass
 
 
 def check_file(file: Path) -> None:
@@ -185,7 +197,8 @@ JOBS = {  # name: (subcommand, configuration, does it take --resume)
 
 
 def start(bench: Bench, arguments, **environment) -> subprocess.Popen:
-    return subprocess.Popen(bench.arguments(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=bench.environment(**environment))
+    return subprocess.Popen(bench.arguments(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                            env=bench.environment(**environment))
 
 
 def killed_after(process: subprocess.Popen, seconds: float) -> bool:
@@ -250,12 +263,14 @@ def export(bench: Bench, kills: int) -> str:
         content = lambda path: {p.name: p.read_bytes() for p in path.iterdir()} if path.is_dir() else path.read_bytes()
         for i in range(max(1, kills // 10)):
             output = bench.folder / f"killed-export{suffix or '-peft'}"
-            killed_after(start(bench, ["export", run, "--to", target, "--output", output]), bench.random.uniform(0.3, 1.1) * length)
+            killed_after(start(bench, ["export", run, "--to", target, "--output", output]), bench.random.uniform(0.3,
+                1.1) * length)
             counts["whole" if output.exists() else "none"] += 1
             if output.exists():
                 expect(content(output) == content(whole), output, "is not what an undisturbed export writes")
                 shutil.rmtree(output) if output.is_dir() else output.unlink()
-    return f"{sum(counts.values())} exports killed or let end: {counts['none']} left no file, {counts['whole']} the whole one"
+    return ((f"{sum(counts.values())} exports killed or let end: {counts['none']} left no file, {counts['whole']} the "
+             f"whole one"))
 
 
 @contextmanager
@@ -300,9 +315,11 @@ def disk(bench: Bench, kills: int) -> str:
     with mounted(bench.folder / "small", "64k") as small:
         for target, name in (("torchscript", "m.pt"), ("safetensors", "m.safetensors"), ("peft", "p")):
             if target != "peft":  # a small adapter fits
-                bench.refused("export", trained(bench), "--to", target, "--output", small / name, words=["No space left"])
+                bench.refused("export", trained(bench), "--to", target, "--output", small / name,
+                              words=["No space left"])
                 expect(not list(small.iterdir()), "a full disk keeps", list(small.iterdir()))
-    return f"{full} of {len(sizes)} runs met a full disk, ended with one line, and with more space ended with the same bits; 2 exports refused"
+    return ((f"{full} of {len(sizes)} runs met a full disk, ended with one line, and with more space ended with the "
+             f"same bits; 2 exports refused"))
 
 
 def readonly(bench: Bench, kills: int) -> str:
@@ -324,7 +341,8 @@ def readonly(bench: Bench, kills: int) -> str:
 
 
 def replaced(bench: Bench, kills: int) -> str:
-    """A file that is renamed over, or rewritten in place, while the program reads it: the old content, the new, or one line."""
+    """A file that is renamed over, or rewritten in place, while the program reads it: the old content, the new, or one
+    line."""
     run, counts = trained(bench), {"old or new": 0, "refused": 0}
     a, b = bench.folder / "rows-a.jsonl", bench.folder / "rows-b.jsonl"
     write_rows(a, 3000, 11), write_rows(b, 2500, 12)
@@ -373,7 +391,8 @@ def replaced(bench: Bench, kills: int) -> str:
         bench.archive.write_bytes(keep[:cut])
         bench.refused("evaluate", run, words=["model.pt"])
     bench.archive.write_bytes(keep)
-    return f"{counts['old or new']} reads gave the old or the new rows, {counts['refused']} were refused; 2 cut models refused"
+    return ((f"{counts['old or new']} reads gave the old or the new rows, {counts['refused']} were refused; 2 cut "
+             f"models refused"))
 
 
 def two(bench: Bench, kills: int) -> str:
@@ -385,7 +404,9 @@ def two(bench: Bench, kills: int) -> str:
         first = start(bench, [command, config, "--run", folder, *more])
         try:
             limit = time.monotonic() + 120
-            while not any((folder / name).exists() for name in ("config.yaml", "inputs.json")) and time.monotonic() < limit and first.poll() is None:
+            while (not any((folder / name).exists() for name in ("config.yaml",
+                                                                "inputs.json")) and time.monotonic() < limit
+                   and first.poll() is None):
                 time.sleep(0.01)
             second = ["--resume"] if command != "compare" else []
             words = ["in use by another deeplora process", f"(pid {first.pid})"]
@@ -405,7 +426,8 @@ def clock(bench: Bench, kills: int) -> str:
     if not compiler:
         return "left out: no C compiler"
     library = bench.folder / "clock_jumps.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, Path(__file__).parent / "clock_jumps.c", "-ldl"], check=True)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, Path(__file__).parent / "clock_jumps.c", "-ldl"],
+                   check=True)
     for name in ("finetune", "synthetic"):
         command, configuration, _ = JOBS[name]
         whole, jumped = bench.folder / f"steady-{name}", bench.folder / f"jumped-{name}"
@@ -421,13 +443,15 @@ def clock(bench: Bench, kills: int) -> str:
     return "2 runs under a clock that jumps by up to a year ended with the same bits and true durations"
 
 
-TRIALS = {"kill": kill, "export": export, "disk": disk, "readonly": readonly, "replaced": replaced, "two": two, "clock": clock}
+TRIALS = {"kill": kill, "export": export, "disk": disk, "readonly": readonly, "replaced": replaced, "two": two,
+          "clock": clock}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", type=Path, default=ROOT / "build" / "deeplora")
-    parser.add_argument("--archive", type=Path, help="an encoder with its tokenizer (default: a tiny random BERT made here)")
+    parser.add_argument("--archive", type=Path,
+                        help="an encoder with its tokenizer (default: a tiny random BERT made here)")
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "core/error.h"
-#include "core/long_work.h"
 #include "core/terminal.h"
 
 namespace deeplora {
@@ -98,7 +97,7 @@ Progress::Progress(Setup setup) : setup_(std::move(setup)) {
   silent_ = ::fcntl(setup_.descriptor, F_GETFD) < 0;
   terminal_ = setup_.terminal.value_or(!silent_ && is_terminal(setup_.descriptor));
   setup_.percent_per_line = std::clamp<int64_t>(setup_.percent_per_line, 1, 100);
-  if (terminal_) show_long_work(false);  // one line at a time
+  if (terminal_) until_drawn_ = std::make_unique<LongWork>(setup_.label, setup_.total);
   started_ = setup_.clock();
   last_shown_ = terminal_ ? -std::numeric_limits<double>::infinity() : started_;  // a bar is drawn at once
   next_percent_ = (percent(setup_, setup_.first) / setup_.percent_per_line + 1) * setup_.percent_per_line;
@@ -138,12 +137,15 @@ void Progress::finish() {
   } else if (!terminal_ && last_.step != last_printed_ && last_.step > setup_.first) {
     print_line(last_);
   }
-  if (terminal_) show_long_work(true);
+  if (drawn_) show_long_work(true);
+  until_drawn_.reset();
   finished_ = true;
 }
 
 void Progress::draw(const ProgressState& state) {
   last_shown_ = setup_.clock();
+  if (!drawn_) show_long_work(false);  // one line at a time
+  until_drawn_.reset();
   drawn_ = true;
   // One column stays free: a full last column makes some terminals wrap.
   const int width = terminal_width(setup_.descriptor) - 1;
@@ -157,7 +159,7 @@ void Progress::print_line(const ProgressState& state) {
   write(progress_line(setup_, state, last_shown_ - started_) + "\n");
 }
 
-void Progress::write(std::string text) {
+void Progress::write(const std::string& text) {
   if (!silent_) silent_ = !write_quietly(setup_.descriptor, text);
 }
 

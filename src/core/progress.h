@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 
+#include "core/long_work.h"
 #include "core/system.h"
 
 namespace deeplora {
@@ -53,13 +55,14 @@ class Progress {
  private:
   void draw(const ProgressState& state);
   void print_line(const ProgressState& state);
-  void write(std::string text);
+  void write(const std::string& text);
 
   Setup setup_;
   bool terminal_ = false, silent_ = false, finished_ = false, drawn_ = false;
   double started_ = 0, last_shown_ = 0;
   int64_t next_percent_ = 0, last_printed_ = -1;
   ProgressState last_;
+  std::unique_ptr<LongWork> until_drawn_;  ///< stands for the bar before the first step is done
 };
 
 /// "1:05", "2:03:04"; "?" when not finite.

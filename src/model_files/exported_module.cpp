@@ -137,7 +137,7 @@ class GraphWriter {
     for (const ExportedNode& node : from.nodes) add(node, scope);
   }
 
-  /// No operator may change that value, nor what shares its memory; `name` is the weight's.
+  /// No operator may change that value, nor what shares its memory; `name` is the weight's or the input's.
   void protect(const jit::Value* value, const std::string& name) { weights_[value] = name; }
 
   jit::Value* constant(const c10::IValue& value) { return graph_.insertConstant(value); }
@@ -188,8 +188,9 @@ class GraphWriter {
       out = one_of(inputs[0], inputs[1], inputs[2]);
     } else {
       const auto known = number_operators().find(node.target);
-      check(known != number_operators().end(), here, ": the program calls this function, which has no counterpart",
-            kExportAgain);
+      check(
+          known != number_operators().end(), here, ": the program calls this function, which has no counterpart",
+          starts(node.target, "torch._functorch.") ? "; save program.run_decompositions() in its place" : kExportAgain);
       std::vector<jit::NamedValue> given(inputs.begin(), inputs.end());
       out = graph_.insert(c10::Symbol::fromQualString(known->second), given);
     }
@@ -276,11 +277,25 @@ class GraphWriter {
           ", which this program does not run", kExportAgain);
     if (only_asserts(name)) return;
     if (name == "item" || name == "_local_scalar_dense") return add_item(node, scope, here);
+    if (name == "copy") return add_copy(node, scope, here);
     if (starts(name, "sym_")) name = name.substr(4);  // the sizes of this run
     const auto found =
         c10::Dispatcher::singleton().findSchema({"aten::" + name, overload == "default" ? "" : overload});
     check(found.has_value(), here, ": LibTorch ", TORCH_VERSION, " has no such operator");
     place_node(node, found->schema(), scope, here);
+  }
+
+  /// copy(x, y), which run_decompositions() makes of writing in place: y in x's shape and type. LibTorch's operator has
+  /// no backward pass.
+  void add_copy(const ExportedNode& node, Scope& scope, const std::string& here) {
+    check(node.inputs.size() >= 2 && node.inputs[0].items.size() == 1 && node.inputs[1].items.size() == 1 &&
+              node.outputs.size() == 1 && node.outputs[0].items.size() == 1,
+          here, ": expected two tensors and one result");
+    jit::Value *like = value_of(node.inputs[0].items[0], scope, here),
+               *from = value_of(node.inputs[1].items[0], scope, here);
+    from = graph_.insert(c10::aten::type_as, {from, like});
+    from = graph_.insert(c10::aten::expand_as, {from, like});
+    take_result(node.outputs[0].items[0], graph_.insert(c10::aten::clone, {from}), scope, here);
   }
 
   /// A number out of a tensor, of the kind that the file says.
@@ -321,7 +336,14 @@ class GraphWriter {
     take_results(node, *made, scope, here);
   }
 
-  /// Throws Error where an operator works in place on a weight or on a view of one.
+  /// Operators that give a view or a copy, as it comes.
+  static bool may_copy(const std::string& name) {
+    static const std::set<std::string> names{"aten::to", "aten::contiguous", "aten::reshape", "aten::flatten",
+                                             "aten::type_as"};
+    return names.count(name) != 0;
+  }
+
+  /// Throws Error where an operator works in place on a weight or an input, or on a view of one.
   void protect_weights(const jit::Node& made, const c10::FunctionSchema& schema, const std::string& here) {
     for (size_t i = 0; i < schema.arguments().size(); ++i) {
       const auto weight = weights_.find(made.input(i));
@@ -330,7 +352,8 @@ class GraphWriter {
       check(!alias->isWrite(), here, ": its forward changes '", weight->second,
             "': the graph backend needs a forward without side effects; call .eval() on the model before torch.export");
       const std::string name = weight->second;
-      for (const jit::Value* output : made.outputs()) weights_[output] = name;
+      if (!may_copy(schema.name()))
+        for (const jit::Value* output : made.outputs()) weights_[output] = name;
     }
   }
 
@@ -496,6 +519,7 @@ class ProgramWriter {
     if (child.leaf()) {
       jit::Value* input = graph_->addInput(name)->setType(c10::TensorType::get());
       scope_[own[0]->argument.items[0].name] = input;
+      writer_.protect(input, name);
       note_limit(name, own[0]->argument.items[0].name);
       arguments_.emplace_back(name, c10::TensorType::get());
       return;
@@ -511,6 +535,7 @@ class ProgramWriter {
       if (!takes_tensor(*own[i], name)) continue;
       const std::string& leaf = own[i]->argument.items[0].name;
       scope_[leaf] = graph_->insert(c10::aten::__getitem__, {input, writer_.constant(child.keys[i])});
+      writer_.protect(scope_[leaf], cat(name, ".", child.keys[i]));
       note_limit(cat(name, ".", child.keys[i]), leaf);
     }
   }

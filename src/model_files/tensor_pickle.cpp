@@ -24,7 +24,8 @@ const std::map<std::string, int64_t>& storage_types() {
 }
 
 constexpr const char *kDict = "collections.OrderedDict", *kTensor = "torch._utils._rebuild_tensor_v2",
-                     *kParameter = "torch._utils._rebuild_parameter";
+                     *kParameter = "torch._utils._rebuild_parameter",
+                     *kParameterWithState = "torch._utils._rebuild_parameter_with_state";  // attributes of its own
 
 struct PickleNode;
 using PickleRef = PickleNode*;
@@ -210,7 +211,8 @@ class PickleReader {
   void push_global() {
     std::string name = line();
     name += "." + line();
-    const bool known = storage_types().count(name) != 0 || name == kDict || name == kTensor || name == kParameter;
+    const bool known = storage_types().count(name) != 0 || name == kDict || name == kTensor || name == kParameter ||
+                       name == kParameterWithState;
     check(known, where_, ": its pickle asks for ", name, ", which is no part of a plain tensor");
     push(PickleGlobal{std::move(name)});
   }
@@ -232,7 +234,8 @@ class PickleReader {
     const std::string name = as<PickleGlobal>(pop(), "a call of what is no function").name;
     if (name == kDict && arguments.empty()) return push(PickleDict());
     if (name == kTensor && arguments.size() >= 4) return push(tensor_from(arguments));
-    if (name != kParameter || arguments.empty()) broken("a call with other arguments than a tensor's");
+    if ((name != kParameter && name != kParameterWithState) || arguments.empty())
+      broken("a call with other arguments than a tensor's");
     ExportedPayload out = as<ExportedPayload>(arguments[0], "a parameter of what is no tensor");
     out.parameter = true;
     push(std::move(out));

@@ -51,6 +51,10 @@ TEST(TensorPickle, ParametersAndOrderedDictionaries) {
                                            "ccollections\nOrderedDict\n)R(" +
                                                pickled_text("p") + parameter + "u" + state + "b.");
   EXPECT_TRUE(found.at("p").parameter);
+  const std::string with_state = "ctorch._utils\n_rebuild_parameter_with_state\n(" +
+                                 pickled_tensor("FloatStorage", "0") + "\x88" + "ccollections\nOrderedDict\n)R}" +
+                                 pickled_text("tag") + "K\x01stR";
+  EXPECT_TRUE(parse_pickled_tensors("w", pickled_dictionary(pickled_text("p") + with_state)).at("p").parameter);
 }
 
 TEST(TensorPickle, NothingElseIsMade) {

@@ -303,6 +303,17 @@ class Counting(Encoder):
         return self.states(input_ids, attention_mask)
 
 
+class ChangesItsInput(Encoder):
+    def forward(self, input_ids, attention_mask):
+        attention_mask[:, :1].add_(1)
+        return self.states(input_ids, attention_mask)
+
+
+class Mapped(Encoder):
+    def forward(self, input_ids, attention_mask):
+        return torch.vmap(self.fc)(self.states(input_ids, attention_mask))
+
+
 def fixed(folder, rows):
     return saved(folder, torch.export.export(Encoder().eval(), sample(rows=rows)))
 
@@ -368,6 +379,8 @@ def huge(entry):
 REFUSED = {
     "control flow": (lambda f: saved(f, program_of(Branching())), "cond"),
     "changes a buffer": (lambda f: saved(f, program_of(Counting())), "changes 'calls'"),
+    "changes an input": (lambda f: saved(f, program_of(ChangesItsInput())), "changes 'attention_mask'"),
+    "vmap": (lambda f: saved(f, program_of(Mapped())), "save program.run_decompositions() in its place"),
     "sizes baked in": (lambda f: fixed(f, 2), "sizes [2, 7], which were baked in"),
     "a batch of one": (lambda f: fixed(f, 1), "sizes [1, 7], which were baked in"),
     "another library": (lambda f: with_node(f, "torch.ops.mylib.relu.default"), "operator of library mylib"),

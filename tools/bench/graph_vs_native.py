@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """A training step through a TorchScript archive's graph against the native family, or (--against exported) a program of torch.export of the same model
-against that graph, in alternation, on the same rows. Prints the ratio with its spread.
+against that graph, in alternation, on the same rows. Prints the ratios of a step's time, of the time from the start to the first step, and of the largest
+memory, with their spread.
 
   .venv/bin/python tools/bench/graph_vs_native.py [--against native] [--pairs 5] [--steps 40] [--batch 16] [--tokens 32 64 128] [--threads N]
                                                   [--method lora] [--json]
@@ -36,12 +37,18 @@ def write_rows(path: Path, count: int, tokens: int, vocabulary: int) -> None:
             out.write(json.dumps({"input_ids": ids, "label": rng.random()}) + "\n")
 
 
-def step_seconds(options, place: Path, contender: str, run: Path, environment: dict) -> float:
+# What is measured of a run, from its result.json: a name, what it is of the result and the options, and how it is printed.
+MEASURES = {"step, ms": lambda result, options: 1e3 * options.batch / result["samples_per_second"],
+            "first step, s": lambda result, options: result["seconds_to_first_step"],
+            "memory, MB": lambda result, options: result["peak_rss_mb"]}
+
+
+def measures(options, place: Path, contender: str, run: Path, environment: dict) -> dict[str, float]:
     backend, model = CONTENDERS[contender]
     measured([options.program, "finetune", str(place / "config.yaml"), "--run", str(run), "--set", f"model.backend={backend}",
               "--set", f"model.path={place / model}"], environment)
     result = json.loads((run / "result.json").read_text())
-    return options.batch / result["samples_per_second"]
+    return {name: measure(result, options) for name, measure in MEASURES.items()}
 
 
 def compare(options, place: Path, tokens: int, environment: dict) -> dict:
@@ -52,13 +59,16 @@ def compare(options, place: Path, tokens: int, environment: dict) -> dict:
         f"adapter: {{{ADAPTERS[options.method]}, targets: all-linear}}\n"
         f"train: {{steps: {options.steps}, batch_size: {options.batch}, lr: 1e-3, log_every: 1000, threads: {options.threads}}}\n")
     first, second = PAIRS[options.against]
-    seconds: dict[str, list[float]] = {first: [], second: []}
+    runs: dict[str, list[dict[str, float]]] = {first: [], second: []}
     for pair in range(options.pairs):
         for contender in (first, second)[::1 if pair % 2 == 0 else -1]:
-            seconds[contender].append(step_seconds(options, place, contender, place / f"{tokens}-{pair}-{contender}", environment))
-    ratios = [a / b for a, b in zip(seconds[first], seconds[second])]
-    return {"tokens": tokens, f"{first}_ms": 1e3 * statistics.median(seconds[first]), f"{second}_ms": 1e3 * statistics.median(seconds[second]),
-            "ratio": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
+            runs[contender].append(measures(options, place, contender, place / f"{tokens}-{pair}-{contender}", environment))
+    table = {}
+    for name in MEASURES:
+        ratios = [a[name] / b[name] for a, b in zip(runs[first], runs[second])]
+        table[name] = {**{contender: statistics.median(run[name] for run in runs[contender]) for contender in runs},
+                       "ratio": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
+    return {"tokens": tokens, **table}
 
 
 def main() -> None:
@@ -84,12 +94,13 @@ def main() -> None:
             measured([sys.executable, "tools/export_torchscript.py", str(folder), str(place / model), "--attention", options.attention], environment)
         print(f"{options.pairs} pairs, {options.steps} steps of {options.batch} rows, {options.method}, {options.threads} threads, {options.attention} attention in the archive")
         first, second = PAIRS[options.against]
-        print(f"{'tokens a row':>12}{first + ', ms':>14}{second + ', ms':>14}   {first} / {second} (median, least .. most)")
+        print(f"{'tokens a row':>12}  {'':<14}{first:>10}{second:>10}   {first} / {second} (median, least .. most)")
         table = []
         for tokens in options.tokens:
-            row = compare(options, place, tokens, environment)
-            table.append(row)
-            print(f"{tokens:>12}{row[first + '_ms']:>14.1f}{row[second + '_ms']:>14.1f}   {row['ratio']:.3f} ({row['least']:.3f} .. {row['most']:.3f})", flush=True)
+            table.append(compare(options, place, tokens, environment))
+            for name in MEASURES:
+                row = table[-1][name]
+                print(f"{tokens:>12}  {name:<14}{row[first]:>10.1f}{row[second]:>10.1f}   {row['ratio']:.3f} ({row['least']:.3f} .. {row['most']:.3f})", flush=True)
     if options.json:
         print(json.dumps(table, indent=2))
 

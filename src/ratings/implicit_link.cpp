@@ -1,6 +1,7 @@
 #include "ratings/implicit_link.h"
 
 #include <cmath>
+#include <stdexcept>
 
 namespace deeplora {
 namespace {
@@ -15,6 +16,19 @@ Vectors dots(const Vectors& a, const Vectors& b, size_t width) {
   return out;
 }
 
+size_t below(size_t i) { return i * (i + 1) / 2; }  ///< where row i of a packed triangle begins
+
+void decompose_packed(Vectors& l, size_t n) {
+  for (size_t i = 0; i < n; ++i)
+    for (size_t j = 0; j <= i; ++j) {
+      double sum = l[below(i) + j];
+      for (size_t k = 0; k < j; ++k) sum -= l[below(i) + k] * l[below(j) + k];
+      if (i != j) l[below(i) + j] = sum / l[below(j) + j];
+      else if (sum > 0) l[below(i) + i] = std::sqrt(sum);
+      else throw std::logic_error("a ridge system that is not positive definite");
+    }
+}
+
 }  // namespace
 
 ImplicitLink::ImplicitLink(const SparseSide& rows, const SparseSide& cols, size_t width, double ridge, int threads)
@@ -24,45 +38,87 @@ ImplicitLink::ImplicitLink(const SparseSide& rows, const SparseSide& cols, size_
   dual_.assign(static_cast<size_t>(rows.size()) * width, 0.0);
   prior_ = dual_;
   link_.assign(static_cast<size_t>(cols.size()) * width, 0.0);
+  if (std::min(rows.size(), cols.size()) <= kDense) decompose();
 }
 
-void ImplicitLink::apply(const Vectors& in, Vectors& out) {
+void ImplicitLink::decompose() {
+  over_rows_ = rows_.size() <= cols_.size();
+  const auto n = static_cast<size_t>(over_rows_ ? rows_.size() : cols_.size());
+  triangle_.assign(below(n), 0.0);
+  for (size_t i = 0; i < n; ++i) triangle_[below(i) + i] = ridge_;
+  // Ids within a list ascend only by chance, so both orders of a pair are looked at.
+  const SparseSide& lists = over_rows_ ? cols_ : rows_;
+  for (size_t j = 0; j < static_cast<size_t>(lists.size()); ++j)
+    for (auto a = static_cast<size_t>(lists.begin[j]); a < static_cast<size_t>(lists.begin[j + 1]); ++a)
+      for (auto b = static_cast<size_t>(lists.begin[j]); b < static_cast<size_t>(lists.begin[j + 1]); ++b) {
+        const auto i = static_cast<size_t>(lists.other[a]), k = static_cast<size_t>(lists.other[b]);
+        if (k <= i) triangle_[below(i) + k] += over_rows_ ? scale_[i] * scale_[k] : scale_[j] * scale_[j];
+      }
+  decompose_packed(triangle_, n);
+}
+
+void ImplicitLink::collect(const Vectors& x, Vectors& out) const {
   const size_t K = width_;
+  out.assign(static_cast<size_t>(cols_.size()) * K, 0.0);
   for_parts(cols_, threads_, [&](int64_t begin, int64_t end, int) {
     for (auto j = static_cast<size_t>(begin); j < static_cast<size_t>(end); ++j) {
-      double* y = link_.data() + j * K;
-      std::fill(y, y + K, 0.0);
+      double* y = out.data() + j * K;
       for (auto e = static_cast<size_t>(cols_.begin[j]); e < static_cast<size_t>(cols_.begin[j + 1]); ++e) {
         const auto i = static_cast<size_t>(cols_.other[e]);
-        for (size_t k = 0; k < K; ++k) y[k] += scale_[i] * in[i * K + k];
+        for (size_t k = 0; k < K; ++k) y[k] += scale_[i] * x[i * K + k];
       }
     }
   });
+}
+
+void ImplicitLink::spread(const Vectors& in, Vectors& out) const {
+  const size_t K = width_;
+  out.assign(static_cast<size_t>(rows_.size()) * K, 0.0);
   for_parts(rows_, threads_, [&](int64_t begin, int64_t end, int) {
     for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
       double* p = out.data() + i * K;
-      std::fill(p, p + K, 0.0);
       for (auto e = static_cast<size_t>(rows_.begin[i]); e < static_cast<size_t>(rows_.begin[i + 1]); ++e) {
-        const double* y = link_.data() + static_cast<size_t>(rows_.other[e]) * K;
+        const double* y = in.data() + static_cast<size_t>(rows_.other[e]) * K;
         for (size_t k = 0; k < K; ++k) p[k] += scale_[i] * y[k];
       }
     }
   });
 }
 
-void ImplicitLink::fit(const Vectors& x) {
+void ImplicitLink::solve_dense(Vectors& right) const {
+  const size_t K = width_, n = right.size() / K;
+  const auto subtract = [&](size_t i, size_t k, double times) {
+    for (size_t c = 0; c < K; ++c) right[i * K + c] -= times * right[k * K + c];
+  };
+  for (size_t i = 0; i < n; ++i) {
+    const double* l = triangle_.data() + below(i);
+    for (size_t k = 0; k < i; ++k) subtract(i, k, l[k]);
+    for (size_t c = 0; c < K; ++c) right[i * K + c] /= l[i];
+  }
+  for (size_t i = n; i-- > 0;) {
+    const double* l = triangle_.data() + below(i);
+    for (size_t c = 0; c < K; ++c) right[i * K + c] /= l[i];
+    for (size_t k = 0; k < i; ++k) subtract(k, i, l[k]);
+  }
+}
+
+void ImplicitLink::solve_by_gradients(const Vectors& x, double tolerance) {
   const size_t K = width_;
-  Vectors image(x.size());
-  apply(dual_, image);
-  Vectors residual(x.size());
+  Vectors image, columns, residual(x.size());
+  const auto apply = [&](const Vectors& in) {
+    collect(in, columns);
+    spread(columns, image);
+  };
+  apply(dual_);
   for (size_t i = 0; i < x.size(); ++i) residual[i] = x[i] - image[i] - ridge_ * dual_[i];
   Vectors direction = residual, square = dots(residual, residual, K);
   const Vectors target = dots(x, x, K);
-  for (int step = 0; step < 20; ++step) {
+  const int most = tolerance < 1e-3 ? 200 : 20;
+  for (int step = 0; step < most; ++step) {
     bool done = true;
-    for (size_t k = 0; k < K; ++k) done &= square[k] <= 1e-6 * target[k];
+    for (size_t k = 0; k < K; ++k) done &= square[k] <= tolerance * tolerance * target[k];
     if (done) break;
-    apply(direction, image);
+    apply(direction);
     for (size_t i = 0; i < x.size(); ++i) image[i] += ridge_ * direction[i];
     const Vectors curvature = dots(direction, image, K);
     for (size_t i = 0; i < x.size(); i += K)
@@ -77,7 +133,41 @@ void ImplicitLink::fit(const Vectors& x) {
         direction[i + k] = residual[i + k] + (square[k] > 0 ? next[k] / square[k] : 0.0) * direction[i + k];
     square = next;
   }
-  apply(dual_, prior_);
+}
+
+Vectors ImplicitLink::gain(const Vectors& x, double tolerance) {
+  Vectors out;
+  if (triangle_.empty()) {
+    solve_by_gradients(x, tolerance);
+    collect(dual_, out);
+  } else if (over_rows_) {
+    Vectors dual = x;
+    solve_dense(dual);
+    collect(dual, out);
+  } else {
+    collect(x, out);
+    solve_dense(out);
+  }
+  return out;
+}
+
+void ImplicitLink::fit(const Vectors& x) {
+  link_ = gain(x, 1e-3);
+  spread(link_, prior_);
+}
+
+void ImplicitLink::draw(const Vectors& x, const std::vector<double>& penalty,
+                        const std::function<double(size_t, size_t)>& normal,
+                        const std::function<double(size_t, size_t)>& further) {
+  const size_t K = width_;
+  Vectors start(link_.size()), image;
+  for (size_t j = 0; j < start.size(); ++j) start[j] = further(j / K, j % K) / std::sqrt(ridge_ * penalty[j % K]);
+  spread(start, image);
+  for (size_t i = 0; i < image.size(); ++i)
+    image[i] = x[i] - image[i] - normal(i / K, i % K) / std::sqrt(penalty[i % K]);
+  link_ = gain(image, 1e-6);
+  for (size_t j = 0; j < start.size(); ++j) link_[j] += start[j];
+  spread(link_, prior_);
 }
 
 }  // namespace deeplora

@@ -14,11 +14,12 @@ namespace deeplora {
 
 /// One point of the grid.
 struct RatingsCandidate {
-  std::string solver = "bayes";  ///< bayes, als or chain
+  std::string solver = "bayes";  ///< bayes, gibbs, als or chain
   int64_t rank = 8;
-  int64_t depth = 2;                     ///< factors of the chain; 2 for bayes and als
-  std::optional<double> regularization;  ///< als: penalty; bayes: factor on the learned ones; chain: weight decay
-  std::string name() const;              ///< "bayes rank 8", "chain depth 3 rank 8 regularization 0.01"
+  int64_t depth = 2;  ///< factors of the chain; 2 for all but chain
+  std::optional<double>
+      regularization;        ///< als: penalty; bayes, gibbs: factor on the learned ones; chain: weight decay
+  std::string name() const;  ///< "bayes rank 8", "chain depth 3 rank 8 regularization 0.01"
 };
 
 struct RatingsConfig {
@@ -36,11 +37,19 @@ struct RatingsConfig {
   std::string implicit = "none";
   double implicit_regularization = 3;
   int64_t sweeps = 100, patience = 8;
-  bool refit_on_dev = true;            ///< what is chosen is fitted again on train and dev, then scored on test
-  bool refit_all = false;              ///< and once more on everything, after that
-  std::vector<RatingsCandidate> grid;  ///< at least one
+  int64_t burn_in = 60, draws = 50, thin = 4;  ///< gibbs
+  bool ordinal = false;                        ///< gibbs
+  double row_period = 0, col_period = 0;       ///< bayes, gibbs: in the times' unit; 0: no effects of periods
+  int64_t update_sweeps = 10;                  ///< bayes, als: passes when ratings are added to a run
+  int64_t ranking_at = 10;                     ///< places that recommendations are scored at; 0: not scored
+  std::optional<double> ranking_relevant;      ///< least rating that counts as relevant; absent: the mean of train
+  bool refit_on_dev = true;                    ///< what is chosen is fitted again on train and dev, then scored on test
+  bool refit_all = false;                      ///< and once more on everything, after that
+  std::vector<RatingsCandidate> grid;          ///< at least one
   uint64_t seed = 1;
   int threads = 1;
+
+  bool all_solvers_are(const std::vector<std::string>& names) const;
 
   /// Reads these keys, recording mistakes on the configuration. `rank`, `depth`, `seed` and `threads` (at least 1) are
   /// the section's own, read by others.

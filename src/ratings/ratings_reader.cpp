@@ -191,6 +191,15 @@ RatingPairs read_pairs(const fs::path& file, const RatingsFormat& format, const 
     else if (fields[static_cast<size_t>(columns.row)].empty() || fields[static_cast<size_t>(columns.col)].empty())
       errors.add(here, ": an id is empty");
     else {
+      if (columns.time >= 0) {
+        const auto time = as_time(fields[static_cast<size_t>(columns.time)]);
+        if (!time || !std::isfinite(*time)) {
+          errors.add(here, ": expected a number or a date like 2005-09-06 as time, found '",
+                     fields[static_cast<size_t>(columns.time)], "'");
+          continue;
+        }
+        pairs.time.push_back(*time);
+      }
       pairs.row.emplace_back(fields[static_cast<size_t>(columns.row)]);
       pairs.col.emplace_back(fields[static_cast<size_t>(columns.col)]);
       pairs.source.push_back(here);

@@ -48,6 +48,7 @@ Ratings read_ratings(const std::filesystem::path& file, const RatingsFormat& for
 /// Pairs to predict.
 struct RatingPairs {
   std::vector<std::string> row, col;
+  std::vector<double> time;          ///< empty when the file has none
   std::vector<std::string> source;   ///< file:line, for messages
   std::vector<std::string> remarks;  ///< as those of Ratings
 };
@@ -59,7 +60,8 @@ struct KnownIds {
   std::string row_column, col_column;  ///< what the columns of ids were called in the training file
 };
 
-/// Row and column ids of a delimited text, by the rules for triplets; further columns are not looked at. A first line
+/// Row and column ids of a delimited text, by the rules for triplets, and times where a column is named so; further
+/// columns are not looked at. A first line
 /// of usual names, or of those of the training file, or of texts over numbers that are no known ids, is a header.
 /// Throws Error, naming completion.header, when the first pair alone is not known.
 RatingPairs read_pairs(const std::filesystem::path& file, const RatingsFormat& format, const KnownIds& known = {});

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "ratings/rating_factors.h"
+#include "ratings/top_scores.h"
 
 namespace deeplora {
 namespace {
@@ -40,6 +41,10 @@ Ratings known_part(const Ratings& ratings) {
   return ratings.subset(which);
 }
 
+std::optional<double> time_of(const Ratings& ratings, size_t entry) {
+  return ratings.time.empty() ? std::nullopt : std::optional(ratings.time[entry]);
+}
+
 /// Train and dev for one fit: a pair that both have counts once.
 Ratings joined(const RatingsConfig& config, const Ratings& train, const Ratings& dev) {
   Ratings out = united(train, known_part(dev));
@@ -48,12 +53,23 @@ Ratings joined(const RatingsConfig& config, const Ratings& train, const Ratings&
   return out;
 }
 
+FactorSolver factor_solver(const std::string& name) {
+  return name == "als" ? FactorSolver::als : name == "gibbs" ? FactorSolver::gibbs : FactorSolver::bayes;
+}
+
+}  // namespace
+
 FactorOptions factor_options(const RatingsConfig& config, const RatingsCandidate& candidate) {
   FactorOptions o;
   o.rank = candidate.rank;
-  o.bayes = candidate.solver == "bayes";
+  o.solver = factor_solver(candidate.solver);
   o.biases = config.biases;
-  o.sweeps = config.sweeps;
+  o.burn_in = config.burn_in;
+  o.thin = config.thin;
+  o.sweeps = o.solver == FactorSolver::gibbs ? config.burn_in + config.draws * config.thin : config.sweeps;
+  o.ordinal = config.ordinal;
+  o.row_period = config.row_period;
+  o.col_period = config.col_period;
   o.regularization = candidate.regularization;
   o.weighted = config.weighted;
   o.on_product = config.on_product;
@@ -65,9 +81,42 @@ FactorOptions factor_options(const RatingsConfig& config, const RatingsCandidate
   return o;
 }
 
+namespace {
+
+/// A chain of draws, of fixed length. The curve is the error of the mean over the draws so far (before the first that
+/// counts: of that draw alone).
+RatingsFit sample_on_dev(const RatingsConfig& config, const RatingsCandidate& candidate, const Ratings& train,
+                         const Ratings& dev, const std::pair<double, double>& range,
+                         const std::function<void()>& pulse) {
+  FactorOptions o = factor_options(config, candidate);
+  RatingsFit fit;
+  std::vector<double> sum(dev.value.size(), 0.0);
+  double draws = 0;
+  o.pulse = pulse;
+  o.look_every = o.thin;
+  fit.sweeps = fit.sweeps_done = o.sweeps;
+  o.after_sweep = [&](int64_t sweep, const RatingsModel& model) {
+    if (sweep > o.burn_in) ++draws;
+    double squares = 0;
+    for (size_t e = 0; e < sum.size(); ++e) {
+      const double now = model.predict(dev.row[e], dev.col[e], time_of(dev, e));
+      if (draws > 0) sum[e] += now;
+      const double error = std::clamp(draws > 0 ? sum[e] / draws : now, range.first, range.second) - dev.value[e];
+      squares += error * error;
+    }
+    fit.curve.push_back(std::sqrt(squares / static_cast<double>(sum.size())));
+    return true;
+  };
+  fit.model = fit_rating_factors(train, o);
+  fit.model.range = range;
+  fit.dev = errors_of(fit.model, dev);
+  return fit;
+}
+
 /// Alternation until dev no longer gains; the model of the best sweep.
 RatingsFit fit_on_dev(const RatingsConfig& config, const RatingsCandidate& candidate, const Ratings& train,
                       const Ratings& dev, const std::pair<double, double>& range, const std::function<void()>& pulse) {
+  if (candidate.solver == "gibbs") return sample_on_dev(config, candidate, train, dev, range, pulse);
   FactorOptions o = factor_options(config, candidate);
   RatingsFit fit;
   fit.dev.rmse = std::numeric_limits<double>::infinity();
@@ -94,9 +143,10 @@ RatingsFit fit_on_dev(const RatingsConfig& config, const RatingsCandidate& candi
 }
 
 RatingsModel fit_exactly(const RatingsConfig& config, const RatingsCandidate& candidate, const Ratings& train,
-                         int64_t sweeps) {
+                         int64_t sweeps, const std::function<void()>& pulse) {
   FactorOptions o = factor_options(config, candidate);
   o.sweeps = sweeps;
+  o.pulse = pulse;
   return fit_rating_factors(train, o);
 }
 
@@ -123,7 +173,7 @@ class Choice {
     fit_baselines(train);
     const RatingErrors bias = errors_of(out_.bias, dev);
     try_grid(train, dev);
-    out_.dev = score_ratings(out_, dev);
+    out_.dev = score_ratings(config_, out_, dev, train);
     out_.low_rank_helps = out_.fit.dev.rmse < bias.rmse;
     if (config_.refit_on_dev) fit_baselines(everything);
     if (!out_.low_rank_helps) {
@@ -133,6 +183,27 @@ class Choice {
     } else if (config_.refit_on_dev) {
       refit(everything);
     }
+    return std::move(out_);
+  }
+
+  /// One candidate whose fit needs no dev ratings.
+  RatingsOutcome run_alone(const Ratings& train) {
+    range_ = range_of(config_, train);
+    fit_baselines(train);
+    out_.chosen = config_.grid.front();
+    out_.low_rank_helps = true;
+    out_.fit = callbacks_.kept(cat(place_, "/", out_.chosen.name()), [&]() -> RatingsFit {
+      const int64_t sweeps = factor_options(config_, out_.chosen).sweeps;
+      return {.model = fit_exactly(config_, out_.chosen, train, sweeps, callbacks_.pulse),
+              .sweeps = sweeps,
+              .sweeps_done = sweeps,
+              .dev = {},
+              .curve = {}};
+    });
+    out_.fit.model.range = range_;
+    out_.sweeps = out_.fit.sweeps;
+    out_.candidates = nlohmann::ordered_json::array({candidate_json(out_.chosen, out_.fit)});
+    out_.candidates[0]["rmse"] = out_.candidates[0]["mae"] = nullptr;
     return std::move(out_);
   }
 
@@ -170,7 +241,7 @@ class Choice {
     RatingsFit fit = callbacks_.kept(place_ + "/refit", [&]() -> RatingsFit {
       if (out_.chosen.solver == "chain")
         return callbacks_.chain(everything, nullptr, config_.biases ? out_.bias : out_.mean, out_.chosen, sweeps);
-      return {.model = fit_exactly(config_, out_.chosen, everything, sweeps),
+      return {.model = fit_exactly(config_, out_.chosen, everything, sweeps, callbacks_.pulse),
               .sweeps = sweeps,
               .sweeps_done = sweeps,
               .dev = {},
@@ -190,11 +261,11 @@ class Choice {
 
 }  // namespace
 
+Ratings RatingsData::known_before_test() const { return dev ? united(train, known_part(*dev)) : train; }
+
 Ratings RatingsData::seen() const {
-  Ratings out = train;
-  for (const auto* part : {&dev, &test})
-    if (*part) out = united(out, known_part(**part));
-  return out;
+  const Ratings known = known_before_test();
+  return test ? united(known, known_part(*test)) : known;
 }
 
 namespace {
@@ -249,7 +320,7 @@ RatingsData load_ratings(const RatingsConfig& config) {
     data.test = data.train.subset(split.held_out);
     data.train = data.train.subset(split.train);
   }
-  if (!data.dev && config.split == "time")
+  if (!data.dev && config.split == "time" && config.dev_share > 0)
     time_split(data.train, config.dev_share);  // what has no times is said before any work
   return data;
 }
@@ -259,6 +330,7 @@ RatingsOutcome choose_ratings_model(const RatingsConfig& config, const Ratings& 
                                     const std::string& place) {
   Choice choice(config, callbacks, place);
   if (dev) return choice.run(train, *dev, joined(config, train, *dev));
+  if (config.dev_share <= 0) return choice.run_alone(train);
   // A stream of its own, so that dev is not what test was drawn as.
   const Split split = split_of(config, train, config.dev_share, config.seed + 0x5eed);
   return choice.run(train.subset(split.train), train.subset(split.held_out), train);
@@ -276,7 +348,7 @@ RatingsModel fit_on_all(const RatingsConfig& config, const RatingsOutcome& outco
       mean.range = bias.range;
       return callbacks.chain(all, nullptr, config.biases ? bias : mean, outcome.chosen, sweeps);
     }
-    return {.model = fit_exactly(config, outcome.chosen, all, sweeps),
+    return {.model = fit_exactly(config, outcome.chosen, all, sweeps, callbacks.pulse),
             .sweeps = sweeps,
             .sweeps_done = sweeps,
             .dev = {},
@@ -290,10 +362,11 @@ std::vector<FoldScores> cross_validate(const RatingsConfig& config, const Rating
                                        const RatingsCallbacks& callbacks) {
   std::vector<FoldScores> out;
   for (const Split& fold : k_folds(ratings.size(), config.folds, config.seed)) {
+    const Ratings train = ratings.subset(fold.train);
     const RatingsOutcome outcome =
-        choose_ratings_model(config, ratings.subset(fold.train), std::nullopt, callbacks, cat("fold-", out.size() + 1));
+        choose_ratings_model(config, train, std::nullopt, callbacks, cat("fold-", out.size() + 1));
     out.push_back({outcome.chosen, outcome.low_rank_helps, outcome.sweeps,
-                   score_ratings(outcome, ratings.subset(fold.held_out))});
+                   score_ratings(config, outcome, ratings.subset(fold.held_out), train)});
     const auto& [mean, bias, model, count] = out.back().scores;
     callbacks.note(cat("fold ", out.size(), " of ", config.folds, ": rmse ", model.rmse, ", mae ", model.mae,
                        " (bias baseline ", bias.rmse, ", ", bias.mae, ")"));
@@ -301,11 +374,31 @@ std::vector<FoldScores> cross_validate(const RatingsConfig& config, const Rating
   return out;
 }
 
-RatingsScores score_ratings(const RatingsOutcome& outcome, const Ratings& ratings) {
-  return {errors_of(outcome.mean, ratings), errors_of(outcome.bias, ratings), errors_of(outcome.fit.model, ratings),
-          ratings.size()};
+RatingsScores score_ratings(const RatingsConfig& config, const RatingsOutcome& outcome, const Ratings& ratings,
+                            const Ratings& known) {
+  RatingsScores out{errors_of(outcome.mean, ratings), errors_of(outcome.bias, ratings),
+                    errors_of(outcome.fit.model, ratings), ratings.size()};
+  if (config.ranking_at == 0) return out;
+  const double relevant = config.ranking_relevant.value_or(outcome.mean.mean);
+  const auto top = [&](const RatingsModel& model) {
+    return top_scores(model, ratings, known, config.ranking_at, relevant, config.threads);
+  };
+  out.bias.top = top(outcome.bias);
+  out.model.top = top(outcome.fit.model);
+  return out;
 }
 
-nlohmann::ordered_json errors_json(const RatingErrors& errors) { return {{"rmse", errors.rmse}, {"mae", errors.mae}}; }
+nlohmann::ordered_json errors_json(const RatingErrors& errors) {
+  nlohmann::ordered_json out{{"rmse", errors.rmse}, {"mae", errors.mae}};
+  if (!errors.top) return out;
+  const TopScores& top = *errors.top;
+  for (const auto& [name, value] : {std::pair("precision", top.precision),
+                                    {"recall", top.recall},
+                                    {"ndcg", top.ndcg},
+                                    {"map", top.map},
+                                    {"coverage", top.coverage}})
+    out[cat(name, "@", top.k)] = value;
+  return out;
+}
 
 }  // namespace deeplora

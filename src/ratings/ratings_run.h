@@ -5,6 +5,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "ratings/rating_factors.h"
 #include "ratings/ratings_config.h"
 #include "ratings/ratings_model.h"
 
@@ -56,6 +57,8 @@ struct RatingsData {
 
   /// All ratings over train's rows and columns: what is not to be recommended.
   Ratings seen() const;
+  /// The same without test.
+  Ratings known_before_test() const;
 };
 
 /// Throws Error as the reader and the splits do, and for pairs in two files where duplicates are declared an error.
@@ -71,7 +74,7 @@ struct RatingsCallbacks {
 };
 
 /// Tries the grid on dev ratings, keeps the best by RMSE, compares it with the bias baseline, fits it again on train
-/// and dev. `place` begins the names of its fits.
+/// and dev. `place` begins the names of its fits. With a dev_share of 0 the one candidate is fitted, on all of train.
 RatingsOutcome choose_ratings_model(const RatingsConfig& config, const Ratings& train,
                                     const std::optional<Ratings>& dev, const RatingsCallbacks& callbacks,
                                     const std::string& place = "all");
@@ -93,10 +96,15 @@ struct FoldScores {
 std::vector<FoldScores> cross_validate(const RatingsConfig& config, const Ratings& ratings,
                                        const RatingsCallbacks& callbacks);
 
-/// All three models on the same ratings.
-RatingsScores score_ratings(const RatingsOutcome& outcome, const Ratings& ratings);
+/// All three models on the same ratings, and the recommendations of the biases and of the chosen model, without what is
+/// in `known`.
+RatingsScores score_ratings(const RatingsConfig& config, const RatingsOutcome& outcome, const Ratings& ratings,
+                            const Ratings& known);
 
-/// {"rmse", "mae"}.
+/// How a candidate is fitted (all solvers but chain).
+FactorOptions factor_options(const RatingsConfig& config, const RatingsCandidate& candidate);
+
+/// {"rmse", "mae"} and, where they were asked for, {"precision@10", "recall@10", "ndcg@10", "map@10", "coverage@10"}.
 nlohmann::ordered_json errors_json(const RatingErrors& errors);
 
 }  // namespace deeplora

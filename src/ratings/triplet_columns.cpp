@@ -35,8 +35,8 @@ class ColumnFinder {
     columns_.row = place("row", format_.row, usual_row_names(), 0, true);
     columns_.col = place("col", format_.col, usual_col_names(), 1, true);
     columns_.value = with_values() ? place("value", format_.value, usual_value_names(), 2, true) : -1;
-    columns_.time =
-        with_values() ? place("time", format_.time, usual_time_names(), fourth_is_time() ? 3 : -1, false) : -1;
+    columns_.time = with_values() ? place("time", format_.time, usual_time_names(), fourth_is_time() ? 3 : -1, false)
+                                  : time_of_pairs();
     errors_.throw_if_any();
     const bool twice = columns_.row == columns_.col || columns_.row == columns_.value || columns_.col == columns_.value;
     check(!twice, file_.string(), ": row, col and value must be different columns, found columns ", columns_.row, ", ",
@@ -94,6 +94,14 @@ class ColumnFinder {
     const auto& last = look_.records.back();
     const bool taken = columns_.row == 3 || columns_.col == 3 || columns_.value == 3;
     return columns_.count == 4 && !taken && last.size() == 4 && as_time(last[3]).has_value();
+  }
+
+  /// Pairs may have times or not: only what is named so is one.
+  int time_of_pairs() const {
+    const auto named = std::find(names_.begin(), names_.end(), format_.time);
+    if (!format_.time.empty() && named != names_.end()) return static_cast<int>(named - names_.begin());
+    if (const auto index = index_of(format_.time); index && *index < columns_.count) return static_cast<int>(*index);
+    return usual_column(names_, usual_time_names());
   }
 
   int place(const char* key, const std::string& wanted, const std::vector<std::string>& usual, int fallback,

@@ -25,7 +25,7 @@ struct TripletColumns {
 /// Throws one Error for everything that is not found.
 TripletColumns triplet_columns(const std::filesystem::path& file, const TableLook& look, const RatingsFormat& format);
 
-/// The same for pairs, which have no value and no time.
+/// The same for pairs, which have no value, and a time only where a header or the settings name it.
 TripletColumns pair_columns(const std::filesystem::path& file, const TableLook& look, const RatingsFormat& format,
                             const KnownIds& known);
 

@@ -78,7 +78,7 @@ TEST(RatingFactors, EqualNumPy) {
     o.rank = fit["rank"];
     o.sweeps = fit["sweeps"];
     o.seed = golden()["seed"];
-    o.bayes = fit["bayes"];
+    o.solver = fit["bayes"] ? FactorSolver::bayes : FactorSolver::als;
     o.weighted = true;
     if (fit.contains("regularization")) o.regularization = fit["regularization"].get<double>();
     o.implicit_rows = o.implicit_cols = fit.value("implicit", false);
@@ -266,7 +266,7 @@ TEST(FoldIn, OfATrainedRowGivesItsFactorsBack) {
   FactorOptions o;
   o.rank = 2;
   o.sweeps = 200;
-  o.bayes = false;
+  o.solver = FactorSolver::als;
   o.weighted = true;
   o.regularization = 0.1;
   const RatingsModel model = fit_rating_factors(train, o);
@@ -312,7 +312,7 @@ TEST(FoldIn, OfTrainedRowsEqualsTrainingForEverySetting) {
             FactorOptions o;
             o.rank = 1 + static_cast<int64_t>(seed % 3);
             o.sweeps = 2000;
-            o.bayes = bayes;
+            o.solver = bayes ? FactorSolver::bayes : FactorSolver::als;
             o.biases = biases;
             o.weighted = weighted;
             o.on_product = on_product;
@@ -324,8 +324,8 @@ TEST(FoldIn, OfTrainedRowsEqualsTrainingForEverySetting) {
             save_ratings_model(folder.path(), fit_rating_factors(train, o), train);
             const RatingsModel model = load_ratings_model(folder.path()).model;  // what folding in needs is in the file
             const SparseSide side = SparseSide::make(model.rows, train.row, train.col, train.value);
-            // The link of weighted rows, found by conjugate gradients to 1e-3, does not come to rest.
-            const double tolerance = weighted && implicit != std::string("none") ? 2e-2 : bayes ? 1e-3 : 1e-5;
+            // Links come to rest slowly.
+            const double tolerance = bayes ? 1e-3 : implicit != std::string("none") ? 2e-4 : 1e-5;
             SCOPED_TRACE(cat("bayes ", bayes, " biases ", biases, " weighted ", weighted, " product ", on_product,
                              " implicit ", implicit, " rank ", o.rank));
             for (int64_t i = 0; i < model.rows; ++i) {

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""deeplora complete beside Surprise and cmfrec on the same folds of a ratings file. Prints one table of RMSE, MAE and seconds.
+"""deeplora complete beside myFM, Surprise and cmfrec on the same folds of a ratings file. Prints one table of RMSE, MAE and seconds.
 
   .venv/bin/python tools/bench/ratings_vs_peers.py RATINGS [--folds 5] [--only-fold 0] [--peers-python PYTHON] [--methods NAME ...] [--json FILE]
 
-RATINGS is user,item,rating[,...] with or without a header, or a dense table of Jester's kind (no header, 99 or blank: missing). Every method gets the
+RATINGS is user,item,rating[,time] with or without a header, or a dense table of Jester's kind (no header, 99 or blank: missing). Every method gets the
 same training files and predicts the same test pairs; predictions are clipped to the range of the training ratings for all. What has to be chosen
 (rank, regularization, epochs) is chosen by every method alike: on the tenth of its training ratings that is held out, then fitted again on all of them;
 "default" methods take their package's defaults. Times hold all of that, each method as a process of its own.
 
-The peers need a Python with scikit-surprise (which wants numpy < 2) and cmfrec: --peers-python names it. Packages that are not there are said and
-left out. `implicit` has no model of ratings (it ranks), so it is not compared.
+The peers need a Python with myfm, or with scikit-surprise (which wants numpy < 2) and cmfrec: --peers-python names it. Packages that are not there are
+said and left out. Methods with days are left out where the ratings have no times. What samples (gibbs, myFM) chooses nothing: all of train is used once. `implicit` has no model of ratings (it ranks), so it is not compared.
 """
 from __future__ import annotations
 
@@ -35,12 +35,24 @@ OURS = {
     "deeplora chain, depth 3": {**CHAIN, "grid.depth": "[3]", "grid.regularization": "[0, 1e-6, 1e-5]"},
     "deeplora chain, depth 2": {**CHAIN, "grid.depth": "[2]", "grid.regularization": "[1e-4, 2e-4, 4e-4]"},
 }
-PEERS = ["surprise baseline", "surprise SVD default", "surprise SVD", "surprise SVD++ default", "surprise SVD++", "cmfrec default", "cmfrec", "cmfrec, implicit"]
+GIBBS = {"solver": "gibbs", "rank": "10", "implicit": "both", "ranking.at": "0", "dev_share": "0"}
+DAYS = {"periods.rows": "86400", "periods.cols": "2592000"}
+OURS |= {
+    "deeplora gibbs": {**GIBBS, "implicit": "none"},
+    "deeplora gibbs, implicit": GIBBS,
+    "deeplora gibbs, implicit, days": {**GIBBS, **DAYS},
+    "deeplora gibbs, implicit, days, ordinal": {**GIBBS, **DAYS, "likelihood": "ordinal"},
+    "deeplora gibbs, implicit, ordinal": {**GIBBS, "likelihood": "ordinal"},
+    "deeplora bayes, implicit, days": {"solver": "bayes", "implicit": "both", "grid.rank": "[5, 10, 20]", **DAYS},
+}
+MYFM = [f"myFM rank {rank}, implicit{more}" for rank in (10, 20) for more in ("", ", days", ", ordinal", ", days, ordinal")]
+PEERS = [*MYFM, "surprise baseline", "surprise SVD default", "surprise SVD", "surprise SVD++ default", "surprise SVD++", "cmfrec default", "cmfrec", "cmfrec, implicit"]
 
 
 # ---- folds ----
 
-def read(path: Path) -> list[tuple[str, str, float]]:
+def read(path: Path) -> list[tuple]:
+    """(user, item, rating) or, where there are times, (user, item, rating, time)."""
     with open(path, encoding="utf-8", newline="") as file:
         rows = [row for row in csv.reader(file) if row]
     if len(rows[-1]) > 4:
@@ -52,7 +64,8 @@ def read(path: Path) -> list[tuple[str, str, float]]:
         except ValueError:
             return None
 
-    return [(r[0], r[1], float(r[2])) for r in rows[number(rows[0][2]) is None :]]
+    timed = len(rows[-1]) == 4 and number(rows[-1][3]) is not None
+    return [(r[0], r[1], float(r[2]), *([float(r[3])] if timed else [])) for r in rows[number(rows[0][2]) is None :]]
 
 
 def write_folds(ratings, folds: int, seed: int, folder: Path) -> None:
@@ -65,7 +78,7 @@ def write_folds(ratings, folds: int, seed: int, folder: Path) -> None:
         for name, wanted in (("train", False), ("test", True)):
             with open(folder / f"{name}{f}.csv", "w", encoding="utf-8", newline="") as file:
                 out = csv.writer(file)
-                out.writerow(["user", "item", "rating"])
+                out.writerow(["user", "item", "rating", "timestamp"][: len(ratings[0])])
                 out.writerows(r for i, r in enumerate(ratings) if (i in held) == wanted)
 
 
@@ -85,7 +98,7 @@ def surprise_fit(make, train):
     from surprise import Dataset, Reader
 
     values = [r[2] for r in train]
-    frame = pandas.DataFrame(train, columns=["user", "item", "rating"])
+    frame = pandas.DataFrame([r[:3] for r in train], columns=["user", "item", "rating"])
     data = Dataset.load_from_df(frame, Reader(rating_scale=(min(values), max(values)))).build_full_trainset()
     model = make()
     model.fit(data)
@@ -97,7 +110,7 @@ def cmfrec_fit(options, train):
     import pandas
     from cmfrec import CMF
 
-    frame = pandas.DataFrame(train, columns=["UserId", "ItemId", "Rating"])
+    frame = pandas.DataFrame([r[:3] for r in train], columns=["UserId", "ItemId", "Rating"])
     model = CMF(method="als", verbose=False, nthreads=int(os.environ.get("OMP_NUM_THREADS", "1")), **options).fit(frame)
     low, high = frame.Rating.min(), frame.Rating.max()
 
@@ -109,8 +122,54 @@ def cmfrec_fit(options, train):
     return predict
 
 
+def one_hot(index, width):
+    import numpy
+    from scipy import sparse
+
+    rows = numpy.arange(len(index))
+    known = numpy.asarray(index) >= 0
+    return sparse.csr_matrix((numpy.ones(known.sum()), (rows[known], numpy.asarray(index)[known])), shape=(len(index), width))
+
+
+def myfm_fit(rank, days, ordinal, train, iterations=400):
+    """SVD++ both ways as myFM's examples have it: ids and what else each has rated, in a block each; days one-hot; a prior for every group of features."""
+    import myfm
+    import numpy
+    from scipy import sparse
+
+    users, items = ({key: k for k, key in enumerate(dict.fromkeys(r[side] for r in train))} for side in (0, 1))
+    day_of = lambda r: int(r[3] // 86400)
+    first, last = (f(day_of(r) for r in train) for f in (min, max)) if days else (0, 0)
+    row, col, value = [users[r[0]] for r in train], [items[r[1]] for r in train], numpy.array([r[2] for r in train])
+    rated = sparse.csr_matrix((numpy.ones(len(train)), (row, col)), shape=(len(users), len(items)))
+    scaled = lambda m: sparse.diags(1 / numpy.sqrt(numpy.maximum(numpy.asarray(m.sum(1)).ravel(), 1))) @ m
+    # The last line of each block stands for an id that was not trained on.
+    with_unknown = lambda m: sparse.vstack([m, sparse.csr_matrix((1, m.shape[1]))]).tocsr()
+    blocks = [with_unknown(sparse.hstack([sparse.identity(len(users)), scaled(rated)])), with_unknown(sparse.hstack([sparse.identity(len(items)), scaled(rated.T.tocsr())]))]
+    shapes = ([last - first + 1] if days else []) + [len(users), len(items), len(items), len(users)]
+
+    def features(pairs):
+        x = one_hot([min(max(day_of(r), first), last) - first for r in pairs], last - first + 1) if days else None
+        index = [[users.get(r[0], len(users)) for r in pairs], [items.get(r[1], len(items)) for r in pairs]]
+        return x, [myfm.RelationBlock(numpy.asarray(i), block) for i, block in zip(index, blocks)]
+
+    levels = numpy.unique(value)
+    model = (myfm.MyFMOrderedProbit if ordinal else myfm.MyFMRegressor)(rank=rank, random_seed=1)
+    x, relations = features(train)
+    model.fit(x, numpy.searchsorted(levels, value) if ordinal else value, X_rel=relations, n_iter=iterations, n_kept_samples=iterations - 50, group_shapes=shapes)
+
+    def predict(pairs):
+        x, relations = features(pairs)
+        found = model.predict_proba(x, relations) @ levels if ordinal else model.predict(x, relations)
+        return numpy.clip(found, value.min(), value.max())
+
+    return predict
+
+
 def candidates(name: str):
     """Functions train -> predictor; one candidate: nothing to choose."""
+    if name.startswith("myFM"):
+        return [lambda t: myfm_fit(int(name.split()[2].rstrip(",")), "days" in name, "ordinal" in name, t)]
     if name.startswith("surprise"):
         from surprise import SVD, BaselineOnly, SVDpp
 
@@ -184,6 +243,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--methods", nargs="*", default=[*OURS, *PEERS], help=f"of: {', '.join([*OURS, *PEERS])}")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--set", action="append", default=[], help="key=value over the settings of deeplora's methods")
     options = parser.parse_args()
     unknown = [m for m in options.methods if m not in [*OURS, *PEERS]]
     if unknown:
@@ -191,11 +251,13 @@ def main() -> None:
     results: dict[str, list[dict]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        write_folds(read(options.ratings), options.folds, options.seed, folder)
+        ratings = read(options.ratings)
+        methods = [name for name in options.methods if "days" not in name or len(ratings[0]) == 4]
+        write_folds(ratings, options.folds, options.seed, folder)
         for fold in options.only_fold or range(options.folds):
-            for name in options.methods:
+            for name in methods:
                 began = time.perf_counter()
-                row = run_ours(options.program, OURS[name], folder, fold, options.seed) if name in OURS else run_peer(options.peers_python, name, folder, fold)
+                row = run_ours(options.program, {**OURS[name], **dict(pair.split("=", 1) for pair in options.set)}, folder, fold, options.seed) if name in OURS else run_peer(options.peers_python, name, folder, fold)
                 if row is None:
                     continue
                 row["seconds"] = time.perf_counter() - began

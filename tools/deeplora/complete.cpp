@@ -226,7 +226,8 @@ void setup_complete(CLI::App& app, Action& action) {
     if (o->use.any()) {
       if (o->run.empty() || !o->config.empty() || o->resume)
         throw CLI::ValidationError(
-            "--predict, --top, --fold-in and --export use a finished run: name it with --run, without CONFIG and "
+            "--predict, --top, --fold-in, --update and --export use a finished run: name it with --run, without CONFIG "
+            "and "
             "--resume");
       action = [o] { use_ratings_run(o->run, o->use, o->overrides); };
       return;

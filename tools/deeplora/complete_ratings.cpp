@@ -73,11 +73,23 @@ Json folds_json(const std::vector<FoldScores>& folds) {
   return out;
 }
 
+/// Adds the n-th part of a fold's scores.
+void add_top(std::optional<TopScores>& sum, const TopScores& top, double n) {
+  if (!sum) sum = TopScores{.k = top.k, .relevant = top.relevant};
+  for (auto score :
+       {&TopScores::precision, &TopScores::recall, &TopScores::ndcg, &TopScores::map, &TopScores::coverage})
+    (*sum).*score += top.*score / n;
+  sum->rows += top.rows;
+}
+
 /// Averages over the folds, as if one test set had been scored.
 RatingsScores average(const std::vector<FoldScores>& folds) {
   RatingsScores out;
   const double n = static_cast<double>(folds.size());
-  const auto add = [n](RatingErrors& sum, const RatingErrors& e) { sum.rmse += e.rmse / n, sum.mae += e.mae / n; };
+  const auto add = [n](RatingErrors& sum, const RatingErrors& e) {
+    sum.rmse += e.rmse / n, sum.mae += e.mae / n;
+    if (e.top) add_top(sum.top, *e.top, n);
+  };
   for (const auto& fold : folds) {
     add(out.mean, fold.scores.mean);
     add(out.bias, fold.scores.bias);
@@ -122,7 +134,7 @@ std::string verdict(const RatingsRun& run) {
 Json result_json(const RatingsRun& run, const RatingsConfig& config) {
   const RatingsScores& s = run.headline();
   Json out{{"task", "completion"}, {"method", run.outcome.low_rank_helps ? run.outcome.chosen.solver : "bias"}};
-  out["best"] = errors_json(run.outcome.dev.model);
+  out["best"] = run.outcome.dev.count > 0 ? errors_json(run.outcome.dev.model) : Json::object();
   out["best"]["step"] = run.outcome.fit.sweeps;
   out["test"] = run.test ? errors_json(run.test->model) : Json::object();
   out["baselines"] = {{"mean", errors_json(s.mean)}, {"bias", errors_json(s.bias)}};
@@ -141,6 +153,8 @@ Json result_json(const RatingsRun& run, const RatingsConfig& config) {
                     {"test", run.test ? run.test->count : 0},
                     {"kept_model", run.kept_ratings}};
   out["overlap"] = {{"dev", run.data.dev_overlap}, {"test", run.data.test_overlap}};
+  if (s.model.top)
+    out["ranking"] = {{"at", s.model.top->k}, {"relevant", s.model.top->relevant}, {"rows", s.model.top->rows}};
   out["range"] = {run.kept.range->first, run.kept.range->second};
   out["split"] = config.split;
   out["data"] = run.data_identity;
@@ -167,6 +181,11 @@ void print_summary(const RatingsRun& run, const RunFolder& folder) {
   line(run.outcome.low_rank_helps ? run.outcome.chosen.solver.c_str() : "kept: bias", s.model);
   if (run.kept_ratings > run.outcome.fitted_on)
     std::cout << "the model kept is fitted on all " << run.kept_ratings << " ratings (refit: all)\n";
+  if (s.model.top)
+    std::cout << "best " << s.model.top->k << " of each row: precision " << s.model.top->precision << ", recall "
+              << s.model.top->recall << ", ndcg " << s.model.top->ndcg << ", map " << s.model.top->map << ", coverage "
+              << s.model.top->coverage << " (" << s.model.top->rows << " rows; relevant: ratings from "
+              << s.model.top->relevant << ")\n";
   std::cout << verdict(run) << "\nrun      " << folder.path().string() << "\nreport   " << folder.report_file().string()
             << "\n";
 }
@@ -261,7 +280,7 @@ void complete_ratings(const RatingsConfig& config, const CompletionConfig& commo
   run.fit_seconds = clock_seconds() - fitting;
   run.iterations = run.outcome.sweeps;
   for (const auto& fold : run.folds) run.iterations += fold.sweeps;
-  if (run.data.test) run.test = score_ratings(run.outcome, *run.data.test);
+  if (run.data.test) run.test = score_ratings(config, run.outcome, *run.data.test, run.data.known_before_test());
   choose_kept_model(run, config, callbacks);
   run.seconds = clock_seconds() - began;
   if (!run.outcome.low_rank_helps || !run.beats_bias()) log_warning(verdict(run));

@@ -24,14 +24,21 @@ void complete_ratings(const RatingsConfig& config, const CompletionConfig& commo
 
 /// What `deeplora complete --run RUN` can be asked to do with a finished run.
 struct RatingsUse {
-  std::string predict, rows, titles, export_to, fold_in, output;
+  std::string predict, rows, titles, export_to, fold_in, update, output;
   int64_t top = 0;
-  bool any() const { return !predict.empty() || !export_to.empty() || !fold_in.empty() || top > 0; }
+  bool any() const { return !predict.empty() || !export_to.empty() || !fold_in.empty() || !update.empty() || top > 0; }
 };
 void add_ratings_options(CLI::App& command, RatingsUse& use);
 /// `overrides` are --set of how files are read (completion.format, separator, header, row_names, encoding, columns,
-/// duplicates, range, out_of_range).
+/// duplicates, range, out_of_range), and with --update how long its fit goes on.
 void use_ratings_run(const std::filesystem::path& run, const RatingsUse& use,
                      const std::vector<std::string>& overrides);
+
+/// The settings of the finished run in `folder` under such --set.
+RatingsConfig settings_of_finished(const std::filesystem::path& folder, const RatingsUse& use,
+                                   const std::vector<std::string>& overrides);
+
+/// --update: RUN/updates/N takes the model that learned from further ratings too.
+void update_ratings_run(const std::filesystem::path& folder, const RatingsUse& use, const RatingsConfig& config);
 
 }  // namespace deeplora

@@ -41,10 +41,29 @@ void add_errors(Page& page, const Json& result) {
   page.chart(chart);
 }
 
+/// Scores of recommendations, where they were measured.
+void add_ranking(Page& page, const Json& result) {
+  if (!result.contains("ranking")) return;
+  const std::string at = cat("@", result["ranking"]["at"].get<int64_t>());
+  std::vector<std::string> header{"model"};
+  for (const char* score : {"precision", "recall", "ndcg", "map", "coverage"}) header.push_back(score + at);
+  const auto row = [&](const std::string& name, const Json& scores) {
+    std::vector<std::string> out{name};
+    for (size_t c = 1; c < header.size(); ++c) out.push_back(cell_text(scores.value(header[c], Json())));
+    return out;
+  };
+  page.heading("Recommendations");
+  page.paragraph(cat("Over ", result["ranking"]["rows"].get<int64_t>(),
+                     " rows with relevant held-out ratings, which are those from ",
+                     cell_text(result["ranking"]["relevant"]), "."));
+  page.table(header, {row("mean and biases", result["baselines"]["bias"]),
+                      row(result["method"].get<std::string>(), result["test"].empty() ? result["best"] : result["test"])});
+}
+
 void add_grid(Page& page, const Json& candidates) {
   page.heading("Candidates, on dev ratings");
   std::vector<std::vector<std::string>> rows;
-  LineChart chart{.title = "Dev error while fitting", .x_label = "sweep (chain: evaluation)", .y_label = "rmse"};
+  LineChart chart{.title = "Dev error while fitting", .x_label = "sweep (chain, gibbs: evaluation)", .y_label = "rmse"};
   for (const auto& c : candidates) {
     rows.push_back(
         {c["name"].get<std::string>(), shown_cell(c["rmse"]), shown_cell(c["mae"]), shown_cell(c["sweeps"])});
@@ -53,10 +72,10 @@ void add_grid(Page& page, const Json& candidates) {
       line.x.push_back(static_cast<double>(line.x.size() + 1));
       line.y.push_back(value.is_number() ? value.get<double>() : std::nan(""));
     }
-    if (chart.series.size() < 28) chart.series.push_back(std::move(line));
+    if (!line.x.empty() && chart.series.size() < 28) chart.series.push_back(std::move(line));
   }
   page.table({"candidate", "rmse", "mae", "best at"}, rows);
-  page.chart(chart);
+  if (!chart.series.empty()) page.chart(chart);
 }
 
 void add_folds(Page& page, const Json& cross) {
@@ -82,6 +101,7 @@ Page ratings_report(const Json& result, const Json& candidates, const std::strin
                    {"rmse of the biases", shown_cell(result["baselines"]["bias"]["rmse"])},
                    {"seconds", shown_cell(result["seconds"])}});
   add_errors(page, result);
+  add_ranking(page, result);
   if (result.contains("cross_validation")) add_folds(page, result["cross_validation"]);
   add_grid(page, candidates);
   if (!result["remarks"].empty()) {

@@ -112,8 +112,8 @@ def implicit_prior(indicator, x, ridge):
     return f @ np.linalg.solve(f.T @ f + ridge * np.eye(f.shape[1]), f.T @ x)
 
 
-def alternation(data, rank, sweeps, seed, bayes, regularization=None, implicit=False, ridge=0.3):
-    """Yields (prediction function) after every sweep."""
+def alternation(data, rank, sweeps, seed, bayes, regularization=None, implicit=False, ridge=0.3, then=None, further=0):
+    """Yields (prediction function) after every sweep. `then`: other data, with further rows and columns, that the fit goes on with for `further` sweeps."""
     mean = data.value.mean()
     unit = np.sqrt(((data.value - mean) ** 2).mean())
     v = (data.value - mean) / unit
@@ -148,7 +148,17 @@ def alternation(data, rank, sweeps, seed, bayes, regularization=None, implicit=F
 
     indicator = np.zeros((data.m, data.n))
     indicator[data.row, data.col] = 1
-    for _ in range(sweeps):
+    for sweep in range(sweeps + further):
+        if sweep == sweeps:
+            # What is known of the columns, with new ones at their prior, decides the rows; both decide the priors that implicit feedback gives.
+            more = then.n - data.n
+            x, z = np.concatenate([x, np.zeros((then.m - data.m, k))]), np.concatenate([z, np.zeros((more, k))])
+            cz = np.concatenate([cz, np.repeat(np.diag(1 / az)[None] * bayes, more, 0)])
+            data, v = then, (then.value - mean) / unit
+            indicator = np.zeros((data.m, data.n))
+            indicator[data.row, data.col] = 1
+            px = implicit_prior(indicator, x, ridge) if implicit else np.zeros_like(x)
+            pz = implicit_prior(indicator.T, z, ridge) if implicit else np.zeros_like(z)
         x, cx, _unused = half(data.row, data.col, data.m, z, cz, px, ax)
         if implicit:
             px = implicit_prior(indicator, x, ridge)
@@ -201,6 +211,16 @@ def make():
         for predict in alternation(data, 3, 6, seed, **options):
             pass
         out["fits"].append({**options, "rank": 3, "sweeps": 6, "prediction": predict(row, col).tolist()})
+    # Further ratings: some of other values for known pairs, some of new rows and columns.
+    added = [(0, 3, 4.5), (7, 2, 1.0), (m, 0, 3.5), (m, 5, 2.0), (m, n, 5.0), (4, n, 4.0), (m + 1, 1, 0.5)]
+    together = {(int(i), int(j)): float(w) for i, j, w in zip(row, col, value)} | {(i, j): w for i, j, w in added}
+    whole = Data([i for i, _ in together], [j for _, j in together], list(together.values()), m + 2, n + 1)
+    out["update"] = {"added": added, "rows": m + 2, "cols": n + 1, "fits": []}
+    for options in ({"bayes": False, "regularization": 0.1}, {"bayes": True}, {"bayes": True, "implicit": True}):
+        for predict in alternation(data, 2, 5, seed, **options, then=whole, further=3):
+            pass
+        cells = np.arange((m + 2) * (n + 1))
+        out["update"]["fits"].append({**options, "rank": 2, "sweeps": 5, "further": 3, "prediction": predict(cells // (n + 1), cells % (n + 1)).tolist()})
     grid = [(r, p) for r in (1, 2, 3) for p in (0.02, 0.1, 0.5)]
     out["grid"] = {"ranks": [1, 2, 3], "regularization": [0.02, 0.1, 0.5], "sweeps": 12, "dev_share": 0.15, "patience": 4, "folds": []}
     for train, held in k_folds(count, 4, seed):

@@ -3,10 +3,11 @@
 
   tools/collect_results.py docs/results CONFIG=RUN[=OPTIONS]...
 
-OPTIONS are those that the command was given beyond the ones in CONFIG's '# Run:' line, e.g. "--set compare.seeds=[1,2,3]".
+OPTIONS are those that the command was given beyond the ones in CONFIG's '# Run:' line, e.g. "--set
+compare.seeds=[1,2,3]".
 
-Every number comes from RUN/report.md and every plot from RUN/figures; a comparison that is not finished says so there. The page and the
-folder of its plots have the name of RUN.
+Every number comes from RUN/report.md and every plot from RUN/figures; a comparison that is not finished says so there.
+The page and the folder of its plots have the name of RUN.
 """
 from __future__ import annotations
 

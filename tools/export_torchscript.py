@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Turns a Hugging Face folder into a TorchScript archive that deeplora (and plain torch.jit.load) can run, or, where OUTPUT ends in .pt2, into a program
-of torch.export (for deeplora and torch.export.load; needs torch 2.9+).
+"""Turns a Hugging Face folder into a TorchScript archive that deeplora (and plain torch.jit.load) can run, or, where
+OUTPUT ends in .pt2, into a program of torch.export (for deeplora and torch.export.load; needs torch 2.9+).
 
   export_torchscript.py HF_FOLDER OUTPUT.pt
   export_torchscript.py HF_FOLDER OUTPUT.pt2
@@ -42,7 +42,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 HEAD_SEED = 0
 TEXT_FILES = (
     "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json",
-    "added_tokens.json", "target_vocab.json", "sentence_bert_config.json", "chat_template.jinja", "generation_config.json")
+    "added_tokens.json", "target_vocab.json", "sentence_bert_config.json", "chat_template.jinja",
+    "generation_config.json")
 SENTENCEPIECE_SUFFIXES = (".spm", ".model")
 
 
@@ -207,7 +208,8 @@ def extra_files(folder: str, wrapper: Wrapper, task: str, dtype: str) -> dict[st
 
     config = wrapper.model.config
     about = {
-        "source": os.path.abspath(folder), "prefix": "model.", "task": task, "architecture": type(wrapper.model).__name__,
+        "source": os.path.abspath(folder), "prefix": "model.", "task": task,
+        "architecture": type(wrapper.model).__name__,
         "transformers": transformers.__version__, "torch": torch.__version__, "dtype": dtype,
         "inputs": input_names(wrapper), "output": "hidden" if task == "encoder" else "logits",
         "num_labels": config.num_labels if task in HEADS else None}
@@ -240,8 +242,8 @@ def read_back(path: str):
 
 
 def save(traced, output: str, files: dict[str, bytes], wrapper: Wrapper, check: bool) -> None:
-    """Writes beside `output`, checks what was written, then renames: no half-made or wrong file is ever left. A link is followed, a file that is
-    there keeps its mode."""
+    """Writes beside `output`, checks what was written, then renames: no half-made or wrong file is ever left. A link is
+    followed, a file that is there keeps its mode."""
     output = os.path.realpath(output)
     there = os.path.exists(output)
     if there and not os.path.isfile(output):

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Writes docs/graph-models.md: every model of the test set through model.backend=graph, what is found, trained, merged, and how equal it is.
+"""Writes docs/graph-models.md: every model of the test set through model.backend=graph, what is found, trained, merged,
+and how equal it is.
 
   .venv/bin/python tools/graph_table.py [--program build/deeplora] [--output docs/graph-models.md] [MODEL ...]
 
-Each model is trained for 6 steps with LoRA and Deep LoRA on rows of token ids, merged and run with plain torch.jit.load. The text
-around the table is tools/graph_table.md. What torch.export takes is also trained and merged as its program (.pt2). A model saved in
-several ways has a row for each: "lstm (script)".
+Each model is trained for 6 steps with LoRA and Deep LoRA on rows of token ids, merged and run with plain
+torch.jit.load. The text around the table is tools/graph_table.md. What torch.export takes is also trained and merged as
+its program (.pt2). A model saved in several ways has a row for each: "lstm (script)".
 """
 from __future__ import annotations
 
@@ -35,13 +36,17 @@ import weight_models
 
 METHODS = {"LoRA": "method: lora, rank: 3", "Deep LoRA": "method: deep-lora, rank: 3, depth: 3"}
 PLACE = "<!-- table -->"
-FIXED_LENGTH = {"lstm": 6, "torch-encoder": 9}  # no attention_mask; the traced length, which torch.nn.MultiheadAttention bakes in
+# no attention_mask; the traced length, which torch.nn.MultiheadAttention bakes in
+FIXED_LENGTH = {"lstm": 6, "torch-encoder": 9}
 LENGTH = 7  # of the rows for models that read their padding (a convolution, a bag)
-PLAIN = {"scripted-transformer": graph_models.LoopedTransformer, "torch-encoder": graph_models.TorchEncoder, "lstm": graph_models.Recurrent,
+PLAIN = {"scripted-transformer": graph_models.LoopedTransformer, "torch-encoder": graph_models.TorchEncoder,
+         "lstm": graph_models.Recurrent,
          "shared-blocks": graph_models.SharedBlocks}
-INPUTS = {name: ", ".join(f"{ours}: {theirs}" for ours, theirs in names.items()) for name, names in graph_models.INPUTS.items()}
+INPUTS = {name: ", ".join(f"{ours}: {theirs}" for ours, theirs in names.items()) for name,
+          names in graph_models.INPUTS.items()}
 WEIGHTS = {f"{name} ({how})": (name, how) for name, (_, _, ways) in weight_models.MODELS.items()
-           for how in [*ways, *(["script+freeze", "trace+freeze", "closure", "trace+optimize"] if name == "folded" else [])]}
+           for how in [*ways, *(["script+freeze", "trace+freeze", "closure", "trace+optimize"] if name == "folded"
+                                else [])]}
 KINDS = {"encoder": "classification", "classifier": "classification", "causal-lm": "causal-lm", "seq2seq": "seq2seq"}
 
 
@@ -56,8 +61,10 @@ def write_rows(path: Path, task: str, length: int | None, labels: int) -> list[d
     rng = random.Random(1)
     rows = []
     for _ in range(24):
-        ids = [rng.randrange(5, 50) for _ in range(length or rng.randint(4, 9))]  # the scripted model takes batches below 4 tokens through another branch
-        label = {"classification": {"label": sum(ids) % labels}, "seq2seq": {"labels": ids[::-1][:5]}, "causal-lm": {}}[task]
+        # the scripted model takes batches below 4 tokens through another branch
+        ids = [rng.randrange(5, 50) for _ in range(length or rng.randint(4, 9))]
+        label = {"classification": {"label": sum(ids) % labels}, "seq2seq": {"labels": ids[::-1][:5]},
+                 "causal-lm": {}}[task]
         rows.append({"input_ids": ids, **label})
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return rows
@@ -112,7 +119,8 @@ def merged_loss(merged: Path, name: str, task: str, start: int, rows: list[dict]
     return total / count
 
 
-def difference(program: Path, folder: Path, archive: Path, name: str, task: str, rows: list[dict], adapter: str, targets: str) -> str:
+def difference(program: Path, folder: Path, archive: Path, name: str, task: str, rows: list[dict], adapter: str,
+               targets: str) -> str:
     """Live against merged: of logits over the largest, or of the loss of a language model over it."""
     run, merged, data = folder / "run", folder / f"merged{archive.suffix}", folder.parent / "rows.jsonl"
     inputs = f", inputs: {{{INPUTS[name]}}}" if name in INPUTS else ""
@@ -126,7 +134,8 @@ train: {{steps: 6, batch_size: 8, lr: 0.01}}
         call(program, "finetune", folder / "config.yaml", "--run", run)
         call(program, "export", run, "--output", merged)
         if task == "classification":
-            live = torch.tensor([json.loads(line)["logits"] for line in call(program, "predict", run, "--input", data).splitlines()])
+            live = torch.tensor([json.loads(line)["logits"] for line in call(program, "predict", run, "--input",
+                data).splitlines()])
             return f"{((merged_logits(merged, name, rows) - live).abs().max() / live.abs().max()).item():.0e}"
         live = json.loads(call(program, "evaluate", run, "--data", data, "--json"))["loss"]
         config = folder.parent / "hf" / "config.json"
@@ -142,7 +151,8 @@ def make_archive(name: str, folder: Path) -> tuple[Path, str]:
     archive = folder / "model.pt"
     if name in WEIGHTS:
         of, how = WEIGHTS[name]
-        weight_models.saved_as(weight_models.make(of, torch.float32), how, archive, tuple(weight_models.batch().values()))
+        weight_models.saved_as(weight_models.make(of, torch.float32), how, archive,
+                               tuple(weight_models.batch().values()))
         return archive, "classifier"
     if name in graph_models.MODELS:
         graph_models.save(name, archive, torch.float32)
@@ -157,8 +167,10 @@ def row_of(program: Path, name: str, folder: Path) -> str:
     roles = Counter(site["role"] for site in seen["sites"])
     targets = "all-linear" if seen["targets"]["all-linear"] else "all-weights"
     adapted = len(seen["targets"][targets])
-    rows = write_rows(folder / "rows.jsonl", KINDS[kind], LENGTH if name in WEIGHTS else FIXED_LENGTH.get(name), 2 if name in {**graph_models.MODELS, **WEIGHTS} else 3)
-    cells = [name, kind, len(seen["sites"]), adapted, len(seen["targets"]["query-value"]), ", ".join(f"{k} {v}" for k, v in sorted(roles.items()))]
+    rows = write_rows(folder / "rows.jsonl", KINDS[kind], LENGTH if name in WEIGHTS else FIXED_LENGTH.get(name),
+                      2 if name in {**graph_models.MODELS, **WEIGHTS} else 3)
+    cells = [name, kind, len(seen["sites"]), adapted, len(seen["targets"]["query-value"]), ", ".join(f"{k} {v}" for k,
+        v in sorted(roles.items()))]
     for i, adapter in enumerate(METHODS.values()):
         (folder / str(i)).mkdir()
         cells.append(difference(program, folder / str(i), archive, name, KINDS[kind], rows, adapter, targets))
@@ -200,7 +212,8 @@ def main() -> int:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    lines = ["| model | kind | sites | adapted | query-value | roles found | LoRA | Deep LoRA | LoRA, .pt2 |", "|---|---|---|---|---|---|---|---|---|"]
+    lines = ["| model | kind | sites | adapted | query-value | roles found | LoRA | Deep LoRA | LoRA, .pt2 |",
+             "|---|---|---|---|---|---|---|---|---|"]
     for name in options.models or [*make_tiny_models.MODELS, *graph_models.MODELS, *WEIGHTS]:
         with tempfile.TemporaryDirectory() as folder:
             lines.append(row_of(options.program, name, Path(folder)))

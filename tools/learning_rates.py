@@ -1,9 +1,10 @@
-"""Learning-rate grid of adapter methods on the shipped sentiment data: what the methods' default learning rates come from.
+"""Learning-rate grid of adapter methods on the shipped sentiment data: what the methods' default learning rates come
+from.
 
 Run from the repository root, with the archive that tools/quickstart makes:
   .venv/bin/python tools/learning_rates.py minilm.pt runs/grid --methods dora pissa --lr 5e-4 1e-3 2e-3 --seeds 1 2
-Prints, per method and rate, the dev Pearson correlation (best evaluation) of each seed and their mean. Finished runs are
-not repeated.
+Prints, per method and rate, the dev Pearson correlation (best evaluation) of each seed and their mean. Finished runs
+are not repeated.
 """
 
 import argparse
@@ -21,10 +22,13 @@ def score(program, model, folder, method, lr, seed, steps, more):
     run = folder / f"{method.replace(':', '_')}-{lr:g}-{seed}"
     if not (run / "result.json").exists():
         name, *options = method.split(":")
-        sets = [f"model.path={model}", f"adapter.method={name}", f"train.lr={lr:g}", f"train.seed={seed}", f"train.steps={steps}",
-                f"train.eval_every={max(1, steps // 3)}", "data.test=", *[f"adapter.{option}" for option in options], *more]
+        sets = [f"model.path={model}", f"adapter.method={name}", f"train.lr={lr:g}", f"train.seed={seed}",
+                f"train.steps={steps}",
+                f"train.eval_every={max(1, steps // 3)}", "data.test=", *[f"adapter.{option}" for option in options],
+                *more]
         command = [str(program), "finetune", str(BASE), "--run", str(run)]
-        done = subprocess.run(command + [part for s in sets for part in ("--set", s)], cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(command + [part for s in sets for part in ("--set", s)], cwd=ROOT, capture_output=True,
+                              text=True)
         if done.returncode != 0:
             print(f"  {method} {lr:g} seed {seed}: {done.stderr.strip().splitlines()[-1]}", flush=True)
             return float("nan")
@@ -44,8 +48,10 @@ def main():
     options = parser.parse_args()
     for method in options.methods:
         for lr in options.lr:
-            scores = [score(options.program.resolve(), options.model.resolve(), options.folder.resolve(), method, lr, seed, options.steps, options.more) for seed in options.seeds]
-            print(f"{method:32} lr {lr:<8g} dev pearson {statistics.mean(scores):.4f}  ({' '.join(f'{s:.4f}' for s in scores)})", flush=True)
+            scores = [score(options.program.resolve(), options.model.resolve(), options.folder.resolve(), method, lr,
+                            seed, options.steps, options.more) for seed in options.seeds]
+            print(f"{method:32} lr {lr:<8g} dev pearson {statistics.mean(scores):.4f}  "
+                  f"({' '.join(f'{s:.4f}' for s in scores)})", flush=True)
 
 
 if __name__ == "__main__":

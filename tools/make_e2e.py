@@ -3,9 +3,10 @@
 
   make_e2e.py DEVSET.csv TESTSET_W_REFS.csv OUT_DIR [--train 400] [--dev 40] [--test 40] [--seed 1]
 
-The data are Novikova, Dusek and Rieser (2017), arXiv 1706.09254. Rows are drawn by --seed: OUT_DIR/train.jsonl holds pairs
-{"mr", "ref"} of the first file, dev.jsonl meaning representations of the first file that train.jsonl lacks, test.jsonl some
-of the second file, both with all their references: {"mr", "ref", "references"}; "ref" is the first of them.
+The data are Novikova, Dusek and Rieser (2017), arXiv 1706.09254. Rows are drawn by --seed: OUT_DIR/train.jsonl holds
+pairs {"mr", "ref"} of the first file, dev.jsonl meaning representations of the first file that train.jsonl lacks,
+test.jsonl some of the second file, both with all their references: {"mr", "ref", "references"}; "ref" is the first of
+them.
 """
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
     held = draw.sample(sorted(first), min(o.dev, len(first) // 2))
     pairs = [{"mr": mr, "ref": ref} for mr in sorted(first) if mr not in set(held) for ref in first[mr]]
     if len(pairs) < o.train or len(second) < o.test:
-        print(f"error: expected {o.train} pairs and {o.test} test inputs, found {len(pairs)} and {len(second)}", file=sys.stderr)
+        print(f"error: expected {o.train} pairs and {o.test} test inputs, found {len(pairs)} and {len(second)}",
+              file=sys.stderr)
         return 1
 
     def scored(references: dict[str, list[str]], chosen: list[str]) -> list[dict]:

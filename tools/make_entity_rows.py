@@ -15,16 +15,23 @@ import random
 from pathlib import Path
 
 SIZES = {"train": 600, "dev": 150, "test": 150}
-FIRST = ("Anna Boris Clara David Elena Farid Greta Hugo Irene Jonas Karim Laura Marco Nadia Oscar Priya Quentin Rosa Stefan Tara".split(), "Ursula Viktor Wanda Yusuf Zoë".split())
-LAST = ("Abel Brandt Costa Dubois Eriksen Fischer Garcia Haddad Ivanova Jensen Kowalski Lindgren Moreau Novak Okafor Petrov Rossi Schmidt Tanaka Weber".split(), "Álvarez Bauer Chen Duarte Ekström".split())
-PLACES = (["Berlin", "Paris", "Oslo", "Madrid", "Cairo", "Lima", "Kyoto", "New York", "Cape Town", "Buenos Aires", "Porto", "Geneva", "Vienna", "Tunis", "Hanoi", "San Diego"],
+FIRST = (("Anna Boris Clara David Elena Farid Greta Hugo Irene Jonas Karim Laura Marco Nadia Oscar Priya Quentin Rosa "
+          "Stefan Tara".split(), "Ursula Viktor Wanda Yusuf Zoë".split()))
+LAST = (("Abel Brandt Costa Dubois Eriksen Fischer Garcia Haddad Ivanova Jensen Kowalski Lindgren Moreau Novak Okafor "
+         "Petrov Rossi Schmidt Tanaka Weber".split(), "Álvarez Bauer Chen Duarte Ekström".split()))
+PLACES = (["Berlin", "Paris", "Oslo", "Madrid", "Cairo", "Lima", "Kyoto", "New York", "Cape Town", "Buenos Aires",
+           "Porto", "Geneva", "Vienna", "Tunis", "Hanoi", "San Diego"],
           ["Lisbon", "Dublin", "São Paulo", "Ankara", "Quito"])
 MONTHS = "January February March April May June July August September October November December".split()
 TEMPLATES = [
-    "{PER} moved to {LOC} in {DATE} .", "On {DATE} , {PER} met {PER} near {LOC} .", "The train from {LOC} to {LOC} was late again .", "{PER} was born in {LOC} .",
-    "Did {PER} really leave {LOC} before {DATE} ?", "Nothing happened on {DATE} .", "The council of {LOC} thanked {PER} for the report .", "We saw him in the park yesterday .",
-    "\" {PER} will open the museum in {LOC} on {DATE} , \" said {PER} .", "It rained all day , and nobody came .", "Tickets for {LOC} are sold until {DATE} .", "{PER} and {PER} won the race .",
-    "In {LOC} , {DATE} is a holiday .", "The letter that {PER} wrote reached {LOC} weeks later .", "Her brother works for a bank .", "Ask {PER} whether the meeting of {DATE} still stands .",
+    "{PER} moved to {LOC} in {DATE} .", "On {DATE} , {PER} met {PER} near {LOC} .",
+    "The train from {LOC} to {LOC} was late again .", "{PER} was born in {LOC} .",
+    "Did {PER} really leave {LOC} before {DATE} ?", "Nothing happened on {DATE} .",
+    "The council of {LOC} thanked {PER} for the report .", "We saw him in the park yesterday .",
+    "\" {PER} will open the museum in {LOC} on {DATE} , \" said {PER} .", "It rained all day , and nobody came .",
+    "Tickets for {LOC} are sold until {DATE} .", "{PER} and {PER} won the race .",
+    "In {LOC} , {DATE} is a holiday .", "The letter that {PER} wrote reached {LOC} weeks later .",
+    "Her brother works for a bank .", "Ask {PER} whether the meeting of {DATE} still stands .",
 ]
 LETTERS = {"iob2": "BIIB", "iob1": "IIII", "iobes": "BIES", "bilou": "BILU"}  # first, inside, last, alone
 
@@ -39,7 +46,8 @@ def filled(rng: random.Random, kind: str, unseen: bool) -> list[str]:
     if kind == "LOC":
         return pick(rng, PLACES, unseen).split()
     month = rng.choice(MONTHS)
-    return rng.choice([[month, str(rng.randint(1990, 2024))], [str(rng.randint(1, 28)), month], [month], [str(rng.randint(1, 28)), month, str(rng.randint(1990, 2024))]])
+    return rng.choice([[month, str(rng.randint(1990, 2024))], [str(rng.randint(1, 28)), month], [month],
+                       [str(rng.randint(1, 28)), month, str(rng.randint(1990, 2024))]])
 
 
 def sentence(rng: random.Random, unseen: bool, scheme: str) -> dict:
@@ -79,7 +87,8 @@ def write(folder: Path, scheme: str = "iob2", conll: bool = False, sizes: dict |
     for split, size in (sizes or SIZES).items():
         out[split] = folder / f"{split}.{'conll' if conll else 'jsonl'}"
         made = rows(split, scheme, size)
-        out[split].write_text(as_conll(made) if conll else "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made), "utf-8")
+        out[split].write_text(as_conll(made) if conll else "".join(json.dumps(row, ensure_ascii=False) + "\n" for row
+            in made), "utf-8")
     return out
 
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Makes a rewriting task and an untrained T5 for it: the whole sequence-to-sequence path in seconds. Nothing is downloaded.
+"""Makes a rewriting task and an untrained T5 for it: the whole sequence-to-sequence path in seconds. Nothing is
+downloaded.
 
   make_rewrite_task.py OUT_DIR
   deeplora finetune configs/rewrite_t5.yaml          (reads runs/rewrite/, so OUT_DIR is runs/rewrite)
 
-OUT_DIR holds t5.pt (2 + 2 layers, width 64, random weights, its own tokenizer) and train, dev and test.jsonl: attributes of a
-restaurant in, a sentence out. No restaurant of dev or test is one of train.
+OUT_DIR holds t5.pt (2 + 2 layers, width 64, random weights, its own tokenizer) and train, dev and test.jsonl:
+attributes of a restaurant in, a sentence out. No restaurant of dev or test is one of train.
 """
 from __future__ import annotations
 
@@ -21,8 +22,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import export_torchscript
 from tiny_tokenizers import t5_tokenizer
 
-NAMES = ("Aromi Bibimbap Clowns Cotto Eagle Fitzbillies Giraffe Loch Mill Phoenix Punter Strada Vaults Waterman Wrestlers "
-         "Zizzi").split()
+NAMES = (("Aromi Bibimbap Clowns Cotto Eagle Fitzbillies Giraffe Loch Mill Phoenix Punter Strada Vaults Waterman "
+          "Wrestlers "
+         "Zizzi").split())
 FOODS = "Thai Italian French Indian English Chinese Japanese fast".split()
 AREAS = ["riverside", "city", "centre", "north"]
 SPLITS = {"train": 400, "dev": 56, "test": 56}

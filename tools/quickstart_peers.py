@@ -41,7 +41,8 @@ def main(arguments: list[str]) -> int:
         labels = json.loads(about["deeplora.json"])["task_state"].get("labels", [])
         print(f"  merged file in torch.jit.load: {shown(module(**inputs), labels)}")
         if not os.path.exists(os.path.join(adapter, "head.safetensors")):  # transformers' own head, in the adapter
-            base = transformers.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=max(1, len(labels)))
+            base = transformers.AutoModelForSequenceClassification.from_pretrained(folder,
+                num_labels=max(1, len(labels)))
             print(f"  lora in PEFT: {shown(PeftModel.from_pretrained(base, adapter).eval()(**inputs).logits, labels)}")
             return 0
         model = PeftModel.from_pretrained(transformers.AutoModel.from_pretrained(folder), adapter).eval()

@@ -165,7 +165,8 @@ def deberta_tokenizer(folder: str) -> dict:
         folder, "spm.model", "DebertaV2Tokenizer",
         {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]",
          "mask_token": "[MASK]"}, "unigram", 320, settings={"do_lower_case": False}, pad_id=0, bos_id=1, eos_id=2,
-        unk_id=3, pad_piece="[PAD]", bos_piece="[CLS]", eos_piece="[SEP]", unk_piece="[UNK]", user_defined_symbols="[MASK]")
+        unk_id=3, pad_piece="[PAD]", bos_piece="[CLS]", eos_piece="[SEP]", unk_piece="[UNK]",
+        user_defined_symbols="[MASK]")
 
 
 def llama_tokenizer(folder: str, tokenizer_class: str = "LlamaTokenizer") -> dict:

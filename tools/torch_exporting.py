@@ -1,7 +1,8 @@
-"""How export_torchscript.py makes a program of torch.export (OUTPUT.pt2) of a Hugging Face model, and finds out whether it is right.
+"""How export_torchscript.py makes a program of torch.export (OUTPUT.pt2) of a Hugging Face model, and finds out whether
+it is right.
 
-The wrappers, masks and probes are those of torchscript_tracing. Batch and length are free; the example has two rows, because torch.export takes a size of
-one for a constant.
+The wrappers, masks and probes are those of torchscript_tracing. Batch and length are free; the example has two rows,
+because torch.export takes a size of one for a constant.
 """
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ def dynamic_shapes(inputs: dict[str, torch.Tensor]) -> dict:
 
 
 def export_program(model: torch.nn.Module, task: str):
-    """(wrapper, torch.export.ExportedProgram): the first way of masking that exports and computes the same at other shapes; inputs by name.
+    """(wrapper, torch.export.ExportedProgram): the first way of masking that exports and computes the same at other
+    shapes; inputs by name.
 
     Throws TraceError when neither does. Dropout stays in the program, switched off.
     """
@@ -39,7 +41,8 @@ def export_program(model: torch.nn.Module, task: str):
 
 
 def write_program(program, path: str, files: dict[str, bytes]) -> None:
-    """torch.export.save with the extra files, which are texts there: those that are none (a sentencepiece model) are left out, with a note."""
+    """torch.export.save with the extra files, which are texts there: those that are none (a sentencepiece model) are
+    left out, with a note."""
     texts = {}
     for name, content in files.items():
         try:

@@ -161,7 +161,8 @@ def random_tokens(config, batch: int, length: int, pad: str, generator) -> tuple
 
 
 def example(wrapper: Wrapper, batch: int, length: int, pad: str, seed: int) -> dict[str, torch.Tensor]:
-    """Random inputs by name, in the order of forward()'s arguments; decoder inputs are 2 tokens longer where they may be."""
+    """Random inputs by name, in the order of forward()'s arguments; decoder inputs are 2 tokens longer where they may
+    be."""
     config, generator = wrapper.model.config, torch.Generator().manual_seed(seed)
     names = input_names(wrapper)
     ids, mask = random_tokens(config, batch, length, pad, generator)

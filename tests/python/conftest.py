@@ -15,10 +15,12 @@ import torch
 from fork_server import started
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="deeplora-tests-cache-")  # what is remembered of models' files is no one else's
+# what is remembered of models' files is no one else's
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="deeplora-tests-cache-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # as below; and rounding, which differs between one thread and two, is not what most tests are about
+# as below; and rounding, which differs between one thread and two, is not what most tests are about
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -40,7 +42,8 @@ def program() -> Path:
 
 @pytest.fixture(scope="session")
 def run(program):
-    """run("inspect", path, "--json", code=0): runs the program from the project's folder and returns the finished process.
+    """run("inspect", path, "--json", code=0): runs the program from the project's folder and returns the finished
+    process.
 
     stdout and stderr are text. Fails the test when the exit code is not `code` (None accepts any).
     """
@@ -48,9 +51,11 @@ def run(program):
     def call(*arguments, code: int | None = 0, timeout: float = 300, **options) -> subprocess.CompletedProcess:
         options.setdefault("cwd", ROOT)
         command = [str(program)] if {"env", "preexec_fn"} & options.keys() else started(program)
-        done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, **options)
-        assert code is None or done.returncode == code, (
-            f"exit code {done.returncode}, expected {code}\n{' '.join(map(str, arguments))}\n{done.stdout}{done.stderr}")
+        done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, timeout=timeout,
+                              **options)
+        assert code is None or done.returncode == code, ((
+            f"exit code {done.returncode}, expected "
+            f"{code}\n{' '.join(map(str, arguments))}\n{done.stdout}{done.stderr}"))
         return done
 
     return call
@@ -58,7 +63,8 @@ def run(program):
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
-    """tiny_folder("bert"): the Hugging Face folder of a model of tools/make_tiny_models.py; read it, do not write to it."""
+    """tiny_folder("bert"): the Hugging Face folder of a model of tools/make_tiny_models.py; read it, do not write to
+    it."""
     import make_tiny_models
 
     root = tmp_path_factory.mktemp("tiny")

@@ -1,4 +1,5 @@
-"""Models that the program has never seen, written in plain PyTorch: what the graph backend is tried on beside transformers' families."""
+"""Models that the program has never seen, written in plain PyTorch: what the graph backend is tried on beside
+transformers' families."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -16,7 +17,8 @@ class LoopedTransformer(nn.Module):
         super().__init__()
         self.embed = nn.Embedding(WORDS, 16)
         self.short = nn.Linear(16, 16)
-        self.layers = nn.ModuleList([nn.ModuleDict({"q_proj": nn.Linear(16, 16), "v_proj": nn.Linear(16, 16), "fc1": nn.Linear(16, 32),
+        self.layers = nn.ModuleList([nn.ModuleDict({"q_proj": nn.Linear(16, 16), "v_proj": nn.Linear(16, 16),
+                                                    "fc1": nn.Linear(16, 32),
                                                     "fc2": nn.Linear(32, 16)}) for _ in range(2)])
         self.classifier = nn.Linear(16, 2)
         self.drop = nn.Dropout(0.1)
@@ -28,7 +30,8 @@ class LoopedTransformer(nn.Module):
         keep = attention_mask.unsqueeze(-1).to(x.dtype)
         for repeat in range(2):
             for layer in self.layers:
-                score = torch.matmul(layer["q_proj"](x), x.transpose(1, 2)).masked_fill(attention_mask.unsqueeze(1) == 0, -1e9)
+                score = torch.matmul(layer["q_proj"](x), x.transpose(1, 2)).masked_fill(attention_mask.unsqueeze(1)
+                    == 0, -1e9)
                 x = x + self.drop(torch.matmul(torch.softmax(score, -1), layer["v_proj"](x)))
                 x = x + layer["fc2"](torch.relu(layer["fc1"](x)))
                 x = x / 2.0
@@ -58,7 +61,8 @@ class Recurrent(nn.Module):
 
 
 class SharedBlocks(nn.Module):
-    """Two modules of one class with a table tied to the output layer, called in a loop and a branch; a dict of tuples comes out."""
+    """Two modules of one class with a table tied to the output layer, called in a loop and a branch; a dict of tuples
+    comes out."""
 
     class Block(nn.Module):
         def __init__(self):
@@ -99,8 +103,10 @@ def traced(model_class):
     return lambda dtype: torch.jit.trace(model_class().to(dtype).eval(), sample(9), check_trace=False)
 
 
-# name -> archive's module in a dtype. torch.nn.MultiheadAttention bakes the traced length in: 9 is what the oracle asks for.
-MODELS = {"scripted-transformer": scripted(LoopedTransformer), "torch-encoder": traced(TorchEncoder), "lstm": scripted(Recurrent),
+# name -> archive's module in a dtype. torch.nn.MultiheadAttention bakes the traced length in: 9 is what the oracle asks
+# for.
+MODELS = {"scripted-transformer": scripted(LoopedTransformer), "torch-encoder": traced(TorchEncoder),
+          "lstm": scripted(Recurrent),
           "shared-blocks": scripted(SharedBlocks)}
 INPUTS = {"shared-blocks": {"input_ids": "tokens", "attention_mask": "keep"}}  # model.inputs, where names are not ours
 

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Random configurations of every native model family, as config.json files say them, and what transformers computes from such a folder.
+"""Random configurations of every native model family, as config.json files say them, and what transformers computes
+from such a folder.
 
-  random_families.py --draws 60 [KIND...]        draws that many of each kind and prints a table: equal, refused, largest differences
+  random_families.py --draws 60 [KIND...]        draws that many of each kind and prints a table: equal, refused,
+  largest differences
 
-A draw is equal to transformers in float64 and in float32, or deeplora refuses the folder and names the setting. Keys are left out at random, so
-that defaults count too, and older spellings are drawn beside today's. Nothing is downloaded.
+A draw is equal to transformers in float64 and in float32, or deeplora refuses the folder and names the setting. Keys
+are left out at random, so that defaults count too, and older spellings are drawn beside today's. Nothing is downloaded.
 """
 from __future__ import annotations
 
@@ -59,9 +61,12 @@ class Draw(random.Random):
 
 def encoder(draw: Draw, **more) -> dict:
     heads = draw.choice([1, 2, 3, 4])
-    settings = dict(vocab_size=draw.randint(30, 97), hidden_size=heads * draw.randint(3, 9), num_hidden_layers=draw.randint(1, 3), num_attention_heads=heads,
-                    intermediate_size=draw.randint(5, 40), max_position_embeddings=draw.randint(32, 50), type_vocab_size=draw.randint(1, 3))
-    optional = dict(hidden_act=draw.activation(), layer_norm_eps=draw.epsilon(), pad_token_id=draw.randint(0, 4), hidden_dropout_prob=0.2,
+    settings = dict(vocab_size=draw.randint(30, 97), hidden_size=heads * draw.randint(3, 9),
+                    num_hidden_layers=draw.randint(1, 3), num_attention_heads=heads,
+                    intermediate_size=draw.randint(5, 40), max_position_embeddings=draw.randint(32, 50),
+                    type_vocab_size=draw.randint(1, 3))
+    optional = dict(hidden_act=draw.activation(), layer_norm_eps=draw.epsilon(), pad_token_id=draw.randint(0, 4),
+                    hidden_dropout_prob=0.2,
                     attention_probs_dropout_prob=draw.choice([0.0, 0.3]), classifier_dropout=None, use_cache=True)
     if draw.seldom():
         optional["is_decoder"] = True
@@ -72,9 +77,11 @@ def encoder(draw: Draw, **more) -> dict:
 
 def distilbert(draw: Draw) -> dict:
     heads = draw.choice([1, 2, 3])
-    settings = dict(vocab_size=draw.randint(30, 97), dim=heads * draw.randint(3, 9), n_layers=draw.randint(1, 3), n_heads=heads, hidden_dim=draw.randint(5, 40),
+    settings = dict(vocab_size=draw.randint(30, 97), dim=heads * draw.randint(3, 9), n_layers=draw.randint(1, 3),
+                    n_heads=heads, hidden_dim=draw.randint(5, 40),
                     max_position_embeddings=draw.randint(32, 50))
-    return {**settings, **draw.some(dict(activation=draw.activation(), pad_token_id=draw.randint(0, 4), sinusoidal_pos_embds=draw.often(), dropout=0.2))}
+    return {**settings, **draw.some(dict(activation=draw.activation(), pad_token_id=draw.randint(0, 4),
+                                         sinusoidal_pos_embds=draw.often(), dropout=0.2))}
 
 
 def electra(draw: Draw) -> dict:
@@ -98,9 +105,12 @@ def deberta(draw: Draw) -> dict:
     settings = {**encoder(draw), "type_vocab_size": draw.choice([0, 0, 1, 2])}
     settings.pop("is_decoder", None)
     kinds = draw.choice([["c2p", "p2c"], ["p2c", "c2p"], ["c2p"], ["p2c"], [], "p2c|c2p", "C2P | p2c", "c2p"])
-    more = dict(relative_attention=draw.random() < 0.85, pos_att_type=kinds, position_biased_input=draw.often(), share_att_key=draw.often(),
-                position_buckets=draw.choice([-1, 2, 5, 6, 8, 16]), max_relative_positions=draw.choice([-1, -1, 0, 14, 30]),
-                norm_rel_ebd=draw.choice(["layer_norm", "none", "layer_norm|none"]), legacy=draw.often(), pooler_dropout=0)
+    more = dict(relative_attention=draw.random() < 0.85, pos_att_type=kinds, position_biased_input=draw.often(),
+                share_att_key=draw.often(),
+                position_buckets=draw.choice([-1, 2, 5, 6, 8, 16]), max_relative_positions=draw.choice([-1, -1, 0, 14,
+                    30]),
+                norm_rel_ebd=draw.choice(["layer_norm", "none", "layer_norm|none"]), legacy=draw.often(),
+                pooler_dropout=0)
     if draw.random() < 0.3:
         groups = 2 if settings["hidden_size"] % 2 == 0 and draw.often() else 1
         more |= dict(conv_kernel_size=draw.choice([1, 3, 3, 5]), conv_act=draw.activation(), conv_groups=groups)
@@ -114,18 +124,24 @@ def deberta(draw: Draw) -> dict:
 
 def modernbert(draw: Draw) -> dict:
     heads, layers = draw.choice([1, 2, 3, 4]), draw.randint(1, 5)
-    settings = dict(vocab_size=draw.randint(30, 97), hidden_size=heads * 2 * draw.randint(2, 5), num_hidden_layers=layers, num_attention_heads=heads,
-                    intermediate_size=draw.randint(5, 40), max_position_embeddings=draw.randint(32, 50), pad_token_id=draw.randint(0, 4), cls_token_id=1,
+    settings = dict(vocab_size=draw.randint(30, 97), hidden_size=heads * 2 * draw.randint(2, 5),
+                    num_hidden_layers=layers, num_attention_heads=heads,
+                    intermediate_size=draw.randint(5, 40), max_position_embeddings=draw.randint(32, 50),
+                    pad_token_id=draw.randint(0, 4), cls_token_id=1,
                     sep_token_id=2, bos_token_id=1, eos_token_id=2)
-    more = dict(hidden_activation=draw.activation(), norm_eps=draw.epsilon(), norm_bias=draw.often(), attention_bias=draw.often(), mlp_bias=draw.often(),
-                local_attention=draw.choice([2, 4, 5, 7, 8, 12, 128]), attention_dropout=0.1, mlp_dropout=0.1, embedding_dropout=0.1)
+    more = dict(hidden_activation=draw.activation(), norm_eps=draw.epsilon(), norm_bias=draw.often(),
+                attention_bias=draw.often(), mlp_bias=draw.often(),
+                local_attention=draw.choice([2, 4, 5, 7, 8, 12, 128]), attention_dropout=0.1, mlp_dropout=0.1,
+                embedding_dropout=0.1)
     out = {**settings, **draw.some(more)}
     if draw.often():
-        out |= draw.some(dict(global_attn_every_n_layers=draw.randint(1, 4), global_rope_theta=draw.choice([50.0, 1e4]), local_rope_theta=draw.choice([10.0, 1e4])))
+        out |= draw.some(dict(global_attn_every_n_layers=draw.randint(1, 4), global_rope_theta=draw.choice([50.0, 1e4]),
+                              local_rope_theta=draw.choice([10.0, 1e4])))
     else:
         kinds = ["full_attention", "sliding_attention"]
         out |= draw.some(dict(layer_types=[draw.choice(kinds) for _ in range(layers)],
-                              rope_parameters={kind: section for kind in kinds if (section := rope_section(draw))}), keep=0.8)
+                              rope_parameters={kind: section for kind in kinds if (section := rope_section(draw))}),
+                         keep=0.8)
     if draw.seldom():
         out["rope_scaling"] = {"rope_type": "linear", "factor": 2.0}
     return out
@@ -133,10 +149,13 @@ def modernbert(draw: Draw) -> dict:
 
 def gpt2(draw: Draw) -> dict:
     heads = draw.choice([1, 2, 3, 4])
-    settings = dict(vocab_size=draw.randint(30, 97), n_embd=heads * draw.randint(3, 9), n_layer=draw.randint(1, 3), n_head=heads, n_positions=draw.randint(32, 50),
+    settings = dict(vocab_size=draw.randint(30, 97), n_embd=heads * draw.randint(3, 9), n_layer=draw.randint(1, 3),
+                    n_head=heads, n_positions=draw.randint(32, 50),
                     bos_token_id=1, eos_token_id=2)
-    more = dict(n_inner=draw.choice([None, draw.randint(5, 40)]), activation_function=draw.activation(), layer_norm_epsilon=draw.epsilon(),
-                scale_attn_weights=draw.often(), scale_attn_by_inverse_layer_idx=draw.often(), reorder_and_upcast_attn=draw.often(),
+    more = dict(n_inner=draw.choice([None, draw.randint(5, 40)]), activation_function=draw.activation(),
+                layer_norm_epsilon=draw.epsilon(),
+                scale_attn_weights=draw.often(), scale_attn_by_inverse_layer_idx=draw.often(),
+                reorder_and_upcast_attn=draw.often(),
                 tie_word_embeddings=draw.often(), pad_token_id=draw.choice([None, 0]))
     if draw.seldom():
         more["add_cross_attention"] = True
@@ -145,16 +164,19 @@ def gpt2(draw: Draw) -> dict:
 
 def rope_section(draw: Draw, older: bool = False) -> dict:
     """One set of rotary positions, `older` without its base."""
-    kind = draw.choice(["default", "default", "linear", "llama3", "yarn", "dynamic"] if draw.random() < 0.7 else ["default"])
+    kind = draw.choice(["default", "default", "linear", "llama3", "yarn", "dynamic"] if draw.random() < 0.7
+                       else ["default"])
     section = {"type" if older and draw.often() else "rope_type": kind}
     if not older:
         section["rope_theta"] = draw.choice([20.0, 1e3, 1e4, 5e5])
     if kind != "default":
         section["factor"] = draw.choice([1.5, 2.0, 8.0])
     if kind == "llama3":
-        section |= dict(low_freq_factor=1.0, high_freq_factor=draw.choice([2.0, 4.0]), original_max_position_embeddings=draw.choice([8, 16, 24]))
+        section |= dict(low_freq_factor=1.0, high_freq_factor=draw.choice([2.0, 4.0]),
+                        original_max_position_embeddings=draw.choice([8, 16, 24]))
     if kind == "yarn":
-        section |= draw.some(dict(original_max_position_embeddings=16, beta_fast=8.0, beta_slow=1.0, attention_factor=1.2, mscale=0.7, mscale_all_dim=1.0,
+        section |= draw.some(dict(original_max_position_embeddings=16, beta_fast=8.0, beta_slow=1.0,
+                                  attention_factor=1.2, mscale=0.7, mscale_all_dim=1.0,
                                   truncate=draw.often()), keep=0.5)
     if draw.seldom():
         section["partial_rotary_factor"] = 0.5
@@ -168,17 +190,21 @@ def rope(draw: Draw) -> dict:
         return {"rope_parameters": rope_section(draw)}
     if way == "old":
         section = rope_section(draw, older=True)
-        return draw.some(dict(rope_theta=draw.choice([20.0, 1e3, 5e5]), rope_scaling=None if "default" in section.values() else section), keep=0.8)
+        return draw.some(dict(rope_theta=draw.choice([20.0, 1e3, 5e5]), rope_scaling=None if "default"
+                              in section.values() else section), keep=0.8)
     return {}
 
 
 def decoder(draw: Draw, nullable: bool = True) -> dict:
     kv_heads, shared = draw.choice([1, 2, 3]), draw.choice([1, 2, 3])
     heads, width = kv_heads * shared, 2 * draw.randint(2, 5)
-    settings = dict(vocab_size=draw.randint(30, 97), hidden_size=heads * width, num_hidden_layers=draw.randint(1, 4), num_attention_heads=heads,
-                    num_key_value_heads=kv_heads, intermediate_size=draw.randint(5, 40), max_position_embeddings=draw.randint(32, 60), head_dim=width,
+    settings = dict(vocab_size=draw.randint(30, 97), hidden_size=heads * width, num_hidden_layers=draw.randint(1, 4),
+                    num_attention_heads=heads,
+                    num_key_value_heads=kv_heads, intermediate_size=draw.randint(5, 40),
+                    max_position_embeddings=draw.randint(32, 60), head_dim=width,
                     bos_token_id=1, eos_token_id=2, pad_token_id=draw.choice([None, 0, 3]))
-    optional = dict(hidden_act=draw.activation(), rms_norm_eps=draw.epsilon(), tie_word_embeddings=draw.often(), attention_dropout=0.1)
+    optional = dict(hidden_act=draw.activation(), rms_norm_eps=draw.epsilon(), tie_word_embeddings=draw.often(),
+                    attention_dropout=0.1)
     if kv_heads == heads and nullable and draw.often():
         settings["num_key_value_heads"] = None
     if draw.often():
@@ -201,7 +227,8 @@ def mistral(draw: Draw) -> dict:
 
 
 def windows(draw: Draw, layers: int) -> dict:
-    out = draw.some(dict(use_sliding_window=draw.random() < 0.7, sliding_window=draw.choice([None, 3, 6]), max_window_layers=draw.randint(0, 3)))
+    out = draw.some(dict(use_sliding_window=draw.random() < 0.7, sliding_window=draw.choice([None, 3, 6]),
+                         max_window_layers=draw.randint(0, 3)))
     if draw.often():
         out["layer_types"] = [draw.choice(["full_attention", "sliding_attention"]) for _ in range(layers)]
     return out
@@ -221,7 +248,8 @@ def qwen3(draw: Draw) -> dict:
 def phi3(draw: Draw) -> dict:
     out = decoder(draw)
     del out["head_dim"]
-    out |= draw.some(dict(sliding_window=draw.choice([None, 3, 6]), resid_pdrop=0.1, partial_rotary_factor=0.5 if draw.seldom() else 1.0,
+    out |= draw.some(dict(sliding_window=draw.choice([None, 3, 6]), resid_pdrop=0.1, partial_rotary_factor=0.5
+                          if draw.seldom() else 1.0,
                           original_max_position_embeddings=draw.choice([8, 4096])))
     out.setdefault("pad_token_id", 0)
     if draw.seldom():
@@ -245,10 +273,12 @@ def gemma2(draw: Draw) -> dict:
     out.pop("hidden_activation", None)
     if "hidden_act" in out and draw.often():  # not read by this kind
         out["hidden_activation"] = out.pop("hidden_act")
-    more = dict(query_pre_attn_scalar=draw.choice([7, 16, 256]), sliding_window=draw.choice([3, 6, 4096]), attn_logit_softcapping=draw.choice([None, 2.0, 50.0]),
+    more = dict(query_pre_attn_scalar=draw.choice([7, 16, 256]), sliding_window=draw.choice([3, 6, 4096]),
+                attn_logit_softcapping=draw.choice([None, 2.0, 50.0]),
                 final_logit_softcapping=draw.choice([None, 3.0, 30.0]))
     if draw.often():
-        more["layer_types"] = [draw.choice(["full_attention", "sliding_attention"]) for _ in range(out["num_hidden_layers"])]
+        more["layer_types"] = [draw.choice(["full_attention", "sliding_attention"]) for _
+                               in range(out["num_hidden_layers"])]
     return {**out, **draw.some(more)}
 
 
@@ -258,22 +288,27 @@ def gemma3(draw: Draw) -> dict:
         out.pop(key, None)
     if draw.often():
         section = rope_section(draw, older=True)
-        out |= draw.some(dict(rope_theta=draw.choice([20.0, 1e6]), rope_local_base_freq=draw.choice([10.0, 1e4]), sliding_window_pattern=draw.randint(1, 4),
+        out |= draw.some(dict(rope_theta=draw.choice([20.0, 1e6]), rope_local_base_freq=draw.choice([10.0, 1e4]),
+                              sliding_window_pattern=draw.randint(1, 4),
                               rope_scaling=None if "default" in section.values() else section))
     else:
-        out |= draw.some(dict(rope_parameters={kind: rope_section(draw) for kind in ("full_attention", "sliding_attention")}), keep=0.8)
+        out |= draw.some(dict(rope_parameters={kind: rope_section(draw) for kind in ("full_attention",
+            "sliding_attention")}), keep=0.8)
     return out
 
 
 def t5(draw: Draw) -> dict:
     heads = draw.choice([1, 2, 3])
-    settings = dict(vocab_size=draw.randint(30, 97), d_model=draw.randint(6, 30), d_kv=draw.randint(3, 8), d_ff=draw.randint(5, 40), num_layers=draw.randint(1, 3),
+    settings = dict(vocab_size=draw.randint(30, 97), d_model=draw.randint(6, 30), d_kv=draw.randint(3, 8),
+                    d_ff=draw.randint(5, 40), num_layers=draw.randint(1, 3),
                     num_heads=heads, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0)
     kind = draw.activation() if draw.often() else f"gated-{draw.activation()}"
     buckets = draw.choice([4, 6, 8, 16, 32])
     if draw.often():
-        settings |= dict(relative_attention_num_buckets=buckets, relative_attention_max_distance=draw.choice([buckets // 2 + 1, buckets + 4, 128]))
-    more = dict(num_decoder_layers=draw.randint(1, 3), feed_forward_proj=draw.choice([kind, "gated-gelu", "relu"]), layer_norm_epsilon=draw.epsilon(),
+        settings |= dict(relative_attention_num_buckets=buckets,
+                         relative_attention_max_distance=draw.choice([buckets // 2 + 1, buckets + 4, 128]))
+    more = dict(num_decoder_layers=draw.randint(1, 3), feed_forward_proj=draw.choice([kind, "gated-gelu", "relu"]),
+                layer_norm_epsilon=draw.epsilon(),
                 tie_word_embeddings=draw.often(), dropout_rate=0.1)
     if draw.seldom():
         more["scale_decoder_outputs"] = draw.often()
@@ -283,10 +318,14 @@ def t5(draw: Draw) -> dict:
 def bart(draw: Draw, **more) -> dict:
     first, second = draw.choice([(1, 2), (2, 1), (3, 1), (2, 2), (4, 2)])
     width = first * second * draw.choice([2, 3, 4])
-    settings = dict(vocab_size=draw.randint(30, 97), d_model=width, encoder_layers=draw.randint(1, 3), decoder_layers=draw.randint(1, 3),
-                    encoder_attention_heads=first, decoder_attention_heads=second, encoder_ffn_dim=draw.randint(5, 40), decoder_ffn_dim=draw.randint(5, 40),
-                    max_position_embeddings=draw.randint(32, 50), bos_token_id=0, eos_token_id=2, decoder_start_token_id=2, pad_token_id=1)
-    optional = dict(activation_function=draw.activation(), scale_embedding=draw.often(), dropout=0.2, attention_dropout=0.1, activation_dropout=0.1,
+    settings = dict(vocab_size=draw.randint(30, 97), d_model=width, encoder_layers=draw.randint(1, 3),
+                    decoder_layers=draw.randint(1, 3),
+                    encoder_attention_heads=first, decoder_attention_heads=second, encoder_ffn_dim=draw.randint(5, 40),
+                    decoder_ffn_dim=draw.randint(5, 40),
+                    max_position_embeddings=draw.randint(32, 50), bos_token_id=0, eos_token_id=2,
+                    decoder_start_token_id=2, pad_token_id=1)
+    optional = dict(activation_function=draw.activation(), scale_embedding=draw.often(), dropout=0.2,
+                    attention_dropout=0.1, activation_dropout=0.1,
                     tie_word_embeddings=draw.random() < 0.8)
     if draw.seldom():
         optional["normalize_before", "relative_attention_num_buckets", "a table of its own has no native form"] = True
@@ -296,7 +335,8 @@ def bart(draw: Draw, **more) -> dict:
 def marian(draw: Draw) -> dict:
     out = bart(draw)
     out["d_model"] += out["d_model"] % 2 * out["d_model"]  # sinusoids come in pairs
-    return {**out, "decoder_vocab_size": out["vocab_size"], **draw.some(dict(share_encoder_decoder_embeddings=not draw.seldom()))}
+    return {**out, "decoder_vocab_size": out["vocab_size"],
+            **draw.some(dict(share_encoder_decoder_embeddings=not draw.seldom()))}
 
 
 def pegasus(draw: Draw) -> dict:
@@ -307,14 +347,20 @@ def pegasus(draw: Draw) -> dict:
 
 # name -> (class, config.json)
 KINDS = {
-    "bert": ("BertModel", encoder), "roberta": ("RobertaModel", encoder), "xlm-roberta": ("XLMRobertaModel", encoder), "camembert": ("CamembertModel", encoder),
-    "distilbert": ("DistilBertModel", distilbert), "electra": ("ElectraModel", electra), "albert": ("AlbertModel", albert), "mpnet": ("MPNetModel", mpnet),
+    "bert": ("BertModel", encoder), "roberta": ("RobertaModel", encoder), "xlm-roberta": ("XLMRobertaModel", encoder),
+    "camembert": ("CamembertModel", encoder),
+    "distilbert": ("DistilBertModel", distilbert), "electra": ("ElectraModel", electra), "albert": ("AlbertModel",
+        albert), "mpnet": ("MPNetModel", mpnet),
     "deberta-v2": ("DebertaV2Model", deberta), "modernbert": ("ModernBertModel", modernbert),
-    "gpt2": ("GPT2LMHeadModel", gpt2), "llama": ("LlamaForCausalLM", llama), "mistral": ("MistralForCausalLM", mistral), "qwen2": ("Qwen2ForCausalLM", qwen2),
-    "qwen3": ("Qwen3ForCausalLM", qwen3), "phi3": ("Phi3ForCausalLM", phi3), "gemma": ("GemmaForCausalLM", gemma), "gemma2": ("Gemma2ForCausalLM", gemma2),
+    "gpt2": ("GPT2LMHeadModel", gpt2), "llama": ("LlamaForCausalLM", llama), "mistral": ("MistralForCausalLM", mistral),
+    "qwen2": ("Qwen2ForCausalLM", qwen2),
+    "qwen3": ("Qwen3ForCausalLM", qwen3), "phi3": ("Phi3ForCausalLM", phi3), "gemma": ("GemmaForCausalLM", gemma),
+    "gemma2": ("Gemma2ForCausalLM", gemma2),
     "gemma3_text": ("Gemma3ForCausalLM", gemma3),
-    "t5": ("T5ForConditionalGeneration", t5), "mt5": ("MT5ForConditionalGeneration", t5), "bart": ("BartForConditionalGeneration", bart),
-    "mbart": ("MBartForConditionalGeneration", bart), "marian": ("MarianMTModel", marian), "pegasus": ("PegasusForConditionalGeneration", pegasus),
+    "t5": ("T5ForConditionalGeneration", t5), "mt5": ("MT5ForConditionalGeneration", t5),
+    "bart": ("BartForConditionalGeneration", bart),
+    "mbart": ("MBartForConditionalGeneration", bart), "marian": ("MarianMTModel", marian),
+    "pegasus": ("PegasusForConditionalGeneration", pegasus),
 }
 SEQ2SEQ = {"t5", "mt5", "bart", "mbart", "marian", "pegasus"}
 ENCODERS = set(list(KINDS)[:10])
@@ -323,8 +369,8 @@ ENCODERS = set(list(KINDS)[:10])
 
 
 class Unrounded(TorchFunctionMode):
-    """float64 stays float64 where a model asks for float32 to be safe in half precision: norms, softmax, rotary heads. Frequencies, which are float32
-    in every dtype, are left alone."""
+    """float64 stays float64 where a model asks for float32 to be safe in half precision: norms, softmax, rotary heads.
+    Frequencies, which are float32 in every dtype, are left alone."""
 
     def __init__(self):
         super().__init__()
@@ -367,7 +413,8 @@ def randomised(model, seed: int) -> None:
             elif name.endswith("final_logits_bias"):
                 value.copy_(0.3 * noise)
             else:
-                value.copy_(noise * (0.5 if "embed" in name or "shared" in name or "wte" in name else 1.3 / value.shape[-1] ** 0.5))
+                value.copy_(noise * (0.5 if "embed" in name or "shared" in name or "wte" in name
+                                     else 1.3 / value.shape[-1] ** 0.5))
 
 
 class Impossible(Exception):
@@ -378,7 +425,8 @@ def widened(folder: Path, out: Path) -> Path:
     """A copy of the folder whose weights are float64."""
     shutil.copytree(folder, out)
     weights = safetensors.torch.load_file(folder / "model.safetensors")
-    safetensors.torch.save_file({name: value.double() if value.is_floating_point() else value for name, value in weights.items()},
+    safetensors.torch.save_file({name: value.double() if value.is_floating_point() else value for name,
+                                 value in weights.items()},
                                 out / "model.safetensors", {"format": "pt"})
     return out
 
@@ -408,7 +456,8 @@ def make_inputs(kind: str, seed: int, config: dict) -> dict:
     draw, generator = Draw(f"inputs {kind} {seed}"), torch.Generator().manual_seed(seed)
     rows, tokens = draw.randint(1, 4), draw.choice([1, 2, 5, 13, 21, 27])
     words = config.get("vocab_size")
-    inputs = {"input_ids": torch.randint(0, words, (rows, tokens), generator=generator), "attention_mask": torch.ones(rows, tokens, dtype=torch.long)}
+    inputs = {"input_ids": torch.randint(0, words, (rows, tokens), generator=generator),
+              "attention_mask": torch.ones(rows, tokens, dtype=torch.long)}
     padding = draw.choice(["none", "right", "left"] + (["gaps"] if kind in ENCODERS else []))
     for row in range(rows):
         gone = draw.randint(0, tokens - 1)
@@ -428,10 +477,13 @@ def make_inputs(kind: str, seed: int, config: dict) -> dict:
 
 def reference(kind: str, folder: Path, inputs: dict, dtype: torch.dtype) -> torch.Tensor:
     """What transformers gives for the folder; hidden states of an encoder, else logits."""
-    options = {"add_pooling_layer": False} if kind in ("bert", "roberta", "xlm-roberta", "camembert", "albert", "mpnet") else {}
-    model = getattr(transformers, KINDS[kind][0]).from_pretrained(folder, attn_implementation="eager", dtype=dtype, **options).eval()
+    options = {"add_pooling_layer": False} if kind in ("bert", "roberta", "xlm-roberta", "camembert", "albert",
+                                                       "mpnet") else {}
+    model = getattr(transformers, KINDS[kind][0]).from_pretrained(folder, attn_implementation="eager", dtype=dtype,
+        **options).eval()
     for module in model.modules():
-        if dtype == torch.float64 and hasattr(module, "reorder_and_upcast_attn"):  # the same sums; its float32 has no float64
+        # the same sums; its float32 has no float64
+        if dtype == torch.float64 and hasattr(module, "reorder_and_upcast_attn"):
             module.reorder_and_upcast_attn = False
     given = dict(inputs)
     if kind not in ENCODERS and kind not in SEQ2SEQ:  # as generate() counts positions
@@ -449,7 +501,8 @@ def seen_cells(kind: str, inputs: dict) -> torch.Tensor:
 
 def program_outputs(program: Path, folder: Path, inputs: Path, out: Path) -> dict | str:
     """Tensors, or the message of a refusal."""
-    done = subprocess.run([*started(program), "outputs", str(folder), str(inputs), str(out)], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*started(program), "outputs", str(folder), str(inputs), str(out)], capture_output=True,
+                          text=True, timeout=300)
     if done.returncode == 0:
         return safetensors.torch.load_file(out)
     assert done.returncode == 1 and done.stderr.startswith("error: "), (done.returncode, done.stdout, done.stderr)
@@ -457,7 +510,8 @@ def program_outputs(program: Path, folder: Path, inputs: Path, out: Path) -> dic
 
 
 def compare(program: Path, kind: str, seed: int, folder: Path) -> dict:
-    """{"refused": message} or {"f64": difference, "f32": difference, "own": that of transformers in float32}, relative to the largest value."""
+    """{"refused": message} or {"f64": difference, "f32": difference, "own": that of transformers in float32}, relative
+    to the largest value."""
     config = make_folder(kind, seed, folder)
     inputs = make_inputs(kind, seed, config)
     safetensors.torch.save_file(inputs, folder / "inputs.safetensors")
@@ -480,7 +534,8 @@ def compare(program: Path, kind: str, seed: int, folder: Path) -> dict:
         if "first" in outputs:
             first = cells[:, 0]
             if first.any():
-                difference = max(difference, (outputs["first"].double() - expected[:, 0])[first].abs().max().item() / scale)
+                difference = max(difference,
+                                 (outputs["first"].double() - expected[:, 0])[first].abs().max().item() / scale)
         out[name] = difference if difference == difference else float("inf")
     return out
 
@@ -491,8 +546,11 @@ def is_equal(found: dict) -> bool:
 
 
 # What is refused, and by which word of the message one sees why.
-REFUSALS = [r"activation '\w+' is not known", r"rope scaling '\w+'", "partial_rotary_factor", "is_decoder", "position_embedding_type", "num_hidden_groups", "inner_group_num",
-            "add_cross_attention|cross-attention", "use_bidirectional_attention", "share_encoder_decoder_embeddings", "rope_scaling: a ModernBERT", "normalize_before", "relative_attention_num_buckets", "a table of its own has no native form"]
+REFUSALS = [r"activation '\w+' is not known", r"rope scaling '\w+'", "partial_rotary_factor", "is_decoder",
+            "position_embedding_type", "num_hidden_groups", "inner_group_num",
+            "add_cross_attention|cross-attention", "use_bidirectional_attention", "share_encoder_decoder_embeddings",
+            "rope_scaling: a ModernBERT", "normalize_before", "relative_attention_num_buckets",
+            "a table of its own has no native form"]
 
 
 def is_known_refusal(message: str) -> bool:
@@ -504,7 +562,8 @@ def main() -> int:
     parser.add_argument("kinds", nargs="*", metavar="KIND")
     parser.add_argument("--draws", type=int, default=60)
     parser.add_argument("--first", type=int, default=0, help="seed of the first draw")
-    parser.add_argument("--program", type=Path, default=Path(os.environ.get("DEEPLORA_FAMILIES", ROOT / "build/tests/deeplora_families")))
+    parser.add_argument("--program", type=Path, default=Path(os.environ.get("DEEPLORA_FAMILIES",
+        ROOT / "build/tests/deeplora_families")))
     options = parser.parse_args()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -532,8 +591,10 @@ def main() -> int:
                 worst = {name: max(value, found[name]) for name, value in worst.items()}
             else:
                 wrong += 1
-                print(f"  {kind} {seed}: float64 {found['f64']:.1e} float32 {found['f32']:.1e} (transformers {found['own']:.1e})\n    {found['config']}")
-        print(f"{kind:12} {equal:6} {len(refused):8} {impossible:11} {worst['f64']:9.1e} {worst['f32']:9.1e}", flush=True)
+                print(f"  {kind} {seed}: float64 {found['f64']:.1e} float32 {found['f32']:.1e} (transformers "
+                      f"{found['own']:.1e})\n    {found['config']}")
+        print(f"{kind:12} {equal:6} {len(refused):8} {impossible:11} {worst['f64']:9.1e} {worst['f32']:9.1e}",
+              flush=True)
     return 1 if wrong else 0
 
 

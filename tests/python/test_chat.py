@@ -1,4 +1,5 @@
-"""Talking with a language model: one load, several turns, through a pipe. Oracle: transformers' chat template, and predict with the whole conversation."""
+"""Talking with a language model: one load, several turns, through a pipe. Oracle: transformers' chat template, and
+predict with the whole conversation."""
 from __future__ import annotations
 
 import json
@@ -9,7 +10,8 @@ import pytest
 
 from conftest import ROOT
 
-TALK = [{"messages": [{"role": "user", "content": f"apple {i}"}, {"role": "assistant", "content": " red"}]} for i in range(8)]
+TALK = [{"messages": [{"role": "user", "content": f"apple {i}"}, {"role": "assistant", "content": " red"}]} for i
+        in range(8)]
 PROMPTS = [{"prompt": f"apple {i} is", "completion": " red"} for i in range(8)]
 SHORT = ("--max-new-tokens", "6")
 
@@ -19,7 +21,8 @@ def place(run, tiny_archive, tiny_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("chat")
     for name, rows in (("talk", TALK), ("prompts", PROMPTS)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        run("finetune", "--model", tiny_archive("qwen2"), "--train", folder / f"{name}.jsonl", "--steps", 2, "--run", folder / name, "--set", "data.chat_template=" + (
+        run("finetune", "--model", tiny_archive("qwen2"), "--train", folder / f"{name}.jsonl", "--steps", 2, "--run",
+            folder / name, "--set", "data.chat_template=" + (
             "chatml" if name == "talk" else ""))
     run("export", folder / "talk", "--to", "torchscript", "--output", folder / "talk.pt")
     shutil.copy(tiny_archive("qwen2"), folder / "model.pt")
@@ -50,7 +53,8 @@ def test_every_turn_sees_those_before(model, system, run, place, tmp_path):
 
 def test_answers_come_before_the_next_line_and_reset_begins_anew(program, run, place, tmp_path):
     expected = answers_to(run, place / "talk", ["apple 1"], tmp_path)[0]
-    process = subprocess.Popen([program, "chat", str(place / "talk"), *SHORT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    process = subprocess.Popen([program, "chat", str(place / "talk"), *SHORT], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, text=True, cwd=ROOT)
     for _ in range(2):
         process.stdin.write("apple 1\n/reset\n")
         process.stdin.flush()
@@ -79,7 +83,8 @@ def test_without_a_template_every_line_is_a_prompt_and_that_is_said(run, place):
         first, second = done.stdout[:len(done.stdout) // 2], done.stdout[len(done.stdout) // 2:]
         assert first == second and "every line is a prompt of its own" in done.stderr and reason in done.stderr
     done = run("chat", place / "prompts", *SHORT, input="apple 1 is\n")
-    assert done.stdout == json.loads(run("predict", place / "prompts", "--prompt", "apple 1 is", *SHORT).stdout)["text"] + "\n"
+    assert done.stdout == json.loads(run("predict", place / "prompts", "--prompt", "apple 1 is", *SHORT).stdout)[
+        "text"] + "\n"
 
 
 def test_what_cannot_be_is_said(run, place, tiny_archive):

@@ -1,5 +1,5 @@
-"""Families' own heads for classifying texts (head.type: huggingface), the order of classes, and such runs in the forms that others read. Oracles:
-transformers' ...ForSequenceClassification and PEFT, on tiny random models."""
+"""Families' own heads for classifying texts (head.type: huggingface), the order of classes, and such runs in the forms
+that others read. Oracles: transformers' ...ForSequenceClassification and PEFT, on tiny random models."""
 from __future__ import annotations
 
 import json
@@ -13,30 +13,41 @@ from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score
 
 PAD, END, WORDS = 1, 2, 90
-SIZES = dict(vocab_size=WORDS, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, max_position_embeddings=40, pad_token_id=PAD,
+SIZES = dict(vocab_size=WORDS, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
+             max_position_embeddings=40, pad_token_id=PAD,
              bos_token_id=0, eos_token_id=END, initializer_range=0.2)
 DECODER = dict(SIZES, num_key_value_heads=2)
-BART = dict(vocab_size=WORDS, d_model=32, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4, decoder_attention_heads=4, encoder_ffn_dim=48,
-            decoder_ffn_dim=48, max_position_embeddings=40, pad_token_id=PAD, bos_token_id=0, eos_token_id=END, decoder_start_token_id=END, init_std=0.2)
-T5 = dict(vocab_size=WORDS, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, pad_token_id=PAD, eos_token_id=END, decoder_start_token_id=PAD)
+BART = dict(vocab_size=WORDS, d_model=32, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4,
+            decoder_attention_heads=4, encoder_ffn_dim=48,
+            decoder_ffn_dim=48, max_position_embeddings=40, pad_token_id=PAD, bos_token_id=0, eos_token_id=END,
+            decoder_start_token_id=END, init_std=0.2)
+T5 = dict(vocab_size=WORDS, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, pad_token_id=PAD, eos_token_id=END,
+          decoder_start_token_id=PAD)
 # family -> (name in class names, configuration, suffix of the class it was pre-trained as)
 HEADS = {
     "bert": ("Bert", SIZES, "ForMaskedLM"),
     "roberta": ("Roberta", SIZES, "ForMaskedLM"),
     "xlm-roberta": ("XLMRoberta", SIZES, "ForMaskedLM"),
     "camembert": ("Camembert", SIZES, "ForMaskedLM"),
-    "distilbert": ("DistilBert", dict(vocab_size=WORDS, dim=32, n_layers=2, n_heads=4, hidden_dim=48, max_position_embeddings=40, pad_token_id=PAD,
+    "distilbert": ("DistilBert", dict(vocab_size=WORDS, dim=32, n_layers=2, n_heads=4, hidden_dim=48,
+                                      max_position_embeddings=40, pad_token_id=PAD,
                                       initializer_range=0.2), "ForMaskedLM"),
     "electra": ("Electra", dict(SIZES, embedding_size=16), "ForPreTraining"),
     "albert": ("Albert", dict(SIZES, embedding_size=16), "ForMaskedLM"),
     "mpnet": ("MPNet", SIZES, "ForMaskedLM"),
-    "deberta-v2": ("DebertaV2", dict(SIZES, type_vocab_size=0, relative_attention=True, pos_att_type=["c2p", "p2c"], position_buckets=8, share_att_key=True,
+    "deberta-v2": ("DebertaV2", dict(SIZES, type_vocab_size=0, relative_attention=True, pos_att_type=["c2p", "p2c"],
+                                     position_buckets=8, share_att_key=True,
                                      norm_rel_ebd="layer_norm", pooler_hidden_act="tanh"), "ForMaskedLM"),
-    "deberta-v3": ("DebertaV2", dict(SIZES, type_vocab_size=2, relative_attention=True, pos_att_type="p2c|c2p"), "ForMaskedLM"),
-    "modernbert": ("ModernBert", dict(SIZES, local_attention=4, global_attn_every_n_layers=2, cls_token_id=0, sep_token_id=END), "ForMaskedLM"),
-    "modernbert-mean": ("ModernBert", dict(SIZES, local_attention=4, classifier_pooling="mean", classifier_bias=True, norm_bias=True, norm_eps=1e-2,
-                                           classifier_activation="relu", cls_token_id=0, sep_token_id=END), "ForMaskedLM"),
-    "gpt2": ("GPT2", dict(vocab_size=WORDS, n_embd=32, n_layer=2, n_head=4, n_positions=40, pad_token_id=PAD, bos_token_id=0, eos_token_id=END,
+    "deberta-v3": ("DebertaV2", dict(SIZES, type_vocab_size=2, relative_attention=True, pos_att_type="p2c|c2p"),
+                   "ForMaskedLM"),
+    "modernbert": ("ModernBert", dict(SIZES, local_attention=4, global_attn_every_n_layers=2, cls_token_id=0,
+                                      sep_token_id=END), "ForMaskedLM"),
+    "modernbert-mean": ("ModernBert", dict(SIZES, local_attention=4, classifier_pooling="mean", classifier_bias=True,
+                                           norm_bias=True, norm_eps=1e-2,
+                                           classifier_activation="relu", cls_token_id=0, sep_token_id=END),
+                        "ForMaskedLM"),
+    "gpt2": ("GPT2", dict(vocab_size=WORDS, n_embd=32, n_layer=2, n_head=4, n_positions=40, pad_token_id=PAD,
+                          bos_token_id=0, eos_token_id=END,
                           initializer_range=0.2), "LMHeadModel"),
     "llama": ("Llama", DECODER, "ForCausalLM"),
     "mistral": ("Mistral", dict(DECODER, sliding_window=None), "ForCausalLM"),
@@ -94,7 +105,8 @@ def write(path, rows, labels):
     return path
 
 
-def finetune(run, tmp_path, model, data, out, adapter="method: none", head="", steps=0, task="classification", more="", code=0, **options):
+def finetune(run, tmp_path, model, data, out, adapter="method: none", head="", steps=0, task="classification", more="",
+             code=0, **options):
     path = tmp_path / f"{out}.yaml"
     path.write_text(f"""model: {{path: {model}, dropout: 0.0{more}}}
 data: {{task: {task}, train: {data}, dev: {data}}}
@@ -115,7 +127,8 @@ def logits(run, place, data):
 
 def close(found, expected, tolerance=1e-5):
     assert expected.std(0).min() > 1e-3  # rows differ
-    assert (found - expected).abs().max() <= tolerance * max(1.0, expected.abs().max().item()), (found - expected).abs().max()
+    assert (found - expected).abs().max() <= tolerance * max(1.0, expected.abs().max().item()), (found
+        - expected).abs().max()
 
 
 def alike(found, expected) -> bool:
@@ -141,7 +154,8 @@ def test_a_head_in_the_files_scores_as_in_transformers(name, run, tmp_path):
     assert [line["prediction"] for line in lines] == [CLASSES[i] for i in best]
     scores = json.loads(run("evaluate", tmp_path / "run", "--data", data, "--json").stdout)
     assert scores["accuracy"] == pytest.approx(accuracy_score(truth, best))
-    assert scores["loss"] == pytest.approx(torch.nn.functional.cross_entropy(expected, torch.tensor(truth)).item(), rel=1e-5)
+    assert scores["loss"] == pytest.approx(torch.nn.functional.cross_entropy(expected, torch.tensor(truth)).item(),
+                                           rel=1e-5)
     # without a run
     assert alike(predicted(run, tmp_path / "hf", data), lines)
     assert alike(json.loads(run("evaluate", tmp_path / "hf", "--data", data, "--json").stdout), scores)
@@ -188,7 +202,8 @@ def test_a_started_head_opens_in_transformers_and_peft_and_reads_back(name, kind
     settings = json.loads((tmp_path / "peft/adapter_config.json").read_text())
     assert settings["task_type"] == "SEQ_CLS" and settings["modules_to_save"]
     close(logits_of(adapted, rows), expected)
-    assert "AutoModelForSequenceClassification" in (tmp_path / "peft/README.md").read_text() and not (tmp_path / "peft/head.safetensors").exists()
+    assert "AutoModelForSequenceClassification" in (tmp_path / "peft/README.md").read_text() and not (
+        tmp_path / "peft/head.safetensors").exists()
     # and here
     finetune(run, tmp_path, tmp_path / "safetensors", data, "merged")
     close(logits(run, tmp_path / "merged", data), expected)
@@ -215,20 +230,25 @@ def test_several_rows_at_once_are_classified_as_alone(run, tmp_path):
     model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
     assert tokenizer.pad_token_id is not None and model.config.pad_token_id == tokenizer.pad_token_id
     with torch.no_grad():
-        found = model(**{k: v for k, v in tokenizer(words, padding=True, return_tensors="pt").items() if k != "token_type_ids"}).logits
+        found = model(**{k: v for k, v in tokenizer(words, padding=True, return_tensors="pt").items()
+                         if k != "token_type_ids"}).logits
     close(found.double(), logits(run, tmp_path / "run", data))
 
 
-@pytest.mark.parametrize("name, layer, spread", [("roberta", "classifier.dense", 0.2), ("bert", "pooler.dense", 0.2), ("distilbert", "pre_classifier", 0.2),
-                                                 ("bart", "classification_head.dense", 0.2), ("t5", "classification_head.dense", 32 ** -0.5),
-                                                 ("deberta-v2", "pooler.dense", 0.2), ("modernbert-mean", "head.dense", 0.2 / 2 * 0.8796)])
+@pytest.mark.parametrize("name, layer, spread", [("roberta", "classifier.dense", 0.2), ("bert", "pooler.dense", 0.2),
+                                                 ("distilbert", "pre_classifier", 0.2),
+                                                 ("bart", "classification_head.dense", 0.2),
+                                                 ("t5", "classification_head.dense", 32 ** -0.5),
+                                                 ("deberta-v2", "pooler.dense", 0.2), ("modernbert-mean", "head.dense",
+                                                     0.2 / 2 * 0.8796)])
 def test_heads_start_as_transformers_starts_them(name, layer, spread, run, tmp_path):
     # ModernBERT's pre-training has this part of the head already; what is started of it is cut at two spreads
     pretrained(name, tmp_path / "hf", "base" if name == "modernbert-mean" else "pretrained")
     data = write(tmp_path / "rows.jsonl", texts(), ["red", "green", "blue"] * 4)
     finetune(run, tmp_path, tmp_path / "hf", data, "run")
     held = load_file(tmp_path / "run/adapter.safetensors")
-    weight, bias = (next(value for key, value in held.items() if key.endswith(f"{layer}.{part}")) for part in ("weight", "bias"))
+    weight, bias = (next(value for key, value in held.items() if key.endswith(f"{layer}.{part}")) for part in ("weight",
+        "bias"))
     theirs = getattr(transformers, HEADS[name][0] + "ForSequenceClassification").from_pretrained(tmp_path / "hf")
     other = next(value for key, value in theirs.named_parameters() if key.endswith(layer + ".weight"))
     assert bias.abs().max() == 0 and weight.shape == other.shape
@@ -242,14 +262,16 @@ class TestClasses:
     def model(self, tmp_path):
         return classifier("xlm-roberta", tmp_path / "hf")
 
-    @pytest.mark.parametrize("spelt", [["neutral", "Entailment", "contradiction"], ["NEUTRAL", "entailment", "Contradiction"], ["0", "1", "2"],
+    @pytest.mark.parametrize("spelt", [["neutral", "Entailment", "contradiction"], ["NEUTRAL", "entailment",
+        "Contradiction"], ["0", "1", "2"],
                                        ["LABEL_0", "LABEL_1", "LABEL_2"]])
     def test_names_cases_and_numbers_are_the_models_classes(self, spelt, model, run, tmp_path):
         rows = texts()
         best = logits_of(model, rows).argmax(1).tolist()
         data = write(tmp_path / "rows.jsonl", rows, [spelt[i] for i in best])
         finetune(run, tmp_path, tmp_path / "hf", data, "run")
-        for place in (json.loads((tmp_path / "run/result.json").read_text())["last"], json.loads(run("evaluate", tmp_path / "run", "--data", data, "--json").stdout)):
+        for place in (json.loads((tmp_path / "run/result.json").read_text())["last"],
+                      json.loads(run("evaluate", tmp_path / "run", "--data", data, "--json").stdout)):
             assert place["accuracy"] == 1.0
 
     def test_a_file_without_one_of_the_classes_is_no_mistake(self, model, run, tmp_path):
@@ -261,8 +283,10 @@ class TestClasses:
     def test_other_labels_are_an_error_that_names_them(self, model, run, tmp_path):
         data = write(tmp_path / "rows.jsonl", texts(), ["neutral", "maybe", "7"] * 4)
         said = finetune(run, tmp_path, tmp_path / "hf", data, "run", code=1).stderr
-        assert "'7'" in said and "'maybe'" in said and "'neutral'" not in said and "Entailment" in said and "head.type: linear" in said
-        finetune(run, tmp_path, tmp_path / "hf", data, "linear", head="type: linear")  # whose classes are those of the rows
+        assert ("'7'" in said and "'maybe'" in said and "'neutral'" not in said and "Entailment" in said
+                and "head.type: linear" in said)
+        # whose classes are those of the rows
+        finetune(run, tmp_path, tmp_path / "hf", data, "linear", head="type: linear")
         assert predicted(run, tmp_path / "linear", data)[0]["prediction"] in ("neutral", "maybe", "7")
 
     def test_placeholders_are_numbers_or_nothing(self, run, tmp_path):
@@ -273,7 +297,8 @@ class TestClasses:
         for names in (["0", "1", "2"], ["a", "b", "c"]):
             data = write(tmp_path / "rows.jsonl", rows, [names[i] for i in best[:-3]] + names)
             finetune(run, tmp_path, tmp_path / "hf", data, names[0])
-            assert [line["prediction"] for line in predicted(run, tmp_path / names[0], data)] == [names[i] for i in best]
+            assert [line["prediction"] for line in predicted(run, tmp_path / names[0], data)] == [names[i] for i
+                in best]
 
     def test_archives_have_classes_too(self, model, run, tmp_path):
         import export_torchscript
@@ -305,14 +330,17 @@ def test_auto_takes_the_familys_head_unless_pooling_is_asked_for(run, tmp_path):
     pretrained("bert", tmp_path / "hf", "base")
     shutil.copytree(tmp_path / "hf", tmp_path / "pooled")
     (tmp_path / "pooled/1_Pooling").mkdir()
-    (tmp_path / "pooled/1_Pooling/config.json").write_text(json.dumps({"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True}))
+    (tmp_path / "pooled/1_Pooling/config.json").write_text(json.dumps({"word_embedding_dimension": 32,
+        "pooling_mode_mean_tokens": True}))
     data = write(tmp_path / "rows.jsonl", texts(), ["a", "b", "c"] * 4)
-    cases = {"plain": ("hf", "", "", False), "linear": ("hf", "type: linear", "", True), "asked": ("hf", "", ", pooling: cls", True),
+    cases = {"plain": ("hf", "", "", False), "linear": ("hf", "type: linear", "", True),
+             "asked": ("hf", "", ", pooling: cls", True),
              "file": ("pooled", "", "", True), "huggingface": ("pooled", "type: huggingface", "", False)}
     for out, (folder, head, more, linear) in cases.items():
         finetune(run, tmp_path, tmp_path / folder, data, out, head=head, more=more)
         assert has_linear_head(tmp_path / out) == linear, out
-    said = finetune(run, tmp_path, tmp_path / "hf", data, "both", head="type: huggingface", more=", pooling: mean", code=1).stderr
+    said = finetune(run, tmp_path, tmp_path / "hf", data, "both", head="type: huggingface", more=", pooling: mean",
+                    code=1).stderr
     assert "model.pooling" in said and "head.type: linear" in said
 
 
@@ -331,11 +359,13 @@ def test_heads_that_a_model_cannot_have_are_refused_by_name(run, tmp_path):
     said = finetune(run, tmp_path, tmp_path / "classes.pt", data, "b", head="type: linear", code=1).stderr
     assert "head.type: linear" in said and "--task encoder" in said
     torch.manual_seed(1)
-    transformers.MarianMTModel(transformers.MarianConfig(**{**BART, "decoder_vocab_size": WORDS})).save_pretrained(tmp_path / "marian")
+    transformers.MarianMTModel(transformers.MarianConfig(**{**BART, "decoder_vocab_size": WORDS})).save_pretrained(
+        tmp_path / "marian")
     assert "marian" in finetune(run, tmp_path, tmp_path / "marian", data, "c", head="type: huggingface", code=1).stderr
     assert "no head for classifying" in finetune(run, tmp_path, tmp_path / "marian", data, "d", code=1).stderr
     pretrained("t5", tmp_path / "t5", "base")
-    assert "head.type: huggingface" in finetune(run, tmp_path, tmp_path / "t5", data, "e", head="type: linear", code=1).stderr
+    assert "head.type: huggingface" in finetune(run, tmp_path, tmp_path / "t5", data, "e", head="type: linear",
+                                                code=1).stderr
     short = write(tmp_path / "short.jsonl", [ids[:-1] for ids in texts()], CLASSES * 4)
     assert "eos_token_id 2" in finetune(run, tmp_path, tmp_path / "t5", short, "f", code=1).stderr
 
@@ -367,13 +397,15 @@ def test_a_regression_learns_in_units_of_its_targets_and_leaves_in_theirs(name, 
     pretrained(name, tmp_path / "hf", "pretrained")
     rows = texts()
     data = write(tmp_path / "rows.jsonl", rows, [2000 + 30 * (i % 5) for i in range(len(rows))])
-    finetune(run, tmp_path, tmp_path / "hf", data, "run", "method: lora, rank: 2, targets: attention-mlp", steps=15, task="regression")
+    finetune(run, tmp_path, tmp_path / "hf", data, "run", "method: lora, rank: 2, targets: attention-mlp", steps=15,
+             task="regression")
     expected = logits(run, tmp_path / "run", data)
     if name != "gpt2":  # whose head has no bias, so that the mean has to be learnt
         assert 1900 < expected.mean() < 2200
     for form in ("safetensors", "peft"):
         run("export", tmp_path / "run", "--to", form, "--output", tmp_path / form)
-    merged, report = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "safetensors", output_loading_info=True)
+    merged, report = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "safetensors",
+        output_loading_info=True)
     assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")), report
     assert merged.config.problem_type == "regression" and merged.config.num_labels == 1
     base = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "hf", num_labels=1)
@@ -393,21 +425,26 @@ def test_modernberts_whole_head_is_started_cut_and_with_a_norm_of_ones(run, tmp_
     transformers.ModernBertModel(transformers.ModernBertConfig(**settings)).save_pretrained(tmp_path / "hf")
     data = write(tmp_path / "rows.jsonl", texts(), ["red", "green", "blue"] * 4)
     finetune(run, tmp_path, tmp_path / "hf", data, "run")
-    held = {name.removeprefix("base/"): value for name, value in load_file(tmp_path / "run/adapter.safetensors").items()}
-    theirs = transformers.ModernBertForSequenceClassification.from_pretrained(tmp_path / "hf", num_labels=3).state_dict()
+    held = {name.removeprefix("base/"): value for name,
+            value in load_file(tmp_path / "run/adapter.safetensors").items()}
+    theirs = transformers.ModernBertForSequenceClassification.from_pretrained(tmp_path / "hf",
+        num_labels=3).state_dict()
     for layer in ("head.dense", "classifier"):
         ours, other = held[f"{layer}.weight"].flatten(), theirs[f"{layer}.weight"].flatten()
         assert ours.shape == other.shape and ks_2samp(ours, other).pvalue > 1e-3
     limit = 2 * 0.2 / 2  # two spreads
     assert 0.95 * limit < held["head.dense.weight"].abs().max() <= limit * (1 + 1e-6)
-    assert torch.equal(held["head.norm.weight"], torch.ones(96)) and torch.equal(held["head.norm.bias"], torch.zeros(96))
+    assert torch.equal(held["head.norm.weight"], torch.ones(96)) and torch.equal(held["head.norm.bias"],
+        torch.zeros(96))
 
 
 def test_heads_of_deberta_and_modernbert_that_no_model_has_are_refused(run, tmp_path):
     for name, key, value, words in (("deberta-v2", "pooler_hidden_size", 16, ["pooler_hidden_size", "32", "16"]),
                                     ("deberta-v2", "pooler_hidden_act", "mish", ["pooler_hidden_act", "mish"]),
-                                    ("modernbert", "classifier_pooling", "max", ["classifier_pooling", "cls or mean", "max"]),
-                                    ("modernbert-mean", "classifier_bias", False, ["classifier_bias is false", "head.dense.bias is there"])):
+                                    ("modernbert", "classifier_pooling", "max", ["classifier_pooling", "cls or mean",
+                                        "max"]),
+                                    ("modernbert-mean", "classifier_bias", False, ["classifier_bias is false",
+                                        "head.dense.bias is there"])):
         folder = tmp_path / f"{name}-{key}"
         classifier(name, folder)
         config = json.loads((folder / "config.json").read_text())
@@ -429,7 +466,10 @@ def test_a_frozen_head_stays_at_its_start_and_travels(run, tmp_path):
     finetune(run, tmp_path, tmp_path / "hf", data, "start", head="train: false", steps=0)
     finetune(run, tmp_path, tmp_path / "hf", data, "run", "method: lora, rank: 2", head="train: false", steps=5)
     before, after = (load_file(tmp_path / out / "adapter.safetensors") for out in ("start", "run"))
-    names = {"base/classifier.weight", "base/classifier.bias", "base/bert.pooler.dense.weight", "base/bert.pooler.dense.bias"}
-    assert names <= set(before) and names <= set(after) and all(torch.equal(before[name], after[name]) for name in names)
+    names = {"base/classifier.weight", "base/classifier.bias", "base/bert.pooler.dense.weight",
+             "base/bert.pooler.dense.bias"}
+    assert names <= set(before) and names <= set(after) and all(torch.equal(before[name], after[name]) for name
+                                                                in names)
     run("export", tmp_path / "run", "--to", "safetensors", "--output", tmp_path / "out")
-    close(logits_of(transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out"), rows), logits(run, tmp_path / "run", data))
+    close(logits_of(transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out"), rows),
+          logits(run, tmp_path / "run", data))

@@ -1,4 +1,5 @@
-"""deeplora compare through the program: cells are plain fine-tuning runs, none is repeated, none is silently missing."""
+"""deeplora compare through the program: cells are plain fine-tuning runs, none is repeated, none is silently
+missing."""
 from __future__ import annotations
 
 import csv
@@ -22,7 +23,8 @@ def rows(tmp_path_factory):
         with open(folder / f"{split}.jsonl", "w", encoding="utf-8") as out:
             for _ in range(count):
                 words = [rng.choice(WORDS) for _ in range(rng.randint(3, 9))]
-                label = sum(w in ("good", "fine", "great", "nice", "happy", "works", "love") for w in words) - 0.4 * len(words)
+                label = sum(w in ("good", "fine", "great", "nice", "happy", "works", "love") for w
+                            in words) - 0.4 * len(words)
                 out.write(json.dumps({"text": " ".join(words), "label": round(label, 2)}) + "\n")
     return folder
 
@@ -79,7 +81,8 @@ def test_report_has_every_part_and_needs_no_network(whole):
     assert len(finished(folder)) == 8
     assert "Deep LoRA" in done.stdout and "difference" in done.stdout
     html = (folder / "report.html").read_text()
-    for part in ("Verdict", "Learning rates", "Learning curves", "Cost", "Learned updates", "How this was made", "compare:"):
+    for part in ("Verdict", "Learning rates", "Learning curves", "Cost", "Learned updates", "How this was made",
+                 "compare:"):
         assert part in html, part
     assert "http://" not in html and "https://" not in html and "<script" not in html
     markdown = (folder / "report.md").read_text()
@@ -140,7 +143,8 @@ def test_a_cell_whose_checkpoint_cannot_go_on_starts_over(whole, run, config, tm
     cell = folder / "cells" / "deep-lora-n16-lr0.01-s1"
     (cell / "result.json").unlink()
     run("finetune", "--run", tmp_path / "other", folder / "cells" / "deep-lora-n16-lr0.01-s2.yaml")
-    shutil.copytree(tmp_path / "other" / "checkpoints", cell / "checkpoints")  # of another seed: refused by a resumed run
+    # of another seed: refused by a resumed run
+    shutil.copytree(tmp_path / "other" / "checkpoints", cell / "checkpoints")
     done = run("compare", config, "--run", folder)
     assert "1 to run" in done.stderr and table(folder) == table(whole[0])
 
@@ -190,13 +194,15 @@ def test_two_comparisons_in_one_folder_are_kept_apart(run, program, config, tmp_
 def test_a_diverging_learning_rate_is_given_up_and_named(run, config, tmp_path):
     folder = tmp_path / "run"
     # float32 overflows: the first cell ends with a loss that is not finite, the second seed is not tried.
-    done = run("compare", config, "--run", folder, "--set", "compare.methods.0.lr=[1e-2, 1e30]", "--set", "train.clip=0", "--set", "compare.workers=1")
+    done = run("compare", config, "--run", folder, "--set", "compare.methods.0.lr=[1e-2, 1e30]", "--set",
+               "train.clip=0", "--set", "compare.workers=1")
     assert "lr 1e30, seed 1: diverged" in done.stderr and "lr 1e30, seed 1 diverged: " in done.stdout
     states = {r["cell"]: r["state"] for r in csv.DictReader(open(folder / "cells.csv"))}
     assert states["lora-n16-lr1e30-s1"] == "diverged" and states["lora-n16-lr1e30-s2"] == "dropped"
     lora = next(r for r in json.loads((folder / "results.json").read_text())["rows"] if r["method"] == "LoRA")
     assert lora["lr"] == 0.01 and lora["lr_edge"] == "lowest"
-    again = run("compare", config, "--run", folder, "--set", "compare.methods.0.lr=[1e-2, 1e30]", "--set", "train.clip=0")
+    again = run("compare", config, "--run", folder, "--set", "compare.methods.0.lr=[1e-2, 1e30]", "--set",
+                "train.clip=0")
     assert "0 to run" in again.stderr
 
 
@@ -218,7 +224,8 @@ def test_a_failing_cell_is_reported_and_tried_again(run, program, config, tmp_pa
     out, errors = process.communicate(timeout=120)
     assert process.returncode == 1 and "1 of 8 cells failed" in errors
     assert "Deep LoRA, 16 rows, lr 0.01, seed 2 failed: " in out and "is a file" in out
-    assert "Only 1 of 2 seeds" in (folder / "report.md").read_text() or "one seed says nothing" in (folder / "report.md").read_text()
+    assert "Only 1 of 2 seeds" in (folder / "report.md").read_text() or "one seed says nothing" in (
+        folder / "report.md").read_text()
     os.remove(folder / "cells" / "deep-lora-n16-lr0.01-s2")
     before = finished(folder)
     run(*arguments[1:])
@@ -228,7 +235,8 @@ def test_a_failing_cell_is_reported_and_tried_again(run, program, config, tmp_pa
 def test_another_configuration_or_other_data_is_refused(whole, run, tmp_path, tiny_archive, rows, config):
     folder = whole[0]
     done = run("compare", config, "--run", folder, "--set", "train.batch_size=4", code=1)
-    assert "holds cells of another configuration" in done.stderr and "train.batch_size was 8, now 4 (8 cells)" in done.stderr
+    assert ("holds cells of another configuration" in done.stderr and "train.batch_size was 8, now 4 (8 cells)"
+            in done.stderr)
     # What follows from the change is not named beside it.
     done = run("compare", config, "--run", folder, "--set", "train.steps=30", code=1)
     assert done.stderr.count(" was ") == 1 and "train.steps was 6, now 30 (8 cells)" in done.stderr
@@ -248,7 +256,8 @@ def test_another_configuration_or_other_data_is_refused(whole, run, tmp_path, ti
 
 def test_a_run_that_two_methods_share_runs_once(run, config, tmp_path):
     folder = tmp_path / "run"
-    run("compare", config, "--run", folder, "--set", "compare.methods.1={name: LoRA fixed, adapter: {method: lora, rank: 2}, lr: 1e-2}")
+    run("compare", config, "--run", folder, "--set",
+        "compare.methods.1={name: LoRA fixed, adapter: {method: lora, rank: 2}, lr: 1e-2}")
     assert len(finished(folder)) == 6
     cells = {r["cell"]: r for r in csv.DictReader(open(folder / "cells.csv"))}
     assert len(cells) == 8 and all(r["state"] == "done" for r in cells.values())
@@ -262,7 +271,8 @@ def test_the_last_state_can_be_kept_instead_of_the_best(run, config, whole, tmp_
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["best"] == result["last"] and result["best"]["step"] == 6
     for name in ("adapter", "last"):
-        assert (tmp_path / "run" / f"{name}.safetensors").read_bytes() == (tmp_path / "run" / "last.safetensors").read_bytes()
+        assert (tmp_path / "run" / f"{name}.safetensors").read_bytes() == (
+            tmp_path / "run" / "last.safetensors").read_bytes()
 
 
 def test_a_dry_run_checks_and_writes_nothing(run, whole, tmp_path):
@@ -297,8 +307,10 @@ def test_processes_share_the_cells_and_write_the_same_report(program, config, wh
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     folder = tmp_path / "shared"
-    running = [subprocess.Popen([str(program), "compare", str(config), "--set", "compare.workers=1", "--run", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                text=True, env={**os.environ, "RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)})
+    running = [subprocess.Popen([str(program), "compare", str(config), "--set", "compare.workers=1", "--run",
+                                 str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                text=True, env={**os.environ, "RANK": str(rank), "WORLD_SIZE": "2",
+                                                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)})
                for rank in range(2)]
     ran = [set(), set()]  # cells that were seen as a child of each process
     while any(process.poll() is None for process in running):
@@ -329,10 +341,12 @@ def copy_of(whole, tmp_path):
 def test_a_report_needs_nothing_but_the_folder(whole, run, tmp_path):
     folder = copy_of(whole, tmp_path)
     yaml = folder / "compare.yaml"
-    yaml.write_text(yaml.read_text().replace("path: /", "path: /gone/").replace("train: /", "train: /gone/").replace("dev: /", "dev: /gone/")
+    yaml.write_text(yaml.read_text().replace("path: /", "path: /gone/").replace("train: /",
+        "train: /gone/").replace("dev: /", "dev: /gone/")
                     .replace("test: /", "test: /gone/"))
     for cell in (folder / "cells").glob("*.yaml"):
-        cell.write_text(cell.read_text().replace("path: /", "path: /gone/").replace("train: /", "train: /gone/").replace("dev: /", "dev: /gone/")
+        cell.write_text(cell.read_text().replace("path: /", "path: /gone/").replace("train: /",
+            "train: /gone/").replace("dev: /", "dev: /gone/")
                         .replace("test: /", "test: /gone/"))
     assert "/gone/" in yaml.read_text()
     before = table(folder)
@@ -349,7 +363,8 @@ def test_a_report_needs_nothing_but_the_folder(whole, run, tmp_path):
 @pytest.fixture()
 def stopped(run, program, tmp_path, config):
     """A comparison of one long cell, stopped after its first checkpoint: its folder, its command, the cell's folder."""
-    text = config.read_text().replace("steps: 6,", "steps: 4000, save_every: 40,").replace("evaluations: 2", "evaluations: 100").replace("seeds: [1, 2]", "seeds: [1]")
+    text = config.read_text().replace("steps: 6,", "steps: 4000, save_every: 40,").replace("evaluations: 2",
+        "evaluations: 100").replace("seeds: [1, 2]", "seeds: [1]")
     config.write_text(text[:text.index("    - {name: Deep")].replace("[1e-3, 1e-2]", "1e-3"))
     folder = tmp_path / "stopped"
     command = ["compare", str(config), "--run", str(folder), "--set", "compare.workers=1"]
@@ -387,9 +402,11 @@ def test_a_refused_checkpoint_begins_again(stopped, run, program):
     state = next(iter(sorted(cell.glob("checkpoints/step-*"))))
     yaml = cell.parent / (cell.name + ".yaml")
     # The same command alone refuses; with --restart-refused it begins again.
-    done = run("finetune", yaml, "--run", cell, "--resume", "--set", "train.lr=0.002", "--set", "train.threads=1", code=1)
+    done = run("finetune", yaml, "--run", cell, "--resume", "--set", "train.lr=0.002", "--set", "train.threads=1",
+               code=1)
     assert "train.lr was" in done.stderr and state.exists()
-    process = subprocess.Popen([str(program), "finetune", str(yaml), "--run", str(cell), "--resume", "--restart-refused", "--set", "train.lr=0.002"],
+    process = subprocess.Popen([str(program), "finetune", str(yaml), "--run", str(cell), "--resume",
+                                "--restart-refused", "--set", "train.lr=0.002"],
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     metrics = cell / "metrics.jsonl"
     wait_for(lambda: not state.exists() and metrics.exists() and metrics.read_text().startswith('{"step":1,'), process)
@@ -400,15 +417,20 @@ def test_a_refused_checkpoint_begins_again(stopped, run, program):
 
 def test_the_head_alone_learns_at_its_own_rate(run, config, tmp_path):
     folder = tmp_path / "run"
-    run("compare", config, "--run", folder, "--set", "compare.methods=[{name: head only, adapter: {method: none}, lr: [1e-4, 1e-2]}, {name: LoRA, adapter: {method: lora}}]",
+    run("compare", config, "--run", folder, "--set",
+        "compare.methods=[{name: head only, adapter: {method: none}, lr: [1e-4, 1e-2]}, {name: LoRA, adapter: {method: "
+        "lora}}]",
         "--set", "compare.baseline=head only", "--set", "compare.seeds=[1]")
-    low, high = ((folder / "cells" / f"head-only-n16-lr{lr}-s1" / "adapter.safetensors").read_bytes() for lr in ("0.0001", "0.01"))
+    low, high = ((folder / "cells" / f"head-only-n16-lr{lr}-s1" / "adapter.safetensors").read_bytes() for lr
+                 in ("0.0001", "0.01"))
     assert low != high
 
 
 @pytest.mark.parametrize("sets, expected", [
-    (["train.lr=0.5", "train.seed=77", "compare.seeds=null"], {("lora", 0.5, 77), ("deep", 0.25, 77), ("head", 0.5, 77)}),
-    (["compare.lr=[0.1,0.2]"], {("lora", 0.1, 3), ("lora", 0.2, 3), ("deep", 0.25, 3), ("head", 0.1, 3), ("head", 0.2, 3)}),
+    (["train.lr=0.5", "train.seed=77", "compare.seeds=null"], {("lora", 0.5, 77), ("deep", 0.25, 77),
+                                                               ("head", 0.5, 77)}),
+    (["compare.lr=[0.1,0.2]"], {("lora", 0.1, 3), ("lora", 0.2, 3), ("deep", 0.25, 3), ("head", 0.1, 3),
+                                ("head", 0.2, 3)}),
     (["train.head_lr=0.125"], {("lora", 2e-3, 3), ("deep", 0.25, 3), ("head", 0.125, 3)}),
     (["train.head_lr=0.125", "compare.methods.2.lr=0.75"], {("lora", 2e-3, 3), ("deep", 0.25, 3), ("head", 0.75, 3)}),
     ([], {("lora", 2e-3, 3), ("deep", 0.25, 3), ("head", 5e-3, 3)}),
@@ -417,7 +439,9 @@ def test_a_rate_and_a_seed_given_elsewhere_are_the_grid(run, config, tmp_path, s
     import yaml
 
     text = config.read_text()
-    config.write_text(text[:text.index("  methods:")].replace("seeds: [1, 2]", "seeds: [3]").replace("  baseline: LoRA\n", "") + """  methods:
+    config.write_text(text[:text.index("  methods:")].replace("seeds: [1, 2]",
+                                                              "seeds: [3]").replace("  baseline: LoRA\n", "")
+                      + """  methods:
     - {name: lora, adapter: {method: lora, rank: 2}}
     - {name: deep, adapter: {method: deep-lora, rank: 2}, train: {lr: 0.25}}
     - {name: head, adapter: {method: none}}
@@ -438,9 +462,11 @@ def test_a_rate_and_a_seed_given_elsewhere_are_the_grid(run, config, tmp_path, s
 
 @pytest.mark.parametrize("sets, reason", [
     (["train.threads=2", "compare.threads=1"], "compare.threads: is given beside --set train.threads"),
-    (["compare.methods.1.train.threads=2"], "are the same for every method; take --set compare.methods.1.train.threads out"),
+    (["compare.methods.1.train.threads=2"],
+     "are the same for every method; take --set compare.methods.1.train.threads out"),
     (["compare.devices=[cpu]", "model.device=cuda:1"], "compare.devices: is given beside --set model.device"),
-    (["compare.devices=[cpu]", "compare.methods.1.model.device=cuda"], "is given beside --set compare.methods.1.model.device"),
+    (["compare.devices=[cpu]", "compare.methods.1.model.device=cuda"],
+     "is given beside --set compare.methods.1.model.device"),
 ])
 def test_threads_and_devices_are_said_in_one_place(run, config, sets, reason):
     done = run("compare", config, "--print-config", *[part for s in sets for part in ("--set", s)], code=1)
@@ -473,7 +499,8 @@ def test_factors_to_start_from_and_tokenizers_must_stay_the_same(run, config, ti
     cell = whole[0] / "cells" / "lora-n16-lr0.01-s1"
     shutil.copy(cell / "adapter.safetensors", start)
     tokens = tmp_path / "tokens"
-    shutil.copytree(tiny_folder("bert"), tokens, ignore=lambda folder, names: [n for n in names if not any(w in n for w in ("token", "vocab", "special"))])
+    shutil.copytree(tiny_folder("bert"), tokens, ignore=lambda folder,
+                    names: [n for n in names if not any(w in n for w in ("token", "vocab", "special"))])
     folder = tmp_path / "run"
     common = ["--set", f"model.tokenizer={tokens}", "--set", "compare.seeds=[1]", "--set", "train.steps=2"]
     warm = f"{{name: warm, adapter: {{method: lora, rank: 2, path: {start}}}}}"
@@ -487,11 +514,13 @@ def test_factors_to_start_from_and_tokenizers_must_stay_the_same(run, config, ti
     old = start.read_bytes()
     shutil.copy(whole[0] / "cells" / "lora-n16-lr0.01-s2" / "adapter.safetensors", start)
     run("compare", config, "--run", folder, *common, *alone)
-    assert "start.safetensors is not what the finished cells" in run("compare", config, "--run", folder, *common, *both, code=1).stderr
+    assert "start.safetensors is not what the finished cells" in run("compare", config, "--run", folder, *common, *both,
+        code=1).stderr
     start.write_bytes(old)
     vocabulary = next(p for p in tokens.iterdir() if p.is_file())
     vocabulary.write_text(vocabulary.read_text() + "\n")
-    assert "tokens is not what the finished cells" in run("compare", config, "--run", folder, *common, *both, code=1).stderr
+    assert "tokens is not what the finished cells" in run("compare", config, "--run", folder, *common, *both,
+                                                          code=1).stderr
 
 
 def test_equal_differences_are_no_finding(run, config, tmp_path, rows):

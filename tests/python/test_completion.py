@@ -1,5 +1,5 @@
-"""`deeplora complete` through the program. Oracles: the same iterations in a few lines of NumPy, from the factors and the problem that
-the program writes; the paper's claims about the methods."""
+"""`deeplora complete` through the program. Oracles: the same iterations in a few lines of NumPy, from the factors and
+the problem that the program writes; the paper's claims about the methods."""
 import json
 import os
 import re
@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-SMALL = {"synthetic": {"rows": 24, "cols": 24, "rank": 2, "observed": 0.5}, "rank": 2, "depth": 3, "init_scale": 0.3, "reduction": "sum", "lr": 4e-3,
+SMALL = {"synthetic": {"rows": 24, "cols": 24, "rank": 2, "observed": 0.5}, "rank": 2, "depth": 3, "init_scale": 0.3,
+         "reduction": "sum", "lr": 4e-3,
          "optimizer": "gd", "eval_every": 1000, "log_every": 1000}
 
 
@@ -130,7 +131,8 @@ def test_depth_two_and_five(complete):
 
 
 def test_depth_five_on_a_wide_matrix(complete):
-    compare_with_numpy(complete, {**SMALL, "method": "narrow", "depth": 5, "init_scale": 0.7, "synthetic": {"rows": 17, "cols": 31, "rank": 2, "observed": 0.6}})
+    compare_with_numpy(complete, {**SMALL, "method": "narrow", "depth": 5, "init_scale": 0.7, "synthetic": {"rows": 17,
+        "cols": 31, "rank": 2, "observed": 0.6}})
 
 
 def test_recovery_error_is_the_mean_over_unobserved_entries(complete, run):
@@ -144,14 +146,17 @@ def test_recovery_error_is_the_mean_over_unobserved_entries(complete, run):
     expected = 0.5 * ((w - target)[unseen] ** 2).mean()
     assert result["recovery_error"] == pytest.approx(expected, rel=1e-9)
     assert result["test"]["rmse"] == pytest.approx(np.sqrt(2 * expected), rel=1e-9)
-    assert result["test"]["mae"] == pytest.approx(abs((w - target)[unseen]).mean(), rel=1e-9)  # small: the sample is everything
+    # small: the sample is everything
+    assert result["test"]["mae"] == pytest.approx(abs((w - target)[unseen]).mean(), rel=1e-9)
     mean = p["value"].mean()
-    assert result["baselines"]["mean"]["rmse"] == pytest.approx(np.sqrt(((target - mean)[unseen] ** 2).mean()), rel=1e-9)
+    assert result["baselines"]["mean"]["rmse"] == pytest.approx(np.sqrt(((target - mean)[unseen] ** 2).mean()),
+                                                                rel=1e-9)
     # The biases are those that a run on the same entries as ratings takes for its baseline.
     entries = lambda where: "".join(f"{i},{j},{float(target[i, j])!r}\n" for i, j in np.argwhere(where))
     (start / "train.csv").write_text(entries(~unseen))
     (start / "test.csv").write_text(entries(unseen))
-    (start / "c.yaml").write_text(f"completion: {{train: {start}/train.csv, test: {start}/test.csv, rank: 1, range: [-100, 100], threads: 1}}\n")
+    (start / "c.yaml").write_text(
+        f"completion: {{train: {start}/train.csv, test: {start}/test.csv, rank: 1, range: [-100, 100], threads: 1}}\n")
     run("complete", start / "c.yaml", "--run", start / "ratings")
     as_ratings = json.loads((start / "ratings/result.json").read_text())["baselines"]["bias"]
     assert result["baselines"]["bias"] == pytest.approx(as_ratings, rel=1e-6)
@@ -162,27 +167,33 @@ def test_recovery_error_is_the_mean_over_unobserved_entries(complete, run):
 
 @pytest.mark.parametrize("method", ["full", "narrow", "compressed"])
 def test_sensing(complete, method):
-    compare_with_numpy(complete, {**SMALL, "method": method, "synthetic": {"rows": 12, "cols": 10, "rank": 1}, "rank": 1, "lr": 2e-2, "sensing": {"measurements": 60}})
+    compare_with_numpy(complete, {**SMALL, "method": method, "synthetic": {"rows": 12, "cols": 10, "rank": 1},
+                                  "rank": 1, "lr": 2e-2, "sensing": {"measurements": 60}})
 
 
 def test_sensing_recovers_from_fewer_measurements_than_entries(complete):
-    _, result, _ = complete({"synthetic": {"rows": 20, "cols": 20, "rank": 1}, "sensing": {"measurements": 160}, "rank": 1, "method": "compressed",
-                             "init_scale": 1e-2, "optimizer": "gd", "steps": 5000, "tolerance": 1e-10, "eval_every": 20}, "sensing")
+    _, result, _ = complete({"synthetic": {"rows": 20, "cols": 20, "rank": 1}, "sensing": {"measurements": 160},
+                             "rank": 1, "method": "compressed",
+                             "init_scale": 1e-2, "optimizer": "gd", "steps": 5000, "tolerance": 1e-10,
+                             "eval_every": 20}, "sensing")
     assert result["recovery_error"] <= 1e-10 and result["observed"] == 160
 
 
 def test_feedback_alignment(complete):
-    config = {**SMALL, "method": "narrow", "gradient": "feedback-alignment", "synthetic": {"rows": 15, "cols": 12, "rank": 2, "observed": 1}, "lr": 1e-3}
+    config = {**SMALL, "method": "narrow", "gradient": "feedback-alignment", "synthetic": {"rows": 15, "cols": 12,
+        "rank": 2, "observed": 1}, "lr": 1e-3}
     compare_with_numpy(complete, config, feedback=True)
     compare_with_numpy(lambda c, n: complete(c, n + "4"), {**config, "depth": 4, "init_scale": 0.6}, feedback=True)
 
 
 def test_weight_decay(complete):
-    model, _ = compare_with_numpy(complete, {**SMALL, "method": "full", "depth": 2, "init_scale": 1.0, "weight_decay": 0.5}, steps=100)
+    model, _ = compare_with_numpy(complete, {**SMALL, "method": "full", "depth": 2, "init_scale": 1.0,
+                                             "weight_decay": 0.5}, steps=100)
 
 
 def test_weight_decay_under_batches_lowers_the_rank(complete):
-    config = {"synthetic": {"rows": 20, "cols": 20, "rank": 2, "observed": 0.8}, "method": "full", "depth": 2, "init_scale": 1.0, "optimizer": "gd",
+    config = {"synthetic": {"rows": 20, "cols": 20, "rank": 2, "observed": 0.8}, "method": "full", "depth": 2,
+              "init_scale": 1.0, "optimizer": "gd",
               "reduction": "sum", "lr": 1e-3, "batch": 40, "steps": 6000, "eval_every": 1000, "track": True}
     ranks = {}
     for decay in (0, 1):
@@ -203,16 +214,20 @@ def evaluations(folder):
     return {r["step"]: r["eval"]["recovery_error"] for r in rows if "eval" in r}
 
 
-FIGURE = {"synthetic": {"rows": 40, "cols": 40, "rank": 2, "observed": 0.7}, "rank": 2, "init_scale": 1e-2, "optimizer": "gd", "reduction": "sum",
+FIGURE = {"synthetic": {"rows": 40, "cols": 40, "rank": 2, "observed": 0.7}, "rank": 2, "init_scale": 1e-2,
+          "optimizer": "gd", "reduction": "sum",
           "lr": 2e-2, "steps": 4000, "tolerance": 1e-10, "eval_every": 20, "log_every": 1000, "track": True,
-          "variants": ["method=full", "method=compressed same_start=true outer_lr_ratio=0.01", "method=compressed same_start=true outer_lr_ratio=0"]}
+          "variants": ["method=full", "method=compressed same_start=true outer_lr_ratio=0.01",
+                       "method=compressed same_start=true outer_lr_ratio=0"]}
 
 
 def test_compression_has_the_original_trajectory_where_everything_is_observed(complete):
     """Then the gradient's directions never turn (Theorem 2.1), so the two agree at every evaluation."""
-    config = {**FIGURE, "synthetic": {**FIGURE["synthetic"], "observed": 1}, "variants": FIGURE["variants"][:2], "lr": 1e-2}
+    config = {**FIGURE, "synthetic": {**FIGURE["synthetic"], "observed": 1}, "variants": FIGURE["variants"][:2],
+              "lr": 1e-2}
     folder, result, _ = complete(config, "same")
-    full, compressed = (evaluations(folder / "runs" / name) for name in sorted(p.name for p in (folder / "runs").iterdir())[::-1])
+    full, compressed = (evaluations(folder / "runs" / name) for name
+                        in sorted(p.name for p in (folder / "runs").iterdir())[::-1])
     assert result["runs"][0]["result"]["iterations"] == result["runs"][1]["result"]["iterations"] < 4000
     for step, error in full.items():
         if error > 1e-6:  # below, the eps^3 of the directions that the compressed chain leaves out shows
@@ -226,40 +241,46 @@ def test_compression_has_the_original_trajectory_where_everything_is_observed(co
 
 
 def test_compressed_follows_the_original(complete):
-    """The paper's first figure: original and compressed take the same course until the observed entries' own directions matter, which
-    the outer factors learn at gamma x the rate; with gamma = 0 they never do."""
+    """The paper's first figure: original and compressed take the same course until the observed entries' own directions
+    matter, which the outer factors learn at gamma x the rate; with gamma = 0 they never do."""
     folder, result, _ = complete(FIGURE, "figure")
     first = lambda name: min(step for step, error in evaluations(folder / "runs" / name).items() if error < 1e-2)
     assert abs(first("method=full") - first("method=compressed_same_start=true_outer_lr_ratio=0.01")) <= 20
     full, compressed, frozen = (r["result"] for r in result["runs"])
     assert full["recovery_error"] <= 1e-10 and compressed["recovery_error"] <= 1e-10
-    assert full["iterations"] < compressed["iterations"] < 2.5 * full["iterations"]  # small and dense: further apart than at the paper's size
+    # small and dense: further apart than at the paper's size
+    assert full["iterations"] < compressed["iterations"] < 2.5 * full["iterations"]
     assert frozen["stopped"] == "steps" and frozen["recovery_error"] > 1e-6
     page = (folder / "report.html").read_text()
     assert "Recovery error by iteration" in page and "Change outside the invariant subspace" in page
 
 
 def test_auto_recovers_and_writes_the_chain(complete):
-    config = {"synthetic": {"rows": 150, "cols": 120, "rank": 4, "observed": 0.4}, "method": "compressed", "rank": 4, "tolerance": 1e-20, "eval_every": 1,
+    config = {"synthetic": {"rows": 150, "cols": 120, "rank": 4, "observed": 0.4}, "method": "compressed", "rank": 4,
+              "tolerance": 1e-20, "eval_every": 1,
               "steps": 300, "save_problem": True}
     folder, result, _ = complete(config, "auto")
     assert result["recovery_error"] <= 1e-18 and result["iterations"] < 150
     model = Numpy(folder)
-    np.testing.assert_allclose(chain_product(model.factors, model.names), model.problem["u"] @ model.problem["v"].T, atol=1e-7)
+    np.testing.assert_allclose(chain_product(model.factors, model.names), model.problem["u"] @ model.problem["v"].T,
+                               atol=1e-7)
     u = model.factors["U"]
     np.testing.assert_allclose(u.T @ u, np.eye(u.shape[1]), atol=1e-10)
 
 
 def test_auto_does_not_overfit_a_wide_chain(complete):
     """Depth 2 by gradient descent overfits there (method.md's depth and width figure); growing the rank does not."""
-    _, result, _ = complete({"synthetic": {"rows": 100, "cols": 100, "rank": 5, "observed": 0.4}, "method": "narrow", "width": 20, "depth": 2,
+    _, result, _ = complete({"synthetic": {"rows": 100, "cols": 100, "rank": 5, "observed": 0.4}, "method": "narrow",
+                             "width": 20, "depth": 2,
                              "tolerance": 1e-12, "eval_every": 5, "steps": 2000}, "wide")
     assert result["recovery_error"] <= 1e-12
 
 
 def test_auto_with_weight_decay_reaches_the_regularised_optimum(complete):
-    """At an optimum of 1/2 |R|^2 + decay/2 (|B|^2 + |A|^2) the halves of the balanced chain satisfy Gamma A^T + decay B = 0."""
-    config = {"synthetic": {"rows": 40, "cols": 30, "rank": 3, "observed": 0.6, "noise": 0.1}, "method": "deep", "rank": 3, "depth": 2,
+    """At an optimum of 1/2 |R|^2 + decay/2 (|B|^2 + |A|^2) the halves of the balanced chain satisfy Gamma A^T + decay B
+    = 0."""
+    config = {"synthetic": {"rows": 40, "cols": 30, "rank": 3, "observed": 0.6, "noise": 0.1}, "method": "deep",
+              "rank": 3, "depth": 2,
               "weight_decay": 0.5, "reduction": "sum", "steps": 2000, "stall": 1e-15, "save_problem": True}
     folder, result, _ = complete(config, "ridge")
     model = Numpy(folder)
@@ -269,7 +290,8 @@ def test_auto_with_weight_decay_reaches_the_regularised_optimum(complete):
     np.testing.assert_allclose(model.factors["W2"].T @ gamma + 0.5 * model.factors["W1"], 0, atol=1e-5)
 
 
-@pytest.mark.parametrize("settings", [{"optimizer": "gd", "batch": 50}, {"optimizer": "adam", "lr": 1e-2}, {"optimizer": "auto", "method": "deep", "width": 6}],
+@pytest.mark.parametrize("settings", [{"optimizer": "gd", "batch": 50}, {"optimizer": "adam", "lr": 1e-2},
+                                      {"optimizer": "auto", "method": "deep", "width": 6}],
                          ids=lambda s: s["optimizer"])
 def test_resume_is_bit_identical(complete, settings):
     config = {**SMALL, "method": "narrow", **settings, "eval_every": 5, "save_every": 7, "log_every": 5}
@@ -283,19 +305,24 @@ def test_resume_is_bit_identical(complete, settings):
         assert (whole / file).read_bytes() == (parts / file).read_bytes()
     for key in ("recovery_error", "loss", "iterations"):
         assert result[key] == expected[key]
-    clean = lambda rows: [{k: v for k, v in json.loads(r).items() if k not in ("seconds", "samples_per_second")} for r in rows.splitlines()]
+    clean = lambda rows: [{k: v for k, v in json.loads(r).items() if k not in ("seconds", "samples_per_second")} for r
+                          in rows.splitlines()]
     steps = [r for r in clean((parts / "metrics.jsonl").read_text())]
-    assert [r for r in steps if r["step"] > 14] == [r for r in clean((whole / "metrics.jsonl").read_text()) if r["step"] > 14]
+    assert [r for r in steps if r["step"] > 14] == [r for r in clean((whole / "metrics.jsonl").read_text())
+                                                    if r["step"] > 14]
 
 
 def test_interrupted_run_resumes(complete, program, tmp_path):
-    config = {**SMALL, "synthetic": {"rows": 200, "cols": 200, "rank": 2, "observed": 0.5}, "method": "narrow", "lr": 1e-4, "steps": 6000, "eval_every": 1000, "log_every": 100}
+    config = {**SMALL, "synthetic": {"rows": 200, "cols": 200, "rank": 2, "observed": 0.5}, "method": "narrow",
+              "lr": 1e-4, "steps": 6000, "eval_every": 1000, "log_every": 100}
     whole, expected, _ = complete(config, "whole")
     file = tmp_path / "killed.yaml"
     file.write_text(json.dumps({"completion": config}))
-    process = subprocess.Popen([program, "complete", file, "--run", tmp_path / "killed"], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen([program, "complete", file, "--run", tmp_path / "killed"], stderr=subprocess.PIPE,
+                               stdout=subprocess.PIPE)
     for _ in range(600):
-        if (tmp_path / "killed" / "metrics.jsonl").exists() and (tmp_path / "killed" / "metrics.jsonl").stat().st_size > 300:
+        if (tmp_path / "killed" / "metrics.jsonl").exists() and (
+                tmp_path / "killed" / "metrics.jsonl").stat().st_size > 300:
             break
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
@@ -309,7 +336,8 @@ def test_interrupted_run_resumes(complete, program, tmp_path):
 def test_large_and_sparse_without_a_dense_array(complete):
     """100,000 x 50,000: a dense float32 array would take 20 GB; the program gets 6 GB of addresses."""
     limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
-    config = {"synthetic": {"rows": 100000, "cols": 50000, "rank": 2, "observed": 8e-5, "target": "factors"}, "method": "deep", "rank": 2,
+    config = {"synthetic": {"rows": 100000, "cols": 50000, "rank": 2, "observed": 8e-5, "target": "factors"},
+              "method": "deep", "rank": 2,
               "optimizer": "gd", "steps": 3, "eval_every": 3, "threads": 1}
     _, result, _ = complete(config, "large", preexec_fn=limit, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert result["observed"] == 400000 and result["iterations"] == 3 and result["peak_rss_mb"] < 2000
@@ -340,17 +368,20 @@ def test_resume_with_other_settings_is_refused(complete):
 
 
 def test_sweep_resumes_only_what_is_left(complete):
-    config = {**SMALL, "method": "narrow", "steps": 5, "sweep": {"rank": [1, 2], "synthetic": {"observed": [0.4, 0.6]}}, "trials": 2}
+    config = {**SMALL, "method": "narrow", "steps": 5, "sweep": {"rank": [1, 2], "synthetic": {"observed": [0.4, 0.6]}},
+              "trials": 2}
     folder, result, _ = complete(config, "sweep")
     assert len(result["runs"]) == 8
-    assert {(r["rank"], r["synthetic.observed"], r["trial"]) for r in result["runs"]} == {(a, b, c) for a in "12" for b in ("0.4", "0.6") for c in "12"}
+    assert {(r["rank"], r["synthetic.observed"], r["trial"]) for r in result["runs"]} == {(a, b, c) for a in "12" for b
+        in ("0.4", "0.6") for c in "12"}
     assert len({r["result"]["recovery_error"] for r in result["runs"]}) == 8
     kept = {p: p.stat().st_mtime_ns for p in folder.glob("runs/*/result.json")}
     gone = sorted(kept)[3]
     gone.unlink()
     (folder / "result.json").unlink()
     _, again, _ = complete(config, "sweep", "--resume")
-    assert [r["result"]["recovery_error"] for r in again["runs"]] == [r["result"]["recovery_error"] for r in result["runs"]]
+    assert [r["result"]["recovery_error"] for r in again["runs"]] == [r["result"]["recovery_error"] for r
+        in result["runs"]]
     assert all(p.stat().st_mtime_ns == t for p, t in kept.items() if p != gone)
     assert "Iterations by rank" in (folder / "report.html").read_text()
 
@@ -363,17 +394,20 @@ def test_a_refused_resume_changes_nothing(complete):
     config = {**SMALL, "method": "narrow", "steps": 6, "save_problem": True}
     folder, _, _ = complete(config, "run")
     before = contents(folder)
-    _, _, done = complete({**config, "depth": 4, "synthetic": {**SMALL["synthetic"], "noise": 0.5}}, "run", "--resume", code=1)
+    _, _, done = complete({**config, "depth": 4, "synthetic": {**SMALL["synthetic"], "noise": 0.5}}, "run", "--resume",
+                          code=1)
     assert "completion.depth was" in done.stderr and "completion.synthetic.noise was" in done.stderr
     _, _, done = complete({**config, "trials": 2}, "run", "--resume", code=1)
     assert "begun without completion.sweep" in done.stderr
     assert contents(folder) == before
     # What may change: more steps, and the intervals.
-    _, result, _ = complete({**config, "steps": 12, "eval_every": 3, "log_every": 2, "save_every": 5}, "run", "--resume")
+    _, result, _ = complete({**config, "steps": 12, "eval_every": 3, "log_every": 2, "save_every": 5}, "run",
+                            "--resume")
     assert result["iterations"] == 12 and sorted(evaluations(folder)) == [0, 6, 9, 12]
 
 
-@pytest.mark.parametrize("kind", [{"trials": 2}, {"sweep": {"rank": [1, 2]}}, {"variants": ["rank=1", "rank=2"]}], ids=lambda k: next(iter(k)))
+@pytest.mark.parametrize("kind", [{"trials": 2}, {"sweep": {"rank": [1, 2]}}, {"variants": ["rank=1", "rank=2"]}],
+                         ids=lambda k: next(iter(k)))
 def test_a_sweep_goes_on_as_it_was_begun(complete, kind):
     config = {**SMALL, "method": "narrow", "steps": 6, **kind}
     folder, first, _ = complete(config, "sweep")
@@ -384,16 +418,20 @@ def test_a_sweep_goes_on_as_it_was_begun(complete, kind):
     assert "begun with completion.sweep" in complete(single, "sweep", "--resume", code=1)[2].stderr
     assert contents(folder) == before
     _, more, _ = complete({**config, "steps": 12}, "sweep", "--resume")
-    assert [r["result"]["iterations"] for r in first["runs"]] == [6, 6] and [r["result"]["iterations"] for r in more["runs"]] == [12, 12]
+    assert [r["result"]["iterations"] for r in first["runs"]] == [6, 6] and [r["result"]["iterations"] for r
+        in more["runs"]] == [12, 12]
     _, whole, _ = complete({**config, "steps": 12}, "whole")
-    assert [r["result"]["recovery_error"] for r in more["runs"]] == [r["result"]["recovery_error"] for r in whole["runs"]]
+    assert [r["result"]["recovery_error"] for r in more["runs"]] == [r["result"]["recovery_error"] for r
+        in whole["runs"]]
 
 
 def test_trials_count_on_from_the_seed_of_each_run(complete):
     config = {**SMALL, "method": "narrow", "steps": 3, "trials": 2}
     folder, result, _ = complete({**config, "sweep": {"seed": [5, 9]}}, "sweep")
-    seeds = lambda folder: {p.name: next(line for line in (p / "config.yaml").read_text().splitlines() if "seed" in line).split()[-1] for p in (folder / "runs").iterdir()}
-    assert seeds(folder) == {"seed=5__trial=1": "5", "seed=5__trial=2": "6", "seed=9__trial=1": "9", "seed=9__trial=2": "10"}
+    seeds = lambda folder: {p.name: next(line for line in (p / "config.yaml").read_text().splitlines() if "seed"
+                                         in line).split()[-1] for p in (folder / "runs").iterdir()}
+    assert seeds(folder) == {"seed=5__trial=1": "5", "seed=5__trial=2": "6", "seed=9__trial=1": "9",
+                             "seed=9__trial=2": "10"}
     assert len({r["result"]["recovery_error"] for r in result["runs"]}) == 4
     folder, _, _ = complete({**config, "variants": ["depth=2 seed=7", "depth=3"]}, "variants")
     assert sorted(seeds(folder).values()) == ["1", "2", "7", "8"]
@@ -403,7 +441,8 @@ def test_a_failed_member_is_said_by_the_exit_code(complete):
     config = {**SMALL, "method": "narrow", "steps": 60, "sweep": {"lr": [4e-3, 1e6, 5e-3]}}
     folder, result, done = complete(config, "sweep", code=1)
     assert "1 of 3 runs left the finite numbers: lr=1" in done.stderr
-    assert ["failure" in r for r in result["runs"]] == [False, True, False] and "the loss is" in result["runs"][1]["failure"]
+    assert ["failure" in r for r in result["runs"]] == [False, True, False] and "the loss is" in result["runs"][1][
+        "failure"]
 
 
 def test_a_full_disk_is_no_failure_of_the_numbers(complete):
@@ -411,18 +450,23 @@ def test_a_full_disk_is_no_failure_of_the_numbers(complete):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writes fail instead
         resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
 
-    folder, result, done = complete({**SMALL, "method": "narrow", "steps": 3, "trials": 2}, "sweep", code=1, preexec_fn=limit)
+    folder, result, done = complete({**SMALL, "method": "narrow", "steps": 3, "trials": 2}, "sweep", code=1,
+                                    preexec_fn=limit)
     assert result is None and "left the finite numbers" not in done.stderr and "cannot write" in done.stderr
     _, result, _ = complete({**SMALL, "method": "narrow", "steps": 3, "trials": 2}, "sweep", "--resume")
     assert all("result" in r for r in result["runs"])
 
 
 def test_names_of_runs_may_be_long_but_not_the_same(complete):
-    long = " ".join(f"{key}={value}" for key, value in [("momentum", 0.9), ("beta1", 0.9), ("beta2", 0.999), ("alpha", 0.99), ("eps", 1e-8), ("weight_decay", 0.0),
-                                                        ("tolerance", 1e-12), ("stall", 1e-9), ("log_every", 1000), ("keep_checkpoints", 2),
-                                                        ("early_stopping", 0), ("track", "false"), ("batch", 0), ("precision", "float64")])
+    long = " ".join(f"{key}={value}" for key, value in [("momentum", 0.9), ("beta1", 0.9), ("beta2", 0.999),
+                                                        ("alpha", 0.99), ("eps", 1e-8), ("weight_decay", 0.0),
+                                                        ("tolerance", 1e-12), ("stall", 1e-9), ("log_every", 1000),
+                                                        ("keep_checkpoints", 2),
+                                                        ("early_stopping", 0), ("track", "false"), ("batch", 0),
+                                                        ("precision", "float64")])
     assert len(long) > 180
-    config = {**SMALL, "method": "narrow", "steps": 2, "variants": [f"{long} rank=1 init_scale=0.25", f"{long} rank=1 init_scale=0.35"], "sweep": {"synthetic": {"noise": [0.0, 0.1]}}}
+    config = {**SMALL, "method": "narrow", "steps": 2, "variants": [f"{long} rank=1 init_scale=0.25",
+        f"{long} rank=1 init_scale=0.35"], "sweep": {"synthetic": {"noise": [0.0, 0.1]}}}
     folder, result, _ = complete(config, "long")
     names = [p.name for p in (folder / "runs").iterdir()]
     assert len(set(names)) == 4 and all(len(n) <= 200 for n in names) and all("result" in r for r in result["runs"])
@@ -434,7 +478,8 @@ def test_names_of_runs_may_be_long_but_not_the_same(complete):
 @pytest.mark.parametrize("setting, reason", [
     ({"variants": ["rank=1 rank=2"]}, "'rank=1 rank=2' sets rank twice"),
     ({"variants": ["rank=1"], "sweep": {"rank": [1, 2]}}, "'rank=1' sets rank, which completion.sweep.rank sets too"),
-    ({"variants": ["synthetic.noise=1"], "sweep": {"synthetic": {"noise": [0, 1]}}}, "sets synthetic.noise, which completion.sweep.synthetic.noise sets too"),
+    ({"variants": ["synthetic.noise=1"], "sweep": {"synthetic": {"noise": [0, 1]}}},
+     "sets synthetic.noise, which completion.sweep.synthetic.noise sets too"),
     ({"sweep": {"trials": [2, 3]}}, "completion.sweep.trials: expected a key of one run"),
     ({"variants": ["trials=2"]}, "expected keys of one run, found 'trials=2'"),
     ({"variants": ["sweep.rank=[2]"]}, "expected keys of one run, found 'sweep.rank=[2]'"),
@@ -464,13 +509,17 @@ def test_median_of_two_trials_lies_between_them(complete):
 @pytest.mark.parametrize("method", ["deep", "narrow", "full"])
 @pytest.mark.parametrize("shape", [(6, 24), (24, 6)])
 def test_auto_takes_chains_wider_than_the_matrix(complete, method, shape):
-    config = {"synthetic": {"rows": shape[0], "cols": shape[1], "rank": 2, "observed": 0.8}, "method": method, "tolerance": 1e-16, "eval_every": 1, "steps": 400,
+    config = {"synthetic": {"rows": shape[0], "cols": shape[1], "rank": 2, "observed": 0.8}, "method": method,
+              "tolerance": 1e-16, "eval_every": 1, "steps": 400,
               "save_problem": True, "save_every": 3}
     folder, result, _ = complete(config, "wide")  # the default rank, 8
     model = Numpy(folder)
-    assert result["recovery_error"] <= 1e-12 and model.factors[model.names[0]].shape[0] == {"deep": 8, "narrow": 16, "full": 6}[method]
-    np.testing.assert_allclose(chain_product(model.factors, model.names), model.problem["u"] @ model.problem["v"].T, atol=1e-5)
-    decayed = {**config, "synthetic": {**config["synthetic"], "observed": 1}, "reduction": "sum", "weight_decay": 0.7, "steps": 2000, "stall": 1e-15, "tolerance": 0}
+    assert result["recovery_error"] <= 1e-12 and model.factors[model.names[0]].shape[0] == {"deep": 8, "narrow": 16,
+        "full": 6}[method]
+    np.testing.assert_allclose(chain_product(model.factors, model.names), model.problem["u"] @ model.problem["v"].T,
+                               atol=1e-5)
+    decayed = {**config, "synthetic": {**config["synthetic"], "observed": 1}, "reduction": "sum", "weight_decay": 0.7,
+               "steps": 2000, "stall": 1e-15, "tolerance": 0}
     folder, _, _ = complete(decayed, "decayed")
     model = Numpy(folder)
     u, s, vt = np.linalg.svd(model.problem["u"] @ model.problem["v"].T, full_matrices=False)
@@ -478,5 +527,6 @@ def test_auto_takes_chains_wider_than_the_matrix(complete, method, shape):
 
 
 def test_a_compression_wider_than_the_matrix_is_refused_before_anything_is_written(complete):
-    folder, _, done = complete({"synthetic": {"rows": 12, "cols": 30}, "method": "compressed", "rank": 7, "sweep": {"depth": [2, 3]}}, "wide", code=1)
+    folder, _, done = complete({"synthetic": {"rows": 12, "cols": 30}, "method": "compressed", "rank": 7,
+                                "sweep": {"depth": [2, 3]}}, "wide", code=1)
     assert "completion.rank" in done.stderr and "at most 6" in done.stderr and not folder.exists()

@@ -1,4 +1,5 @@
-"""Several processes of the program train one model together (comparisons dealt out: test_compare.py). The peer is the same run in one process."""
+"""Several processes of the program train one model together (comparisons dealt out: test_compare.py). The peer is the
+same run in one process."""
 from __future__ import annotations
 
 import contextlib
@@ -22,7 +23,7 @@ head: {{dropout: 0}}
 data: {{task: classification, train: {train}, dev: {dev}, test: {test}, max_length: 64}}
 adapter: {{method: deep-lora, rank: 4, depth: 3, compress: true, targets: query-value}}
 train: {{steps: 14, batch_size: 10, accumulate: 2, eval_every: 5, save_every: 1, log_every: 1, seed: 5, clip: 0.5, distributed_timeout: 60}}
-"""
+"""  # noqa: E501
 
 
 def free_port():
@@ -32,14 +33,16 @@ def free_port():
 
 
 def environment(rank, size, port, **more):
-    return {**os.environ, "RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    return {**os.environ, "RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
             "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(size), **more}
 
 
 @contextlib.contextmanager
 def processes(program, size, *arguments, prefix=lambda rank: [], **more):
     port = free_port()
-    running = [subprocess.Popen([*prefix(rank), str(program), *map(str, arguments)], env=environment(rank, size, port, **more),
+    running = [subprocess.Popen([*prefix(rank), str(program), *map(str, arguments)], env=environment(rank, size, port,
+        **more),
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for rank in range(size)]
     try:
         yield running
@@ -77,7 +80,8 @@ def plain(tmp_path_factory, run, rows, tiny_archive):  # noqa: F811
     """The configuration and its run in one process."""
     folder = tmp_path_factory.mktemp("plain")
     config = folder / "config.yaml"
-    config.write_text(PLAIN.format(archive=tiny_archive("bert", "encoder"), **{s: rows["classification", s] for s in ("train", "dev", "test")}))
+    config.write_text(PLAIN.format(archive=tiny_archive("bert", "encoder"), **{s: rows["classification", s] for s
+        in ("train", "dev", "test")}))
     run("finetune", config, "--run", folder / "run")
     return config, folder / "run"
 
@@ -106,7 +110,8 @@ def test_torchrun_starts_it(plain, program, tmp_path):
     if not torchrun.exists():
         pytest.skip(f"no torchrun beside {sys.executable}")
     config, alone = plain
-    done = subprocess.run([torchrun, "--standalone", "--nproc-per-node", "2", "--no-python", "--", program, "finetune", config, "--run", tmp_path / "run"],
+    done = subprocess.run([torchrun, "--standalone", "--nproc-per-node", "2", "--no-python", "--", program, "finetune",
+                           config, "--run", tmp_path / "run"],
                           capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert difference(alone, tmp_path / "run") < 1e-6
@@ -126,7 +131,7 @@ def test_language_models_are_weighted_by_tokens_and_generated_texts_are_gathered
 data: {{task: causal-lm, train: {tmp_path}/train.jsonl, dev: {tmp_path}/dev.jsonl, max_length: 40, generate: true, metric: chrf, generation: {{max_new_tokens: 6}}}}
 adapter: {{method: lora, rank: 2}}
 train: {{steps: 6, batch_size: 5, eval_every: 3, log_every: 1}}
-""")
+""")  # noqa: E501
     run("finetune", config, "--run", tmp_path / "one")
     together(program, 2, "finetune", config, "--run", tmp_path / "two")
     assert difference(tmp_path / "one", tmp_path / "two") < 1e-6
@@ -193,10 +198,12 @@ def test_mistakes_are_said(program, run, plain, tmp_path):
     other = tmp_path / "other.yaml"
     other.write_text(config.read_text().replace("seed: 5", "seed: 6"))
     port = free_port()
-    both = [subprocess.Popen([str(program), "finetune", str(path), "--run", str(tmp_path / "b")], env=environment(rank, 2, port), stderr=subprocess.PIPE, text=True)
+    both = [subprocess.Popen([str(program), "finetune", str(path), "--run", str(tmp_path / "b")],
+                             env=environment(rank, 2, port), stderr=subprocess.PIPE, text=True)
             for rank, path in enumerate((config, other))]
     for process in both:
-        assert "error: the processes do not train the same run" in (err := process.communicate(timeout=60)[1]) and 'train.seed is "6", with rank 0 "5"' in err, err
+        assert "error: the processes do not train the same run" in (err := process.communicate(timeout=60)[
+            1]) and 'train.seed is "6", with rank 0 "5"' in err, err
 
 
 def test_processes_in_network_namespaces(program, plain, tmp_path):
@@ -211,25 +218,31 @@ def test_processes_in_network_namespaces(program, plain, tmp_path):
     try:
         subprocess.run(["ip", "netns", "add", names[1]], check=True)
         inside = [["ip", "netns", "exec", name] for name in names]
-        subprocess.run(["ip", "link", "add", "veth0", "netns", names[0], "type", "veth", "peer", "name", "veth0", "netns", names[1]], check=True)
+        subprocess.run(["ip", "link", "add", "veth0", "netns", names[0], "type", "veth", "peer", "name", "veth0",
+                        "netns", names[1]], check=True)
         for i, where in enumerate(inside):
             subprocess.run([*where, "ip", "addr", "add", f"10.117.0.{i + 1}/24", "dev", "veth0"], check=True)
             for device in ("veth0", "lo"):
                 subprocess.run([*where, "ip", "link", "set", device, "up"], check=True)
 
         def sent(rank):
-            return int(subprocess.run([*inside[rank], "cat", "/sys/class/net/veth0/statistics/tx_bytes"], capture_output=True, text=True, check=True).stdout)
+            return int(subprocess.run([*inside[rank], "cat", "/sys/class/net/veth0/statistics/tx_bytes"],
+                                      capture_output=True, text=True, check=True).stdout)
 
-        together(program, 2, "finetune", config, "--run", tmp_path / "run", prefix=lambda rank: inside[rank], MASTER_ADDR="10.117.0.1")
+        together(program, 2, "finetune", config, "--run", tmp_path / "run", prefix=lambda rank: inside[rank],
+                 MASTER_ADDR="10.117.0.1")
         assert difference(alone, tmp_path / "run") < 1e-6
         written = result(tmp_path / "run")
         payload = written["bytes_per_step"] * written["steps"]
-        print(f"{written['bytes_per_step']} bytes a step, {sent(0)} and {sent(1)} bytes sent in {written['steps']} steps")
+        print(f"{written['bytes_per_step']} bytes a step, {sent(0)} and {sent(1)} bytes sent in {written['steps']} "
+              f"steps")
         assert min(sent(0), sent(1)) > payload, "what is summed went over the cable"
 
         # The cable is pulled: both sides give up by themselves, and rank 0 has saved.
-        with processes(program, 2, "finetune", config, "--set", "train.steps=100000", "--set", "train.save_every=100", "--set", "train.eval_every=1000",
-                       "--set", "train.distributed_timeout=5", "--run", tmp_path / "cut", prefix=lambda rank: inside[rank], MASTER_ADDR="10.117.0.1") as running:
+        with processes(program, 2, "finetune", config, "--set", "train.steps=100000", "--set", "train.save_every=100",
+                       "--set", "train.eval_every=1000",
+                       "--set", "train.distributed_timeout=5", "--run", tmp_path / "cut",
+                       prefix=lambda rank: inside[rank], MASTER_ADDR="10.117.0.1") as running:
             wait_for_checkpoint(tmp_path / "cut", running)
             subprocess.run([*inside[1], "ip", "link", "set", "veth0", "down"], check=True)
             said = [process.communicate(timeout=60)[1] for process in running]

@@ -27,7 +27,8 @@ def drawn_rows(form, count, seed):
             row["negative"] = " ".join(rng.sample(WORDS, 4))
         if form == "scored":
             kept = rng.randint(0, len(words))
-            row = {**row, "text_pair": " ".join(words[:kept] + rng.sample(WORDS, 3)), "label": round(5 * kept / len(words), 1)}
+            row = {**row, "text_pair": " ".join(words[:kept] + rng.sample(WORDS, 3)),
+                   "label": round(5 * kept / len(words), 1)}
         out.append(row)
     if form == "pairs":
         out[-1]["text_pair"] = out[0]["text_pair"]
@@ -59,9 +60,11 @@ def model(tiny_folder, tmp_path_factory):
             width = json.loads((folder / "config.json").read_text())
             modes = {"mean": "mean_tokens", "cls": "cls_token", "max": "max_tokens", "last": "lasttoken"}
             (folder / "1_Pooling/config.json").write_text(json.dumps({
-                "word_embedding_dimension": width.get("hidden_size", width.get("dim")), **{f"pooling_mode_{key}": mode == pooling for mode, key in modes.items()}}))
+                "word_embedding_dimension": width.get("hidden_size", width.get("dim")),
+                **{f"pooling_mode_{key}": mode == pooling for mode, key in modes.items()}}))
             (folder / "modules.json").write_text(json.dumps([
-                {"idx": i, "name": str(i), "path": "" if i == 0 else f"{i}_{kind}", "type": f"sentence_transformers.models.{kind}"}
+                {"idx": i, "name": str(i), "path": "" if i == 0 else f"{i}_{kind}",
+                 "type": f"sentence_transformers.models.{kind}"}
                 for i, kind in enumerate(MODULES[:2 + normalize])]))
         return folder
 
@@ -86,7 +89,8 @@ def archive(model, tmp_path_factory):
 
 def config(tmp_path, model, files, form, adapter="method: lora, rank: 2", train="", data="", extra="", more=""):
     text = f"""model: {{path: {model}{extra}}}
-data: {{task: embedding, train: {files[form, 'train']}, dev: {files[form, 'dev']}, max_length: 24{', ' + data if data else ''}}}
+data: {{task: embedding, train: {files[form, 'train']}, dev: {files[form, 'dev']}, 
+       max_length: 24{', ' + data if data else ''}}}
 adapter: {{{adapter}}}
 train: {{batch_size: 8, log_every: 1, seed: 5, {train or 'steps: 6, eval_every: 3, lr: 1e-2'}}}
 {more}"""
@@ -101,7 +105,8 @@ def texts_of(path, *columns):
 
 
 def vectors(run, place, path, *more):
-    return torch.tensor([json.loads(line)["embedding"] for line in run("predict", place, "--input", path, *more).stdout.splitlines()], dtype=torch.float64)
+    return torch.tensor([json.loads(line)["embedding"] for line in run("predict", place, "--input", path,
+        *more).stdout.splitlines()], dtype=torch.float64)
 
 
 def sentence_model(folder):
@@ -118,7 +123,8 @@ def encoded(folder, texts):
     return torch.tensor(SentenceTransformer(str(folder), device="cpu").encode(texts, batch_size=5), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("name, pooling, normalize", [("bert", "mean", True), ("roberta", "cls", False), ("distilbert", "max", True), ("qwen2", "last", False)])
+@pytest.mark.parametrize("name, pooling, normalize", [("bert", "mean", True), ("roberta", "cls", False),
+                                                      ("distilbert", "max", True), ("qwen2", "last", False)])
 def test_the_exported_folder_encodes_as_the_run_predicts(name, pooling, normalize, run, model, files, tmp_path):
     folder = shutil.copytree(model(name, pooling, normalize), tmp_path / "hf")
     if name == "qwen2":
@@ -137,7 +143,8 @@ def test_the_exported_folder_encodes_as_the_run_predicts(name, pooling, normaliz
     # the folder is such a model here too
     again = config(tmp_path, tmp_path / "out", files, "pairs", train="steps: 0")
     run("finetune", again, "--run", tmp_path / "again")
-    assert (vectors(run, tmp_path / "again", files["pairs", "dev"]) - found).abs().max() < 1e-5 * max(1, found.abs().max().item())
+    assert (vectors(run, tmp_path / "again", files["pairs", "dev"]) - found).abs().max() < 1e-5 * max(1,
+        found.abs().max().item())
 
 
 def test_prefixes_are_the_exported_prompts(run, model, files, tmp_path):
@@ -160,11 +167,13 @@ def test_a_merged_archive_gives_the_vectors(normalize, run, model, archive, file
     run("finetune", config(tmp_path, archive("pt", "mean", normalize), files, "triplets"), "--run", tmp_path / "run")
     run("export", tmp_path / "run", "--to", "torchscript", "--output", tmp_path / "merged.pt")
     found = vectors(run, tmp_path / "run", files["triplets", "dev"])
-    assert (vectors(run, tmp_path / "merged.pt", files["triplets", "dev"]) - found).abs().max() < 1e-5 * max(1, found.abs().max().item())
+    assert (vectors(run, tmp_path / "merged.pt", files["triplets", "dev"]) - found).abs().max() < 1e-5 * max(1,
+        found.abs().max().item())
     (texts,) = texts_of(files["triplets", "dev"])
     inputs = AutoTokenizer.from_pretrained(model("bert", "mean", normalize))(texts, padding=True, return_tensors="pt")
     with torch.no_grad():
-        out = torch.jit.load(str(tmp_path / "merged.pt"))(inputs["input_ids"], inputs["attention_mask"], inputs["token_type_ids"])
+        out = torch.jit.load(str(tmp_path / "merged.pt"))(inputs["input_ids"], inputs["attention_mask"],
+                                                          inputs["token_type_ids"])
     assert out.shape == found.shape and (out - found).abs().max() < 1e-5 * max(1, found.abs().max().item())
     scores = json.loads(run("evaluate", tmp_path / "merged.pt", "--data", files["triplets", "dev"], "--json").stdout)
     assert scores["accuracy"] == result(tmp_path / "run")["best"]["accuracy"]
@@ -193,7 +202,8 @@ def without_repeats(rows, folder):
 
     tokenizer, seen, out = AutoTokenizer.from_pretrained(folder), set(), []
     for row in rows:
-        read = {tuple(tokenizer(row[column])["input_ids"]) for column in ("text", "text_pair", "negative") if column in row}
+        read = {tuple(tokenizer(row[column])["input_ids"]) for column in ("text", "text_pair", "negative") if column
+                in row}
         if len(read) == len(row.keys() - {"label"}) and not read & seen:
             out.append(row)
             seen |= read
@@ -205,24 +215,30 @@ def test_one_step_is_one_of_sentence_transformers(run, model, files, tmp_path):
     """Plain gradient descent on every weight: its step is the gradient."""
     from sentence_transformers.sentence_transformer import losses
 
-    cases = [("pairs", "both_directions: true", lambda m: losses.MultipleNegativesRankingLoss(m, directions=("query_to_doc", "doc_to_query"), partition_mode="per_direction")),
-             ("triplets", "matryoshka: [16, 8]", lambda m: losses.MatryoshkaLoss(m, losses.MultipleNegativesRankingLoss(m), [16, 8])),
-             ("scored", "loss: cosent", losses.CoSENTLoss), ("scored", "loss: cosine, score_range: [0, 5]", losses.CosineSimilarityLoss)]
+    cases = [("pairs", "both_directions: true", lambda m: losses.MultipleNegativesRankingLoss(m,
+        directions=("query_to_doc", "doc_to_query"), partition_mode="per_direction")),
+             ("triplets", "matryoshka: [16, 8]", lambda m: losses.MatryoshkaLoss(m,
+                 losses.MultipleNegativesRankingLoss(m), [16, 8])),
+             ("scored", "loss: cosent", losses.CoSENTLoss), ("scored", "loss: cosine, score_range: [0, 5]",
+                                                             losses.CosineSimilarityLoss)]
     for form, data, make in cases:
         place = tmp_path / data.partition(":")[0] / form / data[-3:].strip("] 8e")
         place.mkdir(parents=True)
         rows = [json.loads(line) for line in files[form, "train"].read_text().splitlines()]
         rows = without_repeats(rows, model())  # right answers of other rows are left out here alone
         (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        path = config(place, model(), {(form, "train"): place / "rows.jsonl", (form, "dev"): files[form, "dev"]}, form, adapter="method: full", extra=", dropout: 0", data=data,
-                      train="steps: 1, optimizer: sgd, momentum: 0, lr: 0.5, clip: 0, schedule: constant, batch_size: 64, keep: last").read_text().replace("batch_size: 8, ", "")
+        path = (config(place, model(), {(form, "train"): place / "rows.jsonl", (form, "dev"): files[form, "dev"]}, form,
+                      adapter="method: full", extra=", dropout: 0", data=data,
+                      train="steps: 1, optimizer: sgd, momentum: 0, lr: 0.5, clip: 0, schedule: constant, batch_size: "
+                            "64, keep: last").read_text().replace("batch_size: 8, ", ""))
         (place / "config.yaml").write_text(path)
         run("finetune", place / "config.yaml", "--run", place / "run")
         run("export", place / "run", "--to", "safetensors", "--output", place / "after.safetensors")
         peer = sentence_model(model())
         before = {name: value.detach().clone() for name, value in peer[0].auto_model.named_parameters()}
         columns = [c for c in ("text", "text_pair", "negative") if c in rows[0]]
-        features = [peer.preprocess([row[c] for row in rows]) if hasattr(peer, "preprocess") else peer.tokenize([row[c] for row in rows]) for c in columns]
+        features = [peer.preprocess([row[c] for row in rows]) if hasattr(peer, "preprocess")
+                    else peer.tokenize([row[c] for row in rows]) for c in columns]
         labels = torch.tensor([row.get("label", 0) / 5 for row in rows])
         peer.eval()  # no dropout
         make(peer)(features, labels).backward()
@@ -238,7 +254,8 @@ def test_one_step_is_one_of_sentence_transformers(run, model, files, tmp_path):
 
 
 def test_scores_are_those_of_sentence_transformers_evaluators(run, model, files, tmp_path):
-    from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator, InformationRetrievalEvaluator, TripletEvaluator
+    from sentence_transformers.sentence_transformer.evaluation import (
+        EmbeddingSimilarityEvaluator, InformationRetrievalEvaluator, TripletEvaluator)
 
     peer = sentence_model(model())
     found = {}
@@ -256,18 +273,24 @@ def test_scores_are_those_of_sentence_transformers_evaluators(run, model, files,
     assert len(queries) < len(a) and len(corpus) < len(b)
     name = "{:04d}".format
     relevant = {name(i): {name(corpus.index(p)) for q, p in zip(a, b) if q == text} for i, text in enumerate(queries)}
-    expected = InformationRetrievalEvaluator({name(i): t for i, t in enumerate(queries)}, {name(i): t for i, t in enumerate(corpus)}, relevant)(peer)
-    for ours, theirs in {"mrr@10": "mrr@10", "ndcg@10": "ndcg@10", "recall@1": "recall@1", "recall@10": "recall@10", "map@100": "map@100"}.items():
+    expected = InformationRetrievalEvaluator({name(i): t for i, t in enumerate(queries)},
+                                             {name(i): t for i, t in enumerate(corpus)}, relevant)(peer)
+    for ours, theirs in {"mrr@10": "mrr@10", "ndcg@10": "ndcg@10", "recall@1": "recall@1", "recall@10": "recall@10",
+                         "map@100": "map@100"}.items():
         assert found["pairs"][ours] == pytest.approx(expected[f"cosine_{theirs}"], abs=1e-6), ours
 
 
-@pytest.mark.parametrize("adapter", ["method: lora, rank: 2", "method: deep-lora, rank: 2", "method: deep-lora, rank: 2, compress: true", "method: full", "method: lora-one, rank: 2", "method: dora, rank: 2"])
+@pytest.mark.parametrize("adapter", ["method: lora, rank: 2", "method: deep-lora, rank: 2",
+                                     "method: deep-lora, rank: 2, compress: true", "method: full",
+                                     "method: lora-one, rank: 2", "method: dora, rank: 2"])
 def test_both_backends_and_several_methods_learn_the_same(adapter, run, archive, files, tmp_path):
     found = {}
     for backend in ("native", "graph"):
-        path = config(tmp_path, archive("pt"), files, "pairs", adapter=adapter, extra=f", backend: {backend}, dropout: 0", train="steps: 4, eval_every: 2, lr: 1e-3")
+        path = config(tmp_path, archive("pt"), files, "pairs", adapter=adapter,
+                      extra=f", backend: {backend}, dropout: 0", train="steps: 4, eval_every: 2, lr: 1e-3")
         run("finetune", path, "--run", tmp_path / backend)
-        losses = [json.loads(line)["loss"] for line in (tmp_path / backend / "metrics.jsonl").read_text().splitlines() if "loss" in json.loads(line)]
+        losses = [json.loads(line)["loss"] for line in (tmp_path / backend / "metrics.jsonl").read_text().splitlines()
+                  if "loss" in json.loads(line)]
         assert len(losses) >= 4
         found[backend] = vectors(run, tmp_path / backend, files["pairs", "dev"]), losses
     assert (found["native"][0] - found["graph"][0]).abs().max() < 1e-3
@@ -276,24 +299,30 @@ def test_both_backends_and_several_methods_learn_the_same(adapter, run, archive,
 
 def test_a_batch_of_negatives_may_be_computed_in_pieces(run, model, files, tmp_path):
     for name, data, rows in (("whole", "", 12), ("pieces", "negatives_batch: 12", 5)):
-        path = config(tmp_path, model(), files, "triplets", extra=", dropout: 0", data=data, train=f"steps: 5, eval_every: 5, lr: 1e-3, batch_size: {rows}")
+        path = config(tmp_path, model(), files, "triplets", extra=", dropout: 0", data=data,
+                      train=f"steps: 5, eval_every: 5, lr: 1e-3, batch_size: {rows}")
         path.write_text(path.read_text().replace("batch_size: 8, ", ""))
         run("finetune", path, "--run", tmp_path / name)
     assert difference(tmp_path / "whole", tmp_path / "pieces") < 1e-5
 
 
-@pytest.mark.parametrize("form, data, score", [("pairs", "negatives_batch: 11", "mrr@10"), ("triplets", "both_directions: true", "accuracy"),
-                                               ("scored", "negatives_batch: 7", "spearman"), ("scored", "loss: cosine, score_range: [0, 5]", "spearman")])
+@pytest.mark.parametrize("form, data, score", [("pairs", "negatives_batch: 11", "mrr@10"),
+                                               ("triplets", "both_directions: true", "accuracy"),
+                                               ("scored", "negatives_batch: 7", "spearman"),
+                                               ("scored", "loss: cosine, score_range: [0, 5]", "spearman")])
 def test_two_processes_are_one(form, data, score, program, run, model, files, tmp_path):
-    path = config(tmp_path, model(), files, form, extra=", dropout: 0", data=data, train="steps: 6, accumulate: 2, eval_every: 3, lr: 1e-3")
+    path = config(tmp_path, model(), files, form, extra=", dropout: 0", data=data,
+                  train="steps: 6, accumulate: 2, eval_every: 3, lr: 1e-3")
     run("finetune", path, "--run", tmp_path / "alone")
     together(program, 2, "finetune", path, "--run", tmp_path / "both")
     assert difference(tmp_path / "alone", tmp_path / "both") < 1e-5
-    assert result(tmp_path / "alone")["best"][score] == pytest.approx(result(tmp_path / "both")["best"][score], abs=1e-6)
+    assert result(tmp_path / "alone")["best"][score] == pytest.approx(result(tmp_path / "both")["best"][score],
+        abs=1e-6)
 
 
 def test_a_run_goes_on_with_the_same_bits(run, model, files, tmp_path):
-    path = config(tmp_path, model(), files, "scored", data="negatives_batch: 10", train="steps: 8, eval_every: 2, lr: 1e-3, keep_checkpoints: 9, save_every: 1, early_stopping: 9")
+    path = config(tmp_path, model(), files, "scored", data="negatives_batch: 10",
+                  train="steps: 8, eval_every: 2, lr: 1e-3, keep_checkpoints: 9, save_every: 1, early_stopping: 9")
     run("finetune", path, "--run", tmp_path / "whole")
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
     checkpoints = sorted((tmp_path / "cut/checkpoints").iterdir())
@@ -308,7 +337,8 @@ def test_a_run_goes_on_with_the_same_bits(run, model, files, tmp_path):
 
 
 def test_training_stops_early_and_methods_can_be_compared(run, model, files, tmp_path):
-    run("finetune", config(tmp_path, model(), files, "scored", train="steps: 60, eval_every: 1, lr: 1e-7, early_stopping: 2"), "--run", tmp_path / "run")
+    run("finetune", config(tmp_path, model(), files, "scored",
+                           train="steps: 60, eval_every: 1, lr: 1e-7, early_stopping: 2"), "--run", tmp_path / "run")
     assert result(tmp_path / "run")["stopped_early"] and result(tmp_path / "run")["metric"] == "spearman"
     path = config(tmp_path, model(), files, "scored", train="steps: 2", more="""compare:
   seeds: [1, 2]
@@ -316,12 +346,14 @@ def test_training_stops_early_and_methods_can_be_compared(run, model, files, tmp
     - {name: LoRA, adapter: {method: lora, rank: 2}, lr: [1e-3]}
     - {name: Deep LoRA, adapter: {method: deep-lora, rank: 2}, lr: [1e-3]}
 """)
-    path.write_text(path.read_text().replace("adapter: {method: lora, rank: 2}\ntrain", "train").replace(", seed: 5", "").replace("data: {", f"data: {{test: {files['scored', 'dev']}, "))
+    path.write_text(path.read_text().replace("adapter: {method: lora, rank: 2}\ntrain", "train").replace(", seed: 5",
+        "").replace("data: {", f"data: {{test: {files['scored', 'dev']}, "))
     assert "spearman" in run("compare", path, "--run", tmp_path / "compared").stdout
 
 
 def test_the_task_is_guessed_from_pairs(run, model, files, tmp_path):
-    said = run("finetune", "--model", model(), "--train", files["pairs", "train"], "--steps", 1, "--run", tmp_path / "run").stderr
+    said = run("finetune", "--model", model(), "--train", files["pairs", "train"], "--steps", 1, "--run",
+               tmp_path / "run").stderr
     assert "task: embedding" in said
 
 
@@ -344,11 +376,15 @@ def test_every_method_trains_and_every_form_reads_back_or_is_refused(kind, run, 
         folder = tmp_path / method
         folder.mkdir()
         adapter = f"method: {method}" + ("" if method in ("none", "full") else ", rank: 2")
-        run("finetune", config(folder, archive(kind), files, "pairs", adapter=adapter, train="steps: 0" if method == "none" else "steps: 3, lr: 1e-2"), "--run", folder / "run")
+        run("finetune", config(folder, archive(kind), files, "pairs", adapter=adapter, train="steps: 0" if method
+                               == "none" else "steps: 3, lr: 1e-2"), "--run", folder / "run")
         found = vectors(run, folder / "run", files["pairs", "dev"])
-        for form, name in (("torchscript", "merged.pt"), ("pt2", "merged.pt2"), ("safetensors", "folder"), ("peft", "peft"), ("sentence-transformers", "sentences")):
-            refusal = other[1] if form == other[0] else "no adapters" if form == "peft" and method in ("none", "full") else ""
-            said = run("export", folder / "run", "--to", form, "--output", folder / name, code=1 if refusal else 0).stderr
+        for form, name in (("torchscript", "merged.pt"), ("pt2", "merged.pt2"), ("safetensors", "folder"),
+                           ("peft", "peft"), ("sentence-transformers", "sentences")):
+            refusal = other[1] if form == other[0] else "no adapters" if form == "peft" and method in ("none",
+                "full") else ""
+            said = run("export", folder / "run", "--to", form, "--output", folder / name, code=1 if refusal
+                       else 0).stderr
             assert refusal in said and (folder / name).exists() == (not refusal), (method, form, said)
             if not refusal:
                 again = read_back(run, form, folder / name, archive(kind), files)

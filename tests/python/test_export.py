@@ -19,7 +19,8 @@ CLASSES = {"encoder": transformers.AutoModel, "classifier": transformers.AutoMod
 # One for each way of handling masks, positions and segments. mistral has a sliding window shorter than the inputs here.
 FAMILIES = [
     ("bert", "encoder"), ("bert-classifier", "classifier"), ("roberta", "encoder"), ("albert", "encoder"),
-    ("mpnet", "encoder"), ("deberta-v2", "encoder"), ("gpt2", "causal-lm"), ("llama", "causal-lm"), ("mistral", "causal-lm"),
+    ("mpnet", "encoder"), ("deberta-v2", "encoder"), ("gpt2", "causal-lm"), ("llama", "causal-lm"),
+    ("mistral", "causal-lm"),
     ("opt", "causal-lm"), ("t5", "seq2seq"), ("marian", "seq2seq")]
 
 
@@ -112,7 +113,8 @@ def test_minilm_keeps_names_weights_and_files(minilm_folder, tmp_path):
     path = tmp_path / "minilm.pt"
     about = export_torchscript.export(str(minilm_folder), str(path))
     assert about == {
-        "source": str(minilm_folder), "prefix": "model.", "task": "encoder", "architecture": "BertModel", "transformers": transformers.__version__,
+        "source": str(minilm_folder), "prefix": "model.", "task": "encoder", "architecture": "BertModel",
+        "transformers": transformers.__version__,
         "torch": torch.__version__, "dtype": "float32", "inputs": ["input_ids", "attention_mask", "token_type_ids"],
         "output": "hidden", "num_labels": None}
     original = transformers.AutoModel.from_pretrained(minilm_folder, add_pooling_layer=False)
@@ -120,7 +122,8 @@ def test_minilm_keeps_names_weights_and_files(minilm_folder, tmp_path):
     assert set(parameters) == {"model." + name for name, _ in original.named_parameters()}
     for name, value in original.named_parameters():
         assert torch.equal(parameters["model." + name], value), name
-    files = {"tokenizer.json": "tokenizer.json", "vocab.txt": "vocab.txt", "tokenizer_config.json": "tokenizer_config.json",
+    files = {"tokenizer.json": "tokenizer.json", "vocab.txt": "vocab.txt",
+             "tokenizer_config.json": "tokenizer_config.json",
              "special_tokens_map.json": "special_tokens_map.json", "config.json": "config.json",
              "pooling.json": "1_Pooling/config.json", "sentence_bert_config.json": "sentence_bert_config.json"}
     for content, source in zip(extras(path, *files), files.values()):
@@ -141,7 +144,8 @@ def test_new_head_has_the_labels_asked_for_and_a_fixed_seed(tiny_folder, tmp_pat
     for file in ("a.pt", "b.pt"):
         about = export_torchscript.export(str(tiny_folder("roberta")), str(tmp_path / file), "classifier", 5)
         assert about["num_labels"] == 5 and about["output"] == "logits"
-        weights.append(dict(torch.jit.load(str(tmp_path / file)).named_parameters())["model.classifier.out_proj.weight"])
+        weights.append(dict(torch.jit.load(str(tmp_path / file)).named_parameters())[
+            "model.classifier.out_proj.weight"])
     assert weights[0].shape == (5, 32)
     assert torch.equal(*weights)
     assert "note: new random weights (seed 0): classifier.dense.bias" in capsys.readouterr().err
@@ -278,7 +282,8 @@ def test_written_file_is_compared_unless_told_not_to(check, code, tiny_folder, t
 
 def test_command_line_exports_and_says_what(tiny_folder, tmp_path):
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "export_torchscript.py"), str(tiny_folder("bert")), str(tmp_path / "new" / "bert.pt")],
+        [sys.executable, str(ROOT / "tools" / "export_torchscript.py"), str(tiny_folder("bert")),
+         str(tmp_path / "new" / "bert.pt")],
         capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "BertModel, encoder, inputs input_ids, attention_mask, token_type_ids" in done.stdout

@@ -1,4 +1,5 @@
-"""Every method x targets x export form: what is written reads back with the run's scores, or is refused by name. The lists come from the program itself."""
+"""Every method x targets x export form: what is written reads back with the run's scores, or is refused by name. The
+lists come from the program itself."""
 from __future__ import annotations
 
 import json
@@ -14,7 +15,8 @@ from test_class_heads import texts, write
 UNREADABLE = {"gguf"}  # forms that are for other programs alone: their own tests read them there
 WITHOUT_ADAPTERS = {"none", "full"}
 TARGETS = ["all-linear", "query-value", "[embedding, key]"]
-MODELS = {"bert": ("classification", TARGETS), "gpt2": ("causal-lm", ["attention-mlp", "[query, mlp_out, embedding]"]), "bert-classifier": ("classification", ["all-linear"])}
+MODELS = {"bert": ("classification", TARGETS), "gpt2": ("causal-lm", ["attention-mlp", "[query, mlp_out, embedding]"]),
+          "bert-classifier": ("classification", ["all-linear"])}
 
 
 def words_behind(text, pattern):
@@ -58,12 +60,15 @@ class Bench:
         self.program, self.root, self.archive, self.task, self.data = program, root, archive, task, data
 
     def call(self, *arguments):
-        return subprocess.run([*started(self.program), *map(str, arguments)], capture_output=True, text=True, timeout=300)
+        return subprocess.run([*started(self.program), *map(str, arguments)], capture_output=True, text=True,
+                              timeout=300)
 
     def train(self, out, model, adapter, steps, head=""):
         path = self.root / f"{out}.yaml"
-        path.write_text(f"model: {{path: {model}, dropout: 0}}\ndata: {{task: {self.task}, train: {self.data}, dev: {self.data}}}\n"
-                        f"adapter: {{{adapter}}}\nhead: {{{head}}}\ntrain: {{steps: {steps}, batch_size: 6, lr: 0.02, eval_every: 100}}\n")
+        path.write_text(f"model: {{path: {model}, dropout: 0}}\ndata: {{task: {self.task}, train: {self.data}, dev: "
+                        f"{self.data}}}\n"
+                        f"adapter: {{{adapter}}}\nhead: {{{head}}}\ntrain: {{steps: {steps}, batch_size: 6, lr: 0.02, "
+                        f"eval_every: 100}}\n")
         done = self.call("finetune", path, "--run", self.root / out)
         assert done.returncode == 0, f"{out}: {done.stderr}"
         return json.loads((self.root / out / "result.json").read_text())["last"]["loss"]
@@ -90,14 +95,18 @@ class Bench:
     def read(self, out, form, written):
         if form == "peft":
             return self.train(out, self.archive, f"path: {written}", 0)
-        steps_alone = "method: lora, rank: 1" if self.task == "causal-lm" else "method: none"  # a fresh pair changes nothing
+        # a fresh pair changes nothing
+        steps_alone = "method: lora, rank: 1" if self.task == "causal-lm" else "method: none"
         return self.train(out, written, steps_alone, 0)
 
 
-@pytest.mark.parametrize(("model", "kind_of_file"), [*((model, "tiny_archive") for model in MODELS), ("bert", "tiny_program"), ("gpt2", "tiny_program")])
-def test_what_is_written_reads_back_or_is_refused_by_name(model, kind_of_file, program, forms, methods, request, tmp_path):
+@pytest.mark.parametrize(("model", "kind_of_file"), [*((model, "tiny_archive") for model in MODELS),
+                                                     ("bert", "tiny_program"), ("gpt2", "tiny_program")])
+def test_what_is_written_reads_back_or_is_refused_by_name(model, kind_of_file, program, forms, methods, request,
+                                                          tmp_path):
     task, targets = MODELS[model]
-    assert {"torchscript", "pt2", "safetensors", "peft", "sentence-transformers"} <= set(forms) and {"none", "full", "lora", "deep-lora", "dora"} <= set(methods)
+    assert {"torchscript", "pt2", "safetensors", "peft", "sentence-transformers"} <= set(forms) and {"none", "full",
+        "lora", "deep-lora", "dora"} <= set(methods)
     rows = texts()
     if task == "causal-lm":
         data = tmp_path / "rows.jsonl"

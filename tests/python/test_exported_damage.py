@@ -1,4 +1,5 @@
-"""Exported programs whose JSON was changed at random: inspected, or refused in one line; never a crash, a message of LibTorch's, or memory out of proportion."""
+"""Exported programs whose JSON was changed at random: inspected, or refused in one line; never a crash, a message of
+LibTorch's, or memory out of proportion."""
 from __future__ import annotations
 
 import copy
@@ -14,8 +15,10 @@ from test_exported_programs import Encoder, program_of, rewritten, saved
 pytestmark = pytest.mark.filterwarnings("ignore")
 DRAWS = int(os.environ.get("DEEPLORA_DRAWS", 12))
 RECORDS = ["models/model.json"] * 3 + ["data/weights/model_weights_config.json"]
-VALUES = [None, True, -1, 0, 3, 1 << 40, 1 << 70, 0.5, "", "x", "p_fc_weight", "NaN", [], {}, [[]], {"as_int": -7}, {"as_ints": [1, -1]}, {"as_tensor": {"name": "linear"}},
-          {"as_float": "Infinity"}, {"as_none": []}, {"as_string": "relu"}, {"as_bool": True}, {"as_scalar_type": 99}, {"as_device": {"type": "cuda", "index": 900}}]
+VALUES = [None, True, -1, 0, 3, 1 << 40, 1 << 70, 0.5, "", "x", "p_fc_weight", "NaN", [], {}, [[]], {"as_int": -7},
+          {"as_ints": [1, -1]}, {"as_tensor": {"name": "linear"}},
+          {"as_float": "Infinity"}, {"as_none": []}, {"as_string": "relu"}, {"as_bool": True}, {"as_scalar_type": 99},
+          {"as_device": {"type": "cuda", "index": 900}}]
 
 
 def places_of(value, path=()):
@@ -33,7 +36,8 @@ def at(value, path):
 
 
 def changed(program: dict, rng: random.Random) -> dict:
-    """One to three places hold something else: nothing, a value of another kind, or what stands elsewhere in the program."""
+    """One to three places hold something else: nothing, a value of another kind, or what stands elsewhere in the
+    program."""
     program = copy.deepcopy(program)
     for _ in range(rng.randint(1, 3)):
         places = list(places_of(program))

@@ -1,4 +1,5 @@
-"""New heads in exported files: the logits of the run whatever the archive's dtype, arguments and padding; and the file as the model of the next run."""
+"""New heads in exported files: the logits of the run whatever the archive's dtype, arguments and padding; and the file
+as the model of the next run."""
 from __future__ import annotations
 
 import json
@@ -35,7 +36,8 @@ class OptionalIds(Mixer):
 
 
 class Defaults(Mixer):
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, scale: float = 1.0, power: int = 1, really: bool = True, small: float = 1e-7, kind: str = "it's\n\"so\"",
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, scale: float = 1.0, power: int = 1,
+                really: bool = True, small: float = 1e-7, kind: str = "it's\n\"so\"",
                 mask: Optional[Tensor] = None) -> Tensor:
         x = self.states(input_ids) * scale + small
         if kind != "it's\n\"so\"" or not really or power != 1 or mask is not None:
@@ -90,14 +92,20 @@ class OptionalLengths(Mixer):
         return self.states(input_ids)
 
 
-SIGNATURES = {"optional mask": OptionalMask, "optional ids": OptionalIds, "defaults": Defaults, "no mask": NoMask, "nested": Nested, "dict": DictInput,
-              "optional dict": OptionalDict, "time first": TimeFirst, "time-first dict": TimeFirstDict, "lengths": Lengths, "optional lengths": OptionalLengths}
+SIGNATURES = {"optional mask": OptionalMask, "optional ids": OptionalIds, "defaults": Defaults, "no mask": NoMask,
+              "nested": Nested, "dict": DictInput,
+              "optional dict": OptionalDict, "time first": TimeFirst, "time-first dict": TimeFirstDict,
+              "lengths": Lengths, "optional lengths": OptionalLengths}
 FORMS = {
     "nested": ", output: 1.it's",
     "dict": ", inputs: {input_ids: \"batch.it's ids\", attention_mask: {name: batch.mask, dtype: float}}",
     "optional dict": ", inputs: {input_ids: batch.ids, attention_mask: batch.mask}",
-    "time first": ", inputs: {input_ids: {name: tokens, dtype: int32, layout: time-first}, attention_mask: {name: keep, dtype: bool}}",
-    "time-first dict": ", inputs: {input_ids: {name: batch.ids, layout: time-first}, attention_mask: {name: batch.mask, dtype: bool, layout: time-first}}",
+    "time "
+    "first": ", inputs: {input_ids: {name: tokens, dtype: int32, layout: time-first}, attention_mask: {name: keep, "
+             "dtype: bool}}",
+    "time-first "
+    "dict": ", inputs: {input_ids: {name: batch.ids, layout: time-first}, attention_mask: {name: batch.mask, dtype: "
+            "bool, layout: time-first}}",
 }
 
 
@@ -127,7 +135,8 @@ def rows(folder, task="classification", lowest=1, targets=None):
     return path
 
 
-def config(folder, model, data, task="classification", adapter="method: lora, rank: 2, targets: [query]", steps=6, extra=""):
+def config(folder, model, data, task="classification", adapter="method: lora, rank: 2, targets: [query]", steps=6,
+           extra=""):
     path = folder / "config.yaml"
     path.write_text(f"""model: {{path: {model}, dropout: 0.0{extra}}}
 data: {{task: {task}, train: {data}, dev: {data}}}
@@ -138,7 +147,8 @@ train: {{steps: {steps}, batch_size: 4, lr: 0.02, eval_every: 100}}
 
 
 def logits(run, model, data):
-    return torch.tensor([json.loads(line)["logits"] for line in run("predict", model, "--input", data).stdout.splitlines()], dtype=torch.float64)
+    return torch.tensor([json.loads(line)["logits"] for line in run("predict", model, "--input",
+        data).stdout.splitlines()], dtype=torch.float64)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max", "last"])
@@ -147,7 +157,8 @@ def test_files_give_the_logits_of_the_run_on_rows_of_several_lengths(signature, 
     torch.manual_seed(4)
     torch.jit.save(torch.jit.script(SIGNATURES[signature]().eval()), str(tmp_path / "model.pt"))
     data = rows(tmp_path)
-    run("finetune", config(tmp_path, tmp_path / "model.pt", data, extra=f", pooling: {pooling}" + FORMS.get(signature, "")), "--run", tmp_path / "run")
+    run("finetune", config(tmp_path, tmp_path / "model.pt", data, extra=f", pooling: {pooling}" + FORMS.get(signature,
+        "")), "--run", tmp_path / "run")
     run("export", tmp_path / "run", "--to", "torchscript", "--output", tmp_path / "merged.pt")
     expected = logits(run, tmp_path / "run", data)
     assert expected.std(0).min() > 1e-3
@@ -162,7 +173,8 @@ def test_files_give_the_logits_of_the_run_on_rows_of_several_lengths(signature, 
     if signature == "defaults":  # they are the archive's own
         ids = torch.tensor([[3, 4, 5]])
         module = torch.jit.load(str(tmp_path / "merged.pt"))
-        assert [a.default_value for a in module.forward.schema.arguments[3:]] == [1.0, 1, True, 1e-7, "it's\n\"so\"", None]
+        assert [a.default_value for a in module.forward.schema.arguments[3:]] == [1.0, 1, True, 1e-7, "it's\n\"so\"",
+            None]
         assert not torch.equal(module(ids, torch.ones_like(ids)), module(ids, torch.ones_like(ids), scale=2.0))
 
 
@@ -173,14 +185,16 @@ def test_a_head_on_half_precision_keeps_the_targets_mean(dtype, pooling, run, ti
 
     export_torchscript.export(str(tiny_folder("bert")), str(tmp_path / "model.pt"), "encoder", dtype=dtype)
     data = tmp_path / "years.jsonl"
-    data.write_text("".join(json.dumps({"input_ids": [5 + i, 6, 7 + i % 3, 8][: 1 + i % 4], "label": 2000 + i}) + "\n" for i in range(25)))
+    data.write_text("".join(json.dumps({"input_ids": [5 + i, 6, 7 + i % 3, 8][: 1 + i % 4], "label": 2000 + i}) + "\n"
+                            for i in range(25)))
     said = config(tmp_path, tmp_path / "model.pt", data, "regression", steps=40, extra=f", pooling: {pooling}")
     run("finetune", said, "--run", tmp_path / "run")
     said = run("export", tmp_path / "run", "--to", "torchscript", "--output", tmp_path / "merged.pt").stdout
     expected, found = logits(run, tmp_path / "run", data), logits(run, tmp_path / "merged.pt", data)
     spread = expected.std().item()
     assert spread > 1 and (found - expected).abs().max() < 0.1 * spread, said  # one step of bfloat16 at 2000 is 8
-    assert {p.dtype for n, p in torch.jit.load(str(tmp_path / "merged.pt")).named_parameters() if n.startswith("head.")} == {torch.float64}
+    assert {p.dtype for n, p in torch.jit.load(str(tmp_path / "merged.pt")).named_parameters()
+            if n.startswith("head.")} == {torch.float64}
 
 
 def test_means_count_more_tokens_than_half_precision_can(run, tiny_folder, tmp_path):
@@ -189,7 +203,8 @@ def test_means_count_more_tokens_than_half_precision_can(run, tiny_folder, tmp_p
     class Constant(nn.Module):
         def __init__(self):
             super().__init__()
-            self.embed, self.query = nn.Embedding(WORDS, WIDTH, dtype=torch.bfloat16), nn.Linear(WIDTH, WIDTH, dtype=torch.bfloat16)
+            self.embed, self.query = nn.Embedding(WORDS, WIDTH, dtype=torch.bfloat16), nn.Linear(WIDTH, WIDTH,
+                dtype=torch.bfloat16)
 
         def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
             return self.query(self.embed(input_ids))
@@ -197,7 +212,8 @@ def test_means_count_more_tokens_than_half_precision_can(run, tiny_folder, tmp_p
     torch.manual_seed(6)
     torch.jit.save(torch.jit.script(Constant().eval()), str(tmp_path / "model.pt"))
     data = tmp_path / "rows.jsonl"
-    data.write_text("".join(json.dumps({"input_ids": [5 + i % 7] * length, "label": f"c{i % 2}"}) + "\n" for i, length in enumerate([301, 1] * 4)))
+    data.write_text("".join(json.dumps({"input_ids": [5 + i % 7] * length, "label": f"c{i % 2}"}) + "\n" for i,
+                            length in enumerate([301, 1] * 4)))
     path = config(tmp_path, tmp_path / "model.pt", data)
     path.write_text(path.read_text().replace("dev:", "max_length: 512, dev:"))
     run("finetune", path, "--run", tmp_path / "run")
@@ -205,13 +221,16 @@ def test_means_count_more_tokens_than_half_precision_can(run, tiny_folder, tmp_p
     module = torch.jit.load(str(tmp_path / "merged.pt"))
     long, short = torch.full((1, 301), 9), torch.full((1, 1), 9)
     with torch.no_grad():
-        torch.testing.assert_close(module(long, torch.ones_like(long)), module(short, torch.ones_like(short)), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(module(long, torch.ones_like(long)), module(short, torch.ones_like(short)),
+                                   rtol=1e-5, atol=1e-5)
     live = logits(run, tmp_path / "run", data)
-    torch.testing.assert_close(logits(run, tmp_path / "merged.pt", data), live, rtol=1e-2, atol=1e-2 * live.abs().max().item())
+    torch.testing.assert_close(logits(run, tmp_path / "merged.pt", data), live, rtol=1e-2,
+                               atol=1e-2 * live.abs().max().item())
 
 
 @pytest.mark.parametrize("task, pooling", [("classification", "mean"), ("regression", "cls")])
-def test_an_exported_file_is_a_model_with_a_head_for_the_next_run(task, pooling, run, tiny_archive, tiny_folder, tmp_path):
+def test_an_exported_file_is_a_model_with_a_head_for_the_next_run(task, pooling, run, tiny_archive, tiny_folder,
+        tmp_path):
     from peft import PeftModel
     from transformers import AutoModel
 
@@ -219,7 +238,8 @@ def test_an_exported_file_is_a_model_with_a_head_for_the_next_run(task, pooling,
     model, heads = tiny_archive("bert", "encoder"), []
     for k in range(3):
         (tmp_path / f"{k}").mkdir()
-        path = config(tmp_path / f"{k}", model, data, task, "method: lora, rank: 3, targets: all-linear", extra=f", pooling: {pooling}" if k == 0 else "")
+        path = config(tmp_path / f"{k}", model, data, task, "method: lora, rank: 3, targets: all-linear",
+                      extra=f", pooling: {pooling}" if k == 0 else "")
         run("finetune", path, "--run", tmp_path / f"run{k}")
         expected = logits(run, tmp_path / f"run{k}", data)
         model = tmp_path / f"merged{k}.pt"
@@ -228,15 +248,18 @@ def test_an_exported_file_is_a_model_with_a_head_for_the_next_run(task, pooling,
         heads.append(dict(torch.jit.load(str(model)).named_parameters())["head.weight"])
         assert json.loads((tmp_path / f"run{k}/result.json").read_text())["family"] == "bert"
         seen = json.loads(run("inspect", model, "--json").stdout)
-        assert [site["role"] for site in seen["sites"] if site["path"] == "head.weight"] == ["head"] and "head.weight" not in seen["targets"]["all-linear"]
+        assert [site["role"] for site in seen["sites"] if site["path"]
+                == "head.weight"] == ["head"] and "head.weight" not in seen["targets"]["all-linear"]
     assert not torch.equal(heads[0], heads[1]) and not torch.equal(heads[1], heads[2])
     # names of the base model's own in other forms, the head beside them
     for form in ("safetensors", "peft"):
         run("export", tmp_path / "run2", "--to", form, "--output", tmp_path / form)
-    weights, report = AutoModel.from_pretrained(tmp_path / "safetensors", add_pooling_layer=False, output_loading_info=True)
+    weights, report = AutoModel.from_pretrained(tmp_path / "safetensors", add_pooling_layer=False,
+                                                output_loading_info=True)
     assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")), report
     first = AutoModel.from_pretrained(tiny_folder("bert"), add_pooling_layer=False)
-    merged = {name.removeprefix("base.model."): value for name, value in torch.jit.load(str(tmp_path / "merged1.pt")).named_parameters() if name.startswith("base.")}
+    merged = {name.removeprefix("base.model."): value for name,
+              value in torch.jit.load(str(tmp_path / "merged1.pt")).named_parameters() if name.startswith("base.")}
     first.load_state_dict(merged, strict=False)
     adapted = PeftModel.from_pretrained(first.eval(), tmp_path / "peft").eval()
     for loaded, folder in ((weights.eval(), "safetensors"), (adapted, "peft")):
@@ -248,5 +271,6 @@ def test_an_exported_file_is_a_model_with_a_head_for_the_next_run(task, pooling,
             found = nn.functional.linear(pooled.to(head["weight"].dtype), head["weight"], head["bias"])[0]
             torch.testing.assert_close(found.double(), expected[i], rtol=0, atol=2e-4 * expected.abs().max().item())
     # and trained again on the graph backend, where no family helps
-    run("finetune", config(tmp_path / "0", model, data, task, "method: lora, rank: 3, targets: all-linear"), "--set", "model.backend=graph", "--run", tmp_path / "graph")
+    run("finetune", config(tmp_path / "0", model, data, task, "method: lora, rank: 3, targets: all-linear"), "--set",
+        "model.backend=graph", "--run", tmp_path / "graph")
     assert "base/head.weight" in load_file(tmp_path / "graph/adapter.safetensors")

@@ -1,4 +1,5 @@
-"""Names in merged folders. Oracles: the loading report of transformers, and the table of names by which llama.cpp's converter reads such folders (package gguf)."""
+"""Names in merged folders. Oracles: the loading report of transformers, and the table of names by which llama.cpp's
+converter reads such folders (package gguf)."""
 from __future__ import annotations
 
 import json
@@ -10,7 +11,8 @@ from safetensors.torch import load_file
 
 from test_class_heads import finetune, model_of, texts, write
 
-ARCHITECTURES = {"llama": "LLAMA", "mistral": "LLAMA", "qwen2": "QWEN2", "qwen3": "QWEN3", "gemma": "GEMMA", "gemma2": "GEMMA2", "phi3": "PHI3", "bert": "BERT"}
+ARCHITECTURES = {"llama": "LLAMA", "mistral": "LLAMA", "qwen2": "QWEN2", "qwen3": "QWEN3", "gemma": "GEMMA",
+                 "gemma2": "GEMMA2", "phi3": "PHI3", "bert": "BERT"}
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -25,7 +27,8 @@ def test_every_tensor_has_a_name_in_llama_cpp(name, run, tmp_path):
         data.write_text("".join(json.dumps({"input_ids": ids, "labels": ids}) + "\n" for ids in rows))
     else:
         data = write(tmp_path / "rows.jsonl", rows, ["a", "b", "c"] * 4)
-    finetune(run, tmp_path, tmp_path / "hf", data, "run", "method: deep-lora, rank: 2", steps=2, task="causal-lm" if language_model else "classification",
+    finetune(run, tmp_path, tmp_path / "hf", data, "run", "method: deep-lora, rank: 2", steps=2, task="causal-lm"
+             if language_model else "classification",
              head="" if language_model else "type: linear")
     run("export", tmp_path / "run", "--to", "safetensors", "--output", tmp_path / "out")
     auto = transformers.AutoModelForCausalLM if language_model else transformers.AutoModel

@@ -1,5 +1,5 @@
-"""Programs of torch.export (.pt2) with adapters spliced in, against the original module with W + delta(factors) written into it: outputs and gradients of all
-factors at three shapes, and the merged file in torch.export.load."""
+"""Programs of torch.export (.pt2) with adapters spliced in, against the original module with W + delta(factors) written
+into it: outputs and gradients of all factors at three shapes, and the merged file in torch.export.load."""
 from __future__ import annotations
 
 from unittest import mock
@@ -27,7 +27,8 @@ def exported(folder, dtype):
     model = export_torchscript.load_model(str(folder), task, None, "float32", "eager").to(dtype)
     if dtype == torch.float32:
         return torch_exporting.export_program(model, task)
-    # The tool's probes hold rows that are padded on the left, whose masks overflow in float64; the oracle below has none.
+    # The tool's probes hold rows that are padded on the left, whose masks overflow in float64; the oracle below has
+    # none.
     with mock.patch.object(torch_exporting, "difference", lambda wrapper, traced: None):
         return torch_exporting.export_program(model, task)
 
@@ -49,7 +50,8 @@ def compare(name, wrapper, program, folder, dtype, methods) -> None:
     path = folder / f"{name}-{dtype}.pt2"
     torch.export.save(program, path)
     targets = TARGETS.get(name, ALL)
-    jobs = [graph_oracle.Job(path, wrapper, batch_of(wrapper, *shape), targets, folder / "jobs", method, spread=SPREAD.get(name, 1.0), tag=f"-{i}")
+    jobs = [graph_oracle.Job(path, wrapper, batch_of(wrapper, *shape), targets, folder / "jobs", method,
+                             spread=SPREAD.get(name, 1.0), tag=f"-{i}")
             for i, shape in enumerate(SHAPES) for method in methods]
     sites = graph_oracle.run(jobs, folder)
     assert all(len(found) == len(sites[0]) >= 2 for found in sites)

@@ -1,4 +1,5 @@
-"""Programs of torch.export: inspected, trained, merged and loaded again in PyTorch; forms of arguments and results; what is refused, in one line."""
+"""Programs of torch.export: inspected, trained, merged and loaded again in PyTorch; forms of arguments and results;
+what is refused, in one line."""
 from __future__ import annotations
 
 import io
@@ -20,7 +21,8 @@ class Encoder(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.embed, self.query, self.value, self.fc = nn.Embedding(WORDS, WIDTH), *(nn.Linear(WIDTH, WIDTH) for _ in range(3))
+        self.embed, self.query, self.value, self.fc = nn.Embedding(WORDS, WIDTH), *(nn.Linear(WIDTH, WIDTH) for _
+            in range(3))
         self.norm, self.drop = nn.LayerNorm(WIDTH), nn.Dropout(0.1)
 
     def states(self, ids, mask):
@@ -54,13 +56,15 @@ def saved(folder, program, name="model.pt2", **options):
 @pytest.fixture
 def rows(tmp_path):
     rng = random.Random(4)
-    lines = [{"input_ids": [rng.randrange(5, WORDS) for _ in range(rng.randint(3, 9))], "label": rng.choice("ab")} for _ in range(24)]
+    lines = [{"input_ids": [rng.randrange(5, WORDS) for _ in range(rng.randint(3, 9))], "label": rng.choice("ab")} for _
+             in range(24)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return tmp_path / "rows.jsonl"
 
 
 def train(run, model, rows, folder, *settings):
-    run("finetune", "--model", model, "--train", rows, "--dev", rows, "--task", "classification", "--steps", "6", "--lr", "0.02", "--run", folder,
+    run("finetune", "--model", model, "--train", rows, "--dev", rows, "--task", "classification", "--steps", "6",
+        "--lr", "0.02", "--run", folder,
         *(part for setting in settings for part in ("--set", setting)))
     return folder
 
@@ -84,7 +88,8 @@ def in_python(path, rows) -> torch.Tensor:
 
 def test_inspect_shows_what_can_be_adapted(run, tmp_path):
     found = json.loads(run("inspect", saved(tmp_path, program_of(Encoder())), "--json").stdout)
-    assert found["kind"] == "exported program" and found["backend"] == "graph" and found["inputs"] == ["input_ids", "attention_mask"]
+    assert found["kind"] == "exported program" and found["backend"] == "graph" and found["inputs"] == ["input_ids",
+        "attention_mask"]
     assert {site["path"] for site in found["sites"]} == {"embed.weight", "query.weight", "value.weight", "fc.weight"}
     assert found["parameters"] == sum(p.numel() for p in Encoder().parameters())
 
@@ -106,7 +111,8 @@ def test_a_program_is_trained_and_merged(pooling, run, rows, tmp_path):
             if "/weight_" in entry.filename:  # as torch.export.save aligns them
                 archive.fp.seek(entry.header_offset + 26)
                 sizes = archive.fp.read(4)
-                assert (entry.header_offset + 30 + int.from_bytes(sizes[:2], "little") + int.from_bytes(sizes[2:], "little")) % 64 == 0
+                assert (entry.header_offset + 30 + int.from_bytes(sizes[:2], "little") + int.from_bytes(sizes[2:],
+                    "little")) % 64 == 0
     again = json.loads(run("inspect", merged, "--json").stdout)
     assert {"head.weight"} == {site["path"] for site in again["sites"] if site["role"] == "head"}
 
@@ -115,7 +121,8 @@ def test_a_program_is_trained_and_merged(pooling, run, rows, tmp_path):
 def test_methods(method, run, rows, tmp_path):
     train(run, saved(tmp_path, program_of(Encoder())), rows, tmp_path / "run", f"adapter.method={method}")
     run("export", tmp_path / "run", "--to", "pt2", "--output", tmp_path / "merged.pt2")
-    torch.testing.assert_close(in_python(tmp_path / "merged.pt2", rows), predictions(run, tmp_path / "run", rows), rtol=0, atol=1e-5)
+    torch.testing.assert_close(in_python(tmp_path / "merged.pt2", rows), predictions(run, tmp_path / "run", rows),
+                               rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -138,7 +145,8 @@ def test_a_tied_language_model(run, tmp_path):
 
     model = saved(tmp_path, program_of(Tied()))
     texts = tmp_path / "texts.jsonl"
-    texts.write_text("".join(json.dumps({"input_ids": [5 + (i * k) % 50 for k in range(1, 8)]}) + "\n" for i in range(1, 13)))
+    texts.write_text("".join(json.dumps({"input_ids": [5 + (i * k) % 50 for k in range(1, 8)]}) + "\n" for i
+                             in range(1, 13)))
     config = tmp_path / "c.yaml"
     config.write_text(f"""model: {{path: {model}}}
 data: {{task: causal-lm, train: {texts}, dev: {texts}}}
@@ -148,7 +156,8 @@ train: {{steps: 6, lr: 0.02, batch_size: 4}}
     run("finetune", config, "--run", tmp_path / "run")
     run("export", tmp_path / "run", "--output", tmp_path / "merged.pt2")
     with zipfile.ZipFile(tmp_path / "merged.pt2") as archive:
-        table = json.loads(archive.read(next(n for n in archive.namelist() if n.endswith("model_weights_config.json"))))["config"]
+        table = json.loads(archive.read(next(n for n in archive.namelist()
+                                             if n.endswith("model_weights_config.json"))))["config"]
     paths = {entry["path_name"] for name, entry in table.items() if name in ("embed.weight", "lm_head.weight")}
     assert len(paths) == 1
     before, after = torch.export.load(model).state_dict, torch.export.load(tmp_path / "merged.pt2").state_dict
@@ -164,9 +173,11 @@ def test_arguments_by_name_and_a_dict_of_results(run, rows, tmp_path):
     ids, mask = sample()
     program = program_of(Named(), shapes={"tokens": FREE, "keep": FREE}, tokens=ids, keep=mask)
     model = saved(tmp_path, program)
-    train(run, model, rows, tmp_path / "run", "model.inputs.input_ids=tokens", "model.inputs.attention_mask=keep", "model.output=hidden")
+    train(run, model, rows, tmp_path / "run", "model.inputs.input_ids=tokens", "model.inputs.attention_mask=keep",
+          "model.output=hidden")
     run("export", tmp_path / "run", "--output", tmp_path / "merged.pt2")
-    torch.testing.assert_close(predictions(run, tmp_path / "merged.pt2", rows), predictions(run, tmp_path / "run", rows), rtol=0, atol=1e-5)
+    torch.testing.assert_close(predictions(run, tmp_path / "merged.pt2", rows), predictions(run, tmp_path / "run",
+        rows), rtol=0, atol=1e-5)
 
 
 def test_a_dict_argument(run, rows, tmp_path):
@@ -176,9 +187,11 @@ def test_a_dict_argument(run, rows, tmp_path):
 
     ids, mask = sample()
     program = program_of(Packed(), {"ids": ids, "mask": mask}, shapes=({"ids": FREE, "mask": FREE},))
-    train(run, saved(tmp_path, program), rows, tmp_path / "run", 'model.inputs.input_ids="batch.ids"', 'model.inputs.attention_mask="batch.mask"')
+    train(run, saved(tmp_path, program), rows, tmp_path / "run", 'model.inputs.input_ids="batch.ids"',
+          'model.inputs.attention_mask="batch.mask"')
     run("export", tmp_path / "run", "--output", tmp_path / "merged.pt2")
-    torch.testing.assert_close(predictions(run, tmp_path / "merged.pt2", rows), predictions(run, tmp_path / "run", rows), rtol=0, atol=1e-5)
+    torch.testing.assert_close(predictions(run, tmp_path / "merged.pt2", rows), predictions(run, tmp_path / "run",
+        rows), rtol=0, atol=1e-5)
 
 
 def test_several_programs_in_one_file(run, rows, tmp_path):
@@ -192,7 +205,8 @@ def test_several_programs_in_one_file(run, rows, tmp_path):
     train(run, f"{tmp_path / 'two.pt2'}#second", rows, tmp_path / "run")
     run("evaluate", tmp_path / "run")
     run("export", tmp_path / "run", "--output", tmp_path / "merged.pt2")
-    torch.testing.assert_close(predictions(run, f"{tmp_path / 'merged.pt2'}#second", rows), predictions(run, tmp_path / "run", rows), rtol=0, atol=1e-5)
+    torch.testing.assert_close(predictions(run, f"{tmp_path / 'merged.pt2'}#second", rows),
+                               predictions(run, tmp_path / "run", rows), rtol=0, atol=1e-5)
 
 
 def test_a_native_family_is_taken_and_compared(run, tiny_program, tmp_path):
@@ -200,10 +214,12 @@ def test_a_native_family_is_taken_and_compared(run, tiny_program, tmp_path):
     found = json.loads(run("inspect", model, "--json").stdout)
     assert found["family"] == "bert" and found["backend"] == "native"
     data = tmp_path / "rows.jsonl"
-    data.write_text("".join(json.dumps({"input_ids": [5 + i, 9, 11 + i], "label": "ab"[i % 2]}) + "\n" for i in range(12)))
+    data.write_text("".join(json.dumps({"input_ids": [5 + i, 9, 11 + i], "label": "ab"[i % 2]}) + "\n" for i
+                            in range(12)))
     run("finetune", "--model", model, "--train", data, "--dev", data, "--steps", "4", "--run", tmp_path / "run")
     run("export", tmp_path / "run", "--output", tmp_path / "merged.pt2")
-    torch.testing.assert_close(predictions(run, tmp_path / "merged.pt2", data), predictions(run, tmp_path / "run", data), rtol=0, atol=1e-5)
+    torch.testing.assert_close(predictions(run, tmp_path / "merged.pt2", data), predictions(run, tmp_path / "run",
+        data), rtol=0, atol=1e-5)
 
 
 class Buffered(Encoder):
@@ -227,7 +243,8 @@ def saved_bytes(value) -> bytes:
 
 def as_pytorch_28_wrote(program, path, target):
     """Weights and constants in a pickle each."""
-    rewritten(path, target, lambda name, content: None if name.startswith(("data/weights/", "data/constants/")) else content)
+    rewritten(path, target, lambda name, content: None if name.startswith(("data/weights/", "data/constants/"))
+              else content)
     with zipfile.ZipFile(target, "a") as archive:
         archive.writestr("model/data/weights/model.pt", saved_bytes(program.state_dict))
         archive.writestr("model/data/constants/model.pt", saved_bytes(program.constants))
@@ -320,20 +337,23 @@ def fixed(folder, rows):
 
 def with_node(folder, target):
     def change(program):
-        node = next(n for n in program["graph_module"]["graph"]["nodes"] if n["target"] == "torch.ops.aten.relu.default")
+        node = next(n for n in program["graph_module"]["graph"]["nodes"] if n["target"]
+                    == "torch.ops.aten.relu.default")
         node["target"] = target
 
     return json_changed(saved(folder, program_of(Encoder())), folder / "changed.pt2", "models/model.json", change)
 
 
 def with_table(folder, change):
-    return json_changed(saved(folder, program_of(Encoder())), folder / "changed.pt2", "data/weights/model_weights_config.json",
+    return json_changed(saved(folder, program_of(Encoder())), folder / "changed.pt2",
+                        "data/weights/model_weights_config.json",
                         lambda table: change(table["config"]["fc.weight"]))
 
 
 def old_layout(folder):
     with zipfile.ZipFile(folder / "old.pt2", "w") as archive:
-        archive.writestr("serialized_exported_program.json", json.dumps({"schema_version": {"major": 5, "minor": 1}, "torch_version": "2.4.0"}))
+        archive.writestr("serialized_exported_program.json", json.dumps({"schema_version": {"major": 5, "minor": 1},
+            "torch_version": "2.4.0"}))
         archive.writestr("serialized_state_dict.pt", b"x")
     return folder / "old.pt2"
 
@@ -362,7 +382,8 @@ def of_own_class(state):
 
 def cut_off(folder):
     path = pickled(folder, lambda state: state)
-    return rewritten(path, folder / "short.pt2", lambda name, content: content[:len(content) // 2] if name.endswith("weights/model.pt") else content)
+    return rewritten(path, folder / "short.pt2", lambda name, content: content[:len(content) // 2]
+                     if name.endswith("weights/model.pt") else content)
 
 
 def compiled(folder):
@@ -390,12 +411,17 @@ REFUSED = {
     "python": (lambda f: with_node(f, "os.system"), "os.system"),
     "pickled tensor": (lambda f: with_table(f, lambda entry: entry.update(use_pickle=True)), "nothing is unpickled"),
     "tensor beyond its file": (lambda f: with_table(f, huge), "the file is damaged"),
-    "values of another file": (lambda f: with_table(f, lambda entry: entry.update(path_name="../x")), "not in the file"),
+    "values of another file": (lambda f: with_table(f, lambda entry: entry.update(path_name="../x")),
+                               "not in the file"),
     "PyTorch 2.4": (old_layout, "in form 5.1, written by PyTorch 2.4.0; expected form 8: save it again"),
-    "a pickle with a class": (lambda f: pickled(f, of_own_class), "its pickle asks for torch._tensor._rebuild_from_type_v2, which is no part of a plain tensor (PyTorch 2.1"),
-    "a pickle with a function": (lambda f: pickled(f, lambda state: {**state, "x": print}), "its pickle asks for __builtin__.print"),
+    "a pickle with a class": (lambda f: pickled(f, of_own_class),
+                              "its pickle asks for torch._tensor._rebuild_from_type_v2, which is no part of a plain "
+                              "tensor (PyTorch 2.1"),
+    "a pickle with a function": (lambda f: pickled(f, lambda state: {**state, "x": print}),
+                                 "its pickle asks for __builtin__.print"),
     "a pickle of numbers": (lambda f: pickled(f, lambda state: {**state, "x": 5}), "'x' in its pickle is no tensor"),
-    "a pickle without a tensor": (lambda f: pickled(f, lambda state: {k: v for k, v in state.items() if k != "fc.weight"}), "holds no parameter 'fc.weight'"),
+    "a pickle without a tensor": (lambda f: pickled(f, lambda state: {k: v for k, v in state.items()
+        if k != "fc.weight"}), "holds no parameter 'fc.weight'"),
     "a pickle that is cut off": (cut_off, "is truncated or damaged"),
     "AOTInductor": (compiled, "AOTInductor"),
 }
@@ -404,14 +430,18 @@ REFUSED = {
 @pytest.mark.parametrize("case", list(REFUSED))
 def test_refused_in_one_line(case, run, rows, tmp_path):
     make, reason = REFUSED[case]
-    done = run("finetune", "--model", make(tmp_path), "--train", rows, "--dev", rows, "--steps", "2", "--run", tmp_path / "run", code=1)
+    done = run("finetune", "--model", make(tmp_path), "--train", rows, "--dev", rows, "--steps", "2", "--run",
+               tmp_path / "run", code=1)
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and reason in lines[0] and "Exception" not in done.stderr, done.stderr
 
 
 def test_texts_longer_than_the_program_takes(run, tmp_path):
-    program = torch.export.export(Encoder().eval(), sample(), dynamic_shapes=({0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim("t", min=2, max=12)},) * 2)
+    program = torch.export.export(Encoder().eval(), sample(),
+                                  dynamic_shapes=({0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim("t", min=2,
+                                      max=12)},) * 2)
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps({"input_ids": [5 + i] * 20, "label": "ab"[i % 2]}) + "\n" for i in range(8)))
-    done = run("finetune", "--model", saved(tmp_path, program), "--train", data, "--dev", data, "--steps", "2", "--run", tmp_path / "run", code=1)
+    done = run("finetune", "--model", saved(tmp_path, program), "--train", data, "--dev", data, "--steps", "2", "--run",
+               tmp_path / "run", code=1)
     assert "to 12 in dimension 1" in done.stderr

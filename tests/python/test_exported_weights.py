@@ -1,4 +1,5 @@
-"""Folders of merged weights as transformers opens them: every name, the labels, the dtype; and sums that a dtype cannot hold."""
+"""Folders of merged weights as transformers opens them: every name, the labels, the dtype; and sums that a dtype cannot
+hold."""
 from __future__ import annotations
 
 import json
@@ -16,10 +17,12 @@ def test_nothing_is_missing_and_nothing_unexpected(model, run, case, tmp_path):
     import transformers as t
 
     c = case(model)
-    run("finetune", c.config(tmp_path / "c.yaml", "method: lora, rank: 2, targets: attention-mlp", "steps: 3"), "--run", tmp_path / "run")
+    run("finetune", c.config(tmp_path / "c.yaml", "method: lora, rank: 2, targets: attention-mlp", "steps: 3"), "--run",
+        tmp_path / "run")
     run("export", tmp_path / "run", "--to", "safetensors", "--output", tmp_path / "out")
     run("export", tmp_path / "run", "--to", "torchscript", "--output", tmp_path / "merged.pt")
-    auto = {"bert": t.AutoModelForSequenceClassification, "t5": t.AutoModelForSeq2SeqLM}.get(model, t.AutoModelForCausalLM)
+    auto = {"bert": t.AutoModelForSequenceClassification, "t5": t.AutoModelForSeq2SeqLM}.get(model,
+        t.AutoModelForCausalLM)
     loaded, report = auto.from_pretrained(tmp_path / "out", output_loading_info=True, attn_implementation="eager")
     assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")), report
     expected = c.archive_logits(tmp_path / "merged.pt")
@@ -29,7 +32,8 @@ def test_nothing_is_missing_and_nothing_unexpected(model, run, case, tmp_path):
     config = json.loads((tmp_path / "out/config.json").read_text())
     assert config["architectures"] == [type(loaded).__name__]
     if model == "bert":
-        assert config["id2label"] == {"0": "0", "1": "1"} and config["label2id"] == {"0": 0, "1": 1} and config["problem_type"] == "single_label_classification"
+        assert config["id2label"] == {"0": "0", "1": "1"} and config["label2id"] == {"0": 0,
+            "1": 1} and config["problem_type"] == "single_label_classification"
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -41,7 +45,8 @@ def test_weights_keep_the_archives_dtype(dtype, run, tiny_folder, tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"input_ids": [5, 6, 7 + i], "labels": [5, 6, 7 + i]}) + "\n" for i in range(4)))
     path = tmp_path / "c.yaml"
-    path.write_text(f"model: {{path: {tmp_path}/model.pt}}\ndata: {{task: causal-lm, train: {rows}}}\nadapter: {{method: lora, rank: 2}}\ntrain: {{steps: 2, lr: 0.01}}\n")
+    path.write_text(f"model: {{path: {tmp_path}/model.pt}}\ndata: {{task: causal-lm, train: {rows}}}\nadapter: "
+                    f"{{method: lora, rank: 2}}\ntrain: {{steps: 2, lr: 0.01}}\n")
     run("finetune", path, "--run", tmp_path / "run")
     run("export", tmp_path / "run", "--to", "safetensors", "--output", tmp_path / "out")
     wanted = getattr(torch, dtype)
@@ -57,14 +62,16 @@ def test_sums_beyond_the_dtype_are_an_error(form, run, tiny_folder, tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"input_ids": [5, 6, 7 + i], "label": f"c{i % 2}"}) + "\n" for i in range(4)))
     path = tmp_path / "c.yaml"
-    path.write_text(f"model: {{path: {tmp_path}/model.pt}}\ndata: {{task: classification, train: {rows}}}\nadapter: {{method: lora, rank: 2, targets: [query]}}\ntrain: {{steps: 1, lr: 0.01}}\n")
+    path.write_text(f"model: {{path: {tmp_path}/model.pt}}\ndata: {{task: classification, train: {rows}}}\nadapter: "
+                    f"{{method: lora, rank: 2, targets: [query]}}\ntrain: {{steps: 1, lr: 0.01}}\n")
     run("finetune", path, "--run", tmp_path / "run")
     from safetensors.torch import save_file
 
     for name in ("adapter.safetensors", "last.safetensors"):
         with safe_open(tmp_path / "run" / name, "pt") as file:
             values, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()
-        values = {key: torch.full_like(value, 300.0) if key.startswith("adapter/") else value for key, value in values.items()}
+        values = {key: torch.full_like(value, 300.0) if key.startswith("adapter/") else value for key,
+                  value in values.items()}
         save_file(values, tmp_path / "run" / name, metadata)
     output = tmp_path / ("out" if form == "safetensors" else "out.pt")
     said = run("export", tmp_path / "run", "--to", form, "--output", output, code=1).stderr
@@ -85,7 +92,8 @@ def in_transformers(c, folder):
 def test_runs_on_a_folder_are_exported_like_those_on_an_archive(model, run, case, tmp_path):
     c = case(model)
     before = {file.name: file.read_bytes() for file in c.folder.iterdir()}
-    run("finetune", of_folder(c, tmp_path / "c.yaml", "method: lora, rank: 2, targets: attention-mlp"), "--run", tmp_path / "run")
+    run("finetune", of_folder(c, tmp_path / "c.yaml", "method: lora, rank: 2, targets: attention-mlp"), "--run",
+        tmp_path / "run")
     run("export", tmp_path / "run", "--to", "safetensors", "--output", tmp_path / "out")
     run("export", tmp_path / "run", "--to", "peft", "--output", tmp_path / "peft")
     assert {file.name: file.read_bytes() for file in c.folder.iterdir()} == before
@@ -99,11 +107,13 @@ def test_runs_on_a_folder_are_exported_like_those_on_an_archive(model, run, case
         assert_close(torch.tensor([json.loads(line)["logits"] for line in lines]), merged, 2e-5)
 
 
-@pytest.mark.parametrize("model, options", [("bert", {"use_dora": True}), ("qwen2", {}), ("llama", {"use_rslora": True}), ("gpt2", {}), ("t5", {})])
+@pytest.mark.parametrize("model, options", [("bert", {"use_dora": True}), ("qwen2", {}),
+                                            ("llama", {"use_rslora": True}), ("gpt2", {}), ("t5", {})])
 def test_peft_folders_start_runs_on_a_folder(model, options, run, case, tmp_path):
     c = case(model)
     expected = peft_folder(c, tmp_path / "peft", **options)
-    run("finetune", of_folder(c, tmp_path / "c.yaml", f"path: {tmp_path / 'peft'}", "steps: 0"), "--run", tmp_path / "run")
+    run("finetune", of_folder(c, tmp_path / "c.yaml", f"path: {tmp_path / 'peft'}", "steps: 0"), "--run",
+        tmp_path / "run")
     run("export", tmp_path / "run", "--to", "safetensors", "--output", tmp_path / "out")
     assert_close(in_transformers(c, tmp_path / "out"), expected)
 
@@ -111,9 +121,11 @@ def test_peft_folders_start_runs_on_a_folder(model, options, run, case, tmp_path
 def test_tied_tables_of_a_folder_have_no_place_in_peft_folders(run, case, tmp_path):
     """The folder names the table once, so the modules that PEFT would need factors for are not known."""
     c = case("qwen2")
-    run("finetune", of_folder(c, tmp_path / "c.yaml", "method: lora, rank: 2, targets: [embedding]"), "--run", tmp_path / "run")
+    run("finetune", of_folder(c, tmp_path / "c.yaml", "method: lora, rank: 2, targets: [embedding]"), "--run",
+        tmp_path / "run")
     said = run("export", tmp_path / "run", "--to", "peft", "--output", tmp_path / "out", code=1).stderr
     assert "embed_tokens" in said and "2 places" in said and not (tmp_path / "out").exists()
     peft_folder(c, tmp_path / "peft", target_modules=["embed_tokens"])
-    said = run("finetune", of_folder(c, tmp_path / "d.yaml", f"path: {tmp_path / 'peft'}", "steps: 0"), "--run", tmp_path / "other", code=1).stderr
+    said = run("finetune", of_folder(c, tmp_path / "d.yaml", f"path: {tmp_path / 'peft'}", "steps: 0"), "--run",
+               tmp_path / "other", code=1).stderr
     assert "this weight is tied" in said

@@ -1,4 +1,5 @@
-"""Native families gpt2, llama and t5 (and the encoders). Oracles: the archive's own forward and autograd, the graph backend, transformers."""
+"""Native families gpt2, llama and t5 (and the encoders). Oracles: the archive's own forward and autograd, the graph
+backend, transformers."""
 from __future__ import annotations
 
 import json
@@ -14,58 +15,75 @@ import make_tiny_models
 from conftest import ROOT
 from fork_server import started
 
-T5 = dict(vocab_size=320, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_decoder_layers=3, num_heads=4, pad_token_id=0, eos_token_id=1,
+T5 = dict(vocab_size=320, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_decoder_layers=3, num_heads=4, pad_token_id=0,
+          eos_token_id=1,
           decoder_start_token_id=0, relative_attention_num_buckets=8, relative_attention_max_distance=16)
-DECODER = dict(vocab_size=200, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, intermediate_size=48,
+DECODER = dict(vocab_size=200, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+               intermediate_size=48,
                max_position_embeddings=64, initializer_range=0.1, pad_token_id=0, bos_token_id=1, eos_token_id=2)
-GPT2 = dict(vocab_size=200, n_embd=32, n_layer=2, n_head=4, n_positions=64, initializer_range=0.1, bos_token_id=0, eos_token_id=0)
+GPT2 = dict(vocab_size=200, n_embd=32, n_layer=2, n_head=4, n_positions=64, initializer_range=0.1, bos_token_id=0,
+            eos_token_id=0)
 
 
 def rope(**values):
     return {"rope_parameters": {"rope_theta": 5000.0, **values}}
 
 
-LLAMA3 = rope(rope_type="llama3", factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
-BART = dict(vocab_size=200, d_model=32, encoder_layers=2, decoder_layers=3, encoder_attention_heads=4, decoder_attention_heads=2, encoder_ffn_dim=48,
-            decoder_ffn_dim=40, max_position_embeddings=64, init_std=0.1, pad_token_id=1, bos_token_id=0, eos_token_id=2, decoder_start_token_id=2,
+LLAMA3 = rope(rope_type="llama3", factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0,
+              original_max_position_embeddings=16)
+BART = dict(vocab_size=200, d_model=32, encoder_layers=2, decoder_layers=3, encoder_attention_heads=4,
+            decoder_attention_heads=2, encoder_ffn_dim=48,
+            decoder_ffn_dim=40, max_position_embeddings=64, init_std=0.1, pad_token_id=1, bos_token_id=0,
+            eos_token_id=2, decoder_start_token_id=2,
             forced_eos_token_id=2)
 GEMMA = dict(DECODER, head_dim=16, sliding_window=6, tie_word_embeddings=True)
 KINDS = ["sliding_attention", "full_attention", "sliding_attention"]
 # name -> (class, arguments of its configuration, family): every family and every option that changes the arithmetic
 CASES = {
     "gpt2": ("GPT2LMHeadModel", GPT2, "gpt2"),
-    "gpt2-untied-relu": ("GPT2LMHeadModel", dict(GPT2, tie_word_embeddings=False, activation_function="relu", n_inner=40,
+    "gpt2-untied-relu": ("GPT2LMHeadModel", dict(GPT2, tie_word_embeddings=False, activation_function="relu",
+                                                 n_inner=40,
                                                  scale_attn_by_inverse_layer_idx=True), "gpt2"),
     "llama-grouped": ("LlamaForCausalLM", DECODER, "llama"),
-    "llama-tied-biases": ("LlamaForCausalLM", dict(DECODER, tie_word_embeddings=True, attention_bias=True, mlp_bias=True,
+    "llama-tied-biases": ("LlamaForCausalLM", dict(DECODER, tie_word_embeddings=True, attention_bias=True,
+                                                   mlp_bias=True,
                                                    num_key_value_heads=4), "llama"),
     "llama-one-kv-head-wide": ("LlamaForCausalLM", dict(DECODER, num_key_value_heads=1, head_dim=16), "llama"),
     "llama-rope-llama3": ("LlamaForCausalLM", dict(DECODER, **LLAMA3), "llama"),
     "llama-rope-linear": ("LlamaForCausalLM", dict(DECODER, **rope(rope_type="linear", factor=2.0)), "llama"),
     "qwen2": ("Qwen2ForCausalLM", dict(DECODER, tie_word_embeddings=True), "llama"),
-    "qwen2-window": ("Qwen2ForCausalLM", dict(DECODER, use_sliding_window=True, sliding_window=6, max_window_layers=1), "llama"),
+    "qwen2-window": ("Qwen2ForCausalLM", dict(DECODER, use_sliding_window=True, sliding_window=6, max_window_layers=1),
+                     "llama"),
     "mistral-window": ("MistralForCausalLM", dict(DECODER, sliding_window=6), "llama"),
     "mistral-no-window": ("MistralForCausalLM", dict(DECODER, sliding_window=None), "llama"),
     "qwen3": ("Qwen3ForCausalLM", dict(DECODER, head_dim=16, tie_word_embeddings=True), "llama"),
-    "qwen3-window-biases": ("Qwen3ForCausalLM", dict(DECODER, head_dim=8, attention_bias=True, use_sliding_window=True, sliding_window=5,
+    "qwen3-window-biases": ("Qwen3ForCausalLM", dict(DECODER, head_dim=8, attention_bias=True, use_sliding_window=True,
+                                                     sliding_window=5,
                                                      max_window_layers=1), "llama"),
     "phi3": ("Phi3ForCausalLM", dict(DECODER, sliding_window=None), "llama"),
     "phi3-window": ("Phi3ForCausalLM", dict(DECODER, sliding_window=5, num_key_value_heads=4), "llama"),
     "gemma": ("GemmaForCausalLM", dict(DECODER, head_dim=16, num_key_value_heads=1), "llama"),
-    "gemma2": ("Gemma2ForCausalLM", dict(GEMMA, query_pre_attn_scalar=24, attn_logit_softcapping=2.0, final_logit_softcapping=3.0), "llama"),
-    "gemma2-uncapped": ("Gemma2ForCausalLM", dict(GEMMA, attn_logit_softcapping=None, final_logit_softcapping=None, layer_types=KINDS[::-1]), "llama"),
+    "gemma2": ("Gemma2ForCausalLM", dict(GEMMA, query_pre_attn_scalar=24, attn_logit_softcapping=2.0,
+                                         final_logit_softcapping=3.0), "llama"),
+    "gemma2-uncapped": ("Gemma2ForCausalLM", dict(GEMMA, attn_logit_softcapping=None, final_logit_softcapping=None,
+                                                  layer_types=KINDS[::-1]), "llama"),
     "gemma3": ("Gemma3ForCausalLM", dict(GEMMA, query_pre_attn_scalar=10, layer_types=KINDS), "llama"),
     "bart": ("BartForConditionalGeneration", BART, "bart"),
-    "bart-scaled-relu": ("BartForConditionalGeneration", dict(BART, scale_embedding=True, activation_function="relu"), "bart"),
+    "bart-scaled-relu": ("BartForConditionalGeneration", dict(BART, scale_embedding=True, activation_function="relu"),
+                         "bart"),
     "mbart": ("MBartForConditionalGeneration", dict(BART, scale_embedding=True), "mbart"),
-    "marian": ("MarianMTModel", dict(BART, scale_embedding=True, activation_function="swish", decoder_vocab_size=200), "marian"),
-    "pegasus": ("PegasusForConditionalGeneration", dict(BART, scale_embedding=True, activation_function="relu", pad_token_id=0, eos_token_id=1,
+    "marian": ("MarianMTModel", dict(BART, scale_embedding=True, activation_function="swish", decoder_vocab_size=200),
+               "marian"),
+    "pegasus": ("PegasusForConditionalGeneration", dict(BART, scale_embedding=True, activation_function="relu",
+                                                        pad_token_id=0, eos_token_id=1,
                                                         decoder_start_token_id=0), "pegasus"),
     "t5-plain": ("T5ForConditionalGeneration", dict(T5, feed_forward_proj="relu"), "t5"),
-    "t5-gated": ("T5ForConditionalGeneration", dict(T5, feed_forward_proj="gated-gelu", tie_word_embeddings=False), "t5"),
+    "t5-gated": ("T5ForConditionalGeneration", dict(T5, feed_forward_proj="gated-gelu", tie_word_embeddings=False),
+                 "t5"),
     "mt5": ("MT5ForConditionalGeneration", dict(T5, feed_forward_proj="gated-gelu"), "t5"),
 }
-ENCODERS = {name: name for name in ("bert", "roberta", "distilbert", "electra", "albert", "mpnet", "deberta-v2", "modernbert")}
+ENCODERS = {name: name for name in ("bert", "roberta", "distilbert", "electra", "albert", "mpnet", "deberta-v2",
+                                    "modernbert")}
 SEQ2SEQ = {name for name, (_, _, family) in CASES.items() if family in ("t5", "bart", "mbart", "marian", "pegasus")}
 
 
@@ -107,7 +125,8 @@ def case(tmp_path_factory):
                         parameter.add_(0.1 * torch.randn(parameter.shape, generator=noise))
             model.save_pretrained(folder)
         if not archive.exists():
-            export_torchscript.export(str(folder), str(archive), "seq2seq" if name in SEQ2SEQ else "causal-lm", dtype=dtype)
+            export_torchscript.export(str(folder), str(archive), "seq2seq" if name in SEQ2SEQ else "causal-lm",
+                                      dtype=dtype)
         return folder, archive
 
     return make
@@ -115,12 +134,15 @@ def case(tmp_path_factory):
 
 def assert_equals_archive(found, decodes, capped=False):
     assert found["parity"] == "" and found["sites"] == []
-    # float32 rounding: sums have another order without padding; a wrong mask, position or scale moves these by 1e-2 and more
+    # float32 rounding: sums have another order without padding; a wrong mask, position or scale moves these by 1e-2 and
+    # more
     assert max(found["forward"].values()) < 2e-5, found
     assert found["weight_gradients"] < 2e-4 and found["factor_gradients"] < 2e-4, found
     assert found["adapted_change"] > 1e-2 and found["adapted_forward"] < 2e-5, found
-    # the same bits, but with a decoder all its layers add to the gradient of the source, T5's to that of the position biases too, in another order
-    assert found["checkpointing"] <= {"t5": 5e-6, "bart": 5e-6, "mbart": 3e-5, "marian": 3e-5, "pegasus": 3e-5}.get(found["family"], 0), found
+    # the same bits, but with a decoder all its layers add to the gradient of the source, T5's to that of the position
+    # biases too, in another order
+    assert found["checkpointing"] <= {"t5": 5e-6, "bart": 5e-6, "mbart": 3e-5, "marian": 3e-5,
+                                      "pegasus": 3e-5}.get(found["family"], 0), found
     assert (0 <= found["decoding"] < 1e-5) if decodes else found["decoding"] == -1, found
     assert (0 <= found["token_loss"] < 2e-5) if decodes and not capped else found["token_loss"] == -1, found
     assert found["first_states"] == -1 if decodes else (0 <= found["first_states"] < 2e-4), found
@@ -137,7 +159,8 @@ def test_family_equals_archive_and_graph(name, families, case):
 def test_encoders_keep_the_same_contract(name, families, tiny_archive):
     found = families("check", tiny_archive(name, "encoder"))
     del found["forward"]["left"]  # encoders count cells
-    found["sites"] = [line for line in found["sites"] if not any(name in line for name in ("position_embeddings", "token_type", "attention_bias", "rel_embeddings"))]
+    found["sites"] = [line for line in found["sites"] if not any(name in line for name in ("position_embeddings",
+        "token_type", "attention_bias", "rel_embeddings"))]
     assert_equals_archive(found, decodes=False)
 
 
@@ -163,13 +186,15 @@ def with_config(archive, out, **changes):
 
 
 def test_unknown_rope_scaling_is_refused_and_auto_falls_back(families, run, case, tmp_path):
-    yarn = with_config(case("llama-grouped")[1], tmp_path / "yarn.pt", rope_parameters={"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0})
+    yarn = with_config(case("llama-grouped")[1], tmp_path / "yarn.pt", rope_parameters={"rope_type": "yarn",
+        "rope_theta": 10000.0, "factor": 4.0})
     assert "rope scaling 'yarn' has no native family; known: default, linear, llama3" in families("check", yarn, code=1)
     assert json.loads(run("inspect", yarn, "--json").stdout)["backend"] == "graph"
 
 
 def test_wrong_configuration_is_found_by_the_comparison(families, case, tmp_path):
-    wrong = with_config(case("llama-grouped")[1], tmp_path / "wrong.pt", rope_parameters={"rope_type": "default", "rope_theta": 100.0})
+    wrong = with_config(case("llama-grouped")[1], tmp_path / "wrong.pt", rope_parameters={"rope_type": "default",
+        "rope_theta": 100.0})
     assert "relative difference" in families("check", wrong)["parity"]
 
 
@@ -184,7 +209,8 @@ def test_missing_and_misshapen_weights_are_all_named(families, case, tmp_path):
 def test_checkpointing_lowers_the_peak_memory(families, tmp_path):
     import transformers
 
-    config = transformers.LlamaConfig(**{**DECODER, "num_hidden_layers": 12, "hidden_size": 64, "intermediate_size": 256})
+    config = transformers.LlamaConfig(**{**DECODER, "num_hidden_layers": 12, "hidden_size": 64,
+                                         "intermediate_size": 256})
     torch.manual_seed(0)
     transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "deep")
     export_torchscript.export(str(tmp_path / "deep"), str(tmp_path / "deep.pt"), "causal-lm")
@@ -196,7 +222,8 @@ def test_checkpointing_lowers_the_peak_memory(families, tmp_path):
 # ---- through the program ----
 
 
-def configuration(path, archive, rows, backend="auto", training="", adapter="method: lora, rank: 2, targets: all-linear", task="causal-lm"):
+def configuration(path, archive, rows, backend="auto", training="",
+                  adapter="method: lora, rank: 2, targets: all-linear", task="causal-lm"):
     path.write_text(f"""model: {{path: {archive}, backend: {backend}, dropout: 0.0}}
 data: {{task: {task}, train: {rows}, dev: {rows}, max_length: 24}}
 adapter: {{{adapter}}}
@@ -218,7 +245,8 @@ def rows(tmp_path_factory):
 
 
 def losses(folder):
-    return [row["loss"] for row in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()) if "loss" in row]
+    return [row["loss"] for row in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()) if "loss"
+            in row]
 
 
 @pytest.mark.parametrize("name, adapter", [
@@ -226,7 +254,8 @@ def losses(folder):
     ("qwen2-window", "method: deep-lora, rank: 2, compress: true, targets: attention-mlp")])
 def test_native_graph_and_checkpointing_give_the_same_losses(name, adapter, run, case, rows, tmp_path):
     curves = {}
-    for kind, backend, training in (("native", "native", ""), ("again", "native", ", gradient_checkpointing: true"), ("graph", "graph", "")):
+    for kind, backend, training in (("native", "native", ""), ("again", "native", ", gradient_checkpointing: true"),
+                                    ("graph", "graph", "")):
         config = configuration(tmp_path / f"{kind}.yaml", case(name)[1], rows, backend, training, adapter)
         run("finetune", config, "--run", tmp_path / kind)
         curves[kind] = losses(tmp_path / kind)
@@ -263,11 +292,15 @@ def assert_same(found, live, what):
 
 
 LORA, DEEP = ("lora", "{rank: 3, alpha: 5}"), ("deep-lora", "{rank: 2, depth: 3}")
-EXPORTS = [("gpt2", "native", "re:.*", *DEEP), ("gpt2-untied-relu", "native", "all-linear", *LORA), ("gpt2", "graph", "re:.*", *LORA),
-           ("llama-tied-biases", "native", "re:.*", *LORA), ("llama-grouped", "native", "re:.*", *DEEP), ("qwen2", "native", "all-linear", *DEEP),
-           ("mistral-window", "native", "all-linear", *LORA), ("t5-plain", "native", "re:.*", *DEEP), ("t5-gated", "native", "re:.*", *LORA),
-           # not alpha 16: a random T5 with so large an update is ill-conditioned; PyTorch's own float32 logits leave its float64 ones by
-           # 1e-6 of the largest at alpha 2 and 1e-5 at 8, ten times more with every doubling from 4 on
+EXPORTS = [("gpt2", "native", "re:.*", *DEEP), ("gpt2-untied-relu", "native", "all-linear", *LORA),
+           ("gpt2", "graph", "re:.*", *LORA),
+           ("llama-tied-biases", "native", "re:.*", *LORA), ("llama-grouped", "native", "re:.*", *DEEP),
+           ("qwen2", "native", "all-linear", *DEEP),
+           ("mistral-window", "native", "all-linear", *LORA), ("t5-plain", "native", "re:.*", *DEEP),
+           ("t5-gated", "native", "re:.*", *LORA),
+           # not alpha 16: a random T5 with so large an update is ill-conditioned; PyTorch's own float32 logits leave
+           # its float64 ones by 1e-6 of the largest at alpha 2 and 1e-5 at 8, ten times more with every doubling from 4
+           # on
            ("t5-gated", "graph", "all-linear", "rslora", "{rank: 2, alpha: 2}")]
 
 
@@ -283,9 +316,11 @@ def test_exports_give_the_live_logits(name, backend, targets, method, options, f
     names = [argument.name for argument in torch.jit.load(str(archive)).forward.schema.arguments[1:]]
     inputs = dict(live, decoder_attention_mask=torch.ones_like(live.get("decoder_input_ids", live["input_ids"])))
     with torch.no_grad():
-        assert_same(torch.jit.load(str(tmp_path / "merged.pt"))(**{n: inputs[n] for n in names}), live, "torch.jit.load")
+        assert_same(torch.jit.load(str(tmp_path / "merged.pt"))(**{n: inputs[n] for n in names}), live,
+                    "torch.jit.load")
     model_class = transformers_class(name)
-    assert_same(logits_of(model_class.from_pretrained(tmp_path / "merged", attn_implementation="eager").eval(), live), live, "transformers")
+    assert_same(logits_of(model_class.from_pretrained(tmp_path / "merged", attn_implementation="eager").eval(), live),
+                live, "transformers")
     base = model_class.from_pretrained(folder, attn_implementation="eager").eval()
     assert_same(logits_of(base, live), dict(live, logits=live["base"]), "the base model")
     assert_same(logits_of(PeftModel.from_pretrained(base, tmp_path / "peft").eval(), live), live, "peft")

@@ -1,5 +1,6 @@
-"""What a comparison of two outputs does not show: where native families drop, which positions ids have, which rows of a table learn, and models with few
-positions or few words. Oracles: transformers in training mode, the archive by its own graph, PEFT."""
+"""What a comparison of two outputs does not show: where native families drop, which positions ids have, which rows of a
+table learn, and models with few positions or few words. Oracles: transformers in training mode, the archive by its own
+graph, PEFT."""
 from __future__ import annotations
 
 import json
@@ -10,16 +11,21 @@ import torch
 
 import export_torchscript
 
-SIZES = dict(vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, max_position_embeddings=40, pad_token_id=0,
+SIZES = dict(vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
+             max_position_embeddings=40, pad_token_id=0,
              initializer_range=0.3)
-DISTIL = dict(vocab_size=60, dim=32, n_layers=2, n_heads=4, hidden_dim=48, max_position_embeddings=40, pad_token_id=0, initializer_range=0.3)
-GPT2 = dict(vocab_size=60, n_embd=32, n_layer=2, n_head=4, n_positions=40, initializer_range=0.3, bos_token_id=1, eos_token_id=1)
-T5 = dict(vocab_size=60, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0,
+DISTIL = dict(vocab_size=60, dim=32, n_layers=2, n_heads=4, hidden_dim=48, max_position_embeddings=40, pad_token_id=0,
+              initializer_range=0.3)
+GPT2 = dict(vocab_size=60, n_embd=32, n_layer=2, n_head=4, n_positions=40, initializer_range=0.3, bos_token_id=1,
+            eos_token_id=1)
+T5 = dict(vocab_size=60, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, pad_token_id=0, eos_token_id=1,
+          decoder_start_token_id=0,
           relative_attention_num_buckets=8, relative_attention_max_distance=16)
 # name -> (class, task, configuration)
 MODELS = {
     "bert": ("BertForSequenceClassification", "classifier", dict(SIZES, num_labels=2)),
-    "roberta": ("RobertaForSequenceClassification", "classifier", dict(SIZES, num_labels=2, pad_token_id=1, max_position_embeddings=42, type_vocab_size=1)),
+    "roberta": ("RobertaForSequenceClassification", "classifier", dict(SIZES, num_labels=2, pad_token_id=1,
+        max_position_embeddings=42, type_vocab_size=1)),
     "distilbert": ("DistilBertForSequenceClassification", "classifier", dict(DISTIL, num_labels=2)),
     "gpt2": ("GPT2LMHeadModel", "causal-lm", GPT2),
     "llama": ("LlamaForCausalLM", "causal-lm", dict(SIZES, bos_token_id=1, eos_token_id=2, num_key_value_heads=2)),
@@ -96,16 +102,20 @@ def losses_of_transformers(model, name, texts):
     torch.manual_seed(11)
     with torch.no_grad():
         if name == "t5":
-            return [model(input_ids=ids, labels=torch.tensor([[*text[:5], 1] for text in texts])).loss.item() for _ in range(DRAWS)]
+            return [model(input_ids=ids, labels=torch.tensor([[*text[:5], 1] for text in texts])).loss.item() for _
+                    in range(DRAWS)]
         if name in TASKS:
             return [model(input_ids=ids, labels=ids).loss.item() for _ in range(DRAWS)]
         labels = torch.tensor([sum(text) % 2 for text in texts])
-        return [model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss.item() for _ in range(DRAWS)]
+        return [model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss.item() for _
+                in range(DRAWS)]
 
 
-@pytest.mark.parametrize("name, kind", [(name, kind) for name, kinds in DROPOUTS.items() for kind in [*kinds, "all"][:len(kinds) + (len(kinds) > 1)]])
+@pytest.mark.parametrize("name, kind", [(name, kind) for name, kinds in DROPOUTS.items() for kind
+                                        in [*kinds, "all"][:len(kinds) + (len(kinds) > 1)]])
 def test_losses_in_training_mode_are_distributed_as_those_of_transformers(name, kind, run, tmp_path):
-    """A dropout too many or too few, or at another place, is another distribution: two samples of one differ by more than 0.11 once in 1000 times."""
+    """A dropout too many or too few, or at another place, is another distribution: two samples of one differ by more
+    than 0.11 once in 1000 times."""
     from scipy.stats import ks_2samp
 
     chosen = {key: 0.3 if kind in (key, "all") else 0.0 for key in DROPOUTS[name]}
@@ -114,24 +124,30 @@ def test_losses_in_training_mode_are_distributed_as_those_of_transformers(name, 
     texts = [[rng.randrange(5, 60) for _ in range(9)] for _ in range(2)]
     rows = rows_file(tmp_path / "rows.jsonl", name, texts)
     ours = train(run, tmp_path / "native", archive, rows, "method: lora, rank: 2, targets: all-linear",
-                 f"steps: {DRAWS}, batch_size: 2, lr: 1.0e-30, eval_every: {DRAWS}", task=TASKS.get(name, "classification"), head="train: false")
+                 f"steps: {DRAWS}, batch_size: 2, lr: 1.0e-30, eval_every: {DRAWS}",
+                 task=TASKS.get(name, "classification"), head="train: false")
     theirs = losses_of_transformers(model, name, texts)
     assert len(ours) == DRAWS and max(theirs) - min(theirs) > 1e-3
     assert ks_2samp(ours, theirs).statistic < 0.11, (sum(ours) / DRAWS, sum(theirs) / DRAWS)
 
 
-# Places where a family drops, or could drop, with its main probability, by the modules whose zeros leave nothing to drop there.
+# Places where a family drops, or could drop, with its main probability, by the modules whose zeros leave nothing to
+# drop there.
 PLACES = {
-    "bert": ("hidden_dropout_prob", ["embeddings.LayerNorm", "attention.output.dense", "0.output.dense", "1.output.dense"]),
-    "roberta": ("hidden_dropout_prob", ["embeddings.LayerNorm", "attention.output.dense", "0.output.dense", "1.output.dense"]),
+    "bert": ("hidden_dropout_prob", ["embeddings.LayerNorm", "attention.output.dense", "0.output.dense",
+                                     "1.output.dense"]),
+    "roberta": ("hidden_dropout_prob", ["embeddings.LayerNorm", "attention.output.dense", "0.output.dense",
+                                        "1.output.dense"]),
     "distilbert": ("dropout", ["embeddings.LayerNorm", "attention.out_lin", "ffn.lin2"]),
     "gpt2": ("resid_pdrop", ["attn.c_proj", "mlp.c_proj"]),
 }
 
 
-@pytest.mark.parametrize("name, left", [(name, left) for name, (_, places) in PLACES.items() for left in [*places, "none"]])
+@pytest.mark.parametrize("name, left", [(name, left) for name, (_, places) in PLACES.items() for left
+                                        in [*places, "none"]])
 def test_native_families_drop_where_transformers_does_and_nowhere_else(name, left, run, tmp_path):
-    """One place is left with something to drop: losses vary, and alike, where transformers drops there, and not at all where it does not."""
+    """One place is left with something to drop: losses vary, and alike, where transformers drops there, and not at all
+    where it does not."""
     from scipy.stats import ks_2samp
 
     chosen, places = PLACES[name]
@@ -140,7 +156,8 @@ def test_native_families_drop_where_transformers_does_and_nowhere_else(name, lef
     texts = [[7, 12, 40, 9, 33], [21, 8, 50, 30, 11]]
     rows = rows_file(tmp_path / "rows.jsonl", name, texts)
     ours = train(run, tmp_path / "native", archive, rows, "method: lora, rank: 2, targets: all-linear",
-                 f"steps: {DRAWS}, batch_size: 2, lr: 1.0e-30, eval_every: {DRAWS}", task=TASKS.get(name, "classification"), head="train: false")
+                 f"steps: {DRAWS}, batch_size: 2, lr: 1.0e-30, eval_every: {DRAWS}",
+                 task=TASKS.get(name, "classification"), head="train: false")
     theirs = losses_of_transformers(model, name, texts)
     spread = [max(losses) - min(losses) for losses in (ours, theirs)]
     if left == "none" or (name, left) == ("distilbert", "attention.out_lin"):
@@ -164,15 +181,18 @@ def test_texts_with_the_padding_token_inside_are_read_as_transformers_does(name,
     texts = ids_with_padding_inside(pad, random.Random(2))
     rows = rows_file(tmp_path / "rows.jsonl", name, texts)
     train(run, tmp_path / "native", archive, rows, "method: none", "steps: 0, batch_size: 4, lr: 0.1")
-    ours = [json.loads(line)["logits"] for line in run("predict", tmp_path / "native" / "run", "--input", rows).stdout.splitlines()]
+    ours = [json.loads(line)["logits"] for line in run("predict", tmp_path / "native" / "run", "--input",
+                                                       rows).stdout.splitlines()]
     model.eval()
     with torch.no_grad():
         for text, logits in zip(texts, ours):
-            expected = model(input_ids=torch.tensor([text]), attention_mask=torch.ones(1, len(text), dtype=torch.long)).logits[0]
+            expected = model(input_ids=torch.tensor([text]), attention_mask=torch.ones(1, len(text),
+                dtype=torch.long)).logits[0]
             torch.testing.assert_close(torch.tensor(logits), expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("adapter", ["method: full", "method: lora, rank: 3, alpha: 6, targets: embedding", "method: dora, rank: 3, alpha: 6, targets: embedding",
+@pytest.mark.parametrize("adapter", ["method: full", "method: lora, rank: 3, alpha: 6, targets: embedding",
+                                     "method: dora, rank: 3, alpha: 6, targets: embedding",
                                      "method: lora-one, rank: 3, targets: '*word_embeddings'"])
 @pytest.mark.parametrize("name", ["bert", "roberta", "distilbert"])
 def test_the_row_of_the_padding_token_learns_where_the_archive_lets_it(name, adapter, run, tmp_path):
@@ -184,7 +204,8 @@ def test_the_row_of_the_padding_token_learns_where_the_archive_lets_it(name, ada
     rows = rows_file(tmp_path / "rows.jsonl", name, ids_with_padding_inside(pad, random.Random(2)))
     curves, states = [], []
     for backend in ("native", "graph"):
-        curves.append(train(run, tmp_path / backend, archive, rows, adapter, "steps: 8, batch_size: 4, lr: 0.01, eval_every: 8", backend, model=", dropout: 0.0"))
+        curves.append(train(run, tmp_path / backend, archive, rows, adapter,
+                            "steps: 8, batch_size: 4, lr: 0.01, eval_every: 8", backend, model=", dropout: 0.0"))
         states.append(load_file(tmp_path / backend / "run" / "last.safetensors"))
     assert curves[0] == pytest.approx(curves[1], abs=1e-4)
     words = "word_embeddings.weight"
@@ -214,7 +235,8 @@ def test_the_padding_row_learns_as_under_peft(run, tmp_path):
     peft.save_pretrained(tmp_path / "peft", save_embedding_layers=False)
     ours = {}
     for backend in ("native", "graph"):
-        ours[backend] = train(run, tmp_path / backend, archive, rows, f"path: {tmp_path / 'peft'}", "steps: 12, batch_size: 8, lr: 0.01, clip: 0, eval_every: 12",
+        ours[backend] = train(run, tmp_path / backend, archive, rows, f"path: {tmp_path / 'peft'}",
+                              "steps: 12, batch_size: 8, lr: 0.01, clip: 0, eval_every: 12",
                               backend, model=", dropout: 0.0", head="train: false")
     width = max(map(len, texts))
     ids, mask = torch.zeros(8, width, dtype=torch.long), torch.zeros(8, width, dtype=torch.long)
@@ -235,25 +257,31 @@ def test_the_padding_row_learns_as_under_peft(run, tmp_path):
 
 
 @pytest.mark.parametrize("backend", ["native", "graph"])
-@pytest.mark.parametrize("name, key, positions", [("bert", "max_position_embeddings", 8), ("roberta", "max_position_embeddings", 11),
-                                                  ("distilbert", "max_position_embeddings", 8), ("gpt2", "n_positions", 8)])
+@pytest.mark.parametrize("name, key, positions", [("bert", "max_position_embeddings", 8),
+                                                  ("roberta", "max_position_embeddings", 11),
+                                                  ("distilbert", "max_position_embeddings", 8),
+                                                  ("gpt2", "n_positions", 8)])
 def test_models_with_few_positions_train_and_merge(name, key, positions, backend, run, tmp_path):
     archive, _ = make(tmp_path, name, **{key: positions})
     rows = rows_file(tmp_path / "rows.jsonl", name, [[7, 8], [9, 11], [12, 7], [8, 10]])
-    train(run, tmp_path / "x", archive, rows, "method: lora, rank: 2, targets: all-linear", "steps: 3, batch_size: 2, lr: 0.01, eval_every: 3", backend,
+    train(run, tmp_path / "x", archive, rows, "method: lora, rank: 2, targets: all-linear",
+          "steps: 3, batch_size: 2, lr: 0.01, eval_every: 3", backend,
           TASKS.get(name, "classification"))
     run("export", tmp_path / "x" / "run", "--to", "torchscript", "--output", tmp_path / "merged.pt")
     assert (tmp_path / "merged.pt").exists()
 
 
-@pytest.mark.parametrize("name, changes", [("bert", dict(vocab_size=14, max_position_embeddings=60)), ("gpt2", dict(vocab_size=14)),
-                                           ("roberta", dict(vocab_size=14)), ("distilbert", dict(vocab_size=14)), ("llama", dict(vocab_size=14)),
+@pytest.mark.parametrize("name, changes", [("bert", dict(vocab_size=14, max_position_embeddings=60)),
+                                           ("gpt2", dict(vocab_size=14)),
+                                           ("roberta", dict(vocab_size=14)), ("distilbert", dict(vocab_size=14)),
+                                           ("llama", dict(vocab_size=14)),
                                            ("t5", dict(vocab_size=6))])
 def test_native_families_take_models_with_fewer_words_than_positions(name, changes, run, tmp_path):
     archive, _ = make(tmp_path, name, **changes)
     low = changes["vocab_size"] - 4
     rows = rows_file(tmp_path / "rows.jsonl", name, [[low, low + 1, low + 3], [low + 2, low + 1], [low + 3, low, low]])
-    train(run, tmp_path / "x", archive, rows, "method: lora, rank: 2, targets: all-linear", "steps: 2, batch_size: 2, lr: 0.01, eval_every: 2",
+    train(run, tmp_path / "x", archive, rows, "method: lora, rank: 2, targets: all-linear",
+          "steps: 2, batch_size: 2, lr: 0.01, eval_every: 2",
           task=TASKS.get(name, "classification"))
 
 
@@ -262,7 +290,8 @@ def test_what_inspect_lists_is_what_finetune_adapts(run, tmp_path):
     import transformers
 
     torch.manual_seed(3)
-    transformers.BertModel(transformers.BertConfig(**SIZES), add_pooling_layer=False).save_pretrained(tmp_path / "encoder")
+    transformers.BertModel(transformers.BertConfig(**SIZES), add_pooling_layer=False).save_pretrained(
+        tmp_path / "encoder")
     export_torchscript.export(str(tmp_path / "encoder"), str(tmp_path / "encoder.pt"), "encoder")
     rows = rows_file(tmp_path / "rows.jsonl", "bert", [[7, 8, 9], [9, 10], [12, 7, 5], [8, 9]])
     adapter, settings = "method: lora, rank: 2, targets: all-linear", "steps: 2, batch_size: 2, lr: 0.01, eval_every: 2"
@@ -272,7 +301,8 @@ def test_what_inspect_lists_is_what_finetune_adapts(run, tmp_path):
     train(run, tmp_path / "second", tmp_path / "merged.pt", rows, adapter, settings, "auto")
     from safetensors.torch import load_file
 
-    adapted = {key.split("/")[1] for key in load_file(tmp_path / "second" / "run" / "adapter.safetensors") if key.startswith("adapter/")}
+    adapted = {key.split("/")[1] for key in load_file(tmp_path / "second" / "run" / "adapter.safetensors")
+               if key.startswith("adapter/")}
     assert seen["backend"] == "native" and any(site["role"] == "head" for site in seen["sites"])
     assert set(seen["targets"]["all-linear"]) == adapted
 
@@ -292,7 +322,8 @@ train: {{steps: 3, batch_size: 2, lr: 0.01}}
     assert said.count("rank 8 is more than the smaller side of") == 1 and "[2, 32]: its adapter has rank 2" in said
     factors = load_file(tmp_path / "run" / "adapter.safetensors")
     ranks = {key.split("/")[1]: value.shape[0] for key, value in factors.items() if key.endswith("/A")}
-    assert {path for path, rank in ranks.items() if rank == 2} == {"model.classifier.weight"} and set(ranks.values()) == {2, 8}
+    assert {path for path, rank in ranks.items() if rank == 2} == {"model.classifier.weight"} and set(
+        ranks.values()) == {2, 8}
     run("export", tmp_path / "run", "--to", "torchscript", "--output", tmp_path / "merged.pt")
     failed = run("finetune", tmp_path / "c.yaml", "--set", "adapter.rank=33", "--run", tmp_path / "no", code=1).stderr
     assert "rank 33 is more than the smaller side of model.bert.encoder.layer.0" in failed and "[32, 32]" in failed

@@ -16,7 +16,8 @@ def write_rows(path, rows, seed, kind):
     with open(path, "w", encoding="utf-8") as out:
         for _ in range(rows):
             words = [rng.choice(WORDS) for _ in range(rng.randint(3, 9))]
-            score = sum(w in ("good", "fine", "great", "nice", "happy", "works", "love") for w in words) - 0.5 * len(words)
+            score = sum(w in ("good", "fine", "great", "nice", "happy", "works", "love") for w
+                        in words) - 0.5 * len(words)
             label = round(score, 2) if kind == "regression" else ("positive" if score > -1 else "negative")
             out.write(json.dumps({"text": " ".join(words), "label": label}) + "\n")
     return path
@@ -38,7 +39,7 @@ def config(tmp_path, archive, rows, kind, adapter, train="", extra=""):
 data: {{task: {kind}, train: {rows[kind, 'train']}, dev: {rows[kind, 'dev']}, test: {rows[kind, 'test']}, max_length: 24}}
 adapter: {{{adapter}}}
 train: {{steps: 12, batch_size: 8, eval_every: 4, log_every: 1, seed: 5{', ' + train if train else ''}}}
-{extra}"""
+{extra}"""  # noqa: E501
     path = tmp_path / "config.yaml"
     path.write_text(text)
     return path
@@ -94,7 +95,8 @@ def test_every_method_trains_and_its_merged_file_gives_the_live_predictions_in_p
     assert torch.allclose(logits, expected, atol=2e-4 * max(1.0, expected.abs().max().item()))
     again = predictions(run, merged, rows[kind, "test"])
     assert [set(row) for row in again] == [set(row) for row in live]
-    assert torch.allclose(torch.tensor([row["logits"] for row in again]), expected, atol=2e-4 * max(1.0, expected.abs().max().item()))
+    assert torch.allclose(torch.tensor([row["logits"] for row in again]), expected,
+                          atol=2e-4 * max(1.0, expected.abs().max().item()))
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])

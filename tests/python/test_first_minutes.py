@@ -1,4 +1,5 @@
-"""The first five minutes: one file of rows, one command, no YAML. Splits that are drawn, tasks that the columns tell, flags that are short for keys."""
+"""The first five minutes: one file of rows, one command, no YAML. Splits that are drawn, tasks that the columns tell,
+flags that are short for keys."""
 from __future__ import annotations
 
 import csv
@@ -38,7 +39,8 @@ def finetune(run, tiny_archive, tmp_path):
     """finetune("--train", ..., model="bert"): a short run in tmp_path; gives standard error and the run folder."""
     def call(*arguments, model=("bert", "encoder"), folder="run", code=0, steps=4):
         steps = ["--steps", steps] if steps and "--epochs" not in arguments else []
-        done = run("finetune", "--model", tiny_archive(*model), *arguments, *steps, "--run", tmp_path / folder, "--set", "train.batch_size=8",
+        done = run("finetune", "--model", tiny_archive(*model), *arguments, *steps, "--run", tmp_path / folder, "--set",
+                   "train.batch_size=8",
                    "--set", "data.max_length=24", code=code)
         return done.stderr, tmp_path / folder
     return call
@@ -70,7 +72,8 @@ def test_one_file_and_a_model_are_enough(finetune, reviews, run):
 def test_the_run_is_what_its_config_yaml_stands_for(finetune, reviews, run, tmp_path):
     _, first = finetune("--train", reviews, "--method", "deep-lora", "--rank", "3", "--lr", "1e-2", "--seed", "4")
     kept = config(first)
-    assert (kept["data"]["task"], kept["adapter"]["method"], kept["adapter"]["rank"], kept["train"]["lr"], kept["train"]["steps"],
+    assert (kept["data"]["task"], kept["adapter"]["method"], kept["adapter"]["rank"], kept["train"]["lr"],
+            kept["train"]["steps"],
             kept["train"]["seed"]) == ("classification", "deep-lora", 3, 0.01, 4, 4)
     run("finetune", first / "config.yaml", "--run", tmp_path / "second")
     assert (tmp_path / "second" / "adapter.safetensors").read_bytes() == (first / "adapter.safetensors").read_bytes()
@@ -78,8 +81,10 @@ def test_the_run_is_what_its_config_yaml_stands_for(finetune, reviews, run, tmp_
 
 def test_flags_go_before_a_configuration_and_set_before_flags(run, reviews, tiny_archive, tmp_path):
     path = tmp_path / "config.yaml"
-    path.write_text(f"model: {{path: nowhere.pt}}\ndata: {{task: classification, train: {reviews}}}\nadapter: {{rank: 2}}\ntrain: {{steps: 300}}\n")
-    printed = yaml.safe_load(run("finetune", path, "--model", tiny_archive("bert", "encoder"), "--rank", 5, "--epochs", 2, "--set", "adapter.rank=6",
+    path.write_text(f"model: {{path: nowhere.pt}}\ndata: {{task: classification, train: {reviews}}}\nadapter: {{rank: "
+                    f"2}}\ntrain: {{steps: 300}}\n")
+    printed = yaml.safe_load(run("finetune", path, "--model", tiny_archive("bert", "encoder"), "--rank", 5, "--epochs",
+                                 2, "--set", "adapter.rank=6",
                                  "--print-config").stdout)
     assert printed["model"]["path"].endswith(".pt") and printed["model"]["path"] != "nowhere.pt"
     assert printed["adapter"]["rank"] == 6
@@ -87,7 +92,8 @@ def test_flags_go_before_a_configuration_and_set_before_flags(run, reviews, tiny
 
 
 def test_the_default_folder_is_named_after_rows_and_method(run, reviews, tiny_archive, tmp_path):
-    arguments = ["finetune", "--model", tiny_archive("bert", "encoder"), "--train", reviews, "--steps", "1", "--method", "none"]
+    arguments = ["finetune", "--model", tiny_archive("bert", "encoder"), "--train", reviews, "--steps", "1", "--method",
+                 "none"]
     run(*arguments, cwd=tmp_path)
     assert (tmp_path / "runs" / "rows-none" / "result.json").exists()
     assert "--resume" in run(*arguments, cwd=tmp_path, code=1).stderr
@@ -108,7 +114,8 @@ def test_help_shows_the_shortest_call_and_the_defaults_that_hold(run):
             assert f"(default: {row[1].strip('`')})" in part, part
             checked += 1
     assert checked >= 3  # those of a task differ from task to task
-    for flag in ("--model", "--train", "--dev", "--test", "--task", "--method", "--rank", "--lr", "--steps", "--epochs", "--run"):
+    for flag in ("--model", "--train", "--dev", "--test", "--task", "--method", "--rank", "--lr", "--steps", "--epochs",
+                 "--run"):
         assert flag + " " in said, flag
 
 
@@ -139,9 +146,11 @@ def test_columns_tell_the_task(name, run, tiny_archive, tmp_path):
 
 
 def test_other_kinds_of_files_tell_it_too(run, tiny_archive, tmp_path):
-    for name, content in {"talk.jsonl": '{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}\n',
-                          "share.json": '[{"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}]}]',
-                          "book.txt": "once upon a time\nthere was\n", "only.csv": "text\nonce upon\n"}.items():
+    for name, content in ({"talk.jsonl": '{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", '
+                                         '"content": "ho"}]}\n',
+                          "share.json": '[{"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", '
+                                        '"value": "ho"}]}]',
+                          "book.txt": "once upon a time\nthere was\n", "only.csv": "text\nonce upon\n"}.items()):
         (tmp_path / name).write_text(content)
         done = run("finetune", "--model", "model.pt", "--train", tmp_path / name, "--print-config")
         assert yaml.safe_load(done.stdout)["data"]["task"] == "causal-lm", name
@@ -177,13 +186,15 @@ def test_no_dev_where_the_share_is_0_or_the_file_is_small(finetune, reviews, tmp
 def test_another_seed_draws_other_rows_unless_the_split_has_its_own(finetune, reviews):
     losses = {}
     for name, sets in {"1": [], "2": ["train.seed=2"], "fixed": ["train.seed=2", "data.split_seed=1"]}.items():
-        said, folder = finetune("--train", reviews, "--steps", "0", *[part for one in sets for part in ("--set", one)], folder=name, steps=None)
+        said, folder = finetune("--train", reviews, "--steps", "0", *[part for one in sets for part in ("--set", one)],
+                                folder=name, steps=None)
         losses[name] = json.loads((folder / "task.json").read_text())["split"]
     assert losses["1"] == losses["fixed"] != losses["2"]
 
 
 def test_a_run_on_drawn_rows_resumes_to_the_same_bits(run, reviews, tiny_archive, tmp_path):
-    arguments = ["finetune", "--model", tiny_archive("bert", "encoder"), "--train", reviews, "--steps", "6", "--set", "train.batch_size=8",
+    arguments = ["finetune", "--model", tiny_archive("bert", "encoder"), "--train", reviews, "--steps", "6", "--set",
+                 "train.batch_size=8",
                  "--set", "train.eval_every=2", "--set", "data.max_length=24"]
     run(*arguments, "--run", tmp_path / "whole")
     run(*arguments, "--run", tmp_path / "part")
@@ -230,10 +241,13 @@ def test_duplicates_one_class_and_cut_texts_are_said(finetune, tmp_path):
     test = write_csv(tmp_path / "test.csv", ["text", "label"], [["quite new", "spam"], ["word " * 60, "ham"]])
     said, _ = finetune("--train", train, "--dev", dev, "--test", test)
     assert "data.train: 301 of 302 rows have label 'ham'" in said and "data.class_weights: balanced" in said
-    assert f"data.train: 1 of 302 rows repeat the input of another, 1 of them with another label; the first at {train}:303" in said
-    assert f"data.dev: 2 of 3 rows have the input of a row of data.train, so that their score flatters; the first at {dev}:2" in said
+    assert (f"data.train: 1 of 302 rows repeat the input of another, 1 of them with another label; the first at "
+            f"{train}:303" in said)
+    assert (f"data.dev: 2 of 3 rows have the input of a row of data.train, so that their score flatters; the first at "
+            f"{dev}:2" in said)
     assert "data.test: 1 of 2 rows have the input of a row of data.dev" in said
-    assert re.search(r"data.test: 1 of 2 texts \(50 %\) were cut to data.max_length tokens and lose \d+ % of theirs", said)
+    assert re.search(r"data.test: 1 of 2 texts \(50 %\) were cut to data.max_length tokens and lose \d+ % of theirs",
+                     said)
 
 
 # ---- what is mistyped ----
@@ -254,9 +268,13 @@ def test_a_mistyped_name_is_answered_with_the_nearest(command, words, run):
         assert word in said, said
 
 
-@pytest.mark.parametrize("key, meant", {"train.learning_rate": "train.lr", "train.max_steps": "train.steps", "train.num_epochs": "train.epochs", "adapter.lora_r": "adapter.rank",
-                                        "adapter.target_modules": "adapter.targets", "train.per_device_train_batch_size": "train.batch_size",
-                                        "data.max_seq_length": "data.max_length", "weight_decay": "train.weight_decay"}.items())
+@pytest.mark.parametrize("key, meant", {"train.learning_rate": "train.lr", "train.max_steps": "train.steps",
+                                        "train.num_epochs": "train.epochs", "adapter.lora_r": "adapter.rank",
+                                        "adapter.target_modules": "adapter.targets",
+                                        "train.per_device_train_batch_size": "train.batch_size",
+                                        "data.max_seq_length": "data.max_length",
+                                        "weight_decay": "train.weight_decay"}.items())
 def test_keys_of_other_trainers_are_answered_with_ours(key, meant, run, reviews):
-    said = run("finetune", "--model", "model.pt", "--train", reviews, "--set", f"{key}=1", "--print-config", code=1).stderr
+    said = run("finetune", "--model", "model.pt", "--train", reviews, "--set", f"{key}=1", "--print-config",
+               code=1).stderr
     assert f"--set {key}: unknown key (did you mean '{meant}'?)" in said

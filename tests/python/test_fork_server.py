@@ -18,7 +18,8 @@ def both(program):
     return [started(program), [str(program)]]
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["finetun"], ["inspect", "no-such-file"], ["reference", "config"]])
+@pytest.mark.parametrize("arguments", [["--version"], ["finetun"], ["inspect", "no-such-file"],
+                                       ["reference", "config"]])
 def test_codes_and_streams_are_those_of_a_start(both, arguments, tmp_path):
     found = [subprocess.run([*one, *arguments], capture_output=True, text=True, cwd=tmp_path) for one in both]
     assert len({(done.returncode, done.stdout, done.stderr) for done in found}) == 1, found
@@ -31,7 +32,8 @@ def test_folder_environment_and_input_are_the_callers(both, tmp_path, monkeypatc
     found = [subprocess.run([*one, "inspect", model, "--json"], input="", capture_output=True, text=True, cwd=tmp_path)
              for one in both]
     assert found[0].stdout == found[1].stdout != ""
-    found = [subprocess.run([*one, "predict", model, "-"], input="a\n", capture_output=True, text=True, cwd=tmp_path) for one in both]
+    found = [subprocess.run([*one, "predict", model, "-"], input="a\n", capture_output=True, text=True, cwd=tmp_path)
+             for one in both]
     assert found[0].stderr == found[1].stderr != ""
 
 
@@ -40,7 +42,8 @@ def test_signals_reach_the_program(both, number, tmp_path):
     """`predict -` waits for its input; a client that was killed takes its process along."""
     reading, writing = os.pipe()
     left, right = os.pipe()
-    process = subprocess.Popen([*both[0], "complete", "/dev/stdin", "--print-config"], stdin=reading, stdout=right, stderr=right)
+    process = subprocess.Popen([*both[0], "complete", "/dev/stdin", "--print-config"], stdin=reading, stdout=right,
+                               stderr=right)
     os.close(reading), os.close(right)
     time.sleep(0.5)
     process.send_signal(number)

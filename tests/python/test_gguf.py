@@ -1,4 +1,5 @@
-"""export --to gguf: LoRA adapters as llama.cpp reads them. Oracles: the gguf package (file, names of tensors) and the merged weights of the same run."""
+"""export --to gguf: LoRA adapters as llama.cpp reads them. Oracles: the gguf package (file, names of tensors) and the
+merged weights of the same run."""
 from __future__ import annotations
 
 import json
@@ -14,7 +15,8 @@ from test_model_folder import finetune
 
 gguf = pytest.importorskip("gguf", reason="tools/setup --python installs it")
 
-SIZES = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=48, max_position_embeddings=64)
+SIZES = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=48,
+             max_position_embeddings=64)
 # model_type -> (class, what differs, the architecture of llama.cpp)
 MODELS = {
     "llama": ("LlamaForCausalLM", {}, "llama"),
@@ -30,7 +32,9 @@ MODELS = {
 }
 METHODS = {
     "lora": "{method: lora, rank: 3, alpha: 5, targets: all-linear}",
-    "own ranks": "{method: lora, rank: 4, targets: all-linear, ranks: ['*q_proj=2', '*down_proj=7'], alphas: ['*v_proj=9']}",
+    "own "
+    "ranks": "{method: lora, rank: 4, targets: all-linear, ranks: ['*q_proj=2', '*down_proj=7'], alphas: "
+             "['*v_proj=9']}",
     "rslora": "{method: rslora, rank: 4, targets: all-linear}",
     "deep-lora": "{method: deep-lora, rank: 6, depth: 3, targets: all-linear}",
     "compressed": "{method: deep-lora, rank: 6, depth: 3, compress: true, targets: all-linear}",
@@ -47,14 +51,16 @@ def folder_of(tiny_folder, tmp_path_factory):
         out = root / name.replace(" ", "_")
         if out.exists():
             return out
-        shutil.copytree(tiny_folder("gpt2"), out, ignore=shutil.ignore_patterns("*.safetensors", "config.json", "generation_config.json"))
+        shutil.copytree(tiny_folder("gpt2"), out, ignore=shutil.ignore_patterns("*.safetensors", "config.json",
+            "generation_config.json"))
         known = json.loads((tiny_folder("gpt2") / "config.json").read_text())
         special = {key: known[key] for key in ("vocab_size", "bos_token_id", "eos_token_id")}
         model_class, differs, _ = MODELS[name]
         cls = getattr(transformers, model_class)
         sizes = {} if name == "gpt2" else SIZES
         torch.manual_seed(3)
-        cls(cls.config_class(**{**sizes, **special, "pad_token_id": None, "initializer_range": 0.1, **differs})).save_pretrained(out)
+        cls(cls.config_class(**{**sizes, **special, "pad_token_id": None, "initializer_range": 0.1,
+                                **differs})).save_pretrained(out)
         return out
 
     return made
@@ -81,20 +87,23 @@ def read(path):
 
 def permute(weights, heads):
     """As convert_hf_to_gguf.py of llama.cpp orders the rows of Llama's query and key."""
-    return weights.reshape(heads, 2, weights.shape[0] // heads // 2, *weights.shape[1:]).swapaxes(1, 2).reshape(weights.shape)
+    return weights.reshape(heads, 2, weights.shape[0] // heads // 2, *weights.shape[1:]).swapaxes(1,
+        2).reshape(weights.shape)
 
 
 def updates(run, folder, run_folder, tmp_path):
     """What merging adds to each weight [out, in], by its name: in float64, of the values of both files."""
     run("export", run_folder, "--to", "safetensors", "--output", tmp_path / "merged")
     before, after = (safetensors.torch.load_file(f / "model.safetensors") for f in (folder, tmp_path / "merged"))
-    out = {name: (after[name].double() - before[name].double()).numpy() for name in before if name in after and before[name].dim() == 2}
+    out = {name: (after[name].double() - before[name].double()).numpy() for name in before if name in after
+           and before[name].dim() == 2}
     if json.loads((folder / "config.json").read_text())["model_type"] == "gpt2":  # which keeps them [in, out]
         out = {name: value.T for name, value in out.items()}
     return {name: value for name, value in out.items() if np.abs(value).max() > 0}
 
 
-@pytest.mark.parametrize("name,method", [*((name, "lora") for name in MODELS), *((name, "query-value") for name in ("gpt2", "phi3")),
+@pytest.mark.parametrize("name,method", [*((name, "lora") for name in MODELS),
+                                         *((name, "query-value") for name in ("gpt2", "phi3")),
                                          *(("llama", method) for method in METHODS if method != "lora")])
 def test_the_pairs_are_the_update_that_merging_makes(name, method, run, tmp_path, folder_of, texts):
     folder = folder_of(name)
@@ -137,12 +146,16 @@ def test_an_archive_gives_the_same_file_as_its_folder(run, tmp_path, folder_of, 
 
 
 REFUSED = {
-    "dora": ("llama", "{method: dora, rank: 2, targets: query-value}", ["model.layers.0.self_attn.q_proj.weight: DoRA", "model.layers.1.self_attn.v_proj.weight: DoRA"]),
+    "dora": ("llama", "{method: dora, rank: 2, targets: query-value}", ["model.layers.0.self_attn.q_proj.weight: DoRA",
+        "model.layers.1.self_attn.v_proj.weight: DoRA"]),
     "tables": ("qwen2", "{method: lora, rank: 2, targets: [query, embedding]}", ["model.embed_tokens.weight: a table"]),
     "trained beside": ("qwen2", "{method: lora, rank: 2, targets: [query], train_also: ['*k_proj.bias']}",
-                       ["model.layers.0.self_attn.k_proj.bias: it was trained itself", "model.layers.1.self_attn.k_proj.bias"]),
-    "several at once": ("llama", "{method: dora, rank: 2, targets: [query, embedding], train_also: ['*layernorm.weight']}",
-                        ["q_proj.weight: DoRA", "model.embed_tokens.weight: a table", "input_layernorm.weight: it was trained itself"]),
+                       ["model.layers.0.self_attn.k_proj.bias: it was trained itself",
+                        "model.layers.1.self_attn.k_proj.bias"]),
+    "several at once": ("llama",
+                        "{method: dora, rank: 2, targets: [query, embedding], train_also: ['*layernorm.weight']}",
+                        ["q_proj.weight: DoRA", "model.embed_tokens.weight: a table",
+                         "input_layernorm.weight: it was trained itself"]),
     "everything trained": ("llama", "{method: full}", ["it was trained itself"]),
 }
 

@@ -1,4 +1,5 @@
-"""In-place operators behind adapted layers, as a model's own code may have them. Oracle: the same model without them, to the bit."""
+"""In-place operators behind adapted layers, as a model's own code may have them. Oracle: the same model without them,
+to the bit."""
 from __future__ import annotations
 
 import json
@@ -10,14 +11,18 @@ from torch import nn
 
 WORDS, WIDTH = 60, 16
 # Every method that adapts weights, with dropout where it takes another way.
-ADAPTERS = {"lora": "method: lora, rank: 2", "lora-dropout": "method: lora, rank: 2, dropout: 0.2", "rslora": "method: rslora, rank: 2",
-            "lora-plus": "method: lora-plus, rank: 2", "lora-one": "method: lora-one, rank: 2", "dora": "method: dora, rank: 2",
-            "pissa": "method: pissa, rank: 2", "polar": "method: polar, rank: 2", "deep-lora": "method: deep-lora, rank: 2, depth: 4",
+ADAPTERS = {"lora": "method: lora, rank: 2", "lora-dropout": "method: lora, rank: 2, dropout: 0.2",
+            "rslora": "method: rslora, rank: 2",
+            "lora-plus": "method: lora-plus, rank: 2", "lora-one": "method: lora-one, rank: 2",
+            "dora": "method: dora, rank: 2",
+            "pissa": "method: pissa, rank: 2", "polar": "method: polar, rank: 2",
+            "deep-lora": "method: deep-lora, rank: 2, depth: 4",
             "compressed": "method: deep-lora, rank: 2, compress: true", "full": "method: full"}
 
 
 class Layers(nn.Module):
-    """A chain of linear layers and a 1 x 1 convolution, each with another operator behind it that changes its output: in place, or not."""
+    """A chain of linear layers and a 1 x 1 convolution, each with another operator behind it that changes its output:
+    in place, or not."""
 
     def __init__(self, in_place: bool):
         super().__init__()
@@ -80,7 +85,8 @@ def archives(tmp_path_factory):
         torch.manual_seed(0)
         model = Layers(in_place).eval()
         for kind in ("script", "trace"):
-            module = torch.jit.script(model) if kind == "script" else torch.jit.trace(model, (ids, torch.ones_like(ids)), check_trace=False)
+            module = torch.jit.script(model) if kind == "script" else torch.jit.trace(model,
+                (ids, torch.ones_like(ids)), check_trace=False)
             out[kind, in_place] = folder / f"{kind}-{in_place}.pt"
             torch.jit.save(module, str(out[kind, in_place]))
     return out
@@ -102,13 +108,15 @@ train: {{steps: 6, batch_size: 8, lr: 0.01, eval_every: 6, log_every: 1, seed: 5
 @pytest.mark.parametrize("kind", ["script", "trace"])
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_a_model_with_in_place_operators_trains_like_one_without(name, kind, run, rows, archives, tmp_path):
-    curves = [losses(run, archives[kind, in_place], rows, ADAPTERS[name], tmp_path / str(in_place)) for in_place in (True, False)]
+    curves = [losses(run, archives[kind, in_place], rows, ADAPTERS[name], tmp_path / str(in_place)) for in_place
+              in (True, False)]
     assert len(curves[0]) == 6 and len(set(curves[0])) > 1
     assert curves[0] == curves[1]
 
 
 def test_in_bfloat16_too(run, rows, archives, tmp_path):
-    curves = [losses(run, archives["script", in_place], rows, ADAPTERS["lora"], tmp_path / str(in_place), "bfloat16-always") for in_place in (True, False)]
+    curves = [losses(run, archives["script", in_place], rows, ADAPTERS["lora"], tmp_path / str(in_place),
+                     "bfloat16-always") for in_place in (True, False)]
     assert curves[0] == curves[1] and len(set(curves[0])) > 1
 
 

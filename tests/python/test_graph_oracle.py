@@ -1,6 +1,6 @@
-"""Adapters spliced into a graph against the original module with W + delta(factors) written into it, output and gradients, on every
-model of the set. The other side is PyTorch: torch.jit.load of the same file, autograd down to its weights, and on to the factors
-through delta = scale x W_L ... W_1."""
+"""Adapters spliced into a graph against the original module with W + delta(factors) written into it, output and
+gradients, on every model of the set. The other side is PyTorch: torch.jit.load of the same file, autograd down to its
+weights, and on to the factors through delta = scale x W_L ... W_1."""
 from __future__ import annotations
 
 import json
@@ -18,7 +18,8 @@ from fork_server import started
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = [*make_tiny_models.MODELS, *graph_models.MODELS]
-METHODS = {"lora": ("{rank: 2, alpha: 6}", 0.15, 3.0), "deep-lora": ("{rank: 2, depth: 3}", 0.4, 1.0)}  # options, spread, scale
+# options, spread, scale
+METHODS = {"lora": ("{rank: 2, alpha: 6}", 0.15, 3.0), "deep-lora": ("{rank: 2, depth: 3}", 0.4, 1.0)}
 ALL = ["all-linear", "embedding"]
 TARGETS = {"roberta": ["all-linear", "*.word_embeddings", "*.position_embeddings"],  # its only token type has rank 1
            "scripted-transformer": ["attention-mlp", "embedding"],  # what a branch leaves out has no gradient
@@ -38,7 +39,8 @@ def oracle() -> Path:
 
 @pytest.fixture(scope="session")
 def archive_of(tiny_folder, tmp_path_factory):
-    """archive_of("bert", "float64"): a tiny Hugging Face model or one of graph_models, traced or scripted in that dtype."""
+    """archive_of("bert", "float64"): a tiny Hugging Face model or one of graph_models, traced or scripted in that
+    dtype."""
     folder = tmp_path_factory.mktemp("oracle")
 
     def archive(name: str, dtype: str) -> Path:
@@ -61,7 +63,8 @@ def trace(folder: Path, path: Path, dtype: torch.dtype) -> None:
     task = export_torchscript.choose_task(export_torchscript.load_config(str(folder)), None)
     model = export_torchscript.load_model(str(folder), task, None, "float32", "eager").to(dtype)
     wrapper = torchscript_tracing.wrap(model, task, own_masks=model.config.model_type != "deberta-v2").eval()
-    traced = torch.jit.trace(wrapper, tuple(torchscript_tracing.example(wrapper, 2, 7, "right", 0).values()), check_trace=False)
+    traced = torch.jit.trace(wrapper, tuple(torchscript_tracing.example(wrapper, 2, 7, "right", 0).values()),
+                             check_trace=False)
     torch.jit.save(traced, str(path), _extra_files={"config.json": (folder / "config.json").read_bytes()})
 
 
@@ -76,7 +79,8 @@ def batch_for(name: str, module) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(3)
     ids, mask = torch.randint(5, 50, (3, 9), generator=generator), torch.ones(3, 9, dtype=torch.int64)
     values = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids),
-              "decoder_input_ids": torch.randint(5, 50, (3, 5), generator=generator), "decoder_attention_mask": torch.ones(3, 5, dtype=torch.int64)}
+              "decoder_input_ids": torch.randint(5, 50, (3, 5), generator=generator),
+              "decoder_attention_mask": torch.ones(3, 5, dtype=torch.int64)}
     if name == "torch-encoder":  # its sizes are baked in
         values = {key: value[:2] for key, value in values.items()}
     if name != "lstm":
@@ -103,16 +107,19 @@ class Layout:
         for i, role in enumerate(("query", "key", "value")):
             if model in ("gpt2", "gpt-neox", "modernbert") and site.endswith(f".{role}.weight"):
                 self.name, self.block = site.replace(f".{role}.weight", ".weight"), i
-        self.transposed = model == "gpt2" and any(f".{part}.weight" in self.name for part in ("c_attn", "c_proj", "c_fc"))
+        self.transposed = model == "gpt2" and any(f".{part}.weight" in self.name for part in ("c_attn", "c_proj",
+            "c_fc"))
 
     def part(self, weight: torch.Tensor) -> torch.Tensor:
         """The view of a weight, or of its gradient, that the delta is added to: [out, in]."""
         matrix = weight.squeeze(-1) if weight.dim() == 3 else weight.T if self.transposed else weight
         if self.block is None:
             return matrix
-        if self.model in ("gpt2", "modernbert"):  # modeling_gpt2: query, key, value = self.c_attn(x).split(self.split_size, dim=2)
+        # modeling_gpt2: query, key, value = self.c_attn(x).split(self.split_size, dim=2)
+        if self.model in ("gpt2", "modernbert"):
             return matrix.chunk(3, 0)[self.block]
-        # modeling_gpt_neox: self.query_key_value(x).view(*input_shape, heads, 3 * head_size).transpose(1, 2).chunk(3, dim=-1)
+        # modeling_gpt_neox: self.query_key_value(x).view(*input_shape, heads, 3 * head_size).transpose(1, 2).chunk(3,
+        # dim=-1)
         heads = make_tiny_models.HEADS
         return matrix.unflatten(0, (heads, 3, -1))[:, self.block]
 
@@ -120,10 +127,12 @@ class Layout:
 def reference(name: str, module, batch: dict, cotangent: torch.Tensor, found: dict, scale: float):
     """(output, gradients of all factors by name)."""
     weights = tied(module)
-    factors = {key.removeprefix("factor/"): value.clone().requires_grad_(True) for key, value in found.items() if key.startswith("factor/")}
+    factors = {key.removeprefix("factor/"): value.clone().requires_grad_(True) for key, value in found.items()
+               if key.startswith("factor/")}
     deltas = {}
     for site in dict.fromkeys(key.removeprefix("adapter/").rpartition("/")[0] for key in factors):
-        own = [factors[key] for key in sorted(factors) if key.rpartition("/")[0] == f"adapter/{site}"]  # A, B; W1, W2, W3: input to output
+        # A, B; W1, W2, W3: input to output
+        own = [factors[key] for key in sorted(factors) if key.rpartition("/")[0] == f"adapter/{site}"]
         delta = scale * own[0]
         for factor in own[1:]:
             delta = factor @ delta
@@ -146,7 +155,8 @@ def reference(name: str, module, batch: dict, cotangent: torch.Tensor, found: di
 def assert_near(actual: torch.Tensor, expected: torch.Tensor, tolerance: float, what: str) -> None:
     assert actual.shape == expected.shape and actual.dtype == expected.dtype, what
     allowed = tolerance * max(1.0, expected.abs().max().item())
-    assert (actual - expected).abs().max().item() <= allowed, f"{what}: off by {(actual - expected).abs().max().item():.2e}, allowed {allowed:.2e}"
+    assert (actual - expected).abs().max().item() <= allowed, (
+        f"{what}: off by {(actual - expected).abs().max().item():.2e}, allowed {allowed:.2e}")
 
 
 # Their code takes the softmax of attention in float32, whatever the model's dtype: a last bit may fall either way.
@@ -161,7 +171,8 @@ def jobs_for(name: str, archive: Path, folder: Path, dtype: str, wanted: list[tu
     with torch.no_grad():
         base = first_tensor(module(**{theirs.get(key, key): value for key, value in batch.items()}))
     assert base.dtype == DTYPES[dtype]
-    cotangent = torch.randn(base.shape, dtype=base.dtype, generator=torch.Generator().manual_seed(5)) / base.numel() ** 0.5
+    cotangent = torch.randn(base.shape, dtype=base.dtype,
+                            generator=torch.Generator().manual_seed(5)) / base.numel() ** 0.5
     inputs = folder / f"{dtype}.safetensors"
     save_file({**batch, "cotangent": cotangent, "base": base}, inputs)
     return [{"archive": str(archive), "inputs": str(inputs), "method": method, "options": METHODS[method][0],
@@ -172,7 +183,8 @@ def jobs_for(name: str, archive: Path, folder: Path, dtype: str, wanted: list[tu
 def check(name: str, job: dict) -> None:
     inputs, found = load_file(job["inputs"]), load_file(job["output"])
     cotangent, base = inputs.pop("cotangent"), inputs.pop("base")
-    out, gradients = reference(name, torch.jit.load(job["archive"]), inputs, cotangent, found, METHODS[job["method"]][2])
+    out, gradients = reference(name, torch.jit.load(job["archive"]), inputs, cotangent, found,
+                               METHODS[job["method"]][2])
     where, tolerance = f"{name} {job['dtype']} {job['method']}", TOLERANCE[DTYPES[job["dtype"]]]
     if name in SINGLE_SOFTMAX:
         tolerance = max(tolerance, 1e-6)
@@ -184,7 +196,8 @@ def check(name: str, job: dict) -> None:
 
 
 def compare(oracle: Path, name: str, archive_of, folder: Path, wanted: dict[str, list[tuple[str, list[str]]]]) -> None:
-    jobs = [job for dtype, list_of in wanted.items() for job in jobs_for(name, archive_of(name, dtype), folder, dtype, list_of)]
+    jobs = [job for dtype, list_of in wanted.items() for job in jobs_for(name, archive_of(name, dtype), folder, dtype,
+        list_of)]
     (folder / "jobs.json").write_text(json.dumps(jobs))
     done = subprocess.run([*started(oracle), folder / "jobs.json"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -195,9 +208,12 @@ def compare(oracle: Path, name: str, archive_of, folder: Path, wanted: dict[str,
 @pytest.mark.parametrize("name", MODELS)
 def test_spliced_graph_is_the_original_with_w_plus_delta(name, oracle, archive_of, tmp_path):
     targets = TARGETS.get(name, ALL)
-    compare(oracle, name, archive_of, tmp_path, {"float32": [("lora", targets)], "float64": [("lora", targets), ("deep-lora", targets)]})
+    compare(oracle, name, archive_of, tmp_path, {"float32": [("lora", targets)], "float64": [("lora", targets),
+        ("deep-lora", targets)]})
 
 
 @pytest.mark.parametrize("name", ["gpt2", "gpt-neox"])
 def test_rows_of_fused_weights_are_those_of_the_original_code(name, oracle, archive_of, tmp_path):
-    compare(oracle, name, archive_of, tmp_path, {"float32": [("lora", ["query-value"])], "float64": [("lora", ["query-value"]), ("deep-lora", ["key", "mlp_in"])]})
+    compare(oracle, name, archive_of, tmp_path, {"float32": [("lora", ["query-value"])],
+                                                 "float64": [("lora", ["query-value"]),
+                                                             ("deep-lora", ["key", "mlp_in"])]})

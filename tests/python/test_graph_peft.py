@@ -1,4 +1,5 @@
-"""Training through backend: graph against PEFT in PyTorch: the same factors, head, rows and optimizer for 20 steps, full batches."""
+"""Training through backend: graph against PEFT in PyTorch: the same factors, head, rows and optimizer for 20 steps,
+full batches."""
 from __future__ import annotations
 
 import json
@@ -27,7 +28,8 @@ def gpt2(tiny_archive, tiny_folder, folder):
     wrapper = torchscript_tracing.CausalWrapper(model, True).eval()
     sample = tuple(torchscript_tracing.example(wrapper, 2, 7, "right", 0).values())
     traced = torch.jit.trace(wrapper, sample, check_trace=False)
-    files = {"config.json": (tiny_folder("gpt2") / "config.json").read_bytes(), "export.json": json.dumps({"prefix": "model.", "output": "hidden"}).encode()}
+    files = {"config.json": (tiny_folder("gpt2") / "config.json").read_bytes(),
+             "export.json": json.dumps({"prefix": "model.", "output": "hidden"}).encode()}
     torch.jit.save(traced, str(folder / "gpt2.pt"), _extra_files=files)
     return folder / "gpt2.pt", model, ["c_attn", "c_proj", "c_fc"]
 
@@ -49,7 +51,8 @@ def gpt2_program(tiny_archive, tiny_folder, folder):
     wrapper = torchscript_tracing.CausalWrapper(model, True).eval()
     inputs = torchscript_tracing.example(wrapper, 2, 7, "right", 0)
     program = torch.export.export(wrapper, (), inputs, dynamic_shapes=torch_exporting.dynamic_shapes(inputs))
-    files = {"config.json": (tiny_folder("gpt2") / "config.json").read_text(), "export.json": json.dumps({"prefix": "model.", "output": "hidden"})}
+    files = {"config.json": (tiny_folder("gpt2") / "config.json").read_text(),
+             "export.json": json.dumps({"prefix": "model.", "output": "hidden"})}
     torch.export.save(program, folder / "gpt2.pt2", extra_files=files)
     return folder / "gpt2.pt2", model, targets
 
@@ -100,7 +103,7 @@ data: {{task: classification, train: {rows}, dev: {rows}}}
 adapter: {{path: {tmp_path / 'peft'}}}
 head: {{train: false, dropout: 0.0}}
 train: {{steps: {STEPS}, batch_size: {len(examples)}, lr: {LR}, schedule: constant, clip: 0, log_every: 1, eval_every: {STEPS}}}
-""")
+""")  # noqa: E501
     run("finetune", tmp_path / "config.yaml", "--run", tmp_path / "run")
     logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     losses = [row["loss"] for row in logged if "loss" in row]

@@ -1,5 +1,6 @@
-"""Modules drawn at random: operators x in place or not x dtype x way of saving. Each is adapted and merged as any archive would be; outputs, gradients
-of all factors and the merged file are those of the module in PyTorch with W + delta. DEEPLORA_DRAWS says how many are drawn."""
+"""Modules drawn at random: operators x in place or not x dtype x way of saving. Each is adapted and merged as any
+archive would be; outputs, gradients of all factors and the merged file are those of the module in PyTorch with W +
+delta. DEEPLORA_DRAWS says how many are drawn."""
 from __future__ import annotations
 
 import os
@@ -93,7 +94,8 @@ class Convolution(nn.Module):
 class Product(nn.Module):
     def __init__(self, rng):
         super().__init__()
-        self.weight, self.cube, self.kind = nn.Parameter(torch.randn(WIDTH, WIDTH) * 0.3), nn.Parameter(torch.randn(2, WIDTH, WIDTH) * 0.3), rng.randrange(6)
+        self.weight, self.cube, self.kind = nn.Parameter(torch.randn(WIDTH, WIDTH) * 0.3), nn.Parameter(torch.randn(2,
+            WIDTH, WIDTH) * 0.3), rng.randrange(6)
 
     def forward(self, x):
         if self.kind == 0:
@@ -124,7 +126,8 @@ class Attention(nn.Module):
 class Layer(nn.Module):
     def __init__(self, rng):
         super().__init__()
-        self.layer = nn.TransformerEncoderLayer(WIDTH, 4, 16, batch_first=True, norm_first=rng.random() < 0.5, activation=rng.choice(["relu", "gelu"]))
+        self.layer = nn.TransformerEncoderLayer(WIDTH, 4, 16, batch_first=True, norm_first=rng.random() < 0.5,
+                                                activation=rng.choice(["relu", "gelu"]))
 
     def forward(self, x):
         return self.layer(x)
@@ -178,14 +181,17 @@ class Drawn(nn.Module):
 
 
 def ways(model: Drawn) -> list[str]:
-    """Freezing computes W * 2 and norms of weights: those constants are no parameters that the module could be asked about."""
+    """Freezing computes W * 2 and norms of weights: those constants are no parameters that the module could be asked
+    about."""
     computed = "Normed" in model.described or "Product" in model.described
-    return ["trace", "no_grad"] + ["script"] * ("Normed" not in model.described) + ["freeze", "script+freeze"] * (not computed)
+    return ["trace", "no_grad"] + ["script"] * ("Normed" not in model.described) + ["freeze",
+        "script+freeze"] * (not computed)
 
 
 def save(model: nn.Module, how: str, path, values) -> None:
     with torch.set_grad_enabled(how != "no_grad"):
-        module = torch.jit.script(model) if how.startswith("script") else torch.jit.trace(model, values, check_trace=False)
+        module = torch.jit.script(model) if how.startswith("script") else torch.jit.trace(model, values,
+            check_trace=False)
     torch.jit.save(torch.jit.freeze(module) if how.endswith("freeze") else module, str(path))
 
 

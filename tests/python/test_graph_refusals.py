@@ -1,5 +1,5 @@
-"""What backend: graph refuses, and that the message says why: one line, exit code 1. What only some weights stand in the way of is
-listed by inspect."""
+"""What backend: graph refuses, and that the message says why: one line, exit code 1. What only some weights stand in
+the way of is listed by inspect."""
 from __future__ import annotations
 
 import json
@@ -88,7 +88,8 @@ REFUSED = {
     "length baked in": (fixed_length, "baked in"),
     "traced in training mode": (in_training_mode, "traced in training mode; call .eval()"),
     "changes itself": (chosen_at_run_time, "its forward changes its own attribute 'calls'"),
-    "nothing to adapt": (no_matrix, "no weight can be adapted; places is read by argmax, from where no gradient comes back"),
+    "nothing to adapt": (no_matrix,
+                         "no weight can be adapted; places is read by argmax, from where no gradient comes back"),
 }
 
 
@@ -98,7 +99,8 @@ def test_refused_in_one_line_that_says_why(case, run, tmp_path):
     torch.manual_seed(0)
     rng = random.Random(1)
     rows = tmp_path / "rows.jsonl"
-    rows.write_text("".join(json.dumps({"input_ids": [rng.randrange(5, WORDS) for _ in range(6)], "label": i % 2}) + "\n" for i in range(8)))
+    rows.write_text("".join(json.dumps({"input_ids": [rng.randrange(5, WORDS) for _ in range(6)], "label": i % 2})
+                            + "\n" for i in range(8)))
     (tmp_path / "config.yaml").write_text(f"""model: {{path: {make(tmp_path)}, backend: graph}}
 data: {{task: classification, train: {rows}}}
 train: {{steps: 1, batch_size: 4}}
@@ -148,7 +150,8 @@ def test_inspect_reads_models_with_inputs_of_any_name_and_kind(run, tmp_path):
     archive = saved(torch.jit.script(Image().eval()), tmp_path / "image.pt")
     seen = json.loads(run("inspect", archive, "--json").stdout)
     assert sorted((s["path"], s["op"], s["kind"], s["shape"], s["role"], s["uses"]) for s in seen["sites"]) == [
-        ("conv.weight", "conv2d", "weight", [4, 27], "convolution", 1), ("head.weight", "linear", "linear", [5, 4], "head", 1)]
+        ("conv.weight", "conv2d", "weight", [4, 27], "convolution", 1), ("head.weight", "linear", "linear", [5, 4],
+            "head", 1)]
     said = run("inspect", archive).stdout
     assert "head.weight" in said and "all-linear      0 weights" in said and "all-weights     1 weights" in said
 
@@ -157,7 +160,8 @@ def test_shared_classes_loops_and_ties_are_followed(run, tmp_path):
     graph_models.save("shared-blocks", tmp_path / "m.pt", torch.float32)
     sites = {site["path"]: site for site in json.loads(run("inspect", tmp_path / "m.pt", "--json").stdout)["sites"]}
     assert sites["embed.weight"]["uses"] == 2 and sites["embed.weight"]["role"] == "embedding"
-    assert set(sites) == {"embed.weight", *(f"{block}.{layer}.weight" for block in ("first", "second") for layer in ("fc1", "fc2"))}
+    assert set(sites) == {"embed.weight", *(f"{block}.{layer}.weight" for block in ("first", "second") for layer
+                                            in ("fc1", "fc2"))}
 
 
 def test_rows_of_a_fused_weight_without_a_known_layout(run, tmp_path):
@@ -182,8 +186,10 @@ adapter: {{method: deep-lora, compress: true, rank: 2, targets: query-value}}
 train: {{steps: 3, batch_size: 4, lr: 0.1}}
 """)
     failed = run("finetune", tmp_path / "config.yaml", "--run", tmp_path / "run", code=1)
-    assert "wants rows of the fused weight qkv.weight, but how its rows are shared" in failed.stderr and "adapter.fused_layout" in failed.stderr
+    assert ("wants rows of the fused weight qkv.weight, but how its rows are shared" in failed.stderr
+            and "adapter.fused_layout" in failed.stderr)
     run("finetune", tmp_path / "config.yaml", "--run", tmp_path / "run", "--set", "adapter.fused_layout=blocks")
     run("export", tmp_path / "run", "--to", "torchscript", "--output", tmp_path / "merged.pt")
     before, after = (torch.jit.load(str(p)).qkv.weight.detach().chunk(3, 0) for p in (archive, tmp_path / "merged.pt"))
-    assert not torch.equal(before[0], after[0]) and torch.equal(before[1], after[1]) and not torch.equal(before[2], after[2])
+    assert not torch.equal(before[0], after[0]) and torch.equal(before[1], after[1]) and not torch.equal(before[2],
+        after[2])

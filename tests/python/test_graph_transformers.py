@@ -1,5 +1,6 @@
-"""torch.nn's transformers as people save them: scripted, traced under no_grad (where torch takes its fused operators for inference) or with gradients.
-All have the same sites, and the adapted model is the module in PyTorch with W + delta."""
+"""torch.nn's transformers as people save them: scripted, traced under no_grad (where torch takes its fused operators
+for inference) or with gradients. All have the same sites, and the adapted model is the module in PyTorch with W +
+delta."""
 from __future__ import annotations
 
 import itertools
@@ -16,13 +17,15 @@ HOW = ["script", "no_grad", "grad"]
 
 
 class Encoder(nn.Module):
-    """nn.TransformerEncoder with its padding masked; with `causal` its attention too, which leaves no fused path for padding."""
+    """nn.TransformerEncoder with its padding masked; with `causal` its attention too, which leaves no fused path for
+    padding."""
 
     def __init__(self, norm_first: bool, batch_first: bool, activation: str, nested: bool = True, causal: bool = False):
         super().__init__()
         self.batch_first, self.causal = batch_first, causal
         self.embed = nn.Embedding(WORDS, 16)
-        layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=batch_first, norm_first=norm_first, activation=activation)
+        layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=batch_first, norm_first=norm_first,
+                                           activation=activation)
         self.encoder = nn.TransformerEncoder(layer, 2, norm=nn.LayerNorm(16), enable_nested_tensor=nested)
         self.classifier = nn.Linear(16, 2)
 
@@ -45,7 +48,8 @@ class Attention(nn.Module):
     def __init__(self, batch_first: bool, weights: bool):
         super().__init__()
         self.batch_first, self.weights = batch_first, weights
-        self.embed, self.attention, self.classifier = nn.Embedding(WORDS, 16), nn.MultiheadAttention(16, 4, batch_first=batch_first), nn.Linear(16, 2)
+        self.embed, self.attention, self.classifier = nn.Embedding(WORDS, 16), nn.MultiheadAttention(16, 4,
+            batch_first=batch_first), nn.Linear(16, 2)
 
     def forward(self, input_ids, attention_mask):
         x = self.embed(input_ids)
@@ -67,11 +71,13 @@ def causal_mask(size: int) -> torch.Tensor:
 class Decoder(nn.Module):
     """Attention over itself and over another sequence, whose weight torch.nn cuts into pieces."""
 
-    def __init__(self, norm_first: bool, batch_first: bool = True, activation: str = "relu", causal: bool = False, norm: bool = False):
+    def __init__(self, norm_first: bool, batch_first: bool = True, activation: str = "relu", causal: bool = False,
+                 norm: bool = False):
         super().__init__()
         self.causal, self.batch_first = causal, batch_first
         self.embed, self.memory = nn.Embedding(WORDS, 16), nn.Embedding(WORDS, 16)
-        layer = nn.TransformerDecoderLayer(16, 4, 32, batch_first=batch_first, norm_first=norm_first, activation=activation)
+        layer = nn.TransformerDecoderLayer(16, 4, 32, batch_first=batch_first, norm_first=norm_first,
+                                           activation=activation)
         self.decoder = nn.TransformerDecoder(layer, 2, nn.LayerNorm(16) if norm else None)
         self.classifier = nn.Linear(16, 2)
 
@@ -80,7 +86,8 @@ class Decoder(nn.Module):
         if not self.batch_first:
             x, memory = x.transpose(0, 1), memory.transpose(0, 1)
         if self.causal:
-            x = self.decoder(x, memory, tgt_mask=causal_mask(input_ids.size(1)), tgt_is_causal=True, memory_key_padding_mask=padding.flip(1))
+            x = self.decoder(x, memory, tgt_mask=causal_mask(input_ids.size(1)), tgt_is_causal=True,
+                             memory_key_padding_mask=padding.flip(1))
         else:
             x = self.decoder(x, memory, tgt_key_padding_mask=padding, memory_key_padding_mask=padding.flip(1))
         if not self.batch_first:
@@ -105,8 +112,10 @@ class Transformer(nn.Module):
             source, target = source.transpose(0, 1), target.transpose(0, 1)
         if self.causal:
             words, read = input_ids.size(1), input_ids[:, :5].size(1)
-            x = self.transformer(source, target, src_mask=causal_mask(words), tgt_mask=causal_mask(read), memory_mask=causal_mask(words)[:read],
-                                 src_key_padding_mask=padding, tgt_key_padding_mask=padding[:, :5], memory_key_padding_mask=padding)
+            x = self.transformer(source, target, src_mask=causal_mask(words), tgt_mask=causal_mask(read),
+                                 memory_mask=causal_mask(words)[:read],
+                                 src_key_padding_mask=padding, tgt_key_padding_mask=padding[:, :5],
+                                 memory_key_padding_mask=padding)
         else:
             x = self.transformer(source, target, src_key_padding_mask=padding, memory_key_padding_mask=padding)
         if not self.batch_first:
@@ -115,7 +124,8 @@ class Transformer(nn.Module):
 
 
 def batch() -> dict[str, torch.Tensor]:
-    ids, mask = torch.randint(1, WORDS, (2, 7), generator=torch.Generator().manual_seed(2)), torch.ones(2, 7, dtype=torch.int64)
+    ids, mask = torch.randint(1, WORDS, (2, 7), generator=torch.Generator().manual_seed(2)), torch.ones(2, 7,
+        dtype=torch.int64)
     mask[1, 5:] = 0
     return {"input_ids": ids, "attention_mask": mask}
 
@@ -138,7 +148,8 @@ def compare(make, tmp_path, targets, dtypes=(torch.float32, torch.float64), **op
         model = make().to(dtype).eval()
         path = tmp_path / f"{how}-{dtype}.pt".replace("torch.", "")
         save(model, how, path)
-        jobs.append(graph_oracle.Job(path, model, batch(), targets, tmp_path, "lora" if dtype == torch.float64 else "deep-lora", **options))
+        jobs.append(graph_oracle.Job(path, model, batch(), targets, tmp_path, "lora" if dtype == torch.float64
+                                     else "deep-lora", **options))
     sites = graph_oracle.run(jobs, tmp_path)
     assert all(found == sites[0] for found in sites), sites
     return sites[0]
@@ -171,10 +182,12 @@ DECODER = [*LAYER, "multihead_attn.in_proj_weight", "multihead_attn.out_proj.wei
 
 
 @pytest.mark.parametrize("norm_first, batch_first, activation, causal, norm", [
-    (False, True, "relu", False, False), (True, True, "gelu", True, True), (False, False, "gelu", True, False), (True, False, "relu", False, True)])
+    (False, True, "relu", False, False), (True, True, "gelu", True, True), (False, False, "gelu", True, False),
+    (True, False, "relu", False, True)])
 def test_a_decoder_however_it_was_saved(norm_first, batch_first, activation, causal, norm, tmp_path):
     found = compare(lambda: Decoder(norm_first, batch_first, activation, causal, norm), tmp_path, ["all-weights"])
-    assert set(found) == {"embed.weight", "memory.weight", *(f"decoder.layers.{i}.{name}" for i in range(2) for name in DECODER)}
+    assert set(found) == {"embed.weight", "memory.weight", *(f"decoder.layers.{i}.{name}" for i in range(2) for name
+                                                             in DECODER)}
 
 
 @pytest.mark.parametrize("norm_first", [True, False])

@@ -1,5 +1,6 @@
-"""Weights that other operators than linear layers read, and weights that are constants of the code: adapted, trained and merged. Oracle: the module in
-PyTorch with W + delta in place of W (torch.func.functional_call), and plain torch.jit.load of the merged file."""
+"""Weights that other operators than linear layers read, and weights that are constants of the code: adapted, trained
+and merged. Oracle: the module in PyTorch with W + delta in place of W (torch.func.functional_call), and plain
+torch.jit.load of the merged file."""
 from __future__ import annotations
 
 import json
@@ -29,7 +30,8 @@ def jobs_of(name: str, how: str, folder, targets, methods=("lora", "deep-lora"))
 
 def code_of(archive) -> dict[str, bytes]:
     with zipfile.ZipFile(archive) as file:
-        return {name.partition("/")[2]: file.read(name) for name in file.namelist() if "/code/" in name and name.endswith(".py")}
+        return {name.partition("/")[2]: file.read(name) for name in file.namelist() if "/code/" in name
+                and name.endswith(".py")}
 
 
 @pytest.mark.parametrize("name, how", CASES)
@@ -41,14 +43,17 @@ def test_the_adapted_model_is_the_module_with_w_plus_delta(name, how, tmp_path, 
     seen = {site["path"]: site for site in json.loads(run("inspect", jobs[0].archive, "--json").stdout)["sites"]}
     ops = {seen[path]["op"] for path in expected} - {"embedding"}
     named = {op for part in weight_models.MODELS[name][1] for op in part.split(", ")}
-    assert {op for part in ops for op in part.split(", ")} <= named | {"t", "chunk", "unsqueeze", "div", "clamp_min", "_convolution", "norm", "linalg_vector_norm", "expand",
+    assert {op for part in ops for op in part.split(", ")} <= named | {"t", "chunk", "unsqueeze", "div", "clamp_min",
+        "_convolution", "norm", "linalg_vector_norm", "expand",
                                                                       "expand_as", "linear", "reshape"}, ops
     assert all(seen[path]["kind"] == "weight" for path in expected if seen[path]["op"] not in ("embedding", "linear"))
 
 
 # Folding a convolution into the next layer makes new weights: what is compared here is what freezing leaves as it was.
-FROZEN = [("folded", how) for how in ("script+freeze", "trace+freeze", "closure", "closure+freeze", "script+optimize", "trace+optimize")] + [
-    ("lstm", "script+freeze"), ("gru", "script+freeze"), ("packed", "script+freeze"), ("conv2d", "script+freeze"), ("bilinear", "trace+freeze"), ("bag", "script+freeze"),
+FROZEN = [("folded", how) for how in ("script+freeze", "trace+freeze", "closure", "closure+freeze", "script+optimize",
+                                      "trace+optimize")] + [
+    ("lstm", "script+freeze"), ("gru", "script+freeze"), ("packed", "script+freeze"), ("conv2d", "script+freeze"),
+    ("bilinear", "trace+freeze"), ("bag", "script+freeze"),
     ("products", "closure")]
 
 
@@ -80,14 +85,17 @@ train: {{steps: 4, batch_size: 8, lr: 0.05}}
         folder = tmp_path / method[:4]
         run("finetune", tmp_path / "c.yaml", "--run", folder)
         run("export", folder, "--to", "torchscript", "--output", folder / "merged.pt")
-        live = torch.tensor([json.loads(line)["logits"] for line in run("predict", folder, "--input", rows).stdout.splitlines()])
+        live = torch.tensor([json.loads(line)["logits"] for line in run("predict", folder, "--input",
+            rows).stdout.splitlines()])
         ids = torch.tensor([json.loads(line)["input_ids"] for line in rows.read_text().splitlines()])
         merged = torch.jit.load(str(folder / "merged.pt"))
         with torch.no_grad():
             torch.testing.assert_close(merged(ids, torch.ones_like(ids)), live, rtol=0, atol=1e-5)
         graphs = [torch.jit.load(str(path)).graph for path in (tmp_path / "m.pt", folder / "merged.pt")]
-        before, after = ([node.output().toIValue() for node in graph.findAllNodes("prim::Constant")] for graph in graphs)
-        different = [i for i, (a, b) in enumerate(zip(before, after)) if isinstance(a, torch.Tensor) and not torch.equal(a, b)]
+        before, after = ([node.output().toIValue() for node in graph.findAllNodes("prim::Constant")] for graph
+                         in graphs)
+        different = [i for i, (a, b) in enumerate(zip(before, after)) if isinstance(a, torch.Tensor)
+                     and not torch.equal(a, b)]
         assert len(different) == changed, (method, different)
 
 
@@ -100,7 +108,8 @@ def test_convolutions_packed_for_onednn_are_refused_by_name(run, tmp_path):
     assert len(said.splitlines()) == 1 and "optimize_for_inference packed its convolutions for oneDNN" in said
 
 
-@pytest.mark.parametrize("method", ["lora, rank: 2, dropout: 0.2", "dora, rank: 2", "pissa, rank: 2", "lora-one, rank: 2", "polar, rank: 2", "lora-plus, rank: 2",
+@pytest.mark.parametrize("method", ["lora, rank: 2, dropout: 0.2", "dora, rank: 2", "pissa, rank: 2",
+                                    "lora-one, rank: 2", "polar, rank: 2", "lora-plus, rank: 2",
                                     "deep-lora, rank: 2, compress: true", "full"])
 def test_every_method_trains_recurrent_weights_and_its_merged_file_is_the_live_model(method, run, tmp_path):
     model = weight_models.make("gru", torch.float32)
@@ -115,7 +124,8 @@ train: {{steps: 5, batch_size: 8, lr: 0.02}}
 """)
     run("finetune", tmp_path / "c.yaml", "--run", tmp_path / "run")
     run("export", tmp_path / "run", "--to", "torchscript", "--output", tmp_path / "merged.pt")
-    live = torch.tensor([json.loads(line)["logits"] for line in run("predict", tmp_path / "run", "--input", rows).stdout.splitlines()])
+    live = torch.tensor([json.loads(line)["logits"] for line in run("predict", tmp_path / "run", "--input",
+        rows).stdout.splitlines()])
     ids = torch.tensor([json.loads(line)["input_ids"] for line in rows.read_text().splitlines()])
     before, after = torch.jit.load(str(tmp_path / "m.pt")), torch.jit.load(str(tmp_path / "merged.pt"))
     with torch.no_grad():
@@ -123,6 +133,7 @@ train: {{steps: 5, batch_size: 8, lr: 0.02}}
     moved = {name for name, value in before.state_dict().items() if not torch.equal(value, after.state_dict()[name])}
     assert {name for name in before.state_dict() if name.startswith("rnn.weight")} <= moved
     if method != "full":
-        assert moved == {name for name in before.state_dict() if name.startswith("rnn.weight")} | {"out.weight", "out.bias"}
+        assert moved == {name for name in before.state_dict() if name.startswith("rnn.weight")} | {"out.weight",
+            "out.bias"}
         failed = run("export", tmp_path / "run", "--to", "peft", "--output", tmp_path / "peft", code=1).stderr
         assert "rnn.weight_ih_l0" in failed and not (tmp_path / "peft").exists()

@@ -1,4 +1,5 @@
-"""Learning rates of heads: a new one at head_lr, the model's own at lr, with method none at lr, seen by how far Adam moves them."""
+"""Learning rates of heads: a new one at head_lr, the model's own at lr, with method none at lr, seen by how far Adam
+moves them."""
 from __future__ import annotations
 
 import json
@@ -20,7 +21,8 @@ def labels(tmp_path_factory):
 
 @pytest.fixture()
 def moved(run, tiny_archive, labels, tmp_path):
-    """moved("classifier", ...): the largest movement of the head and of all else in four steps of Adam, whose steps are near the rate."""
+    """moved("classifier", ...): the largest movement of the head and of all else in four steps of Adam, whose steps are
+    near the rate."""
     from safetensors.torch import load_file
     import torch
 
@@ -30,8 +32,10 @@ def moved(run, tiny_archive, labels, tmp_path):
         for steps in (0, STEPS):
             folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
             config = tmp_path / "config.yaml"
-            config.write_text(f"model: {{path: {archive}}}\ndata: {{task: classification, train: {labels}, dev: {labels}}}\n"
-                              f"train: {{steps: {steps}, batch_size: 8, schedule: constant, keep: last, eval_every: {STEPS}}}\n")
+            config.write_text(f"model: {{path: {archive}}}\ndata: {{task: classification, train: {labels}, dev: "
+                              f"{labels}}}\n"
+                              f"train: {{steps: {steps}, batch_size: 8, schedule: constant, keep: last, eval_every: "
+                              f"{STEPS}}}\n")
             run("finetune", config, "--run", folder, *[part for s in sets for part in ("--set", s)])
             states.append(load_file(folder / "adapter.safetensors"))
         start, end = states

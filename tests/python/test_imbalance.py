@@ -1,4 +1,5 @@
-"""Rare classes: the metric that decides, weights of classes, a threshold. Oracles: scikit-learn, and PyTorch's weighted cross-entropy (in C++)."""
+"""Rare classes: the metric that decides, weights of classes, a threshold. Oracles: scikit-learn, and PyTorch's weighted
+cross-entropy (in C++)."""
 from __future__ import annotations
 
 import json
@@ -17,7 +18,8 @@ def rare(tmp_path_factory):
     rng = random.Random(9)
 
     def rows(count):
-        return [[text(rng) + (" love" if i % 6 == 0 and i % 4 else ""), "spam" if i % 6 == 0 else "ham"] for i in range(count)]
+        return [[text(rng) + (" love" if i % 6 == 0 and i % 4 else ""), "spam" if i % 6 == 0 else "ham"] for i
+                in range(count)]
 
     for split, count in (("train", 90), ("dev", 60), ("test", 60)):
         write_csv(folder / f"{split}.csv", ["text", "label"], rows(count))
@@ -27,8 +29,10 @@ def rare(tmp_path_factory):
 @pytest.fixture()
 def train(run, rare, tiny_archive, tmp_path):
     def call(*sets, name="run", steps=12):
-        run("finetune", "--model", tiny_archive("bert", "encoder"), "--train", rare / "train.csv", "--dev", rare / "dev.csv", "--test", rare / "test.csv", "--steps", steps,
-            "--run", tmp_path / name, *[part for one in ("data.max_length=24", "train.batch_size=8", "train.eval_every=2", *sets) for part in ("--set", one)])
+        run("finetune", "--model", tiny_archive("bert", "encoder"), "--train", rare / "train.csv", "--dev",
+            rare / "dev.csv", "--test", rare / "test.csv", "--steps", steps,
+            "--run", tmp_path / name, *[part for one in ("data.max_length=24", "train.batch_size=8",
+                                                         "train.eval_every=2", *sets) for part in ("--set", one)])
         return tmp_path / name, json.loads((tmp_path / name / "result.json").read_text())
     return call
 
@@ -51,7 +55,8 @@ def test_the_metric_chooses_the_checkpoint(metric, best, train):
 def test_a_regression_has_its_metric_too(run, tiny_archive, tmp_path):
     rng = random.Random(3)
     rows = write_csv(tmp_path / "rows.csv", ["text", "label"], [[text(rng), rng.random()] for _ in range(60)])
-    run("finetune", "--model", tiny_archive("bert", "encoder"), "--train", rows, "--steps", 6, "--run", tmp_path / "run", "--set", "data.metric=mae", "--set", "train.eval_every=2",
+    run("finetune", "--model", tiny_archive("bert", "encoder"), "--train", rows, "--steps", 6, "--run",
+        tmp_path / "run", "--set", "data.metric=mae", "--set", "train.eval_every=2",
         "--set", "data.max_length=24")
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["metric"] == "mae" and not result["higher_is_better"]
@@ -65,7 +70,7 @@ data: {{task: classification, train: {rare}/train.csv, dev: {rare}/dev.csv, test
 adapter: {{targets: query-value}}
 train: {{steps: 2, batch_size: 8}}
 compare: {{seeds: 1, methods: [{{name: LoRA, adapter: {{method: lora, rank: 2}}, lr: [1e-3, 1e-2]}}, {{name: head only, adapter: {{method: none}}}}]}}
-""")
+""")  # noqa: E501
     assert "f1" in run("compare", path, "--run", tmp_path / "run").stdout.splitlines()[0]
 
 
@@ -80,11 +85,14 @@ def test_weights_change_the_training_and_equal_weights_do_not(train):
     assert tensors["plain"] != tensors["balanced"]
 
 
-@pytest.mark.parametrize("metric, score", [("f1", lambda y, p: f1_score(y, p, pos_label="spam")), ("accuracy", accuracy_score), ("matthews", matthews_corrcoef)])
+@pytest.mark.parametrize("metric, score", [("f1", lambda y, p: f1_score(y, p, pos_label="spam")),
+                                           ("accuracy", accuracy_score), ("matthews", matthews_corrcoef)])
 def test_the_threshold_is_the_best_on_dev_and_travels(metric, score, train, run, rare, tmp_path):
     folder, result = train(f"data.metric={metric}", "data.threshold=auto", "data.class_weights=balanced")
-    labels = {split: [line.rsplit(",", 1)[1] for line in (rare / f"{split}.csv").read_text().splitlines()[1:]] for split in ("dev", "test")}
-    found = {split: [json.loads(line) for line in run("predict", folder, rare / f"{split}.csv").stdout.splitlines()] for split in labels}
+    labels = {split: [line.rsplit(",", 1)[1] for line in (rare / f"{split}.csv").read_text().splitlines()[1:]] for split
+              in ("dev", "test")}
+    found = {split: [json.loads(line) for line in run("predict", folder, rare / f"{split}.csv").stdout.splitlines()]
+             for split in labels}
     chosen = result.get("threshold", 0.5)
     spam = [one["by_label"]["spam"] for one in found["dev"]]
 
@@ -95,13 +103,16 @@ def test_the_threshold_is_the_best_on_dev_and_travels(metric, score, train, run,
     assert result["best_decided"][metric] == pytest.approx(at(chosen))
     assert result["test"][metric] == pytest.approx(at(chosen, "test"))
     decided = ["spam" if one["by_label"]["spam"] >= chosen else "ham" for one in found["test"]]
-    assert result["per_label"]["spam"]["f1"] == pytest.approx(f1_score(labels["test"], decided, pos_label="spam", zero_division=0))
+    assert result["per_label"]["spam"]["f1"] == pytest.approx(f1_score(labels["test"], decided, pos_label="spam",
+        zero_division=0))
     merged = tmp_path / "merged.pt"
     run("export", folder, "--to", "torchscript", "--output", merged)
     for model in (folder, merged):
         again = [json.loads(line) for line in run("predict", model, rare / "test.csv").stdout.splitlines()]
-        assert [one["prediction"] for one in again] == ["spam" if one["by_label"]["spam"] >= chosen else "ham" for one in again]
-        assert json.loads(run("evaluate", model, "--data", rare / "test.csv", "--json").stdout)[metric] == pytest.approx(result["test"][metric], abs=1e-6)
+        assert [one["prediction"] for one in again] == ["spam" if one["by_label"]["spam"] >= chosen else "ham" for one
+                                                        in again]
+        assert json.loads(run("evaluate", model, "--data", rare / "test.csv", "--json").stdout)[
+            metric] == pytest.approx(result["test"][metric], abs=1e-6)
 
 
 def test_a_threshold_may_be_given(train, run, rare):
@@ -109,9 +120,11 @@ def test_a_threshold_may_be_given(train, run, rare):
     for line in run("predict", folder, rare / "dev.csv").stdout.splitlines():
         one = json.loads(line)
         assert one["prediction"] == ("spam" if one["by_label"]["spam"] >= 0.2 else "ham")
-    shares = [json.loads(line)["by_label"]["spam"] for line in run("predict", folder, rare / "dev.csv").stdout.splitlines()]
+    shares = [json.loads(line)["by_label"]["spam"] for line in run("predict", folder,
+        rare / "dev.csv").stdout.splitlines()]
     middle = sorted(shares)[len(shares) // 2]  # one that decides between these rows, set over the run's
-    found = [json.loads(line)["prediction"] for line in run("predict", folder, rare / "dev.csv", "--set", f"data.threshold={middle!r}").stdout.splitlines()]
+    found = [json.loads(line)["prediction"] for line in run("predict", folder, rare / "dev.csv", "--set",
+                                                            f"data.threshold={middle!r}").stdout.splitlines()]
     assert found == ["spam" if share >= middle else "ham" for share in shares] and len(set(found)) == 2
 
 
@@ -122,13 +135,15 @@ def test_reports_and_rows_know_how_sure_a_threshold_is(train, run, rare, tmp_pat
     folder, _ = train("data.threshold=0.15")
     run("evaluate", folder, "--data", rare / "test.csv", "--output", tmp_path / "rows.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
-    wrong = sorted((one["probabilities"][one["prediction"]] for one in rows if one["prediction"] != one["label"]), reverse=True)
+    wrong = sorted((one["probabilities"][one["prediction"]] for one in rows if one["prediction"] != one["label"]),
+                   reverse=True)
     assert wrong and any(one["probabilities"][one["prediction"]] < 0.5 for one in rows)
     page = (folder / "report.html").read_text()
 
     def shown(heading):
         part = page[page.index(heading):]
-        return [float(html.unescape(cell)) for cell in re.findall(r"<td class='number'>(.*?)</td>", part[:part.index("</table>")])]
+        return [float(html.unescape(cell)) for cell in re.findall(r"<td class='number'>(.*?)</td>",
+            part[:part.index("</table>")])]
 
     assert shown("Surest mistakes</h2>") == pytest.approx(wrong[:10], abs=1e-3)
     least = sorted(one["probabilities"][one["prediction"]] for one in rows)
@@ -144,22 +159,28 @@ def test_reports_and_rows_know_how_sure_a_threshold_is(train, run, rare, tmp_pat
     ("data.threshold=high", ["data.threshold", "expected a number"]),
 ])
 def test_what_cannot_be_is_said(setting, words, run, rare):
-    said = run("finetune", "--model", rare / "none.pt", "--train", rare / "train.csv", "--set", setting, "--dry-run", code=1).stderr
+    said = run("finetune", "--model", rare / "none.pt", "--train", rare / "train.csv", "--set", setting, "--dry-run",
+               code=1).stderr
     for word in words:
         assert word in said, said
 
 
 def test_weights_of_unknown_labels_and_thresholds_of_three_are_refused(run, rare, tiny_archive, tmp_path):
     model = tiny_archive("bert", "encoder")
-    said = run("finetune", "--model", model, "--train", rare / "train.csv", "--set", "data.class_weights={eggs: 2}", "--dry-run", code=1).stderr
+    said = run("finetune", "--model", model, "--train", rare / "train.csv", "--set", "data.class_weights={eggs: 2}",
+               "--dry-run", code=1).stderr
     assert "data.class_weights: 'eggs' is no label; known: ham, spam" in said
     three = write_csv(tmp_path / "three.csv", ["text", "label"], [[f"t {i}", "abc"[i % 3]] for i in range(30)])
-    said = run("finetune", "--model", model, "--train", three, "--set", "data.threshold=auto", "--dry-run", code=1).stderr
+    said = run("finetune", "--model", model, "--train", three, "--set", "data.threshold=auto", "--dry-run",
+               code=1).stderr
     assert "data.threshold: a threshold decides between two labels; there are 3" in said
 
 
 def test_weights_of_labels_with_dots_read_back(run, tiny_archive, tmp_path):
-    rows = write_csv(tmp_path / "rows.csv", ["text", "label"], [[f"t {i}", "v1.0" if i % 2 else "v2.0"] for i in range(30)])
-    run("finetune", "--model", tiny_archive("bert", "encoder"), "--train", rows, "--steps", 1, "--run", tmp_path / "run", "--set", 'data.class_weights={"v1.0": 2, "v2.0": 3}')
+    rows = write_csv(tmp_path / "rows.csv", ["text", "label"], [[f"t {i}", "v1.0" if i % 2 else "v2.0"] for i
+                                                                in range(30)])
+    run("finetune", "--model", tiny_archive("bert", "encoder"), "--train", rows, "--steps", 1, "--run",
+        tmp_path / "run", "--set", 'data.class_weights={"v1.0": 2, "v2.0": 3}')
     run("finetune", tmp_path / "run" / "config.yaml", "--run", tmp_path / "again")
-    assert (tmp_path / "run" / "last.safetensors").read_bytes() == (tmp_path / "again" / "last.safetensors").read_bytes()
+    assert (tmp_path / "run" / "last.safetensors").read_bytes() == (
+        tmp_path / "again" / "last.safetensors").read_bytes()

@@ -1,4 +1,5 @@
-"""Causal and sequence-to-sequence language models through the program. Oracles: transformers' generate(), PEFT, plain PyTorch."""
+"""Causal and sequence-to-sequence language models through the program. Oracles: transformers' generate(), PEFT, plain
+PyTorch."""
 from __future__ import annotations
 
 import json
@@ -27,7 +28,8 @@ def write_rows(path, count, seed, shape=lambda name, color: {"prompt": f"{name} 
 
 
 def finetune(run, folder, archive, data, adapter, train, model=None):
-    settings = {"model": {"path": str(archive), **(model or {})}, "data": data, "adapter": adapter, "train": {"seed": 3, **train}}
+    settings = {"model": {"path": str(archive), **(model or {})}, "data": data, "adapter": adapter,
+                "train": {"seed": 3, **train}}
     config = folder.parent / f"{folder.name}.yaml"
     config.write_text(yaml.safe_dump(settings))
     run("finetune", config, "--run", folder)
@@ -54,7 +56,8 @@ def untrained(run, tmp_path, archive, task, backend):
     data = {"task": task, "train": str(write_rows(tmp_path / "few.jsonl", 4, 1))}
     if task == "seq2seq":
         data.update(text="prompt", target="completion")
-    return finetune(run, tmp_path / f"base-{backend}", archive, data, {"method": "none"}, {"steps": 0}, {"backend": backend})
+    return finetune(run, tmp_path / f"base-{backend}", archive, data, {"method": "none"}, {"steps": 0},
+                    {"backend": backend})
 
 
 def generated(folder, task, length, **options):
@@ -112,7 +115,8 @@ def early_end(tiny_folder, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "t5", "bart"])
-def test_greedy_and_beam_search_give_the_texts_of_transformers_with_and_without_a_native_family(name, run, early_end, prompts, tmp_path):
+def test_greedy_and_beam_search_give_the_texts_of_transformers_with_and_without_a_native_family(name, run, early_end,
+        prompts, tmp_path):
     folder, archive, task = early_end(name)
     ways = {
         (): {},
@@ -138,16 +142,20 @@ def test_twenty_lora_steps_with_completion_only_loss_equal_those_of_peft(run, ti
     model = {"dropout": 0.0}
     start = finetune(run, tmp_path / "start", tiny_archive("gpt2"), data, adapter, {"steps": 0}, model)
     run("export", start, "--to", "peft", "--output", tmp_path / "peft")
-    fresh = finetune(run, tmp_path / "fresh", tiny_archive("gpt2"), data, {**adapter, "path": str(start / "adapter.safetensors")},
-                     {"steps": 20, "batch_size": 12, "lr": 0.01, "schedule": "constant", "clip": 0, "log_every": 1}, model)
+    fresh = finetune(run, tmp_path / "fresh", tiny_archive("gpt2"), data,
+                     {**adapter, "path": str(start / "adapter.safetensors")},
+                     {"steps": 20, "batch_size": 12, "lr": 0.01, "schedule": "constant", "clip": 0, "log_every": 1},
+                     model)
     losses = [row["loss"] for row in metrics(fresh) if "loss" in row]
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_folder("gpt2"))
-    peer = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_folder("gpt2")), tmp_path / "peft", is_trainable=True).eval()
+    peer = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_folder("gpt2")), tmp_path / "peft",
+                                     is_trainable=True).eval()
     batch = []
     for line in rows.read_text().splitlines():
         row = json.loads(line)
-        prompt, answer = tokenizer(row["prompt"])["input_ids"], tokenizer(row["completion"])["input_ids"] + [tokenizer.eos_token_id]
+        prompt, answer = tokenizer(row["prompt"])["input_ids"], tokenizer(row["completion"])["input_ids"] + [
+            tokenizer.eos_token_id]
         batch.append((prompt + answer, [-100] * len(prompt) + answer))
     width = max(len(ids) for ids, _ in batch)
     ids = torch.tensor([ids + [0] * (width - len(ids)) for ids, _ in batch])
@@ -165,15 +173,19 @@ def test_twenty_lora_steps_with_completion_only_loss_equal_those_of_peft(run, ti
     assert expected[-1] < 0.7 * expected[0]
 
 
-@pytest.mark.parametrize("name, task, method", [("gpt2", "causal-lm", "lora"), ("llama", "causal-lm", "deep-lora"), ("t5", "seq2seq", "lora"),
+@pytest.mark.parametrize("name, task, method", [("gpt2", "causal-lm", "lora"), ("llama", "causal-lm", "deep-lora"),
+                                                ("t5", "seq2seq", "lora"),
                                                 ("bart", "seq2seq", "full")])
-def test_merged_models_give_the_logits_and_texts_of_the_run(name, task, method, run, tiny_archive, early_end, prompts, tmp_path):
+def test_merged_models_give_the_logits_and_texts_of_the_run(name, task, method, run, tiny_archive, early_end, prompts,
+                                                            tmp_path):
     archive = early_end(name)[1] if name == "bart" else tiny_archive(name)
     rows = write_rows(tmp_path / "rows.jsonl", 24, 5)
-    data = {"task": task, "train": str(rows), "dev": str(rows), "test": str(rows), "generate": "test", "generation": {"max_new_tokens": 8}}
+    data = {"task": task, "train": str(rows), "dev": str(rows), "test": str(rows), "generate": "test",
+            "generation": {"max_new_tokens": 8}}
     if task == "seq2seq":
         data.update(text="prompt", target="completion")
-    folder = finetune(run, tmp_path / "run", archive, data, {"method": method}, {"steps": 12, "batch_size": 8, "lr": 0.01})
+    folder = finetune(run, tmp_path / "run", archive, data, {"method": method}, {"steps": 12, "batch_size": 8,
+        "lr": 0.01})
     result = json.loads((folder / "result.json").read_text())
     assert set(result["test"]) == {"loss", "perplexity", "exact_match", "bleu", "rouge1", "rouge2", "rougeL", "chrf"}
     assert set(result["best"]) == {"loss", "perplexity", "step"}
@@ -188,31 +200,37 @@ def test_merged_models_give_the_logits_and_texts_of_the_run(name, task, method, 
         assert len(set(live)) > 1 or flags == (), live
     reloaded = torch.jit.load(str(merged))
     ids = torch.tensor([[5, 6, 7, 8]])
-    extra = {"decoder_input_ids": ids[:, :3], "decoder_attention_mask": torch.ones(1, 3, dtype=torch.long)} if task == "seq2seq" else {}
+    extra = {"decoder_input_ids": ids[:, :3], "decoder_attention_mask": torch.ones(1, 3,
+        dtype=torch.long)} if task == "seq2seq" else {}
     assert reloaded(input_ids=ids, attention_mask=torch.ones_like(ids), **extra).dim() == 3
 
 
-def test_merged_safetensors_and_the_peft_adapter_give_the_same_logits_in_transformers(run, tiny_archive, tiny_folder, tmp_path):
+def test_merged_safetensors_and_the_peft_adapter_give_the_same_logits_in_transformers(run, tiny_archive, tiny_folder,
+        tmp_path):
     from peft import PeftModel
 
     rows = write_rows(tmp_path / "rows.jsonl", 24, 5)
-    folder = finetune(run, tmp_path / "run", tiny_archive("llama"), {"task": "causal-lm", "train": str(rows)}, {"method": "lora"},
+    folder = finetune(run, tmp_path / "run", tiny_archive("llama"), {"task": "causal-lm", "train": str(rows)},
+                      {"method": "lora"},
                       {"steps": 8, "batch_size": 8, "lr": 0.01})
     run("export", folder, "--to", "safetensors", "--output", tmp_path / "merged")
     run("export", folder, "--to", "peft", "--output", tmp_path / "peft")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
-    peer = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_folder("llama")), tmp_path / "peft").eval()
+    peer = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_folder("llama")),
+                                     tmp_path / "peft").eval()
     assert json.loads((tmp_path / "peft" / "adapter_config.json").read_text())["task_type"] == "CAUSAL_LM"
     ids = torch.tensor([[1, 9, 8, 7, 6]])
     with torch.no_grad():
         torch.testing.assert_close(merged(ids).logits, peer(ids).logits, rtol=1e-5, atol=1e-5)
-        assert (merged(ids).logits - AutoModelForCausalLM.from_pretrained(tiny_folder("llama"))(ids).logits).abs().max() > 1e-3
+        assert (merged(ids).logits - AutoModelForCausalLM.from_pretrained(tiny_folder("llama"))(
+            ids).logits).abs().max() > 1e-3
 
 
 def test_plain_text_is_packed_and_learnt(run, tiny_archive, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("\n".join(" ".join(NAMES[i % 8:] + COLORS) + ("\n" if i % 3 == 0 else "") for i in range(60)))
-    folder = finetune(run, tmp_path / "run", tiny_archive("gpt2"), {"task": "causal-lm", "train": str(text), "dev": str(text), "max_length": 32},
+    folder = finetune(run, tmp_path / "run", tiny_archive("gpt2"), {"task": "causal-lm", "train": str(text),
+        "dev": str(text), "max_length": 32},
                       {"method": "lora"}, {"epochs": 3, "batch_size": 4, "lr": 0.01})
     result = json.loads((folder / "result.json").read_text())
     evaluations = [row["eval"]["loss"] for row in metrics(folder) if "eval" in row]
@@ -225,7 +243,8 @@ def test_conversations_are_learnt_and_a_prompt_is_a_message(run, tiny_archive, t
     rows = write_rows(tmp_path / "chat.jsonl", 24, 5, lambda name, color: {"messages": [
         {"role": "user", "content": f"{name}?"}, {"role": "assistant", "content": f"{name} {name}"}]})
     data = {"task": "causal-lm", "train": str(rows), "chat_template": "chatml", "generation": {"max_new_tokens": 12}}
-    folder = finetune(run, tmp_path / "run", tiny_archive("gpt2"), data, {"method": "lora"}, {"steps": 5, "batch_size": 8})
+    folder = finetune(run, tmp_path / "run", tiny_archive("gpt2"), data, {"method": "lora"},
+                      {"steps": 5, "batch_size": 8})
     messages = tmp_path / "messages.jsonl"
     messages.write_text(json.dumps({"messages": [{"role": "user", "content": "cloud?"}]}) + "\n")
     said = texts(run, folder, messages)
@@ -243,7 +262,8 @@ def test_an_untrained_t5_learns_to_rewrite(run, tmp_path):
 
     make_rewrite_task.make(str(tmp_path))
     files = [f"--set=data.{split}={tmp_path / split}.jsonl" for split in ("train", "dev", "test")]
-    run("finetune", "configs/rewrite_t5.yaml", "--run", tmp_path / "run", f"--set=model.path={tmp_path / 't5.pt'}", *files)
+    run("finetune", "configs/rewrite_t5.yaml", "--run", tmp_path / "run", f"--set=model.path={tmp_path / 't5.pt'}",
+        *files)
     scores = json.loads((tmp_path / "run" / "result.json").read_text())["test"]
     assert scores["exact_match"] > 0.5 and scores["bleu"] > 80 and scores["loss"] < 0.1, scores
 
@@ -269,21 +289,26 @@ def test_a_prompt_on_a_terminal_is_answered_in_plain_text_as_it_grows(program, r
 
 
 @pytest.mark.parametrize("name", ["llama", "t5"])
-def test_the_report_shows_what_the_model_said_before_training_beside_what_it_says_after(name, run, early_end, prompts, tmp_path):
+def test_the_report_shows_what_the_model_said_before_training_beside_what_it_says_after(name, run, early_end, prompts,
+        tmp_path):
     import html
     import re
 
     folder, archive, task = early_end(name)
     test = tmp_path / "test.jsonl"
     test.write_text("".join(json.dumps({"prompt": p, "completion": " red today"}) + "\n" for p in PROMPTS))
-    data = {"task": task, "train": str(write_rows(tmp_path / "train.jsonl", 40, 1)), "dev": str(write_rows(tmp_path / "dev.jsonl", 5, 2)), "test": str(test),
-            "generate": "test", "generation": {"max_new_tokens": 14}, **({"text": "prompt", "target": "completion"} if task == "seq2seq" else {})}
-    out = finetune(run, tmp_path / "run", archive, data, {"method": "lora", "targets": "attention-mlp"}, {"steps": 12, "batch_size": 8, "lr": 0.02})
+    data = {"task": task, "train": str(write_rows(tmp_path / "train.jsonl", 40, 1)),
+            "dev": str(write_rows(tmp_path / "dev.jsonl", 5, 2)), "test": str(test),
+            "generate": "test", "generation": {"max_new_tokens": 14}, **({"text": "prompt", "target": "completion"}
+                if task == "seq2seq" else {})}
+    out = finetune(run, tmp_path / "run", archive, data, {"method": "lora", "targets": "attention-mlp"},
+                   {"steps": 12, "batch_size": 8, "lr": 0.02})
     page = (out / "report.html").read_text()
     section = page[page.index("Generated on test"):]
     header = re.findall(r"<th(?: [^>]*)?>(.*?)</th>", section)[:4]
     assert header == ["prompt", "expected", "before training", "generated after training"]
-    cells = [html.unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", section[:section.index("</table>")], re.DOTALL)]
+    cells = [html.unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", section[:section.index("</table>")],
+                                                        re.DOTALL)]
     before, after = generated(folder, task, 14), texts(run, out, prompts, "--max-new-tokens", 14)
 
     def shown(said):  # a page has no control characters

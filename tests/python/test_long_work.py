@@ -1,4 +1,5 @@
-"""Work of more than two seconds is shown on a terminal, and nowhere else: a pseudo-terminal reads what a person would see."""
+"""Work of more than two seconds is shown on a terminal, and nowhere else: a pseudo-terminal reads what a person would
+see."""
 from __future__ import annotations
 
 import os
@@ -18,7 +19,8 @@ def on_terminal(command, **environment) -> str:
     """What the command writes to a terminal as its standard error."""
     ours, theirs = pty.openpty()
     env = {k: v for k, v in os.environ.items() if not k.startswith(("RANK", "WORLD_SIZE"))}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, env=env | {"TERM": "xterm"} | environment)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, env=env | {"TERM": "xterm"}
+                               | environment)
     os.close(theirs)
     said = b""
     while True:
@@ -62,7 +64,8 @@ def test_a_terminal_shows_the_innermost_work_and_keeps_only_what_was_said():
     assert kept[0] == "a line of the log" and kept[1].startswith("train [") and "".join(kept[2:]) == ""
 
 
-@pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}],
+@pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+                                                            "MASTER_PORT": "1"}],
                          ids=["dumb terminal", "a process that follows"])
 def test_nothing_is_shown_where_nobody_looks(environment):
     said = on_terminal([HELPER, "long-work"], **environment)

@@ -32,7 +32,8 @@ def files_that_must_not_differ(run_folder):
     return load_file(run_folder / "adapter.safetensors"), load_file(run_folder / "last.safetensors"), rows
 
 
-@pytest.mark.parametrize("method, backend", [("compressed", "native"), ("compressed", "graph"), ("dora", "graph"), ("polar", "graph"),
+@pytest.mark.parametrize("method, backend", [("compressed", "native"), ("compressed", "graph"), ("dora", "graph"),
+                                             ("polar", "graph"),
                                              ("lora-plus", "native"), ("pissa", "graph"), ("lora-one", "graph")])
 def test_a_trained_and_merged_model_gives_the_live_predictions_in_plain_pytorch(
         method, backend, run, rows, tiny_archive, tiny_folder, tmp_path):
@@ -53,7 +54,8 @@ def test_a_trained_and_merged_model_gives_the_live_predictions_in_plain_pytorch(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_peft_loads_the_exported_folder_and_gives_the_same_logits(method, run, rows, tiny_archive, tiny_folder, tmp_path):
+def test_peft_loads_the_exported_folder_and_gives_the_same_logits(method, run, rows, tiny_archive, tiny_folder,
+        tmp_path):
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification
 
@@ -82,14 +84,16 @@ def test_a_dora_folder_of_peft_is_loaded_and_merged(run, rows, tiny_archive, tin
 
     torch.manual_seed(0)
     base = AutoModel.from_pretrained(tiny_folder("bert"), add_pooling_layer=False).eval()
-    peft = get_peft_model(base, LoraConfig(r=3, lora_alpha=7, target_modules=["query", "value", "word_embeddings"], use_dora=True))
+    peft = get_peft_model(base, LoraConfig(r=3, lora_alpha=7, target_modules=["query", "value", "word_embeddings"],
+                                           use_dora=True))
     for name, value in peft.named_parameters():
         if "lora_B" in name or "lora_embedding_A" in name:
             torch.nn.init.normal_(value, std=0.3)
         if "magnitude" in name:
             value.data.mul_(1 + 0.2 * torch.rand_like(value))
     peft.eval().save_pretrained(tmp_path / "peft")
-    path = config(tmp_path, tiny_archive("bert", "encoder"), rows, "regression", f"path: {tmp_path / 'peft'}", "steps: 0")
+    path = config(tmp_path, tiny_archive("bert", "encoder"), rows, "regression", f"path: {tmp_path / 'peft'}",
+                  "steps: 0")
     path.write_text(path.read_text().replace("steps: 12, ", ""))
     merged = tmp_path / "merged.safetensors"
     run("finetune", path, "--run", tmp_path / "run")
@@ -108,7 +112,8 @@ def test_a_killed_and_resumed_run_ends_with_the_same_bits(method, run, program, 
     path.write_text(path.read_text().replace("steps: 12", "steps: 60"))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run("finetune", path, "--run", whole)
-    process = subprocess.Popen([str(program), "finetune", str(path), "--run", str(killed)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen([str(program), "finetune", str(path), "--run", str(killed)], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
     limit = time.time() + 60
     while process.poll() is None and time.time() < limit and not any((killed / "checkpoints").glob("*")):
         time.sleep(0.002)
@@ -126,8 +131,10 @@ def test_a_killed_and_resumed_run_ends_with_the_same_bits(method, run, program, 
 def test_polar_factors_are_orthonormal_in_the_file(run, rows, tiny_archive, tmp_path):
     from safetensors.torch import load_file
 
-    run("finetune", config(tmp_path, tiny_archive("bert", "encoder"), rows, "classification", METHODS["polar"]), "--run", tmp_path / "run")
-    factors = {name: value for name, value in load_file(tmp_path / "run" / "last.safetensors").items() if name.endswith(("/X", "/Y"))}
+    run("finetune", config(tmp_path, tiny_archive("bert", "encoder"), rows, "classification", METHODS["polar"]),
+        "--run", tmp_path / "run")
+    factors = {name: value for name, value in load_file(tmp_path / "run" / "last.safetensors").items()
+               if name.endswith(("/X", "/Y"))}
     assert len(factors) > 10
     for name, value in factors.items():
         tall = value if name.endswith("/X") else value.T

@@ -11,7 +11,8 @@ import transformers
 
 from test_finetune import predictions, result, rows, tokenize  # noqa: F401  (rows is a fixture)
 
-NATIVE = ["bert", "bert-classifier", "roberta", "distilbert", "deberta-v2", "modernbert", "gpt2", "llama", "mistral", "qwen2", "t5"]
+NATIVE = ["bert", "bert-classifier", "roberta", "distilbert", "deberta-v2", "modernbert", "gpt2", "llama", "mistral",
+          "qwen2", "t5"]
 
 
 def task_of(name, rows, folder):
@@ -23,7 +24,8 @@ def task_of(name, rows, folder):
         return f"{{task: seq2seq, train: {path}, dev: {path}, max_length: 24}}", "seq2seq"
     if name in ("gpt2", "llama", "mistral", "qwen2"):
         path = folder / "texts.txt"
-        path.write_text("".join(f"the {w} house is {v}\n" for w in ("red", "blue", "old", "new") for v in ("big", "small")))
+        path.write_text("".join(f"the {w} house is {v}\n" for w in ("red", "blue", "old", "new") for v
+                                in ("big", "small")))
         return f"{{task: causal-lm, train: {path}, dev: {path}, max_length: 24}}", "causal-lm"
     kind = "classification"
     return (f"{{task: {kind}, train: {rows[kind, 'train']}, dev: {rows[kind, 'dev']}, max_length: 24}}",
@@ -38,13 +40,14 @@ def finetune(run, tmp_path, model, data, out, *settings, method="full", steps=6,
     done = run("finetune", config, "--run", tmp_path / out, *settings, code=code)
     if code != 0:
         return done
-    return [{k: v for k, v in json.loads(line).items() if "second" not in k and "memory" not in k and "rss" not in k and "time" not in k}
+    return [{k: v for k, v in json.loads(line).items() if "second" not in k and "memory" not in k and "rss" not in k
+             and "time" not in k}
             for line in (tmp_path / out / "metrics.jsonl").read_text().splitlines()]
 
 
 def with_tokenizer_json(folder, tmp_path):
-    """A copy with the file that published Mistral folders have: of a bare tokenizer.model under LlamaTokenizer's name, transformers 5 makes another
-    tokenizer for this model type than for Llama's."""
+    """A copy with the file that published Mistral folders have: of a bare tokenizer.model under LlamaTokenizer's name,
+    transformers 5 makes another tokenizer for this model type than for Llama's."""
     out = tmp_path / "with_tokenizer"
     shutil.copytree(folder, out)
     transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(out)
@@ -72,7 +75,8 @@ def test_a_folder_trains_as_the_archive_of_the_folder_does(name, run, rows, tmp_
     data, task = task_of(name, rows, tmp_path)
     export_torchscript.export(str(folder), str(tmp_path / "m.pt"), task, None)
     # The archive of an encoder has no place for the family's own head.
-    of_folder = finetune(run, tmp_path, folder, data, "folder", *(("--set", "head.type=linear") if task == "encoder" else ()))
+    of_folder = finetune(run, tmp_path, folder, data, "folder", *(("--set", "head.type=linear") if task == "encoder"
+        else ()))
     of_archive = finetune(run, tmp_path, tmp_path / "m.pt", data, "archive")
     assert of_folder == of_archive and len(of_folder) >= 6
 
@@ -101,14 +105,16 @@ def test_shards_and_half_precision_are_read_as_transformers_reads_them(name, run
 def test_the_loss_of_a_causal_folder_is_that_of_transformers(name, run, tmp_path, tiny_folder):
     texts = ["the red house is big", "a blue car and an old tree", "new"]
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    data = f"{{task: causal-lm, train: {tmp_path}/texts.jsonl, dev: {tmp_path}/texts.jsonl, max_length: 24, pack: false}}"
+    data = (f"{{task: causal-lm, train: {tmp_path}/texts.jsonl, dev: {tmp_path}/texts.jsonl, max_length: 24, pack: "
+            f"false}}")
     folder = with_tokenizer_json(tiny_folder(name), tmp_path) if name == "mistral" else tiny_folder(name)
     finetune(run, tmp_path, folder, data, "run", method="none", steps=0)
     assert result(tmp_path / "run")["last"]["loss"] == pytest.approx(loss_of_transformers(folder, texts), rel=2e-6)
 
 
 def loss_of_transformers(folder, texts):
-    model, tokenizer = transformers.AutoModelForCausalLM.from_pretrained(folder).eval(), transformers.AutoTokenizer.from_pretrained(folder)
+    model, tokenizer = transformers.AutoModelForCausalLM.from_pretrained(
+        folder).eval(), transformers.AutoTokenizer.from_pretrained(folder)
     total, count = 0.0, 0
     for text in texts:
         ids = tokenizer(text, return_tensors="pt")["input_ids"]
@@ -124,18 +130,21 @@ def test_a_second_output_layer_counts_where_its_values_are_its_own(run, tmp_path
     """transformers 5 ties what the configuration ties, unless the file holds two layers that differ."""
     texts = ["the red house is big", "a blue car and an old tree"]
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    data = f"{{task: causal-lm, train: {tmp_path}/texts.jsonl, dev: {tmp_path}/texts.jsonl, max_length: 24, pack: false}}"
+    data = (f"{{task: causal-lm, train: {tmp_path}/texts.jsonl, dev: {tmp_path}/texts.jsonl, max_length: 24, pack: "
+            f"false}}")
     shutil.copytree(tiny_folder("qwen2"), tmp_path / "spare")
     weights = safetensors.torch.load_file(tmp_path / "spare/model.safetensors")
     assert "lm_head.weight" not in weights
     losses = []
-    for name, layer in (("copy", weights["model.embed_tokens.weight"].clone()), ("other", 0.3 * torch.randn_like(weights["model.embed_tokens.weight"]))):
+    for name, layer in (("copy", weights["model.embed_tokens.weight"].clone()),
+                        ("other", 0.3 * torch.randn_like(weights["model.embed_tokens.weight"]))):
         weights["lm_head.weight"] = layer
         safetensors.torch.save_file(weights, tmp_path / "spare/model.safetensors", {"format": "pt"})
         finetune(run, tmp_path, tmp_path / "spare", data, name, method="none", steps=0)
         losses.append(result(tmp_path / name)["last"]["loss"])
         assert losses[-1] == pytest.approx(loss_of_transformers(tmp_path / "spare", texts), rel=2e-6)
-    assert losses[0] == pytest.approx(loss_of_transformers(tiny_folder("qwen2"), texts), rel=2e-6) and abs(losses[1] - losses[0]) > 0.01
+    assert losses[0] == pytest.approx(loss_of_transformers(tiny_folder("qwen2"), texts), rel=2e-6) and abs(losses[1]
+        - losses[0]) > 0.01
     # An untied model without its layer would start at random in transformers.
     config = json.loads((tmp_path / "spare/config.json").read_text())
     config["tie_word_embeddings"] = False
@@ -154,7 +163,8 @@ def test_norms_of_old_checkpoints_have_other_names(run, rows, tmp_path, tiny_fol
            for name, value in weights.items()}
     assert old.keys() != weights.keys()
     safetensors.torch.save_file(old, tmp_path / "old/model.safetensors", {"format": "pt"})
-    assert finetune(run, tmp_path, tmp_path / "old", data, "a") == finetune(run, tmp_path, tiny_folder("bert"), data, "b")
+    assert finetune(run, tmp_path, tmp_path / "old", data, "a") == finetune(run, tmp_path, tiny_folder("bert"), data,
+        "b")
 
 
 def test_pooling_follows_the_models_own_file(run, rows, tmp_path, tiny_folder):
@@ -169,7 +179,8 @@ def test_pooling_follows_the_models_own_file(run, rows, tmp_path, tiny_folder):
         (folder / "1_Pooling/config.json").write_text(json.dumps({"word_embedding_dimension": 32, **flags}))
         losses[way] = finetune(run, tmp_path, folder, data, "auto_" + way)
         name = "last" if way == "lasttoken" else way
-        assert losses[way] == finetune(run, tmp_path, tiny_folder("bert"), data, "set_" + way, "--set", f"model.pooling={name}")
+        assert losses[way] == finetune(run, tmp_path, tiny_folder("bert"), data, "set_" + way, "--set",
+                                       f"model.pooling={name}")
     assert len({str(value) for value in losses.values()}) == 4
     (tmp_path / "mean/1_Pooling/config.json").write_text(json.dumps({"pooling_mode_mean_sqrt_len_tokens": True}))
     done = finetune(run, tmp_path, tmp_path / "mean", data, "sqrt", code=1)

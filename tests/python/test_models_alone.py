@@ -1,5 +1,5 @@
-"""Models that are scored and asked without a run folder: what `deeplora export` wrote, and what other programs wrote. Oracles: the run itself, and
-transformers on the same folder."""
+"""Models that are scored and asked without a run folder: what `deeplora export` wrote, and what other programs wrote.
+Oracles: the run itself, and transformers on the same folder."""
 from __future__ import annotations
 
 import json
@@ -10,9 +10,10 @@ import safetensors.torch
 import torch
 import transformers
 
-from test_class_heads import CLASSES, classifier, close, finetune, logits, logits_of, model_of, predicted, pretrained, texts, write
+from test_class_heads import CLASSES, classifier, close, finetune, logits, logits_of, model_of, predicted, pretrained, texts, write  # noqa: E501
 
-WORDS = ["the red house is old", "a blue car", "new and small", "the tree", "a red car and a blue house near the old tree", "small"]
+WORDS = ["the red house is old", "a blue car", "new and small", "the tree",
+         "a red car and a blue house near the old tree", "small"]
 
 
 def score(run, place, data, *more):
@@ -32,7 +33,8 @@ def same(found: dict, expected: dict):
 def pairs(tmp_path):
     """Rows of two columns with names of their own, longer than the run takes them."""
     path = tmp_path / "pairs.jsonl"
-    path.write_text("".join(json.dumps({"left": WORDS[i % 6], "right": WORDS[i * 5 % 6], "kind": ["spam", "ham"][i % 2], "value": i % 5 / 2}) + "\n" for i in range(24)))
+    path.write_text("".join(json.dumps({"left": WORDS[i % 6], "right": WORDS[i * 5 % 6], "kind": ["spam", "ham"][i % 2],
+                                        "value": i % 5 / 2}) + "\n" for i in range(24)))
     return path
 
 
@@ -44,7 +46,7 @@ data: {{task: {task}, train: {data}, dev: {data}, text: left, text_pair: right, 
 adapter: {{method: lora, rank: 2}}
 head: {{type: {head}}}
 train: {{steps: 6, batch_size: 8, lr: 0.01, eval_every: 100}}
-""")
+""")  # noqa: E501
     run("finetune", path, "--run", tmp_path / "run")
     return tmp_path / "run"
 
@@ -63,13 +65,15 @@ def test_an_exported_folder_is_scored_and_asked_as_its_run(task, head, run, pair
         assert len(found) == len(expected) == 24
         for one, other in zip(found, expected):
             assert one["logits"] == pytest.approx(other["logits"], abs=1e-5)
-            assert one["prediction"] == (other["prediction"] if task == "classification" else pytest.approx(other["prediction"], abs=1e-5))
+            assert one["prediction"] == (other["prediction"] if task == "classification"
+                                         else pytest.approx(other["prediction"], abs=1e-5))
         same(score(run, out, pairs, *more), scores)
 
     check()
     # config.json knows neither columns nor where texts are cut; what is predicted there has no threshold
     (out / "deeplora.json").unlink()
-    columns = [part for name, value in (("text", "left"), ("text_pair", "right"), ("label", "kind" if task == "classification" else "value"), ("max_length", 9))
+    columns = [part for name, value in (("text", "left"), ("text_pair", "right"),
+                                        ("label", "kind" if task == "classification" else "value"), ("max_length", 9))
                for part in ("--set", f"data.{name}={value}")]
     check(*columns, *(["--set", "data.threshold=0.4"] if task == "classification" else []))
 
@@ -83,13 +87,15 @@ def test_labels_of_a_folder_that_was_trained_elsewhere_since_are_not_mixed_up(ru
     said = run("predict", tmp_path / "out", pairs, code=1).stderr
     assert "deeplora.json" in said and "ham, spam" in said and "good, bad" in said
     (tmp_path / "out/deeplora.json").unlink()
-    assert json.loads(run("predict", tmp_path / "out", "--text", "a", "--text", "b", "--set", "data.text_pair=text_pair").stdout)["prediction"] in ("good", "bad")
+    assert json.loads(run("predict", tmp_path / "out", "--text", "a", "--text", "b", "--set",
+                          "data.text_pair=text_pair").stdout)["prediction"] in ("good", "bad")
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "distilbert", "deberta-v2", "modernbert"])
 def test_texts_go_through_the_folders_own_tokenizer(name, run, tiny_folder, tmp_path):
     source = tiny_folder(name)
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(source, id2label={0: "no", 1: "yes", 2: "maybe"}, label2id={"no": 0, "yes": 1, "maybe": 2}).eval()
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(source, id2label={0: "no", 1: "yes",
+        2: "maybe"}, label2id={"no": 0, "yes": 1, "maybe": 2}).eval()
     with torch.no_grad():
         for value in model.parameters():
             value.add_(0.2 * torch.randn(value.shape, generator=torch.Generator().manual_seed(value.numel())))
@@ -138,7 +144,8 @@ def test_a_language_model_continues_and_is_scored(run, tmp_path):
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps({"input_ids": ids, "labels": ids}) + "\n" for ids in rows))
     with torch.no_grad():
-        losses = [(model(input_ids=torch.tensor([ids]), labels=torch.tensor([ids])).loss.item(), len(ids) - 1) for ids in rows if len(ids) > 1]
+        losses = [(model(input_ids=torch.tensor([ids]), labels=torch.tensor([ids])).loss.item(), len(ids) - 1) for ids
+                  in rows if len(ids) > 1]
     expected = sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
     assert score(run, tmp_path / "hf", data)["loss"] == pytest.approx(expected, rel=1e-5)
 
@@ -162,12 +169,17 @@ def test_what_is_no_trained_head_is_refused_by_name(run, tmp_path):
             spoil(folder, one)
         return run("predict", folder, data, code=1).stderr
 
-    assert "problem_type" in (text := said("several", problem_type="multi_label_classification")) and "multi_label_classification" in text
+    assert ("problem_type" in (text := said("several",
+                                           problem_type="multi_label_classification")) and "multi_label_classification"
+            in text)
     assert "regression of one number, found 3" in said("numbers", problem_type="regression")
     assert "classifier.bias" in said("half", lambda weights: weights.pop("classifier.bias"))
-    assert "pooler" in said("poolerless", lambda weights: [weights.pop(name) for name in list(weights) if "pooler" in name])
-    assert "trained head" in said("headless", lambda weights: [weights.pop(name) for name in list(weights) if "classifier" in name])
-    assert "4 classes" in (text := said("miscounted", id2label={str(i): f"c{i}" for i in range(4)})) and "3 outputs" in text
+    assert "pooler" in said("poolerless", lambda weights: [weights.pop(name) for name in list(weights) if "pooler"
+                                                           in name])
+    assert "trained head" in said("headless", lambda weights: [weights.pop(name) for name in list(weights)
+                                                               if "classifier" in name])
+    assert "4 classes" in (text := said("miscounted",
+                                        id2label={str(i): f"c{i}" for i in range(4)})) and "3 outputs" in text
     pretrained("bert", tmp_path / "encoder", "base")
     assert "task and labels are unknown" in run("predict", tmp_path / "encoder", data, code=1).stderr
     said = run("evaluate", tmp_path / "whole", code=1).stderr

@@ -33,15 +33,18 @@ def write(path, rows):
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("labels")
-    return {split: write(folder / f"{split}.jsonl", drawn(count, seed)) for seed, (split, count) in enumerate({"train": 80, "dev": 40, "test": 40}.items())}
+    return {split: write(folder / f"{split}.jsonl", drawn(count, seed)) for seed, (split, count)
+            in enumerate({"train": 80, "dev": 40, "test": 40}.items())}
 
 
 @pytest.fixture(scope="module")
 def train(run, files, tiny_archive, tmp_path_factory):
     def call(*sets, steps=8, model=None, code=0, folder=None):
         folder = folder or tmp_path_factory.mktemp("run") / "run"
-        done = run("finetune", "--model", model or tiny_archive("bert", "encoder"), "--task", "multi-label", *[f"--{k}={v}" for k, v in files.items()], "--steps", steps, "--run", folder,
-                   *[part for one in ("data.max_length=24", "train.batch_size=8", "train.eval_every=4", "train.lr=1e-2", *sets) for part in ("--set", one)], code=code)
+        done = run("finetune", "--model", model or tiny_archive("bert", "encoder"), "--task", "multi-label",
+                   *[f"--{k}={v}" for k, v in files.items()], "--steps", steps, "--run", folder,
+                   *[part for one in ("data.max_length=24", "train.batch_size=8", "train.eval_every=4", "train.lr=1e-2",
+                                      *sets) for part in ("--set", one)], code=code)
         return folder if code == 0 else done.stderr
     return call
 
@@ -77,11 +80,14 @@ def test_scores_are_scikit_learns_and_the_loss_is_that_of_transformers(trained, 
     assert scores["subset_accuracy"] == pytest.approx(accuracy_score(expected, predicted), abs=1e-9)
     assert scores["map"] == pytest.approx(average_precision_score(expected, probabilities, average="macro"), abs=1e-9)
     logits = torch.tensor([one["logits"] for one in found], dtype=torch.float64)
-    assert scores["loss"] == pytest.approx(torch.nn.BCEWithLogitsLoss()(logits, torch.tensor(expected, dtype=torch.float64)).item(), abs=1e-9)
+    assert scores["loss"] == pytest.approx(torch.nn.BCEWithLogitsLoss()(logits, torch.tensor(expected,
+        dtype=torch.float64)).item(), abs=1e-9)
     for i, label in enumerate(LABELS):
         assert scores["per_label"][label]["support"] == expected[:, i].sum()
-        assert (scores["per_label"][label]["f1"] or 0) == pytest.approx(f1_score(expected[:, i], predicted[:, i], zero_division=0), abs=1e-9)
-    assert json.loads((trained / "result.json").read_text())["test"]["micro_f1"] == pytest.approx(scores["micro_f1"], abs=1e-9)
+        assert (scores["per_label"][label]["f1"] or 0) == pytest.approx(f1_score(expected[:, i], predicted[:, i],
+            zero_division=0), abs=1e-9)
+    assert json.loads((trained / "result.json").read_text())["test"]["micro_f1"] == pytest.approx(scores["micro_f1"],
+        abs=1e-9)
 
 
 @pytest.mark.parametrize("metric, average", [("micro_f1", "micro"), ("macro_f1", "macro")])
@@ -90,7 +96,8 @@ def test_the_threshold_is_the_best_on_dev_and_travels(metric, average, train, ru
     result = json.loads((folder / "result.json").read_text())
     found, expected = predictions(run, folder, files["dev"]), expected_of(files["dev"])
     probabilities = probabilities_of(found)
-    best = max(f1_score(expected, probabilities >= t, average=average, zero_division=0) for t in [0, 0.5, *probabilities.flatten()])
+    best = max(f1_score(expected, probabilities >= t, average=average, zero_division=0) for t
+               in [0, 0.5, *probabilities.flatten()])
     chosen = result.get("threshold", 0.5)
     assert result["best_decided"][metric] == pytest.approx(best, abs=1e-9)
     assert (table(one["prediction"] for one in found) == (probabilities >= chosen)).all()
@@ -100,7 +107,8 @@ def test_the_threshold_is_the_best_on_dev_and_travels(metric, average, train, ru
 
 
 def test_both_backends_agree(train, run, files):
-    native, graph = (predictions(run, train("model.backend=" + backend, "model.dropout=0", "head.dropout=0"), files["test"]) for backend in ("native", "graph"))
+    native, graph = (predictions(run, train("model.backend=" + backend, "model.dropout=0", "head.dropout=0"),
+                                 files["test"]) for backend in ("native", "graph"))
     assert numpy.abs(probabilities_of(native) - probabilities_of(graph)).max() < 1e-3
 
 
@@ -118,11 +126,15 @@ def test_a_killed_run_ends_with_the_same_bits(train, run):
 
 
 def test_accumulated_and_shared_steps_are_the_same_with_weights(train, program, files, tiny_archive, tmp_path):
-    sets = ("data.class_weights=balanced", "train.shuffle=false", "train.group_by_length=false", "model.dropout=0", "head.dropout=0", "train.optimizer=sgd", "train.momentum=0")
-    whole, cut = (load_file(train(*sets, "train.batch_size=" + size, "train.accumulate=" + times) / "last.safetensors") for size, times in (("8", "1"), ("2", "4")))
+    sets = ("data.class_weights=balanced", "train.shuffle=false", "train.group_by_length=false", "model.dropout=0",
+            "head.dropout=0", "train.optimizer=sgd", "train.momentum=0")
+    whole, cut = (load_file(train(*sets, "train.batch_size=" + size, "train.accumulate=" + times) / "last.safetensors")
+                  for size, times in (("8", "1"), ("2", "4")))
     shared = tmp_path / "shared"
-    together(program, 2, "finetune", "--model", tiny_archive("bert", "encoder"), "--task", "multi-label", *[f"--{k}={v}" for k, v in files.items()], "--steps", 8, "--run", shared,
-             *[part for one in ("data.max_length=24", "train.eval_every=4", "train.lr=1e-2", "train.batch_size=8", *sets) for part in ("--set", one)])
+    together(program, 2, "finetune", "--model", tiny_archive("bert", "encoder"), "--task", "multi-label",
+             *[f"--{k}={v}" for k, v in files.items()], "--steps", 8, "--run", shared,
+             *[part for one in ("data.max_length=24", "train.eval_every=4", "train.lr=1e-2", "train.batch_size=8",
+                                *sets) for part in ("--set", one)])
     for other in (cut, load_file(shared / "last.safetensors")):
         assert max((whole[name] - other[name]).abs().max().item() for name in whole) < 1e-5
 
@@ -130,10 +142,12 @@ def test_accumulated_and_shared_steps_are_the_same_with_weights(train, program, 
 def test_texts_are_cut_and_lists_may_stand_in_tables(train, run, files, tmp_path, tiny_archive):
     lists = [json.loads(line) for line in files["train"].read_text().splitlines()]
     runs = []
-    for name, separator, cell in (("bar", "|", lambda labels: " | ".join(labels)), ("json", ",", lambda labels: '"' + json.dumps(labels).replace('"', '""') + '"')):
+    for name, separator, cell in (("bar", "|", lambda labels: " | ".join(labels)),
+                                  ("json", ",", lambda labels: '"' + json.dumps(labels).replace('"', '""') + '"')):
         path = tmp_path / f"{name}.csv"
         path.write_text("text,label\n" + "".join(f"{row['text']},{cell(row['label'])}\n" for row in lists))
-        run("finetune", "--model", tiny_archive("bert", "encoder"), "--task", "multi-label", "--train", path, "--steps", 2, "--run", tmp_path / name,
+        run("finetune", "--model", tiny_archive("bert", "encoder"), "--task", "multi-label", "--train", path, "--steps",
+            2, "--run", tmp_path / name,
             "--set", f"data.label_separator={json.dumps(separator)}", "--set", "data.dev_share=0")
         assert json.loads((tmp_path / name / "task.json").read_text())["state"]["labels"] == LABELS
         runs.append((tmp_path / name / "last.safetensors").read_bytes())
@@ -144,12 +158,15 @@ def test_transformers_opens_the_folder(train, run, files, tiny_folder, tmp_path)
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
     folder = train("head.type=huggingface", model=tiny_folder("bert"))
     run("export", folder, "--to", "safetensors", "--output", tmp_path / "merged")
-    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").eval(), AutoTokenizer.from_pretrained(tmp_path / "merged")
-    assert model.config.problem_type == "multi_label_classification" and [model.config.id2label[i] for i in range(3)] == LABELS
+    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(
+        tmp_path / "merged").eval(), AutoTokenizer.from_pretrained(tmp_path / "merged")
+    assert model.config.problem_type == "multi_label_classification" and [model.config.id2label[i] for i
+        in range(3)] == LABELS
     found = predictions(run, folder, files["test"])
     for line, one in zip(files["test"].read_text().splitlines()[:8], found):
         with torch.no_grad():
-            logits = model(**tokenizer(json.loads(line)["text"], return_tensors="pt", truncation=True, max_length=24)).logits[0]
+            logits = model(**tokenizer(json.loads(line)["text"], return_tensors="pt", truncation=True,
+                                       max_length=24)).logits[0]
         assert logits.tolist() == pytest.approx(one["logits"], abs=1e-4)
 
 
@@ -167,5 +184,5 @@ data: {{task: multi-label, {named}, max_length: 24}}
 adapter: {{targets: query-value}}
 train: {{steps: 2, batch_size: 8}}
 compare: {{seeds: 1, methods: [{{name: LoRA, adapter: {{method: lora, rank: 2}}, lr: [1e-3]}}, {{name: head only, adapter: {{method: none}}}}]}}
-""")
+""")  # noqa: E501
     assert "micro_f1" in run("compare", tmp_path / "compare.yaml", "--run", tmp_path / "run").stdout.splitlines()[0]

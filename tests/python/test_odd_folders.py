@@ -1,6 +1,7 @@
 """Hugging Face folders as people have them: each is read as transformers reads it, or gets one clear line.
 
-The oracle of what is read is a plain folder of the same weights; that both are the same model is asked of transformers itself.
+The oracle of what is read is a plain folder of the same weights; that both are the same model is asked of transformers
+itself.
 """
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ def weights_of(folder):
 
 
 def save(weights, folder, metadata={"format": "pt"}):  # noqa: B006
-    safetensors.torch.save_file({name: value.contiguous() for name, value in weights.items()}, Path(folder) / "model.safetensors", metadata)
+    safetensors.torch.save_file({name: value.contiguous() for name, value in weights.items()},
+                                Path(folder) / "model.safetensors", metadata)
 
 
 def edit_config(folder, edit):
@@ -72,7 +74,8 @@ def beside_a_pickle(folder):
 
 
 def old_names(folder):
-    with_weights(lambda w: {k.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): v for k, v in w.items()})(folder)
+    with_weights(lambda w: {k.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias",
+        "LayerNorm.beta"): v for k, v in w.items()})(folder)
 
 
 def mark(folder):
@@ -91,7 +94,8 @@ def shards(count):
             part = {name: weights[name] for name in names[i::count]}
             safetensors.torch.save_file(part, folder / file)
             index.update(dict.fromkeys(part, file))
-        (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": index}))
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {"total_size": 1},
+            "weight_map": index}))
     return change
 
 
@@ -116,7 +120,8 @@ SAME = {
     "electra's generator": ("electra", as_class("ElectraForMaskedLM")),
     "albert for masked words": ("albert", as_class("AlbertForMaskedLM")),
     "mpnet for masked words": ("mpnet", as_class("MPNetForMaskedLM")),
-    "position ids": ("bert", with_weights(lambda w: w.update({"embeddings.position_ids": torch.arange(64).unsqueeze(0)}))),
+    "position ids": ("bert", with_weights(lambda w: w.update({"embeddings.position_ids": torch.arange(64).unsqueeze(
+        0)}))),
     "no pooler": ("bert", with_weights(lambda w: [w.pop(k) for k in list(w) if k.startswith("pooler.")] and w)),
     "no metadata": ("bert", lambda f: save(weights_of(f), f, None)),
     "shards": ("bert", shards(5)),
@@ -125,9 +130,15 @@ SAME = {
     "norms under old names": ("bert", old_names),
     "byte order mark": ("bert", mark),
     "gpt2 without prefix and with masks": ("gpt2", with_weights(lambda w: {
-        **{k.removeprefix("transformer."): v for k, v in w.items()}, "h.0.attn.bias": torch.ones(1, 1, 64, 64), "h.0.attn.masked_bias": torch.tensor(-1e4)})),
-    "llama with frequencies": ("llama", with_weights(lambda w: w.update({"model.layers.0.self_attn.rotary_emb.inv_freq": torch.rand(4)}))),
-    "t5 with its table three times": ("t5", with_weights(lambda w: w.update({f"{part}.embed_tokens.weight": w["shared.weight"].clone() for part in ("encoder", "decoder")}))),
+        **{k.removeprefix("transformer."): v for k, v in w.items()}, "h.0.attn.bias": torch.ones(1, 1, 64, 64),
+        "h.0.attn.masked_bias": torch.tensor(-1e4)})),
+    "llama with frequencies": ("llama",
+                               with_weights(lambda w: w.update(
+                                   {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.rand(4)}))),
+    "t5 with its table three times": ("t5",
+                                      with_weights(lambda w: w.update(
+                                          {f"{part}.embed_tokens.weight": w["shared.weight"].clone() for part
+                                           in ("encoder", "decoder")}))),
 }
 
 
@@ -141,7 +152,8 @@ def test_the_same_model_lies_in_it(case, run, rows, tmp_path, tiny_folder):  # n
         ids = torch.tensor([[5, 7, 9, 8]])
         with torch.no_grad():
             inputs = {"input_ids": ids, **({"decoder_input_ids": ids} if name == "t5" else {})}
-            a, b = (transformers.AutoModel.from_pretrained(folder).eval()(**inputs).last_hidden_state for folder in (plain, odd))
+            a, b = (transformers.AutoModel.from_pretrained(folder).eval()(**inputs).last_hidden_state for folder
+                    in (plain, odd))
         assert torch.equal(a, b)
     # Under a linear head: the family's own may take what these folders differ in (a pooler, a classifier).
     head = () if name in ("gpt2", "llama", "t5") else ("--set", "head.type=linear")
@@ -175,7 +187,8 @@ def pickled(folder):
 
 
 def pointer(folder):
-    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 90868376\n")
+    (folder / "model.safetensors").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 90868376\n")
 
 
 def hanging(folder):
@@ -261,7 +274,9 @@ ONE_LINE = {
     "pickle alone": (pickled, ["pytorch_model.bin alone", "save_pretrained"]),
     "pointer of Git LFS": (pointer, ["model.safetensors is a pointer of Git LFS", "git lfs pull"]),
     "a link to nothing": (hanging, ["model.safetensors is a link to ../../blobs/ffff, which is not there"]),
-    "shards without index": (without_index, ["holds model-00001-of-00003.safetensors but no model.safetensors and no model.safetensors.index.json"]),
+    "shards without index": (without_index,
+                             ["holds model-00001-of-00003.safetensors but no model.safetensors and no "
+                              "model.safetensors.index.json"]),
     "an adapter": (adapter, ["is a PEFT folder", "adapter.path"]),
     "an adapter with a config.json": (adapter_with_config, ["is a PEFT folder", "adapter.path"]),
     "a folder of GGUF": (gguf, ["holds m.gguf", "gguf_file='m.gguf'"]),
@@ -270,7 +285,8 @@ ONE_LINE = {
     "config.json": (lambda f: f / "config.json", ["is not a TorchScript file"]),
     "nothing": (empty, ["without config.json"]),
     "weights in 8 bits": (float8, ["F8_E4M3"]),
-    "quantized": (lambda f: edit_config(f, lambda c: c.update(quantization_config={"quant_method": "gptq", "bits": 4})), ["quantized", "gptq"]),
+    "quantized": (lambda f: edit_config(f, lambda c: c.update(quantization_config={"quant_method": "gptq", "bits": 4})),
+                  ["quantized", "gptq"]),
     "no tensors": (no_tensors, ["holds no weights"]),
     "a norm under both names": (both_names, ["embeddings.LayerNorm.weight twice"]),
     "cache of the hub": (cache_of_the_hub, ["hub's cache", "snapshots"]),
@@ -279,10 +295,14 @@ ONE_LINE = {
     "config.json cut off": (raw_config('{"model_type": "be'), ["config.json: not valid JSON"]),
     "config.json without a type": (raw_config("{}"), ["no config.json with a model_type"]),
     "old sentence-transformers": (old_sentence_transformers, ["0_Transformer", "model.pooling"]),
-    "a layer more than declared": (an_extra("encoder.layer.2.attention.self.query.weight", 32, 32), ["config.json: num_hidden_layers is 2, but the weights show 3"]),
-    "a weight that nobody knows": (an_extra("encoder.layer.1.adapter.down.weight", 4, 32), ["unexpected encoder.layer.1.adapter.down.weight"]),
-    "a weight is a folder": (lambda f: ((f / "model.safetensors").unlink(), (f / "model.safetensors").mkdir()) and None, ["model.safetensors is a folder"]),
-    "another head": (as_class("BertForSequenceClassification"), ["'negative', 'positive' are none of the classes", "a, b, c"]),
+    "a layer more than declared": (an_extra("encoder.layer.2.attention.self.query.weight", 32, 32),
+                                   ["config.json: num_hidden_layers is 2, but the weights show 3"]),
+    "a weight that nobody knows": (an_extra("encoder.layer.1.adapter.down.weight", 4, 32),
+                                   ["unexpected encoder.layer.1.adapter.down.weight"]),
+    "a weight is a folder": (lambda f: ((f / "model.safetensors").unlink(), (f / "model.safetensors").mkdir()) and None,
+                             ["model.safetensors is a folder"]),
+    "another head": (as_class("BertForSequenceClassification"), ["'negative', 'positive' are none of the classes",
+        "a, b, c"]),
 }
 
 
@@ -291,19 +311,22 @@ def test_what_cannot_be_read_gets_one_line(case, run, rows, tmp_path, tiny_folde
     change, expected = ONE_LINE[case]
     folder = shutil.copytree(tiny_folder("bert"), tmp_path / "odd")
     if case == "another head":
-        edit_config(folder, lambda c: c.update(id2label={"0": "a", "1": "b", "2": "c"}, label2id={"a": 0, "b": 1, "c": 2}))
+        edit_config(folder, lambda c: c.update(id2label={"0": "a", "1": "b", "2": "c"}, label2id={"a": 0, "b": 1,
+            "c": 2}))
     folder = change(folder)
     folder = folder if isinstance(folder, Path) else tmp_path / "odd"
     data, _ = task_of("bert", rows, tmp_path)
     done = finetune(run, tmp_path, folder, data, "run", code=1)
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1 and all(part in errors[0] for part in [*expected, *([str(folder)] if case != "another head" else [])]), done.stderr
+    assert len(errors) == 1 and all(part in errors[0] for part in [*expected, *([str(folder)] if case != "another head"
+        else [])]), done.stderr
     assert done.stderr.rstrip().endswith(errors[0]) and "c10" not in errors[0] and not (tmp_path / "run").exists()
 
 
 def test_a_decoder_without_its_output_layer_and_an_encoder_of_two(run, tmp_path, tiny_folder):
     """LlamaModel and T5EncoderModel as transformers saves them are half of what a language model needs."""
-    for name, cls, expected in (("llama", "LlamaModel", "missing lm_head.weight"), ("t5", "T5EncoderModel", "seq2seq needs a sequence-to-sequence model")):
+    for name, cls, expected in (("llama", "LlamaModel", "missing lm_head.weight"),
+                                ("t5", "T5EncoderModel", "seq2seq needs a sequence-to-sequence model")):
         folder = shutil.copytree(tiny_folder(name), tmp_path / name)
         getattr(transformers, cls).from_pretrained(folder).save_pretrained(folder)
         data, _ = task_of(name, None, tmp_path)
@@ -323,14 +346,16 @@ def test_every_command_takes_a_folder_and_needs_no_python(name, run, rows, tmp_p
         return run(*arguments, env=NO_PYTHON, **options)
 
     config = tmp_path / "c.yaml"
-    config.write_text(f"model: {{path: {tiny_folder(name)}, dropout: 0}}\ndata: {with_test}\nadapter: {{method: lora}}\n"
+    config.write_text(f"model: {{path: {tiny_folder(name)}, dropout: 0}}\ndata: {with_test}\nadapter: {{method: "
+                      f"lora}}\n"
                       "train: {steps: 6, batch_size: 4, eval_every: 3, log_every: 1, seed: 5, lr: 1e-3}\n")
     folder = tmp_path / "run"
     call("finetune", config, "--run", folder)
     scores = json.loads(call("evaluate", folder, "--json").stdout)
     best = result(folder)["test"]
     assert {k: v for k, v in scores.items() if k in best} == {k: v for k, v in best.items() if k in scores} and best
-    lines = [json.loads(line) for line in call("predict", folder, "--text", "the red house", "--text", "a blue car").stdout.splitlines()]
+    lines = [json.loads(line) for line in call("predict", folder, "--text", "the red house", "--text",
+                                               "a blue car").stdout.splitlines()]
     assert len(lines) == 2 and set(lines[0]) >= ({"prediction", "logits"} if name == "bert" else {"text"})
     call("export", folder, "--to", "safetensors", "--output", tmp_path / "merged")
     call("export", folder, "--to", "peft", "--output", tmp_path / "peft")
@@ -342,7 +367,8 @@ def test_every_command_takes_a_folder_and_needs_no_python(name, run, rows, tmp_p
     assert "resumed after step 3" in call("finetune", "--run", folder, "--resume").stderr
     assert (folder / "adapter.safetensors").read_bytes() == adapter_bytes
     config.write_text(config.read_text().replace("adapter: {method: lora}\n", "").replace(", seed: 5, lr: 1e-3", "") +
-                      "compare:\n  methods: [{adapter: {method: lora}}, {adapter: {method: deep-lora}}]\n  seeds: [1, 2]\n")
+                      "compare:\n  methods: [{adapter: {method: lora}}, {adapter: {method: deep-lora}}]\n  seeds: [1, "
+                      "2]\n")
     call("compare", config, "--run", tmp_path / "compare")
     assert len(list((tmp_path / "compare/cells").glob("*/result.json"))) == 4
 
@@ -350,17 +376,23 @@ def test_every_command_takes_a_folder_and_needs_no_python(name, run, rows, tmp_p
 def wrapped(prefix, inside=""):
     """Names as trainers write them that kept the model inside something of their own."""
     def change(weights):
-        return {prefix + re.sub(r"(layers?\.|transformer\.h\.)", r"\g<1>" + inside, name) if inside else prefix + name: value
+        return {prefix + re.sub(r"(layers?\.|transformer\.h\.)", r"\g<1>" + inside, name) if inside else prefix
+                + name: value
                 for name, value in weights.items()}
     return change
 
 
-WRAPPED = {"data parallel": ("module.", ""), "compiled": ("_orig_mod.", ""), "both": ("module._orig_mod.", ""), "twice": ("module.module.", ""),
-           "a training module": ("model.", ""), "inside two": ("net.model.", ""), "compiled layers": ("", "_orig_mod."), "sharded": ("_fsdp_wrapped_module.model.", "_fsdp_wrapped_module.")}
-CLASSES = ["BertForMaskedLM", "BertModel", "RobertaForSequenceClassification", "DistilBertForSequenceClassification", "ModernBertForMaskedLM", "DebertaV2ForSequenceClassification",
+WRAPPED = {"data parallel": ("module.", ""), "compiled": ("_orig_mod.", ""), "both": ("module._orig_mod.", ""),
+           "twice": ("module.module.", ""),
+           "a training module": ("model.", ""), "inside two": ("net.model.", ""), "compiled layers": ("", "_orig_mod."),
+           "sharded": ("_fsdp_wrapped_module.model.", "_fsdp_wrapped_module.")}
+CLASSES = ["BertForMaskedLM", "BertModel", "RobertaForSequenceClassification", "DistilBertForSequenceClassification",
+           "ModernBertForMaskedLM", "DebertaV2ForSequenceClassification",
            "GPT2LMHeadModel", "LlamaForCausalLM", "T5ForConditionalGeneration", "BartForConditionalGeneration"]
-KIND_OF = {"BertForMaskedLM": "bert", "BertModel": "bert", "RobertaForSequenceClassification": "roberta", "DistilBertForSequenceClassification": "distilbert",
-           "ModernBertForMaskedLM": "modernbert", "DebertaV2ForSequenceClassification": "deberta-v2", "GPT2LMHeadModel": "gpt2", "LlamaForCausalLM": "llama",
+KIND_OF = {"BertForMaskedLM": "bert", "BertModel": "bert", "RobertaForSequenceClassification": "roberta",
+           "DistilBertForSequenceClassification": "distilbert",
+           "ModernBertForMaskedLM": "modernbert", "DebertaV2ForSequenceClassification": "deberta-v2",
+           "GPT2LMHeadModel": "gpt2", "LlamaForCausalLM": "llama",
            "T5ForConditionalGeneration": "t5", "BartForConditionalGeneration": "bart"}
 
 
@@ -373,14 +405,17 @@ def test_names_inside_a_trainers_own_module_are_read_as_those_of_transformers(mo
     language = model_class.endswith(("LMHeadModel", "ForCausalLM", "ForConditionalGeneration"))
     end = [json.loads((plain / "config.json").read_text()).get("eos_token_id") or 2]
     seq2seq = model_class.endswith("ForConditionalGeneration")
-    lines = [{"input_ids": [5, 6 + i, 7, *end], **({"labels": [4, 5 + i, *end]} if seq2seq else {"labels": [5, 6 + i, 7, *end]} if language else {"label": "LABEL_%d" % (i % 2)})}
+    lines = [{"input_ids": [5, 6 + i, 7, *end], **({"labels": [4, 5 + i, *end]} if seq2seq
+                                                   else {"labels": [5, 6 + i, 7, *end]} if language
+                                                   else {"label": "LABEL_%d" % (i % 2)})}
              for i in range(8)]
     data.write_text("".join(json.dumps(line) + "\n" for line in lines))
     task = "seq2seq" if seq2seq else "causal-lm" if language else "classification"
 
     def trained(folder, out):
         path = tmp_path / f"{out}.yaml"
-        path.write_text(f"model: {{path: {folder}, dropout: 0}}\ndata: {{task: {task}, train: {data}, dev: {data}}}\nadapter: {{method: lora, rank: 2}}\n"
+        path.write_text(f"model: {{path: {folder}, dropout: 0}}\ndata: {{task: {task}, train: {data}, dev: "
+                        f"{data}}}\nadapter: {{method: lora, rank: 2}}\n"
                         "train: {steps: 3, batch_size: 4, seed: 3}\n")
         said = run("finetune", path, "--run", tmp_path / out).stderr
         run("export", tmp_path / out, "--to", "safetensors", "--output", tmp_path / f"{out}-merged")
@@ -400,9 +435,11 @@ def test_names_inside_a_trainers_own_module_are_read_as_those_of_transformers(mo
         if name != "inside two":
             continue
         found, _ = trained(odd, "run-" + odd.name)
-        assert found.keys() == expected.keys() and all(torch.equal(value, found[key]) for key, value in expected.items())
+        assert found.keys() == expected.keys() and all(torch.equal(value, found[key]) for key,
+                                                       value in expected.items())
     # what is exported lacks nothing there
-    auto = {"seq2seq": transformers.AutoModelForSeq2SeqLM, "causal-lm": transformers.AutoModelForCausalLM}.get(task, transformers.AutoModelForSequenceClassification)
+    auto = {"seq2seq": transformers.AutoModelForSeq2SeqLM, "causal-lm": transformers.AutoModelForCausalLM}.get(task,
+        transformers.AutoModelForSequenceClassification)
     _, report = auto.from_pretrained(tmp_path / "run-inside-two-merged", output_loading_info=True)
     assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")), report
 

@@ -1,5 +1,5 @@
-"""Archives and programs that other versions of PyTorch wrote (tests/golden/archives, made by old_archives.py and old_programs.py of
-tests/golden/make with the wheels that PyPI serves).
+"""Archives and programs that other versions of PyTorch wrote (tests/golden/archives, made by old_archives.py and
+old_programs.py of tests/golden/make with the wheels that PyPI serves).
 Oracles: the logits that the version itself computed, and today's torch.jit.load for what is merged."""
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def rows_of(archive: Path, path: Path) -> torch.Tensor:
 
 
 def predicted(run, model: Path, rows: Path) -> torch.Tensor:
-    return torch.tensor([json.loads(line)["logits"] for line in run("predict", model, "--input", rows).stdout.splitlines()])
+    return torch.tensor([json.loads(line)["logits"] for line in run("predict", model, "--input",
+        rows).stdout.splitlines()])
 
 
 def finetune(run, archive: Path, rows: Path, folder: Path, adapter: str, steps: int) -> Path:
@@ -60,7 +61,8 @@ def test_an_old_archive_computes_what_its_own_version_did(archive, run, tmp_path
 @named
 def test_an_old_archive_is_adapted_trained_and_merged(archive, run, tmp_path):
     before = rows_of(archive, tmp_path / "rows.jsonl")
-    folder = finetune(run, archive, tmp_path / "rows.jsonl", tmp_path, "method: lora, rank: 2, targets: all-weights", 12)
+    folder = finetune(run, archive, tmp_path / "rows.jsonl", tmp_path, "method: lora, rank: 2, targets: all-weights",
+                      12)
     after = predicted(run, folder, tmp_path / "rows.jsonl")
     assert (after - before).abs().max() > 1e-2
     run("export", folder, "--to", "torchscript", "--output", tmp_path / "merged.pt")
@@ -89,7 +91,8 @@ PROGRAMS = sorted(ARCHIVES.glob("*.pt2"))
 def test_a_program_of_another_version_computes_trains_and_is_merged(archive, run, tmp_path):
     before, rows, seen = rows_of(archive, tmp_path / "rows.jsonl"), tmp_path / "rows.jsonl", written(archive)
     assert len(PROGRAMS) >= 2
-    torch.testing.assert_close(predicted(run, finetune(run, archive, rows, tmp_path, "method: none", 0), rows), before, rtol=0, atol=1e-5)
+    torch.testing.assert_close(predicted(run, finetune(run, archive, rows, tmp_path, "method: none", 0), rows), before,
+                               rtol=0, atol=1e-5)
     (tmp_path / "trained").mkdir()
     folder = finetune(run, archive, rows, tmp_path / "trained", "method: lora, rank: 2, targets: all-weights", 12)
     after = predicted(run, folder, rows)

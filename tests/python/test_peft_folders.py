@@ -1,4 +1,5 @@
-"""Folders that PEFT writes, read by the program: the logits are PEFT's, or the key that is not followed is named. And back: what the program writes loads in PEFT."""
+"""Folders that PEFT writes, read by the program: the logits are PEFT's, or the key that is not followed is named. And
+back: what the program writes loads in PEFT."""
 from __future__ import annotations
 
 import json
@@ -17,7 +18,8 @@ def small(name):
     import transformers as t
 
     common = dict(vocab_size=VOCABULARY, pad_token_id=PAD, bos_token_id=1, eos_token_id=2)
-    wide = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=64, **common)
+    wide = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+                max_position_embeddings=64, **common)
     if name == "bert":
         return t.BertForSequenceClassification(t.BertConfig(num_labels=2, **wide))
     if name == "qwen2":
@@ -26,10 +28,12 @@ def small(name):
         return t.LlamaForCausalLM(t.LlamaConfig(num_key_value_heads=2, tie_word_embeddings=False, **wide))
     if name == "gpt2":
         return t.GPT2LMHeadModel(t.GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=64, **common))
-    return t.T5ForConditionalGeneration(t.T5Config(d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, decoder_start_token_id=PAD, **common))
+    return t.T5ForConditionalGeneration(t.T5Config(d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4,
+                                                   decoder_start_token_id=PAD, **common))
 
 
-ATTENTION = {"bert": ["query", "value"], "qwen2": ["q_proj", "v_proj"], "llama": ["q_proj", "v_proj"], "gpt2": ["c_attn"], "t5": ["q", "v"]}
+ATTENTION = {"bert": ["query", "value"], "qwen2": ["q_proj", "v_proj"], "llama": ["q_proj", "v_proj"],
+             "gpt2": ["c_attn"], "t5": ["q", "v"]}
 TASK = {"bert": "classification", "t5": "seq2seq"}
 
 
@@ -52,7 +56,8 @@ class Case:
         self.inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         if name in SEQ2SEQ:
             self.inputs["decoder_input_ids"] = torch.randint(5, VOCABULARY, (3, 6))
-        rows = [{"input_ids": row, **({"label": i % 2} if name == "bert" else {"labels": row})} for i, row in enumerate(ids.tolist())]
+        rows = [{"input_ids": row, **({"label": i % 2} if name == "bert" else {"labels": row})} for i,
+                row in enumerate(ids.tolist())]
         self.rows.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def base(self):
@@ -94,7 +99,8 @@ def case(tmp_path_factory):
 
 
 def peft_folder(case, folder, **options):
-    """Saves an adapter whose factors, biases and saved modules are all off their start; returns the logits of the folder as PEFT loads it."""
+    """Saves an adapter whose factors, biases and saved modules are all off their start; returns the logits of the
+    folder as PEFT loads it."""
     from peft import LoraConfig, PeftModel, get_peft_model
 
     options = {"r": 2, "lora_alpha": 3, "target_modules": ATTENTION[case.name], **options}
@@ -133,8 +139,10 @@ FOLLOWED = {
     "orthogonal": lambda n: {"init_lora_weights": "orthogonal"},
     "eva": lambda n: {"init_lora_weights": "eva"},
     "ranks": lambda n: {"rank_pattern": {FIRST[n]: 4}, "alpha_pattern": {FIRST[n]: 5}},
-    "ranks by expressions": lambda n: {"rank_pattern": {"(nothing|" + FIRST[n] + ")": 3, r".*\.1\..*": 1}, "alpha_pattern": {r"[a-z]+\.[0]\..*" + FIRST[n]: 7}, "use_rslora": True},
-    "one layer": lambda n: {"layers_to_transform": [1], "layers_pattern": {"bert": "layer", "gpt2": "h", "t5": "block"}.get(n, "layers")},
+    "ranks by expressions": lambda n: {"rank_pattern": {"(nothing|" + FIRST[n] + ")": 3, r".*\.1\..*": 1},
+                                       "alpha_pattern": {r"[a-z]+\.[0]\..*" + FIRST[n]: 7}, "use_rslora": True},
+    "one layer": lambda n: {"layers_to_transform": [1], "layers_pattern": {"bert": "layer", "gpt2": "h",
+        "t5": "block"}.get(n, "layers")},
     "expression": lambda n: {"target_modules": r".*\.[01]\..*" + FIRST[n]},
     "all linear": lambda n: {"target_modules": "all-linear", "exclude_modules": [FIRST[n]]},
     "biases of adapted layers": lambda n: {"bias": "lora_only"},
@@ -153,13 +161,15 @@ def test_followed_settings_give_the_logits_of_peft(model, key, run, case, tmp_pa
 
 
 @pytest.mark.parametrize("model, options", [
-    ("llama", {"init_lora_weights": "pissa"}), ("llama", {"init_lora_weights": "olora"}), ("bert", {"init_lora_weights": "pissa", "use_rslora": True}),
+    ("llama", {"init_lora_weights": "pissa"}), ("llama", {"init_lora_weights": "olora"}),
+    ("bert", {"init_lora_weights": "pissa", "use_rslora": True}),
     ("gpt2", {"init_lora_weights": "pissa"}), ("qwen2", {"init_lora_weights": "olora", "rank_pattern": {"q_proj": 4}})])
 def test_residuals_are_made_as_peft_makes_them_or_refused(model, options, run, case, tmp_path):
     c = case(model)
     expected = peft_folder(c, tmp_path / "peft", **options)
     if model == "gpt2":  # stored transposed
-        said = run("finetune", c.config(tmp_path / "c.yaml", f"path: {tmp_path / 'peft'}"), "--run", tmp_path / "run", code=1).stderr
+        said = run("finetune", c.config(tmp_path / "c.yaml", f"path: {tmp_path / 'peft'}"), "--run", tmp_path / "run",
+                   code=1).stderr
         assert "init_lora_weights" in said
         return
     assert_close(merged_logits(run, c, tmp_path / "peft", tmp_path), expected)
@@ -187,12 +197,14 @@ def test_biases_of_factors_join_the_layers_own(model, run, case, tmp_path):
     c = case(model)
     expected = peft_folder(c, tmp_path / "peft", lora_bias=True)
     if model == "llama":  # has no biases
-        assert "lora_bias" in run("finetune", c.config(tmp_path / "c.yaml", f"path: {tmp_path / 'peft'}"), "--run", tmp_path / "run", code=1).stderr
+        assert "lora_bias" in run("finetune", c.config(tmp_path / "c.yaml", f"path: {tmp_path / 'peft'}"), "--run",
+                                  tmp_path / "run", code=1).stderr
     else:
         assert_close(merged_logits(run, c, tmp_path / "peft", tmp_path), expected)
 
 
-@pytest.mark.parametrize("model, target", [("llama", "embed_tokens"), ("bert", "word_embeddings"), ("llama", "lm_head")])
+@pytest.mark.parametrize("model, target", [("llama", "embed_tokens"), ("bert", "word_embeddings"),
+                                           ("llama", "lm_head")])
 def test_tables_are_compared_with_the_model(model, target, run, case, tmp_path):
     c = case(model)
     expected = peft_folder(c, tmp_path / "peft", target_modules=[FIRST[model], target])
@@ -203,22 +215,28 @@ def test_tables_are_compared_with_the_model(model, target, run, case, tmp_path):
     if saved:
         values[saved[0]] = values[saved[0]] + 0.5
         save_file(values, file)
-        assert "holds other values than" in run("finetune", c.config(tmp_path / "c.yaml", f"path: {tmp_path / 'peft'}"), "--run", tmp_path / "other", code=1).stderr
+        assert "holds other values than" in run("finetune", c.config(tmp_path / "c.yaml", f"path: {tmp_path / 'peft'}"),
+                                                "--run", tmp_path / "other", code=1).stderr
 
 
 @pytest.mark.parametrize("model, target", [("qwen2", "lm_head"), ("qwen2", "embed_tokens"), ("gpt2", "wte")])
 def test_one_use_of_a_tied_weight_is_refused(model, target, run, case, tmp_path):
     c = case(model)
     peft_folder(c, tmp_path / "peft", target_modules=[FIRST[model], target])
-    said = run("finetune", c.config(tmp_path / "c.yaml", f"path: {tmp_path / 'peft'}"), "--run", tmp_path / "run", code=1).stderr
+    said = run("finetune", c.config(tmp_path / "c.yaml", f"path: {tmp_path / 'peft'}"), "--run", tmp_path / "run",
+               code=1).stderr
     assert "this weight is tied" in said and target in said
 
 
 REFUSED = {
-    "init_lora_weights": ["pissa_niter_2", "loftq", "lora_ga", "corda", "mica", 3], "alora_invocation_tokens": [[7]], "use_qalora": [True], "use_bdlora": [{"nblocks": 2}],
-    "arrow_config": [{"top_k": 2}], "kasa_config": [{"beta": 1}], "velora_config": [{"rank": 1}], "monteclora_config": [{"n": 1}], "target_parameters": [["a.weight"]],
-    "trainable_token_indices": [[1, 2]], "layer_replication": [[[0, 2]]], "megatron_config": [{"a": 1}], "key_of_tomorrow": [1], "bias": ["some"],
-    "rank_pattern": [{"q_proj": 3}, {"(?<=x)q": 4}, {"q_proj": "x"}], "target_modules": [["k_proj"], r".*k_proj"], "exclude_modules": [["q_proj"], ".*q_proj"],
+    "init_lora_weights": ["pissa_niter_2", "loftq", "lora_ga", "corda", "mica", 3], "alora_invocation_tokens": [[7]],
+    "use_qalora": [True], "use_bdlora": [{"nblocks": 2}],
+    "arrow_config": [{"top_k": 2}], "kasa_config": [{"beta": 1}], "velora_config": [{"rank": 1}],
+    "monteclora_config": [{"n": 1}], "target_parameters": [["a.weight"]],
+    "trainable_token_indices": [[1, 2]], "layer_replication": [[[0, 2]]], "megatron_config": [{"a": 1}],
+    "key_of_tomorrow": [1], "bias": ["some"],
+    "rank_pattern": [{"q_proj": 3}, {"(?<=x)q": 4}, {"q_proj": "x"}], "target_modules": [["k_proj"], r".*k_proj"],
+    "exclude_modules": [["q_proj"], ".*q_proj"],
     "layers_to_transform": [[0]], "modules_to_save": [["q_proj"]], "peft_type": ["LOHA"]}
 
 
@@ -230,16 +248,22 @@ def test_other_settings_are_refused_by_their_names(key, value, run, case, tmp_pa
     shutil.copytree(c.folder.parent / "plain", tmp_path / "peft")
     file = tmp_path / "peft/adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
-    said = run("finetune", c.config(tmp_path / "c.yaml", f"path: {tmp_path / 'peft'}"), "--run", tmp_path / "run", code=1).stderr
+    said = run("finetune", c.config(tmp_path / "c.yaml", f"path: {tmp_path / 'peft'}"), "--run", tmp_path / "run",
+               code=1).stderr
     assert key in said and said.startswith("error: ") and not (tmp_path / "run").exists()
 
 
-FOLLOWED_KEYS = {"r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern", "bias",
-                 "lora_bias", "use_rslora", "use_dora", "init_lora_weights", "modules_to_save", "fan_in_fan_out", "peft_type"}
+FOLLOWED_KEYS = {"r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "layers_to_transform",
+                 "layers_pattern", "rank_pattern", "alpha_pattern", "bias",
+                 "lora_bias", "use_rslora", "use_dora", "init_lora_weights", "modules_to_save", "fan_in_fan_out",
+                 "peft_type"}
 # Settings of training and of whoever made the folder: the same numbers come out whatever they are.
-PASSED_OVER = {"task_type": "FEATURE_EXTRACTION", "auto_mapping": {"base_model_class": "Other", "parent_library": "nowhere"}, "peft_version": "0.10.0",
-               "base_model_name_or_path": "some/other", "revision": "abc", "inference_mode": False, "megatron_core": "other.core", "loftq_config": {"loftq_bits": 4},
-               "eva_config": {"rho": 2.0}, "corda_config": {"corda_method": "kpm"}, "lora_ga_config": {"direction": "ArB2r"},
+PASSED_OVER = {"task_type": "FEATURE_EXTRACTION", "auto_mapping": {"base_model_class": "Other",
+    "parent_library": "nowhere"}, "peft_version": "0.10.0",
+               "base_model_name_or_path": "some/other", "revision": "abc", "inference_mode": False,
+               "megatron_core": "other.core", "loftq_config": {"loftq_bits": 4},
+               "eva_config": {"rho": 2.0}, "corda_config": {"corda_method": "kpm"},
+               "lora_ga_config": {"direction": "ArB2r"},
                "runtime_config": {"ephemeral_gpu_offload": False}, "ensure_weight_tying": True, "qalora_group_size": 8}
 
 
@@ -262,7 +286,8 @@ def test_settings_that_change_no_number_are_passed_over(key, run, case, tmp_path
     assert_close(merged_logits(run, c, tmp_path / "peft", tmp_path), expected)
 
 
-MODULES = {"bert": ["query", "key", "value", "dense"], "qwen2": ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj"], "llama": ["q_proj", "k_proj", "down_proj", "gate_proj"],
+MODULES = {"bert": ["query", "key", "value", "dense"], "qwen2": ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj"],
+           "llama": ["q_proj", "k_proj", "down_proj", "gate_proj"],
            "gpt2": ["c_attn", "c_proj", "c_fc"], "t5": ["q", "k", "v", "o", "wi", "wo"]}
 
 
@@ -271,13 +296,19 @@ def drawn_settings(name, rng):
     modules = MODULES[name]
     some = rng.sample(modules, rng.randint(1, len(modules)))
     ways = {
-        "r": lambda: rng.choice([1, 3, 5]), "lora_alpha": lambda: rng.choice([1, 4, 7.5]), "lora_dropout": lambda: 0.2, "use_rslora": lambda: True, "use_dora": lambda: True,
-        "bias": lambda: rng.choice(["none", "all", "lora_only"]), "lora_bias": lambda: True, "fan_in_fan_out": lambda: name == "gpt2",
-        "rank_pattern": lambda: {rng.choice([m, rf".*\.1\..*{m}", f"({m}|nothing)"]): rng.randint(1, 4) for m in rng.sample(some, rng.randint(1, len(some)))},
-        "alpha_pattern": lambda: {rng.choice(some): rng.choice([2, 6.5])}, "layers_to_transform": lambda: rng.choice([0, [1], [0, 1]]),
+        "r": lambda: rng.choice([1, 3, 5]), "lora_alpha": lambda: rng.choice([1, 4, 7.5]), "lora_dropout": lambda: 0.2,
+        "use_rslora": lambda: True, "use_dora": lambda: True,
+        "bias": lambda: rng.choice(["none", "all", "lora_only"]), "lora_bias": lambda: True,
+        "fan_in_fan_out": lambda: name == "gpt2",
+        "rank_pattern": lambda: {rng.choice([m, rf".*\.1\..*{m}", f"({m}|nothing)"]): rng.randint(1, 4) for m
+                                 in rng.sample(some, rng.randint(1, len(some)))},
+        "alpha_pattern": lambda: {rng.choice(some): rng.choice([2, 6.5])},
+        "layers_to_transform": lambda: rng.choice([0, [1], [0, 1]]),
         "exclude_modules": lambda: rng.choice([[rng.choice(modules)], r".*\.0\..*" + rng.choice(modules)]),
-        "init_lora_weights": lambda: rng.choice([True, False, "gaussian", "orthogonal", "pissa", "olora", "eva"]), "trainable_token_indices": lambda: [3],
-        "modules_to_save": lambda: [{"bert": "pooler", "gpt2": "ln_f", "t5": "final_layer_norm"}.get(name, "norm")], "layer_replication": lambda: [[0, 2]],
+        "init_lora_weights": lambda: rng.choice([True, False, "gaussian", "orthogonal", "pissa", "olora", "eva"]),
+        "trainable_token_indices": lambda: [3],
+        "modules_to_save": lambda: [{"bert": "pooler", "gpt2": "ln_f", "t5": "final_layer_norm"}.get(name, "norm")],
+        "layer_replication": lambda: [[0, 2]],
     }
     seldom = {"trainable_token_indices", "layer_replication", "lora_bias", "init_lora_weights"}
     drawn = {key: way() for key, way in ways.items() if rng.random() < (0.1 if key in seldom else 0.3)}
@@ -306,7 +337,8 @@ def test_drawn_settings_give_the_logits_of_peft_or_are_refused_by_name(model, ru
             expected = peft_folder(c, folder / "peft", **settings)
         except Exception:  # PEFT itself takes no such settings together
             continue
-        done = run("finetune", c.config(folder / "c.yaml", f"path: {folder / 'peft'}"), "--run", folder / "run", code=None)
+        done = run("finetune", c.config(folder / "c.yaml", f"path: {folder / 'peft'}"), "--run", folder / "run",
+                   code=None)
         if done.returncode:
             assert done.returncode == 1 and done.stderr.count("error: ") == 1, done.stderr
             named = [key for key in settings if key in done.stderr] or ("tied" in done.stderr and "tied")
@@ -324,17 +356,20 @@ def test_a_pickle_is_refused_with_how_to_convert_it(run, case, tmp_path):
     c = case("llama")
     peft_folder(c, tmp_path / "peft")
     (tmp_path / "peft/adapter_model.safetensors").rename(tmp_path / "peft/adapter_model.bin")
-    said = run("finetune", c.config(tmp_path / "c.yaml", f"path: {tmp_path / 'peft'}"), "--run", tmp_path / "run", code=1).stderr
+    said = run("finetune", c.config(tmp_path / "c.yaml", f"path: {tmp_path / 'peft'}"), "--run", tmp_path / "run",
+               code=1).stderr
     assert "adapter_model.bin" in said and "torch.load" in said
 
 
 # ---- what the program writes ----
 
-METHODS = ["lora", "rslora", "lora-plus", "lora-one", "dora", "pissa", "polar", "deep-lora", "deep-lora, compress: true"]
+METHODS = ["lora", "rslora", "lora-plus", "lora-one", "dora", "pissa", "polar", "deep-lora",
+           "deep-lora, compress: true"]
 
 
 def trained(run, c, tmp_path, adapter, head="", backend="auto"):
-    run("finetune", c.config(tmp_path / "train.yaml", adapter, "steps: 4", backend, head), "--run", tmp_path / "trained")
+    run("finetune", c.config(tmp_path / "train.yaml", adapter, "steps: 4", backend, head), "--run",
+        tmp_path / "trained")
     run("export", tmp_path / "trained", "--to", "torchscript", "--output", tmp_path / "trained.pt")
     return c.archive_logits(tmp_path / "trained.pt")
 
@@ -345,10 +380,12 @@ def with_peft(c, folder):
     return c.logits(PeftModel.from_pretrained(c.base(), folder).eval())
 
 
-TABLE = {"bert": "'*word_embeddings'", "llama": "'*embed_tokens'", "qwen2": "embedding", "gpt2": "'*wte'", "t5": "embedding"}
+TABLE = {"bert": "'*word_embeddings'", "llama": "'*embed_tokens'", "qwen2": "embedding", "gpt2": "'*wte'",
+         "t5": "embedding"}
 
 
-@pytest.mark.parametrize("model, method", [("bert", m) for m in METHODS] + [("gpt2", m) for m in METHODS] + [("qwen2", "lora"), ("qwen2", "dora"), ("t5", "pissa"), ("llama", "dora")])
+@pytest.mark.parametrize("model, method", [("bert", m) for m in METHODS] + [("gpt2", m) for m in METHODS]
+                         + [("qwen2", "lora"), ("qwen2", "dora"), ("t5", "pissa"), ("llama", "dora")])
 def test_written_folders_load_in_peft_and_here(model, method, run, case, tmp_path):
     c = case(model)
     tied_output = method == "dora" and model in ("gpt2", "qwen2")  # is refused: below
@@ -356,20 +393,25 @@ def test_written_folders_load_in_peft_and_here(model, method, run, case, tmp_pat
     expected = trained(run, c, tmp_path, f"method: {method}, rank: 3, targets: [{targets}]")
     run("export", tmp_path / "trained", "--to", "peft", "--output", tmp_path / "written", "--base", "some/model")
     settings = json.loads((tmp_path / "written/adapter_config.json").read_text())
-    assert settings["base_model_name_or_path"] == "some/model" and "some/model" in (tmp_path / "written/README.md").read_text()
+    assert settings["base_model_name_or_path"] == "some/model" and "some/model" in (
+        tmp_path / "written/README.md").read_text()
     assert_close(with_peft(c, tmp_path / "written"), expected, 2e-5)
     assert_close(merged_logits(run, c, tmp_path / "written", tmp_path), expected, 2e-5)
 
 
 def test_ranks_of_single_weights_are_trained_written_and_read(run, case, tmp_path):
     c = case("llama")
-    expected = trained(run, c, tmp_path, "method: lora, rank: 3, targets: [query, value, mlp_in], ranks: ['*.q_proj=5', '*mlp*=1'], alphas: ['*.v_proj=4'], train_also: ['*layernorm.weight']")
+    expected = (trained(run, c, tmp_path,
+                       "method: lora, rank: 3, targets: [query, value, mlp_in], ranks: ['*.q_proj=5', '*mlp*=1'], "
+                       "alphas: ['*.v_proj=4'], train_also: ['*layernorm.weight']"))
     run("export", tmp_path / "trained", "--to", "peft", "--output", tmp_path / "written")
     settings = json.loads((tmp_path / "written/adapter_config.json").read_text())
-    assert len(settings["rank_pattern"]) == 4 and settings["base_model_name_or_path"] == str(c.folder) and len(settings["modules_to_save"]) == 4
+    assert len(settings["rank_pattern"]) == 4 and settings["base_model_name_or_path"] == str(c.folder) and len(
+        settings["modules_to_save"]) == 4
     assert_close(with_peft(c, tmp_path / "written"), expected)
     assert_close(merged_logits(run, c, tmp_path / "written", tmp_path), expected)
-    said = run("finetune", c.config(tmp_path / "c.yaml", "method: lora, targets: [query], ranks: ['*.nothing=5']"), "--run", tmp_path / "other", code=1).stderr
+    said = run("finetune", c.config(tmp_path / "c.yaml", "method: lora, targets: [query], ranks: ['*.nothing=5']"),
+               "--run", tmp_path / "other", code=1).stderr
     assert "'*.nothing' matches no adapted weight" in said
 
 
@@ -390,7 +432,8 @@ def test_trained_biases_are_written_as_peft_keeps_them(bias, run, case, tmp_path
     c = case("bert")
     expected = trained(run, c, tmp_path, f"method: lora, rank: 2, targets: [query], train_also: [{bias}]")
     run("export", tmp_path / "trained", "--to", "peft", "--output", tmp_path / "written")
-    assert json.loads((tmp_path / "written/adapter_config.json").read_text())["bias"] == ("all" if bias == "'*.bias'" else "lora_only")
+    assert json.loads((tmp_path / "written/adapter_config.json").read_text())["bias"] == ("all" if bias == "'*.bias'"
+        else "lora_only")
     assert_close(with_peft(c, tmp_path / "written"), expected, 2e-5)
     assert_close(merged_logits(run, c, tmp_path / "written", tmp_path), expected, 2e-5)
 
@@ -407,7 +450,8 @@ def test_dora_at_a_tied_table_is_refused(model, run, case, tmp_path):
 def test_ranks_above_the_smaller_side_are_refused_by_the_modules_name(run, case, tmp_path):
     c = case("bert")
     peft_folder(c, tmp_path / "peft", target_modules=["query", "classifier"], r=3)
-    said = run("finetune", c.config(tmp_path / "c.yaml", f"path: {tmp_path / 'peft'}"), "--run", tmp_path / "run", code=1).stderr
+    said = run("finetune", c.config(tmp_path / "c.yaml", f"path: {tmp_path / 'peft'}"), "--run", tmp_path / "run",
+               code=1).stderr
     assert "classifier: rank 3 is more than the smaller side" in said and "query: rank" not in said
 
 
@@ -416,10 +460,12 @@ def test_tables_that_look_themselves_up_are_refused(run, tmp_path):
     import export_torchscript
 
     torch.manual_seed(2)
-    config = t.OPTConfig(vocab_size=VOCABULARY, hidden_size=32, ffn_dim=48, num_hidden_layers=1, num_attention_heads=4, max_position_embeddings=40, word_embed_proj_dim=32, pad_token_id=1)
+    config = t.OPTConfig(vocab_size=VOCABULARY, hidden_size=32, ffn_dim=48, num_hidden_layers=1, num_attention_heads=4,
+                         max_position_embeddings=40, word_embed_proj_dim=32, pad_token_id=1)
     t.OPTForCausalLM(config).save_pretrained(tmp_path / "hf")
     export_torchscript.export(str(tmp_path / "hf"), str(tmp_path / "model.pt"), check=False)
-    (tmp_path / "rows.jsonl").write_text(json.dumps({"input_ids": list(range(5, 14)), "labels": list(range(5, 14))}) + "\n")
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"input_ids": list(range(5, 14)), "labels": list(range(5, 14))})
+                                         + "\n")
     (tmp_path / "c.yaml").write_text(f"""model: {{path: {tmp_path}/model.pt}}
 data: {{task: causal-lm, train: {tmp_path}/rows.jsonl}}
 adapter: {{method: lora, rank: 2, targets: [query, '*embed_positions']}}

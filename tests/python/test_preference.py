@@ -1,4 +1,5 @@
-"""Pairs of answers through the program. Oracles: TRL's formulas (DPOTrainer with loss_type sigmoid, ORPOTrainer) in plain PyTorch on transformers and PEFT."""
+"""Pairs of answers through the program. Oracles: TRL's formulas (DPOTrainer with loss_type sigmoid, ORPOTrainer) in
+plain PyTorch on transformers and PEFT."""
 from __future__ import annotations
 
 import json
@@ -21,7 +22,8 @@ ORPO = {"loss": "orpo", "beta": 0.4}
 def drawn(count, seed):
     rng = random.Random(seed)
     few = lambda pool: " ".join(rng.choice(pool) for _ in range(rng.randint(1, 4)))
-    return [{"prompt": f"{few(NAMES)} {i} is", "chosen": " red " + few(COLORS), "rejected": " blue " + few(NAMES)} for i in range(count)]
+    return [{"prompt": f"{few(NAMES)} {i} is", "chosen": " red " + few(COLORS), "rejected": " blue " + few(NAMES)} for i
+            in range(count)]
 
 
 def write(path, rows):
@@ -32,7 +34,8 @@ def write(path, rows):
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pairs")
-    return {split: write(folder / f"{split}.jsonl", drawn(count, seed)) for seed, (split, count) in enumerate({"train": 24, "dev": 9, "test": 7}.items())}
+    return {split: write(folder / f"{split}.jsonl", drawn(count, seed)) for seed, (split, count)
+            in enumerate({"train": 24, "dev": 9, "test": 7}.items())}
 
 
 def sides(folder, rows):
@@ -41,7 +44,8 @@ def sides(folder, rows):
     out = []
     for row in rows:
         prompt = tokenizer(row["prompt"], return_token_type_ids=False)["input_ids"]
-        answers = [tokenizer(row[side], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id] for side in ("chosen", "rejected")]
+        answers = [tokenizer(row[side], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id] for side
+                   in ("chosen", "rejected")]
         out.append([(prompt + answer, len(prompt)) for answer in answers])
     return out
 
@@ -52,7 +56,8 @@ def token_logps(model, ids):
 
 
 def answer_sums(model, pairs):
-    return torch.stack([torch.stack([token_logps(model, ids)[start - 1:].sum() for ids, start in pair]) for pair in pairs])
+    return torch.stack([torch.stack([token_logps(model, ids)[start - 1:].sum() for ids, start in pair]) for pair
+                        in pairs])
 
 
 def log1mexp(x):
@@ -84,19 +89,24 @@ def data_of(files, settings, **more):
 @pytest.mark.parametrize("backend", ["native", "graph"])
 @pytest.mark.parametrize("settings", [DPO, ORPO], ids=["dpo", "orpo"])
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
-def test_ten_steps_and_the_scores_behind_them_equal_trls(name, settings, backend, run, files, tiny_archive, tiny_folder, tmp_path):
+def test_ten_steps_and_the_scores_behind_them_equal_trls(name, settings, backend, run, files, tiny_archive, tiny_folder,
+                                                         tmp_path):
     from peft import PeftModel
 
-    adapter, model = {"method": "lora", "rank": 4, "alpha": 8, "targets": "all-linear"}, {"dropout": 0.0, "backend": backend}
+    adapter, model = {"method": "lora", "rank": 4, "alpha": 8, "targets": "all-linear"}, {"dropout": 0.0,
+        "backend": backend}
     data = data_of(files, settings)
     start = finetune(run, tmp_path / "start", tiny_archive(name), data, adapter, {"steps": 0}, model)
     run("export", start, "--to", "peft", "--output", tmp_path / "peft")
-    train = {"steps": 10, "batch_size": 8, "accumulate": 3, "lr": 0.01, "schedule": "constant", "clip": 0, "log_every": 1, "keep": "last"}
-    fresh = finetune(run, tmp_path / "fresh", tiny_archive(name), data, {**adapter, "path": str(start / "adapter.safetensors")}, train, model)
+    train = {"steps": 10, "batch_size": 8, "accumulate": 3, "lr": 0.01, "schedule": "constant", "clip": 0,
+             "log_every": 1, "keep": "last"}
+    fresh = finetune(run, tmp_path / "fresh", tiny_archive(name), data,
+                     {**adapter, "path": str(start / "adapter.safetensors")}, train, model)
     losses = [row["loss"] for row in metrics(fresh) if "loss" in row]
 
     base = AutoModelForCausalLM.from_pretrained(tiny_folder(name))
-    read = {split: sides(tiny_folder(name), [json.loads(line) for line in file.read_text().splitlines()]) for split, file in files.items()}
+    read = {split: sides(tiny_folder(name), [json.loads(line) for line in file.read_text().splitlines()]) for split,
+            file in files.items()}
     with torch.no_grad():
         reference = {split: answer_sums(base.eval(), pairs) for split, pairs in read.items()}
     peer = PeftModel.from_pretrained(base, tmp_path / "peft", is_trainable=True).eval()
@@ -132,18 +142,22 @@ STARTS = {
 
 
 @pytest.mark.parametrize("start", STARTS)
-def test_the_reference_is_the_model_as_it_was_loaded_whatever_training_starts_from(start, run, files, tiny_archive, tiny_folder, tmp_path):
+def test_the_reference_is_the_model_as_it_was_loaded_whatever_training_starts_from(start, run, files, tiny_archive,
+        tiny_folder, tmp_path):
     adapter = dict(STARTS[start])
     data = data_of(files, DPO)
     if adapter.get("path"):
-        former = finetune(run, tmp_path / "former", tiny_archive("gpt2"), data, {k: v for k, v in adapter.items() if k != "path"}, {"steps": 6, "lr": 0.02})
+        former = finetune(run, tmp_path / "former", tiny_archive("gpt2"), data, {k: v for k, v in adapter.items()
+            if k != "path"}, {"steps": 6, "lr": 0.02})
         adapter["path"] = str(former / "adapter.safetensors")
-    folder = finetune(run, tmp_path / "run", tiny_archive("gpt2"), data, adapter, {"steps": 4, "batch_size": 8, "lr": 0.005, "keep": "last"})
+    folder = finetune(run, tmp_path / "run", tiny_archive("gpt2"), data, adapter, {"steps": 4, "batch_size": 8,
+        "lr": 0.005, "keep": "last"})
     rows = {split: [json.loads(line) for line in file.read_text().splitlines()] for split, file in files.items()}
     base = AutoModelForCausalLM.from_pretrained(tiny_folder("gpt2")).eval()
     with torch.no_grad():
         for split, values in load_file(folder / "reference.safetensors").items():
-            torch.testing.assert_close(values, answer_sums(base, sides(tiny_folder("gpt2"), rows[split])).double(), rtol=1e-5, atol=1e-4)
+            torch.testing.assert_close(values, answer_sums(base, sides(tiny_folder("gpt2"), rows[split])).double(),
+                                       rtol=1e-5, atol=1e-4)
 
     # Rows that the run has not seen are compared with the same model, long after its weights were changed.
     more = drawn(6, 77)
@@ -163,7 +177,8 @@ def test_the_reference_is_the_model_as_it_was_loaded_whatever_training_starts_fr
 def test_a_run_that_goes_on_keeps_its_reference_and_its_bits(run, program, files, tiny_archive, tmp_path):
     train = {"steps": 6, "batch_size": 8, "eval_every": 2, "save_every": 2, "lr": 0.01}
     folder = finetune(run, tmp_path / "run", tiny_archive("gpt2"), data_of(files, DPO), {"method": "full"}, train)
-    bits = {name: (folder / name).read_bytes() for name in ("last.safetensors", "adapter.safetensors", "reference.safetensors")}
+    bits = {name: (folder / name).read_bytes() for name in ("last.safetensors", "adapter.safetensors",
+                                                            "reference.safetensors")}
 
     def go_on(*flags, code=0):
         for name in ("result.json", "last.safetensors", "adapter.safetensors"):
@@ -188,29 +203,35 @@ def test_processes_backends_and_batches_agree(run, program, files, tiny_archive,
     train = {"steps": 5, "batch_size": 8, "lr": 0.05, "optimizer": "sgd", "momentum": 0, "eval_every": 5}
     for settings in (DPO, ORPO):
         ways = {}
-        for name, more in {"plain": {}, "cut": {"batch_size": 2, "accumulate": 4, "group_by_length": False}, "whole": {"group_by_length": False},
+        for name, more in {"plain": {}, "cut": {"batch_size": 2, "accumulate": 4, "group_by_length": False},
+                           "whole": {"group_by_length": False},
                            "again": {"gradient_checkpointing": True}}.items():
-            folder = finetune(run, tmp_path / f"{settings['loss']}-{name}", tiny_archive("llama"), data_of(files, settings), {"method": "lora"}, {**train, **more},
+            folder = finetune(run, tmp_path / f"{settings['loss']}-{name}", tiny_archive("llama"),
+                              data_of(files, settings), {"method": "lora"}, {**train, **more},
                               {"dropout": 0.0})
             ways[name] = load_file(folder / "last.safetensors")
         shared = tmp_path / f"{settings['loss']}-shared"
         together(program, 2, "finetune", tmp_path / f"{settings['loss']}-plain" / "config.yaml", "--run", shared)
         ways["shared"] = load_file(shared / "last.safetensors")
         for one, other in (("plain", "shared"), ("plain", "again"), ("cut", "whole")):
-            assert max((ways[one][key] - ways[other][key]).abs().max().item() for key in ways[one]) < 2e-6, (settings, one, other)
-        results = [json.loads((tmp_path / f"{settings['loss']}-{way}" / "result.json").read_text())["test"] for way in ("plain", "shared")]
+            assert max((ways[one][key] - ways[other][key]).abs().max().item() for key in ways[one]) < 2e-6, (settings,
+                one, other)
+        results = [json.loads((tmp_path / f"{settings['loss']}-{way}" / "result.json").read_text())["test"] for way
+                   in ("plain", "shared")]
         assert results[0] == pytest.approx(results[1], abs=1e-5)
 
 
 def test_half_precision_learns_the_same(run, files, tiny_archive, tmp_path):
     train = {"steps": 20, "batch_size": 8, "lr": 0.01}
     whole = finetune(run, tmp_path / "whole", tiny_archive("llama"), data_of(files, DPO), {"method": "lora"}, train)
-    half = finetune(run, tmp_path / "half", tiny_archive("llama"), data_of(files, DPO), {"method": "lora"}, train, {"precision": "bfloat16-always"})
+    half = finetune(run, tmp_path / "half", tiny_archive("llama"), data_of(files, DPO), {"method": "lora"}, train,
+                    {"precision": "bfloat16-always"})
     a, b = (json.loads((folder / "result.json").read_text())["test"] for folder in (whole, half))
     assert a["loss"] < 0.6 and b["loss"] == pytest.approx(a["loss"], abs=0.1)
 
 
-CHAT = [{"messages": [{"role": "user", "content": f"{NAMES[i % 8]} {i}"}], "chosen": "red", "rejected": [{"role": "assistant", "content": "blue"}]} for i in range(12)]
+CHAT = [{"messages": [{"role": "user", "content": f"{NAMES[i % 8]} {i}"}], "chosen": "red",
+         "rejected": [{"role": "assistant", "content": "blue"}]} for i in range(12)]
 for row in CHAT:
     row["chosen"] = [{"role": "assistant", "content": "red"}]
 WHOLE = [{side: row["messages"] + row[side] for side in ("chosen", "rejected")} for row in CHAT]
@@ -221,8 +242,10 @@ def test_conversations_of_every_form_train_alike_and_answer_as_chat_models(run, 
     bits, folders = [], []
     for name, rows in {"chat": CHAT, "whole": WHOLE, "short": SHORT}.items():
         file = write(tmp_path / f"{name}.jsonl", rows)
-        data = {"task": "preference", "train": str(file), "dev_share": 0, "chat_template": "chatml", "generation": {"max_new_tokens": 6}}
-        folders.append(finetune(run, tmp_path / name, tiny_archive("qwen2"), data, {"method": "lora"}, {"steps": 3, "batch_size": 4, "lr": 0.01}))
+        data = {"task": "preference", "train": str(file), "dev_share": 0, "chat_template": "chatml",
+                "generation": {"max_new_tokens": 6}}
+        folders.append(finetune(run, tmp_path / name, tiny_archive("qwen2"), data, {"method": "lora"},
+                                {"steps": 3, "batch_size": 4, "lr": 0.01}))
         bits.append((folders[-1] / "last.safetensors").read_bytes())
     assert bits[0] == bits[1] == bits[2]
     said = [texts(run, folders[1], tmp_path / f"{name}.jsonl") for name in ("chat", "whole", "short")]
@@ -232,18 +255,22 @@ def test_conversations_of_every_form_train_alike_and_answer_as_chat_models(run, 
     assert said[0][0].strip() in run("chat", folders[1], input=first + "\n").stdout
 
 
-def test_exports_are_those_of_a_language_model_and_scores_stay_with_the_run(run, files, tiny_archive, tiny_folder, tiny_program, tmp_path):
+def test_exports_are_those_of_a_language_model_and_scores_stay_with_the_run(run, files, tiny_archive, tiny_folder,
+        tiny_program, tmp_path):
     from peft import PeftModel
 
-    folder = finetune(run, tmp_path / "run", tiny_archive("llama"), data_of(files, DPO, generation={"max_new_tokens": 8}), {"method": "deep-lora", "rank": 2},
+    folder = finetune(run, tmp_path / "run", tiny_archive("llama"),
+                      data_of(files, DPO, generation={"max_new_tokens": 8}), {"method": "deep-lora", "rank": 2},
                       {"steps": 6, "batch_size": 8, "lr": 0.01})
     said = texts(run, folder, files["test"])
-    for form, name in (("torchscript", "merged.pt"), ("safetensors", "merged"), ("peft", "peft"), ("gguf", "adapter.gguf")):
+    for form, name in (("torchscript", "merged.pt"), ("safetensors", "merged"), ("peft", "peft"),
+                       ("gguf", "adapter.gguf")):
         run("export", folder, "--to", form, "--output", tmp_path / name)
     assert json.loads((tmp_path / "peft" / "adapter_config.json").read_text())["task_type"] == "CAUSAL_LM"
     assert "AutoModelForCausalLM" in (tmp_path / "merged" / "README.md").read_text()
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
-    peer = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_folder("llama")), tmp_path / "peft").eval()
+    peer = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_folder("llama")),
+                                     tmp_path / "peft").eval()
     ids = torch.tensor([[1, 9, 8, 7, 6]])
     with torch.no_grad():
         torch.testing.assert_close(merged(ids).logits, peer(ids).logits, rtol=1e-4, atol=1e-4)
@@ -251,12 +278,15 @@ def test_exports_are_those_of_a_language_model_and_scores_stay_with_the_run(run,
         assert texts(run, model, files["test"]) == said
         refused = run("evaluate", model, "--data", files["test"], code=1).stderr
         assert "model as it was before training" in refused and "score the run folder" in refused
-    again = finetune(run, tmp_path / "orpo", tiny_program("llama"), data_of(files, ORPO), {"method": "lora"}, {"steps": 6, "batch_size": 8, "lr": 0.01})
+    again = finetune(run, tmp_path / "orpo", tiny_program("llama"), data_of(files, ORPO), {"method": "lora"},
+                     {"steps": 6, "batch_size": 8, "lr": 0.01})
     for form, name in (("pt2", "orpo.pt2"), ("safetensors", "orpo-merged")):
         run("export", again, "--to", form, "--output", tmp_path / name)
     own = json.loads(run("evaluate", again, "--json").stdout)
-    other = json.loads(run("evaluate", tmp_path / "orpo-merged", "--data", files["test"], "--json").stdout)  # needs no reference
-    assert {k: other[k] for k in ("loss", "accuracy", "margin")} == pytest.approx({k: own[k] for k in ("loss", "accuracy", "margin")}, abs=1e-4)
+    # needs no reference
+    other = json.loads(run("evaluate", tmp_path / "orpo-merged", "--data", files["test"], "--json").stdout)
+    assert {k: other[k] for k in ("loss", "accuracy", "margin")} == pytest.approx({k: own[k] for k in ("loss",
+        "accuracy", "margin")}, abs=1e-4)
 
 
 def test_rows_of_ids_need_no_tokenizer_and_questions_stay_together(run, files, tiny_archive, tmp_path):
@@ -265,7 +295,8 @@ def test_rows_of_ids_need_no_tokenizer_and_questions_stay_together(run, files, t
     questions = [ids(4) for _ in range(10)]
     rows = [{"input_ids": questions[i % 10], "chosen": ids(rng.randint(1, 4)), "rejected": ids(5)} for i in range(40)]
     data = {"task": "preference", "train": str(write(tmp_path / "ids.jsonl", rows)), "test_share": 0.3}
-    folder = finetune(run, tmp_path / "run", tiny_archive("gpt2"), data, {"method": "lora"}, {"steps": 2, "batch_size": 8})
+    folder = finetune(run, tmp_path / "run", tiny_archive("gpt2"), data, {"method": "lora"},
+                      {"steps": 2, "batch_size": 8})
     run("evaluate", folder, "--output", tmp_path / "scored.jsonl")
     scored = [json.loads(line) for line in (tmp_path / "scored.jsonl").read_text().splitlines()]
     lines = {int(row["source"].rsplit(":", 1)[1]) - 1 for row in scored}
@@ -290,12 +321,13 @@ def test_comparisons_judge_by_what_is_asked(run, files, tiny_archive, tmp_path):
 data: {{task: preference, {named}, max_length: 64, metric: accuracy}}
 train: {{steps: 2, batch_size: 8}}
 compare: {{seeds: 1, methods: [{{name: LoRA, adapter: {{method: lora, rank: 2}}, lr: [1e-3]}}, {{name: whole, adapter: {{method: full}}, lr: [1e-3, 1e-4]}}]}}
-""")
+""")  # noqa: E501
     assert "accuracy" in run("compare", tmp_path / "compare.yaml", "--run", tmp_path / "run").stdout.splitlines()[0]
 
 
 def test_trials_of_learning_rates_compare_with_the_same_model(run, files, tiny_archive, tmp_path):
-    folder = finetune(run, tmp_path / "run", tiny_archive("gpt2"), data_of(files, DPO), {"method": "full"}, {"steps": 6, "batch_size": 8, "lr": "auto"})
+    folder = finetune(run, tmp_path / "run", tiny_archive("gpt2"), data_of(files, DPO), {"method": "full"},
+                      {"steps": 6, "batch_size": 8, "lr": "auto"})
     result = json.loads((folder / "result.json").read_text())
     assert len(result["lr_search"]["trials"]) == 5
     own = json.loads(run("evaluate", folder, "--json").stdout)

@@ -1,5 +1,6 @@
-"""model.quantize: int8 and nf4. Oracles: the same run on a folder whose weights are the values that the codes stand for, which are computed here in plain
-PyTorch (and are bitsandbytes' own: tests/golden/quantization.json); the weights of the files plus B A."""
+"""model.quantize: int8 and nf4. Oracles: the same run on a folder whose weights are the values that the codes stand
+for, which are computed here in plain PyTorch (and are bitsandbytes' own: tests/golden/quantization.json); the weights
+of the files plus B A."""
 from __future__ import annotations
 
 import json
@@ -16,8 +17,10 @@ from conftest import ROOT
 from test_finetune import predictions, result, rows  # noqa: F401  (rows is a fixture)
 from test_model_folder import finetune, task_of
 
-NF4 = torch.tensor([-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
-                    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+NF4 = torch.tensor([-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
+                    -0.18477343022823334,
+                    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634,
+                    0.33791524171829224,
                     0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0])
 
 
@@ -27,7 +30,8 @@ def dynamic_book():
     for power in range(7):
         parts, least = 2**power, torch.tensor(0.1)
         step, i = ((1 - least) / parts).double(), torch.arange(parts + 1)
-        edges = torch.where(i < (parts + 1) // 2, least.double() + step * i, 1 - step * (parts - i)).float()  # torch.linspace, with fused products
+        # torch.linspace, with fused products
+        edges = torch.where(i < (parts + 1) // 2, least.double() + step * i, 1 - step * (parts - i)).float()
         middles = 10.0 ** (power - 6) * ((edges[:-1] + edges[1:]) / 2)
         values += middles.tolist() + (-middles).tolist()
     return torch.tensor(sorted(values), dtype=torch.float32)
@@ -82,7 +86,8 @@ sites_of = {}
 def quantized_names(run, folder):
     if folder not in sites_of:
         sites_of[folder] = json.loads(run("inspect", folder, "--json").stdout)["sites"]
-    return {site["path"]: site["op"] for site in sites_of[folder] if site["op"] in ("linear", "addmm") and site["role"] not in ("head", "lm_head")}
+    return {site["path"]: site["op"] for site in sites_of[folder] if site["op"] in ("linear", "addmm")
+            and site["role"] not in ("head", "lm_head")}
 
 
 def with_values(run, folder, out, kind, dtype=None):
@@ -113,21 +118,27 @@ def plain_run(run, rows, tiny_folder, tmp_path_factory):
     def losses_of(name, options):
         if (name, *options) not in found:
             place = tmp_path_factory.mktemp("plain")
-            found[name, *options] = losses(finetune(run, place, tiny_folder(name), task_of(name, rows, place)[0], "plain", *options, method="lora"))
-        return found[name, *options]
+            found[(name, *options)] = losses(finetune(run, place, tiny_folder(name), task_of(name, rows, place)[0],
+                                                    "plain", *options, method="lora"))
+        return found[(name, *options)]
     return losses_of
 
 
 @pytest.mark.parametrize("kind", VALUES)
 @pytest.mark.parametrize("name, settings", [
     ("llama", ()), ("bert", ()), ("gpt2", ()), ("t5", ()), ("deberta-v2", ()), ("modernbert", ()), ("distilbert", ()),
-    ("llama", ("adapter.dropout=0.25",)), ("gpt2", ("adapter.targets=[query]",)), ("llama", ("train.gradient_checkpointing=true",)),
-    ("llama", ("adapter.method=deep-lora",)), ("bert", ("model.precision=bfloat16-always",)), ("llama", ("model.precision=bfloat16-always",))])
-def test_a_run_is_that_on_the_values_the_codes_stand_for(kind, name, settings, run, rows, tmp_path, tiny_folder, plain_run):
+    ("llama", ("adapter.dropout=0.25",)), ("gpt2", ("adapter.targets=[query]",)),
+    ("llama", ("train.gradient_checkpointing=true",)),
+    ("llama", ("adapter.method=deep-lora",)), ("bert", ("model.precision=bfloat16-always",)),
+    ("llama", ("model.precision=bfloat16-always",))])
+def test_a_run_is_that_on_the_values_the_codes_stand_for(kind, name, settings, run, rows, tmp_path, tiny_folder,
+                                                         plain_run):
     data, _ = task_of(name, rows, tmp_path)
     options = [word for setting in (*settings, "adapter.rank=3") for word in ("--set", setting)]
-    expected = finetune(run, tmp_path, with_values(run, tiny_folder(name), tmp_path / "values", kind), data, "of-values", *options, method="lora")
-    found = finetune(run, tmp_path, tiny_folder(name), data, "quantized", *options, "--set", f"model.quantize={kind}", method="lora")
+    expected = finetune(run, tmp_path, with_values(run, tiny_folder(name), tmp_path / "values", kind), data,
+                        "of-values", *options, method="lora")
+    found = finetune(run, tmp_path, tiny_folder(name), data, "quantized", *options, "--set", f"model.quantize={kind}",
+                     method="lora")
     bound = 2e-2 if any("bfloat16" in setting for setting in settings) else 1e-5
     assert len(losses(found)) >= 6
     assert losses(found) == pytest.approx(losses(expected), rel=bound, abs=bound)
@@ -141,7 +152,8 @@ def quantized_run(run, rows, tmp_path_factory, tiny_folder):
     data, _ = task_of("llama", rows, place)
     settings = ["--set", "adapter.rank=3", "--set", "train.steps=12", "--set", "train.lr=2e-2"]
     finetune(run, place, tiny_folder("llama"), data, "run", *settings, "--set", "model.quantize=nf4", method="lora")
-    finetune(run, place, with_values(run, tiny_folder("llama"), place / "values", "nf4"), data, "of-values", *settings, method="lora")
+    finetune(run, place, with_values(run, tiny_folder("llama"), place / "values", "nf4"), data, "of-values", *settings,
+             method="lora")
     return place
 
 
@@ -172,7 +184,8 @@ def test_scores_predictions_and_texts_of_a_run_are_those_on_the_values(quantized
     scores, said = [], []
     for name in ("run", "of-values"):
         scores.append(json.loads(run("evaluate", quantized_run / name, "--json").stdout)["loss"])
-        said.append([json.loads(line)["text"] for line in run("predict", quantized_run / name, "--input", texts).stdout.splitlines()])
+        said.append([json.loads(line)["text"] for line in run("predict", quantized_run / name, "--input",
+                                                              texts).stdout.splitlines()])
     assert scores[0] == pytest.approx(scores[1], rel=1e-5)
     assert scores[0] == pytest.approx(result(quantized_run / "run")["best"]["loss"], rel=1e-5)
     assert said[0] == said[1] and len(said[0]) == 3
@@ -180,7 +193,8 @@ def test_scores_predictions_and_texts_of_a_run_are_those_on_the_values(quantized
 
 def test_merging_adds_the_update_to_the_weights_of_the_files(quantized_run, run, tiny_folder, tmp_path):
     run("export", quantized_run / "run", "--to", "safetensors", "--output", tmp_path / "merged")
-    merged, base = load_file(tmp_path / "merged" / "model.safetensors"), load_file(tiny_folder("llama") / "model.safetensors")
+    merged, base = load_file(tmp_path / "merged" / "model.safetensors"), load_file(
+        tiny_folder("llama") / "model.safetensors")
     adapter = load_file(quantized_run / "run" / "adapter.safetensors")
     scale = None
     changed = 0
@@ -200,16 +214,19 @@ def test_an_adapter_that_was_trained_on_four_bits_scores_without_them(quantized_
     """The merged folder is another model than the one that was trained: close to it, and exactly W + B A on its own."""
     run("export", quantized_run / "run", "--to", "safetensors", "--output", tmp_path / "merged")
     live = json.loads(run("evaluate", quantized_run / "run", "--json").stdout)["loss"]
-    merged = json.loads(run("evaluate", tmp_path / "merged", "--data", quantized_run / "texts.txt", "--json").stdout)["loss"]
+    merged = json.loads(run("evaluate", tmp_path / "merged", "--data", quantized_run / "texts.txt", "--json").stdout)[
+        "loss"]
     assert merged == pytest.approx(live, rel=0.5) and merged != live
 
 
 @pytest.mark.parametrize("kind", VALUES)
 def test_a_killed_run_ends_as_one_that_was_not(kind, run, program, rows, tmp_path, tiny_folder):
     data, _ = task_of("llama", rows, tmp_path)
-    settings = ["--set", f"model.quantize={kind}", "--set", "adapter.rank=3", "--set", "train.steps=150", "--set", "train.save_every=5"]
+    settings = ["--set", f"model.quantize={kind}", "--set", "adapter.rank=3", "--set", "train.steps=150", "--set",
+                "train.save_every=5"]
     whole = finetune(run, tmp_path, tiny_folder("llama"), data, "whole", *settings, method="lora")
-    process = subprocess.Popen([str(program), "finetune", str(tmp_path / "whole.yaml"), *settings, "--run", str(tmp_path / "cut")],
+    process = subprocess.Popen([str(program), "finetune", str(tmp_path / "whole.yaml"), *settings, "--run",
+                                str(tmp_path / "cut")],
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
     while not any((tmp_path / "cut" / "checkpoints").glob("*")):
         assert process.poll() is None
@@ -224,10 +241,12 @@ def test_a_killed_run_ends_as_one_that_was_not(kind, run, program, rows, tmp_pat
 
 
 @pytest.mark.parametrize("settings, words", [
-    (("adapter.method=full",), ("model.quantize", "adapter.method: full", "trains the weights themselves", "quantize: none")),
+    (("adapter.method=full",), ("model.quantize", "adapter.method: full", "trains the weights themselves",
+                                "quantize: none")),
     (("adapter.method=dora",), ("adapter.method: dora", "norms", "lora")),
     (("adapter.method=pissa",), ("adapter.method: pissa", "singular vectors")),
-    (("adapter.train_also=['*.q_proj.weight']", "adapter.targets=[value]"), ("adapter.train_also", "q_proj.weight", "cannot be trained")),
+    (("adapter.train_also=['*.q_proj.weight']", "adapter.targets=[value]"), ("adapter.train_also", "q_proj.weight",
+        "cannot be trained")),
     (("model.device=cuda",), ("model.quantize", "device: cpu", "cuda")),
     (("model.quantize=int4",), ("model.quantize", "none", "int8", "nf4", "int4")),
 ])
@@ -241,7 +260,8 @@ def test_what_has_no_form_in_fewer_bits_is_refused_by_name(settings, words, run,
 
 def test_the_graph_backend_refuses_with_a_hint(run, rows, tmp_path, tiny_archive):
     data, _ = task_of("llama", rows, tmp_path)
-    done = finetune(run, tmp_path, tiny_archive("llama", "causal-lm"), data, "refused", "--set", "model.quantize=nf4", "--set", "model.backend=graph",
+    done = finetune(run, tmp_path, tiny_archive("llama", "causal-lm"), data, "refused", "--set", "model.quantize=nf4",
+                    "--set", "model.backend=graph",
                     method="lora", code=1)
     assert "model.quantize: nf4 needs a native model family" in done.stderr and "bfloat16" in done.stderr
 
@@ -250,7 +270,9 @@ def test_an_archive_trains_as_the_archive_of_the_values(run, rows, tmp_path, tin
     import export_torchscript
 
     data, _ = task_of("llama", rows, tmp_path)
-    export_torchscript.export(str(with_values(run, tiny_folder("llama"), tmp_path / "values", "nf4")), str(tmp_path / "values.pt"), "causal-lm", None)
+    export_torchscript.export(str(with_values(run, tiny_folder("llama"), tmp_path / "values", "nf4")),
+                              str(tmp_path / "values.pt"), "causal-lm", None)
     expected = finetune(run, tmp_path, tmp_path / "values.pt", data, "of-values", method="lora")
-    found = finetune(run, tmp_path, tiny_archive("llama", "causal-lm"), data, "quantized", "--set", "model.quantize=nf4", method="lora")
+    found = finetune(run, tmp_path, tiny_archive("llama", "causal-lm"), data, "quantized", "--set",
+                     "model.quantize=nf4", method="lora")
     assert losses(found) == pytest.approx(losses(expected), rel=1e-5)

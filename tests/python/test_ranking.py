@@ -1,4 +1,5 @@
-"""Texts put in order for queries. Oracles: scikit-learn's ndcg_score and average_precision_score for each query, PyTorch's cross-entropy, sentence-transformers' CrossEncoder."""
+"""Texts put in order for queries. Oracles: scikit-learn's ndcg_score and average_precision_score for each query,
+PyTorch's cross-entropy, sentence-transformers' CrossEncoder."""
 from __future__ import annotations
 
 import json
@@ -35,14 +36,17 @@ def write(path, rows):
 @pytest.fixture(scope="module", params=[(0, 1), (0, 0, 1, 2, 3)], ids=["binary", "graded"])
 def files(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranking")
-    return {split: write(folder / f"{split}.jsonl", drawn(count, seed, request.param)) for seed, (split, count) in enumerate({"train": 8, "dev": 5, "test": 9}.items())}
+    return {split: write(folder / f"{split}.jsonl", drawn(count, seed, request.param)) for seed, (split, count)
+            in enumerate({"train": 8, "dev": 5, "test": 9}.items())}
 
 
 @pytest.fixture()
 def train(run, files, tiny_archive, tmp_path):
     def call(name, *sets, model=None):
-        run("finetune", "--model", model or tiny_archive("bert", "encoder"), "--task", "ranking", *[f"--{k}={v}" for k, v in files.items()], "--steps", 6, "--run", tmp_path / name,
-            *[part for one in ("data.max_length=32", "train.batch_size=8", "train.eval_every=2", "train.lr=1e-2", *sets) for part in ("--set", one)])
+        run("finetune", "--model", model or tiny_archive("bert", "encoder"), "--task", "ranking",
+            *[f"--{k}={v}" for k, v in files.items()], "--steps", 6, "--run", tmp_path / name,
+            *[part for one in ("data.max_length=32", "train.batch_size=8", "train.eval_every=2", "train.lr=1e-2", *sets)
+              for part in ("--set", one)])
         return tmp_path / name
     return call
 
@@ -76,7 +80,8 @@ def test_scores_are_scikit_learns_query_by_query(train, run, files):
     assert scores["mrr@10"] == pytest.approx(numpy.mean(mrr), abs=1e-9)
     assert scores["queries"] == len(queries) and scores["queries_without_relevant"] == 0
     largest = max(row["label"] for row in read(files["train"]))
-    logits, labels = torch.tensor([one["logits"][0] for one in found]).double(), torch.tensor([row["label"] / largest for row in rows]).double()
+    logits, labels = torch.tensor([one["logits"][0] for one in found]).double(), torch.tensor([row["label"] / largest
+        for row in rows]).double()
     assert scores["loss"] == pytest.approx(torch.nn.BCEWithLogitsLoss()(logits, labels).item(), abs=1e-6)
     assert next(iter(json.loads((folder / "result.json").read_text())["best"])) == "mrr@10"
 
@@ -105,20 +110,24 @@ def test_exports_score_as_the_run_does(train, run, files, tiny_folder, tmp_path)
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
     folder = train("run", "head.type=huggingface", model=tiny_folder("bert"))
     run("export", folder, "--to", "safetensors", "--output", tmp_path / "merged")
-    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").eval(), AutoTokenizer.from_pretrained(tmp_path / "merged")
+    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(
+        tmp_path / "merged").eval(), AutoTokenizer.from_pretrained(tmp_path / "merged")
     assert model.config.num_labels == 1
     for row, one in list(zip(read(files["test"]), predictions(run, folder, files["test"])))[:6]:
         with torch.no_grad():
-            logits = model(**tokenizer(row["query"], row["text"], return_tensors="pt", truncation=True, max_length=32)).logits[0]
+            logits = model(**tokenizer(row["query"], row["text"], return_tensors="pt", truncation=True,
+                                       max_length=32)).logits[0]
         assert logits.tolist() == pytest.approx(one["logits"], abs=1e-4)
 
 
 def test_drawn_rows_are_whole_queries(run, tiny_archive, tmp_path):
     rows = write(tmp_path / "rows.jsonl", drawn(40, 3, (0, 1)))
-    run("finetune", "--model", tiny_archive("bert", "encoder"), "--task", "ranking", "--train", rows, "--steps", 1, "--run", tmp_path / "run", "--set", "data.test_share=0.2",
+    run("finetune", "--model", tiny_archive("bert", "encoder"), "--task", "ranking", "--train", rows, "--steps", 1,
+        "--run", tmp_path / "run", "--set", "data.test_share=0.2",
         "--set", "data.max_length=32")
     run("evaluate", tmp_path / "run", "--output", tmp_path / "scored.jsonl")
-    lines = [int(json.loads(line)["source"].rsplit(":", 1)[1]) for line in (tmp_path / "scored.jsonl").read_text().splitlines()]
+    lines = [int(json.loads(line)["source"].rsplit(":", 1)[1]) for line
+             in (tmp_path / "scored.jsonl").read_text().splitlines()]
     all_rows = read(rows)
     chosen = {all_rows[line - 1]["query"] for line in lines}
     assert len(lines) == sum(row["query"] in chosen for row in all_rows) > 0
@@ -141,5 +150,5 @@ data: {{task: ranking, {named}, max_length: 32, metric: ndcg@10}}
 adapter: {{targets: query-value}}
 train: {{steps: 2, batch_size: 8}}
 compare: {{seeds: 1, methods: [{{name: LoRA, adapter: {{method: lora, rank: 2}}, lr: [1e-3]}}, {{name: head only, adapter: {{method: none}}}}]}}
-""")
+""")  # noqa: E501
     assert "ndcg@10" in run("compare", tmp_path / "compare.yaml", "--run", tmp_path / "run").stdout.splitlines()[0]

@@ -1,4 +1,5 @@
-"""train.lr: auto. Each trial is what a plain run of as many steps at that rate gives; the best on dev is taken, kept, and found again."""
+"""train.lr: auto. Each trial is what a plain run of as many steps at that rate gives; the best on dev is taken, kept,
+and found again."""
 from __future__ import annotations
 
 import json
@@ -16,7 +17,8 @@ def rows(tmp_path_factory):
     folder = tmp_path_factory.mktemp("rates")
     for split, count in (("train", 64), ("dev", 40)):
         made = [text(rng) for _ in range(count)]
-        write_csv(folder / f"{split}.csv", ["text", "label"], [[t, sum(w in t for w in ("good", "great", "love")) - len(t) / 40] for t in made])
+        write_csv(folder / f"{split}.csv", ["text", "label"],
+                  [[t, sum(w in t for w in ("good", "great", "love")) - len(t) / 40] for t in made])
     return folder
 
 
@@ -24,7 +26,8 @@ def rows(tmp_path_factory):
 def finetune(run, rows, tiny_archive, tmp_path):
     def call(name, *arguments, code=0):
         sets = ["--set", "data.max_length=24", "--set", "train.batch_size=8", "--set", "train.schedule=constant"]
-        done = run("finetune", "--model", tiny_archive("bert", "encoder"), "--train", rows / "train.csv", "--dev", rows / "dev.csv", *sets, "--run", tmp_path / name, *arguments,
+        done = run("finetune", "--model", tiny_archive("bert", "encoder"), "--train", rows / "train.csv", "--dev",
+                   rows / "dev.csv", *sets, "--run", tmp_path / name, *arguments,
                    code=code)
         return tmp_path / name, done.stderr
     return call
@@ -45,7 +48,8 @@ def test_the_best_of_the_trials_is_taken_and_each_is_a_plain_run(method, default
     assert search["lr"] == max(scored, key=lambda trial: trial["score"])["lr"] and search["metric"] == "pearson"
     assert f"train.lr: auto: {search['lr']:g} is best on dev" in said
     page = (folder / "report.html").read_text()
-    assert f"dev pearson after 10 steps: {search['trials'][0]['lr']:g}: " in page and f"{search['lr']:g} is taken" in page
+    assert (f"dev pearson after 10 steps: {search['trials'][0]['lr']:g}: " in page and f"{search['lr']:g} is taken"
+            in page)
     for trial in (search["trials"][0], search["trials"][3]):
         plain, _ = finetune(f"plain-{trial['lr']}", "--lr", trial["lr"], "--steps", 10, "--method", method)
         assert result(plain)["last"]["pearson"] == trial["score"], trial
@@ -72,7 +76,8 @@ def test_a_run_that_goes_on_keeps_its_rate_and_one_that_begins_again_finds_the_s
 
 
 def test_there_is_nothing_to_choose_by_without_dev(finetune, run, rows, tiny_archive, tmp_path):
-    said = run("finetune", "--model", tiny_archive("bert", "encoder"), "--train", rows / "train.csv", "--lr", "auto", "--set", "data.dev_share=0", "--run", tmp_path / "run",
+    said = run("finetune", "--model", tiny_archive("bert", "encoder"), "--train", rows / "train.csv", "--lr", "auto",
+               "--set", "data.dev_share=0", "--run", tmp_path / "run",
                code=1).stderr
     assert "train.lr: auto chooses on dev rows, and there are none" in said and "data.dev_share" in said
     assert not (tmp_path / "run").exists()

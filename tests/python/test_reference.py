@@ -1,4 +1,5 @@
-"""The program's own account of itself: the committed reference is what it prints, the manual and the completions know every flag."""
+"""The program's own account of itself: the committed reference is what it prints, the manual and the completions know
+every flag."""
 from __future__ import annotations
 
 import re
@@ -27,8 +28,10 @@ def test_the_manual_and_the_completions_know_every_command_and_flag(run):
 
 def test_bash_completes_commands_flags_and_files(program, tmp_path):
     def complete(*words):
-        script = f'source <("{program}" reference bash); COMP_WORDS=({" ".join(map(repr, words))}); COMP_CWORD={len(words) - 1}; _deeplora; echo "${{COMPREPLY[@]}}"'
-        return subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True).stdout.split()
+        script = (f'source <("{program}" reference bash); COMP_WORDS=({" ".join(map(repr, words))}); '
+                  f'COMP_CWORD={len(words) - 1}; _deeplora; echo "${{COMPREPLY[@]}}"')
+        return subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path,
+                              check=True).stdout.split()
 
     (tmp_path / "mine.yaml").touch()
     assert complete("deeplora", "fin") == ["finetune"]
@@ -37,5 +40,6 @@ def test_bash_completes_commands_flags_and_files(program, tmp_path):
 
 
 def test_files_that_a_help_text_names_are_there(run):
-    named = {path for command in COMMANDS for path in re.findall(r"configs/[\w/.-]+\.yaml", run(command, "--help").stdout)}
+    named = {path for command in COMMANDS for path in re.findall(r"configs/[\w/.-]+\.yaml",
+        run(command, "--help").stdout)}
     assert len(named) >= 3 and not [path for path in named if not (ROOT / path).exists()]

@@ -1,4 +1,5 @@
-"""Fingerprints of models that have not changed are remembered. Oracles: the file's bytes, and what the test writes into the cache."""
+"""Fingerprints of models that have not changed are remembered. Oracles: the file's bytes, and what the test writes into
+the cache."""
 from __future__ import annotations
 
 import json
@@ -34,7 +35,8 @@ def test_a_fingerprint_is_remembered_until_the_file_changes_and_verify_computes_
     again, said = inspect()
     assert again == "0123456789abcdef" and "has not changed" in said and "s/GB" not in said
     assert inspect("--verify")[0] == first and json.loads(entry.read_text())["found"] == first
-    for spoilt in ("", "[]", json.dumps({**kept, "files": kept["files"].replace("\n", "other\n", 1), "found": "0123456789abcdef"})):
+    for spoilt in ("", "[]", json.dumps({**kept, "files": kept["files"].replace("\n", "other\n", 1),
+                                         "found": "0123456789abcdef"})):
         entry.write_text(spoilt)
         assert inspect()[0] == first
     assert inspect(XDG_CACHE_HOME="/proc/none")[0] == first

@@ -55,7 +55,8 @@ class ReportTest(unittest.TestCase):
                 self.assertEqual(checker.mistakes, [])
                 self.assertEqual(checker.stack, [])
                 self.assertFalse(checker.tags & {"script", "link", "img", "iframe", "object", "a", "image", "use"})
-                self.assertFalse([key for key, _ in checker.attributes if key.startswith("on") or key in ("src", "href", "style")])
+                self.assertFalse([key for key, _ in checker.attributes if key.startswith("on") or key in ("src", "href",
+                    "style")])
                 self.assertNotRegex(page, r"https?:|url\(|@import")
 
     def test_every_drawing_is_xml_with_finite_numbers(self):
@@ -77,7 +78,8 @@ class ReportTest(unittest.TestCase):
                 points += [(line.get(f"x{end}"), line.get(f"y{end}")) for line in root.iter("line") for end in "12"]
                 points += re.findall(r"([\d.-]+) ([\d.-]+)", " ".join(path.get("d") for path in root.iter("path")))
                 points += [(rect.get("x"), rect.get("y")) for rect in root.iter("rect")]
-                points += [(float(rect.get("x")) + float(rect.get("width")), float(rect.get("y")) + float(rect.get("height"))) for rect in root.iter("rect")]
+                points += [(float(rect.get("x")) + float(rect.get("width")), float(rect.get("y"))
+                            + float(rect.get("height"))) for rect in root.iter("rect")]
                 self.assertGreater(len(points), 3)
                 for x, y in points:
                     self.assertTrue(-0.1 <= float(x) <= width + 0.1 and -0.1 <= float(y) <= height + 0.1, (name, x, y))
@@ -113,7 +115,8 @@ class ReportTest(unittest.TestCase):
     def test_a_page_shows_labels_rows_and_commands(self):
         for name, page in self.pages():
             if name == "sample-report":
-                for words in ("Labels on test", "Surest mistakes", "Least certain rows", "Confusion on test", "Calibration on test", "Predicted against true",
+                for words in ("Labels on test", "Surest mistakes", "Least certain rows", "Confusion on test",
+                              "Calibration on test", "Predicted against true",
                               "Generated on test", "What comes next", "All numbers of result.json"):
                     self.assertIn(words, page)
                 self.assertIn("<td>fear</td><td class='number'>undefined</td><td class='number'>0</td>", page)

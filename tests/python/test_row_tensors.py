@@ -1,5 +1,5 @@
-"""Rows that carry tensors by name: models without tokens, or with numbers beside them. Oracles: PyTorch's own training of the same module from the
-same start, torch.jit.load of the merged file, and scikit-learn."""
+"""Rows that carry tensors by name: models without tokens, or with numbers beside them. Oracles: PyTorch's own training
+of the same module from the same start, torch.jit.load of the merged file, and scikit-learn."""
 from __future__ import annotations
 
 import json
@@ -34,10 +34,12 @@ class Mixed(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.table, self.conv, self.join, self.out = nn.Embedding(7, 6), nn.Conv2d(1, 3, 3), nn.Linear(6 + 3 + 4 + 1, 12), nn.Linear(12, 3)
+        self.table, self.conv, self.join, self.out = nn.Embedding(7, 6), nn.Conv2d(1, 3, 3), nn.Linear(6 + 3 + 4 + 1,
+            12), nn.Linear(12, 3)
 
     def forward(self, features: Tensor, kinds: Tensor, image: Tensor, flag: Tensor) -> Tensor:
-        parts = [self.table(kinds).mean(1), torch.relu(self.conv(image)).mean([2, 3]), features, flag.to(features.dtype).unsqueeze(1)]
+        parts = [self.table(kinds).mean(1), torch.relu(self.conv(image)).mean([2, 3]), features,
+                 flag.to(features.dtype).unsqueeze(1)]
         return self.out(torch.tanh(self.join(torch.cat(parts, 1))))
 
 
@@ -91,16 +93,18 @@ def regression_rows(count, seed, targets=1):
 
 def mixed_rows(count, seed):
     rng = random.Random(seed)
-    return [{"numbers": numbers(rng, 4), "kinds": [rng.randrange(7) for _ in range(3)], "image": numbers(rng, 1, 4, 5), "flag": rng.random() < 0.5,
+    return [{"numbers": numbers(rng, 4), "kinds": [rng.randrange(7) for _ in range(3)], "image": numbers(rng, 1, 4, 5),
+             "flag": rng.random() < 0.5,
              "label": "abc"[i % 3]} for i in range(count)]
 
 
-def configure(path, archive, train, task="regression", adapter="method: lora, rank: 2", inputs="", data="", training="", dev=None):
+def configure(path, archive, train, task="regression", adapter="method: lora, rank: 2", inputs="", data="", training="",
+              dev=None):
     path.write_text(f"""model: {{path: {archive}{inputs}}}
 data: {{task: {task}, train: {train}, dev: {dev or train}{data}}}
 adapter: {{{adapter}}}
 train: {{steps: {STEPS}, batch_size: {ROWS}, lr: {LR}, head_lr: {LR}, schedule: constant, clip: 0, shuffle: false, keep: last, eval_every: {STEPS}, log_every: 1{training}}}
-""")
+""")  # noqa: E501
     return path
 
 
@@ -109,7 +113,8 @@ def lines(text):
 
 
 def logits(run, model, rows):
-    return torch.tensor([row["logits"] for row in lines(run("predict", model, "--input", rows).stdout)], dtype=torch.float64)
+    return torch.tensor([row["logits"] for row in lines(run("predict", model, "--input", rows).stdout)],
+                        dtype=torch.float64)
 
 
 @pytest.mark.parametrize("targets", [1, 3])
@@ -134,7 +139,8 @@ def test_training_is_that_of_pytorch_from_the_same_start(method, dtype, targets,
     raw = torch.tensor([row["label"] for row in rows], dtype=torch.float64).view(len(rows), targets)
     mean, spread = raw.mean(0), raw.std(0, correction=0)
     weights = {name: value.detach() for name, value in model.named_parameters()}
-    # The chains start as torch has them: a learning rate per factor is the method's own affair, so gradients are compared for them, steps for the rest.
+    # The chains start as torch has them: a learning rate per factor is the method's own affair, so gradients are
+    # compared for them, steps for the rest.
     rates = 0.0 if method.startswith("deep-lora") else LR
     optimizer = torch.optim.AdamW([{"params": list(trained.values()), "lr": rates or LR}], weight_decay=0.0)
     losses = []
@@ -143,7 +149,8 @@ def test_training_is_that_of_pytorch_from_the_same_start(method, dtype, targets,
         changed = dict(weights)
         for site, delta in graph_oracle.deltas_of(factors, alpha).items():
             changed[site] = weights[site] + delta.to(dtype)
-        changed.update({key.removeprefix("base/"): value.to(dtype) for key, value in trained.items() if key.startswith("base/")})
+        changed.update({key.removeprefix("base/"): value.to(dtype) for key, value in trained.items()
+                        if key.startswith("base/")})
         out = functional_call(model, changed, (x[at],)).double()
         loss = (((out - mean) / spread - y[at].to(torch.float32)) ** 2).mean(1).mean()
         optimizer.zero_grad()
@@ -157,7 +164,8 @@ def test_training_is_that_of_pytorch_from_the_same_start(method, dtype, targets,
     if rates:
         assert len(losses) == STEPS
         for key, value in trained.items():
-            torch.testing.assert_close(end[key].double(), value.detach().double(), rtol=2e-3, atol=2e-4, msg=lambda m, key=key: f"{key}: {m}")
+            torch.testing.assert_close(end[key].double(), value.detach().double(), rtol=2e-3, atol=2e-4, msg=lambda m,
+                                       key=key: f"{key}: {m}")
     run("export", tmp_path / "run", "--to", "torchscript", "--output", tmp_path / "merged.pt")
     merged = torch.jit.load(str(tmp_path / "merged.pt"))
     with torch.no_grad():
@@ -173,7 +181,8 @@ def test_numbers_ids_images_and_flags_in_one_row(dtype, run, tmp_path):
     torch.manual_seed(2)
     archive = saved(Mixed(), tmp_path / "m.pt", dtype)
     train, test = write(tmp_path / "train.jsonl", mixed_rows(24, 3)), write(tmp_path / "test.jsonl", mixed_rows(9, 4))
-    config = configure(tmp_path / "c.yaml", archive, train, "classification", "method: lora, rank: 2, targets: all-weights", ", inputs: {numbers: features}")
+    config = configure(tmp_path / "c.yaml", archive, train, "classification",
+                       "method: lora, rank: 2, targets: all-weights", ", inputs: {numbers: features}")
     said = run("finetune", config, "--run", tmp_path / "run").stderr
     kind = str(dtype).removeprefix("torch.")
     assert f"numbers [4] {kind}, kinds [3] int64, image [1, 4, 5] {kind}, flag bool" in said
@@ -222,9 +231,11 @@ def test_a_new_head_pools_the_states_of_a_series(layout, run, tmp_path):
     torch.manual_seed(4)
     archive = saved(Series(), tmp_path / "m.pt")
     rng = random.Random(6)
-    train = write(tmp_path / "train.jsonl", [{"series": numbers(rng, 7, 2), "label": "up" if i % 2 else "down"} for i in range(16)])
+    train = write(tmp_path / "train.jsonl", [{"series": numbers(rng, 7, 2), "label": "up" if i % 2 else "down"} for i
+                                             in range(16)])
     inputs = f", pooling: last, inputs: {{series: {{name: batch.values, layout: {layout}}}}}"
-    config = configure(tmp_path / "c.yaml", archive, train, "classification", "method: lora, rank: 2, targets: [recurrent, '*mix*']", inputs)
+    config = configure(tmp_path / "c.yaml", archive, train, "classification",
+                       "method: lora, rank: 2, targets: [recurrent, '*mix*']", inputs)
     run("finetune", config, "--run", tmp_path / "run")
     run("export", tmp_path / "run", "--to", "torchscript", "--output", tmp_path / "merged.pt")
     values = torch.tensor([row["series"] for row in lines(train.read_text())]).transpose(0, 1)
@@ -238,13 +249,15 @@ def test_numbers_beside_token_ids(run, tmp_path):
     torch.manual_seed(5)
     archive = saved(Beside(), tmp_path / "m.pt")
     rng = random.Random(7)
-    rows = [{"input_ids": [rng.randrange(1, 40) for _ in range(rng.randint(2, 6))], "numbers": numbers(rng, 2), "label": i % 2} for i in range(16)]
+    rows = [{"input_ids": [rng.randrange(1, 40) for _ in range(rng.randint(2, 6))], "numbers": numbers(rng, 2),
+             "label": i % 2} for i in range(16)]
     train = write(tmp_path / "train.jsonl", rows)
     run("finetune", configure(tmp_path / "c.yaml", archive, train, "classification"), "--run", tmp_path / "run")
     run("export", tmp_path / "run", "--to", "torchscript", "--output", tmp_path / "merged.pt")
     merged = torch.jit.load(str(tmp_path / "merged.pt"))
     with torch.no_grad():
-        expected = torch.cat([merged(torch.tensor([row["input_ids"]]), torch.ones(1, len(row["input_ids"]), dtype=torch.int64), torch.tensor([row["numbers"]]))
+        expected = torch.cat([merged(torch.tensor([row["input_ids"]]), torch.ones(1, len(row["input_ids"]),
+            dtype=torch.int64), torch.tensor([row["numbers"]]))
                               for row in rows]).double()
     torch.testing.assert_close(logits(run, tmp_path / "run", train), expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(logits(run, tmp_path / "merged.pt", train), expected, rtol=0, atol=1e-5)
@@ -255,9 +268,11 @@ def test_whole_numbers_are_what_the_model_takes(run, tmp_path):
     rng = random.Random(8)
     rows = [{"x": [rng.randrange(5) for _ in range(5)], "label": i} for i in range(16)]
     train = write(tmp_path / "train.jsonl", rows)
-    said = run("finetune", configure(tmp_path / "c.yaml", saved(Regressor(), tmp_path / "m.pt"), train), "--run", tmp_path / "run").stderr
+    said = run("finetune", configure(tmp_path / "c.yaml", saved(Regressor(), tmp_path / "m.pt"), train), "--run",
+               tmp_path / "run").stderr
     assert "x [5] float32" in said
-    failed = run("finetune", tmp_path / "c.yaml", "--run", tmp_path / "no", "--set", "model.inputs.x={name: x, dtype: int64}", code=1).stderr
+    failed = run("finetune", tmp_path / "c.yaml", "--run", tmp_path / "no", "--set",
+                 "model.inputs.x={name: x, dtype: int64}", code=1).stderr
     assert "its forward fails on a batch of x [2, 5]" in failed and "mat1 and mat2 must have the same dtype" in failed
 
 
@@ -267,7 +282,8 @@ def test_ids_beyond_a_table_name_their_row(run, tmp_path):
     train = write(tmp_path / "train.jsonl", rows)
     rows[5]["kinds"] = [1, 7, 2]
     dev = write(tmp_path / "dev.jsonl", rows)
-    config = configure(tmp_path / "c.yaml", archive, train, "classification", inputs=", inputs: {numbers: features}", dev=dev)
+    config = configure(tmp_path / "c.yaml", archive, train, "classification", inputs=", inputs: {numbers: features}",
+                       dev=dev)
     failed = run("finetune", config, "--run", tmp_path / "run", code=1).stderr
     assert "dev.jsonl:6: the model cannot read this row's kinds, which holds 7 (in the training rows: 0 to 6)" in failed
     rows[5]["kinds"] = [1, 1.5, 2]
@@ -278,15 +294,21 @@ def test_ids_beyond_a_table_name_their_row(run, tmp_path):
 
 WRONG = {
     "no field": ({"label": 1.0}, "train.jsonl:3: no field 'x', which the model takes as a tensor; fields there: label"),
-    "another length": ({"x": [1.0, 2.0, 3.0, 4.0], "label": 1.0}, "train.jsonl:3: x: expected [5] as in the first training row, found [4]"),
-    "more dimensions": ({"x": [[1.0, 2.0, 3.0, 4.0, 5.0]], "label": 1.0}, "train.jsonl:3: x: expected [5] as in the first training row, found [1, 5]"),
-    "a text among numbers": ({"x": [1.0, 2.0, "3", 4.0, 5.0], "label": 1.0}, 'train.jsonl:3: x[2]: expected a number, found "3"'),
+    "another length": ({"x": [1.0, 2.0, 3.0, 4.0], "label": 1.0},
+                       "train.jsonl:3: x: expected [5] as in the first training row, found [4]"),
+    "more dimensions": ({"x": [[1.0, 2.0, 3.0, 4.0, 5.0]], "label": 1.0},
+                        "train.jsonl:3: x: expected [5] as in the first training row, found [1, 5]"),
+    "a text among numbers": ({"x": [1.0, 2.0, "3", 4.0, 5.0], "label": 1.0},
+                             'train.jsonl:3: x[2]: expected a number, found "3"'),
     "null": ({"x": [1.0, None, 3.0, 4.0, 5.0], "label": 1.0}, "train.jsonl:3: x[1]: expected a number, found null"),
     "an empty list": ({"x": [], "label": 1.0}, "train.jsonl:3: x: an empty list"),
     "ragged": ({"x": [[1.0, 2.0], [3.0]], "label": 1.0}, "train.jsonl:3: x[1]: a list of 1 beside lists of 2"),
-    "a number among lists": ({"x": [[1.0], 2.0], "label": 1.0}, "train.jsonl:3: x[1]: expected a list, as before it, found 2.0"),
-    "a text": ({"x": "hello", "label": 1.0}, "train.jsonl:3: x: expected numbers (0.5, [0.5, 1.5], ...), found 'hello'"),
-    "too many targets": ({"x": [1.0] * 5, "label": [1.0, 2.0]}, "train.jsonl:3: label: expected 1 target as in the training rows, found 2"),
+    "a number among lists": ({"x": [[1.0], 2.0], "label": 1.0},
+                             "train.jsonl:3: x[1]: expected a list, as before it, found 2.0"),
+    "a text": ({"x": "hello", "label": 1.0},
+               "train.jsonl:3: x: expected numbers (0.5, [0.5, 1.5], ...), found 'hello'"),
+    "too many targets": ({"x": [1.0] * 5, "label": [1.0, 2.0]},
+                         "train.jsonl:3: label: expected 1 target as in the training rows, found 2"),
     "no label": ({"x": [1.0] * 5}, "train.jsonl:3: set data.label: ...; no field 'label'"),
 }
 
@@ -296,7 +318,8 @@ def test_wrong_rows_are_said_in_one_line(case, run, tmp_path):
     row, expected = WRONG[case]
     archive, rows = saved(Regressor(), tmp_path / "m.pt"), regression_rows(12, 10)
     rows[2] = row
-    failed = run("finetune", configure(tmp_path / "c.yaml", archive, write(tmp_path / "train.jsonl", rows)), "--run", tmp_path / "run", code=1).stderr
+    failed = run("finetune", configure(tmp_path / "c.yaml", archive, write(tmp_path / "train.jsonl", rows)), "--run",
+                 tmp_path / "run", code=1).stderr
     errors = [line for line in failed.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and expected in errors[0], failed
     assert not list((tmp_path / "run").glob("adapter*"))
@@ -314,9 +337,11 @@ def test_a_model_of_texts_with_names_of_its_own_is_told_apart(run, tmp_path):
 
     archive = saved(Other(), tmp_path / "m.pt")
     train = write(tmp_path / "train.jsonl", [{"input_ids": [1 + i, 2, 3], "label": i % 2} for i in range(8)])
-    config = configure(tmp_path / "c.yaml", archive, train, "classification", "method: lora, rank: 2, targets: all-weights")
+    config = configure(tmp_path / "c.yaml", archive, train, "classification",
+                       "method: lora, rank: 2, targets: all-weights")
     failed = run("finetune", config, "--run", tmp_path / "no", code=1).stderr
-    assert "no field 'tokens', which the model takes as a tensor; fields there: input_ids, label" in failed and "model.inputs.input_ids: tokens" in failed
+    assert ("no field 'tokens', which the model takes as a tensor; fields there: input_ids, label" in failed
+            and "model.inputs.input_ids: tokens" in failed)
     seen = json.loads(run("inspect", archive, "--json").stdout)
     assert seen["row_tensors"] == ["tokens"] and seen["looked_up"] == "tokens"
     assert "for token ids say model.inputs.input_ids: tokens" in run("inspect", archive).stdout
@@ -383,10 +408,11 @@ data: {{task: regression, train: {train}, dev_share: 0.2, test_share: 0.2}}
 adapter: {{rank: 2}}
 train: {{steps: 4, batch_size: 8}}
 compare: {{methods: [{{name: lora, adapter.method: lora}}, {{name: deep, adapter.method: deep-lora}}], lr: [1e-2], seeds: [1, 2]}}
-""")
+""")  # noqa: E501
     run("compare", tmp_path / "compare.yaml", "--run", tmp_path / "compared")
     assert (tmp_path / "compared" / "report.html").exists()
-    run("finetune", "--model", archive, "--train", train, "--run", tmp_path / "run", "--steps", 4)  # the task is guessed
+    # the task is guessed
+    run("finetune", "--model", archive, "--train", train, "--run", tmp_path / "run", "--steps", 4)
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["task"] == "regression" and result["rows"]["dev"] == 6
     run("finetune", "--run", tmp_path / "run", "--resume")
@@ -396,8 +422,10 @@ def test_a_file_exported_for_other_fields_is_refused(run, tmp_path):
     archive, train = saved(Regressor(), tmp_path / "m.pt"), write(tmp_path / "train.jsonl", regression_rows(12, 15))
     run("finetune", configure(tmp_path / "c.yaml", archive, train), "--run", tmp_path / "run")
     task = json.loads((tmp_path / "run" / "task.json").read_text())
-    assert task["state"]["tensors"] == [{"name": "x", "shape": [5], "dtype": "float32", "least": task["state"]["tensors"][0]["least"],
+    assert task["state"]["tensors"] == [{"name": "x", "shape": [5], "dtype": "float32",
+                                         "least": task["state"]["tensors"][0]["least"],
                                          "most": task["state"]["tensors"][0]["most"]}]
     task["state"]["tensors"][0]["name"] = "z"
     (tmp_path / "run" / "task.json").write_text(json.dumps(task))
-    assert "it was trained on rows with z, but the model takes x" in run("predict", tmp_path / "run", "--input", train, code=1).stderr
+    assert "it was trained on rows with z, but the model takes x" in run("predict", tmp_path / "run", "--input", train,
+        code=1).stderr

@@ -1,4 +1,5 @@
-"""Runs that are used from another folder, and after they, their model or their data have moved. The oracle is the run where it was made."""
+"""Runs that are used from another folder, and after they, their model or their data have moved. The oracle is the run
+where it was made."""
 from __future__ import annotations
 
 import json
@@ -79,7 +80,8 @@ def test_a_run_remembers_its_files_by_key(home):
     places = json.loads((home / "runs/r/places.json").read_text())
     assert set(places) == {"model.path", "data.train", "data.dev", "data.test"}
     assert places["model.path"]["names"] == ["models/m.pt"] and places["model.path"]["from_run"] == "../../models/m.pt"
-    assert places["model.path"]["absolute"].endswith("/models/m.pt") and places["model.path"]["absolute"].startswith("/")
+    assert places["model.path"]["absolute"].endswith("/models/m.pt") and places["model.path"]["absolute"].startswith(
+        "/")
 
 
 def test_from_another_folder(run, home, elsewhere, expected):
@@ -122,11 +124,13 @@ def test_only_the_model_moved(run, home, elsewhere, expected):
     assert tree(home / "runs/r") == before
 
 
-@pytest.mark.parametrize("command", [("evaluate",), ("predict", "--text", "good"), ("export", "--to", "safetensors", "--output", "x")])
+@pytest.mark.parametrize("command", [("evaluate",), ("predict", "--text", "good"), ("export", "--to", "safetensors",
+    "--output", "x")])
 def test_a_model_with_other_weights_is_refused(command, run, home, tiny_archive):
     done = run(command[0], "runs/r", *command[1:], "--model", tiny_archive("roberta", "encoder"), cwd=home, code=1)
     task = json.loads((home / "runs/r/task.json").read_text())
-    assert task["fingerprint"] in done.stderr and "roberta" in done.stderr and "--model" in done.stderr and not (home / "x").exists()
+    assert task["fingerprint"] in done.stderr and "roberta" in done.stderr and "--model" in done.stderr and not (
+        home / "x").exists()
     assert "does not exist" in run(command[0], "runs/r", *command[1:], "--model", "nowhere.pt", cwd=home, code=1).stderr
 
 
@@ -139,7 +143,8 @@ def test_of_two_models_the_one_with_the_fingerprint_is_taken(run, home, tiny_arc
 def test_a_typed_configuration_means_the_model_that_lies_here(run, home, tiny_archive):
     shutil.copy(tiny_archive("roberta", "encoder"), home / "models/m.pt")
     before = tree(home / "runs/r")
-    assert "weights of the model was" in run("finetune", "c.yaml", "--run", "runs/r", "--resume", cwd=home, code=1).stderr
+    assert "weights of the model was" in run("finetune", "c.yaml", "--run", "runs/r", "--resume", cwd=home,
+                                             code=1).stderr
     assert tree(home / "runs/r") == before
 
 
@@ -148,8 +153,10 @@ def test_a_name_that_is_typed_means_what_lies_here(run, home, elsewhere):
     (elsewhere / "rows").mkdir()
     lines = (home / "rows/test.jsonl").read_text().splitlines(True)
     (elsewhere / "rows/test.jsonl").write_text("".join(lines[:3]))
-    count = lambda *options: json.loads(run("evaluate", home / "runs/r", "--json", *options, cwd=elsewhere).stdout)["rows"]  # noqa: E731
-    assert count() == len(lines) and count("--set", "data.test=rows/test.jsonl") == 3 and count("--data", "rows/test.jsonl") == 3
+    count = lambda *options: json.loads(run("evaluate", home / "runs/r", "--json", *options, cwd=elsewhere).stdout)[
+        "rows"]  # noqa: E731
+    assert count() == len(lines) and count("--set", "data.test=rows/test.jsonl") == 3 and count("--data",
+        "rows/test.jsonl") == 3
 
 
 def test_missing_rows_say_where_was_looked(run, home, elsewhere):
@@ -167,7 +174,8 @@ def test_runs_of_earlier_versions_open_where_they_were_made(run, home, elsewhere
     assert use(run, "runs/r", home) == expected
     done = use(run, home / "runs/r", elsewhere, code=1)
     assert "looked at models/m.pt;" in done.stderr and "--model" in done.stderr
-    scores = json.loads(run("evaluate", home / "runs/r", "--model", home / "models/m.pt", "--data", home / "rows/test.jsonl", "--json", cwd=elsewhere).stdout)
+    scores = json.loads(run("evaluate", home / "runs/r", "--model", home / "models/m.pt", "--data",
+                            home / "rows/test.jsonl", "--json", cwd=elsewhere).stdout)
     scores.pop("file")
     assert scores == expected[0]
 
@@ -188,7 +196,8 @@ def test_resume_goes_on_with_the_same_bits(run, home, tmp_path, elsewhere):
         assert "resumed after step 3" in done.stderr and (folder / "adapter.safetensors").read_bytes() == adapter
         # It remembers the places anew.
         places = json.loads((folder / "places.json").read_text())
-        assert places["model.path"]["from_run"] == "../../models/m.pt" and places["model.path"]["absolute"] == str(copy / "models/m.pt")
+        assert places["model.path"]["from_run"] == "../../models/m.pt" and places["model.path"]["absolute"] == str(
+            copy / "models/m.pt")
         assert json.loads(run("evaluate", folder, "--json", cwd=tmp_path).stdout)["rows"] == 32
 
 
@@ -199,7 +208,8 @@ def test_resume_after_the_model_moved(run, home, elsewhere, tiny_archive):
     before = tree(folder)
     done = run("finetune", "--run", folder, "--resume", cwd=elsewhere, code=1)
     assert "model models/m.pt" in done.stderr and "does not exist" in done.stderr and "--model" in done.stderr
-    done = run("finetune", "--run", folder, "--resume", "--model", tiny_archive("roberta", "encoder"), cwd=elsewhere, code=1)
+    done = run("finetune", "--run", folder, "--resume", "--model", tiny_archive("roberta", "encoder"), cwd=elsewhere,
+               code=1)
     assert "fingerprint" in done.stderr and json.loads((folder / "task.json").read_text())["fingerprint"] in done.stderr
     assert tree(folder) == before
     run("finetune", "--run", folder, "--resume", "--model", home / "moved/m.pt", cwd=elsewhere)

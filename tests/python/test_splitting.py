@@ -36,7 +36,8 @@ class Splitting(unittest.TestCase):
             parts = json.loads(line)
             strata = one["strata"]
             self.assertEqual(sorted(parts["train"] + parts["dev"]), list(range(len(strata))))
-            _, dev = train_test_split(range(len(strata)), test_size=one["dev"], stratify=strata, random_state=one["seed"])
+            _, dev = train_test_split(range(len(strata)), test_size=one["dev"], stratify=strata,
+                                      random_state=one["seed"])
             self.assertEqual(len(parts["dev"]), len(dev))
             ours, theirs = (collections.Counter(strata[i] for i in part) for part in (parts["dev"], dev))
             for name in set(strata):  # equal remainders are drawn there

@@ -1,5 +1,5 @@
-"""Oracle: csv.writer and pandas.to_csv. Tables drawn at random and written by them are read cell by cell as they were; what cannot be told from
-the content alone is refused by the key that tells it, and read with that key."""
+"""Oracle: csv.writer and pandas.to_csv. Tables drawn at random and written by them are read cell by cell as they were;
+what cannot be told from the content alone is refused by the key that tells it, and read with that key."""
 
 import csv
 import io
@@ -20,11 +20,13 @@ except ImportError as missing:
 
 HELPER = os.environ["DEEPLORA_BASE_HELPER"]
 DRAWS = 300
-WORDS = ["good", "Bad", "it's", "5\" nail", "\"so\"", "a,b", "x; y", "p|q", "one\ttwo", "line\nbreak", "cr\r\nlf", "lone\rcr", "  padded ", "", "1.0", "\"", "\"\"",
+WORDS = ["good", "Bad", "it's", "5\" nail", "\"so\"", "a,b", "x; y", "p|q", "one\ttwo", "line\nbreak", "cr\r\nlf",
+         "lone\rcr", "  padded ", "", "1.0", "\"", "\"\"",
          "end\"", "=SUM(A1)", "#1", "null", "[1]", "{a}", "naïve", "café", "Größe", "£5"]
 WIDE = ["日本", "🙂 ok", "“quoted”", "€", "é"]
 NARROW = {"latin-1", "cp1252"}
-PYTHON = {"latin-1": "latin-1", "cp1252": "cp1252", "utf-8": "utf-8", "utf-8-sig": "utf-8-sig", "utf-16": "utf-16", "utf-16-le": "utf-16-le",
+PYTHON = {"latin-1": "latin-1", "cp1252": "cp1252", "utf-8": "utf-8", "utf-8-sig": "utf-8-sig", "utf-16": "utf-16",
+          "utf-16-le": "utf-16-le",
           "utf-16-be": "utf-16-be"}
 
 
@@ -62,19 +64,22 @@ class Draw:
                     text = text.replace(bad, "")
                 if self.separator != "\t":
                     text = text.replace("\"", "")
-            elif self.line_end == "\r" and self.style == "minimal":  # csv.writer leaves a \n bare then, which ends a line for every reader
+            # csv.writer leaves a \n bare then, which ends a line for every reader
+            elif self.line_end == "\r" and self.style == "minimal":
                 text = text.replace("\n", "")
             if columns > 1 or text.strip():  # a blank line is no row
                 return text
 
     def bytes(self):
-        quoting = {"minimal": csv.QUOTE_MINIMAL, "all": csv.QUOTE_ALL, "nonnumeric": csv.QUOTE_NONNUMERIC, "none": csv.QUOTE_NONE}[self.style]
+        quoting = {"minimal": csv.QUOTE_MINIMAL, "all": csv.QUOTE_ALL, "nonnumeric": csv.QUOTE_NONNUMERIC,
+                   "none": csv.QUOTE_NONE}[self.style]
         table = [self.names] * self.header + self.rows
         out = io.StringIO(newline="")
         if self.style == "none":
             out.write("".join(self.separator.join(row) + self.line_end for row in table))
         elif self.by_pandas:
-            pandas.DataFrame(self.rows, columns=self.names).to_csv(out, sep=self.separator, index=False, header=self.header, quoting=quoting,
+            pandas.DataFrame(self.rows, columns=self.names).to_csv(out, sep=self.separator, index=False,
+                header=self.header, quoting=quoting,
                                                                    lineterminator=self.line_end)
         else:
             csv.writer(out, delimiter=self.separator, quoting=quoting, lineterminator=self.line_end).writerows(table)
@@ -89,7 +94,8 @@ class Draw:
             out.append("encoding=" + {"utf-16-le": "utf-16"}.get(self.encoding, self.encoding))
         if all_told:
             separator = "tab" if self.separator == "\t" else self.separator
-            out += [f"separator={separator}", f"header={str(self.header).lower()}", f"quoting={'none' if self.style == 'none' else 'double'}"]
+            out += [f"separator={separator}", f"header={str(self.header).lower()}",
+                    f"quoting={'none' if self.style == 'none' else 'double'}"]
         return out
 
     def cells(self, rows):
@@ -131,7 +137,8 @@ class Tables(unittest.TestCase):
             for encoding in ("cp1252", "utf-16-le"):
                 path = Path(folder) / "a.csv"
                 path.write_bytes("text,label\nplain,a\ncafé – bar,b\n".encode(encoding))
-                (Path(folder) / "list").write_text(f"{path}\twanted=text\n{path}\twanted=text\tencoding={encoding.removesuffix('-le')}\n")
+                (Path(folder) / "list").write_text(
+                    f"{path}\twanted=text\n{path}\twanted=text\tencoding={encoding.removesuffix('-le')}\n")
                 done = subprocess.run([HELPER, "tables", str(Path(folder) / "list")], capture_output=True, check=True)
                 refused, read = [json.loads(line) for line in done.stdout.decode("utf-8").splitlines()]
                 self.assertIn(f"data.encoding: {encoding.removesuffix('-le')}", refused["error"])

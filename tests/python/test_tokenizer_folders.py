@@ -1,7 +1,8 @@
-"""Random folders of a sentencepiece model without tokenizer.json: kinds of models, classes, settings. Oracle: AutoTokenizer of transformers, which gives the
-same ids and texts, or fails where we refuse.
+"""Random folders of a sentencepiece model without tokenizer.json: kinds of models, classes, settings. Oracle:
+AutoTokenizer of transformers, which gives the same ids and texts, or fails where we refuse.
 
-    DEEPLORA_TOKENIZE=build/tests/deeplora_tokenize .venv/bin/python tests/python/test_tokenizer_folders.py [DRAWS [FIRST SEED]]
+    DEEPLORA_TOKENIZE=build/tests/deeplora_tokenize .venv/bin/python tests/python/test_tokenizer_folders.py [DRAWS
+    [FIRST SEED]]
 """
 import collections
 import io
@@ -34,13 +35,16 @@ from hard_texts import HARD_TEXTS, mark_texts, random_texts
 
 PROGRAM = os.environ.get("DEEPLORA_TOKENIZE", "")
 DRAWS, FIRST = 150, 1
-IDENTITY = {"normalization_rule_name": "identity", "byte_fallback": True, "remove_extra_whitespaces": False, "split_digits": True}
-GEMMA = {"unk_id": 3, "bos_id": 2, "eos_id": 1, "pad_id": 0, "eos_piece": "<eos>", "bos_piece": "<bos>", "add_dummy_prefix": False,
+IDENTITY = {"normalization_rule_name": "identity", "byte_fallback": True, "remove_extra_whitespaces": False,
+            "split_digits": True}
+GEMMA = {"unk_id": 3, "bos_id": 2, "eos_id": 1, "pad_id": 0, "eos_piece": "<eos>", "bos_piece": "<bos>",
+         "add_dummy_prefix": False,
          "user_defined_symbols": "<mask>,<start_of_turn>"}
 KINDS = {
     "llama": {"model_type": "bpe", "vocab_size": 600, **IDENTITY},
     "characters replaced": {"model_type": "bpe", "vocab_size": 400, "byte_fallback": True},
-    "own tokens": {"model_type": "bpe", "vocab_size": 600, **IDENTITY, "user_defined_symbols": "[INST],<x>", "control_symbols": "<ctl>"},
+    "own tokens": {"model_type": "bpe", "vocab_size": 600, **IDENTITY, "user_defined_symbols": "[INST],<x>",
+                   "control_symbols": "<ctl>"},
     "gemma": {"model_type": "bpe", "vocab_size": 600, **IDENTITY, **GEMMA},
     "no bytes": {"model_type": "bpe", "vocab_size": 300, "normalization_rule_name": "identity"},
     "no bos": {"model_type": "bpe", "vocab_size": 600, **IDENTITY, "bos_id": -1},
@@ -48,13 +52,16 @@ KINDS = {
     "unigram with bytes": {"model_type": "unigram", "vocab_size": 500, "byte_fallback": True},
 }
 COMMON_TYPES = ["llama", "mistral", "mixtral", "gemma", "granite"]
-TYPES = COMMON_TYPES + ["gemma2", "phi3", "stablelm", "olmo2", "internlm2", "starcoder2", "persimmon", "minicpm3", "umt5", "nonsense", "deepseek_v3", "t5", "bert",
+TYPES = COMMON_TYPES + ["gemma2", "phi3", "stablelm", "olmo2", "internlm2", "starcoder2", "persimmon", "minicpm3",
+                        "umt5", "nonsense", "deepseek_v3", "t5", "bert",
                         "qwen2", "gpt_neox", "code_llama", "xglm", "big_bird", None]
 COMMON_CLASSES = ["LlamaTokenizer", "LlamaTokenizerFast", "GemmaTokenizer", "GemmaTokenizerFast", None]
-CLASSES = COMMON_CLASSES + ["PreTrainedTokenizerFast", "TokenizersBackend", "CodeLlamaTokenizer", "InternLM2Tokenizer", "BaichuanTokenizer", "BigBirdTokenizer",
+CLASSES = COMMON_CLASSES + ["PreTrainedTokenizerFast", "TokenizersBackend", "CodeLlamaTokenizer", "InternLM2Tokenizer",
+                            "BaichuanTokenizer", "BigBirdTokenizer",
                             "XGLMTokenizer", "GPT2Tokenizer", "BertTokenizer", "ReformerTokenizer"]
 TEXTS = [t for t in HARD_TEXTS if len(t) < 130][::3] + random_texts(12) + mark_texts(8)
-TEXTS += ["<s>x </s> y[INST]z <x> <ctl>  <mask> w <pad><start_of_turn> a", "a", " a", "a</s>b", "<new> here<new>", "two  spaces and\nlines\n"]
+TEXTS += ["<s>x </s> y[INST]z <x> <ctl>  <mask> w <pad><start_of_turn> a", "a", " a", "a</s>b", "<new> here<new>",
+          "two  spaces and\nlines\n"]
 
 
 def models():
@@ -63,7 +70,8 @@ def models():
     out = {}
     for name, options in KINDS.items():
         data = io.BytesIO()
-        sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(corpus), model_writer=data, hard_vocab_limit=False, minloglevel=2, num_threads=1, **options)
+        sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(corpus), model_writer=data,
+                                                 hard_vocab_limit=False, minloglevel=2, num_threads=1, **options)
         out[name] = data.getvalue()
     return out
 
@@ -75,7 +83,8 @@ def some(rng, common, every):
 def token(rng, text):
     if rng.random() < 0.7:
         return text
-    return {"__type": "AddedToken", "content": text, "lstrip": False, "rstrip": False, "normalized": rng.random() < 0.5, "single_word": False}
+    return {"__type": "AddedToken", "content": text, "lstrip": False, "rstrip": False, "normalized": rng.random() < 0.5,
+            "single_word": False}
 
 
 def draw(rng):
@@ -90,12 +99,14 @@ def draw(rng):
         if rng.random() < 0.35:
             config[key] = rng.choice([True, False])
     if rng.random() < 0.4:
-        config.update({key: token(rng, text) for key, text in (("bos_token", "<s>"), ("eos_token", "</s>"), ("unk_token", "<unk>"))})
+        config.update({key: token(rng, text) for key, text in (("bos_token", "<s>"), ("eos_token", "</s>"),
+                                                               ("unk_token", "<unk>"))})
     if rng.random() < 0.2:
         config["pad_token"] = rng.choice(["<pad>", "</s>", "<unk>"])
     if rng.random() < 0.3:
         contents = ["<unk>", "<s>", "</s>"]
-        config["added_tokens_decoder"] = {str(i): {"content": text, "lstrip": False, "normalized": rng.random() < 0.3, "rstrip": False, "single_word": False,
+        config["added_tokens_decoder"] = {str(i): {"content": text, "lstrip": False, "normalized": rng.random() < 0.3,
+                                                   "rstrip": False, "single_word": False,
                                                    "special": True} for i, text in enumerate(contents)}
     if rng.random() < 0.1:
         config["additional_special_tokens"] = ["<x>", "<new>"]
@@ -120,7 +131,8 @@ def by_transformers(folder):
     try:
         reference = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         ids = [reference([text])["input_ids"][0] for text in TEXTS]
-        return [{"ids": one, "decoded": reference.decode(one, skip_special_tokens=True), "decoded_all": reference.decode(one)} for one in ids]
+        return [{"ids": one, "decoded": reference.decode(one, skip_special_tokens=True),
+                 "decoded_all": reference.decode(one)} for one in ids]
     except Exception:
         return None
 
@@ -134,7 +146,8 @@ def compare(seed, bytes_of, counts):
             (Path(folder) / file).write_text(json.dumps(content))
         expected = by_transformers(folder)
         lines = [{"folder": folder}] + [{"text": text} for text in TEXTS]
-        done = subprocess.run([PROGRAM], input="\n".join(json.dumps(line) for line in lines).encode(), capture_output=True)
+        done = subprocess.run([PROGRAM], input="\n".join(json.dumps(line) for line in lines).encode(),
+                              capture_output=True)
     first, *got = [json.loads(line) for line in done.stdout.decode().split("\n")[:-1]]
     if "error" in first:
         counts["refused by both" if expected is None else "refused here"] += 1

@@ -1,6 +1,8 @@
-"""Random tokenizers of all components of the tokenizers library, with random flags and added tokens, beside the library itself.
+"""Random tokenizers of all components of the tokenizers library, with random flags and added tokens, beside the library
+itself.
 
-    DEEPLORA_TOKENIZE=build/tests/deeplora_tokenize .venv/bin/python tests/python/test_tokenizer_pipelines.py [DRAWS [FIRST SEED]]
+    DEEPLORA_TOKENIZE=build/tests/deeplora_tokenize .venv/bin/python tests/python/test_tokenizer_pipelines.py [DRAWS
+    [FIRST SEED]]
 """
 import collections
 import json
@@ -27,16 +29,24 @@ from hard_texts import HARD_TEXTS, mark_texts, random_texts
 PROGRAM = os.environ.get("DEEPLORA_TOKENIZE", "")
 DRAWS, FIRST, TEXTS = 300, 1, 60
 BEHAVIORS = ["Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous"]
-QWEN2 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+QWEN2 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| "
+         r"?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 EXPRESSIONS = [
-    r"\s+", r"\p{L}+", r"\d{1,3}", r"[aeiou]", r"(?<=\w)(?=\W)", r"\b", r"[^\s\p{L}\p{N}]+", r"(?i:the|an?)", r"\w+|[^\w\s]+", r"x*", r".", r"(?:\r?\n)+",
-    QWEN2, QWEN2.replace(r"|\p{N}|", r"|\p{N}{1,3}|"), r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s+",
-    r"[\p{Han}\p{Hiragana}\p{Katakana}]+", r"\p{P}|\p{S}", r"[[:alpha:]]+", r"\P{L}", r"[\p{^L}]+", r"^\s|\s$", r"(a|b)\1", r"[\u4e00-\u9fa5]".replace("\\u4e00", "一").replace("\\u9fa5", "龥")]
+    r"\s+", r"\p{L}+", r"\d{1,3}", r"[aeiou]", r"(?<=\w)(?=\W)", r"\b", r"[^\s\p{L}\p{N}]+", r"(?i:the|an?)",
+    r"\w+|[^\w\s]+", r"x*", r".", r"(?:\r?\n)+",
+    QWEN2, QWEN2.replace(r"|\p{N}|", r"|\p{N}{1,3}|"),
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}| "
+    r"?[^\s\p{L}\p{N}]+[\r\n/]*|\s+",
+    r"[\p{Han}\p{Hiragana}\p{Katakana}]+", r"\p{P}|\p{S}", r"[[:alpha:]]+", r"\P{L}", r"[\p{^L}]+", r"^\s|\s$",
+    r"(a|b)\1", r"[\u4e00-\u9fa5]".replace("\\u4e00", "一").replace("\\u9fa5", "龥")]
 TEXT_PATTERNS = [" ", "  ", "a", "th", "``", "▁", "é", "", ".", "\n", "[", "*", "a.b", "'"]
-CONTENTS = ["<s>", "</s>", "[MASK]", "the", "The", "ab", "  ", "\n", "<|im_start|>", "é", "É", "ing", " a", "a b", "中", "ﬁ", "<0x41>", "[SEP]", "I", "n't", "##x", "▁", "s"]
-MORE_TEXTS = ["The abbab thing the ing.", "a  b   c a b", "``quoted'' text's  end ", "<s>x </s> y[MASK] z <|im_start|>user\n", "ÉÉé the The tHE", "▁a ▁▁b",
-              "中文 and 日本語 カタカナ ひらがな 한국어 ﬁne", "'s I'll don't WE'RE 12345 1,234.5", " lead", "trail ", "x", "ab", "aabb\r\n\r\nc\td"]
+CONTENTS = ["<s>", "</s>", "[MASK]", "the", "The", "ab", "  ", "\n", "<|im_start|>", "é", "É", "ing", " a", "a b", "中",
+            "ﬁ", "<0x41>", "[SEP]", "I", "n't", "##x", "▁", "s"]
+MORE_TEXTS = ["The abbab thing the ing.", "a  b   c a b", "``quoted'' text's  end ",
+              "<s>x </s> y[MASK] z <|im_start|>user\n", "ÉÉé the The tHE", "▁a ▁▁b",
+              "中文 and 日本語 カタカナ ひらがな 한국어 ﬁne", "'s I'll don't WE'RE 12345 1,234.5", " lead", "trail ", "x", "ab",  # noqa: E501
+              "aabb\r\n\r\nc\td"]
 
 
 def corpus():
@@ -49,8 +59,10 @@ def charsmap():
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "corpus.txt"
         text.write_text("\n".join(corpus()), encoding="utf-8")
-        sentencepiece.SentencePieceTrainer.train(input=str(text), model_prefix=str(Path(folder) / "m"), vocab_size=150, minloglevel=2, num_threads=1,
-                                                 normalization_rule_name="nmt_nfkc_cf" , model_type="unigram", hard_vocab_limit=False)
+        sentencepiece.SentencePieceTrainer.train(input=str(text), model_prefix=str(Path(folder) / "m"), vocab_size=150,
+                                                 minloglevel=2, num_threads=1,
+                                                 normalization_rule_name="nmt_nfkc_cf" , model_type="unigram",
+                                                 hard_vocab_limit=False)
         from sentencepiece import sentencepiece_model_pb2 as pb
         model = pb.ModelProto()
         model.ParseFromString((Path(folder) / "m.model").read_bytes())
@@ -77,7 +89,8 @@ class Draw:
         return {"String": self.rng.choice(TEXT_PATTERNS)}
 
     def normalizer(self):
-        kind = self.rng.choice("NFC NFD NFKC NFKD Lowercase Strip StripAccents Nmt Precompiled Replace Replace Prepend BertNormalizer ByteLevel".split())
+        kind = (self.rng.choice("NFC NFD NFKC NFKD Lowercase Strip StripAccents Nmt Precompiled Replace Replace "
+                                "Prepend BertNormalizer ByteLevel".split()))
         more = {}
         if kind == "Strip":
             more = {"strip_left": self.flag(), "strip_right": self.flag()}
@@ -88,18 +101,23 @@ class Draw:
         elif kind == "Prepend":
             more = {"prepend": self.rng.choice(["▁", " ", "ab"])}
         elif kind == "BertNormalizer":
-            more = {"clean_text": self.flag(), "handle_chinese_chars": self.flag(), "strip_accents": self.rng.choice([None, True, False]), "lowercase": self.flag()}
+            more = {"clean_text": self.flag(), "handle_chinese_chars": self.flag(),
+                    "strip_accents": self.rng.choice([None, True, False]), "lowercase": self.flag()}
         return {"type": kind, **more}
 
     def metaspace(self):
-        return {"type": "Metaspace", "replacement": self.rng.choice("▁▁▁_"), "prepend_scheme": self.rng.choice(["first", "always", "never"]), "split": self.flag()}
+        return {"type": "Metaspace", "replacement": self.rng.choice("▁▁▁_"),
+                "prepend_scheme": self.rng.choice(["first", "always", "never"]), "split": self.flag()}
 
     def byte_level(self):
-        return {"type": "ByteLevel", "add_prefix_space": self.flag(), "trim_offsets": self.flag(), "use_regex": self.flag()}
+        return {"type": "ByteLevel", "add_prefix_space": self.flag(), "trim_offsets": self.flag(),
+                "use_regex": self.flag()}
 
     def pre_tokenizer(self):
-        kind = self.rng.choice(("ByteLevel ByteLevel Metaspace Metaspace Whitespace WhitespaceSplit BertPreTokenizer Punctuation Digits Split Split Split "
-                                "CharDelimiterSplit UnicodeScripts FixedLength").split())
+        kind = (self.rng.choice((
+            "ByteLevel ByteLevel Metaspace Metaspace Whitespace WhitespaceSplit BertPreTokenizer Punctuation Digits "
+            "Split Split Split "
+                                "CharDelimiterSplit UnicodeScripts FixedLength").split()))
         if kind == "Metaspace":
             return self.metaspace()
         if kind == "ByteLevel":
@@ -125,7 +143,8 @@ class Draw:
             return self.byte_level()
         more = {"BPEDecoder": {"suffix": "</w>"}, "WordPiece": {"prefix": "##", "cleanup": self.flag()},
                 "CTC": {"pad_token": "<s>", "word_delimiter_token": "a", "cleanup": self.flag()},
-                "Replace": {"pattern": {"String": self.rng.choice(["▁", "a", " "])}, "content": self.rng.choice([" ", "", "x"])},
+                "Replace": {"pattern": {"String": self.rng.choice(["▁", "a", " "])},
+                            "content": self.rng.choice([" ", "", "x"])},
                 "Strip": {"content": self.rng.choice(" a"), "start": self.rng.randint(0, 2), "stop": 0}}
         return {"type": kind, **more.get(kind, {})}
 
@@ -142,12 +161,14 @@ class Draw:
         characters = collections.Counter(c for piece in pieces for c in piece)
         common = [c for c, _ in characters.most_common(self.rng.choice([40, 90, 200]))]
         if kind == "WordLevel":
-            return {"type": kind, "vocab": self.numbered(["<unk>"] + [p for p, _ in pieces.most_common(150)]), "unk_token": self.rng.choice(["<unk>"] * 9 + ["none"])}
+            return {"type": kind, "vocab": self.numbered(["<unk>"] + [p for p, _ in pieces.most_common(150)]),
+                    "unk_token": self.rng.choice(["<unk>"] * 9 + ["none"])}
         if kind == "WordPiece":
             prefix = self.rng.choice(["##", "##", "", "é"])
             cut = [p[:n] for p, _ in pieces.most_common(120) for n in (1, 2, 3, len(p))]
             rest = [prefix + p[n:] for p, _ in pieces.most_common(120) for n in (1, 2, 3) if n < len(p)]
-            return {"type": kind, "unk_token": self.rng.choice(["<unk>"] * 9 + ["none"]), "continuing_subword_prefix": prefix,
+            return {"type": kind, "unk_token": self.rng.choice(["<unk>"] * 9 + ["none"]),
+                    "continuing_subword_prefix": prefix,
                     "max_input_chars_per_word": self.rng.choice([100, 100, 5, 20]),
                     "vocab": self.numbered(["<unk>"] + common + [prefix + c for c in common] + cut + rest)}
         if kind == "Unigram":
@@ -161,7 +182,8 @@ class Draw:
             fallback = self.flag(0.3)
             if fallback and self.flag(0.9):
                 vocab += [[f"<0x{b:02X}>", -20.0] for b in range(256)]
-            return {"type": kind, "unk_id": self.rng.choice([0] * 9 + [None, 3]), "vocab": vocab, "byte_fallback": fallback}
+            return {"type": kind, "unk_id": self.rng.choice([0] * 9 + [None, 3]), "vocab": vocab,
+                    "byte_fallback": fallback}
         return self.bpe(pieces, common)
 
     def bpe(self, pieces, common):
@@ -174,7 +196,8 @@ class Draw:
             start += [c + suffix for c in start]
         words = {}
         for piece, count in pieces.most_common(300):
-            symbols = [((prefix or "") if i else "") + c + ((suffix or "") if i == len(piece) - 1 else "") for i, c in enumerate(piece)]
+            symbols = [((prefix or "") if i else "") + c + ((suffix or "") if i == len(piece) - 1 else "") for i,
+                       c in enumerate(piece)]
             if all(s in start for s in symbols):
                 words[tuple(symbols)] = count
         merges, known = [], set(start)
@@ -204,17 +227,22 @@ class Draw:
         extra = [f"<0x{b:02X}>" for b in range(256)] if fallback and self.flag(0.9) else []
         whole = [p for p, _ in pieces.most_common(20)]
         vocab = self.numbered(["<unk>"] + extra + sorted(known) + whole)
-        return {"type": "BPE", "dropout": None, "unk_token": self.rng.choice(["<unk>", "<unk>", None]), "continuing_subword_prefix": prefix,
-                "end_of_word_suffix": suffix, "fuse_unk": self.flag(), "byte_fallback": fallback, "ignore_merges": self.flag(0.3), "vocab": vocab,
-                "merges": merges if self.flag() or any(" " in x for m in merges for x in m) else [" ".join(m) for m in merges]}
+        return {"type": "BPE", "dropout": None, "unk_token": self.rng.choice(["<unk>", "<unk>", None]),
+                "continuing_subword_prefix": prefix,
+                "end_of_word_suffix": suffix, "fuse_unk": self.flag(), "byte_fallback": fallback,
+                "ignore_merges": self.flag(0.3), "vocab": vocab,
+                "merges": merges if self.flag() or any(" " in x for m in merges for x in m)
+                else [" ".join(m) for m in merges]}
 
     def numbered(self, pieces):
         return {piece: i for i, piece in enumerate(dict.fromkeys(p for p in pieces if p))}
 
     def pieces(self, frame):
-        """The pieces that the drawn clean-up and splitters make, as the library gives them: every piece is a token of a WordLevel model."""
+        """The pieces that the drawn clean-up and splitters make, as the library gives them: every piece is a token of a
+        WordLevel model."""
         probe = Tokenizer.from_str(json.dumps({**frame, "added_tokens": [], "post_processor": None, "decoder": None,
-                                               "model": {"type": "WordLevel", "vocab": {"<unk>": 0}, "unk_token": "<unk>"}}))
+                                               "model": {"type": "WordLevel", "vocab": {"<unk>": 0},
+                                                         "unk_token": "<unk>"}}))
         out = collections.Counter()
         for line in self.rng.sample(self.lines, 60) + MORE_TEXTS:
             text = probe.normalizer.normalize_str(line) if probe.normalizer else line
@@ -224,12 +252,14 @@ class Draw:
         return out
 
     def post_processor(self, ids):
-        kind = self.rng.choice([None, "BertProcessing", "RobertaProcessing", "TemplateProcessing", "ByteLevel", "Sequence"])
+        kind = self.rng.choice([None, "BertProcessing", "RobertaProcessing", "TemplateProcessing", "ByteLevel",
+                                "Sequence"])
         if kind is None or not ids:
             return None
         (a, first), (b, second) = self.rng.choice(ids), self.rng.choice(ids)
         layouts = {"BertProcessing": {"type": "BertProcessing", "sep": [a, first], "cls": [b, second]},
-                   "RobertaProcessing": {"type": "RobertaProcessing", "sep": [a, first], "cls": [b, second], "trim_offsets": self.flag(), "add_prefix_space": self.flag()},
+                   "RobertaProcessing": {"type": "RobertaProcessing", "sep": [a, first], "cls": [b, second],
+                                         "trim_offsets": self.flag(), "add_prefix_space": self.flag()},
                    "TemplateProcessing": self.template(a, first, b, second), "ByteLevel": self.byte_level()}
         if kind != "Sequence":
             return layouts[kind]
@@ -252,16 +282,19 @@ class Draw:
             if self.flag(0.7):
                 layout.append(special(a))
         return {"type": "TemplateProcessing", "single": single, "pair": pair,
-                "special_tokens": {name: {"id": name, "ids": ids, "tokens": [name] * len(ids)} for name, ids in ((a, [first]), (b, [second]))}}
+                "special_tokens": {name: {"id": name, "ids": ids, "tokens": [name] * len(ids)} for name,
+                                   ids in ((a, [first]), (b, [second]))}}
 
     def added_tokens(self, model):
-        vocab = model["vocab"] if isinstance(model["vocab"], dict) else {p: i for i, (p, _) in enumerate(model["vocab"])}
+        vocab = model["vocab"] if isinstance(model["vocab"], dict) else {p: i for i,
+            (p, _) in enumerate(model["vocab"])}
         out, next_id = [], len(model["vocab"])
         for content in self.rng.sample(CONTENTS, self.rng.choice([0, 0, 2, 5])):
             token_id = vocab.get(content)
             if token_id is None:
                 token_id, next_id = next_id, next_id + 1
-            out.append({"id": token_id, "content": content, "single_word": self.flag(0.2), "lstrip": self.flag(0.25), "rstrip": self.flag(0.25),
+            out.append({"id": token_id, "content": content, "single_word": self.flag(0.2), "lstrip": self.flag(0.25),
+                        "rstrip": self.flag(0.25),
                         "normalized": self.flag(), "special": self.flag()})
         return out, [(p, i) for p, i in list(vocab.items())[:5]] + [(t["content"], t["id"]) for t in out]
 
@@ -271,7 +304,8 @@ class Draw:
                  "pre_tokenizer": self.sequence(self.pre_tokenizer, "pretokenizers", 3, 0.85)}
         model = self.model(frame)
         added, ids = self.added_tokens(model)
-        return {**frame, "added_tokens": added, "post_processor": self.post_processor(ids), "decoder": self.sequence(self.decoder, "decoders", 3, 0.8), "model": model}
+        return {**frame, "added_tokens": added, "post_processor": self.post_processor(ids),
+                "decoder": self.sequence(self.decoder, "decoders", 3, 0.8), "model": model}
 
 
 def texts_for(rng, pool):
@@ -280,7 +314,8 @@ def texts_for(rng, pool):
         text = rng.choice(pool)
         for _ in range(3):
             at = rng.randint(0, len(text))
-            text = text[:at] + rng.choice(["", " ", "  "]) + rng.choice(CONTENTS) + rng.choice(["", " ", "  "]) + text[at:]
+            text = text[:at] + rng.choice(["", " ", "  "]) + rng.choice(CONTENTS) + rng.choice(["", " ", "  "]) + text[
+                at:]
         texts.append(text)
     return texts
 
@@ -292,7 +327,8 @@ def by_library(reference, row, left):
         if row["max_length"]:
             reference.enable_truncation(row["max_length"], direction="left" if left else "right")
         got = reference.encode(row["text"]) if row["pair"] is None else reference.encode(row["text"], row["pair"])
-        out = {"ids": got.ids, "type_ids": got.type_ids, "decoded": reference.decode(got.ids), "decoded_all": reference.decode(got.ids, skip_special_tokens=False)}
+        out = {"ids": got.ids, "type_ids": got.type_ids, "decoded": reference.decode(got.ids),
+               "decoded_all": reference.decode(got.ids, skip_special_tokens=False)}
         if row["offsets"]:
             out["offsets"] = [list(one) for one in got.offsets]
         return out
@@ -313,7 +349,8 @@ def run(draws, first, counts):
     pool = [t for t in HARD_TEXTS + random_texts(300) + mark_texts(60) if len(t) < 400]
     different = []
     # The library's panics print; nobody needs to see them.
-    with subprocess.Popen([PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8") as program:
+    with subprocess.Popen([PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                          encoding="utf-8") as program:
         def ask(row):
             program.stdin.write(json.dumps(row) + "\n")
             program.stdin.flush()
@@ -332,7 +369,9 @@ def run(draws, first, counts):
                 counts["refused by the library"] += 1
                 continue
             left = rng.random() < 0.4
-            made = ask({"files": {"tokenizer.json": json.dumps(drawn), "tokenizer_config.json": json.dumps({"truncation_side": "left" if left else "right"})}})
+            made = ask({"files": {"tokenizer.json": json.dumps(drawn),
+                                  "tokenizer_config.json": json.dumps({"truncation_side": "left" if left
+                                      else "right"})}})
             if "error" in made:
                 counts["refused here"] += 1
                 counts["refused here: " + made["error"].split("'")[0][:60]] += 1
@@ -343,13 +382,15 @@ def run(draws, first, counts):
             counts["tokenizers compared"] += 1
             texts = texts_for(rng, pool)
             for text in texts:
-                row = {"text": text, "pair": rng.choice(texts) if rng.random() < 0.3 else None, "max_length": rng.choice([0, 0, 0, 6, 11, 30]), "offsets": rng.random() < 0.5}
+                row = {"text": text, "pair": rng.choice(texts) if rng.random() < 0.3 else None,
+                       "max_length": rng.choice([0, 0, 0, 6, 11, 30]), "offsets": rng.random() < 0.5}
                 theirs = by_library(reference, row, left)
                 ours = ask(row)
                 if theirs is None:
                     counts["texts the library gives up on"] += 1
                     continue
-                if "where the library loses track" in ours.get("error", ""):  # an expression that matches nothing at the beginning
+                # an expression that matches nothing at the beginning
+                if "where the library loses track" in ours.get("error", ""):
                     counts["texts refused here"] += 1
                     continue
                 counts["texts compared"] += 1

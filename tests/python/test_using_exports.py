@@ -1,5 +1,5 @@
-"""docs/exported-models.md: its examples label texts as the run does. Oracle: what `deeplora predict` says of the run itself; for the Python example
-the tokenizer is Hugging Face's and the model plain torch.jit.load's."""
+"""docs/exported-models.md: its examples label texts as the run does. Oracle: what `deeplora predict` says of the run
+itself; for the Python example the tokenizer is Hugging Face's and the model plain torch.jit.load's."""
 from __future__ import annotations
 
 import json
@@ -61,7 +61,8 @@ def test_python(run_folder, expected):
 
 
 def test_cpp(run_folder, expected):
-    assert os.access(CPP, os.X_OK), f"{CPP} is not built (cmake --build build), or DEEPLORA_USE_MODEL names another place"
+    assert os.access(CPP, os.X_OK), (
+        f"{CPP} is not built (cmake --build build), or DEEPLORA_USE_MODEL names another place")
     done = subprocess.run([CPP, run_folder / "merged.pt", *TEXTS], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     check(done.stdout.splitlines(), expected)

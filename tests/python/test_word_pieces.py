@@ -1,4 +1,5 @@
-"""Oracle: the tokenizers library and transformers on words that were cut apart before (is_pretokenized, is_split_into_words), byte-level tokenizers with add_prefix_space=True."""
+"""Oracle: the tokenizers library and transformers on words that were cut apart before (is_pretokenized,
+is_split_into_words), byte-level tokenizers with add_prefix_space=True."""
 
 import json
 import os
@@ -28,7 +29,8 @@ FOLDERS = ROOT / "tests/golden/tokenizers"
 
 def word_lists():
     rng = random.Random(11)
-    words = [word for text in HARD_TEXTS + random_texts(60) + mark_texts(40) for word in text.split() if len(word) < 200]
+    words = [word for text in HARD_TEXTS + random_texts(60) + mark_texts(40) for word in text.split()
+             if len(word) < 200]
     words += ["", " ", "two words", " in front", "\u200b", "\x01", "<mask>ab", "ab[SEP]cd", "\u0301"]
     lists = [[word] for word in words[-9:]] + [rng.choices(words, k=rng.randint(1, 12)) for _ in range(250)]
     return lists + [text.split() for text in HARD_TEXTS if 0 < len(text.split()) < 60]
@@ -54,7 +56,8 @@ class WordPieces(unittest.TestCase):
             reference.no_padding()
             before = json.loads((folder / "tokenizer.json").read_text("utf-8"))["pre_tokenizer"] or {}
             if before.get("type") == "ByteLevel":
-                reference.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=before.get("use_regex", True))
+                reference.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True,
+                    use_regex=before.get("use_regex", True))
             if (folder / "tokenizer_config.json").exists():
                 continue  # which says more than the file: compared through transformers
             with self.subTest(folder.name):
@@ -70,7 +73,8 @@ class WordPieces(unittest.TestCase):
         references = {minilm: AutoTokenizer.from_pretrained(minilm)}
         for name in ("layout_bert", "layout_distilbert", "layout_xlm_roberta", "layout_mpnet"):
             references[FOLDERS / name] = AutoTokenizer.from_pretrained(FOLDERS / name)
-        references[FOLDERS / "layout_roberta"] = RobertaTokenizerFast.from_pretrained(FOLDERS / "layout_roberta", add_prefix_space=True)
+        references[FOLDERS / "layout_roberta"] = RobertaTokenizerFast.from_pretrained(FOLDERS / "layout_roberta",
+            add_prefix_space=True)
         for folder, reference in references.items():
             with self.subTest(folder.name):
                 for words, got in zip(lists, ours(folder, lists)):

@@ -40,7 +40,8 @@ class Packed(Classifier):
         self.rnn = nn.LSTM(WIDTH, 10, bidirectional=True, batch_first=True)
 
     def forward(self, input_ids, attention_mask):
-        packed = pack_padded_sequence(self.embed(input_ids), attention_mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
+        packed = pack_padded_sequence(self.embed(input_ids), attention_mask.sum(1).cpu(), batch_first=True,
+                                      enforce_sorted=False)
         x, lengths = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=input_ids.size(1))
         return self.pooled(x, attention_mask)
 
@@ -73,7 +74,8 @@ class Convolution2d(Classifier):
         self.conv = nn.Conv2d(1, 8, (3, WIDTH), padding=(1, 0))
 
     def forward(self, input_ids, attention_mask):
-        return self.pooled(torch.tanh(self.conv(self.embed(input_ids).unsqueeze(1))).squeeze(-1).transpose(1, 2), attention_mask)
+        return self.pooled(torch.tanh(self.conv(self.embed(input_ids).unsqueeze(1))).squeeze(-1).transpose(1, 2),
+                           attention_mask)
 
 
 class Bilinear(Classifier):
@@ -133,7 +135,8 @@ class Normed(Classifier):
 class Bag(nn.Module):
     def __init__(self):
         super().__init__()
-        self.bag, self.hidden, self.out = nn.EmbeddingBag(WORDS, WIDTH, mode="sum"), nn.Linear(WIDTH, 8), nn.Linear(8, 2)
+        self.bag, self.hidden, self.out = nn.EmbeddingBag(WORDS, WIDTH, mode="sum"), nn.Linear(WIDTH, 8), nn.Linear(8,
+            2)
 
     def forward(self, input_ids, attention_mask):
         return self.out(torch.relu(self.hidden(self.bag(input_ids))))
@@ -173,7 +176,8 @@ MODELS = {
 
 
 def batch(masked: bool = True) -> dict[str, torch.Tensor]:
-    ids, mask = torch.randint(1, WORDS, (3, 7), generator=torch.Generator().manual_seed(2)), torch.ones(3, 7, dtype=torch.int64)
+    ids, mask = torch.randint(1, WORDS, (3, 7), generator=torch.Generator().manual_seed(2)), torch.ones(3, 7,
+        dtype=torch.int64)
     if masked:
         mask[1, 5:] = 0
     return {"input_ids": ids, "attention_mask": mask}

@@ -1,6 +1,8 @@
-"""A second reader of configurations: PyYAML's parser under the rules of docs/configuration.md, written down once more in a few lines.
+"""A second reader of configurations: PyYAML's parser under the rules of docs/configuration.md, written down once more
+in a few lines.
 
-`read(yaml, sets, keys)` gives {dotted path: value} for the typed `keys` ({"train.lr": "number", "runs.*.name": "text"}), or raises Refused."""
+`read(yaml, sets, keys)` gives {dotted path: value} for the typed `keys` ({"train.lr": "number", "runs.*.name":
+"text"}), or raises Refused."""
 from __future__ import annotations
 
 import math
@@ -9,11 +11,13 @@ import re
 import yaml
 
 NULLS = ("", "~", "null", "Null", "NULL")
-BOOLEANS = {spelled: meaning for word, meaning in {"true": True, "yes": True, "on": True, "y": True, "false": False, "no": False, "off": False, "n": False}.items()
+BOOLEANS = {spelled: meaning for word, meaning in {"true": True, "yes": True, "on": True, "y": True, "false": False,
+                                                   "no": False, "off": False, "n": False}.items()
             for spelled in (word, word.capitalize(), word.upper())}
 DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*|(?=\.[0-9]))(\.[0-9]*)?([eE][-+]?[0-9]+)?\Z")
 HEXADECIMAL = re.compile(r"[-+]?0x[0-9a-fA-F]+\Z")
-DEFAULTS = {"flag": False, "whole": 0, "maybe whole": None, "number": 0.0, "text": "", "path": "", "wholes": [], "numbers": [], "texts": []}
+DEFAULTS = {"flag": False, "whole": 0, "maybe whole": None, "number": 0.0, "text": "", "path": "", "wholes": [],
+            "numbers": [], "texts": []}
 
 
 class Refused(Exception):
@@ -31,7 +35,8 @@ class Null:
 
 
 def scalar(node):
-    plain = node.style is None and not node.tag == "tag:yaml.org,2002:str" or node.style is None and node.value is not None
+    plain = (node.style is None and not node.tag == "tag:yaml.org,2002:str" or node.style is None
+             and node.value is not None)
     if plain and node.value in NULLS:
         return Null(node.value)
     text = Text(node.value)
@@ -157,7 +162,8 @@ def typed(value, kind):
         return str(value)
     words = kind.split("|")
     if value not in words and value in BOOLEANS:
-        value = next((word for word in (("yes", "true") if BOOLEANS[value] else ("no", "false")) if word in words), value)
+        value = next((word for word in (("yes", "true") if BOOLEANS[value] else ("no", "false")) if word in words),
+                     value)
     if value not in words:
         raise Refused(f"{value} is none of {words}")
     return str(value)

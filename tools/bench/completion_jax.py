@@ -1,7 +1,9 @@
-"""The paper's deep matrix completion in plain JAX, dense and jitted in float64, as one would write it: the thing compared with.
+"""The paper's deep matrix completion in plain JAX, dense and jitted in float64, as one would write it: the thing
+compared with.
 
-Reads start factors (last.safetensors of a run with steps: 0) and the problem (problem.safetensors) of `deeplora complete`, so that both
-programs do the same iterations. Prints one JSON object. Needs jax; started by completion_vs_jax.py.
+Reads start factors (last.safetensors of a run with steps: 0) and the problem (problem.safetensors) of `deeplora
+complete`, so that both programs do the same iterations. Prints one JSON object. Needs jax; started by
+completion_vs_jax.py.
 """
 import argparse
 import json
@@ -24,7 +26,8 @@ def read_safetensors(path: Path) -> dict:
     for name, info in header.items():
         if name != "__metadata__":
             begin, end = info["data_offsets"]
-            out[name] = np.frombuffer(data[8 + size + begin : 8 + size + end], kinds[info["dtype"]]).reshape(info["shape"])
+            out[name] = np.frombuffer(data[8 + size + begin : 8 + size + end],
+                                      kinds[info["dtype"]]).reshape(info["shape"])
     return out
 
 
@@ -35,7 +38,8 @@ def main() -> None:
     parser.add_argument("--gamma", type=float, default=0.01)
     parser.add_argument("--iterations", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--tolerance", type=float, default=0, help="run until this recovery error instead, at most --iterations")
+    parser.add_argument("--tolerance", type=float, default=0,
+                        help="run until this recovery error instead, at most --iterations")
     arguments = parser.parse_args()
 
     problem = read_safetensors(arguments.run / "problem.safetensors")

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""Greedy generation by deeplora and by transformers: tokens/s behind the prompt, same folder, prompts, number of tokens and threads. Prints ratios.
+"""Greedy generation by deeplora and by transformers: tokens/s behind the prompt, same folder, prompts, number of tokens
+and threads. Prints ratios.
 
-  .venv/bin/python tools/bench/generate_vs_transformers.py (--model FOLDER | --llama WIDTH,LAYERS --tokenizer FOLDER) [--batch 1,16] [--tokens 64]
+  .venv/bin/python tools/bench/generate_vs_transformers.py (--model FOLDER | --llama WIDTH,LAYERS --tokenizer FOLDER)
+  [--batch 1,16] [--tokens 64]
                                  [--kinds float32,bfloat16,int8,nf4] [--threads N] [--repeat 2] [--alone]
 
-Each side is asked for 8 tokens and for 8 + --tokens; what lies between the two times are --tokens steps, without start and prompts. int8 and nf4 are
-model.quantize, computed in float32; transformers computes in float32 beside them. --llama makes a Llama of that shape with random weights in bfloat16.
-The last column sets the time of a step beside that of reading the weights once at the speed that this machine reads memory with: 1.3 means that a step takes
+Each side is asked for 8 tokens and for 8 + --tokens; what lies between the two times are --tokens steps, without start
+and prompts. int8 and nf4 are model.quantize, computed in float32; transformers computes in float32 beside them. --llama
+makes a Llama of that shape with random weights in bfloat16. The last column sets the time of a step beside that of
+reading the weights once at the speed that this machine reads memory with: 1.3 means that a step takes
 1.3 times as long. --alone leaves transformers out.
 """
 from __future__ import annotations
@@ -21,9 +24,11 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PROMPT = "Once upon a time there was a traveller who counted every house on the road from the sea to the mountains: one, two, three, four, five, six,"
+PROMPT = ("Once upon a time there was a traveller who counted every house on the road from the sea to the mountains: "
+          "one, two, three, four, five, six,")
 FEW = 8
-KINDS = {"float32": [], "bfloat16": ["model.precision=bfloat16"], "int8": ["model.quantize=int8"], "nf4": ["model.quantize=nf4"]}
+KINDS = {"float32": [], "bfloat16": ["model.precision=bfloat16"], "int8": ["model.quantize=int8"],
+         "nf4": ["model.quantize=nf4"]}
 
 
 def read_speed(threads: int) -> float:
@@ -44,14 +49,16 @@ def random_llama(place: Path, shape: str, tokenizer: str) -> Path:
     from transformers import AutoTokenizer
 
     words = -(-len(AutoTokenizer.from_pretrained(tokenizer)) // 64) * 64
-    subprocess.run([sys.executable, ROOT / "tools/bench/random_llama.py", place, shape, "--vocab", str(words), "--tokenizer", tokenizer], check=True,
+    subprocess.run([sys.executable, ROOT / "tools/bench/random_llama.py", place, shape, "--vocab", str(words),
+                    "--tokenizer", tokenizer], check=True,
                    stdout=subprocess.DEVNULL)
     return place
 
 
 def run(*arguments, threads: int) -> tuple[float, str]:
     start = time.perf_counter()
-    done = subprocess.run([str(ROOT / "build/deeplora"), *map(str, arguments)], capture_output=True, text=True, cwd=ROOT,
+    done = subprocess.run([str(ROOT / "build/deeplora"), *map(str, arguments)], capture_output=True, text=True,
+                          cwd=ROOT,
                           env={**os.environ, "OMP_NUM_THREADS": str(threads)})
     if done.returncode != 0:
         sys.exit(f"deeplora {' '.join(map(str, arguments))}\n{done.stderr}")
@@ -71,20 +78,23 @@ def ours(place: Path, model: Path, kind: str, batch: int, o) -> tuple[float, dic
     prompts = place / f"prompts-{batch}.jsonl"
     prompts.write_text((json.dumps({"prompt": PROMPT}) + "\n") * batch)
     config = place / "config.yaml"
-    config.write_text(f"model: {{path: {model}}}\ndata: {{task: causal-lm, train: {rows}, dev_share: 0, max_length: 128}}\nadapter: {{method: none}}\n"
+    config.write_text(f"model: {{path: {model}}}\ndata: {{task: causal-lm, train: {rows}, dev_share: 0, max_length: "
+                      f"128}}\nadapter: {{method: none}}\n"
                       f"train: {{steps: 0, eval_batch_size: {batch}}}\n")
     run("finetune", config, "--run", folder, *[w for s in KINDS[kind] for w in ("--set", s)], threads=o.threads)
     times = []
     for tokens in (FEW, FEW + o.tokens):
         best = float("inf")
         for _ in range(o.repeat):
-            seconds, said = run("predict", folder, "--input", prompts, "--set", f"data.generation.max_new_tokens={tokens}", threads=o.threads)
+            seconds, said = run("predict", folder, "--input", prompts, "--set",
+                                f"data.generation.max_new_tokens={tokens}", threads=o.threads)
             best = min(best, seconds)
         times.append(best)
     texts = [json.loads(line)["text"] for line in said.splitlines()]
     if any(tokens_of(model, text) < (FEW + o.tokens) // 2 for text in texts):
         print("  deeplora met an end token early: its tokens/s are too high", file=sys.stderr)
-    return batch * o.tokens / (times[1] - times[0]), json.loads((folder / "result.json").read_text()) | {"text": texts[0]}
+    return batch * o.tokens / (times[1] - times[0]), json.loads((folder / "result.json").read_text()) | {
+        "text": texts[0]}
 
 
 def peer(model: Path, kind: str, batch: int, o) -> tuple[float, str]:
@@ -104,10 +114,12 @@ def peer(model: Path, kind: str, batch: int, o) -> tuple[float, str]:
         for _ in range(o.repeat):
             start = time.perf_counter()
             with torch.no_grad():
-                said = network.generate(**inputs, do_sample=False, min_new_tokens=tokens, max_new_tokens=tokens, pad_token_id=0)
+                said = network.generate(**inputs, do_sample=False, min_new_tokens=tokens, max_new_tokens=tokens,
+                                        pad_token_id=0)
             best = min(best, time.perf_counter() - start)
         times.append(best)
-    return batch * o.tokens / (times[1] - times[0]), tokenizer.decode(said[0][inputs["input_ids"].shape[1]:], skip_special_tokens=True)
+    return batch * o.tokens / (times[1] - times[0]), tokenizer.decode(said[0][inputs["input_ids"].shape[1]:],
+        skip_special_tokens=True)
 
 
 def bytes_a_step(model: Path, kept: int) -> int:
@@ -140,7 +152,8 @@ def main() -> None:
     if (o.model is None) == (o.llama is None) or (o.llama and not o.tokenizer):
         parser.error("name --model FOLDER, or --llama WIDTH,LAYERS with --tokenizer FOLDER")
     speed = read_speed(o.threads)
-    print(f"{o.threads} threads read {speed / 1e9:.1f} GB/s\n\n| | batch | deeplora, tokens/s | transformers | ratio | weights, MB | step / reading them |\n"
+    print(f"{o.threads} threads read {speed / 1e9:.1f} GB/s\n\n| | batch | deeplora, tokens/s | transformers | ratio | "
+          f"weights, MB | step / reading them |\n"
           "|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
@@ -150,7 +163,8 @@ def main() -> None:
                 own, result = ours(place, model, kind, batch, o)
                 read = bytes_a_step(model, result["model_bytes"])
                 other, text = (None, None) if o.alone else peer(model, kind, batch, o)
-                print(f"| {kind} | {batch} | {own:.1f} | {'' if other is None else f'{other:.1f}'} | {'' if other is None else f'{own / other:.2f}'} | "
+                print(f"| {kind} | {batch} | {own:.1f} | {'' if other is None else f'{other:.1f}'} | "
+                      f"{'' if other is None else f'{own / other:.2f}'} | "
                       f"{read / 2**20:.0f} | {batch / own / (read / speed):.2f} |", flush=True)
                 if kind == "float32" and text is not None and text[:40].strip() != result["text"][:40].strip():
                     print(f"  the texts differ: {result['text'][:60]!r} and {text[:60]!r}", file=sys.stderr)

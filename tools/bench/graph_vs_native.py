@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""A training step through a TorchScript archive's graph against the native family, or (--against exported) a program of torch.export of the same model
-against that graph, in alternation, on the same rows. Prints the ratios of a step's time, of the time from the start to the first step, and of the largest
-memory, with their spread.
+"""A training step through a TorchScript archive's graph against the native family, or (--against exported) a program of
+torch.export of the same model against that graph, in alternation, on the same rows. Prints the ratios of a step's time,
+of the time from the start to the first step, and of the largest memory, with their spread.
 
-  .venv/bin/python tools/bench/graph_vs_native.py [--against native] [--pairs 5] [--steps 40] [--batch 16] [--tokens 32 64 128] [--threads N]
+  .venv/bin/python tools/bench/graph_vs_native.py [--against native] [--pairs 5] [--steps 40] [--batch 16] [--tokens 32
+  64 128] [--threads N]
                                                   [--method lora] [--json]
 
-The native family leaves padding out, the archive's own code does not, so every row has the same number of tokens: nothing is
-padded and both compute the same. A step's time is (whole training - first step) / (steps - 1), from result.json of runs that are
-processes of their own (A B, B A, A B ...); a ratio is taken pair by pair, the median is printed with the smallest and the largest.
+The native family leaves padding out, the archive's own code does not, so every row has the same number of tokens:
+nothing is padded and both compute the same. A step's time is (whole training - first step) / (steps - 1), from
+result.json of runs that are processes of their own (A B, B A, A B ...); a ratio is taken pair by pair, the median is
+printed with the smallest and the largest.
 """
 from __future__ import annotations
 
@@ -37,7 +39,8 @@ def write_rows(path: Path, count: int, tokens: int, vocabulary: int) -> None:
             out.write(json.dumps({"input_ids": ids, "label": rng.random()}) + "\n")
 
 
-# What is measured of a run, from its result.json: a name, what it is of the result and the options, and how it is printed.
+# What is measured of a run, from its result.json: a name, what it is of the result and the options, and how it is
+# printed.
 MEASURES = {"step, ms": lambda result, options: 1e3 * options.batch / result["samples_per_second"],
             "first step, s": lambda result, options: result["seconds_to_first_step"],
             "memory, MB": lambda result, options: result["peak_rss_mb"]}
@@ -45,7 +48,8 @@ MEASURES = {"step, ms": lambda result, options: 1e3 * options.batch / result["sa
 
 def measures(options, place: Path, contender: str, run: Path, environment: dict) -> dict[str, float]:
     backend, model = CONTENDERS[contender]
-    measured([options.program, "finetune", str(place / "config.yaml"), "--run", str(run), "--set", f"model.backend={backend}",
+    measured([options.program, "finetune", str(place / "config.yaml"), "--run", str(run), "--set",
+              f"model.backend={backend}",
               "--set", f"model.path={place / model}"], environment)
     result = json.loads((run / "result.json").read_text())
     return {name: measure(result, options) for name, measure in MEASURES.items()}
@@ -57,12 +61,14 @@ def compare(options, place: Path, tokens: int, environment: dict) -> dict:
         f"model: {{path: {place}/model.pt, dropout: 0.0}}\n"
         f"data: {{task: regression, train: {place}/rows.jsonl, max_length: {tokens}}}\n"
         f"adapter: {{{ADAPTERS[options.method]}, targets: all-linear}}\n"
-        f"train: {{steps: {options.steps}, batch_size: {options.batch}, lr: 1e-3, log_every: 1000, threads: {options.threads}}}\n")
+        f"train: {{steps: {options.steps}, batch_size: {options.batch}, lr: 1e-3, log_every: 1000, threads: "
+        f"{options.threads}}}\n")
     first, second = PAIRS[options.against]
     runs: dict[str, list[dict[str, float]]] = {first: [], second: []}
     for pair in range(options.pairs):
         for contender in (first, second)[::1 if pair % 2 == 0 else -1]:
-            runs[contender].append(measures(options, place, contender, place / f"{tokens}-{pair}-{contender}", environment))
+            runs[contender].append(measures(options, place, contender, place / f"{tokens}-{pair}-{contender}",
+                                            environment))
     table = {}
     for name in MEASURES:
         ratios = [a[name] / b[name] for a, b in zip(runs[first], runs[second])]
@@ -74,7 +80,8 @@ def compare(options, place: Path, tokens: int, environment: dict) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", default=str(ROOT / "build/deeplora"))
-    parser.add_argument("--against", choices=PAIRS, default="native", help="native: graph / native; exported: .pt2 / graph of the .pt")
+    parser.add_argument("--against", choices=PAIRS, default="native",
+                        help="native: graph / native; exported: .pt2 / graph of the .pt")
     parser.add_argument("--model", default=None, help="Hugging Face folder of an encoder (default: all-MiniLM-L6-v2)")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--steps", type=int, default=40)
@@ -87,12 +94,15 @@ def main() -> None:
     options = parser.parse_args()
     folder = Path(options.model or minilm())
     options.vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(options.threads), "TOKENIZERS_PARALLELISM": "false"}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(options.threads),
+                   "TOKENIZERS_PARALLELISM": "false"}
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         for model in sorted({CONTENDERS[contender][1] for contender in PAIRS[options.against]}):
-            measured([sys.executable, "tools/export_torchscript.py", str(folder), str(place / model), "--attention", options.attention], environment)
-        print(f"{options.pairs} pairs, {options.steps} steps of {options.batch} rows, {options.method}, {options.threads} threads, {options.attention} attention in the archive")
+            measured([sys.executable, "tools/export_torchscript.py", str(folder), str(place / model), "--attention",
+                      options.attention], environment)
+        print(f"{options.pairs} pairs, {options.steps} steps of {options.batch} rows, {options.method}, "
+              f"{options.threads} threads, {options.attention} attention in the archive")
         first, second = PAIRS[options.against]
         print(f"{'tokens a row':>12}  {'':<14}{first:>10}{second:>10}   {first} / {second} (median, least .. most)")
         table = []
@@ -100,7 +110,8 @@ def main() -> None:
             table.append(compare(options, place, tokens, environment))
             for name in MEASURES:
                 row = table[-1][name]
-                print(f"{tokens:>12}  {name:<14}{row[first]:>10.1f}{row[second]:>10.1f}   {row['ratio']:.3f} ({row['least']:.3f} .. {row['most']:.3f})", flush=True)
+                print(f"{tokens:>12}  {name:<14}{row[first]:>10.1f}{row[second]:>10.1f}   {row['ratio']:.3f} "
+                      f"({row['least']:.3f} .. {row['most']:.3f})", flush=True)
     if options.json:
         print(json.dumps(table, indent=2))
 

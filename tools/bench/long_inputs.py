@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Training on long rows, beside PEFT: memory and speed by length, with and without gradient checkpointing. Prints a table.
+"""Training on long rows, beside PEFT: memory and speed by length, with and without gradient checkpointing. Prints a
+table.
 
-  .venv/bin/python tools/bench/long_inputs.py (--causal FOLDER | --llama WIDTH,LAYERS) [--lengths 512,1024,2048] [--batch 1,4] [--steps 3] [--bf16]
+  .venv/bin/python tools/bench/long_inputs.py (--causal FOLDER | --llama WIDTH,LAYERS) [--lengths 512,1024,2048]
+  [--batch 1,4] [--steps 3] [--bf16]
                                  [--threads N] [--from folder|archive]
 
-Every cell is one call of tools/bench/finetune_vs_peft.py with one pair. The last column is what each further token of a batch takes of deeplora's memory, from the
-length before: where it does not grow, memory is linear in length.
+Every cell is one call of tools/bench/finetune_vs_peft.py with one pair. The last column is what each further token of a
+batch takes of deeplora's memory, from the length before: where it does not grow, memory is linear in length.
 """
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def measure(arguments: list[str]) -> dict:
-    done = subprocess.run([sys.executable, "tools/bench/finetune_vs_peft.py", *arguments, "--pairs", "1", "--json"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "tools/bench/finetune_vs_peft.py", *arguments, "--pairs", "1", "--json"],
+                          cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr or done.stdout)
     return json.loads(done.stdout[done.stdout.index("\n{"):])
@@ -41,17 +44,21 @@ def main() -> None:
     which = ["--causal", o.causal] if o.causal else ["--llama", o.llama]
     common = [*which, "--steps", str(o.steps), "--threads", str(o.threads), "--from", o.source] + ["--bf16"] * o.bf16
     print(f"{o.steps} steps, {o.threads} threads, {'bfloat16' if o.bf16 else 'float32'}\n\n"
-          "| batch | checkpointing | tokens a row | deeplora, samples/s | PEFT | ratio | deeplora, MB | PEFT | ratio | KB a further token |\n"
+          "| batch | checkpointing | tokens a row | deeplora, samples/s | PEFT | ratio | deeplora, MB | PEFT | ratio | "
+          "KB a further token |\n"
           "|---|---|---|---|---|---|---|---|---|---|", flush=True)
     for batch in map(int, o.batch.split(",")):
         for checkpointing in (False, True):
             before = None
             for tokens in map(int, o.lengths.split(",")):
-                found = measure([*common, "--batch", str(batch), "--tokens", str(tokens), "--rows", str(batch * o.steps)] + ["--checkpointing"] * checkpointing)
+                found = measure([*common, "--batch", str(batch), "--tokens", str(tokens), "--rows",
+                                 str(batch * o.steps)] + ["--checkpointing"] * checkpointing)
                 speed, memory = found["samples_per_second"], found["peak_rss_mb"]
-                more = "" if before is None else f"{1024 * (memory['deeplora'] - before[1]) / (batch * (tokens - before[0])):.0f}"
+                more = ("" if before is None
+                        else f"{1024 * (memory['deeplora'] - before[1]) / (batch * (tokens - before[0])):.0f}")
                 before = (tokens, memory["deeplora"])
-                print(f"| {batch} | {'yes' if checkpointing else 'no'} | {tokens} | {speed['deeplora']:.3f} | {speed['peft']:.3f} | {speed['ratio']:.2f} | "
+                print(f"| {batch} | {'yes' if checkpointing else 'no'} | {tokens} | {speed['deeplora']:.3f} | "
+                      f"{speed['peft']:.3f} | {speed['ratio']:.2f} | "
                       f"{memory['deeplora']:.0f} | {memory['peft']:.0f} | {memory['ratio']:.2f} | {more} |", flush=True)
 
 

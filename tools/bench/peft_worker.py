@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""One PEFT + transformers fine-tuning run, measured as deeplora measures its own: the peer of tools/bench/finetune_vs_peft.py.
+"""One PEFT + transformers fine-tuning run, measured as deeplora measures its own: the peer of
+tools/bench/finetune_vs_peft.py.
 
-A sentence encoder with a linear head on the mean of its tokens or on the first, or a causal language model; LoRA from a PEFT folder, AdamW, linear decay, gradient
-clipping at 1, dynamic padding, rows in the order of the file, sdpa attention. Prints one JSON object.
+A sentence encoder with a linear head on the mean of its tokens or on the first, or a causal language model; LoRA from a
+PEFT folder, AdamW, linear decay, gradient clipping at 1, dynamic padding, rows in the order of the file, sdpa
+attention. Prints one JSON object.
 """
 from __future__ import annotations
 
@@ -41,7 +43,8 @@ def batches(count: int, size: int, steps: int):
 
 
 def load_encoder(folder: str):
-    """Without a pooler where there is one to leave out, with sdpa attention where the architecture has it (DeBERTa has its own)."""
+    """Without a pooler where there is one to leave out, with sdpa attention where the architecture has it (DeBERTa has
+    its own)."""
     from transformers import AutoConfig, AutoModel
 
     kind = AutoConfig.from_pretrained(folder).model_type
@@ -60,13 +63,15 @@ class Encoder:
 
         self.tokenizer = AutoTokenizer.from_pretrained(options.folder)
         pairs = [row.get("text_pair") for row in rows]
-        self.encoded = self.tokenizer([row["text"] for row in rows], pairs if pairs[0] is not None else None, truncation=True,
+        self.encoded = self.tokenizer([row["text"] for row in rows], pairs if pairs[0] is not None else None,
+                                      truncation=True,
                                       max_length=options.max_length)
         labels = torch.tensor([float(row["label"]) for row in rows])
         mean, spread = labels.mean(), labels.std(unbiased=False)
         self.labels = (labels - mean) / spread
         base = load_encoder(options.folder)
-        self.names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in inspect.signature(base.forward).parameters]
+        self.names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name
+                      in inspect.signature(base.forward).parameters]
         self.model = PeftModel.from_pretrained(base, options.start, is_trainable=True)
         self.head = torch.nn.Linear(base.config.hidden_size, 1)
         saved = load_file(Path(options.start) / "head.safetensors")  # in the labels' own units
@@ -78,7 +83,8 @@ class Encoder:
         return [self.model, self.head, self.dropout]
 
     def groups(self):
-        return [{"params": [p for p in self.model.parameters() if p.requires_grad]}, {"params": list(self.head.parameters()), "lr": 5e-3}]
+        return [{"params": [p for p in self.model.parameters() if p.requires_grad]},
+                {"params": list(self.head.parameters()), "lr": 5e-3}]
 
     def inputs(self, rows):
         return self.tokenizer.pad({k: [self.encoded[k][i] for i in rows] for k in self.names},
@@ -100,7 +106,8 @@ class Causal:
         from transformers import AutoModelForCausalLM
 
         self.rows = [row["input_ids"][:options.max_length] for row in rows]
-        base = AutoModelForCausalLM.from_pretrained(options.folder, attn_implementation="sdpa", dtype="bfloat16" if options.half_weights else "float32")
+        base = AutoModelForCausalLM.from_pretrained(options.folder, attn_implementation="sdpa", dtype="bfloat16"
+                                                    if options.half_weights else "float32")
         if options.checkpointing:
             base.config.use_cache = False
             base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -138,7 +145,8 @@ def main() -> None:
     parser.add_argument("--pooling", choices=["mean", "cls"], default="mean")
     parser.add_argument("--causal", action="store_true")
     parser.add_argument("--bf16", action="store_true")
-    parser.add_argument("--half-weights", action="store_true", help="a language model's weights in bfloat16, without autocast")
+    parser.add_argument("--half-weights", action="store_true",
+                        help="a language model's weights in bfloat16, without autocast")
     parser.add_argument("--no-dropout", action="store_true")
     parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing of a language model")
     parser.add_argument("--fused", action="store_true", help="PyTorch's fused AdamW")
@@ -178,8 +186,10 @@ def main() -> None:
             samples += len(batch)
             tokens += int(inputs["attention_mask"].sum())
             cells += inputs["attention_mask"].numel()
-    print(json.dumps({"samples_per_second": samples / training, "tokens_per_step": tokens / max(options.steps - 1, 1), "cells_per_step": cells / max(options.steps - 1, 1),
-                      "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "seconds_to_first_step": first,
+    print(json.dumps({"samples_per_second": samples / training, "tokens_per_step": tokens / max(options.steps - 1, 1),
+                      "cells_per_step": cells / max(options.steps - 1, 1),
+                      "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                      "seconds_to_first_step": first,
                       "seconds": time.time() - began, "losses": losses, "trained": sum(p.numel() for p in trained)}))
 
 

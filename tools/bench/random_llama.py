@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Writes a Hugging Face folder of a Llama of any size with random weights, shard by shard: no more than one tensor is in memory.
+"""Writes a Hugging Face folder of a Llama of any size with random weights, shard by shard: no more than one tensor is
+in memory.
 
-  .venv/bin/python tools/bench/random_llama.py OUT WIDTH,LAYERS [--heads N] [--kv-heads N] [--vocab 32000] [--dtype bfloat16|float16|float32]
+  .venv/bin/python tools/bench/random_llama.py OUT WIDTH,LAYERS [--heads N] [--kv-heads N] [--vocab 32000] [--dtype
+  bfloat16|float16|float32]
                                                [--shard-mb 2000] [--tokenizer FOLDER] [--seed 1]
 
-2048,22 is TinyLlama's shape (1.1 billion parameters), 4096,32 with --kv-heads 32 that of Llama 2 7B. Weights are normal with
-deviation 0.02, norms are ones. --tokenizer names a folder whose tokenizer files are copied along.
+2048,22 is TinyLlama's shape (1.1 billion parameters), 4096,32 with --kv-heads 32 that of Llama 2 7B. Weights are normal
+with deviation 0.02, norms are ones. --tokenizer names a folder whose tokenizer files are copied along.
 """
 from __future__ import annotations
 
@@ -28,8 +30,10 @@ def tensors_of(config: dict) -> list[tuple[str, tuple[int, ...]]]:
     for i in range(config["num_hidden_layers"]):
         layer = f"model.layers.{i}."
         out += [(layer + "input_layernorm.weight", (width,)), (layer + "post_attention_layernorm.weight", (width,)),
-                (layer + "self_attn.q_proj.weight", (width, width)), (layer + "self_attn.k_proj.weight", (narrow, width)),
-                (layer + "self_attn.v_proj.weight", (narrow, width)), (layer + "self_attn.o_proj.weight", (width, width)),
+                (layer + "self_attn.q_proj.weight", (width, width)), (layer + "self_attn.k_proj.weight",
+                    (narrow, width)),
+                (layer + "self_attn.v_proj.weight", (narrow, width)), (layer + "self_attn.o_proj.weight",
+                    (width, width)),
                 (layer + "mlp.gate_proj.weight", (inner, width)), (layer + "mlp.up_proj.weight", (inner, width)),
                 (layer + "mlp.down_proj.weight", (width, inner))]
     return out + [("model.norm.weight", (width,)), ("lm_head.weight", (words, width))]
@@ -71,10 +75,12 @@ def main(arguments: list[str]) -> int:
     o = parser.parse_args(arguments)
     width, layers = map(int, o.shape.split(","))
     heads = o.heads or width // 64
-    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": width, "num_hidden_layers": layers,
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": width,
+              "num_hidden_layers": layers,
               "intermediate_size": (8 * width // 3 + 255) // 256 * 256, "num_attention_heads": heads,
               "num_key_value_heads": o.kv_heads or max(1, heads // 8), "vocab_size": o.vocab, "hidden_act": "silu",
-              "max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": False,
+              "max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+              "tie_word_embeddings": False,
               "attention_bias": False, "mlp_bias": False, "torch_dtype": o.dtype, "bos_token_id": 1, "eos_token_id": 2}
     o.out.mkdir(parents=True, exist_ok=True)
     (o.out / "config.json").write_text(json.dumps(config, indent=2) + "\n")

@@ -1,15 +1,20 @@
 #!/usr/bin/env python3
-"""deeplora complete beside myFM, Surprise and cmfrec on the same folds of a ratings file. Prints one table of RMSE, MAE and seconds.
+"""deeplora complete beside myFM, Surprise and cmfrec on the same folds of a ratings file. Prints one table of RMSE, MAE
+and seconds.
 
-  .venv/bin/python tools/bench/ratings_vs_peers.py RATINGS [--folds 5] [--only-fold 0] [--peers-python PYTHON] [--methods NAME ...] [--json FILE]
+  .venv/bin/python tools/bench/ratings_vs_peers.py RATINGS [--folds 5] [--only-fold 0] [--peers-python PYTHON]
+  [--methods NAME ...] [--json FILE]
 
-RATINGS is user,item,rating[,time] with or without a header, or a dense table of Jester's kind (no header, 99 or blank: missing). Every method gets the
-same training files and predicts the same test pairs; predictions are clipped to the range of the training ratings for all. What has to be chosen
-(rank, regularization, epochs) is chosen by every method alike: on the tenth of its training ratings that is held out, then fitted again on all of them;
-"default" methods take their package's defaults. Times hold all of that, each method as a process of its own.
+RATINGS is user,item,rating[,time] with or without a header, or a dense table of Jester's kind (no header, 99 or blank:
+missing). Every method gets the same training files and predicts the same test pairs; predictions are clipped to the
+range of the training ratings for all. What has to be chosen (rank, regularization, epochs) is chosen by every method
+alike: on the tenth of its training ratings that is held out, then fitted again on all of them; "default" methods take
+their package's defaults. Times hold all of that, each method as a process of its own.
 
-The peers need a Python with myfm, or with scikit-surprise (which wants numpy < 2) and cmfrec: --peers-python names it. Packages that are not there are
-said and left out. Methods with days are left out where the ratings have no times. What samples (gibbs, myFM) chooses nothing: all of train is used once. `implicit` has no model of ratings (it ranks), so it is not compared.
+The peers need a Python with myfm, or with scikit-surprise (which wants numpy < 2) and cmfrec: --peers-python names it.
+Packages that are not there are said and left out. Methods with days are left out where the ratings have no times. What
+samples (gibbs, myFM) chooses nothing: all of train is used once. `implicit` has no model of ratings (it ranks), so it
+is not compared.
 """
 from __future__ import annotations
 
@@ -27,7 +32,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-CHAIN = {"solver": "chain", "optimizer": "adam", "lr": "1e-3", "init_scale": "0.01", "eval_every": "20", "steps": "3000", "grid.rank": "[5, 10]"}
+CHAIN = {"solver": "chain", "optimizer": "adam", "lr": "1e-3", "init_scale": "0.01", "eval_every": "20",
+         "steps": "3000", "grid.rank": "[5, 10]"}
 OURS = {
     "deeplora bayes": {"solver": "bayes", "implicit": "none", "grid.rank": "[2, 5, 10, 20]"},
     "deeplora bayes, implicit": {"solver": "bayes", "implicit": "both", "grid.rank": "[5, 10, 20]"},
@@ -45,8 +51,10 @@ OURS |= {
     "deeplora gibbs, implicit, ordinal": {**GIBBS, "likelihood": "ordinal"},
     "deeplora bayes, implicit, days": {"solver": "bayes", "implicit": "both", "grid.rank": "[5, 10, 20]", **DAYS},
 }
-MYFM = [f"myFM rank {rank}, implicit{more}" for rank in (10, 20) for more in ("", ", days", ", ordinal", ", days, ordinal")]
-PEERS = [*MYFM, "surprise baseline", "surprise SVD default", "surprise SVD", "surprise SVD++ default", "surprise SVD++", "cmfrec default", "cmfrec", "cmfrec, implicit"]
+MYFM = [f"myFM rank {rank}, implicit{more}" for rank in (10, 20) for more in ("", ", days", ", ordinal",
+    ", days, ordinal")]
+PEERS = [*MYFM, "surprise baseline", "surprise SVD default", "surprise SVD", "surprise SVD++ default", "surprise SVD++",
+         "cmfrec default", "cmfrec", "cmfrec, implicit"]
 
 
 # ---- folds ----
@@ -56,7 +64,8 @@ def read(path: Path) -> list[tuple]:
     with open(path, encoding="utf-8", newline="") as file:
         rows = [row for row in csv.reader(file) if row]
     if len(rows[-1]) > 4:
-        return [(str(i), str(j), float(v)) for i, row in enumerate(rows) for j, v in enumerate(row) if v.strip() and float(v) != 99]
+        return [(str(i), str(j), float(v)) for i, row in enumerate(rows) for j, v in enumerate(row) if v.strip()
+                and float(v) != 99]
 
     def number(text):
         try:
@@ -128,11 +137,13 @@ def one_hot(index, width):
 
     rows = numpy.arange(len(index))
     known = numpy.asarray(index) >= 0
-    return sparse.csr_matrix((numpy.ones(known.sum()), (rows[known], numpy.asarray(index)[known])), shape=(len(index), width))
+    return sparse.csr_matrix((numpy.ones(known.sum()), (rows[known], numpy.asarray(index)[known])),
+                             shape=(len(index), width))
 
 
 def myfm_fit(rank, days, ordinal, train, iterations=400):
-    """SVD++ both ways as myFM's examples have it: ids and what else each has rated, in a block each; days one-hot; a prior for every group of features."""
+    """SVD++ both ways as myFM's examples have it: ids and what else each has rated, in a block each; days one-hot; a
+    prior for every group of features."""
     import myfm
     import numpy
     from scipy import sparse
@@ -145,7 +156,8 @@ def myfm_fit(rank, days, ordinal, train, iterations=400):
     scaled = lambda m: sparse.diags(1 / numpy.sqrt(numpy.maximum(numpy.asarray(m.sum(1)).ravel(), 1))) @ m
     # The last line of each block stands for an id that was not trained on.
     with_unknown = lambda m: sparse.vstack([m, sparse.csr_matrix((1, m.shape[1]))]).tocsr()
-    blocks = [with_unknown(sparse.hstack([sparse.identity(len(users)), scaled(rated)])), with_unknown(sparse.hstack([sparse.identity(len(items)), scaled(rated.T.tocsr())]))]
+    blocks = [with_unknown(sparse.hstack([sparse.identity(len(users)), scaled(rated)])),
+              with_unknown(sparse.hstack([sparse.identity(len(items)), scaled(rated.T.tocsr())]))]
     shapes = ([last - first + 1] if days else []) + [len(users), len(items), len(items), len(users)]
 
     def features(pairs):
@@ -156,7 +168,8 @@ def myfm_fit(rank, days, ordinal, train, iterations=400):
     levels = numpy.unique(value)
     model = (myfm.MyFMOrderedProbit if ordinal else myfm.MyFMRegressor)(rank=rank, random_seed=1)
     x, relations = features(train)
-    model.fit(x, numpy.searchsorted(levels, value) if ordinal else value, X_rel=relations, n_iter=iterations, n_kept_samples=iterations - 50, group_shapes=shapes)
+    model.fit(x, numpy.searchsorted(levels, value) if ordinal else value, X_rel=relations, n_iter=iterations,
+              n_kept_samples=iterations - 50, group_shapes=shapes)
 
     def predict(pairs):
         x, relations = features(pairs)
@@ -185,9 +198,11 @@ def candidates(name: str):
     if name == "cmfrec default":
         return [lambda t: cmfrec_fit({}, t)]
     if name == "cmfrec":
-        return [lambda t, k=k, p=p: cmfrec_fit({"k": k, "lambda_": p, "scale_lam": s}, t) for k in (5, 10, 40) for p, s in
+        return [lambda t, k=k, p=p: cmfrec_fit({"k": k, "lambda_": p, "scale_lam": s}, t) for k in (5, 10, 40) for p,
+                s in
                 ((5.0, False), (10.0, False), (20.0, False), (0.03, True), (0.06, True), (0.1, True)) for s in [s]]
-    return [lambda t, k=k, p=p: cmfrec_fit({"k": k, "lambda_": p, "add_implicit_features": True}, t) for k in (5, 10, 40) for p in (5.0, 10.0, 20.0)]
+    return [lambda t, k=k, p=p: cmfrec_fit({"k": k, "lambda_": p, "add_implicit_features": True}, t) for k
+            in (5, 10, 40) for p in (5.0, 10.0, 20.0)]
 
 
 def rmse(predicted, pairs) -> float:
@@ -202,7 +217,8 @@ def work(name: str, train_file: str, test_file: str) -> None:
         inner, dev = split(train)
         best = min(choices, key=lambda c: rmse(c(inner)(dev), dev))
     predicted = list(best(train)(test))
-    print(json.dumps({"rmse": rmse(predicted, test), "mae": sum(abs(p - r[2]) for p, r in zip(predicted, test)) / len(test)}))
+    print(json.dumps({"rmse": rmse(predicted, test), "mae": sum(abs(p - r[2]) for p,
+                                                                r in zip(predicted, test)) / len(test)}))
 
 
 # ---- the comparison ----
@@ -211,8 +227,10 @@ def run_ours(program: str, settings: dict, folder: Path, fold: int, seed: int) -
     config = folder / "config.yaml"
     config.write_text("completion: {}\n", "utf-8")
     run = folder / f"run{fold}-{abs(hash(tuple(settings.items())))}"
-    command = [program, "complete", str(config), "--run", str(run), "--set", f"completion.train={folder}/train{fold}.csv", "--set",
-               f"completion.test={folder}/test{fold}.csv", "--set", f"completion.seed={seed}", "--set", "completion.duplicates=error"]
+    command = [program, "complete", str(config), "--run", str(run), "--set",
+               f"completion.train={folder}/train{fold}.csv", "--set",
+               f"completion.test={folder}/test{fold}.csv", "--set", f"completion.seed={seed}", "--set",
+               "completion.duplicates=error"]
     for key, value in settings.items():
         command += ["--set", f"completion.{key}={value}"]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -257,7 +275,9 @@ def main() -> None:
         for fold in options.only_fold or range(options.folds):
             for name in methods:
                 began = time.perf_counter()
-                row = run_ours(options.program, {**OURS[name], **dict(pair.split("=", 1) for pair in options.set)}, folder, fold, options.seed) if name in OURS else run_peer(options.peers_python, name, folder, fold)
+                row = run_ours(options.program, {**OURS[name], **dict(pair.split("=", 1) for pair in options.set)},
+                               folder, fold, options.seed) if name in OURS else run_peer(options.peers_python, name,
+                                   folder, fold)
                 if row is None:
                     continue
                 row["seconds"] = time.perf_counter() - began
@@ -266,12 +286,15 @@ def main() -> None:
                     kept = results.setdefault(f"{baseline} baseline", [])
                     if len(kept) < len(results[name]):
                         kept.append({**errors, "seconds": float("nan")})
-                print(f"fold {fold}: {name}: rmse {row['rmse']:.4f}, {row['seconds']:.1f} s", file=sys.stderr, flush=True)
-    print(f"{options.ratings.name}, {len(options.only_fold or range(options.folds))} folds of {options.folds}\n\n| method | RMSE | MAE | seconds a fold |\n|---|---|---|---|")
+                print(f"fold {fold}: {name}: rmse {row['rmse']:.4f}, {row['seconds']:.1f} s", file=sys.stderr,
+                      flush=True)
+    print(f"{options.ratings.name}, {len(options.only_fold or range(options.folds))} folds of {options.folds}\n\n| "
+          f"method | RMSE | MAE | seconds a fold |\n|---|---|---|---|")
     for name, rows in sorted(results.items(), key=lambda item: statistics.mean(r["rmse"] for r in item[1])):
         mean = {key: statistics.mean(r[key] for r in rows) for key in ("rmse", "mae", "seconds")}
         spread = f" +- {statistics.stdev(r['rmse'] for r in rows):.4f}" if len(rows) > 1 else ""
-        print(f"| {name} | {mean['rmse']:.4f}{spread} | {mean['mae']:.4f} | {'' if math.isnan(mean['seconds']) else format(mean['seconds'], '.1f')} |")
+        print(f"| {name} | {mean['rmse']:.4f}{spread} | {mean['mae']:.4f} | "
+              f"{'' if math.isnan(mean['seconds']) else format(mean['seconds'], '.1f')} |")
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
 

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Seconds that the frozen matrix products of one training step take alone, at the speed this machine gives them: what no way of
-training by back-propagation through the model can go below.
+"""Seconds that the frozen matrix products of one training step take alone, at the speed this machine gives them: what
+no way of training by back-propagation through the model can go below.
 
   .venv/bin/python tools/bench/roofline.py HF_FOLDER TOKENS [--threads N] [--bf16] [--causal] [--first-tokens B]
 
-TOKENS is the number of real tokens of a step (padding left out). For every linear layer x W^T is timed, and for all but the first
-layer's query, key and value also the gradient g W of its input; each layer has weights of its own, so caches hold what they hold in
-training. Where only the first tokens of B texts are read behind the last layer (--first-tokens), that layer's products but keys and values are
-of B rows. DeBERTa's products of positions, which are few rows, are left out. Prints one JSON object.
+TOKENS is the number of real tokens of a step (padding left out). For every linear layer x W^T is timed, and for all but
+the first layer's query, key and value also the gradient g W of its input; each layer has weights of its own, so caches
+hold what they hold in training. Where only the first tokens of B texts are read behind the last layer (--first-tokens),
+that layer's products but keys and values are of B rows. DeBERTa's products of positions, which are few rows, are left
+out. Prints one JSON object.
 """
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def layer_shapes(config: dict) -> list[tuple[int, int]]:
     width, inner, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
     size = config.get("head_dim") or width // heads
     gated = config["model_type"] in ("llama", "qwen2", "mistral", "modernbert")
-    return [((heads + 2 * config.get("num_key_value_heads", heads)) * size, width), (width, heads * size), (inner * (1 + gated), width), (width, inner)]
+    return [((heads + 2 * config.get("num_key_value_heads", heads)) * size, width), (width, heads * size),
+            (inner * (1 + gated), width), (width, inner)]
 
 
 def main() -> None:
@@ -46,7 +48,8 @@ def main() -> None:
     products = [(shape, options.tokens) for shape in layer * config["num_hidden_layers"]]
     if options.first_tokens:
         width = config["hidden_size"]
-        products[-len(layer):] = [((2 * width, width), options.tokens)] + [(shape, options.first_tokens) for shape in [(width, width), *layer[1:]]]
+        products[-len(layer):] = [((2 * width, width), options.tokens)] + [(shape, options.first_tokens) for shape
+            in [(width, width), *layer[1:]]]
     products += [((config["vocab_size"], config["hidden_size"]), options.tokens)] * options.causal
     dtype = torch.bfloat16 if options.bf16 else torch.float32
     make = lambda *shape: torch.randn(*shape).to(dtype)  # noqa: E731

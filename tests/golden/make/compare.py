@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/compare_statistics.json: Student's t, paired tests and Holm's adjustment as SciPy computes them."""
+"""Writes tests/golden/compare_statistics.json: Student's t, paired tests and Holm's adjustment as SciPy computes
+them."""
 
 import json
 from pathlib import Path
@@ -39,7 +40,8 @@ def paired():
             test = scipy.stats.ttest_rel(a, b)
             interval = test.confidence_interval(0.95)
             d = a - b
-            out.append({"a": a.tolist(), "b": b.tolist(), "mean": d.mean(), "sd": d.std(ddof=1), "low": interval.low, "high": interval.high, "p": test.pvalue,
+            out.append({"a": a.tolist(), "b": b.tolist(), "mean": d.mean(), "sd": d.std(ddof=1), "low": interval.low,
+                        "high": interval.high, "p": test.pvalue,
                         "higher": int((a > b).sum()), "lower": int((a < b).sum())})
     return out
 
@@ -57,13 +59,15 @@ def stepped():
                     break
             error = numpy.sqrt((d.var(ddof=1) + 1 / rows**2) / n)
             low, high = scipy.stats.t.interval(0.95, n - 1, loc=d.mean(), scale=error)
-            out.append({"a": a.tolist(), "b": b.tolist(), "step": 1 / rows, "mean": d.mean(), "sd": d.std(ddof=1), "low": low, "high": high,
+            out.append({"a": a.tolist(), "b": b.tolist(), "step": 1 / rows, "mean": d.mean(), "sd": d.std(ddof=1),
+                        "low": low, "high": high,
                         "p": 2 * scipy.stats.t.sf(abs(d.mean() / error), n - 1)})
     return out
 
 
 def holm():
-    # Holm 1979, step by step as he writes it: the k-th smallest p times the number of hypotheses left, never falling, at most 1.
+    # Holm 1979, step by step as he writes it: the k-th smallest p times the number of hypotheses left, never falling,
+    # at most 1.
     out = []
     generator = numpy.random.default_rng(6)
     for n in (1, 2, 5, 12):
@@ -76,7 +80,8 @@ def holm():
 
 
 def main():
-    golden = {"made_with": {"scipy": scipy.__version__}, "quantiles": quantiles(), "tails": tails(), "betas": betas(), "paired": paired(), "holm": holm(), "stepped": stepped()}
+    golden = {"made_with": {"scipy": scipy.__version__}, "quantiles": quantiles(), "tails": tails(), "betas": betas(),
+              "paired": paired(), "holm": holm(), "stepped": stepped()}
     OUTPUT.write_text(json.dumps(golden, separators=(",", ":")).replace("},{", "},\n{") + "\n")
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/embedding.json: losses of sentence-transformers and their gradients with respect to the vectors, and the scores of its
-InformationRetrievalEvaluator."""
+"""Writes tests/golden/embedding.json: losses of sentence-transformers and their gradients with respect to the vectors,
+and the scores of its InformationRetrievalEvaluator."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,8 @@ def packed(tensor):
 def make_loss(case, model):
     scale = 1 / case["temperature"]
     if case["loss"] == "mnr" and case["both_directions"]:
-        made = losses.MultipleNegativesRankingLoss(model, scale=scale, directions=("query_to_doc", "doc_to_query"), partition_mode="per_direction")
+        made = losses.MultipleNegativesRankingLoss(model, scale=scale, directions=("query_to_doc", "doc_to_query"),
+                                                   partition_mode="per_direction")
     elif case["loss"] == "mnr":
         made = losses.MultipleNegativesRankingLoss(model, scale=scale)
     else:
@@ -49,7 +50,8 @@ def loss_case(generator, loss, rows, columns, width, temperature=0.05, both_dire
     features = [{"sentence_embedding": column} for column in vectors]
     value = make_loss(case, Vectors(width))(features, labels)
     value.backward()
-    case.update(rows=rows, vectors=packed(vectors.reshape(-1, width)), value=value.item(), gradient=packed(vectors.grad.reshape(-1, width)))
+    case.update(rows=rows, vectors=packed(vectors.reshape(-1, width)), value=value.item(),
+                gradient=packed(vectors.grad.reshape(-1, width)))
     if scores is not None:
         case["scores"] = scores
     return case
@@ -90,13 +92,17 @@ def places(similarities, relevant):
 
 def retrieval_case(numbers, queries, candidates, most_relevant):
     q, c = numbers.normal(size=(queries, 5)), numbers.normal(size=(candidates, 5))
-    relevant = [sorted(numbers.choice(candidates, size=numbers.integers(1, most_relevant + 1), replace=False).tolist()) for _ in range(queries)]
+    relevant = [sorted(numbers.choice(candidates, size=numbers.integers(1, most_relevant + 1), replace=False).tolist())
+                for _ in range(queries)]
     name = "{:05d}".format  # ties go by the texts' ids
     evaluator = Looked({name(i): name(i) for i in range(queries)}, {name(i): name(i) for i in range(candidates)},
                        {name(i): {name(j) for j in found} for i, found in enumerate(relevant)}, show_progress_bar=False,
-                       score_functions={"cosine": lambda a, b: torch.nn.functional.normalize(a) @ torch.nn.functional.normalize(b).T})
-    scores = evaluator.compute_all_metrics({"query": {name(i): v for i, v in enumerate(q.tolist())}, "document": {name(i): v for i, v in enumerate(c.tolist())}})["cosine"]
-    similarities = (q / numpy.linalg.norm(q, axis=1, keepdims=True)) @ (c / numpy.linalg.norm(c, axis=1, keepdims=True)).T
+                       score_functions={"cosine": lambda a,
+                                        b: torch.nn.functional.normalize(a) @ torch.nn.functional.normalize(b).T})
+    scores = evaluator.compute_all_metrics({"query": {name(i): v for i, v in enumerate(q.tolist())},
+                                            "document": {name(i): v for i, v in enumerate(c.tolist())}})["cosine"]
+    similarities = (q / numpy.linalg.norm(q, axis=1, keepdims=True)) @ (c / numpy.linalg.norm(c, axis=1,
+        keepdims=True)).T
     return {"places": [places(row, found) for row, found in zip(similarities.tolist(), relevant)],
             "mrr@10": scores["mrr@k"][10], "ndcg@10": scores["ndcg@k"][10], "recall@1": scores["recall@k"][1],
             "recall@10": scores["recall@k"][10], "map@100": scores["map@k"][100]}
@@ -104,7 +110,8 @@ def retrieval_case(numbers, queries, candidates, most_relevant):
 
 def main():
     numbers = numpy.random.default_rng(3)
-    cases = [retrieval_case(numbers, *shape) for shape in ((7, 30, 1), (20, 200, 12), (3, 4, 4), (1, 1, 1), (5, 400, 150))]
+    cases = [retrieval_case(numbers, *shape) for shape in ((7, 30, 1), (20, 200, 12), (3, 4, 4), (1, 1, 1),
+                                                           (5, 400, 150))]
     OUTPUT.write_text(json.dumps({"losses": loss_cases(), "retrieval": cases}) + "\n")
     print(f"{OUTPUT}: {OUTPUT.stat().st_size} bytes")
 

@@ -67,7 +67,8 @@ def chain_case(widths, scale, lr_scales, seed):
     ids = torch.tensor([[0, widths[-1] - 1], [1, 0]])
     rows_cotangent = randn(2, 2, widths[0])
     case = {"scale": scale, "lr_scales": lr_scales, "factors": [packed(f) for f in factors]}
-    case |= {"x": packed(x), "cotangent": packed(cotangent), "ids": packed(ids), "rows_cotangent": packed(rows_cotangent)}
+    case |= {"x": packed(x), "cotangent": packed(cotangent), "ids": packed(ids),
+             "rows_cotangent": packed(rows_cotangent)}
 
     leaves = [f.clone().requires_grad_() for f in factors]
     x_leaf = x.clone().requires_grad_()
@@ -88,9 +89,11 @@ def peft_samples():
     """PEFT's own start of A, and that B is zero."""
     torch.manual_seed(11)
     inputs, outputs, rank = 64, 24, 8
-    layer = Linear(torch.nn.Linear(inputs, outputs), "default", LoraConfig(r=rank, lora_alpha=16), r=rank, lora_alpha=16)
+    layer = Linear(torch.nn.Linear(inputs, outputs), "default", LoraConfig(r=rank, lora_alpha=16), r=rank,
+                   lora_alpha=16)
     a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
-    embedding = Embedding(torch.nn.Embedding(40, 64), "default", LoraConfig(r=rank, lora_alpha=16), r=rank, lora_alpha=16)
+    embedding = Embedding(torch.nn.Embedding(40, 64), "default", LoraConfig(r=rank, lora_alpha=16), r=rank,
+                          lora_alpha=16)
     return {
         "in": inputs,
         "out": outputs,
@@ -121,7 +124,8 @@ def peft_linear(use_rslora):
     y = layer(x)
     (y * cotangent).sum().backward()
     case |= {"x": packed(x), "cotangent": packed(cotangent), "y": packed(y), "scaling": layer.scaling["default"]}
-    return case | {"a_gradient": packed(a.grad), "b_gradient": packed(b.grad), "delta": packed(layer.get_delta_weight("default"))}
+    return case | {"a_gradient": packed(a.grad), "b_gradient": packed(b.grad),
+                   "delta": packed(layer.get_delta_weight("default"))}
 
 
 def peft_embedding():
@@ -152,7 +156,8 @@ def subspaces():
     deficient = a @ np.array([[1, 0, 1], [0, 1, 1], [0, 0, 0], [0, 0, 0.0]])
     pairs = [(a, b), (b, a), (a, tilted), (a, deficient), (a[:, :2], a[:, 2:]), (np.eye(12)[:, :3], np.eye(12)[:, 2:5])]
     angle_cases = [
-        {"a": packed(p), "b": packed(q), "angles": sorted(scipy.linalg.subspace_angles(p, q).tolist())} for p, q in pairs
+        {"a": packed(p), "b": packed(q), "angles": sorted(scipy.linalg.subspace_angles(p, q).tolist())} for p,
+        q in pairs
     ]
     matrices = [a @ b[:4], a, a @ a.T, deficient, np.zeros((5, 3)), np.diag([1, 1e-3, 1e-14, 1e-17, 0])]
     rank_cases = []

@@ -1,4 +1,5 @@
-"""Writes tests/golden/methods.json: DoRA, PiSSA and LoRA+ as PEFT computes them, PoLAR and LoRA-One by their papers' formulas.
+"""Writes tests/golden/methods.json: DoRA, PiSSA and LoRA+ as PEFT computes them, PoLAR and LoRA-One by their papers'
+formulas.
 
 Run from the repository root: .venv/bin/python tests/golden/make/method.py
 Needs torch, peft, numpy and scipy; everything is seeded.
@@ -44,7 +45,8 @@ def dora_linear():
     fill(case, generator, {"weight": base.weight, "bias": base.bias})
     config = LoraConfig(r=rank, lora_alpha=alpha, use_dora=True)
     layer = Linear(base, "default", config, r=rank, lora_alpha=alpha).double()
-    a, b, magnitude = layer.lora_A["default"].weight, layer.lora_B["default"].weight, layer.lora_magnitude_vector["default"].weight
+    a, b, magnitude = layer.lora_A["default"].weight, layer.lora_B["default"].weight, layer.lora_magnitude_vector[
+        "default"].weight
     case["start_magnitude"] = packed(magnitude)
     fill(case, generator, {"a": a, "b": b})
     with torch.no_grad():
@@ -67,7 +69,8 @@ def dora_embedding():
     fill(case, generator, {"weight": base.weight})
     config = LoraConfig(r=rank, lora_alpha=alpha, use_dora=True)
     layer = Embedding(base, "default", config, r=rank, lora_alpha=alpha).double()
-    a, b, magnitude = layer.lora_embedding_A["default"], layer.lora_embedding_B["default"], layer.lora_magnitude_vector["default"].weight
+    a, b, magnitude = layer.lora_embedding_A["default"], layer.lora_embedding_B["default"], layer.lora_magnitude_vector[
+        "default"].weight
     case["start_magnitude"] = packed(magnitude)
     fill(case, generator, {"a": a, "b": b})
     with torch.no_grad():
@@ -76,7 +79,8 @@ def dora_embedding():
     y = layer(ids)
     (y * cotangent).sum().backward()
     case |= {"magnitude": packed(magnitude), "ids": packed(ids), "cotangent": packed(cotangent), "y": packed(y)}
-    return case | {"a_gradient": packed(a.grad), "b_gradient": packed(b.grad), "magnitude_gradient": packed(magnitude.grad)}
+    return case | {"a_gradient": packed(a.grad), "b_gradient": packed(b.grad),
+                   "magnitude_gradient": packed(magnitude.grad)}
 
 
 def pissa():
@@ -105,7 +109,8 @@ def lora_plus():
     a, b = (getattr(model.base_model.model[0], name)["default"].weight for name in ("lora_A", "lora_B"))
     fill(case, generator, {"a": a, "b": b})
     x, target = normal(generator, 6, inputs), normal(generator, 6, outputs)
-    optimizer = create_loraplus_optimizer(model, torch.optim.AdamW, lr=lr, loraplus_lr_ratio=ratio, loraplus_weight_decay=0.0)
+    optimizer = create_loraplus_optimizer(model, torch.optim.AdamW, lr=lr, loraplus_lr_ratio=ratio,
+                                          loraplus_weight_decay=0.0)
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     case |= {"lr_a": rates[id(a)], "lr_b": rates[id(b)], "x": packed(x), "target": packed(target)}
     for _ in range(5):
@@ -127,7 +132,8 @@ def polar():
     def moved(point, gradient):
         overlap = point.T @ gradient
         tangent = gradient - point @ (overlap + overlap.T) / 2
-        return (point - step * tangent) @ np.linalg.inv(scipy.linalg.sqrtm(np.eye(r) + step**2 * tangent.T @ tangent)).real
+        return (point - step * tangent) @ np.linalg.inv(scipy.linalg.sqrtm(np.eye(r) + step**2
+            * tangent.T @ tangent)).real
 
     for _ in range(case["steps"]):
         rest = x @ theta @ y.T - target
@@ -144,14 +150,17 @@ def lora_one():
     u, s, vt = np.linalg.svd(-gradient)
     root = np.sqrt(s[:rank] / (gamma * s[0]))
     b, a = u[:, :rank] * root, root[:, None] * vt[:rank]
-    return {"rank": rank, "alpha": alpha, "gamma": gamma, "gradient": packed(gradient), "delta": packed(alpha / rank**0.5 * b @ a),
+    return {"rank": rank, "alpha": alpha, "gamma": gamma, "gradient": packed(gradient),
+            "delta": packed(alpha / rank**0.5 * b @ a),
             "b_norms": packed(np.linalg.norm(b, axis=0)), "a_norms": packed(np.linalg.norm(a, axis=1))}
 
 
 def main():
-    cases = {"dora_linear": dora_linear(), "dora_embedding": dora_embedding(), "pissa": pissa(), "lora_plus": lora_plus(),
+    cases = {"dora_linear": dora_linear(), "dora_embedding": dora_embedding(), "pissa": pissa(),
+             "lora_plus": lora_plus(),
              "polar": polar(), "lora_one": lora_one()}
-    cases["versions"] = {"torch": torch.__version__, "peft": peft.__version__, "numpy": np.__version__, "scipy": scipy.__version__}
+    cases["versions"] = {"torch": torch.__version__, "peft": peft.__version__, "numpy": np.__version__,
+                         "scipy": scipy.__version__}
     GOLDEN.write_text(json.dumps(cases) + "\n")
 
 

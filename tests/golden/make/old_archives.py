@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Writes small TorchScript archives as the PyTorch that runs this writes them: tests/golden/archives holds those of several versions.
+"""Writes small TorchScript archives as the PyTorch that runs this writes them: tests/golden/archives holds those of
+several versions.
 
   PYTHONPATH=FOLDER_OF_AN_OLD_TORCH python tests/golden/make/old_archives.py tests/golden/archives
 
-Each file is one classifier of 20 words saved in one way; VERSION.json beside them has ids, mask and the logits that this version computes.
+Each file is one classifier of 20 words saved in one way; VERSION.json beside them has ids, mask and the logits that
+this version computes.
 """
 from __future__ import annotations
 
@@ -42,7 +44,8 @@ def computed(model_class) -> tuple[str, nn.Module, dict[str, torch.Tensor], str]
     with torch.no_grad():
         logits = model(ids, mask)
     batch = {"input_ids": ids, "attention_mask": mask}
-    return version, model, batch, json.dumps({key: value.tolist() for key, value in {**batch, "logits": logits}.items()}) + "\n"
+    return version, model, batch, json.dumps({key: value.tolist() for key,
+                                              value in {**batch, "logits": logits}.items()}) + "\n"
 
 
 def main() -> int:
@@ -51,7 +54,8 @@ def main() -> int:
     version, model, batch, expected = computed(Classifier)
     scripted = torch.jit.script(model)
     quantised = torch.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
-    modules = {"scripted": scripted, "traced": torch.jit.trace(model, tuple(batch.values()), check_trace=False), "frozen": torch.jit.freeze(scripted),
+    modules = {"scripted": scripted, "traced": torch.jit.trace(model, tuple(batch.values()), check_trace=False),
+               "frozen": torch.jit.freeze(scripted),
                "quantised": torch.jit.script(quantised)}
     for how, module in modules.items():
         torch.jit.save(module, str(folder / f"{version}-{how}.pt"))

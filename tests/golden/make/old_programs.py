@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Writes small programs of torch.export as the PyTorch that runs this writes them: tests/golden/archives holds those of several versions.
+"""Writes small programs of torch.export as the PyTorch that runs this writes them: tests/golden/archives holds those of
+several versions.
 
   PYTHONPATH=FOLDER_OF_AN_OLD_TORCH python tests/golden/make/old_programs.py tests/golden/archives
 
-Each file is one model of 20 words: a classifier with a recurrence-free middle, tied weights and a buffer, as it was exported and decomposed.
-VERSION-exported.json beside them has ids, mask and the logits that this version computes.
+Each file is one model of 20 words: a classifier with a recurrence-free middle, tied weights and a buffer, as it was
+exported and decomposed. VERSION-exported.json beside them has ids, mask and the logits that this version computes.
 """
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Writes tests/golden/preference.json: DPO and ORPO by TRL's formulas (1.16: DPOTrainer with loss_type sigmoid, ORPOTrainer) in plain PyTorch.
+"""Writes tests/golden/preference.json: DPO and ORPO by TRL's formulas (1.16: DPOTrainer with loss_type sigmoid,
+ORPOTrainer) in plain PyTorch.
 
 Run from the repository root: .venv/bin/python tests/golden/make/preference.py
-The model is tests/golden/families/llama in float64 with a PEFT adapter whose factors are both far from zero; everything is seeded.
+The model is tests/golden/families/llama in float64 with a PEFT adapter whose factors are both far from zero; everything
+is seeded.
 """
 
 import json
@@ -24,15 +26,16 @@ def packed(tensor):
 
 def rows(generator):
     """Pairs of ids of many lengths; answers of one token among them."""
-    draw = lambda low, high: torch.randint(4, 40, (int(torch.randint(low, high, (1,), generator=generator)),), generator=generator).tolist()
+    draw = lambda low, high: torch.randint(4, 40, (int(torch.randint(low, high, (1,), generator=generator)),),
+                                           generator=generator).tolist()
     out = [{"input_ids": draw(2, 9), "chosen": draw(1, 8), "rejected": draw(1, 8)} for _ in range(6)]
     out[0]["chosen"] = out[0]["chosen"][:1]
     return out
 
 
 def of_sides(model, pairs):
-    """Of the chosen and the rejected side: log-probabilities of the answers' tokens added up [B], their number [B]; then the chosen sequences' -log p of all
-    tokens but the first, one list a row."""
+    """Of the chosen and the rejected side: log-probabilities of the answers' tokens added up [B], their number [B];
+    then the chosen sequences' -log p of all tokens but the first, one list a row."""
     sums, counts, texts = [], [], []
     for side in ("chosen", "rejected"):
         for pair in pairs:
@@ -81,14 +84,18 @@ def main():
         path = name.removeprefix("base_model.model.").replace(".lora_A.default", "").replace(".lora_B.default", "")
         factors[path, "A" if "lora_A" in name else "B"] = value
     pairs = rows(generator)
-    out = {"rank": RANK, "alpha": ALPHA, "rows": pairs, "factors": [{"path": p, "factor": f, **packed(v)} for (p, f), v in factors.items()], "cases": []}
+    out = {"rank": RANK, "alpha": ALPHA, "rows": pairs, "factors": [{"path": p, "factor": f, **packed(v)} for (p, f),
+        v in factors.items()], "cases": []}
     for kind, beta in ((dpo, 0.1), (dpo, 0.7), (orpo, 0.1), (orpo, 1.3)):
         model.zero_grad()
         loss, chosen, rejected, reference = kind(model, pairs, beta)
         loss.backward()
-        out["cases"].append({"loss": kind.__name__, "beta": beta, "value": loss.item(), "chosen_rewards": chosen.tolist(), "rejected_rewards": rejected.tolist(),
-                             "reference": reference.tolist(), "gradients": [{"path": p, "factor": f, **packed(v.grad)} for (p, f), v in factors.items()]})
-    out["versions"] = {"torch": torch.__version__.split("+")[0], "transformers": transformers.__version__, "peft": peft.__version__}
+        out["cases"].append({"loss": kind.__name__, "beta": beta, "value": loss.item(),
+                             "chosen_rewards": chosen.tolist(), "rejected_rewards": rejected.tolist(),
+                             "reference": reference.tolist(), "gradients": [{"path": p, "factor": f, **packed(v.grad)}
+                                 for (p, f), v in factors.items()]})
+    out["versions"] = {"torch": torch.__version__.split("+")[0], "transformers": transformers.__version__,
+                       "peft": peft.__version__}
     (GOLDEN / "preference.json").write_text(json.dumps(out) + "\n")
 
 

@@ -1,7 +1,9 @@
-"""Writes tests/golden/quantization.json: what bitsandbytes makes of weights in 8 and 4 bits, codes, scales and the values they stand for.
+"""Writes tests/golden/quantization.json: what bitsandbytes makes of weights in 8 and 4 bits, codes, scales and the
+values they stand for.
 
 Run from the repository root: PYTHONPATH=FOLDER .venv/bin/python tests/golden/make/quantization.py
-FOLDER: pip install --target FOLDER --no-deps bitsandbytes (its CPU build; tests need it nowhere else). Everything is seeded.
+FOLDER: pip install --target FOLDER --no-deps bitsandbytes (its CPU build; tests need it nowhere else). Everything is
+seeded.
 """
 
 import json
@@ -23,15 +25,18 @@ def packed(tensor):
 def nf4(weight):
     codes, state = F.quantize_4bit(weight.clone(), blocksize=64, compress_statistics=True, quant_type="nf4")
     state.dtype = torch.float32  # what is compared is not rounded again
-    # As one row: the CPU kernel of 0.50.2 begins a block with every row, which quantize_4bit (and CUDA's kernels) does not.
+    # As one row: the CPU kernel of 0.50.2 begins a block with every row, which quantize_4bit (and CUDA's kernels) does
+    # not.
     state.shape = torch.Size([1, weight.numel()])
     return {"codes": packed(codes), "nested": packed(state.absmax), "nested_largest": packed(state.state2.absmax),
-            "mean": packed(state.offset.reshape(1)), "values": packed(F.dequantize_4bit(codes, state).reshape(weight.shape))}
+            "mean": packed(state.offset.reshape(1)),
+            "values": packed(F.dequantize_4bit(codes, state).reshape(weight.shape))}
 
 
 def int8(weight):
     codes, largest, _ = F.int8_vectorwise_quant(weight.clone())
-    return {"codes": packed(codes), "largest": packed(largest), "values": packed(F.int8_vectorwise_dequant(codes, largest))}
+    return {"codes": packed(codes), "largest": packed(largest), "values": packed(F.int8_vectorwise_dequant(codes,
+        largest))}
 
 
 def main():
@@ -49,7 +54,8 @@ def main():
     cases += [torch.zeros(2, 128), torch.zeros(1, 70), some_zeros, torch.full((4, 64), 0.5), -torch.eye(70)]
     content = {"versions": {"torch": torch.__version__, "bitsandbytes": bitsandbytes.__version__}, "cases": []}
     for weight in cases:
-        content["cases"].append({"shape": list(weight.shape), "dtype": str(weight.dtype).removeprefix("torch."), "weight": packed(weight),
+        content["cases"].append({"shape": list(weight.shape), "dtype": str(weight.dtype).removeprefix("torch."),
+                                 "weight": packed(weight),
                                  "nf4": nf4(weight), "int8": int8(weight)})
     (GOLDEN / "quantization.json").write_text(json.dumps(content) + "\n")
 

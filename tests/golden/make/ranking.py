@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/ranking.json: scores of trec_eval (package pytrec-eval-terrier) on random graded queries, with ties, few texts or none that is relevant.
+"""Writes tests/golden/ranking.json: scores of trec_eval (package pytrec-eval-terrier) on random graded queries, with
+ties, few texts or none that is relevant.
 
-trec_eval puts texts with equal scores in falling order of their names, so they are named for the less relevant to stand first. It has no mrr@10: that is its
-recip_rank of the first ten texts in that order."""
+trec_eval puts texts with equal scores in falling order of their names, so they are named for the less relevant to stand
+first. It has no mrr@10: that is its recip_rank of the first ten texts in that order."""
 from __future__ import annotations
 
 import json
@@ -27,9 +28,11 @@ def query(rng, kind):
 
 def scored(queries):
     names = [[f"{9 - relevance}-{i:03}" for i, (_, relevance) in enumerate(texts)] for texts in queries]
-    truth = {str(q): {name: relevance for name, (_, relevance) in zip(names[q], texts)} for q, texts in enumerate(queries)}
+    truth = {str(q): {name: relevance for name, (_, relevance) in zip(names[q], texts)} for q,
+             texts in enumerate(queries)}
     found = {str(q): {name: score for name, (score, _) in zip(names[q], texts)} for q, texts in enumerate(queries)}
-    first = {q: dict(sorted(texts.items(), key=lambda one: (one[1], one[0]), reverse=True)[:10]) for q, texts in found.items()}
+    first = {q: dict(sorted(texts.items(), key=lambda one: (one[1], one[0]), reverse=True)[:10]) for q,
+             texts in found.items()}
     whole = pytrec_eval.RelevanceEvaluator(truth, {"map", "ndcg_cut.10"}).evaluate(found)
     cut = pytrec_eval.RelevanceEvaluator(truth, {"recip_rank"}).evaluate(first)
     assert len(whole) == len(cut) == len(queries)

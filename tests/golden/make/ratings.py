@@ -2,8 +2,8 @@
 
     python tests/golden/make/ratings.py
 
-The random numbers are those of src/ratings/portable_random.h, so that folds and starts are the same; everything else is written anew, with dense
-solves where the program uses conjugate gradients and packed triangles.
+The random numbers are those of src/ratings/portable_random.h, so that folds and starts are the same; everything else is
+written anew, with dense solves where the program uses conjugate gradients and packed triangles.
 """
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ class Data:
     """Entries of an m x n matrix."""
 
     def __init__(self, row, col, value, m, n):
-        self.row, self.col, self.value, self.m, self.n = np.asarray(row), np.asarray(col), np.asarray(value, float), m, n
+        self.row, self.col, self.value, self.m, self.n = np.asarray(row), np.asarray(col), np.asarray(value,
+            float), m, n
 
     def at(self, index):
         return Data(self.row[index], self.col[index], self.value[index], self.m, self.n)
@@ -113,7 +114,8 @@ def implicit_prior(indicator, x, ridge):
 
 
 def alternation(data, rank, sweeps, seed, bayes, regularization=None, implicit=False, ridge=0.3, then=None, further=0):
-    """Yields (prediction function) after every sweep. `then`: other data, with further rows and columns, that the fit goes on with for `further` sweeps."""
+    """Yields (prediction function) after every sweep. `then`: other data, with further rows and columns, that the fit
+    goes on with for `further` sweeps."""
     mean = data.value.mean()
     unit = np.sqrt(((data.value - mean) ** 2).mean())
     v = (data.value - mean) / unit
@@ -150,7 +152,8 @@ def alternation(data, rank, sweeps, seed, bayes, regularization=None, implicit=F
     indicator[data.row, data.col] = 1
     for sweep in range(sweeps + further):
         if sweep == sweeps:
-            # What is known of the columns, with new ones at their prior, decides the rows; both decide the priors that implicit feedback gives.
+            # What is known of the columns, with new ones at their prior, decides the rows; both decide the priors that
+            # implicit feedback gives.
             more = then.n - data.n
             x, z = np.concatenate([x, np.zeros((then.m - data.m, k))]), np.concatenate([z, np.zeros((more, k))])
             cz = np.concatenate([cz, np.repeat(np.diag(1 / az)[None] * bayes, more, 0)])
@@ -170,7 +173,8 @@ def alternation(data, rank, sweeps, seed, bayes, regularization=None, implicit=F
             ax = factor * (data.m + 1) / (((x - px) ** 2).sum(0) + np.einsum("ikk->k", cx) + 0.01)
             az = factor * (data.n + 1) / (((z - pz) ** 2).sum(0) + np.einsum("ikk->k", cz) + 0.01)
             precision = len(v) / expected
-        yield lambda row, col, x=x, z=z: mean + unit * ((x[row, :rank] * z[col, :rank]).sum(1) + x[row, rank] + z[col, rank])
+        yield lambda row, col, x=x, z=z: mean + unit * ((x[row, :rank] * z[col, :rank]).sum(1) + x[row, rank]
+                                                        + z[col, rank])
 
 
 def choose(data, grid, sweeps, share, seed, patience):
@@ -220,20 +224,25 @@ def make():
         for predict in alternation(data, 2, 5, seed, **options, then=whole, further=3):
             pass
         cells = np.arange((m + 2) * (n + 1))
-        out["update"]["fits"].append({**options, "rank": 2, "sweeps": 5, "further": 3, "prediction": predict(cells // (n + 1), cells % (n + 1)).tolist()})
+        out["update"]["fits"].append({**options, "rank": 2, "sweeps": 5, "further": 3,
+                                      "prediction": predict(cells // (n + 1), cells % (n + 1)).tolist()})
     grid = [(r, p) for r in (1, 2, 3) for p in (0.02, 0.1, 0.5)]
-    out["grid"] = {"ranks": [1, 2, 3], "regularization": [0.02, 0.1, 0.5], "sweeps": 12, "dev_share": 0.15, "patience": 4, "folds": []}
+    out["grid"] = {"ranks": [1, 2, 3], "regularization": [0.02, 0.1, 0.5], "sweeps": 12, "dev_share": 0.15,
+                   "patience": 4, "folds": []}
     for train, held in k_folds(count, 4, seed):
         best, tried, score = choose(data.at(train), grid, 12, 0.15, seed, 4)
-        out["grid"]["folds"].append({"held_out": held.tolist(), "best": best, "tried": tried, "test": score(data.at(held))})
+        out["grid"]["folds"].append({"held_out": held.tolist(), "best": best, "tried": tried,
+                                     "test": score(data.at(held))})
     # Folding a new row in: least squares with the ridge as further equations.
     a, bias, penalty, prior = rng.randn(n, 3), rng.randn(n), np.array([0.5, 1.0, 2.0, 4.0]), rng.randn(n, 4) * 0.3
     cols, values = np.array([0, 3, 4, 7, 11]), rng.randn(5) + 3
     center = prior[cols].sum(0) / np.sqrt(len(cols))
     design = np.concatenate([np.concatenate([a[cols], np.ones((5, 1))], 1), np.diag(np.sqrt(penalty))])
     target = np.concatenate([values - 3.0 - bias[cols], np.sqrt(penalty) * center])
-    out["fold_in"] = {"mean": 3.0, "col_factor": a.ravel().tolist(), "col_bias": bias.tolist(), "penalty": penalty.tolist(), "link": prior.ravel().tolist(),
-                      "cols": cols.tolist(), "values": values.tolist(), "coordinates": np.linalg.lstsq(design, target, rcond=None)[0].tolist()}
+    out["fold_in"] = {"mean": 3.0, "col_factor": a.ravel().tolist(), "col_bias": bias.tolist(),
+                      "penalty": penalty.tolist(), "link": prior.ravel().tolist(),
+                      "cols": cols.tolist(), "values": values.tolist(), "coordinates": np.linalg.lstsq(design, target,
+                          rcond=None)[0].tolist()}
     out["numpy"] = np.__version__
     return out
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/text_metrics.json: BLEU and chrF of sacrebleu, ROUGE of rouge-score, on seeded and awkward texts."""
+"""Writes tests/golden/text_metrics.json: BLEU and chrF of sacrebleu, ROUGE of rouge-score, on seeded and awkward
+texts."""
 
 import json
 import random
@@ -12,9 +13,11 @@ from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
 OUTPUT = Path(__file__).resolve().parents[1] / "text_metrics.json"
 WORDS = ("the The a near river , . ... café naïve Straße 3.14 1,000 -5 10-20 well-known don't \"quoted\" (both) "
-         "x/y 50% £12.50 &amp; &lt;b&gt; e.g. U.S. 中文 привет 😀 end. yes, no; rating: low high family friendly").split()
-TEXTS = ["", " ", "Hello, world!", "It's 3.14, not 1,000.5 -- ok?", "a.b,c 1.2 3,4 .5 6. ,7", "10-20 a-b 5- -5", "&quot;x&quot; &amp;lt; &gt;",
-         "line\nbreak hy-\nphen <skipped> end\n", "tab\tand\u00a0no-break\u2003space\u3000", "[x]{y}|z~`^_\\@#$%^*+=", "Ünïcödé, «quotes» – dash…",
+         "x/y 50% £12.50 &amp; &lt;b&gt; e.g. U.S. 中文 привет 😀 end. yes, no; rating: low high family friendly").split()  # noqa: E501
+TEXTS = ["", " ", "Hello, world!", "It's 3.14, not 1,000.5 -- ok?", "a.b,c 1.2 3,4 .5 6. ,7", "10-20 a-b 5- -5",
+         "&quot;x&quot; &amp;lt; &gt;",
+         "line\nbreak hy-\nphen <skipped> end\n", "tab\tand\u00a0no-break\u2003space\u3000", "[x]{y}|z~`^_\\@#$%^*+=",
+         "Ünïcödé, «quotes» – dash…",
          "1.a a.1 ,,, ...", "'single' it's", "\x1c sep \x85 next", "U+212A: \u212a \u0130stanbul"]
 
 
@@ -43,7 +46,7 @@ def corpora():
         "much shorter": (["the quick brown fox"], [["the quick brown fox jumps over the lazy dog and runs away"]]),
         "two references equally near": (["a b c d e f"], [["a b c d e f g h", "a b c d"]]),
         "repeated words": (["the the the the the the the"], [["the cat is on the mat", "there is a cat on the mat"]]),
-        "other scripts": (["Я люблю кошек и собак очень сильно", "我喜欢猫"], [["Я очень люблю кошек и собак"], ["我很喜欢猫"]]),
+        "other scripts": (["Я люблю кошек и собак очень сильно", "我喜欢猫"], [["Я очень люблю кошек и собак"], ["我很喜欢猫"]]),  # noqa: E501
         "awkward texts": (TEXTS, [[other] for other in TEXTS[1:] + TEXTS[:1]]),
         "case differs": (["The Cat Sat On The Mat"], [["the cat sat on the mat"]]),
     }
@@ -67,9 +70,11 @@ def main():
     tokenizer = Tokenizer13a()
     golden = {"made_with": {"sacrebleu": sacrebleu.__version__, "rouge-score": version("rouge-score")},
               "tokens": [[text, tokenizer(text.rstrip())] for text in TEXTS],
-              "corpora": [{"name": name, "predicted": predicted, "references": references, "scores": scores(predicted, references)}
+              "corpora": [{"name": name, "predicted": predicted, "references": references, "scores": scores(predicted,
+                  references)}
                           for name, (predicted, references) in corpora().items()]}
-    OUTPUT.write_text(json.dumps(golden, separators=(",", ":"), ensure_ascii=False).replace('{"name"', '\n{"name"') + "\n", "utf-8")
+    OUTPUT.write_text(json.dumps(golden, separators=(",", ":"), ensure_ascii=False).replace('{"name"', '\n{"name"')
+                      + "\n", "utf-8")
 
 
 if __name__ == "__main__":

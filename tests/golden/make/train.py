@@ -43,7 +43,8 @@ def seeded_parameters(seed):
 
 
 def optimizer_case(name, make, lr, decay):
-    """Minimises 1/2 (p - target)^2 . curvature; the third tensor, in the second group, has a gradient at even steps only."""
+    """Minimises 1/2 (p - target)^2 . curvature; the third tensor, in the second group, has a gradient at even steps
+    only."""
     draw, parameters = seeded_parameters(7)
     start = [p.tolist() for p in parameters]
     targets, curvatures = [draw(*p.shape) for p in parameters], [draw(*p.shape).abs() for p in parameters]

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Labels texts with a classifier that `deeplora export --to torchscript` wrote; needs torch and tokenizers, nothing else.
+"""Labels texts with a classifier that `deeplora export --to torchscript` wrote; needs torch and tokenizers, nothing
+else.
 
   use_model.py merged.pt "i love it" "it broke after a week"
 """

@@ -1,4 +1,5 @@
-"""The `deeplora` command of a wheel: looks whether the installed torch is the one that the program was built for, and becomes the program."""
+"""The `deeplora` command of a wheel: looks whether the installed torch is the one that the program was built for, and
+becomes the program."""
 import importlib.metadata
 import importlib.util
 import os
@@ -22,8 +23,10 @@ def libtorch() -> Path:
         raise Mismatch(f"torch is not installed; this deeplora runs on torch {minor}: pip install 'torch=={minor}.*'")
     version = importlib.metadata.version("torch")
     if version.split(".")[:2] != minor.split("."):
-        raise Mismatch(f"torch {version} is installed, but this deeplora was built for torch {minor}, whose libraries it runs on: "
-                       f"pip install 'torch=={minor}.*', or the deeplora wheel for torch {'.'.join(version.split('.')[:2])}")
+        raise Mismatch(f"torch {version} is installed, but this deeplora was built for torch {minor}, whose libraries "
+                       f"it runs on: "
+                       f"pip install 'torch=={minor}.*', or the deeplora wheel for torch "
+                       f"{'.'.join(version.split('.')[:2])}")
     return Path(found.submodule_search_locations[0]) / "lib"
 
 

@@ -437,8 +437,8 @@ def test_a_curve_of_lora_is_that_of_peft_and_transformers(run, tagger, files, tm
     path.write_text(f"""model: {{path: {folder}, dropout: 0.0}}
 data: {{task: token-classification, train: {files["train"]}, dev: {files["dev"]}}}
 adapter: {{method: lora, path: {tmp_path / "start"}}}
-train: {{steps: 20, batch_size: 8, lr: 5.0e-3, head_lr: 5.0e-3, schedule: constant, warmup: 0, weight_decay: 0.0, clip: 0,
-        shuffle: false, log_every: 1, eval_every: 20}}
+train: {{steps: 20, batch_size: 8, lr: 5.0e-3, head_lr: 5.0e-3, schedule: constant, warmup: 0, weight_decay: 0.0,
+        clip: 0, shuffle: false, log_every: 1, eval_every: 20}}
 """)
     run("finetune", path, "--run", tmp_path / "run")
     found = [row["loss"] for row in read(tmp_path / "run" / "metrics.jsonl") if "loss" in row]

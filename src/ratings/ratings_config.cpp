@@ -48,7 +48,9 @@ void read_cleaning(const Config& config, RatingsConfig& out) {
 void read_parts(const Config& config, RatingsConfig& out) {
   config.read_choice("split", out.split, {"random", "time"},
                      "how dev and test ratings are drawn: by the seed, or the newest");
-  config.read("dev_share", out.dev_share, "share of the training ratings that is held out as dev; 0 where there is nothing to choose by it (gibbs)");
+  config.read(
+      "dev_share", out.dev_share,
+      "share of the training ratings that is held out as dev; 0 where there is nothing to choose by it (gibbs)");
   config.read("test_share", out.test_share, "share of all ratings that is held out as test when no test file is given");
   config.read("folds", out.folds,
               "k-fold cross-validation: every rating is predicted once by a model that has not seen it; 0: none");

@@ -56,8 +56,9 @@ void add_ranking(Page& page, const Json& result) {
   page.paragraph(cat("Over ", result["ranking"]["rows"].get<int64_t>(),
                      " rows with relevant held-out ratings, which are those from ",
                      cell_text(result["ranking"]["relevant"]), "."));
-  page.table(header, {row("mean and biases", result["baselines"]["bias"]),
-                      row(result["method"].get<std::string>(), result["test"].empty() ? result["best"] : result["test"])});
+  page.table(header,
+             {row("mean and biases", result["baselines"]["bias"]),
+              row(result["method"].get<std::string>(), result["test"].empty() ? result["best"] : result["test"])});
 }
 
 void add_grid(Page& page, const Json& candidates) {

@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/posteriors.json: posterior means and standard deviations of small tables of ratings under the model of `solver: gibbs`.
+"""Writes tests/golden/posteriors.json: posterior means and standard deviations of small tables of ratings under the
+model of `solver: gibbs`.
 
     python tests/golden/make/posteriors.py
 
-A sampler of its own in NumPy, which shares nothing with the program's: every single number (a factor of a row, a bias, an effect of a period, a vector of
-implicit feedback) is drawn from its conditional given all the others, in 150 or 200 chains side by side, where the program draws whole rows and solves for all
-implicit vectors together; cutpoints are drawn between the latent values beside them (Albert and Chib 1993), where the program integrates these out.
+A sampler of its own in NumPy, which shares nothing with the program's: every single number (a factor of a row, a bias,
+an effect of a period, a vector of implicit feedback) is drawn from its conditional given all the others, in 150 or 200
+chains side by side, where the program draws whole rows and solves for all implicit vectors together; cutpoints are
+drawn between the latent values beside them (Albert and Chib 1993), where the program integrates these out.
 
 The model, in standardised ratings v (ordinal: latent values of precision 1):
   v ~ N(x_i . z_j + b_i + c_j + row period + column period, 1 / precision), precision flat in its logarithm
-  every coordinate (factors, bias) of a side: N(center + |N|^-1/2 sum of y over the others rated, 1 / penalty), y ~ N(0, 1 / (ridge penalty))
-  center ~ N(0, 1 / penalty), penalty ~ Gamma(1/2, rate 0.005); effects of periods ~ N(0, 1 / penalty'), penalty' alike
+  every coordinate (factors, bias) of a side: N(center + |N|^-1/2 sum of y over the others rated, 1 / penalty), y ~ N(0,
+  1 / (ridge penalty)) center ~ N(0, 1 / penalty), penalty ~ Gamma(1/2, rate 0.005); effects of periods ~ N(0, 1 /
+  penalty'), penalty' alike
 """
 from __future__ import annotations
 
@@ -81,7 +84,8 @@ def sample(row, col, value, m, n, rank, implicit, periods, levels, seed):
                 shrunk = (w[None, :, None] * left).sum(1) / ((w**2).sum() + RIDGE)
                 side.y[:, j] = shrunk + normal((CHAINS, side.K)) / np.sqrt(side.penalty * ((w**2).sum() + RIDGE))
         about = side.x - side.prior() + side.center[:, None]
-        side.center = about.mean(1) * side.size / (side.size + 1) + normal((CHAINS, side.K)) / np.sqrt(side.penalty * (side.size + 1))
+        side.center = about.mean(1) * side.size / (side.size + 1) + normal((CHAINS, side.K)) / np.sqrt(side.penalty
+            * (side.size + 1))
         square = ((side.x - side.prior()) ** 2).sum(1) + side.center**2
         count = side.size + 1
         if side.y is not None:
@@ -113,11 +117,13 @@ def sample(row, col, value, m, n, rank, implicit, periods, levels, seed):
             precision = gamma(len(value) / 2, CHAINS) / (((v - fit()) ** 2).sum(1) / 2)
         if sweep < BURN_IN:
             continue
-        latent = (rows.x[:, grid_row, :rank] * cols.x[:, grid_col, :rank]).sum(2) + rows.x[:, grid_row, rank] + cols.x[:, grid_col, rank]
+        latent = (rows.x[:, grid_row, :rank] * cols.x[:, grid_col, :rank]).sum(2) + rows.x[:, grid_row,
+            rank] + cols.x[:, grid_col, rank]
         if ordinal:
             from scipy.special import ndtr
 
-            below = np.concatenate([np.zeros((CHAINS, m * n, 1)), ndtr(cuts[:, None] - latent[:, :, None]), np.ones((CHAINS, m * n, 1))], 2)
+            below = np.concatenate([np.zeros((CHAINS, m * n, 1)), ndtr(cuts[:, None] - latent[:, :, None]),
+                                    np.ones((CHAINS, m * n, 1))], 2)
             prediction = (np.diff(below, axis=2) * levels).sum(2)
         else:
             prediction = mean + unit * latent
@@ -148,12 +154,16 @@ def make():
     day = rng.randint(0, 3, count)
     slots = {key: s for s, key in enumerate(sorted(set(zip(row.tolist(), day.tolist()))))}
     periods = np.array([slots[key] for key in zip(row.tolist(), day.tolist())])
-    out = {"rows": m, "cols": n, "rank": rank, "ridge": RIDGE, "row": row.tolist(), "col": col.tolist(), "value": value.tolist(), "few": few.tolist(),
+    out = {"rows": m, "cols": n, "rank": rank, "ridge": RIDGE, "row": row.tolist(), "col": col.tolist(),
+           "value": value.tolist(), "few": few.tolist(),
            "day": day.tolist(), "cases": []}
-    for name, implicit, with_periods, ordinal in (("plain", False, False, False), ("implicit", True, False, False), ("periods", False, True, False),
+    for name, implicit, with_periods, ordinal in (("plain", False, False, False), ("implicit", True, False, False),
+                                                  ("periods", False, True, False),
                                                   ("ordinal", False, False, True)):
-        found = sample(row, col, few if ordinal else value, m, n, rank, implicit, periods if with_periods else None, np.unique(few) if ordinal else None, 7 if ordinal else 5)
-        out["cases"].append({"name": name, "implicit": implicit, "periods": with_periods, "ordinal": ordinal, "mean": found["mean"], "sd": found["sd"]})
+        found = sample(row, col, few if ordinal else value, m, n, rank, implicit, periods if with_periods else None,
+                       np.unique(few) if ordinal else None, 7 if ordinal else 5)
+        out["cases"].append({"name": name, "implicit": implicit, "periods": with_periods, "ordinal": ordinal,
+                             "mean": found["mean"], "sd": found["sd"]})
     out["numpy"] = np.__version__
     return out
 

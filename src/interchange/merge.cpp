@@ -21,7 +21,10 @@ void put_same_head(ModelFiles& target, const ModelFiles& files) {
 }  // namespace
 
 MergedValues::MergedValues(const ModelFiles& target, const AdaptedModel& adapted)
-    : target_(target), adapted_(adapted), names_(adapted.merged_names()), work_("merging weights", std::ssize(names_)) {}
+    : target_(target),
+      adapted_(adapted),
+      names_(adapted.merged_names()),
+      work_("merging weights", std::ssize(names_)) {}
 
 torch::Tensor MergedValues::of(const std::string& name) {
   const torch::NoGradGuard no_grad;

@@ -15,6 +15,7 @@
 #include "ratings/chain_ratings.h"
 #include "ratings/ratings_file.h"
 #include "ratings_report.h"
+#include "text/row_errors.h"
 #include "train/checkpoint.h"
 
 namespace deeplora {
@@ -247,6 +248,18 @@ void choose_kept_model(RatingsRun& run, const RatingsConfig& config, const Ratin
   if (run.outcome.low_rank_helps) run.iterations += run.outcome.fit.sweeps;
 }
 
+/// Where the run came from: the command that makes it again, and its files.
+std::vector<std::pair<std::string, std::string>> facts_of(const RatingsConfig& config, const Json& result,
+                                                          const RunFolder& folder) {
+  std::vector<std::pair<std::string, std::string>> out{
+      {"command", cat("deeplora complete ", folder.config_file().string(), " --run AGAIN")}};
+  for (const auto& [part, path] : {std::pair{"train", config.train}, {"dev", config.dev}, {"test", config.test}})
+    if (!path.empty()) out.emplace_back(cat(part, " file"), path.string());
+  for (const auto& [part, count] : result["ratings"].items())
+    out.emplace_back(cat(part, " ratings"), with_commas(count.get<size_t>()));
+  return out;
+}
+
 }  // namespace
 
 std::optional<RatingsConfig> read_ratings_config(const Config& completion, const CompletionConfig& common) {
@@ -287,7 +300,8 @@ void complete_ratings(const RatingsConfig& config, const CompletionConfig& commo
   write_metrics(run, folder);
   save_ratings_model(folder.path(), run.kept, run.data.all ? *run.data.all : run.data.seen(), {{"deeplora", kVersion}});
   const Json result = result_json(run, config);
-  const Page page = ratings_report(result, run.outcome.candidates, common.title, resolved);
+  const Page page =
+      ratings_report(result, run.outcome.candidates, common.title, facts_of(config, result, folder), resolved);
   folder.write(folder.report_file(), page.html());
   write_figures(folder.path(), page);
   folder.write(folder.result_file(), result.dump(2) + "\n");

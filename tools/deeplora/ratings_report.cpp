@@ -94,7 +94,8 @@ void add_folds(Page& page, const Json& cross) {
 
 }  // namespace
 
-Page ratings_report(const Json& result, const Json& candidates, const std::string& title, const std::string& resolved) {
+Page ratings_report(const Json& result, const Json& candidates, const std::string& title,
+                    const std::vector<std::pair<std::string, std::string>>& facts, const std::string& resolved) {
   Page page(title, cat(shown_cell(result["ratings"]["train"]), " ratings of ", shown_cell(result["rows"]), " rows and ",
                        shown_cell(result["cols"]), " columns"));
   const Json& model = result["test"].empty() ? result["best"] : result["test"];
@@ -109,6 +110,8 @@ Page ratings_report(const Json& result, const Json& candidates, const std::strin
     page.heading("What was met in the data");
     for (const auto& remark : result["remarks"]) page.paragraph(remark.get<std::string>());
   }
+  page.heading("Where it came from");
+  page.key_values(facts);
   page.code("Configuration", resolved);
   return page;
 }

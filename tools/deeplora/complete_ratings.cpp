@@ -256,7 +256,8 @@ std::vector<std::pair<std::string, std::string>> facts_of(const RatingsConfig& c
   for (const auto& [part, path] : {std::pair{"train", config.train}, {"dev", config.dev}, {"test", config.test}})
     if (!path.empty()) out.emplace_back(cat(part, " file"), path.string());
   for (const auto& [part, count] : result["ratings"].items())
-    out.emplace_back(cat(part, " ratings"), with_commas(count.get<size_t>()));
+    out.emplace_back(part == "kept_model" ? "ratings of the model that is kept" : cat(part, " ratings"),
+                     with_commas(count.get<size_t>()));
   return out;
 }
 

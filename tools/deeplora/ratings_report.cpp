@@ -49,13 +49,13 @@ void add_ranking(Page& page, const Json& result) {
   for (const char* score : {"precision", "recall", "ndcg", "map", "coverage"}) header.push_back(score + at);
   const auto row = [&](const std::string& name, const Json& scores) {
     std::vector<std::string> out{name};
-    for (size_t c = 1; c < header.size(); ++c) out.push_back(cell_text(scores.value(header[c], Json())));
+    for (size_t c = 1; c < header.size(); ++c) out.push_back(shown_cell(scores.value(header[c], Json())));
     return out;
   };
   page.heading("Recommendations");
   page.paragraph(cat("Over ", result["ranking"]["rows"].get<int64_t>(),
                      " rows with relevant held-out ratings, which are those from ",
-                     cell_text(result["ranking"]["relevant"]), "."));
+                     shown_cell(result["ranking"]["relevant"]), "."));
   page.table(header,
              {row("mean and biases", result["baselines"]["bias"]),
               row(result["method"].get<std::string>(), result["test"].empty() ? result["best"] : result["test"])});

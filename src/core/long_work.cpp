@@ -13,8 +13,8 @@
 #include "core/launch.h"
 #include "core/progress.h"
 #include "core/system.h"
+#include "core/number_text.h"
 #include "core/terminal.h"
-#include "text/row_errors.h"
 
 namespace deeplora {
 namespace {

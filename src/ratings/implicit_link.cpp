@@ -1,5 +1,7 @@
 #include "ratings/implicit_link.h"
 
+#include "ratings/packed_system.h"
+
 #include <cmath>
 #include <stdexcept>
 
@@ -14,19 +16,6 @@ Vectors dots(const Vectors& a, const Vectors& b, size_t width) {
   for (size_t i = 0; i < a.size(); i += width)
     for (size_t k = 0; k < width; ++k) out[k] += a[i + k] * b[i + k];
   return out;
-}
-
-size_t below(size_t i) { return i * (i + 1) / 2; }  ///< where row i of a packed triangle begins
-
-void decompose_packed(Vectors& l, size_t n) {
-  for (size_t i = 0; i < n; ++i)
-    for (size_t j = 0; j <= i; ++j) {
-      double sum = l[below(i) + j];
-      for (size_t k = 0; k < j; ++k) sum -= l[below(i) + k] * l[below(j) + k];
-      if (i != j) l[below(i) + j] = sum / l[below(j) + j];
-      else if (sum > 0) l[below(i) + i] = std::sqrt(sum);
-      else throw std::logic_error("a ridge system that is not positive definite");
-    }
 }
 
 }  // namespace
@@ -44,17 +33,17 @@ ImplicitLink::ImplicitLink(const SparseSide& rows, const SparseSide& cols, size_
 void ImplicitLink::decompose() {
   over_rows_ = rows_.size() <= cols_.size();
   const auto n = static_cast<size_t>(over_rows_ ? rows_.size() : cols_.size());
-  triangle_.assign(below(n), 0.0);
-  for (size_t i = 0; i < n; ++i) triangle_[below(i) + i] = ridge_;
+  triangle_.assign(triangle(n), 0.0);
+  for (size_t i = 0; i < n; ++i) triangle_[triangle(i) + i] = ridge_;
   // Ids within a list ascend only by chance, so both orders of a pair are looked at.
   const SparseSide& lists = over_rows_ ? cols_ : rows_;
   for (size_t j = 0; j < static_cast<size_t>(lists.size()); ++j)
     for (auto a = static_cast<size_t>(lists.begin[j]); a < static_cast<size_t>(lists.begin[j + 1]); ++a)
       for (auto b = static_cast<size_t>(lists.begin[j]); b < static_cast<size_t>(lists.begin[j + 1]); ++b) {
         const auto i = static_cast<size_t>(lists.other[a]), k = static_cast<size_t>(lists.other[b]);
-        if (k <= i) triangle_[below(i) + k] += over_rows_ ? scale_[i] * scale_[k] : scale_[j] * scale_[j];
+        if (k <= i) triangle_[triangle(i) + k] += over_rows_ ? scale_[i] * scale_[k] : scale_[j] * scale_[j];
       }
-  decompose_packed(triangle_, n);
+  if (!decompose_packed(triangle_, n)) throw std::logic_error("a ridge system that is not positive definite");
 }
 
 void ImplicitLink::collect(const Vectors& x, Vectors& out) const {
@@ -91,12 +80,12 @@ void ImplicitLink::solve_dense(Vectors& right) const {
     for (size_t c = 0; c < K; ++c) right[i * K + c] -= times * right[k * K + c];
   };
   for (size_t i = 0; i < n; ++i) {
-    const double* l = triangle_.data() + below(i);
+    const double* l = triangle_.data() + triangle(i);
     for (size_t k = 0; k < i; ++k) subtract(i, k, l[k]);
     for (size_t c = 0; c < K; ++c) right[i * K + c] /= l[i];
   }
   for (size_t i = n; i-- > 0;) {
-    const double* l = triangle_.data() + below(i);
+    const double* l = triangle_.data() + triangle(i);
     for (size_t c = 0; c < K; ++c) right[i * K + c] /= l[i];
     for (size_t k = 0; k < i; ++k) subtract(k, i, l[k]);
   }

@@ -62,48 +62,37 @@ double normal_quantile(double p) {
   return q < 0 ? -size : size;
 }
 
-double truncated_normal(double mean, double low, double high, PortableRandom& random) {
-  double a = low - mean, b = high - mean;
-  const bool flipped = a > 0;  // the lower tail's probabilities keep their digits
-  if (flipped) {
-    std::swap(a, b);
-    a = -a, b = -b;
-  }
-  const double below_a = normal_below(a), below_b = normal_below(b);
-  const double u = (static_cast<double>(random.next() >> 11) + 0.5) * 0x1.0p-53;
-  const double p = below_a + u * (below_b - below_a);
-  double x = p > 0 && p < 1 ? normal_quantile(p) : b;  // so far out that both are one number: the nearer end
+double LowerTail::of(double mean, double x) const {
   if (!std::isfinite(x)) x = std::isfinite(b) ? b : a;
   x = std::clamp(x, a, b);
   return mean + (flipped ? -x : x);
+}
+
+double truncated_normal(double mean, double low, double high, PortableRandom& random) {
+  const LowerTail tail(mean, low, high);
+  const double below_a = normal_below(tail.a), below_b = normal_below(tail.b);
+  const double p = below_a + random.inside() * (below_b - below_a);
+  // So far out that both are one number: the nearer end.
+  return tail.of(mean, p > 0 && p < 1 ? normal_quantile(p) : tail.b);
 }
 
 double truncated_mean(double mean, double low, double high) {
-  double a = low - mean, b = high - mean;
-  const bool flipped = a > 0;
-  if (flipped) {
-    std::swap(a, b);
-    a = -a, b = -b;
-  }
-  const double mass = normal_below(b) - normal_below(a);
+  const LowerTail tail(mean, low, high);
+  const double mass = tail.mass();
   const auto density = [](double x) { return std::isfinite(x) ? normal_density(x) : 0.0; };
-  double x = mass > 0 ? (density(a) - density(b)) / mass : b;
-  if (!std::isfinite(x)) x = std::isfinite(b) ? b : a;
-  x = std::clamp(x, a, b);
-  return mean + (flipped ? -x : x);
+  return tail.of(mean, mass > 0 ? (density(tail.a) - density(tail.b)) / mass : tail.b);
 }
 
 double gamma_draw(double shape, PortableRandom& random) {
-  const auto uniform = [&] { return (static_cast<double>(random.next() >> 11) + 0.5) * 0x1.0p-53; };
   if (shape < 1) {
     const double boosted = gamma_draw(shape + 1, random);
-    return boosted * std::pow(uniform(), 1 / shape);
+    return boosted * std::pow(random.inside(), 1 / shape);
   }
   const double d = shape - 1.0 / 3, c = 1 / std::sqrt(9 * d);
   while (true) {
     const double x = random.normal(), t = 1 + c * x;
     if (t <= 0) continue;
-    const double v = t * t * t, u = uniform();
+    const double v = t * t * t, u = random.inside();
     if (std::log(u) < 0.5 * x * x + d - d * v + d * std::log(v)) return d * v;
   }
 }

@@ -14,6 +14,19 @@ inline double normal_density(double x) { return 0.3989422804014327 * std::exp(-0
 /// P(N(0, 1) <= x).
 inline double normal_below(double x) { return 0.5 * std::erfc(-x * 0.7071067811865476); }
 
+/// An interval about N(mean, 1) as one about N(0, 1), turned over where it lies above the mean: the lower tail's
+/// probabilities keep their digits.
+struct LowerTail {
+  LowerTail(double mean, double low, double high)
+      : flipped(low - mean > 0), a(flipped ? mean - high : low - mean), b(flipped ? mean - low : high - mean) {}
+  double mass() const { return normal_below(b) - normal_below(a); }
+  /// A place of N(0, 1) as one of N(mean, 1); the nearer end where it is no number, an end where it lies outside.
+  double of(double mean, double x) const;
+
+  bool flipped;
+  double a, b;
+};
+
 /// x with P(N(0, 1) <= x) = p, 0 < p < 1, to about 1e-15 (Wichura 1988, algorithm AS 241).
 double normal_quantile(double p);
 

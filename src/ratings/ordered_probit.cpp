@@ -58,12 +58,8 @@ double OrderedProbit::high_end(size_t level) const {
 double OrderedProbit::log_probability(size_t level, double low, double high, const std::vector<double>& mean) const {
   double sum = 0;
   for (const size_t e : entries_[level]) {
-    double a = low - mean[e], b = high - mean[e];
-    if (a > 0) {
-      std::swap(a, b);
-      a = -a, b = -b;
-    }
-    sum += std::log(std::max(normal_below(b) - normal_below(a), 1e-300));
+    const LowerTail tail(mean[e], low, high);
+    sum += std::log(std::max(tail.mass(), 1e-300));
   }
   return sum;
 }
@@ -72,7 +68,7 @@ void OrderedProbit::draw_cutpoints(const std::vector<double>& mean, PortableRand
   for (size_t c = 0; c < cutpoints_.size(); ++c) {
     const double low = low_end(c), high = high_end(c + 1), now = cutpoints_[c];
     const double next = now + steps_[c] * random.normal();
-    const double threshold = std::log((static_cast<double>(random.next() >> 11) + 0.5) * 0x1.0p-53);
+    const double threshold = std::log(random.inside());
     const auto at = [&](double cut) {
       return log_probability(c, low, cut, mean) + log_probability(c + 1, cut, high, mean);
     };

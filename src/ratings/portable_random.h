@@ -25,10 +25,11 @@ class PortableRandom {
     while (drawn >= limit) drawn = next();
     return drawn % bound;
   }
+  /// Uniform in (0, 1), without the ends.
+  double inside() { return (static_cast<double>(next() >> 11) + 0.5) * 0x1.0p-53; }
   /// N(0, 1), by Box and Muller.
   double normal() {
-    const double u = (static_cast<double>(next() >> 11) + 0.5) * 0x1.0p-53,
-                 v = static_cast<double>(next() >> 11) * 0x1.0p-53;
+    const double u = inside(), v = static_cast<double>(next() >> 11) * 0x1.0p-53;
     return std::sqrt(-2 * std::log(u)) * std::cos(6.283185307179586 * v);
   }
 

@@ -8,6 +8,7 @@
 #include "ratings/normal_distribution.h"
 #include "ratings/ordered_probit.h"
 #include "ratings/portable_random.h"
+#include "ratings/packed_system.h"
 #include "ratings/time_effects.h"
 
 namespace deeplora {
@@ -20,8 +21,6 @@ constexpr double kRidge = 15;
 constexpr double kTrace = 0.01;
 /// gibbs: precision of a prior's mean, in units of the prior's own precision.
 constexpr double kCenter = 1;
-
-size_t triangle(size_t n) { return n * (n + 1) / 2; }
 
 /// What random numbers are for: each has streams of its own.
 enum class Draws : uint64_t { row, col, row_link, col_link, row_prior, col_prior, periods, noise, cutpoints, latent };

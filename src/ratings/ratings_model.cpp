@@ -6,6 +6,7 @@
 #include <numeric>
 #include <stdexcept>
 
+#include "ratings/packed_system.h"
 #include "ratings/normal_distribution.h"
 
 namespace deeplora {
@@ -217,33 +218,6 @@ RatingErrors errors_of(const RatingsModel& model, const Ratings& ratings) {
   }
   const double n = static_cast<double>(std::max<int64_t>(1, ratings.size()));
   return {std::sqrt(squares / n), sizes / n, {}};
-}
-
-bool solve_packed(std::span<double> matrix, std::span<double> right) {
-  const size_t n = right.size();
-  for (size_t i = 0; i < n; ++i) {
-    double* li = matrix.data() + i * (i + 1) / 2;
-    for (size_t j = 0; j <= i; ++j) {
-      const double* lj = matrix.data() + j * (j + 1) / 2;
-      double sum = li[j];
-      for (size_t k = 0; k < j; ++k) sum -= li[k] * lj[k];
-      if (i == j) {
-        if (!(sum > 0)) return false;
-        li[i] = std::sqrt(sum);
-      } else {
-        li[j] = sum / lj[j];
-      }
-    }
-    double sum = right[i];
-    for (size_t k = 0; k < i; ++k) sum -= li[k] * right[k];
-    right[i] = sum / li[i];
-  }
-  for (size_t i = n; i-- > 0;) {
-    double sum = right[i];
-    for (size_t k = i + 1; k < n; ++k) sum -= matrix[k * (k + 1) / 2 + i] * right[k];
-    right[i] = sum / matrix[i * (i + 1) / 2 + i];
-  }
-  return true;
 }
 
 namespace {

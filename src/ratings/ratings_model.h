@@ -147,8 +147,4 @@ struct BiasOptions {
 };
 RatingsModel fit_biases(const Ratings& train, const BiasOptions& options = {});
 
-/// Solves the symmetric positive definite system packed row by row in the lower triangle [size (size + 1) / 2], in
-/// place, by Cholesky: `matrix` becomes L, `right` the solution. False when the matrix is not positive definite.
-bool solve_packed(std::span<double> matrix, std::span<double> right);
-
 }  // namespace deeplora

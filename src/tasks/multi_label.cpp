@@ -12,6 +12,7 @@
 #include "tasks/multi_label_metrics.h"
 #include "tasks/task_state.h"
 #include "tasks/text_task.h"
+#include "core/number_text.h"
 #include "text/row_errors.h"
 
 namespace deeplora {

@@ -9,6 +9,7 @@
 #include "tasks/label_names.h"
 #include "tasks/ranking_metrics.h"
 #include "tasks/text_task.h"
+#include "core/number_text.h"
 #include "text/row_errors.h"
 
 namespace deeplora {

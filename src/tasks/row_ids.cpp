@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/number_text.h"
 #include "text/row_errors.h"
 
 namespace deeplora {

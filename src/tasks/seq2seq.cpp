@@ -4,6 +4,7 @@
 
 #include "tasks/language_task.h"
 #include "tasks/token_loss.h"
+#include "core/number_text.h"
 #include "text/row_errors.h"
 
 namespace deeplora {

@@ -7,6 +7,7 @@
 
 #include "tasks/label_names.h"
 #include "tasks/row_ids.h"
+#include "core/number_text.h"
 #include "text/row_errors.h"
 
 namespace deeplora {

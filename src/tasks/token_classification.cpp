@@ -17,6 +17,7 @@
 #include "tasks/text_task.h"
 #include "tasks/word_windows.h"
 #include "text/plain_words.h"
+#include "core/number_text.h"
 #include "text/row_errors.h"
 
 namespace deeplora {

@@ -1,5 +1,6 @@
 #include "text/row_errors.h"
 
+#include "core/number_text.h"
 #include "core/error.h"
 
 namespace deeplora {
@@ -35,16 +36,6 @@ std::string shortened(std::string text, size_t most) {
   if (text.size() <= most) return text;
   while (most > 0 && (static_cast<unsigned char>(text[most]) & 0xC0) == 0x80) --most;
   return text.substr(0, most) + "...";
-}
-
-std::string with_commas(size_t number) {
-  const std::string digits = std::to_string(number);
-  std::string out;
-  for (size_t i = 0; i < digits.size(); ++i) {
-    if (i > 0 && (digits.size() - i) % 3 == 0) out += ',';
-    out += digits[i];
-  }
-  return out;
 }
 
 }  // namespace deeplora

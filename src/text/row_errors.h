@@ -36,7 +36,4 @@ class RowErrors {
 /// The text, or its first `most` bytes at most (whole characters of UTF-8) with "..." behind.
 std::string shortened(std::string text, size_t most);
 
-/// "1,204"
-std::string with_commas(size_t number);
-
 }  // namespace deeplora

@@ -13,6 +13,7 @@
 #include "text/records.h"
 #include "text/row_errors.h"
 #include "text/table_form.h"
+#include "core/number_text.h"
 #include "text/text_lines.h"
 
 namespace deeplora {

@@ -10,25 +10,15 @@
 #include <random>
 
 #include "model_files/torchscript_file.h"
+#include "support/mapped.h"
 #include "support/temp_folder.h"
 
 namespace deeplora {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::lies_in;
 using testing::TempFolder;
-
-/// Whether x lies in a mapping of the file.
-bool is_in_place(const torch::Tensor& x, const fs::path& file) {
-  std::ifstream maps("/proc/self/maps");
-  const auto at = reinterpret_cast<uintptr_t>(x.const_data_ptr());
-  for (std::string line; std::getline(maps, line);) {
-    uintptr_t begin = 0, end = 0;
-    if (std::sscanf(line.c_str(), "%lx-%lx", &begin, &end) == 2 && at >= begin && at < end)
-      return line.ends_with(fs::canonical(file).string());
-  }
-  return false;
-}
 
 constexpr int64_t kLarge = 1 << 16;  // bytes
 
@@ -81,7 +71,7 @@ TEST(ArchiveInPlaceTest, HoldsWhatLibTorchLoads) {
     const auto theirs = torch::jit::load(file.string());
     expect_same(loaded.module, theirs);
     for (const auto& [name, value] : loaded.module.named_parameters())
-      EXPECT_EQ(is_in_place(value, file), int64_t(value.storage().nbytes()) >= kLarge) << name << " " << value.sizes();
+      EXPECT_EQ(lies_in(value, file), int64_t(value.storage().nbytes()) >= kLarge) << name << " " << value.sizes();
     // Whoever shares a storage shares it still.
     for (const auto& a : loaded.module.named_parameters())
       for (const auto& b : loaded.module.named_parameters()) {
@@ -137,7 +127,7 @@ TEST(ArchiveInPlaceTest, AnotherOrderInTheFileChangesNothing) {
       if (int64_t(value.storage().nbytes()) >= kLarge) {
         const torch::Tensor found = loaded.stored->find(value.contiguous());
         EXPECT_TRUE(found.defined() ? torch::equal(found, value) : value.nbytes() != value.storage().nbytes());
-        read |= !is_in_place(value, other);
+        read |= !lies_in(value, other);
       }
   }
   EXPECT_TRUE(read) << "no draw was out of order";

@@ -9,26 +9,16 @@
 #include <thread>
 
 #include "model_files/torchscript_file.h"
+#include "support/mapped.h"
 #include "support/tiny_archive.h"
 
 namespace deeplora {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::lies_in;
 using testing::TempFolder;
 using testing::write_tiny_archive;
-
-/// Whether x lies in a mapping of the file.
-bool lies_in(const torch::Tensor& x, const fs::path& file) {
-  std::ifstream maps("/proc/self/maps");
-  const auto at = reinterpret_cast<uintptr_t>(x.const_data_ptr());
-  for (std::string line; std::getline(maps, line);) {
-    uintptr_t begin = 0, end = 0;
-    if (std::sscanf(line.c_str(), "%lx-%lx", &begin, &end) == 2 && at >= begin && at < end)
-      return line.ends_with(fs::canonical(file).string());
-  }
-  return false;
-}
 
 TEST(StoredTensorsTest, AStorageAndWhoeverSharesItLieInTheFile) {
   TempFolder folder;

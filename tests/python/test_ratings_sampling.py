@@ -2,14 +2,15 @@
 factors, and the ratings' own truth."""
 from __future__ import annotations
 
-import csv
-import io
 import json
 import subprocess
 import time
 
 import numpy as np
 import pytest
+
+from test_ratings import table
+from test_ratings import write as write_table
 
 DAY = 86400
 
@@ -25,13 +26,7 @@ def timed_ratings(seed=0, rows=50, cols=30):
 
 
 def write(path, rows, header=("user", "item", "rating", "timestamp")):
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header[: len(rows[0])], *rows])
-    return path
-
-
-def table(text):
-    return list(csv.DictReader(io.StringIO(text)))
+    return write_table(path, rows, header[: len(rows[0])])
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "core/error.h"
+#include "core/number_text.h"
 #include "text/row_errors.h"
 
 namespace deeplora {

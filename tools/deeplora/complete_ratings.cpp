@@ -15,7 +15,7 @@
 #include "ratings/chain_ratings.h"
 #include "ratings/ratings_file.h"
 #include "ratings_report.h"
-#include "text/row_errors.h"
+#include "core/number_text.h"
 #include "train/checkpoint.h"
 
 namespace deeplora {

@@ -3,6 +3,7 @@
 #include <map>
 #include <set>
 
+#include "core/number_text.h"
 #include "text/row_errors.h"
 
 namespace deeplora {

@@ -5,6 +5,7 @@
 #include "core/fingerprint.h"
 #include "core/random.h"
 #include "text/row_errors.h"
+#include "core/number_text.h"
 #include "text/splitting.h"
 
 namespace deeplora {

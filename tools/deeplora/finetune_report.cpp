@@ -8,6 +8,7 @@
 #include "factorization/diagnostics.h"
 #include "report/run_report.h"
 #include "run_options.h"
+#include "core/number_text.h"
 #include "text/row_errors.h"
 
 namespace deeplora {

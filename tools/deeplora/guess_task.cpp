@@ -8,6 +8,7 @@
 #include "core/yaml_value.h"
 #include "session.h"
 #include "tasks/label_names.h"
+#include "core/number_text.h"
 #include "text/row_errors.h"
 
 namespace deeplora {

@@ -10,6 +10,7 @@
 #include "guess_task.h"
 #include "model_files/registration.h"
 #include "session.h"
+#include "core/number_text.h"
 #include "text/row_errors.h"
 
 namespace deeplora {

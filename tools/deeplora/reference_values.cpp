@@ -6,6 +6,7 @@
 #include "model_files/tensor_file.h"
 #include "session.h"
 #include "text/row_errors.h"
+#include "core/number_text.h"
 #include "train/fingerprint.h"
 
 namespace deeplora {

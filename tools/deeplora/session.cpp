@@ -28,6 +28,7 @@
 #include "tasks/row_tensors.h"
 #include "tasks/task_state.h"
 #include "text/row_errors.h"
+#include "core/number_text.h"
 #include "text/sampling.h"
 
 namespace deeplora {

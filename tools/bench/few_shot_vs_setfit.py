@@ -9,7 +9,8 @@ rows: test accuracy and seconds.
 
 ROWS_FOLDER is what tools/make_sentiment_classes.py writes. setfit is no part of the project's environment: --python
 names an interpreter that has it (python -m venv DIR; DIR/bin/pip install setfit). In pairs, deeplora and setfit see
-each kind of pair as often (one epoch of oversampled pairs), take batches of 16 and end in a logistic head; plain runs
+each kind of pair as often (one epoch of oversampled pairs, at most the setfit paper's 20 of each kind a row), take
+batches of 16 and end in a logistic head; plain runs
 take as many steps of 16 rows. setfit tunes every weight at its own 2e-5; deeplora both so (full) and by adapters at
 1e-3. Nothing is chosen on dev. Seconds are those of the whole process, for a machine that does nothing else. Every run
 is a line of --results, and what is there is not run again, so that a bench that was stopped goes on; --table runs
@@ -37,12 +38,13 @@ import torch
 from datasets import Dataset
 from setfit import SetFitModel, Trainer, TrainingArguments
 
-model, train, test, seed, threads, scratch = sys.argv[1:]
+model, train, test, seed, threads, iterations, scratch = sys.argv[1:]
 torch.set_num_threads(int(threads))
 rows = {name: list(csv.DictReader(open(path, encoding="utf-8"))) for name, path in (("train", train), ("test", test))}
 labels = sorted({row["label"] for row in rows["train"]})
 arguments = TrainingArguments(output_dir=scratch, batch_size=16, num_epochs=1, sampling_strategy="oversampling",
-                              seed=int(seed), save_strategy="no", report_to="none")
+                              seed=int(seed), num_iterations=int(iterations) or None, save_strategy="no",
+                              report_to="none")
 made = SetFitModel.from_pretrained(model, labels=labels, device="cpu")
 Trainer(model=made, args=arguments, train_dataset=Dataset.from_list(rows["train"])).train()
 found = made.predict([row["text"] for row in rows["test"]])
@@ -50,12 +52,16 @@ print(json.dumps({"accuracy": sum(str(a) == row["label"] for a, row in zip(found
 """
 
 
-def pairs_of(train: Path) -> int:
-    """Pairs of one epoch, both kinds as often."""
+PAIRS_A_ROW = 20  # of each kind: Tunstall et al. 2022, section 4
+
+
+def pairs_of(train: Path) -> tuple[int, bool]:
+    """Pairs to train on, both kinds as often, and whether the paper's bound cuts the epoch short."""
     with open(train, encoding="utf-8", newline="") as rows:
         sizes = Counter(row["label"] for row in csv.DictReader(rows)).values()
     same, count = sum(n * (n + 1) // 2 for n in sizes), sum(sizes)
-    return 2 * max(same, count * (count + 1) // 2 - same)
+    epoch, bound = 2 * max(same, count * (count + 1) // 2 - same), 2 * PAIRS_A_ROW * count
+    return min(epoch, bound), bound < epoch
 
 
 def ours(scratch: Path, cell: dict, train: Path, folder: Path, options, environment) -> tuple[float, float]:
@@ -64,7 +70,7 @@ def ours(scratch: Path, cell: dict, train: Path, folder: Path, options, environm
     path.write_text(f"model: {{path: {options.model}}}\ndata: {{task: classification, train: {train}, dev: "
                     f"{folder / 'dev.csv'}, test: {folder / 'test.csv'}, max_length: 128}}\n"
                     f"adapter: {{{adapter}}}\ntrain: {{contrastive: {'true' if cell['way'] == 'pairs' else 'false'}, "
-                    f"steps: {-(-pairs_of(train) // 16)}, batch_size: 16, "
+                    f"steps: {-(-pairs_of(train)[0] // 16)}, batch_size: 16, "
                     f"keep: last, eval_every: 1000000, seed: {cell['seed']}, threads: {options.threads}, lr: "
                     f"{rate}}}\n")
     seconds, _ = measured([str(ROOT / "build/deeplora"), "finetune", str(path), "--run", str(run)], environment)
@@ -73,7 +79,7 @@ def ours(scratch: Path, cell: dict, train: Path, folder: Path, options, environm
 
 def theirs(scratch: Path, cell: dict, train: Path, folder: Path, options, environment) -> tuple[float, float]:
     command = [options.python, "-c", PEER, options.model, str(train), str(folder / "test.csv"), str(cell["seed"]),
-               str(options.threads), str(scratch)]
+               str(options.threads), str(PAIRS_A_ROW if pairs_of(train)[1] else 0), str(scratch)]
     seconds, said = measured(command, environment)
     return json.loads(said.splitlines()[-1])["accuracy"], seconds
 

@@ -12,6 +12,8 @@
   METHOD("dora", dora_method)            \
   METHOD("pissa", pissa_method)          \
   METHOD("lora-one", lora_one_method)    \
+  METHOD("lora-ga", lora_ga_method)      \
+  METHOD("eva", eva_method)              \
   METHOD("polar", polar_method)
 
 namespace deeplora {

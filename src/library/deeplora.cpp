@@ -113,6 +113,14 @@ SingularPairs no_gradients(const AdapterSite&, int64_t) {
       "train with the program and load its adapter");
 }
 
+/// Likewise those that start from what the layers read.
+SingularPairs no_inputs(const AdapterSite&, int64_t) {
+  fail(
+      "this method starts from the layers' inputs on training rows, which a model in memory has not seen: take "
+      "another, "
+      "or train with the program and load its adapter");
+}
+
 }  // namespace
 
 std::vector<std::string> methods() { return all_methods().names(); }
@@ -249,7 +257,7 @@ struct Model::State {
     auto out = std::make_unique<AdaptedModel>(model, nullptr);
     out->train_also(at_own_names(a.train_also, *files, model->base_parameters()), paths, true);
     for (const auto& [unused, value] : out->trained_base()) base.push_back(value.detach().clone());
-    out->add_adapters(sites, factory, a.seed, sites.front().weight.device(), no_gradients);
+    out->add_adapters(sites, factory, a.seed, sites.front().weight.device(), no_gradients, no_inputs);
     return out;
   }
 

@@ -44,7 +44,8 @@ void train_in_float32(torch::Tensor& value) {
 }  // namespace
 
 void AdaptedModel::add_adapters(const std::vector<AdapterSite>& sites, const AdapterFactory& factory, uint64_t seed,
-                                torch::Device device, const LeadingGradient& leading_gradient) {
+                                torch::Device device, const LeadingPairs& leading_gradient,
+                                const LeadingPairs& leading_inputs) {
   // Large weights first: whether a rank above one's smaller side is an error depends on whether any has room for it.
   const auto smaller_side = [&](size_t i) { return std::min(sites[i].weight.size(0), sites[i].weight.size(1)); };
   std::vector<size_t> order(sites.size());
@@ -63,6 +64,8 @@ void AdaptedModel::add_adapters(const std::vector<AdapterSite>& sites, const Ada
     context.generator = make_generator(seed, "init/" + site.path);
     if (leading_gradient)
       context.leading_gradient = [&leading_gradient, &site](int64_t k) { return leading_gradient(site, k); };
+    if (leading_inputs)
+      context.leading_inputs = [&leading_inputs, &site](int64_t k) { return leading_inputs(site, k); };
     context.factor_options = torch::TensorOptions(device).dtype(
         site.weight.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32);
     try {

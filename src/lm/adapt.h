@@ -20,8 +20,8 @@ struct AttachedAdapter {
   std::shared_ptr<Adapter> adapter;
 };
 
-/// Leading k singular pairs of the loss's gradient at a site (see AdapterContext).
-using LeadingGradient = std::function<SingularPairs(const AdapterSite& site, int64_t k)>;
+/// Leading k pairs of the loss's gradient at a site, or of its inputs (see AdapterContext).
+using LeadingPairs = std::function<SingularPairs(const AdapterSite& site, int64_t k)>;
 
 /// An output layer that starts here learns in units of the targets' spread; files hold it in the targets' own: W scale,
 /// b scale + shift.
@@ -40,10 +40,11 @@ class AdaptedModel {
   AdaptedModel(std::shared_ptr<LanguageModel> model, std::shared_ptr<ModelWithHead> new_head)
       : model_(std::move(model)), new_head_(std::move(new_head)) {}
 
-  /// Builds an adapter for every site and attaches it. `leading_gradient` may be empty.
+  /// Builds an adapter for every site and attaches it. `leading_gradient` and `leading_inputs` may be empty.
   /// Throws Error with every site that the method cannot adapt.
   void add_adapters(const std::vector<AdapterSite>& sites, const AdapterFactory& factory, uint64_t seed,
-                    torch::Device device, const LeadingGradient& leading_gradient);
+                    torch::Device device, const LeadingPairs& leading_gradient,
+                    const LeadingPairs& leading_inputs = {});
   /// What the model keeps in 8 or 4 bits; said before anything is trained.
   void set_quantized(QuantizedWeights weights) { quantized_ = std::move(weights); }
   /// Memory of the base model's weights as they are kept.

@@ -76,6 +76,9 @@ struct AdapterContext {
   /// from any values of the right shape.
   std::function<SingularPairs(int64_t k)> leading_gradient;
   torch::TensorOptions factor_options = torch::kFloat32;  ///< dtype and device of the factors
+  /// Linear sites: the leading k principal directions v [in, k'] of the inputs x [N, in] that the layer reads on the
+  /// starting batches, with s [k'] their sums of squares about the mean; k' = min(k, in). May be empty, as above.
+  std::function<SingularPairs(int64_t k)> leading_inputs;
 
   int64_t out() const { return weight.size(0); }
   int64_t in() const { return weight.size(1); }

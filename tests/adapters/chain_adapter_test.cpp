@@ -199,6 +199,8 @@ TEST(ChainAdapterTest, AWeightWithoutRoomForTheRankGetsWhatItHasRoomForOnceAnoth
                                                                  {"rslora", "rank: 8"},
                                                                  {"lora-plus", "rank: 8"},
                                                                  {"lora-one", "rank: 8"},
+                                                                 {"lora-ga", "rank: 8"},
+                                                                 {"eva", "{rank: 8, alpha: 24}"},
                                                                  {"dora", "rank: 8"},
                                                                  {"pissa", "rank: 8"},
                                                                  {"polar", "{rank: 8, alpha: 24}"},
@@ -215,10 +217,11 @@ TEST(ChainAdapterTest, AWeightWithoutRoomForTheRankGetsWhatItHasRoomForOnceAnoth
     const AdapterFactory factory = registered.at(method).configure(Config::parse(options, "run.yaml"));
     EXPECT_NE(error_of([&] { factory(site(3, 30)); }).find("rank 8"), std::string::npos)
         << method << ": no site had room for it";
-    const bool doubled = method == "pissa" || options.find("compress") != std::string::npos;
+    const bool offset = method == "pissa" || method == "lora-ga",
+               doubled = offset || options.find("compress") != std::string::npos;
     for (const auto& [out, in, rank] : std::vector<std::array<int64_t, 3>>{{20, 40, 8}, {4, 30, 4}, {30, 2, 2}}) {
       const LowRankPair pair = factory(site(out, in))->peft_update()->pair;
-      const bool inside = method != "pissa" && doubled;  // of which the rank is half the inner width
+      const bool inside = !offset && doubled;  // of which the rank is half the inner width
       EXPECT_EQ(pair.a.size(0), inside && rank == 8 ? 16
                                 : inside            ? rank
                                 : doubled           ? 2 * rank
@@ -249,6 +252,7 @@ TEST(ChainAdapterTest, ConfigurationMistakesAreCollectedWithPlaceAndExpectation)
          {"depth: expected a depth of at least 2, found 1", "init_scale: expected a number above 0", "rank: expected"});
   expect("lora-plus", "lr_ratio: 0", {"lr_ratio: expected a number above 0, found 0"});
   expect("lora-one", "gamma: 0", {"gamma: expected a number above 0, found 0"});
+  expect("lora-ga", "gamma: -1", {"gamma: expected a number above 0, found -1"});
   expect("pissa", "alpha: -1", {"alpha: expected a number above 0, found -1"});
   expect("deep-lora", "outer_lr_ratio: 0.1", {"outer_lr_ratio: is used with compress: true only"});
   expect("deep-lora", "{compress: true, outer_lr_ratio: -1}",
@@ -267,6 +271,8 @@ TEST(ChainAdapterTest, ResolvedOptionsReadBackAsTheSameConfiguration) {
                                                                                         {"dora", ""},
                                                                                         {"pissa", ""},
                                                                                         {"lora-one", "gamma: 64"},
+                                                                                        {"lora-ga", "gamma: 64"},
+                                                                                        {"eva", "alpha: 8"},
                                                                                         {"polar", "alpha: 2"}}) {
     const auto resolve = [&, name = method](const std::string& yaml) {
       const auto config = Config::parse(yaml);

@@ -28,7 +28,7 @@ struct Case {
 };
 
 // Methods whose start is decided by the weight or its gradient alone, whatever the seed.
-const std::set<std::string> kWithoutChance = {"pissa", "lora-one"};
+const std::set<std::string> kWithoutChance = {"pissa", "lora-one", "lora-ga"};
 
 // Every method with its defaults, and the forms that options switch to.
 std::vector<Case> cases() {
@@ -41,6 +41,8 @@ std::vector<Case> cases() {
       {"dora", {"{rank: 3, dropout: 0.5, alpha: 1}"}},
       {"pissa", {"{rank: 3, dropout: 0.5, alpha: 1}"}},
       {"lora-one", {"{rank: 3, gamma: 1e9}"}},
+      {"lora-ga", {"{rank: 3, gamma: 64, dropout: 0.2}"}},
+      {"eva", {"{rank: 3, dropout: 0.5, alpha: 1}"}},
       {"polar", {"{rank: 3, dropout: 0.2, alpha: 6}"}}};
   std::vector<Case> out;
   const auto methods = all_methods();

@@ -153,7 +153,7 @@ class RandomModelTest : public ::testing::TestWithParam<int> {
   std::unique_ptr<AdaptedModel> adapt(const std::shared_ptr<GraphModel>& model, const std::vector<AdapterSite>& sites,
                                       uint64_t seed) {
     auto out = std::make_unique<AdaptedModel>(model, nullptr);
-    const LeadingGradient pairs = [](const AdapterSite& site, int64_t k) {
+    const LeadingPairs pairs = [](const AdapterSite& site, int64_t k) {
       return leading_singular_pairs(torch::randn(site.weight.sizes(), make_generator(3, site.path), torch::kFloat64), k,
                                     make_generator(4, "pairs"));
     };

@@ -1,5 +1,5 @@
-// DoRA, PiSSA, LoRA+, LoRA-One and PoLAR. Oracle: tests/golden/methods.json, PEFT's layers and the papers' formulas
-// (tests/golden/make/method.py).
+// DoRA, PiSSA, LoRA+, LoRA-One, LoRA-GA, EVA and PoLAR. Oracle: tests/golden/methods.json, PEFT's layers and the
+// papers' formulas (tests/golden/make/method.py).
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
@@ -166,6 +166,50 @@ TEST(LoraOneTest, StartsAtTheAuthorsScaledGradientStep) {
   site.leading_gradient = [&](int64_t k) { return leading_singular_pairs(gradient * 0, k, make_generator(1, "svd")); };
   EXPECT_NE(error_of([&] { factory_of("lora-one", "rank: 2")(site); }).find("block.weight at the start is zero"),
             std::string::npos);
+}
+
+TEST(LoraGaTest, StartsAtTheAuthorsPairsAndTakesThemOutOfTheWeight) {
+  const auto paper = golden("methods.json").at("lora_ga");
+  const auto gradient = tensor_from(paper.at("gradient"));
+  auto site = site_of(torch::zeros_like(gradient));
+  site.leading_gradient = [&](int64_t k) { return leading_singular_pairs(gradient, k, make_generator(1, "svd")); };
+  const std::string options = cat("{", rank_and_alpha(paper), ", gamma: ", paper.at("gamma"), "}");
+  const auto adapter = factory_of("lora-ga", options)(site);
+  EXPECT_TRUE(close(parameter(*adapter, "A").abs(), tensor_from(paper.at("a")), 1e-13));
+  EXPECT_TRUE(close(parameter(*adapter, "B").abs(), tensor_from(paper.at("b")), 1e-13));
+  EXPECT_EQ(adapter->delta().abs().max().item<double>(), 0);
+  // What it is for: its first step of gradient descent is the best one of rank 2r, s^2 length^2 Gamma_2r.
+  const auto a = parameter(*adapter, "A"), b = parameter(*adapter, "B");
+  const double s = 6 / std::sqrt(3.0), lr = 1e-7;
+  const auto step_a = s * torch::matmul(b.t(), gradient), step_b = s * torch::matmul(gradient, a.t());
+  {
+    const torch::NoGradGuard no_grad;
+    a.sub_(step_a, lr);
+    b.sub_(step_b, lr);
+  }
+  const auto [u, values, vt] = torch::linalg_svd(gradient, false);
+  const double length = std::sqrt(12.0) / paper.at("gamma").get<double>();  // squared
+  const auto best = s * s * length * torch::matmul(u.narrow(1, 0, 6) * values.narrow(0, 0, 6), vt.narrow(0, 0, 6));
+  EXPECT_TRUE(close(adapter->delta() / -lr, best, 1e-5));
+  site.leading_gradient = [&](int64_t k) { return leading_singular_pairs(gradient * 0, k, make_generator(1, "svd")); };
+  EXPECT_NE(error_of([&] { factory_of("lora-ga", "rank: 2")(site); }).find("block.weight at the start is zero"),
+            std::string::npos);
+}
+
+TEST(EvaTest, StartsAtTheDirectionsOfTheInputsWhereThereAreAny) {
+  const auto directions = torch::randn({10, 10}, make_generator(1, "directions"), torch::kFloat64);
+  auto site = site_of(torch::randn({12, 10}, make_generator(1, "weight"), torch::kFloat64));
+  const auto as_lora = factory_of("lora", "rank: 3")(site);
+  EXPECT_TRUE(torch::equal(parameter(*factory_of("eva", "rank: 3")(site), "A"), parameter(*as_lora, "A")));
+  site.leading_inputs = [&](int64_t k) {
+    return SingularPairs{directions.narrow(1, 0, k), torch::ones({k}), directions.narrow(1, 0, k)};
+  };
+  const auto adapter = factory_of("eva", "rank: 3")(site);
+  EXPECT_TRUE(torch::equal(parameter(*adapter, "A"), directions.narrow(1, 0, 3).t()));
+  EXPECT_EQ(adapter->delta().abs().max().item<double>(), 0);
+  EXPECT_DOUBLE_EQ(adapter->low_rank_pair()->scale, 16.0 / 3);
+  site.kind = SiteKind::embedding;
+  factory_of("eva", "rank: 3")(site);  // starts as LoRA's
 }
 
 TEST(PolarTest, TakesTheRiemannianStepsOfThePaper) {

@@ -14,6 +14,7 @@ WORDS, WIDTH = 60, 16
 ADAPTERS = {"lora": "method: lora, rank: 2", "lora-dropout": "method: lora, rank: 2, dropout: 0.2",
             "rslora": "method: rslora, rank: 2",
             "lora-plus": "method: lora-plus, rank: 2", "lora-one": "method: lora-one, rank: 2",
+            "lora-ga": "method: lora-ga, rank: 2", "eva": "method: eva, rank: 2",
             "dora": "method: dora, rank: 2",
             "pissa": "method: pissa, rank: 2", "polar": "method: polar, rank: 2",
             "deep-lora": "method: deep-lora, rank: 2, depth: 4",

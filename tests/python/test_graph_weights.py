@@ -109,7 +109,8 @@ def test_convolutions_packed_for_onednn_are_refused_by_name(run, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["lora, rank: 2, dropout: 0.2", "dora, rank: 2", "pissa, rank: 2",
-                                    "lora-one, rank: 2", "polar, rank: 2", "lora-plus, rank: 2",
+                                    "lora-one, rank: 2", "lora-ga, rank: 2", "eva, rank: 2", "polar, rank: 2",
+                                    "lora-plus, rank: 2",
                                     "deep-lora, rank: 2, compress: true", "full"])
 def test_every_method_trains_recurrent_weights_and_its_merged_file_is_the_live_model(method, run, tmp_path):
     model = weight_models.make("gru", torch.float32)

@@ -18,6 +18,8 @@ METHODS = {
     "dora": f"method: dora, rank: 3, targets: {EMBEDDING}",
     "pissa": f"method: pissa, rank: 3, targets: {EMBEDDING}",
     "lora-one": f"method: lora-one, rank: 3, targets: {EMBEDDING}",
+    "lora-ga": f"method: lora-ga, rank: 3, targets: {EMBEDDING}",
+    "eva": f"method: eva, rank: 3, targets: {EMBEDDING}",
     "polar": f"method: polar, rank: 3, targets: {EMBEDDING}",
 }
 
@@ -34,7 +36,8 @@ def files_that_must_not_differ(run_folder):
 
 @pytest.mark.parametrize("method, backend", [("compressed", "native"), ("compressed", "graph"), ("dora", "graph"),
                                              ("polar", "graph"),
-                                             ("lora-plus", "native"), ("pissa", "graph"), ("lora-one", "graph")])
+                                             ("lora-plus", "native"), ("pissa", "graph"), ("lora-one", "graph"),
+                                             ("lora-ga", "graph"), ("eva", "native")])
 def test_a_trained_and_merged_model_gives_the_live_predictions_in_plain_pytorch(
         method, backend, run, rows, tiny_archive, tiny_folder, tmp_path):
     path = config(tmp_path, tiny_archive("bert", "encoder"), rows, "classification", METHODS[method])
@@ -65,7 +68,7 @@ def test_peft_loads_the_exported_folder_and_gives_the_same_logits(method, run, r
     run("export", run_folder, "--to", "peft", "--output", folder)
     settings = json.loads((folder / "adapter_config.json").read_text())
     assert settings["use_dora"] == (method == "dora")
-    assert settings["r"] == {"pissa": 6, "compressed": 6}.get(method, 3)
+    assert settings["r"] == {"pissa": 6, "compressed": 6, "lora-ga": 6}.get(method, 3)
     base = AutoModelForSequenceClassification.from_pretrained(tiny_folder("bert"), num_labels=2)
     model = PeftModel.from_pretrained(base, folder).eval()
     merged_pooler(base, archive)
@@ -141,3 +144,48 @@ def test_polar_factors_are_orthonormal_in_the_file(run, rows, tiny_archive, tmp_
         assert torch.allclose(tall.T @ tall, torch.eye(3), atol=1e-6), name
     moved = [v for n, v in load_file(tmp_path / "run" / "last.safetensors").items() if n.endswith("/Theta")]
     assert all(v.abs().max() > 0 for v in moved)
+
+
+@pytest.mark.parametrize("backend", ["native", "graph"])
+def test_eva_starts_where_pca_of_pytorchs_own_inputs_and_peft_start(backend, run, rows, tiny_archive, tiny_folder,
+        tmp_path):
+    """Oracles: numpy's SVD of all that torch's layers read, row by row; PEFT's own start on one batch of the rows."""
+    from peft import LoraConfig, get_peft_model, initialize_lora_eva_weights
+    from peft.tuners.lora.config import EvaConfig
+    from safetensors.torch import load_file
+    from transformers import AutoModel
+
+    path = config(tmp_path, tiny_archive("bert", "encoder"), rows, "classification", "method: eva, rank: 3", "steps: 0")
+    path.write_text(path.read_text().replace("steps: 12, ", ""))
+    run("finetune", path, "--set", f"model.backend={backend}", "--run", tmp_path / "run")
+    ours = {name: value for name, value in load_file(tmp_path / "run/adapter.safetensors").items()
+            if name.endswith("/A")}
+    texts = [json.loads(line)["text"] for line in open(rows["classification", "train"], encoding="utf-8")][:64]
+    model = AutoModel.from_pretrained(tiny_folder("bert"), add_pooling_layer=False).eval()
+    layers = {name: module for name, module in model.named_modules()
+              if isinstance(module, torch.nn.Linear) and "encoder" in name}
+    read = {name: [] for name in layers}
+    hooks = [module.register_forward_hook(lambda _, inputs, __, kept=read[name]: kept.append(inputs[0][0]))
+             for name, module in layers.items()]
+    with torch.no_grad():
+        for text in texts:
+            model(**tokenize(tiny_folder("bert"), [text], truncation=True, max_length=24))
+    for hook in hooks:
+        hook.remove()
+    assert len(ours) == len(layers) > 8
+    inputs = tokenize(tiny_folder("bert"), texts, truncation=True, max_length=24)
+    peft = get_peft_model(model, LoraConfig(r=3, init_lora_weights="eva", eva_config=EvaConfig(rho=1.0),
+                                            target_modules=list(layers)))
+    initialize_lora_eva_weights(peft, [dict(inputs)], show_progress_bar=False)
+    theirs = dict(peft.named_parameters())
+    for name, kept in read.items():
+        mine = next(value for key, value in ours.items() if f"{name}.weight/" in key).double()
+        x = torch.cat(kept).double()
+        _, s, vt = torch.linalg.svd(x - x.mean(0), full_matrices=False)
+        # How much of the variance the three directions hold is sharp even where two directions are alike.
+        held = ((x - x.mean(0)) @ mine.T).square().sum().item()
+        assert held == pytest.approx(s[:3].square().sum().item(), rel=1e-3), name
+        assert torch.allclose(mine @ mine.T, torch.eye(3, dtype=torch.float64), atol=1e-5), name
+        a = next(v for k, v in theirs.items() if f".{name}.lora_A" in k).detach().double()
+        assert held >= ((x - x.mean(0)) @ a.T).square().sum().item() * (1 - 1e-3), name
+        assert torch.linalg.svdvals(mine @ a.T).min() > .98 or (s[2] - s[3]) / s[2] < .1, name

@@ -363,7 +363,7 @@ def test_a_pickle_is_refused_with_how_to_convert_it(run, case, tmp_path):
 
 # ---- what the program writes ----
 
-METHODS = ["lora", "rslora", "lora-plus", "lora-one", "dora", "pissa", "polar", "deep-lora",
+METHODS = ["lora", "rslora", "lora-plus", "lora-one", "lora-ga", "eva", "dora", "pissa", "polar", "deep-lora",
            "deep-lora, compress: true"]
 
 

@@ -258,7 +258,7 @@ TEST(PreferenceTest, LossRewardsAndGradientsAreTrls) {
           EXPECT_NEAR(pairs[i].reference.at(side), expected["reference"][i][side].get<double>(), 1e-5);
     }
     for (const auto& cut : std::vector<std::vector<MicroBatch>>{{{0, 1, 2, 3, 4, 5}}, {{5, 0, 2}, {1}, {4, 3}}}) {
-      const StepLoss step = accumulate_gradients({*given.model, *task}, pairs, cut);
+      const StepLoss step = accumulate_gradients({*given.model, *task, torch::kCPU, false, nullptr}, pairs, cut);
       EXPECT_NEAR(step.mean(), expected["value"].get<double>(), 1e-5);
       EXPECT_LT(given.gradient_difference(expected), 1e-5);
     }

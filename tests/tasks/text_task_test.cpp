@@ -237,8 +237,9 @@ TEST_P(EveryTask, EncodesCollatesTakesLossesAndScores) {
     EXPECT_GT(counted, 9);  // a label a token, or several a row
   }
   // A sum over the batch, whatever the padding; of rows that are compared with each other only their number counts.
-  if (!task->joint())
+  if (!task->joint()) {
     EXPECT_NEAR(task->loss_sum(model->forward(batch), batch).item<double>(), alone, 1e-3 * std::abs(alone) + 1e-4);
+  }
   const Scores scores = task->evaluate(*model, examples, {.batch_size = 4});
   const bool correlation = scores.headline_name() == "pearson" || scores.headline_name() == "spearman";
   EXPECT_TRUE(std::isfinite(scores.headline()) || correlation);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""deeplora complete beside myFM, Surprise and cmfrec on the same folds of a ratings file. Prints one table of RMSE, MAE
-and seconds.
+"""deeplora complete beside myFM, SMURFF, Surprise and cmfrec on the same folds of a ratings file. Prints one table of
+RMSE, MAE and seconds.
 
   .venv/bin/python tools/bench/ratings_vs_peers.py RATINGS [--folds 5] [--only-fold 0] [--peers-python PYTHON]
   [--methods NAME ...] [--json FILE]
@@ -11,10 +11,10 @@ range of the training ratings for all. What has to be chosen (rank, regularizati
 alike: on the tenth of its training ratings that is held out, then fitted again on all of them; "default" methods take
 their package's defaults. Times hold all of that, each method as a process of its own.
 
-The peers need a Python with myfm, or with scikit-surprise (which wants numpy < 2) and cmfrec: --peers-python names it.
-Packages that are not there are said and left out. Methods with days are left out where the ratings have no times. What
-samples (gibbs, myFM) chooses nothing: all of train is used once. `implicit` has no model of ratings (it ranks), so it
-is not compared.
+The peers need a Python with myfm, with smurff, or with scikit-surprise (which wants numpy < 2) and cmfrec:
+--peers-python names it. Packages that are not there are said and left out. Methods with days are left out where the
+ratings have no times. What samples (gibbs, myFM, SMURFF) chooses nothing: all of train is used once.
+`implicit` has no model of ratings (it ranks), so it is not compared.
 """
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ OURS |= {
 }
 MYFM = [f"myFM rank {rank}, implicit{more}" for rank in (10, 20) for more in ("", ", days", ", ordinal",
     ", days, ordinal")]
-PEERS = [*MYFM, "surprise baseline", "surprise SVD default", "surprise SVD", "surprise SVD++ default", "surprise SVD++",
+PEERS = [*MYFM, "SMURFF rank 10", "SMURFF rank 20", "surprise baseline",
+         "surprise SVD default", "surprise SVD", "surprise SVD++ default", "surprise SVD++",
          "cmfrec default", "cmfrec", "cmfrec, implicit"]
 
 
@@ -179,10 +180,40 @@ def myfm_fit(rank, days, ordinal, train, iterations=400):
     return predict
 
 
+def smurff_fit(rank, train, burnin=100, draws=300):
+    """Bayesian matrix factorization with normal priors (BPMF) and a noise that is learnt, about the mean rating."""
+    import numpy
+    import smurff
+    from scipy import sparse
+
+    users, items = ({key: k for k, key in enumerate(dict.fromkeys(r[side] for r in train))} for side in (0, 1))
+    values = numpy.array([r[2] for r in train])
+    shape = (len(users) + 1, len(items) + 1)  # the last of each stands for an id that was not trained on
+
+    def matrix(pairs, numbers):
+        return sparse.coo_matrix((numbers, ([users.get(r[0], len(users)) for r in pairs],
+                                            [items.get(r[1], len(items)) for r in pairs])), shape=shape)
+
+    def predict(pairs):
+        # Pairs of two unknown ids are one entry; they are asked for once, with any value but zero.
+        asked = matrix(pairs, numpy.ones(len(pairs))).tocsr().tocoo()
+        session = smurff.TrainSession(priors=["normal", "normal"], num_latent=rank, burnin=burnin, nsamples=draws,
+                                      num_threads=int(os.environ.get("OMP_NUM_THREADS", "1")), seed=1, verbose=0)
+        session.addTrainAndTest(matrix(train, values - values.mean()), asked, smurff.AdaptiveNoise(1.0, 10.0))
+        found = {tuple(one.coords): one.pred_avg for one in session.run()}
+        where = zip(*(matrix(pairs, numpy.ones(len(pairs))).coords))
+        out = [found[int(i), int(j)] + values.mean() for i, j in where]
+        return numpy.clip(out, values.min(), values.max())
+
+    return predict
+
+
 def candidates(name: str):
     """Functions train -> predictor; one candidate: nothing to choose."""
     if name.startswith("myFM"):
         return [lambda t: myfm_fit(int(name.split()[2].rstrip(",")), "days" in name, "ordinal" in name, t)]
+    if name.startswith("SMURFF"):
+        return [lambda t: smurff_fit(int(name.split()[2]), t)]
     if name.startswith("surprise"):
         from surprise import SVD, BaselineOnly, SVDpp
 

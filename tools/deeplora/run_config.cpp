@@ -214,13 +214,17 @@ void read_contrastive(const Config& config, RunConfig& run) {
 }
 
 /// Records a mistake where model.quantize meets what it has no form for.
-void check_quantize(const Config& model, const RunConfig& run) {
+void check_quantize(const Config& model, const RunConfig& run, const AdapterMethods& methods) {
   if (run.model.quantize == Quantization::none) return;
+  std::vector<std::string> possible;  // those that only add to a layer
+  for (const auto& name : methods.names())
+    if (methods.at(name).uses_weights.empty() && methods.at(name).trains == AdapterMethod::Trains::adapters)
+      possible.push_back(name);
   const std::string& name = to_string(run.model.quantize);
   if (!run.adapter.uses_weights.empty())
-    model.mistake("quantize", cat(name, " keeps the weights in fewer bits, but adapter.method: ", run.adapter.method,
-                                  " ", run.adapter.uses_weights,
-                                  "; take lora, rslora, lora-plus, lora-one, polar or deep-lora, or quantize: none"));
+    model.mistake("quantize",
+                  cat(name, " keeps the weights in fewer bits, but adapter.method: ", run.adapter.method, " ",
+                      run.adapter.uses_weights, "; take one of ", join(possible, ", "), ", or quantize: none"));
   if (run.model.device != "cpu") model.mistake("quantize", cat(name, " is for device: cpu, found ", run.model.device));
 }
 
@@ -245,7 +249,7 @@ RunConfig RunConfig::read(const Config& given, const Registries& registries) {
           "lr", out.train.lr, "peak learning rate; auto: short trials choose it on dev; absent: the method's default");
   }
   read_contrastive(config, out);
-  check_quantize(config.section("model"), out);
+  check_quantize(config.section("model"), out, registries.methods);
   config.finish();
   out.resolved = config.dump();
   return out;

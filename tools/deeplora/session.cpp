@@ -23,7 +23,7 @@
 #include "model_files/registration.h"
 #include "model_files/tensor_file.h"
 #include "moved_files.h"
-#include "start_gradients.h"
+#include "starting_directions.h"
 #include "tasks/id_limits.h"
 #include "tasks/row_tensors.h"
 #include "tasks/task_state.h"
@@ -522,10 +522,12 @@ void Session::build(const Registries& registries, bool with_gradients) {
   if (config.adapter.trains == Trains::adapters) {
     adapted->train_also(at_own_names(config.adapter.train_also, *files, model().base_parameters()), paths,
                         config.head.train);
-    StartGradients gradients(*this, sites);
+    StartingDirections start(*this, sites);
     adapted->add_adapters(
         sites, config.adapter.factory, static_cast<uint64_t>(config.train.seed), device,
-        with_gradients ? LeadingGradient([&](const AdapterSite& site, int64_t k) { return gradients.at(site, k); })
+        with_gradients ? LeadingPairs([&](const AdapterSite& site, int64_t k) { return start.gradient(site, k); })
+                       : nullptr,
+        with_gradients ? LeadingPairs([&](const AdapterSite& site, int64_t k) { return start.inputs(site, k); })
                        : nullptr);
     if (!config.adapter.path.empty() && with_gradients) load_adapter(config.adapter.path);
   }

@@ -1,5 +1,5 @@
-"""Writes tests/golden/methods.json: DoRA, PiSSA and LoRA+ as PEFT computes them, PoLAR and LoRA-One by their papers'
-formulas.
+"""Writes tests/golden/methods.json: DoRA, PiSSA and LoRA+ as PEFT computes them, PoLAR, LoRA-One and LoRA-GA by their
+papers' formulas.
 
 Run from the repository root: .venv/bin/python tests/golden/make/method.py
 Needs torch, peft, numpy and scipy; everything is seeded.
@@ -155,10 +155,32 @@ def lora_one():
             "b_norms": packed(np.linalg.norm(b, axis=0)), "a_norms": packed(np.linalg.norm(a, axis=1))}
 
 
+def lora_ga():
+    """Start of LoRA-GA by the authors' code ("ArB2r", stable scale): A from the first r right singular vectors of the
+    gradient, B from the next r left ones; signs are the decomposition's own, so absolute values are kept."""
+    generator = np.random.default_rng(27)
+    m, n, rank, gamma = 12, 10, 3, 16.0
+    gradient = generator.standard_normal((m, n))
+    u, s, vt = np.linalg.svd(gradient)
+    length = m**0.25 / gamma**0.5
+    # PEFT's start by the same rule; its B is also multiplied by the singular values, which the authors' is not.
+    layer = torch.nn.Linear(n, m, bias=False).double()
+    layer._peft_loraga_grad = torch.tensor(gradient)
+    made = Linear(layer, "default", config=LoraConfig(
+        r=rank, lora_alpha=rank, init_lora_weights="lora_ga",
+        lora_ga_config=peft.tuners.lora.config.LoraGAConfig(direction="ArB2r", scale="unit")), r=rank, lora_alpha=rank)
+    b, a = u[:, rank:2 * rank] * length, vt[:rank] * length
+    theirs_a = made.lora_A["default"].weight.detach().numpy() * length
+    theirs_b = made.lora_B["default"].weight.detach().numpy() / s[rank:2 * rank] * length
+    assert np.allclose(np.abs(theirs_a), np.abs(a), atol=1e-5) and np.allclose(np.abs(theirs_b), np.abs(b), atol=1e-5)
+    return {"rank": rank, "alpha": 6, "gamma": gamma, "gradient": packed(gradient), "a": packed(np.abs(a)),
+            "b": packed(np.abs(b))}
+
+
 def main():
     cases = {"dora_linear": dora_linear(), "dora_embedding": dora_embedding(), "pissa": pissa(),
              "lora_plus": lora_plus(),
-             "polar": polar(), "lora_one": lora_one()}
+             "polar": polar(), "lora_one": lora_one(), "lora_ga": lora_ga()}
     cases["versions"] = {"torch": torch.__version__, "peft": peft.__version__, "numpy": np.__version__,
                          "scipy": scipy.__version__}
     GOLDEN.write_text(json.dumps(cases) + "\n")

@@ -35,8 +35,9 @@ std::shared_ptr<Adapter> build(const PairOptions& options, double gamma, const A
 AdapterFactory configure_lora_ga(const Config& config) {
   const PairOptions options = read_pair_options(config, Scaling::by_root_of_rank);
   double gamma = 16;
-  config.read("gamma", gamma, "the factors start with rows and columns of length out^(1/4) / sqrt(gamma)");
-  config.require(std::isfinite(gamma) && gamma > 0, "gamma", "a number above 0");
+  config.read("stable_gamma", gamma,
+              "the factors start with rows and columns of length out^(1/4) / sqrt(stable_gamma)");
+  config.require(std::isfinite(gamma) && gamma > 0, "stable_gamma", "a number above 0");
   return [options, gamma](const AdapterContext& site) { return build(options.at(site), gamma, site); };
 }
 

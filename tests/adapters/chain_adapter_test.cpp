@@ -252,7 +252,7 @@ TEST(ChainAdapterTest, ConfigurationMistakesAreCollectedWithPlaceAndExpectation)
          {"depth: expected a depth of at least 2, found 1", "init_scale: expected a number above 0", "rank: expected"});
   expect("lora-plus", "lr_ratio: 0", {"lr_ratio: expected a number above 0, found 0"});
   expect("lora-one", "gamma: 0", {"gamma: expected a number above 0, found 0"});
-  expect("lora-ga", "gamma: -1", {"gamma: expected a number above 0, found -1"});
+  expect("lora-ga", "stable_gamma: -1", {"stable_gamma: expected a number above 0, found -1"});
   expect("pissa", "alpha: -1", {"alpha: expected a number above 0, found -1"});
   expect("deep-lora", "outer_lr_ratio: 0.1", {"outer_lr_ratio: is used with compress: true only"});
   expect("deep-lora", "{compress: true, outer_lr_ratio: -1}",
@@ -271,7 +271,7 @@ TEST(ChainAdapterTest, ResolvedOptionsReadBackAsTheSameConfiguration) {
                                                                                         {"dora", ""},
                                                                                         {"pissa", ""},
                                                                                         {"lora-one", "gamma: 64"},
-                                                                                        {"lora-ga", "gamma: 64"},
+                                                                                        {"lora-ga", "stable_gamma: 64"},
                                                                                         {"eva", "alpha: 8"},
                                                                                         {"polar", "alpha: 2"}}) {
     const auto resolve = [&, name = method](const std::string& yaml) {

@@ -41,7 +41,7 @@ std::vector<Case> cases() {
       {"dora", {"{rank: 3, dropout: 0.5, alpha: 1}"}},
       {"pissa", {"{rank: 3, dropout: 0.5, alpha: 1}"}},
       {"lora-one", {"{rank: 3, gamma: 1e9}"}},
-      {"lora-ga", {"{rank: 3, gamma: 64, dropout: 0.2}"}},
+      {"lora-ga", {"{rank: 3, stable_gamma: 64, dropout: 0.2}"}},
       {"eva", {"{rank: 3, dropout: 0.5, alpha: 1}"}},
       {"polar", {"{rank: 3, dropout: 0.2, alpha: 6}"}}};
   std::vector<Case> out;

@@ -173,7 +173,7 @@ TEST(LoraGaTest, StartsAtTheAuthorsPairsAndTakesThemOutOfTheWeight) {
   const auto gradient = tensor_from(paper.at("gradient"));
   auto site = site_of(torch::zeros_like(gradient));
   site.leading_gradient = [&](int64_t k) { return leading_singular_pairs(gradient, k, make_generator(1, "svd")); };
-  const std::string options = cat("{", rank_and_alpha(paper), ", gamma: ", paper.at("gamma"), "}");
+  const std::string options = cat("{", rank_and_alpha(paper), ", stable_gamma: ", paper.at("gamma"), "}");
   const auto adapter = factory_of("lora-ga", options)(site);
   EXPECT_TRUE(close(parameter(*adapter, "A").abs(), tensor_from(paper.at("a")), 1e-13));
   EXPECT_TRUE(close(parameter(*adapter, "B").abs(), tensor_from(paper.at("b")), 1e-13));

@@ -39,6 +39,7 @@ BASES = {
                   "train: {steps: 1, batch_size: 8}\n",
     "plus": "model: {path: bert.pt}\ndata: {task: classification, train: rows.jsonl}\nadapter: {method: lora-plus, rank: 2}\ntrain: {steps: 1, batch_size: 8}\n",
     "one": "model: {path: bert.pt}\ndata: {task: classification, train: rows.jsonl}\nadapter: {method: lora-one, rank: 2}\ntrain: {steps: 1, batch_size: 8}\n",
+    "ga": "model: {path: bert.pt}\ndata: {task: classification, train: rows.jsonl}\nadapter: {method: lora-ga, rank: 2}\ntrain: {steps: 1, batch_size: 8}\n",
     "started": "model: {path: bert.pt}\ndata: {task: classification, train: rows.jsonl}\nadapter: {method: lora, rank: 2, path: start.safetensors}\n"
                "train: {steps: 1, batch_size: 8}\n",
     "causal": "model: {path: gpt2.pt}\ndata: {task: causal-lm, train: pairs.jsonl, dev: pairs.jsonl, max_length: 32}\nadapter: {method: lora, rank: 2}\n"
@@ -158,6 +159,7 @@ KEYS = {
     "adapter.outer_lr_ratio": Key("compressed", "0.1"),
     "adapter.lr_ratio": Key("plus", "4"),
     "adapter.gamma": Key("one", "64"),
+    "adapter.stable_gamma": Key("ga", "64"),
     "head.type": Key("lora", "linear"),
     "head.train": Key("lora", "no", alone=True),
     "head.dropout": Key("lora", "0.3"),

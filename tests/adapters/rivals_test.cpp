@@ -198,9 +198,10 @@ TEST(LoraGaTest, StartsAtTheAuthorsPairsAndTakesThemOutOfTheWeight) {
 
 TEST(EvaTest, StartsAtTheDirectionsOfTheInputsWhereThereAreAny) {
   const auto directions = torch::randn({10, 10}, make_generator(1, "directions"), torch::kFloat64);
-  auto site = site_of(torch::randn({12, 10}, make_generator(1, "weight"), torch::kFloat64));
-  const auto as_lora = factory_of("lora", "rank: 3")(site);
-  EXPECT_TRUE(torch::equal(parameter(*factory_of("eva", "rank: 3")(site), "A"), parameter(*as_lora, "A")));
+  const auto weight = torch::randn({12, 10}, make_generator(1, "weight"), torch::kFloat64);
+  const auto as_lora = factory_of("lora", "rank: 3")(site_of(weight));
+  EXPECT_TRUE(torch::equal(parameter(*factory_of("eva", "rank: 3")(site_of(weight)), "A"), parameter(*as_lora, "A")));
+  auto site = site_of(weight);
   site.leading_inputs = [&](int64_t k) {
     return SingularPairs{directions.narrow(1, 0, k), torch::ones({k}), directions.narrow(1, 0, k)};
   };

@@ -188,6 +188,47 @@ bool is_word_table(const std::string& name) {
   return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
 }
 
+/// A tensor of the folder: its name as the families know it, and where its bytes lie.
+struct Found {
+  std::string name;
+  size_t file;  ///< index among the files
+  uint64_t offset;
+  SafeTensorInfo info;
+};
+
+/// The wanted tensors of all shards; `files` gets the places of each. Throws Error with every tensor that is missing or
+/// there twice.
+std::vector<Found> tensors_in(const fs::path& folder, const std::vector<Shard>& shards, const std::string& model_type,
+                              std::vector<FileOfTensors>& files) {
+  std::vector<Found> found;
+  Errors errors;
+  for (const Shard& shard : shards) {
+    check_has_content(folder, shard.file);
+    const SafeTensorsFile read = SafeTensorsFile::read(folder / shard.file);
+    FileOfTensors places{folder / shard.file, {}};
+    for (const auto& name : shard.wanted)
+      if (!read.contains(name)) errors.add(kIndex, " names ", name, " in ", shard.file, ", which does not hold it");
+    for (const auto& [name, info] : read.tensors()) {
+      if (!shard.wanted.empty() && !shard.wanted.contains(name)) continue;
+      const uint64_t offset = read.data_begin() + info.begin;
+      found.push_back({todays_name(name), files.size(), offset, info});
+      places.places.emplace(info.end - info.begin, offset);
+    }
+    files.push_back(std::move(places));
+  }
+  std::vector<std::string> names;
+  for (const Found& one : found) names.push_back(one.name);
+  if (const std::string taken = take_off_wrappers(names, model_type); !taken.empty())
+    log_info("model ", folder.string(), ": names of its weights are read without ", taken);
+  std::set<std::string> different;
+  for (size_t i = 0; i < found.size(); ++i) {
+    found[i].name = names[i];
+    if (!different.insert(names[i]).second) errors.add("holds ", names[i], " twice, under two names");
+  }
+  errors.throw_if_any(cat("model ", folder.string()));
+  return found;
+}
+
 }  // namespace
 
 bool ties_word_embeddings(const JsonFile& config) {
@@ -250,40 +291,8 @@ void HuggingFaceFolder::read_weights(torch::Device device) {
   for (const Shard& shard : shards) deciding.push_back(file_ / shard.file);
   findings_.emplace(kFingerprintFindings, std::move(deciding));
 
-  struct Found {
-    std::string name;
-    size_t file;
-    uint64_t offset;
-    SafeTensorInfo info;
-  };
-  std::vector<Found> found;
   std::vector<FileOfTensors> files;
-  Errors errors;
-  for (const Shard& shard : shards) {
-    check_has_content(file_, shard.file);
-    const SafeTensorsFile read = SafeTensorsFile::read(file_ / shard.file);
-    FileOfTensors places{file_ / shard.file, {}};
-    for (const auto& name : shard.wanted)
-      if (!read.contains(name)) errors.add(kIndex, " names ", name, " in ", shard.file, ", which does not hold it");
-    for (const auto& [name, info] : read.tensors()) {
-      if (!shard.wanted.empty() && !shard.wanted.contains(name)) continue;
-      const uint64_t offset = read.data_begin() + info.begin;
-      found.push_back({todays_name(name), files.size(), offset, info});
-      places.places.emplace(info.end - info.begin, offset);
-    }
-    files.push_back(std::move(places));
-  }
-  std::vector<std::string> names;
-  for (const Found& one : found) names.push_back(one.name);
-  if (const std::string taken = take_off_wrappers(names, config().value("model_type", std::string())); !taken.empty())
-    log_info("model ", file_.string(), ": names of its weights are read without ", taken);
-  std::set<std::string> different;
-  for (size_t i = 0; i < found.size(); ++i) {
-    found[i].name = names[i];
-    if (!different.insert(names[i]).second) errors.add("holds ", names[i], " twice, under two names");
-  }
-  errors.throw_if_any(cat("model ", file_.string()));
-
+  const std::vector<Found> found = tensors_in(file_, shards, config().value("model_type", std::string()), files);
   const auto stored = std::make_shared<const StoredTensors>(std::move(files));
   stored_ = stored;
   const auto value_of = [&stored](const Found& one) {

@@ -292,6 +292,43 @@ void find_references(Session& s, LoadedData& dev, LoadedData& test, const fs::pa
   s.refer("test", test, group);
 }
 
+/// What a finished run knows, for its files.
+struct Finished {
+  const TrainResult& result;
+  const LoadedData &dev, &test;
+  const ScoredRows& scored;
+  const std::optional<Scores>& decided;  ///< dev scores with what dev decided, where a task decides something
+  const std::optional<RateSearch>& searched;
+  const std::vector<std::string>& said_before;
+};
+
+/// result.json, the updates, the report with its figures, and the summary on the terminal.
+void write_results(const FinetuneOptions& o, const Session& session, RunFolder& folder, ProcessGroup* group,
+                   const Finished& run) {
+  if (run.decided)  // with what was chosen
+    folder.write(folder.task_file(), session.task_state().dump(2) + "\n");
+  const auto sites = describe_sites(session);
+  folder.write(folder.updates_file(), updates_json(sites).dump(1) + "\n");
+  auto json = result_json(session, run.result, run.scored, run.dev, run.test);  // behind all that takes memory
+  if (run.searched) json["lr_search"] = run.searched->json();
+  if (run.decided) {
+    json["best_decided"] = run.decided->json();
+    if (const auto state = session.task().state(); state.contains("threshold")) json["threshold"] = state["threshold"];
+  }
+  if (group)
+    json.update(
+        {{"processes", group->size()}, {"backend", group->backend()}, {"bytes_per_step", run.result.bytes_per_step}});
+  const auto next = next_commands(session, folder);
+  const RunReport report = finetune_report(
+      session, sites, json, folder, {run.dev, run.test, run.scored, run.said_before, command_of("finetune", o), next});
+  const Page page = run_report(report);
+  folder.write(folder.report_file(), page.html());
+  folder.write(folder.path() / "curves.csv", curves_csv(report));
+  write_figures(folder.path(), page);
+  folder.write(folder.result_file(), json.dump(2) + "\n");
+  print_summary(json, folder, next);
+}
+
 /// A run, or this process's part of one.
 void train(const FinetuneOptions& o, const Config& config, const Registries& registries, ProcessGroup* group) {
   const bool leads = !group || group->leads();
@@ -352,28 +389,7 @@ void train(const FinetuneOptions& o, const Config& config, const Registries& reg
   }
   std::optional<Scores> decided;
   const ScoredRows scored = score_best(session, folder, dev, test, group, decided);
-  if (!leads) return;
-  if (decided) folder.write(folder.task_file(), session.task_state().dump(2) + "\n");  // with what was chosen
-  const auto sites = describe_sites(session);
-  folder.write(folder.updates_file(), updates_json(sites).dump(1) + "\n");
-  auto json = result_json(session, result, scored, dev, test);  // behind all that takes memory
-  if (searched) json["lr_search"] = searched->json();
-  if (decided) {
-    json["best_decided"] = decided->json();
-    if (const auto state = session.task().state(); state.contains("threshold")) json["threshold"] = state["threshold"];
-  }
-  if (group)
-    json.update(
-        {{"processes", group->size()}, {"backend", group->backend()}, {"bytes_per_step", result.bytes_per_step}});
-  const auto next = next_commands(session, folder);
-  const RunReport report =
-      finetune_report(session, sites, json, folder, {dev, test, scored, said_before, command_of("finetune", o), next});
-  const Page page = run_report(report);
-  folder.write(folder.report_file(), page.html());
-  folder.write(folder.path() / "curves.csv", curves_csv(report));
-  write_figures(folder.path(), page);
-  folder.write(folder.result_file(), json.dump(2) + "\n");
-  print_summary(json, folder, next);
+  if (leads) write_results(o, session, folder, group, {result, dev, test, scored, decided, searched, said_before});
 }
 
 /// The run from its start, in an empty folder.

@@ -15,10 +15,11 @@ class InputProbe : public Adapter {
         in_(site.weight.size(1)),
         options_(torch::TensorOptions(site.weight.device())
                      .dtype(site.weight.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32)),
-        pairs_(in_, in_, k, options_, std::move(generator)) {}
+        pairs_(in_, in_, k, options_, std::move(generator)),
+        rows_of_term_(std::max<int64_t>(64, kNumbersOfTerm / in_)) {}
 
   torch::Tensor forward(const torch::Tensor& x) override {
-    if (x.numel() > 0) hear(x.reshape({-1, in_}).to(options_));
+    if (x.numel() > 0) hear(x.reshape({-1, in_}).to(options_, false, /*copy=*/true));  // the model may change it
     std::vector<int64_t> shape = x.sizes().vec();
     shape.back() = out_;
     return at::zeros({}, x.options()).expand(shape);  // takes no memory
@@ -34,17 +35,29 @@ class InputProbe : public Adapter {
 
   /// True when the inputs must come by once more.
   bool end_pass() {
+    if (!pending_.empty()) add_term();
     count_ = 0;
     return pairs_.end_pass();
   }
-  bool heard() const { return count_ > 0; }
+  bool heard() const { return count_ > 0 || !pending_.empty(); }
   bool finite() const { return finite_; }
   SingularPairs pairs() const { return pairs_.pairs(); }
 
  private:
-  /// Adds (x - mean)^T (x - mean) + c d^T d, d [in] the step from the mean so far to this batch's.
-  void hear(const torch::Tensor& x) {
+  /// A term costs an iteration on everything kept, so that small inputs wait for others.
+  void hear(torch::Tensor x) {
     if (!(finite_ = finite_ && x.isfinite().all().item<bool>())) return;
+    pending_rows_ += x.size(0);
+    pending_.push_back(std::move(x));
+    if (pending_rows_ >= rows_of_term_) add_term();
+  }
+
+  /// Adds (x - mean)^T (x - mean) + c d^T d, d [in] the step from the mean so far to that of x, which is all that
+  /// waits.
+  void add_term() {
+    const torch::Tensor x = at::cat(pending_);
+    pending_.clear();
+    pending_rows_ = 0;
     const auto rows = static_cast<double>(x.size(0));
     const torch::Tensor mean = x.mean(0, /*keepdim=*/true), centred = x - mean;
     if (count_ == 0) mean_ = mean;
@@ -62,6 +75,10 @@ class InputProbe : public Adapter {
   int64_t out_, in_;
   torch::TensorOptions options_;
   StreamedPairs pairs_;
+  static constexpr int64_t kNumbersOfTerm = int64_t{1} << 18;  // 1 MiB a site waits at most, or 64 rows
+  int64_t rows_of_term_;
+  std::vector<torch::Tensor> pending_;
+  int64_t pending_rows_ = 0;
   torch::Tensor mean_;  ///< [1, in] of the count_ rows of this pass so far
   double count_ = 0;
   bool finite_ = true;

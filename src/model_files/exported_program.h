@@ -15,7 +15,7 @@
 
 namespace deeplora {
 
-/// A size, stride or offset: a number, or an expression of sizes that are free ("s31", "2*s31").
+/// A size, stride or offset: a number, or an expression of sizes that are free (linear_size()).
 struct ExportedSize {
   std::optional<int64_t> fixed;
   std::string expression;

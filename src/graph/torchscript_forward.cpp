@@ -130,7 +130,7 @@ bool is_dict(const c10::Argument& argument) {
 }  // namespace
 
 ArchiveForward::ArchiveForward(const CodeFiles& archive, const ArchiveInterface& interface)
-    : module_(archive.module()), forms_(interface.forms), output_(interface.output) {
+    : module_(archive.module()), forms_(interface.forms), guards_(archive.guards()), output_(interface.output) {
   std::map<std::string, std::string> role_of;  // argument, or argument.key -> input
   for (const auto& input : known_inputs()) role_of[input] = input;
   role_of["decoder_attention_mask"] = "decoder_attention_mask";
@@ -227,7 +227,7 @@ void ArchiveForward::take_limit(const std::string& argument, const std::string& 
                " must be free: ", archive.how_to_export());
 }
 
-void ArchiveForward::check_sizes(const std::string& role, const torch::Tensor& value, SharedSizes& shared) const {
+void ArchiveForward::check_sizes(const std::string& role, const torch::Tensor& value, GivenSizes& sizes) const {
   const auto found = limits_.find(role);
   if (found == limits_.end() || !value.defined()) return;
   const InputLimit& limit = found->second;
@@ -247,7 +247,7 @@ void ArchiveForward::check_sizes(const std::string& role, const torch::Tensor& v
       fail(role, " of sizes ", value.sizes(), ": the model was exported for ", least, " to ",
            size.most ? cat(*size.most) : "any", size.free() ? "" : cat(" as n of ", shown(size)), " in dimension ", i,
            "; ", n < least ? "export it for fewer" : cat(how_to_give_less(role, i, *size.most), "export it for more"));
-    const auto [first, fresh] = shared.try_emplace(size.symbol, n, role);
+    const auto [first, fresh] = sizes.symbols.try_emplace(size.symbol, n, role);
     check(fresh || first->second.first == n, role, " of sizes ", value.sizes(), ": dimension ", i, " goes with one of ",
           first->second.second, " in the exported model, where it would be ",
           first->second.first * size.times + size.plus);
@@ -295,21 +295,25 @@ torch::Tensor ArchiveForward::input(const std::string& role, const Batch& batch)
   return form->second.time_first && value.dim() >= 2 ? value.transpose(0, 1).contiguous() : value;
 }
 
-c10::IValue ArchiveForward::value_of(const Argument& argument, const Batch& batch, SharedSizes& shared) const {
+c10::IValue ArchiveForward::value_of(const Argument& argument, const Batch& batch, GivenSizes& sizes) const {
   if (!argument.parts.empty()) {
     c10::Dict<std::string, torch::Tensor> out;
     for (const auto& [key, role] : argument.parts) {
       const torch::Tensor part = input(role, batch);
       check(part.defined(), "the model needs ", role, " in its input ", argument.name,
             ", which this task does not give");
-      check_sizes(role, part, shared);
+      check_sizes(role, part, sizes);
+      sizes.sizes[cat(argument.name, ".", key)] = part.sizes().vec();
       out.insert(key, part);
     }
     return out;
   }
   const torch::Tensor value = argument.role.empty() ? torch::Tensor() : input(argument.role, batch);
-  check_sizes(argument.role, value, shared);
-  if (value.defined()) return value;
+  check_sizes(argument.role, value, sizes);
+  if (value.defined()) {
+    sizes.sizes[argument.name] = value.sizes().vec();
+    return value;
+  }
   const bool needed = argument.role == "decoder_input_ids" || is_row_tensor(argument.role);
   check(!needed || !argument.standard.isNone(), "the model needs ", argument.role, ", which this task does not give");
   return argument.standard;
@@ -317,8 +321,11 @@ c10::IValue ArchiveForward::value_of(const Argument& argument, const Batch& batc
 
 std::vector<c10::IValue> ArchiveForward::arguments(const Batch& batch) const {
   std::vector<c10::IValue> out;
-  SharedSizes shared;
-  for (const auto& argument : arguments_) out.push_back(value_of(argument, batch, shared));
+  GivenSizes sizes;
+  for (const auto& argument : arguments_) out.push_back(value_of(argument, batch, sizes));
+  for (const SizeGuard& guard : guards_)
+    check(guard.holds(sizes.sizes), "a batch of ", batch.sizes(), ": the model was exported for sizes with ",
+          guard.shown(), "; give it such sizes, or export it so that they are free");
   return out;
 }
 

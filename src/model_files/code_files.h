@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "model_files/model_files.h"
+#include "model_files/size_guards.h"
 
 namespace deeplora {
 
@@ -51,6 +52,8 @@ class CodeFiles : public ModelFiles {
   /// By argument ("input_ids"), or entry of a dict argument ("batch.ids"); empty for code that checks its inputs
   /// itself.
   const std::map<std::string, InputLimit>& limits() const { return limits_; }
+  /// What else the code demands of their sizes.
+  const std::vector<SizeGuard>& guards() const { return guards_; }
   /// How such files are made again at other sizes: for messages.
   virtual std::string how_to_export() const = 0;
   /// Return type of forward as TorchScript prints it ("Tensor", "Dict[str, Tensor]").
@@ -61,6 +64,7 @@ class CodeFiles : public ModelFiles {
  protected:
   torch::jit::Module module_;
   std::map<std::string, InputLimit> limits_;
+  std::vector<SizeGuard> guards_;
 };
 
 }  // namespace deeplora

@@ -282,6 +282,7 @@ ExportedProgram ExportedProgram::parse(const std::string& where, std::string_vie
     check(range.is_object(), ranges.name, ": ", symbol, ": expected an object");
     out.ranges[symbol] = {bound_of(range, "min_val", ranges.name), bound_of(range, "max_val", ranges.name)};
   }
+  out.guards = file.value("guards_code", std::vector<std::string>());
   check(out.inputs.size() == out.graph.inputs.size(), where, ": the graph has ", out.graph.inputs.size(),
         " inputs, the signature names ", out.inputs.size());
   check(out.outputs.size() == out.graph.outputs.size(), where, ": the graph has ", out.graph.outputs.size(),

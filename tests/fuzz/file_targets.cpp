@@ -8,6 +8,7 @@
 #include "interchange/peft_settings.h"
 #include "model_files/exported_program.h"
 #include "model_files/linear_size.h"
+#include "model_files/size_guards.h"
 #include "model_files/tensor_pickle.h"
 #include "ratings/matrix_files.h"
 #include "ratings/ratings_file.h"
@@ -116,6 +117,7 @@ void exported_program(std::string_view input) {
   try {
     const ExportedProgram program = ExportedProgram::parse("models/model.json", parts[0]);
     if (program.arguments.leaves() > parts[0].size()) throw std::logic_error("more arguments than text");
+    for (const auto& guard : program.guards) SizeGuard::parse("guard", guard).holds({{"input_ids", {2, 7}}, {"x", {}}});
     for (const auto& [unused, tensor] : program.graph.tensors)
       for (const ExportedSize& size : tensor.sizes)
         if (const auto linear = linear_size(size.expression); linear && std::abs(linear->times) > int64_t{1} << 31)

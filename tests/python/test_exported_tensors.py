@@ -149,3 +149,27 @@ def test_tokens_of_even_lengths_are_refused_in_plain_words(run, tmp_path):
     rows.write_text("".join(json.dumps({"input_ids": [5 + i] * 4, "label": "ab"[i % 2]}) + "\n" for i in range(8)))
     said = train(run, model, rows, tmp_path / "run", code=1).stderr
     assert "its input 'input_ids' has sizes [any, 2*n]; batches and lengths must be free" in said, said
+
+
+class Joined(nn.Module):
+    """A U-shaped network: what is halved and doubled again must have the size that it had."""
+
+    def __init__(self):
+        super().__init__()
+        self.down, self.up = nn.Conv2d(3, 8, 3, 2, 1), nn.ConvTranspose2d(8, 4, 2, 2)
+        self.classifier = nn.Linear(7, 2)
+
+    def forward(self, image):
+        joined = torch.cat([image, self.up(torch.relu(self.down(image)))], 1)
+        return self.classifier(nn.functional.adaptive_avg_pool2d(joined, 1).flatten(1))
+
+
+def test_what_a_program_asks_of_its_sizes(run, tmp_path):
+    """Its guards, which torch.export.load checks too."""
+    model = saved(tmp_path, Joined(), {"image": torch.randn(2, 3, 8, 8)}, {"image": {0: FREE, 2: FREE, 3: FREE}})
+    merged_like_live(run, model, {"image": [3, 6, 10]}, tmp_path)
+    odd, rows = write_rows(tmp_path, {"image": [3, 6, 7]})
+    with pytest.raises(Exception, match="Guard failed"):
+        torch.export.load(model).module()(image=torch.tensor([row["image"] for row in rows]))
+    said = train(run, model, odd, tmp_path / "odd", code=1).stderr
+    assert "the model was exported for sizes with" in said and "image.size(3)" in said, said

@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "python"))
 import graph_models
 import weight_models
+from fork_server import started
 
 METHODS = {"LoRA": "method: lora, rank: 3", "Deep LoRA": "method: deep-lora, rank: 3, depth: 3"}
 PLACE = "<!-- table -->"
@@ -51,7 +52,7 @@ KINDS = {"encoder": "classification", "classifier": "classification", "causal-lm
 
 
 def call(program: Path, *arguments) -> str:
-    done = subprocess.run([str(program), *map(str, arguments)], capture_output=True, text=True)
+    done = subprocess.run([*started(program), *map(str, arguments)], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(next((line for line in done.stderr.splitlines() if line.startswith("error: ")), "failed"))
     return done.stdout

@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <unordered_set>
 
-#include "graph/inserted_code.h"
+#include "model_files/inserted_code.h"
 
 namespace deeplora {
 namespace {

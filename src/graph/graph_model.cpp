@@ -218,14 +218,11 @@ std::string GraphModel::looked_up_argument(const CodeFiles& archive) const {
   return "";
 }
 
-torch::Tensor GraphModel::check_probe(const CodeFiles& archive, Batch batch, int64_t copies) {
-  for (torch::Tensor* t : {&batch.input_ids, &batch.attention_mask, &batch.token_type_ids, &batch.decoder_input_ids})
-    if (t->defined()) *t = t->repeat({copies, 1});
-  for (auto& [unused, t] : batch.tensors) t = torch::cat(std::vector<torch::Tensor>(static_cast<size_t>(copies), t));
+torch::Tensor GraphModel::check_probe(const CodeFiles& archive, const Batch& batch) {
   const torch::Device device = lowered_.tensors.front().value.device();
   const torch::Tensor out = output(batch.to(device));
   const torch::Tensor cells = output_mask(batch);
-  const bool fits = out.dim() >= 1 && out.size(0) == 2 * copies &&
+  const bool fits = out.dim() >= 1 && out.size(0) == batch.size() &&
                     (out.dim() < 3 || !cells.defined() || out.size(1) == cells.size(1));
   check(fits, where_, ": a batch of ", batch.sizes(), " gives an output of ", out.sizes(),
         ": sizes were baked in by tracing; ", archive.how_to_export());
@@ -234,7 +231,8 @@ torch::Tensor GraphModel::check_probe(const CodeFiles& archive, Batch batch, int
 
 bool GraphModel::ignores_padding(const CodeFiles& archive) {
   const Batch full = probe_batch(archive, *this).to(lowered_.tensors.front().value.device());
-  const int64_t kept = std::max<int64_t>(1, full.input_ids.size(1) * 2 / 3);
+  const int64_t kept = sizes_taken(archive, 1).nearest(full.input_ids.size(1) * 2 / 3);
+  if (kept >= full.input_ids.size(1)) return full.input_ids.size(1) == 1;  // no shorter text is taken
   const int64_t pad_id = archive.config().value("pad_token_id", int64_t{0});
   Batch padded = full, cut = full;
   padded.input_ids = full.input_ids.clone();
@@ -254,11 +252,11 @@ void GraphModel::probe(const CodeFiles& archive) {
   eval();
   const Batch batch = probe_batch(archive, *this);
   const int64_t tokens = batch.input_ids.defined() ? batch.input_ids.size(1) : 0;
-  const bool every_token = check_probe(archive, batch, 1).dim() == 3;
+  const bool every_token = check_probe(archive, batch).dim() == 3;
   if (every_token && logits_) name_output_layer(of_tokens_ ? "head" : "lm_head");
   for (auto& place : places_)  // what makes hidden states is a layer like others
     if (every_token && !logits_ && !place->guessed.empty()) place->site.role = place->guessed;
-  check_probe(archive, probe_batch(archive, *this, tokens > 7 ? 7 : std::max<int64_t>(1, tokens - 1)), 2);
+  check_probe(archive, probe_batch(archive, *this, tokens > 7 ? 7 : std::max<int64_t>(1, tokens - 1), /*rows=*/4));
   if (!takes_padding_) takes_padding_ = ignores_padding(archive);
   train(was_training);
 }

@@ -63,7 +63,7 @@ class GraphModel : public LanguageModel {
   void name_output_layer(const char* role);
   /// Graph with the attached adapters spliced in; the executor runs no optimisation of its own.
   void rebuild();
-  torch::Tensor check_probe(const CodeFiles& archive, Batch batch, int64_t copies);
+  torch::Tensor check_probe(const CodeFiles& archive, const Batch& batch);
   /// Does the model find padding by itself, from its id?
   bool ignores_padding(const CodeFiles& archive);
   torch::Tensor output(const Batch& batch);

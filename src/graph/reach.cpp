@@ -188,7 +188,7 @@ bool GradientReach::through(const jit::Node* node, size_t offset) const {
   if (node->kind() == c10::prim::If || node->kind() == c10::prim::Loop) return false;  // a choice, a count
   // What an operator in place changes is read under other names: that something does is taken for granted.
   const std::string_view kind = name_of_kind(node);
-  const bool in_place = offset > 0 && kind.ends_with("_") && !kind.ends_with("__");
+  const bool in_place = offset > 0 && ((kind.ends_with("_") && !kind.ends_with("__")) || kind == "aten::append");
   const auto outputs = node->outputs();
   const bool on = in_place || std::any_of(outputs.begin(), outputs.end(),
                                           [&](const jit::Value* output) { return reaches_output(output); });

@@ -164,7 +164,8 @@ std::string to_string(WeightOp op) {
 bool looks_up(const GraphSite& site, const jit::Value* argument, const std::string& key) {
   static const std::set<std::string> shapes{"aten::view",      "aten::reshape",   "aten::to",    "aten::contiguous",
                                             "aten::long",      "aten::int",       "aten::clone", "aten::flatten",
-                                            "aten::unsqueeze", "aten::transpose", "aten::t"};
+                                            "aten::unsqueeze", "aten::transpose", "aten::t",     "aten::slice",
+                                            "aten::narrow",    "aten::squeeze",   "aten::alias", "aten::detach"};
   for (const auto& use : site.uses) {
     if (use.op != WeightOp::embedding) continue;
     const jit::Value* ids = use.node->input(1);

@@ -130,7 +130,7 @@ bool is_dict(const c10::Argument& argument) {
 }  // namespace
 
 ArchiveForward::ArchiveForward(const CodeFiles& archive, const ArchiveInterface& interface)
-    : module_(archive.module()), forms_(interface.forms), output_(interface.output) {
+    : module_(archive.module()), forms_(interface.forms), guards_(archive.guards()), output_(interface.output) {
   std::map<std::string, std::string> role_of;  // argument, or argument.key -> input
   for (const auto& input : known_inputs()) role_of[input] = input;
   role_of["decoder_attention_mask"] = "decoder_attention_mask";
@@ -214,30 +214,52 @@ void ArchiveForward::take_limit(const std::string& argument, const std::string& 
   if (found == archive.limits().end()) return;
   const InputLimit& limit = limits_[role] = found->second;
   if (limit.dtype && *limit.dtype != torch::kInt64 && !forms_[role].dtype) forms_[role].dtype = limit.dtype;
-  std::vector<std::string> shape;
-  bool free = true;
-  for (const auto& size : limit.sizes) {
-    shape.push_back(size.fixed ? cat(*size.fixed) : size.expression.empty() ? "any" : size.expression);
-    free &= !size.fixed && size.expression.empty();
+  const bool by_name = is_row_tensor(role);  // all rows have one shape, so the number of rows alone must be free
+  bool baked = false, fits = !by_name || !limit.sizes.empty();
+  for (size_t i = 0; i < limit.sizes.size(); ++i) {
+    const SizeLimit& size = limit.sizes[i];
+    baked |= size.fixed.has_value();
+    fits &= size.free() || (by_name && i > 0 && (size.fixed || size.times != 0));
   }
-  if (!free)
-    errors.add("its input '", argument, "' has sizes [", join(shape),
-               "], which were baked in; batches and lengths must be free: ", archive.how_to_export());
+  if (!fits)
+    errors.add("its input '", argument, "' has sizes ", shown(limit), baked ? ", which were baked in; " : "; ",
+               by_name ? "the number of rows, its first size," : "batches and lengths",
+               " must be free: ", archive.how_to_export());
 }
 
-void ArchiveForward::check_sizes(const std::string& role, const torch::Tensor& value) const {
-  const auto limit = limits_.find(role);
-  if (limit == limits_.end() || !value.defined()) return;
-  const auto& sizes = limit->second.sizes;
-  check(value.dim() == static_cast<int64_t>(sizes.size()), role, " has ", value.dim(), " dimensions, the model's has ",
-        sizes.size());
-  for (size_t i = 0; i < sizes.size(); ++i) {
-    const int64_t size = value.size(static_cast<int64_t>(i));
-    check(size >= sizes[i].least.value_or(0) && (!sizes[i].most || size <= *sizes[i].most), role, " of sizes ",
-          value.sizes(), ": the model was exported for ", sizes[i].least.value_or(0), " to ",
-          sizes[i].most ? cat(*sizes[i].most) : "any", " in dimension ", i,
-          "; cut texts with data.max_length, or export it for more");
+void ArchiveForward::check_sizes(const std::string& role, const torch::Tensor& value, GivenSizes& sizes) const {
+  const auto found = limits_.find(role);
+  if (found == limits_.end() || !value.defined()) return;
+  const InputLimit& limit = found->second;
+  check(value.dim() == static_cast<int64_t>(limit.sizes.size()), role, " has ", value.dim(),
+        " dimensions, the model's has ", limit.sizes.size(), ": ", shown(limit));
+  for (size_t i = 0; i < limit.sizes.size(); ++i) {
+    const SizeLimit& size = limit.sizes[i];
+    const int64_t given = value.size(static_cast<int64_t>(i));
+    if (!size.fixed && size.times == 0) continue;
+    const int64_t n = (given - size.plus) / size.times;
+    check(size.fixed ? given == *size.fixed : n >= 0 && n * size.times + size.plus == given, role, " of sizes ",
+          value.sizes(), ": the model was exported for ", shown(limit), ", which dimension ", i,
+          " does not fit; give it such sizes, or export it with that dimension free");
+    if (size.fixed) continue;
+    const int64_t least = size.least.value_or(0);
+    if (n < least || (size.most && n > *size.most))
+      fail(role, " of sizes ", value.sizes(), ": the model was exported for ", least, " to ",
+           size.most ? cat(*size.most) : "any", size.free() ? "" : cat(" as n of ", shown(size)), " in dimension ", i,
+           "; ", n < least ? "export it for fewer" : cat(how_to_give_less(role, i, *size.most), "export it for more"));
+    const auto [first, fresh] = sizes.symbols.try_emplace(size.symbol, n, role);
+    check(fresh || first->second.first == n, role, " of sizes ", value.sizes(), ": dimension ", i, " goes with one of ",
+          first->second.second, " in the exported model, where it would be ",
+          first->second.first * size.times + size.plus);
   }
+}
+
+std::string ArchiveForward::how_to_give_less(const std::string& role, size_t dimension, int64_t most) const {
+  const auto form = forms_.find(role);
+  const bool time_first = form != forms_.end() && form->second.time_first;
+  if (dimension == (time_first ? 1U : 0U))
+    return cat("set train.batch_size and train.eval_batch_size to ", most, " at most, or ");
+  return is_row_tensor(role) ? "" : "cut texts with data.max_length, or ";
 }
 
 namespace {
@@ -273,21 +295,25 @@ torch::Tensor ArchiveForward::input(const std::string& role, const Batch& batch)
   return form->second.time_first && value.dim() >= 2 ? value.transpose(0, 1).contiguous() : value;
 }
 
-c10::IValue ArchiveForward::value_of(const Argument& argument, const Batch& batch) const {
+c10::IValue ArchiveForward::value_of(const Argument& argument, const Batch& batch, GivenSizes& sizes) const {
   if (!argument.parts.empty()) {
     c10::Dict<std::string, torch::Tensor> out;
     for (const auto& [key, role] : argument.parts) {
       const torch::Tensor part = input(role, batch);
       check(part.defined(), "the model needs ", role, " in its input ", argument.name,
             ", which this task does not give");
-      check_sizes(role, part);
+      check_sizes(role, part, sizes);
+      sizes.sizes[cat(argument.name, ".", key)] = part.sizes().vec();
       out.insert(key, part);
     }
     return out;
   }
   const torch::Tensor value = argument.role.empty() ? torch::Tensor() : input(argument.role, batch);
-  check_sizes(argument.role, value);
-  if (value.defined()) return value;
+  check_sizes(argument.role, value, sizes);
+  if (value.defined()) {
+    sizes.sizes[argument.name] = value.sizes().vec();
+    return value;
+  }
   const bool needed = argument.role == "decoder_input_ids" || is_row_tensor(argument.role);
   check(!needed || !argument.standard.isNone(), "the model needs ", argument.role, ", which this task does not give");
   return argument.standard;
@@ -295,7 +321,11 @@ c10::IValue ArchiveForward::value_of(const Argument& argument, const Batch& batc
 
 std::vector<c10::IValue> ArchiveForward::arguments(const Batch& batch) const {
   std::vector<c10::IValue> out;
-  for (const auto& argument : arguments_) out.push_back(value_of(argument, batch));
+  GivenSizes sizes;
+  for (const auto& argument : arguments_) out.push_back(value_of(argument, batch, sizes));
+  for (const SizeGuard& guard : guards_)
+    check(guard.holds(sizes.sizes), "a batch of ", batch.sizes(), ": the model was exported for sizes with ",
+          guard.shown(), "; give it such sizes, or export it so that they are free");
   return out;
 }
 

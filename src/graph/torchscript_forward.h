@@ -84,6 +84,12 @@ class ArchiveForward : public ReferenceForward {
     c10::IValue standard;
     bool has_default = false;
   };
+  /// What is known of one batch while its arguments are gathered.
+  struct GivenSizes {
+    /// The number behind each symbol of the code's sizes, and the input that gave it.
+    std::map<std::string, std::pair<int64_t, std::string>> symbols;
+    SizeGuard::Sizes sizes;
+  };
   static Argument argument_of(const c10::Argument& argument, const std::map<std::string, std::string>& role_of,
                               Errors& errors);
   void find_row_tensors();
@@ -93,14 +99,16 @@ class ArchiveForward : public ReferenceForward {
   void take_limits(const CodeFiles& archive, Errors& errors);
   void take_limit(const std::string& argument, const std::string& role, const CodeFiles& archive, Errors& errors);
   /// Throws Error for sizes that the code was not made for.
-  void check_sizes(const std::string& role, const torch::Tensor& value) const;
+  void check_sizes(const std::string& role, const torch::Tensor& value, GivenSizes& given) const;
+  std::string how_to_give_less(const std::string& role, size_t dimension, int64_t most) const;
   torch::Tensor input(const std::string& role, const Batch& batch) const;
-  c10::IValue value_of(const Argument& argument, const Batch& batch) const;
+  c10::IValue value_of(const Argument& argument, const Batch& batch, GivenSizes& given) const;
   mutable torch::jit::Module module_;
   std::vector<Argument> arguments_;
   std::vector<std::string> row_tensors_;
   std::map<std::string, InputForm> forms_;
   std::map<std::string, InputLimit> limits_;  ///< by input
+  std::vector<SizeGuard> guards_;
   std::string output_;
   mutable std::optional<bool> states_time_first_;  ///< known from the first batch whose sizes tell
 };

@@ -4,6 +4,7 @@
 
 #include "core/long_work.h"
 #include "core/random.h"
+#include "model_files/code_files.h"
 
 namespace deeplora {
 namespace {
@@ -123,13 +124,15 @@ double dtype_tolerance(const ModelFiles& archive, double half, double bfloat16) 
 }
 
 Batch probe_batch(const ModelFiles& archive, LanguageModel& model, int64_t tokens, int64_t rows) {
-  constexpr int64_t kTokens = 12;
-  if (tokens > 0) return batch_of(archive, model, tokens, rows);
-  Batch wanted = batch_of(archive, model, kTokens, rows);
-  if (!model.takes_ids() || !may_end_before(archive, kTokens)) return wanted;
+  const SizeSpan span = sizes_taken(archive, 1);
+  rows = sizes_taken(archive, 0).nearest(rows);
+  if (tokens > 0) return batch_of(archive, model, span.nearest(tokens), rows);
+  const int64_t most = span.nearest(12);
+  Batch wanted = batch_of(archive, model, most, rows);
+  if (!model.takes_ids() || !may_end_before(archive, most)) return wanted;
   const torch::Device device = archive.tensors().front().value.device();
-  for (const int64_t fewer : {kTokens, int64_t{8}, int64_t{6}, int64_t{4}, int64_t{3}, int64_t{2}, int64_t{1}}) {
-    Batch batch = fewer == kTokens ? wanted : batch_of(archive, model, fewer, rows);
+  for (const int64_t fewer : {most, int64_t{8}, int64_t{6}, int64_t{4}, int64_t{3}, int64_t{2}, int64_t{1}}) {
+    Batch batch = fewer == most ? wanted : batch_of(archive, model, fewer, rows);
     if (runs(model, batch.to(device))) return batch;
   }
   return wanted;

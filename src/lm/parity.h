@@ -22,7 +22,8 @@ class ReferenceForward {
 
 /// Rows of token ids [rows, T] of several lengths (if the model takes padding), the same for the same archive. An
 /// archive that takes decoder_input_ids gets some too, of another length. `tokens` 0: 12, or as many as a model with
-/// fewer positions takes. What rows carry by name is drawn between its least and its most, both of which occur.
+/// fewer positions takes. A program that was exported for fewer rows or other lengths gets the nearest. What rows carry
+/// by name is drawn between its least and its most, both of which occur.
 Batch probe_batch(const ModelFiles& archive, LanguageModel& model, int64_t tokens = 0, int64_t rows = 2);
 
 /// The tensors of such a batch [rows, shape].

@@ -373,6 +373,8 @@ ExportedFile ExportedFile::load(const fs::path& path, torch::Device device) {
   out.module_ = std::move(made.module);
   out.module_.eval();
   out.limits_ = std::move(made.limits);
+  for (const auto& guard : content.program.guards)
+    out.guards_.push_back(SizeGuard::parse(cat("model ", path.string()), guard));
   out.arguments_ = std::move(made.arguments);
   const auto& arguments = out.module_.get_method("forward").function().getSchema().arguments();
   for (size_t i = 1; i < arguments.size(); ++i) out.inputs_.push_back(arguments[i].name());

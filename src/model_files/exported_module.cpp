@@ -11,6 +11,9 @@
 #include <unordered_set>
 
 #include "core/error.h"
+#include "model_files/foreign_operators.h"
+#include "model_files/inserted_code.h"
+#include "model_files/linear_size.h"
 #include "model_files/torchscript_file.h"
 
 namespace deeplora {
@@ -90,10 +93,11 @@ SizeLimit limit_of(const ExportedSize& size, const std::map<std::string, Exporte
   SizeLimit out;
   out.fixed = size.fixed;
   if (size.fixed) return out;
-  out.expression = size.expression;
-  const auto range = ranges.find(size.expression);
-  if (range == ranges.end()) return out;  // made of other sizes
-  out.expression.clear();                 // a size of its own
+  const auto linear = linear_size(size.expression).value_or(LinearSize{});
+  out.symbol = linear.symbol;
+  out.times = linear.times, out.plus = linear.plus;
+  const auto range = ranges.find(out.symbol);
+  if (range == ranges.end()) return out;
   // As in PyTorch: sizes 0 and 1 may always be given.
   if (range->second.least.value_or(0) > 2) out.least = range->second.least;
   out.most = range->second.most;
@@ -272,6 +276,7 @@ class GraphWriter {
     check(first != std::string::npos && first < last, here, ": expected torch.ops.LIBRARY.NAME.OVERLOAD");
     const std::string library = path.substr(0, first), overload = path.substr(last + 1);
     std::string name = path.substr(first + 1, last - first - 1);
+    if (const auto known = foreign_operator(path)) return write_out(*known, node, scope, here);
     // aten::from_file reads and writes files of its own choice.
     check(library == "aten" && name != "from_file", here, ": an operator of library ", library,
           ", which this program does not run", kExportAgain);
@@ -283,6 +288,23 @@ class GraphWriter {
         c10::Dispatcher::singleton().findSchema({"aten::" + name, overload == "default" ? "" : overload});
     check(found.has_value(), here, ": LibTorch ", TORCH_VERSION, " has no such operator");
     place_node(node, found->schema(), scope, here);
+  }
+
+  /// An operator of another library.
+  void write_out(const ForeignOperator& known, const ExportedNode& node, Scope& scope, const std::string& here) {
+    std::vector<jit::Value*> inputs;
+    for (size_t i = 0; i < known.arguments.size(); ++i) {
+      check(i < node.inputs.size() && node.inputs[i].name == known.arguments[i] && node.inputs[i].items.size() == 1,
+            here, ": expected the arguments ", join(known.arguments), "; it is another version of the operator");
+      inputs.push_back(value_of(node.inputs[i].items[0], scope, here));
+    }
+    if (!foreign_) foreign_.emplace(foreign_operators_code());
+    const std::vector<jit::Value*> made = foreign_->insert(graph_, known.function, inputs);
+    check(node.outputs.size() == made.size(), here, ": ", node.outputs.size(), " results, expected ", made.size());
+    for (size_t i = 0; i < made.size(); ++i) {
+      check(node.outputs[i].items.size() == 1, here, ": expected one result");
+      take_result(node.outputs[i].items[0], made[i], scope, here);
+    }
   }
 
   /// copy(x, y), which run_decompositions() makes of writing in place: y in x's shape and type. LibTorch's operator has
@@ -463,6 +485,7 @@ class GraphWriter {
   jit::Graph& graph_;
   torch::Device device_;
   const std::string& where_;
+  std::optional<InsertedCode> foreign_;
   bool gradients_ = true;  ///< false inside of torch.no_grad()
   std::unordered_map<const jit::Value*, std::string> weights_;
   std::unordered_set<const jit::Value*> without_gradient_;  ///< made inside of it

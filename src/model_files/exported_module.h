@@ -26,10 +26,10 @@ struct ExportedModule {
 torch::ScalarType exported_dtype(int64_t number, const std::string& where);
 
 /// Submodules, parameters and buffers stand under their names and share the tensors' memory. Operators of ATen alone
-/// become nodes; sizes are computed from the inputs; assertions are left out; what torch.no_grad() surrounds is
-/// detached. Devices are `device`. A dict argument stays one. Throws Error, naming `where` and the operator, for what
-/// has no counterpart: operators of other libraries, control flow, a forward that changes its buffers, inputs that are
-/// no tensors.
+/// become nodes, and those of foreign_operator(), written out; sizes are computed from the inputs; assertions are left
+/// out; what torch.no_grad() surrounds is detached. Devices are `device`. A dict argument stays one. Throws Error,
+/// naming `where` and the operator, for what has no counterpart: operators of other libraries, control flow, a forward
+/// that changes its buffers, inputs that are no tensors.
 ExportedModule exported_module(const ExportedProgram& program, const ExportedTensors& tensors, torch::Device device,
                                const std::string& where);
 

@@ -30,19 +30,11 @@ double number_of(const json& value, const std::string& where) {
   fail(where, ": expected a number, found ", shown(value));
 }
 
-/// "s72" of "Symbol('s72', positive=True, integer=True)"; other expressions as they are.
-std::string plain_expression(const std::string& text) {
-  constexpr std::string_view kBegin = "Symbol('";
-  const size_t end = text.find('\'', kBegin.size());
-  const bool alone = text.starts_with(kBegin) && end != std::string::npos && text.find(')') == text.size() - 1;
-  return alone ? text.substr(kBegin.size(), end - kBegin.size()) : text;
-}
-
 ExportedSize size_of(const json& value, const std::string& where) {
   const auto [kind, held] = union_of(value, where);
   if (kind == "as_int") return {json_as<int64_t>(*held, where), {}};
   check(kind == "as_expr", where, ": expected a size, found ", kind);
-  return {{}, plain_expression(json_at<std::string>(*held, "expr_str", where))};
+  return {{}, json_at<std::string>(*held, "expr_str", where)};
 }
 
 std::vector<ExportedSize> sizes_of(const json& values, const std::string& where) {
@@ -290,6 +282,7 @@ ExportedProgram ExportedProgram::parse(const std::string& where, std::string_vie
     check(range.is_object(), ranges.name, ": ", symbol, ": expected an object");
     out.ranges[symbol] = {bound_of(range, "min_val", ranges.name), bound_of(range, "max_val", ranges.name)};
   }
+  out.guards = file.value("guards_code", std::vector<std::string>());
   check(out.inputs.size() == out.graph.inputs.size(), where, ": the graph has ", out.graph.inputs.size(),
         " inputs, the signature names ", out.inputs.size());
   check(out.outputs.size() == out.graph.outputs.size(), where, ": the graph has ", out.graph.outputs.size(),
@@ -327,7 +320,7 @@ ExportedPlace exported_place(const std::filesystem::path& path) {
 uint64_t exported_extent(const ExportedTensor& tensor, uint64_t element_size, const std::string& where) {
   const auto number = [&](const ExportedSize& size) {
     check(size.fixed && *size.fixed >= 0, where, ": expected a whole number from 0, found ",
-          size.fixed ? cat(*size.fixed) : size.expression);
+          size.fixed ? cat(*size.fixed) : "a size that is free");
     const auto value = static_cast<uint64_t>(*size.fixed);
     check(value <= kMostBytes, where, ": ", value, " is more than memory holds");
     return value;

@@ -15,7 +15,7 @@
 
 namespace deeplora {
 
-/// A size, stride or offset: a number, or an expression of sizes that are free ("s31", "2*s31").
+/// A size, stride or offset: a number, or an expression of sizes that are free (linear_size()).
 struct ExportedSize {
   std::optional<int64_t> fixed;
   std::string expression;
@@ -89,6 +89,7 @@ struct ExportedProgram {
   ExportedTree result;
   std::vector<std::string> argument_names;  ///< of the positional arguments, then the named ones; may be empty
   std::map<std::string, ExportedRange> ranges;
+  std::vector<std::string> guards;  ///< what else holds for sizes of the arguments (SizeGuard)
   std::string torch_version;
 
   /// Throws Error, naming `where`, for text that is no program of a version that is known.

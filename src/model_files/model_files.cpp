@@ -52,6 +52,11 @@ Unbounded unbounded_of(torch::ScalarType type) {
   }
 }
 
+/// torch::isfinite(), which knows no numbers of 8 bits.
+torch::Tensor finite_entries(const torch::Tensor& value) {
+  return torch::isfinite(value.element_size() == 1 ? value.to(torch::kFloat32) : value);
+}
+
 /// What one visit of a tensor's bytes finds.
 struct ByteVisit {
   std::vector<int64_t> checksums;  ///< of its megabytes
@@ -76,7 +81,7 @@ ByteVisit visit_bytes(const torch::Tensor& value) {
     if (unbounded && unbounded(bytes + begin, size)) finite = false;
   });
   out.finite = finite;
-  if (!unbounded && whole.is_floating_point()) out.finite = torch::isfinite(whole).all().item<bool>();
+  if (!unbounded && whole.is_floating_point()) out.finite = finite_entries(whole).all().item<bool>();
   return out;
 }
 
@@ -134,7 +139,7 @@ void ModelFiles::check_finite() const {
   if (!not_finite_) return;
   const torch::NoGradGuard no_grad;
   const auto& [name, value] = tensors_[*not_finite_];
-  const torch::Tensor bad = torch::isfinite(value).logical_not().nonzero();
+  const torch::Tensor bad = finite_entries(value).logical_not().nonzero();
   std::vector<int64_t> place;
   torch::Tensor entry = value;
   for (int64_t d = 0; d < bad.size(1); ++d) {

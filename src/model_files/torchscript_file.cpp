@@ -22,7 +22,7 @@ namespace {
 
 /// A tokenizer and a configuration are a few MB; they are held in memory.
 constexpr uint64_t kLargestExtras = uint64_t{256} << 20;
-constexpr const char* kExportHint = "make one with torch.jit.trace or tools/export_torchscript.py";
+constexpr const char* kExportHint = "make one with torch.jit.trace, torch.export.save or tools/export_torchscript.py";
 
 void check_zip(const fs::path& file) {
   std::error_code ignored;
@@ -86,6 +86,14 @@ std::string short_reason(const std::exception& error) {
   const size_t first = text.find_first_not_of(" \n");
   text = first == std::string::npos ? "" : text.substr(first);
   return text.substr(0, text.find('\n'));
+}
+
+std::string without_derivative(const std::exception& error) {
+  constexpr std::string_view kBegin = "derivative for ", kEnd = " is not implemented";
+  const std::string text = short_reason(error);
+  const size_t begin = text.find(kBegin), end = text.find(kEnd);
+  if (begin == std::string::npos || end == std::string::npos || end < begin + kBegin.size()) return {};
+  return text.substr(begin + kBegin.size(), end - begin - kBegin.size());
 }
 
 namespace {

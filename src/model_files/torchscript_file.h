@@ -43,6 +43,8 @@ bool gives_logits(const ModelFiles& files);
 
 /// First line of a LibTorch error without its stack, for messages.
 std::string short_reason(const std::exception& error);
+/// "aten::_weight_int8pack_mm" of LibTorch's error for an operator that has no backward pass; empty for other errors.
+std::string without_derivative(const std::exception& error);
 /// " at 'x = self.emb(ids)' (model.py:12)": the archive's own line that a TorchScript failure names; empty where it
 /// names none.
 std::string source_line(const std::exception& error);

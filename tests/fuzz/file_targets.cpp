@@ -1,4 +1,5 @@
 // Tensors, adapters' folders, ratings, archives, exported programs.
+#include <cstdlib>
 #include <stdexcept>
 
 #include "core/error.h"
@@ -6,6 +7,8 @@
 #include "core/zip_directory.h"
 #include "interchange/peft_settings.h"
 #include "model_files/exported_program.h"
+#include "model_files/linear_size.h"
+#include "model_files/size_guards.h"
 #include "model_files/tensor_pickle.h"
 #include "ratings/matrix_files.h"
 #include "ratings/ratings_file.h"
@@ -114,6 +117,11 @@ void exported_program(std::string_view input) {
   try {
     const ExportedProgram program = ExportedProgram::parse("models/model.json", parts[0]);
     if (program.arguments.leaves() > parts[0].size()) throw std::logic_error("more arguments than text");
+    for (const auto& guard : program.guards) SizeGuard::parse("guard", guard).holds({{"input_ids", {2, 7}}, {"x", {}}});
+    for (const auto& [unused, tensor] : program.graph.tensors)
+      for (const ExportedSize& size : tensor.sizes)
+        if (const auto linear = linear_size(size.expression); linear && std::abs(linear->times) > int64_t{1} << 31)
+          throw std::logic_error("a factor beyond 32 bits");
     for (const auto& [name, tensor] : program.graph.tensors) exported_extent(tensor, 4, name);
   } catch (const Error&) {
   }

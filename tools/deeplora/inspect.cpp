@@ -113,6 +113,8 @@ nlohmann::ordered_json describe(const ModelFiles& archive, const Inspection& fou
   out["parameters"] = archive.parameter_count();
   out["fingerprint"] = archive.fingerprint();
   out["inputs"] = archive.inputs();
+  if (const auto* code = dynamic_cast<const CodeFiles*>(&archive))
+    for (const auto& [input, limit] : code->limits()) out["input_sizes"][input] = shown(limit);
   if (!found.row_tensors.empty()) out["row_tensors"] = found.row_tensors;
   if (!found.ids.empty()) out["looked_up"] = found.ids;
   out["outputs"] = archive.output_type();
@@ -153,6 +155,15 @@ std::string said_of_rows(const nlohmann::ordered_json& d) {
   return out;
 }
 
+/// The inputs' names, with the sizes that a program was exported for.
+std::string said_of_inputs(const nlohmann::ordered_json& d) {
+  auto names = d["inputs"].get<std::vector<std::string>>();
+  const auto sizes = d.value("input_sizes", nlohmann::ordered_json::object());
+  for (auto& name : names)
+    if (sizes.contains(name)) name += cat(" ", sizes[name].get<std::string>());
+  return join(names);
+}
+
 void print_sites(const nlohmann::ordered_json& sites) {
   if (sites.empty()) return;
   std::vector<std::vector<std::string>> lines{{"path", "role", "shape", "op", "uses"}};
@@ -166,9 +177,8 @@ void print(const nlohmann::ordered_json& d, const std::string& file) {
   std::cout << "model       " << file << " (" << d["kind"].get<std::string>() << ")\nfamily      "
             << d["family"].get<std::string>() << " (backend " << d["backend"].get<std::string>() << ")\n";
   if (d.contains("reason")) std::cout << "            " << d["reason"].get<std::string>() << "\n";
-  std::cout << "parameters  " << d["parameters"] << "\ninputs      "
-            << join(d["inputs"].get<std::vector<std::string>>()) << said_of_rows(d) << "\noutput      "
-            << d["outputs"].get<std::string>() << "\ntokenizer   "
+  std::cout << "parameters  " << d["parameters"] << "\ninputs      " << said_of_inputs(d) << said_of_rows(d)
+            << "\noutput      " << d["outputs"].get<std::string>() << "\ntokenizer   "
             << (d["tokenizer"].is_null() ? "none" : d["tokenizer"].get<std::string>()) << "\nextra files "
             << join(d["extra_files"].get<std::vector<std::string>>()) << "\n\n";
   print_sites(d["sites"]);

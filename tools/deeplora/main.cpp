@@ -35,6 +35,12 @@ int run(const deeplora::Action& action, bool verbose) {
     std::cerr << "error: out of memory; lower train.batch_size or data.max_length\n";
     return kInternalFault;
   } catch (const std::exception& e) {
+    if (const auto name = deeplora::without_derivative(e); !name.empty()) {
+      std::cerr << "error: the model computes with " << name
+                << ", for which LibTorch has no backward pass: adapt weights behind it alone (adapter.targets), or "
+                   "export the model with an operator that has one\n";
+      return kUserError;
+    }
     std::cerr << "internal fault: " << (verbose ? e.what() : deeplora::short_reason(e))
               << (verbose ? "\n" : " (--verbose shows where; please report it)\n");
     return kInternalFault;

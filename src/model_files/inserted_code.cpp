@@ -1,4 +1,4 @@
-#include "graph/inserted_code.h"
+#include "model_files/inserted_code.h"
 
 #include <ATen/core/function.h>
 #include <torch/csrc/jit/api/function_impl.h>

@@ -50,7 +50,7 @@ def run(program):
 
     def call(*arguments, code: int | None = 0, timeout: float = 300, **options) -> subprocess.CompletedProcess:
         options.setdefault("cwd", ROOT)
-        command = [str(program)] if {"env", "preexec_fn"} & options.keys() else started(program)
+        command = [str(program)] if "preexec_fn" in options else started(program, options.get("env") or os.environ)
         done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, timeout=timeout,
                               **options)
         assert code is None or done.returncode == code, ((

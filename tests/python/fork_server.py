@@ -31,7 +31,8 @@ class ForkServer:
         self.socket = Path(self._folder.name) / "socket"
         self.environment = at_load(os.environ)
         self._process = subprocess.Popen([program], stdin=subprocess.PIPE, env={
-            **os.environ, "LD_PRELOAD": str(LIBRARY), "DEEPLORA_FORK_SERVER": str(self.socket)})
+            **os.environ, "LD_PRELOAD": str(LIBRARY), "DEEPLORA_FORK_SERVER": str(self.socket),
+            "DEEPLORA_FORK_CLIENT": str(CLIENT)})
         atexit.register(self.close)
         while not self.socket.exists():
             if self._process.poll() is not None:
@@ -55,9 +56,10 @@ def server(program: Path) -> ForkServer:
         return servers[program]
 
 
-def started(program: Path | str) -> list[str]:
-    """The first words of a command that runs `program`, by a server where one can be had (none under sanitizers)."""
+def started(program: Path | str, environment=os.environ) -> list[str]:
+    """The first words of a command that runs `program` in `environment`, by a server where one can be had (none under
+    sanitizers)."""
     if not LIBRARY.exists() or os.environ.get("DEEPLORA_FORK_SERVER") == "off":
         return [str(program)]
     at = server(Path(program))
-    return [str(CLIENT), str(at.socket), str(program)] if at_load(os.environ) == at.environment else [str(program)]
+    return [str(CLIENT), str(at.socket), str(program)] if at_load(environment) == at.environment else [str(program)]

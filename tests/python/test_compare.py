@@ -12,6 +12,8 @@ import time
 
 import pytest
 
+from fork_server import started
+
 WORDS = "good bad fine awful great poor nice sad happy broken works fails love hate blue red big small old new".split()
 
 
@@ -180,12 +182,12 @@ def test_killed_and_interrupted_it_goes_on_without_repeating_cells(whole, run, p
 
 def test_two_comparisons_in_one_folder_are_kept_apart(run, program, config, tmp_path):
     folder = tmp_path / "shared"
-    arguments = [str(program), "compare", str(config), "--run", str(folder)]
+    arguments = [*started(program), "compare", str(config), "--run", str(folder)]
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for(lambda: (folder / "inputs.json").exists(), process)
         assert process.poll() is None
-        assert "in use by another deeplora process" in run(*arguments[1:], code=1).stderr
+        assert "in use by another deeplora process" in run(*arguments[-4:], code=1).stderr
     finally:
         process.send_signal(signal.SIGINT)
         assert process.wait(60) in (0, 130)
@@ -216,8 +218,9 @@ def test_hopeless_learning_rates_are_given_up_after_the_early_seeds(run, config,
 
 def test_a_failing_cell_is_reported_and_tried_again(run, program, config, tmp_path):
     folder = tmp_path / "run"
-    arguments = [str(program), "compare", str(config), "--run", str(folder), "--set", "compare.workers=1"]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    arguments = ["compare", str(config), "--run", str(folder), "--set", "compare.workers=1"]
+    process = subprocess.Popen([*started(program), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True)
     wait_for(lambda: (folder / "cells").exists(), process)
     # A file where the run folder of a later cell belongs.
     (folder / "cells" / "deep-lora-n16-lr0.01-s2").write_text("in the way")
@@ -228,7 +231,7 @@ def test_a_failing_cell_is_reported_and_tried_again(run, program, config, tmp_pa
         folder / "report.md").read_text()
     os.remove(folder / "cells" / "deep-lora-n16-lr0.01-s2")
     before = finished(folder)
-    run(*arguments[1:])
+    run(*arguments)
     assert len(finished(folder)) == 8 and all(finished(folder)[name] == when for name, when in before.items())
 
 
@@ -368,7 +371,7 @@ def stopped(run, program, tmp_path, config):
     config.write_text(text[:text.index("    - {name: Deep")].replace("[1e-3, 1e-2]", "1e-3"))
     folder = tmp_path / "stopped"
     command = ["compare", str(config), "--run", str(folder), "--set", "compare.workers=1"]
-    process = subprocess.Popen([str(program), *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*started(program), *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     cell = folder / "cells" / "lora-n16-lr0.001-s1"
     wait_for(lambda: list(cell.glob("checkpoints/step-*/state.json")), process)
     process.send_signal(signal.SIGINT)
@@ -405,7 +408,7 @@ def test_a_refused_checkpoint_begins_again(stopped, run, program):
     done = run("finetune", yaml, "--run", cell, "--resume", "--set", "train.lr=0.002", "--set", "train.threads=1",
                code=1)
     assert "train.lr was" in done.stderr and state.exists()
-    process = subprocess.Popen([str(program), "finetune", str(yaml), "--run", str(cell), "--resume",
+    process = subprocess.Popen([*started(program), "finetune", str(yaml), "--run", str(cell), "--resume",
                                 "--restart-refused", "--set", "train.lr=0.002"],
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     metrics = cell / "metrics.jsonl"

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from fork_server import started
 from safetensors.torch import load_file
 from test_finetune import rows  # noqa: F401 (fixture)
 
@@ -41,9 +42,14 @@ def environment(rank, size, port, **more):
 @contextlib.contextmanager
 def processes(program, size, *arguments, prefix=lambda rank: [], **more):
     port = free_port()
-    running = [subprocess.Popen([*prefix(rank), str(program), *map(str, arguments)], env=environment(rank, size, port,
-        **more),
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for rank in range(size)]
+
+    def start(rank):
+        env = environment(rank, size, port, **more)
+        first = [*prefix(rank), str(program)] if prefix(rank) else started(program, env)
+        return subprocess.Popen([*first, *map(str, arguments)], env=env, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True)
+
+    running = [start(rank) for rank in range(size)]
     try:
         yield running
     finally:

@@ -52,7 +52,7 @@ def compare(name, wrapper, program, folder, dtype, methods) -> None:
     targets = TARGETS.get(name, ALL)
     jobs = [graph_oracle.Job(path, wrapper, batch_of(wrapper, *shape), targets, folder / "jobs", method,
                              spread=SPREAD.get(name, 1.0), tag=f"-{i}")
-            for i, shape in enumerate(SHAPES) for method in methods]
+            for method in methods for i, shape in enumerate(SHAPES)]
     sites = graph_oracle.run(jobs, folder)
     assert all(len(found) == len(sites[0]) >= 2 for found in sites)
 

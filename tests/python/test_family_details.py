@@ -96,19 +96,25 @@ DRAWS = 600
 
 
 def losses_of_transformers(model, name, texts):
-    """DRAWS losses of one batch in training mode."""
+    """DRAWS losses of one batch in training mode, as one forward of that many batches: masks are drawn row by row."""
     ids = torch.tensor(texts)
-    model.train()
+    labels = {"t5": torch.tensor([[*text[:5], 1] for text in texts]), "gpt2": ids, "llama": ids}.get(
+        name, torch.tensor([sum(text) % 2 for text in texts]))
+
+    def losses(times):
+        read, of = ids.repeat(times, 1), labels.repeat(times, *[1] * (labels.dim() - 1))
+        out = model(input_ids=read, attention_mask=torch.ones_like(read), labels=of)
+        logits, of = (out.logits[:, :-1], of[:, 1:]) if TASKS.get(name) == "causal-lm" else (out.logits, of)
+        each = torch.nn.functional.cross_entropy(logits.flatten(0, -2), of.flatten(), reduction="none")
+        return each.view(times, -1).mean(1), out.loss
+
     torch.manual_seed(11)
     with torch.no_grad():
-        if name == "t5":
-            return [model(input_ids=ids, labels=torch.tensor([[*text[:5], 1] for text in texts])).loss.item() for _
-                    in range(DRAWS)]
-        if name in TASKS:
-            return [model(input_ids=ids, labels=ids).loss.item() for _ in range(DRAWS)]
-        labels = torch.tensor([sum(text) % 2 for text in texts])
-        return [model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss.item() for _
-                in range(DRAWS)]
+        model.eval()
+        alone, theirs = losses(1)
+        torch.testing.assert_close(alone[0], theirs)  # the mean over a batch is what transformers takes
+        model.train()
+        return [loss for _ in range(DRAWS // 100) for loss in losses(100)[0].tolist()]
 
 
 @pytest.mark.parametrize("name, kind", [(name, kind) for name, kinds in DROPOUTS.items() for kind

@@ -91,6 +91,12 @@ void keep_freed_memory() {
 #endif
 }
 
+void give_large_blocks_back() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 4 << 20);
+#endif
+}
+
 void release_freed_memory() {
 #ifdef __GLIBC__
   malloc_trim(0);

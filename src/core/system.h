@@ -20,6 +20,11 @@ double peak_memory_mb();
 /// glibc.
 void keep_freed_memory();
 
+/// From now on freed blocks of 4 MB and more go back to the system at once, whatever keep_freed_memory() asked for: of
+/// blocks that large glibc reuses few (an aligned block wants a hole that is larger than itself), and where each is
+/// computed on for tens of milliseconds, pages that are cleared anew cost little.
+void give_large_blocks_back();
+
 /// Gives the freed blocks back after all, once, when many of them will not be wanted again.
 void release_freed_memory();
 

@@ -103,9 +103,9 @@ StepLoss accumulate_gradients(const StepSetup& setup, std::span<const Example> t
     const torch::Tensor sum = loss_of(setup, batches[i].to(setup.device));
     check(sum.requires_grad(),
           "the loss does not depend on any trained tensor; check adapter.targets and model.output");
-    const double value = sum.item<double>();
-    loss.sum += value;
     (sum / divisor).backward();
+    const double value = sum.item<double>();  // a GPU has the way back to do meanwhile
+    loss.sum += value;
     if (std::isfinite(value)) continue;
     loss.bad_rows = sources_of(rows[i]);
     loss.bad_state = first_bad_state(setup, batches[i].to(setup.device));

@@ -7,7 +7,7 @@ ratios.
                                  [--data sentiment|stsb] [--order shuffled|grouped] [--pooling mean|cls]
                                  [--model FOLDER | --random WIDTH,LAYERS [--arch bert|modernbert|deberta-v2] | --causal
                                  FOLDER | --llama WIDTH,LAYERS] [--from archive|folder|both] [--peer eager|tuned]
-                                 [--curve] [--tokens N] [--checkpointing]
+                                 [--curve] [--tokens N] [--checkpointing] [--quantize int8|nf4]
 
 Each side runs as a process of its own, in turn (A B A B ...), on nothing but this machine's processor; a ratio is taken
 pair by pair and the median is printed with the smallest and the largest. Steady state leaves the first step out. Both
@@ -24,7 +24,9 @@ dropout and prints how far the losses are apart, step by step; under --bf16 the 
 virtual machine that is given its memory as it touches it, run once for nothing: whoever is first would pay for the
 other (seen: 3 instead of 16 samples/s). --peer tuned gives the peer what is known to make stock PyTorch faster: its
 fused AdamW, and tcmalloc in place of the C library's allocator (Debian's libtcmalloc-minimal4, by LD_PRELOAD). --tokens
-makes every row of a language model that long (tools/bench/long_inputs.py sets several lengths side by side). The last
+makes every row of a language model that long (tools/bench/long_inputs.py sets several lengths side by side). --quantize
+keeps a language model's linear layers in 8 or 4 bits on both sides, the peer by bitsandbytes (nf4 with double
+quantisation, int8 as it is); it must be importable, for instance by PYTHONPATH. The last
 lines set a step beside the time that its frozen matrix products take alone (tools/bench/roofline.py), and say how much
 faster than PEFT a program would be that did nothing else: no ratio can go beyond it without faster products.
 """
@@ -174,7 +176,8 @@ def write_config(path: Path, model: Path, rows: Path, start: Path | None, option
     pooling = "" if options.causal else f", pooling: {options.pooling}"
     path.write_text(
         f"model: {{path: {model}, precision: "
-        f"{'bfloat16' if options.bf16 else 'float32'}{'' if dropout else ', dropout: 0'}{pooling}}}\n"
+        f"{'bfloat16' if options.bf16 else 'float32'}, quantize: {options.quantize}"
+        f"{'' if dropout else ', dropout: 0'}{pooling}}}\n"
         f"data: {{task: {task}, train: {rows}, max_length: {options.tokens or 128}{more}}}\n"
         + (f"adapter: {{path: {start}}}\n" if start
            else "adapter: {method: lora, rank: 8, alpha: 16, targets: all-linear}\n") + head +
@@ -238,6 +241,7 @@ class Pair:
                    "--batch", str(o.batch), "--threads", str(o.threads), "--pooling", o.pooling]
         command += ["--causal"] * bool(o.causal) + ["--half-weights"] * bool(o.llama and o.bf16
             and dropout) + ["--bf16"] * (o.bf16 and dropout) + ["--no-dropout"] * (not dropout)
+        command += ["--quantize", o.quantize] * (o.quantize != "none")
         command += ["--fused"] * (o.peer == "tuned") + ["--checkpointing"] * o.checkpointing + ["--max-length",
             str(o.tokens or 128)]
         wall, out = measured(command, {**self.environment, **({"LD_PRELOAD": tcmalloc()} if o.peer == "tuned" else {})})
@@ -273,11 +277,15 @@ def main() -> None:
     parser.add_argument("--checkpointing", action="store_true",
                         help="both keep only each layer's input for the way back")
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--quantize", choices=["none", "int8", "nf4"], default="none",
+                        help="of a language model's linear layers, on both sides")
     parser.add_argument("--curve", action="store_true", help="compare the losses step by step, without dropout")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.tokens and not (options.causal or options.llama):
         parser.error("--tokens is for language models (--causal, --llama)")
+    if options.quantize != "none" and not (options.causal or options.llama):
+        parser.error("--quantize is for language models (--causal, --llama)")
     if options.arch != "bert" and not options.random:
         parser.error("--arch says what --random WIDTH,LAYERS makes")
     if options.peer == "tuned":
@@ -302,7 +310,8 @@ def main() -> None:
         first = ["--first-tokens", str(options.batch)] * (options.pooling == "cls" and not options.causal)
         _, out = measured([sys.executable, "tools/bench/roofline.py", folder, str(tokens), "--threads",
                            str(options.threads)] +
-                          ["--bf16"] * options.bf16 + ["--causal"] * bool(options.causal) + first, environment)
+                          ["--bf16"] * options.bf16 + ["--causal"] * bool(options.causal) +
+                          ["--repeats", "5"] * bool(options.llama) + first, environment)
     table = report(pairs, options, tokens, cells, json.loads(out), curves)
     if len(options.sources) > 1:
         table["sources"] = compare_sources([ours for ours, _ in rounds])
@@ -316,7 +325,8 @@ def report(pairs, options, tokens: int, cells: int, roofline: dict, curves) -> d
              else f", random Llama {options.llama}" if options.llama else "")
     print(f"{options.pairs} pairs, {options.steps} steps of {options.batch}, {options.threads} threads, {options.data} "
           f"{options.order}{'' if options.causal else f', {options.pooling} pooling'}, "
-          f"{'bf16' if options.bf16 else 'float32'}, {options.peer} peer, from the "
+          f"{'bf16' if options.bf16 else 'float32'}"
+          f"{'' if options.quantize == 'none' else f', {options.quantize}'}, {options.peer} peer, from the "
           f"{options.sources[0]}{drawn}")
     print(f"{'':26}{'deeplora':>10}{'PEFT':>10}   ratio (median, least .. most)")
     for title, key in FIGURES:

@@ -5,12 +5,15 @@ and threads. Prints ratios.
   .venv/bin/python tools/bench/generate_vs_transformers.py (--model FOLDER | --llama WIDTH,LAYERS --tokenizer FOLDER)
   [--batch 1,16] [--tokens 64]
                                  [--kinds float32,bfloat16,int8,nf4] [--threads N] [--repeat 2] [--alone]
+                                 [--gguf FILE [--llama-python PYTHON]]
 
 Each side is asked for 8 tokens and for 8 + --tokens; what lies between the two times are --tokens steps, without start
 and prompts. int8 and nf4 are model.quantize, computed in float32; transformers computes in float32 beside them. --llama
 makes a Llama of that shape with random weights in bfloat16. The last column sets the time of a step beside that of
 reading the weights once at the speed that this machine reads memory with: 1.3 means that a step takes
-1.3 times as long. --alone leaves transformers out.
+1.3 times as long. --alone leaves transformers out. --gguf adds llama.cpp's tokens/s of that file, one text at a time,
+by the llama-cpp-python of --llama-python (default: this Python's); the file has weights of its own kind, which the line
+names.
 """
 from __future__ import annotations
 
@@ -122,6 +125,35 @@ def peer(model: Path, kind: str, batch: int, o) -> tuple[float, str]:
         skip_special_tokens=True)
 
 
+LLAMA_CPP = """
+import json, sys, time
+from llama_cpp import Llama
+file, prompt, threads, repeat, few, many = sys.argv[1:3] + [int(word) for word in sys.argv[3:]]
+model, times = Llama(file, n_ctx=1024, n_threads=threads, n_threads_batch=threads, verbose=False), []
+ids = model.tokenize(prompt.encode())
+end = {model.token_eos(): -float('inf')}
+for count in (few, many):
+    best = float('inf')
+    for _ in range(repeat):
+        model.reset()
+        start = time.perf_counter()
+        said = model.create_completion(ids, max_tokens=count, temperature=0, logit_bias=end)
+        best = min(best, time.perf_counter() - start)
+        assert said['usage']['completion_tokens'] == count, said
+    times.append(best)
+print(json.dumps((many - few) / (times[1] - times[0])))
+"""
+
+
+def llama_cpp(o) -> float:
+    """Tokens/s of the GGUF file."""
+    done = subprocess.run([o.llama_python, "-c", LLAMA_CPP, o.gguf, PROMPT, str(o.threads), str(o.repeat), str(FEW),
+                           str(FEW + o.tokens)], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"error: llama.cpp failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def bytes_a_step(model: Path, kept: int) -> int:
     """Of the weights, all but a table that only single rows are read of."""
     from safetensors import safe_open
@@ -148,6 +180,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--alone", action="store_true")
+    parser.add_argument("--gguf", metavar="FILE")
+    parser.add_argument("--llama-python", default=sys.executable)
     o = parser.parse_args()
     if (o.model is None) == (o.llama is None) or (o.llama and not o.tokenizer):
         parser.error("name --model FOLDER, or --llama WIDTH,LAYERS with --tokenizer FOLDER")
@@ -168,6 +202,10 @@ def main() -> None:
                       f"{read / 2**20:.0f} | {batch / own / (read / speed):.2f} |", flush=True)
                 if kind == "float32" and text is not None and text[:40].strip() != result["text"][:40].strip():
                     print(f"  the texts differ: {result['text'][:60]!r} and {text[:60]!r}", file=sys.stderr)
+        if o.gguf:
+            size = Path(o.gguf).stat().st_size
+            print(f"| llama.cpp, {Path(o.gguf).name} | 1 | | {(found := llama_cpp(o)):.1f} | | {size / 2**20:.0f} | "
+                  f"{1 / found / (size / speed):.2f} |", flush=True)
 
 
 if __name__ == "__main__":

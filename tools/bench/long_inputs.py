@@ -4,7 +4,7 @@ table.
 
   .venv/bin/python tools/bench/long_inputs.py (--causal FOLDER | --llama WIDTH,LAYERS) [--lengths 512,1024,2048]
   [--batch 1,4] [--steps 3] [--bf16]
-                                 [--threads N] [--from folder|archive]
+                                 [--threads N] [--from folder|archive] [--quantize int8|nf4]
 
 Every cell is one call of tools/bench/finetune_vs_peft.py with one pair. The last column is what each further token of a
 batch takes of deeplora's memory, from the length before: where it does not grow, memory is linear in length.
@@ -40,10 +40,13 @@ def main() -> None:
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--from", dest="source", choices=["archive", "folder"], default="folder")
+    parser.add_argument("--quantize", choices=["none", "int8", "nf4"], default="none")
     o = parser.parse_args()
     which = ["--causal", o.causal] if o.causal else ["--llama", o.llama]
-    common = [*which, "--steps", str(o.steps), "--threads", str(o.threads), "--from", o.source] + ["--bf16"] * o.bf16
-    print(f"{o.steps} steps, {o.threads} threads, {'bfloat16' if o.bf16 else 'float32'}\n\n"
+    common = [*which, "--steps", str(o.steps), "--threads", str(o.threads), "--from", o.source]
+    common += ["--quantize", o.quantize] + ["--bf16"] * o.bf16
+    print(f"{o.steps} steps, {o.threads} threads, {'bfloat16' if o.bf16 else 'float32'}"
+          f"{'' if o.quantize == 'none' else f', {o.quantize}'}\n\n"
           "| batch | checkpointing | tokens a row | deeplora, samples/s | PEFT | ratio | deeplora, MB | PEFT | ratio | "
           "KB a further token |\n"
           "|---|---|---|---|---|---|---|---|---|---|", flush=True)

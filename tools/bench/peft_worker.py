@@ -78,6 +78,7 @@ class Encoder:
         self.head.load_state_dict({"weight": saved["weight"] / spread, "bias": (saved["bias"] - mean) / spread})
         self.dropout = torch.nn.Dropout(0.1)
         self.pooling = options.pooling
+        self.labels = self.labels.to(options.device)
 
     def modules(self):
         return [self.model, self.head, self.dropout]
@@ -98,6 +99,20 @@ class Encoder:
         return (predicted.float() - self.labels[rows]).square().mean()
 
 
+def quantization(options) -> dict:
+    """How bitsandbytes keeps the linear layers, as an argument of from_pretrained."""
+    if options.quantize == "none":
+        return {}
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if options.quantize == "int8":
+        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True), "device_map": "cpu"}
+    return {"device_map": "cpu", "quantization_config": BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16 if options.bf16 else torch.float32)}
+
+
 class Causal:
     """Causal language model on rows of token ids, every token learnt."""
 
@@ -107,7 +122,8 @@ class Causal:
 
         self.rows = [row["input_ids"][:options.max_length] for row in rows]
         base = AutoModelForCausalLM.from_pretrained(options.folder, attn_implementation="sdpa", dtype="bfloat16"
-                                                    if options.half_weights else "float32")
+                                                    if options.half_weights else "float32",
+                                                    **quantization(options))
         if options.checkpointing:
             base.config.use_cache = False
             base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -147,9 +163,12 @@ def main() -> None:
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--half-weights", action="store_true",
                         help="a language model's weights in bfloat16, without autocast")
+    parser.add_argument("--quantize", choices=["none", "int8", "nf4"], default="none",
+                        help="linear layers of a language model by bitsandbytes")
     parser.add_argument("--no-dropout", action="store_true")
     parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing of a language model")
     parser.add_argument("--fused", action="store_true", help="PyTorch's fused AdamW")
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
 
     import torch
@@ -160,6 +179,9 @@ def main() -> None:
     torch.manual_seed(1)
     rows = [json.loads(line) for line in open(options.rows, encoding="utf-8")]
     peer = Causal(options, rows) if options.causal else Encoder(options, rows)
+    for module in peer.modules():
+        module.to(options.device)
+    kind = torch.device(options.device).type
     groups = peer.groups()
     trained = [p for group in groups for p in group["params"]]
     optimizer = torch.optim.AdamW(groups, lr=options.lr, weight_decay=0.0, fused=options.fused)
@@ -170,8 +192,8 @@ def main() -> None:
     began = process_start()
     for batch in batches(len(rows), options.batch, options.steps):
         at = time.perf_counter()
-        inputs = peer.inputs(batch)
-        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16 and not options.half_weights):
+        inputs = {name: x.to(options.device) for name, x in peer.inputs(batch).items()}
+        with torch.autocast(kind, torch.bfloat16, enabled=options.bf16 and not options.half_weights):
             loss = peer.loss(inputs, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -188,6 +210,7 @@ def main() -> None:
             cells += inputs["attention_mask"].numel()
     print(json.dumps({"samples_per_second": samples / training, "tokens_per_step": tokens / max(options.steps - 1, 1),
                       "cells_per_step": cells / max(options.steps - 1, 1),
+                      "device_mb": torch.cuda.max_memory_reserved() / 2**20 if kind == "cuda" else None,
                       "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
                       "seconds_to_first_step": first,
                       "seconds": time.time() - began, "losses": losses, "trained": sum(p.numel() for p in trained)}))

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Writes a Hugging Face folder of a Llama of any size with random weights, shard by shard: no more than one tensor is
-in memory.
+"""Writes a Hugging Face folder of a Llama of any size with random weights, shard by shard: no tensor is in memory.
 
   .venv/bin/python tools/bench/random_llama.py OUT WIDTH,LAYERS [--heads N] [--kv-heads N] [--vocab 32000] [--dtype
   bfloat16|float16|float32]
                                                [--shard-mb 2000] [--tokenizer FOLDER] [--seed 1]
 
-2048,22 is TinyLlama's shape (1.1 billion parameters), 4096,32 with --kv-heads 32 that of Llama 2 7B. Weights are normal
-with deviation 0.02, norms are ones. --tokenizer names a folder whose tokenizer files are copied along.
+2048,22 is TinyLlama's shape (1.1 billion parameters), 4096,32 with --heads 32 --kv-heads 32 that of Llama 2 7B.
+Weights are normal with deviation 0.02, drawn once: sixteen million of them, of which every matrix takes stretches from
+random starts. Norms are ones. --tokenizer names a folder whose tokenizer files are copied along.
 """
 from __future__ import annotations
 
@@ -19,7 +19,21 @@ from pathlib import Path
 
 import numpy as np
 
+DRAWN = 1 << 24
 BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
+
+
+def config_of(shape: str, heads: int | None = None, kv_heads: int | None = None, vocab: int = 32000,
+              dtype: str = "bfloat16") -> dict:
+    """config.json of a shape WIDTH,LAYERS."""
+    width, layers = map(int, shape.split(","))
+    heads = heads or width // 64
+    return {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": width,
+            "num_hidden_layers": layers, "intermediate_size": (8 * width // 3 + 255) // 256 * 256,
+            "num_attention_heads": heads, "num_key_value_heads": kv_heads or max(1, heads // 8), "vocab_size": vocab,
+            "hidden_act": "silu", "max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+            "tie_word_embeddings": False, "attention_bias": False, "mlp_bias": False, "torch_dtype": dtype,
+            "bos_token_id": 1, "eos_token_id": 2}
 
 
 def tensors_of(config: dict) -> list[tuple[str, tuple[int, ...]]]:
@@ -46,7 +60,8 @@ def in_bytes(values: np.ndarray, dtype: str) -> bytes:
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16).tobytes()  # to nearest, ties to even
 
 
-def write_shard(path: Path, tensors, dtype: str, rng) -> None:
+def write_shard(path: Path, tensors, dtype: str, drawn: memoryview, rng) -> None:
+    """Weights are stretches of the bytes `drawn`, no longer than half of them."""
     kind, header, offset = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}[dtype], {}, 0
     for name, shape in tensors:
         end = offset + BYTES[dtype] * int(np.prod(shape))
@@ -57,8 +72,15 @@ def write_shard(path: Path, tensors, dtype: str, rng) -> None:
     with open(path, "wb") as out:
         out.write(len(text).to_bytes(8, "little") + text)
         for name, shape in tensors:
-            values = np.ones(shape, np.float32) if "norm" in name else rng.standard_normal(shape, np.float32) * 0.02
-            out.write(in_bytes(values, dtype))
+            if "norm" in name.lower():
+                out.write(in_bytes(np.full(shape, 0 if name.endswith("bias") else 1, np.float32), dtype))
+                continue
+            left = BYTES[dtype] * int(np.prod(shape))
+            while left > 0:
+                count = min(left, len(drawn) // 2)
+                first = BYTES[dtype] * int(rng.integers(0, DRAWN // 2))
+                out.write(drawn[first:first + count])
+                left -= count
 
 
 def main(arguments: list[str]) -> int:
@@ -73,15 +95,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--tokenizer", type=Path)
     parser.add_argument("--seed", type=int, default=1)
     o = parser.parse_args(arguments)
-    width, layers = map(int, o.shape.split(","))
-    heads = o.heads or width // 64
-    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": width,
-              "num_hidden_layers": layers,
-              "intermediate_size": (8 * width // 3 + 255) // 256 * 256, "num_attention_heads": heads,
-              "num_key_value_heads": o.kv_heads or max(1, heads // 8), "vocab_size": o.vocab, "hidden_act": "silu",
-              "max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
-              "tie_word_embeddings": False,
-              "attention_bias": False, "mlp_bias": False, "torch_dtype": o.dtype, "bos_token_id": 1, "eos_token_id": 2}
+    config = config_of(o.shape, o.heads, o.kv_heads, o.vocab, o.dtype)
     o.out.mkdir(parents=True, exist_ok=True)
     (o.out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     shards, room = [[]], 0
@@ -93,9 +107,10 @@ def main(arguments: list[str]) -> int:
         shards[-1].append((name, shape))
         room += size
     rng, places, total = np.random.default_rng(o.seed), {}, 0
+    drawn = memoryview(in_bytes(rng.standard_normal(DRAWN, np.float32) * 0.02, o.dtype))
     for i, shard in enumerate(shards):
         file = "model.safetensors" if len(shards) == 1 else f"model-{i + 1:05}-of-{len(shards):05}.safetensors"
-        write_shard(o.out / file, shard, o.dtype, rng)
+        write_shard(o.out / file, shard, o.dtype, drawn, rng)
         places |= {name: file for name, _ in shard}
         total += sum(int(np.prod(shape)) for _, shape in shard)
     if len(shards) > 1:

@@ -11,6 +11,7 @@
 #include "core/long_work.h"
 #include "core/parallel.h"
 #include "core/random.h"
+#include "core/safetensors.h"
 #include "core/stage.h"
 #include "core/system.h"
 #include "deeplora_version.h"
@@ -465,6 +466,9 @@ std::vector<AdapterSite> Session::sites_to_adapt(bool starts) const {
   return sites;
 }
 
+/// Bytes of the weights in the files.
+static constexpr int64_t kLargeModel = int64_t{1} << 30;
+
 void Session::measure_weights() {
   const Stage stage("norms of the adapted weights");
   LongWork work("measuring the adapted weights", std::ssize(adapted->adapters()));
@@ -538,6 +542,8 @@ void Session::build(const Registries& registries, bool with_gradients) {
     const Autocast autocast(device, true);
     run_probe(model());
   }
+  // A step of a model of a billion parameters allocates few blocks, and large ones.
+  if (device.is_cpu() && files->bytes() >= kLargeModel) give_large_blocks_back();
   release_freed_memory();  // of weights that were joined, widened or left to their file
 }
 
@@ -654,10 +660,25 @@ void Session::as_loaded(const std::function<void()>& use) const {
   adapted->attach();
 }
 
+/// Says where an adapter was trained on weights that were kept in another way than `now`; nobody knows where its file
+/// does not say: a PEFT folder may come from elsewhere.
+static void warn_of_other_weights(const fs::path& adapter, const std::map<std::string, std::string>& metadata,
+                                  Quantization now) {
+  const auto found = metadata.find("quantize");
+  if (found == metadata.end() && is_peft_folder(adapter)) return;
+  const std::string before = found == metadata.end() ? to_string(Quantization::none) : found->second;
+  if (before != to_string(now))
+    log_warning("adapter ", adapter.string(), " was trained on weights with quantize: ", before,
+                ", and stands on weights with quantize: ", to_string(now), " now, which is another model");
+}
+
 void Session::load_adapter(const fs::path& file) {
   base_replaced_ = !adapted->trained_base().empty();
   if (is_peft_folder(file)) {
     adapted->load_state(load_peft_state(file, *files, *adapted), file.string());
+    const fs::path weights = file / "adapter_model.safetensors";
+    if (fs::exists(weights))
+      warn_of_other_weights(file, SafeTensorsFile::read(weights).metadata(), config.model.quantize);
     return;
   }
   const TensorFile read = load_tensors(file);
@@ -667,6 +688,7 @@ void Session::load_adapter(const fs::path& file) {
   check(files->is(found->second), file.string(), " belongs to a base model with fingerprint ", found->second, ", but ",
         files->file().string(), " has ", files->fingerprint());
   adapted->load_state(read.tensors, file.string());
+  warn_of_other_weights(file, read.metadata, config.model.quantize);
 }
 
 nlohmann::ordered_json Session::task_state() const {

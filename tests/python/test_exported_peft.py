@@ -23,9 +23,7 @@ STEPS, LR, ROWS, IGNORED = 20, 5e-3, 10, -100
 PLAIN = {"scripted-transformer": (graph_models.LoopedTransformer, "classifier"),
          "shared-blocks": (graph_models.SharedBlocks, "causal-lm")}
 FEW = {("albert", False), ("bert", True), ("t5", False)}
-REFUSED = {("modernbert", True)}  # run_decompositions() makes full(True) of its masks, which has no counterpart
-ALL = [(name, decomposed) for name in [*make_tiny_models.MODELS, *PLAIN] for decomposed in (False, True)
-       if (name, decomposed) not in REFUSED]
+ALL = [(name, decomposed) for name in [*make_tiny_models.MODELS, *PLAIN] for decomposed in (False, True)]
 CASES = ALL if int(os.environ.get("DEEPLORA_DRAWS", 1)) >= len(ALL) else [case for case in ALL if case in FEW]
 TASKS = {"encoder": "classification", "classifier": "classification", "causal-lm": "causal-lm", "seq2seq": "seq2seq"}
 HEADS = ("lm_head", "embed_out", "classifier", "pooler")  # what all-linear leaves out

@@ -348,6 +348,7 @@ class GraphWriter {
         given.erase(argument);
       }
     }
+    count_truths(schema, inputs);
     check(given.empty(), here, ": LibTorch's operator has no argument '", given.empty() ? "" : given.begin()->first,
           "'");
     jit::Node* made = graph_.create(c10::Symbol::fromQualString(schema.name()), inputs, schema.returns().size());
@@ -357,6 +358,24 @@ class GraphWriter {
     check(made->maybeOperator() != nullptr, here, ": LibTorch's operator does not take these arguments");
     protect_weights(*made, schema, here);
     take_results(node, *made, scope, here);
+  }
+
+  /// TorchScript has no truth values as Scalars: they become 0 and 1 where the result's type does not depend on that.
+  void count_truths(const c10::FunctionSchema& schema, std::vector<jit::Value*>& inputs) {
+    static const std::set<std::string> indifferent{
+        "aten::full",        "aten::full_like", "aten::new_full", "aten::fill",         "aten::fill_",
+        "aten::masked_fill", "aten::eq",        "aten::ne",       "aten::masked_fill_", "aten::constant_pad_nd"};
+    if (indifferent.count(schema.name()) == 0) return;
+    bool any = false;
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      const auto held = jit::toIValue(inputs[i]);
+      if (schema.arguments()[i].type()->kind() != c10::TypeKind::NumberType || !held || !held->isBool()) continue;
+      inputs[i] = constant(static_cast<int64_t>(held->toBool()));
+      any = true;
+    }
+    const bool untyped =
+        any && schema.name() == "aten::full" && inputs.at(2)->type()->kind() == c10::TypeKind::NoneType;
+    if (untyped) inputs[2] = constant(static_cast<int64_t>(torch::kBool));
   }
 
   /// Operators that give a view or a copy, as it comes.

@@ -348,7 +348,7 @@ class GraphWriter {
         given.erase(argument);
       }
     }
-    count_truths(schema, inputs);
+    count_truths(schema, inputs, here);
     check(given.empty(), here, ": LibTorch's operator has no argument '", given.empty() ? "" : given.begin()->first,
           "'");
     jit::Node* made = graph_.create(c10::Symbol::fromQualString(schema.name()), inputs, schema.returns().size());
@@ -360,16 +360,22 @@ class GraphWriter {
     take_results(node, *made, scope, here);
   }
 
-  /// TorchScript has no truth values as Scalars: they become 0 and 1 where the result's type does not depend on that.
-  void count_truths(const c10::FunctionSchema& schema, std::vector<jit::Value*>& inputs) {
+  /// TorchScript has no truth values as Scalars: they become 0 and 1 where the result's type does not depend on that,
+  /// and are refused elsewhere.
+  void count_truths(const c10::FunctionSchema& schema, std::vector<jit::Value*>& inputs, const std::string& here) {
     static const std::set<std::string> indifferent{
         "aten::full",        "aten::full_like", "aten::new_full", "aten::fill",         "aten::fill_",
         "aten::masked_fill", "aten::eq",        "aten::ne",       "aten::masked_fill_", "aten::constant_pad_nd"};
-    if (indifferent.count(schema.name()) == 0) return;
+    const bool same_either_way = indifferent.count(schema.name()) != 0;
     bool any = false;
     for (size_t i = 0; i < inputs.size(); ++i) {
       const auto held = jit::toIValue(inputs[i]);
-      if (schema.arguments()[i].type()->kind() != c10::TypeKind::NumberType || !held || !held->isBool()) continue;
+      const c10::TypeKind kind = schema.arguments()[i].type()->kind();
+      if (!held || !held->isBool() || (kind != c10::TypeKind::NumberType && kind != c10::TypeKind::TensorType))
+        continue;
+      check(
+          same_either_way, here, ": '", schema.arguments()[i].name(),
+          "' is a truth value where a number is expected; write 1 or 0 (or 1.0, 0.0) in the model and export it again");
       inputs[i] = constant(static_cast<int64_t>(held->toBool()));
       any = true;
     }

@@ -43,3 +43,20 @@ def test_truth_values_as_numbers(decomposed, tmp_path):
         jobs.append(graph_oracle.Job(tmp_path / "masks.pt2", model, {"input_ids": given, "attention_mask": mask},
                                      ["all-weights"], tmp_path / "jobs", "lora", tag=f"-{i}"))
     assert all(len(found) >= 2 for found in graph_oracle.run(jobs, tmp_path))
+
+
+def test_a_truth_value_that_decides_a_type_is_refused_by_name(run, tmp_path):
+    class Added(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.fc = nn.Embedding(WORDS, WIDTH), nn.Linear(WIDTH, 2)
+
+        def forward(self, input_ids):
+            return self.fc(self.embed(input_ids).mean(1) + True)
+
+    free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    program = torch.export.export(Added().eval(), (), {"input_ids": torch.randint(5, WORDS, (2, 7))},
+                                  dynamic_shapes={"input_ids": free})
+    torch.export.save(program, tmp_path / "added.pt2")
+    said = run("inspect", tmp_path / "added.pt2", code=1).stderr
+    assert len(said.splitlines()) == 1 and "'other' is a truth value" in said and "ASSERT" not in said

@@ -542,8 +542,8 @@ void Session::build(const Registries& registries, bool with_gradients) {
     const Autocast autocast(device, true);
     run_probe(model());
   }
-  // A step of a model of a billion parameters allocates few blocks, and large ones.
-  if (device.is_cpu() && files->bytes() >= kLargeModel) give_large_blocks_back();
+  // Whoever quantises is short of memory; it costs a tenth of a step, which zeroes those blocks anew.
+  if (config.model.quantize != Quantization::none && files->bytes() >= kLargeModel) give_large_blocks_back();
   release_freed_memory();  // of weights that were joined, widened or left to their file
 }
 

@@ -33,7 +33,7 @@ AdapterMethod eva_method() {
   AdapterMethod method;
   method.configure = configure_eva;
   method.summary = "EVA: LoRA that starts at the directions in which a layer's inputs vary most (Paischer et al. 2024)";
-  method.default_lr = 2e-3;
+  method.default_lr = 7e-4;
   return method;
 }
 

@@ -49,7 +49,7 @@ AdapterMethod lora_ga_method() {
   method.summary =
       "LoRA-GA: LoRA that starts along the gradient, so that its first step is nearly full fine-tuning's (Wang et al. "
       "2024)";
-  method.default_lr = 5e-4;
+  method.default_lr = 3e-4;
   return method;
 }
 

@@ -22,9 +22,7 @@ std::shared_ptr<Adapter> build(const PairOptions& options, double gamma, const A
   torch::Tensor b = at::zeros({site.out(), rank}, site.factor_options);
   if (site.leading_gradient) {
     const int64_t pairs_known = std::min({2 * rank, site.out(), site.in()});
-    const SingularPairs pairs = site.leading_gradient(pairs_known);
-    check(pairs.s.max().item<double>() > 0, "the gradient of ", site.path,
-          " at the start is zero, so lora-ga has no direction to start in; leave it out of adapter.targets");
+    const SingularPairs pairs = gradient_to_start_from(site, pairs_known, "lora-ga");
     const double length = std::pow(static_cast<double>(site.out()), 0.25) / std::sqrt(gamma);
     a = (pairs.v.narrow(1, 0, rank) * length).t().to(site.factor_options);
     b = (pairs.u.narrow(1, pairs_known - rank, rank) * length).to(site.factor_options);

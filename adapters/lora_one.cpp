@@ -19,10 +19,8 @@ FactorChain one_step_pair(const PairOptions& options, double gamma, const Adapte
   const auto& dtype = site.factor_options;
   torch::Tensor a = at::zeros({rank, site.in()}, dtype), b = at::zeros({site.out(), rank}, dtype);
   if (site.leading_gradient) {
-    const SingularPairs pairs = site.leading_gradient(rank);
+    const SingularPairs pairs = gradient_to_start_from(site, rank, "lora-one");
     const double largest = pairs.s.max().item<double>();
-    check(largest > 0, "the gradient of ", site.path,
-          " at the start is zero, so lora-one has no direction to start in; leave it out of adapter.targets");
     const torch::Tensor root = (pairs.s / (gamma * largest)).sqrt();
     a = (pairs.v * root).t().to(dtype);
     b = (-pairs.u * root).to(dtype);

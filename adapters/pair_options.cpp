@@ -97,6 +97,13 @@ void read_optional_alpha(const Config& config, PairOptions& options, std::string
   options.scaling = Scaling::by_rank;
 }
 
+SingularPairs gradient_to_start_from(const AdapterContext& site, int64_t k, std::string_view method) {
+  SingularPairs pairs = site.leading_gradient(k);
+  check(pairs.s.max().item<double>() > 0, "the gradient of ", site.path, " at the start is zero, so ", method,
+        " has no direction to start in; leave it out of adapter.targets");
+  return pairs;
+}
+
 FactorChain peft_pair(const PairOptions& options, const AdapterContext& site) {
   const ChainShape shape{site.out(), site.in(), options.ranks.of(site), 2};
   const double scale = options.scale(shape.width);

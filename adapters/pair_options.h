@@ -48,6 +48,10 @@ PairOptions read_pair_options(const Config& config, Scaling scaling = Scaling::b
 /// Reads an alpha that may be absent: by rank, or not scaled.
 void read_optional_alpha(const Config& config, PairOptions& options, std::string_view doc);
 
+/// Leading k pairs of the loss's gradient at the site. Throws Error where it is zero: `method` has no direction to
+/// start in there.
+SingularPairs gradient_to_start_from(const AdapterContext& site, int64_t k, std::string_view method);
+
 /// B A as PEFT starts it: A Kaiming-uniform and B = 0; of an embedding A N(0, 1) and B, the side read by ids, 0. Throws
 /// Error when the rank is above the smaller side of every site.
 FactorChain peft_pair(const PairOptions& options, const AdapterContext& site);

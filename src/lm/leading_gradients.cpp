@@ -5,6 +5,7 @@
 #include "core/random.h"
 #include "factorization/lookup.h"
 #include "factorization/streamed_pairs.h"
+#include "lm/site_probe.h"
 
 namespace deeplora {
 namespace {
@@ -20,30 +21,15 @@ struct Listen : torch::autograd::Function<Listen> {
                                                  torch::autograd::variable_list gradients);
 };
 
-class GradientProbe : public Adapter {
+class GradientProbe : public SiteProbe {
  public:
   GradientProbe(const AdapterSite& site, int64_t k, at::Generator generator)
-      : out_(site.weight.size(0)),
-        in_(site.weight.size(1)),
-        options_(torch::TensorOptions(site.weight.device())
-                     .dtype(site.weight.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32)),
+      : SiteProbe(site),
         anchor_(register_parameter("anchor", at::zeros({}, options_))),  // known to layers that are computed again
         pairs_(out_, in_, k, options_, std::move(generator)) {}
 
   torch::Tensor forward(const torch::Tensor& x) override { return Listen::apply(x, anchor_, this); }
   torch::Tensor rows(const torch::Tensor& ids) override { return Listen::apply(ids, anchor_, this); }
-  torch::Tensor delta() const override { return at::zeros({out_, in_}, options_); }
-  std::vector<ParamGroup> param_groups() const override { return {}; }
-  std::vector<NamedTensor> tensors() const override { return {}; }
-
-  /// Zeros that take no memory; `input` is x [..., in] or ids [...].
-  torch::Tensor update_of(const torch::Tensor& input) const {
-    std::vector<int64_t> shape = input.sizes().vec();
-    if (input.is_floating_point()) shape.back() = out_;
-    else shape.push_back(in_);
-    const at::AutoDispatchBelowADInplaceOrView plain;  // no view in autograd's eyes
-    return at::zeros({}, input.is_floating_point() ? options_.dtype(input.scalar_type()) : options_).expand(shape);
-  }
 
   void hear(const torch::Tensor& input, const torch::Tensor& gradient) {
     torch::NoGradGuard no_grad;
@@ -72,8 +58,6 @@ class GradientProbe : public Adapter {
   bool finite() const { return finite_; }
 
  private:
-  int64_t out_, in_;
-  torch::TensorOptions options_;
   torch::Tensor anchor_;
   StreamedPairs pairs_;
   bool finite_ = true;
@@ -84,7 +68,7 @@ torch::Tensor Listen::forward(torch::autograd::AutogradContext* context, const t
   context->save_for_backward({input});
   context->saved_data["probe"] = reinterpret_cast<int64_t>(probe);
   context->saved_data["padding"] = LookupScope::current().padding;
-  return probe->update_of(input);
+  return probe->no_update(input);
 }
 
 torch::autograd::variable_list Listen::backward(torch::autograd::AutogradContext* context,

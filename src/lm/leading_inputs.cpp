@@ -4,34 +4,22 @@
 
 #include "core/random.h"
 #include "factorization/streamed_pairs.h"
+#include "lm/site_probe.h"
 
 namespace deeplora {
 namespace {
 
-class InputProbe : public Adapter {
+class InputProbe : public SiteProbe {
  public:
   InputProbe(const AdapterSite& site, int64_t k, at::Generator generator)
-      : out_(site.weight.size(0)),
-        in_(site.weight.size(1)),
-        options_(torch::TensorOptions(site.weight.device())
-                     .dtype(site.weight.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32)),
+      : SiteProbe(site),
         pairs_(in_, in_, k, options_, std::move(generator)),
         rows_of_term_(std::max<int64_t>(64, kNumbersOfTerm / in_)) {}
 
   torch::Tensor forward(const torch::Tensor& x) override {
     if (x.numel() > 0) hear(x.reshape({-1, in_}).to(options_, false, /*copy=*/true));  // the model may change it
-    std::vector<int64_t> shape = x.sizes().vec();
-    shape.back() = out_;
-    return at::zeros({}, x.options()).expand(shape);  // takes no memory
+    return no_update(x);
   }
-  torch::Tensor rows(const torch::Tensor& ids) override {
-    std::vector<int64_t> shape = ids.sizes().vec();
-    shape.push_back(in_);
-    return at::zeros({}, options_).expand(shape);
-  }
-  torch::Tensor delta() const override { return at::zeros({out_, in_}, options_); }
-  std::vector<ParamGroup> param_groups() const override { return {}; }
-  std::vector<NamedTensor> tensors() const override { return {}; }
 
   /// True when the inputs must come by once more.
   bool end_pass() {
@@ -72,8 +60,6 @@ class InputProbe : public Adapter {
     mean_ = mean_ + step * (rows / count_);
   }
 
-  int64_t out_, in_;
-  torch::TensorOptions options_;
   StreamedPairs pairs_;
   static constexpr int64_t kNumbersOfTerm = int64_t{1} << 18;  // 1 MiB a site waits at most, or 64 rows
   int64_t rows_of_term_;

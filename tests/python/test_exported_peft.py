@@ -9,11 +9,12 @@ import random
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy, linear
 
 import graph_models
 import make_tiny_models
+from beside_peft import assert_factors_of_peft, logged_losses
 from test_exported_oracle import exported
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -161,25 +162,10 @@ def test_twenty_steps_equal_peft(name, decomposed, run, tiny_folder, tmp_path):
         settings["head"] = {"train": False, "dropout": 0.0}
     (tmp_path / "config.yaml").write_text(json.dumps(settings))
     run("finetune", tmp_path / "config.yaml", "--run", tmp_path / "run")
-    logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    losses = [row["loss"] for row in logged if "loss" in row]
+    losses = logged_losses(tmp_path / "run")
     expected = train_with_peft(subject, peft.eval(), head, rows)
     print(name, decomposed, "losses", max(abs(a - b) for a, b in zip(losses, expected)), losses[0], losses[-1])
     assert len(losses) == STEPS and losses[-1] < 0.98 * losses[0]
     assert losses == pytest.approx(expected, abs=3e-4)  # float32 and Adam's division: rounding grows with the steps
     run("evaluate", tmp_path / "run", "--data", data, "--last")
-    found = load_file(next((tmp_path / "run").glob("*last*.safetensors"), tmp_path / "run" / "adapter.safetensors"))
-    compared = compare_factors(found, peft, subject.prefix)
-    assert compared == 2 * sum(key.endswith("/A") for key in found) >= 2
-
-
-def compare_factors(found, peft, prefix) -> int:
-    compared = 0
-    for key, value in peft.named_parameters():
-        if "lora_" not in key:
-            continue
-        module, _, factor = key.removeprefix("base_model.model.").removesuffix(".default.weight").rpartition(".")
-        ours = found[f"adapter/{prefix}{module}.weight/{factor.removeprefix('lora_')}"]
-        torch.testing.assert_close(ours, value.detach(), rtol=0, atol=3e-3)
-        compared += 1
-    return compared
+    assert assert_factors_of_peft(tmp_path / "run", peft, subject.prefix, 3e-3) >= 2

@@ -7,7 +7,9 @@ import random
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
+
+from beside_peft import assert_factors_of_peft, logged_losses
 
 STEPS, LR, CLASSES = 20, 5e-3, 2
 
@@ -105,19 +107,9 @@ head: {{train: false, dropout: 0.0}}
 train: {{steps: {STEPS}, batch_size: {len(examples)}, lr: {LR}, schedule: constant, clip: 0, log_every: 1, eval_every: {STEPS}}}
 """)  # noqa: E501
     run("finetune", tmp_path / "config.yaml", "--run", tmp_path / "run")
-    logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    losses = [row["loss"] for row in logged if "loss" in row]
+    losses = logged_losses(tmp_path / "run")
     expected = train_with_peft(peft.eval(), head, *batch(rows, model.config.pad_token_id or 0))
     assert len(losses) == STEPS and losses[-1] < 0.95 * losses[0]
     assert losses == pytest.approx(expected, abs=2e-4)  # float32 and Adam's division: rounding grows with the steps
-    checked = 0
     run("evaluate", tmp_path / "run", "--data", rows, "--last")
-    found = load_file(next((tmp_path / "run").glob("*last*.safetensors"), tmp_path / "run" / "adapter.safetensors"))
-    for name, value in peft.named_parameters():
-        if "lora_" not in name:
-            continue
-        module, _, factor = name.removeprefix("base_model.model.").removesuffix(".default.weight").rpartition(".")
-        ours = found[f"adapter/model.{module}.weight/{factor.removeprefix('lora_')}"]
-        torch.testing.assert_close(ours, value.detach(), rtol=0, atol=2e-3)
-        checked += 1
-    assert checked == 2 * sum(name.endswith("/A") for name in found)
+    assert_factors_of_peft(tmp_path / "run", peft, "model.", 2e-3)

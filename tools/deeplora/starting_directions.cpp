@@ -11,7 +11,7 @@ namespace deeplora {
 SingularPairs StartingDirections::gradient(const AdapterSite& site, int64_t k) {
   return at(gradients_, site, k, [this](int64_t most) {
     const auto batch_size = static_cast<size_t>(session_.config.train.batch_size);
-    return with_losses(batch_size, "gradients for the start, rows", [&](const Losses& losses) {
+    return with_losses(batch_size, "gradients for the start, rows", [&](const StartingLosses& losses) {
       return leading_gradients(sites_, most, losses, static_cast<uint64_t>(session_.config.train.seed));
     });
   });
@@ -20,7 +20,7 @@ SingularPairs StartingDirections::gradient(const AdapterSite& site, int64_t k) {
 SingularPairs StartingDirections::inputs(const AdapterSite& site, int64_t k) {
   return at(inputs_, site, k, [this](int64_t most) {
     // Row by row: a layer's inputs then hold no padding, whatever computes the model.
-    return with_losses(1, "inputs for the start, rows", [&](const Losses& losses) {
+    return with_losses(1, "inputs for the start, rows", [&](const StartingLosses& losses) {
       const torch::NoGradGuard no_grad;
       const auto runs = [&losses] { losses([](const torch::Tensor&) {}); };
       return leading_inputs(sites_, most, runs, static_cast<uint64_t>(session_.config.train.seed));
@@ -41,7 +41,7 @@ SingularPairs StartingDirections::at(Found& found, const AdapterSite& site, int6
 
 std::map<std::string, SingularPairs> StartingDirections::with_losses(
     size_t batch_size, const char* what,
-    const std::function<std::map<std::string, SingularPairs>(const Losses&)>& compute) const {
+    const std::function<std::map<std::string, SingularPairs>(const StartingLosses&)>& compute) const {
   constexpr size_t kRows = 64;  // a few batches: the leading directions settle quickly
   const auto& all = session_.train.examples;
   check(!all.empty(), "starts from gradients or inputs need training rows");
@@ -53,7 +53,7 @@ std::map<std::string, SingularPairs> StartingDirections::with_losses(
   if (session_.task().needs_reference())  // nothing is adapted yet
     session_.task().refer(model, examples, session_.evaluation());
   LongWork work(what);  // in several passes, how many is seen on the way
-  const Losses losses = [&](const std::function<void(const torch::Tensor&)>& take) {
+  const StartingLosses losses = [&](const std::function<void(const torch::Tensor&)>& take) {
     for (size_t start = 0; start < rows; start += batch_size) {
       std::vector<const Example*> chosen;
       for (size_t i = start; i < std::min(rows, start + batch_size); ++i) chosen.push_back(&examples[i]);

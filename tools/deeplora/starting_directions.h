@@ -28,13 +28,12 @@ class StartingDirections {
     int64_t asked = 0;
     std::map<std::string, SingularPairs> pairs;
   };
-  using Losses = std::function<void(const std::function<void(const torch::Tensor& loss)>& take)>;
   SingularPairs at(Found& found, const AdapterSite& site, int64_t k,
                    const std::function<std::map<std::string, SingularPairs>(int64_t k)>& compute);
   /// Runs `compute` in evaluation mode; the losses it is given come in batches of `batch_size` rows.
   std::map<std::string, SingularPairs> with_losses(
       size_t batch_size, const char* what,
-      const std::function<std::map<std::string, SingularPairs>(const Losses&)>& compute) const;
+      const std::function<std::map<std::string, SingularPairs>(const StartingLosses&)>& compute) const;
 
   const Session& session_;
   const std::vector<AdapterSite>& sites_;
